@@ -1,0 +1,56 @@
+# `make demo` and `make test` need Python 3.11 or newer, pip and make; all else goes into .venv here.
+# From elsewhere: make -C path/to/checkout test.
+
+# PYTHON=...    the interpreter that makes .venv; the first one that is new enough if not given
+# WORKERS=2     processes of the test suite
+# ARGS="..."    handed on to the demo, to pytest or to every benchmark
+
+PYTHON ?= $(shell for python in python3 python python3.13 python3.12 python3.11; do \
+    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+WORKERS ?= 2
+
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python -m
+
+# One thread per process: results repeat bit by bit, and two processes do not fight over two cores.
+export OMP_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check bench clean
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
+
+setup: $(READY) ## make .venv with the tested versions (the other targets do this themselves)
+
+demo: $(READY) ## learn, unlearn, measure against the retrained oracle, report; no network
+	$(RUN) palimpsest demo $(ARGS)
+
+test: $(READY) ## run every test
+	$(RUN) pytest -n $(WORKERS) --dist worksteal -r fEsx $(ARGS)
+
+lint: $(READY) ## ruff, mypy --strict, import-linter
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy --strict
+	$(VENV)/bin/lint-imports
+
+check: lint test ## lint and test: all that CI runs
+
+bench: $(READY) ## run every benchmark; each prints a table
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(VENV)/bin/python "$$file" $(ARGS); done
+
+clean: ## remove .venv and what the tools left behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+# torch is installed first and on its own, so that pip takes exactly the wheel that is asked for and looks at no other.
+# Some systems ship venv without ensurepip: there the pip outside installs the pip inside.
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install one or say make PYTHON=path" >&2; exit 2; }
+	test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV) 2>/dev/null || "$(PYTHON)" -m venv --without-pip --clear $(VENV)
+	$(RUN) pip --version >/dev/null 2>&1 || "$(PYTHON)" -m pip --python $(VENV)/bin/python install pip
+	$(RUN) pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(RUN) pip install --quiet -c constraints.txt -e '.[dev,pairing,trackers]'
+	@touch $(READY)

@@ -1,0 +1,66 @@
+"""Palimpsest: keep a trained model alive under learning and unlearning, and show what was done.
+
+>>> import palimpsest as pal
+>>> pal.Example("p1", pal.Text("a fact"), subject="patient-1").subject
+'patient-1'
+
+``learn``, ``unlearn`` and ``measure`` are fetched on first use, so that importing this package imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from palimpsest.errors import (
+    DataError,
+    DivergedError,
+    FrozenError,
+    MissingExtra,
+    ModelError,
+    PalimpsestError,
+    PlanError,
+    RunError,
+    UsageError,
+)
+from palimpsest.records import Chat, Completion, Example, Message, Text, TokenIds
+
+if TYPE_CHECKING:
+    from palimpsest.verbs import learn, measure, unlearn
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Chat",
+    "Completion",
+    "DataError",
+    "DivergedError",
+    "Example",
+    "FrozenError",
+    "Message",
+    "MissingExtra",
+    "ModelError",
+    "PalimpsestError",
+    "PlanError",
+    "RunError",
+    "Text",
+    "TokenIds",
+    "UsageError",
+    "__version__",
+    "learn",
+    "measure",
+    "unlearn",
+]
+
+_LAZY = ("learn", "measure", "unlearn")
+
+
+def __getattr__(name: str) -> Any:
+    """Fetch a verb on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("palimpsest.verbs"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""From scores to a verdict: gates, and later suites and attacks."""

@@ -1,0 +1,152 @@
+"""ICU's iterative refinement, usable with any method: per-example tests of what is still remembered.
+
+Source: Tang, Liu et al., arXiv:2407.20271 (iterative refinement); the level "forgotten" after Jang et al. 2022,
+arXiv:2210.01504: an example is forgotten when its EL_n and MA are no higher than the average of comparable text the
+model never saw. Every example is tested at every check, so one that left the batches can come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from palimpsest.data.batch import TextSet
+from palimpsest.errors import PlanError
+from palimpsest.loop.stopping import Check
+from palimpsest.metrics import build
+from palimpsest.metrics.evaluate import Evaluation, evaluate
+
+
+class Refinement(BaseModel):
+    """When an example counts as forgotten, and what ends the run early."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    test: Literal["extraction", "bleu", "bertscore"] = "extraction"
+    """"extraction": MA and EL_n at most their levels. "bleu": the paper's test, a 2-beam continuation of the prefix
+    with BLEU below ``bleu``. "bertscore": BLEU below it or BERTScore F1 below ``bertscore`` (extra [bertscore])."""
+    ma: float | None = Field(default=None, ge=0, le=1)
+    """Level of MA; None = mean over the holdout (or the neighbours) under the model before the run."""
+    el: float | None = Field(default=None, ge=0, le=1)
+    """Level of EL_n; None = as ``ma``."""
+    n: int = Field(default=10, ge=1)
+    """n of EL_n, tokens."""
+    first_prefix: int = Field(default=1, ge=1)
+    """First prefix length of EL_n, tokens."""
+    bleu: float = Field(default=0.01, gt=0, le=1)
+    """Level of BLEU; the published code's value."""
+    bertscore: float = Field(default=0.3, gt=0, le=1)
+    """Level of BERTScore F1; the published code's value."""
+    floor: float | None = Field(default=None, gt=0, le=1)
+    """End the run when the mean answer probability on the retain set falls below this share of its value before."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """At or below these an example counts as forgotten; where they come from."""
+
+    ma: float
+    el: float
+    source: str
+
+
+def measured_levels(config: Refinement, comparable: Evaluation, forget: Evaluation, source: str) -> Levels:
+    """Levels of comparable text, for those the config leaves open.
+
+    Args:
+        config: explicit levels win.
+        comparable: MA and EL_n of the holdout or of the neighbours, before the run.
+        forget: MA and EL_n of the forget set, before the run.
+        source: name of the comparable set, for messages.
+
+    Raises:
+        PlanError: the comparable text is remembered as well as the forget set, so it is no measure of forgetting.
+    """
+    found = {}
+    for key, given in (("ma", config.ma), (f"el_{config.n}", config.el)):
+        level, own = comparable.scores[key].value, forget.scores[key].value
+        if given is not None:
+            found[key] = given
+        elif level is None:
+            raise PlanError(f"refine: {key} cannot be scored on the {source} set; set refine.{key.split('_')[0]}")
+        else:
+            found[key] = level
+            if key == "ma" and own is not None and level >= own:
+                raise PlanError(
+                    f"refine: MA on the {source} set ({level:.2f}) is not below the forget set's ({own:.2f}); give a "
+                    "holdout the model never saw, or set refine.ma and refine.el"
+                )
+    return Levels(found["ma"], found[f"el_{config.n}"], source)
+
+
+class ExtractionTest:
+    """Examples whose MA or EL_n is above its level go on; a floor of utility ends the run."""
+
+    def __init__(
+        self,
+        forget: TextSet,
+        levels: Levels,
+        config: Refinement,
+        *,
+        eos_ids: frozenset[int],
+        utility: Utility | None = None,
+    ) -> None:
+        self._forget = forget
+        self._levels = levels
+        self._metrics = extraction_metrics(config)
+        self._el = f"el_{config.n}"
+        self._eos_ids = eos_ids
+        self._utility = utility
+
+    def check(self, model: nn.Module, step: int) -> Check:
+        """Measure MA and EL_n of every forget example."""
+        scores = evaluate(model, self._forget, self._metrics, eos_ids=self._eos_ids).scores
+        ma, el = scores["ma"].by_id, scores[self._el].by_id
+        active = tuple(i for i in self._forget.ids if _above(ma[i], self._levels.ma) or _above(el[i], self._levels.el))
+        found = {f"forget.{key}": s.value for key, s in scores.items() if s.value is not None}
+        stop = None
+        if self._utility is not None:
+            found |= self._utility.measure(model)
+            stop = self._utility.broken(found)
+        return Check(active, found, stop)
+
+
+def _above(value: float | None, level: float) -> bool:
+    """Unscored examples are too short to be extracted and never hold up a run."""
+    return value is not None and value > level
+
+
+def extraction_metrics(config: Refinement) -> list[Any]:
+    """MA and EL_n as the config wants them."""
+    return [build("ma", {}), build("el", {"n": config.n, "first_prefix": config.first_prefix})]
+
+
+class Utility:
+    """What must not break while the run goes on: answer probability on retain, perplexity on general text."""
+
+    def __init__(self, sets: Mapping[str, TextSet], floor: float | None) -> None:
+        self._sets = sets
+        self._floor = floor
+        self._at_start: dict[str, float] = {}
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """Values now, keyed "set.metric"."""
+        found: dict[str, float] = {}
+        for name, examples in self._sets.items():
+            key = "ppl" if name == "general" else "prob"
+            value = evaluate(model, examples, [build(key, {})]).scores[key].value
+            if value is not None:
+                found[f"{name}.{key}"] = value
+        self._at_start = self._at_start or found
+        return found
+
+    def broken(self, found: Mapping[str, float]) -> str | None:
+        """Why the run must end, or None."""
+        before, now = self._at_start.get("retain.prob"), found.get("retain.prob")
+        if self._floor is None or before is None or now is None or now >= self._floor * before:
+            return None
+        return f"utility floor: retain answer probability {now:.3f} is below {self._floor:g} of {before:.3f}"

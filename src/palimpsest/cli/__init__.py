@@ -1,0 +1,62 @@
+"""The command line: one verb per file. ``--help`` never imports torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from palimpsest.cli import demo, env, learn, listing, measure, report, unlearn
+from palimpsest.errors import PalimpsestError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="palimpsest",
+    help="Keep a trained model alive under learning and unlearning, and show what was done.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("learn")(learn.command)
+app.command("unlearn")(unlearn.command)
+app.command("measure")(measure.command)
+app.command("report")(report.command)
+app.command("methods")(listing.methods_command)
+app.command("metrics")(listing.metrics_command)
+app.command("env")(env.command)
+app.command("demo")(demo.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None = those of the process.
+
+    Returns:
+        Exit code: 0 done, 1 verdict or run failed, 2 wrong usage.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except PalimpsestError as error:
+        if debug:
+            raise
+        return _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; the same command again goes on from the last checkpoint", INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> int:
+    """One line on stderr."""
+    print(f"palimpsest: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,30 @@
+"""``palimpsest report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palimpsest.cli import options as o
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or its result.json.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the page goes.  [<run>/report.html]")
+    ] = None,
+    json: o.Json = False,
+) -> int:
+    """Write a run's page again, and print its table."""
+    from palimpsest.report.page import save_html
+    from palimpsest.report.schema import RunResult
+    from palimpsest.report.text import table
+
+    source = run / "result.json" if run.is_dir() else run
+    result = RunResult.load(source)
+    page = output or source.with_name("report.html")
+    save_html(result, page)
+    print(result.model_dump_json(indent=1) if json else f"{table(result)}\n\nreport: {page}")
+    return 0

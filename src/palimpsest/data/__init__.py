@@ -1,0 +1,1 @@
+"""What is learned and forgotten: files to examples, examples to sets, sets to batches."""

@@ -1,0 +1,91 @@
+"""Conversations -> token ids and label flags, through the tokenizer's own chat template.
+
+With ``{% generation %}`` markers the template itself says what the assistant wrote. Without them the conversation
+is rendered turn by turn: what a turn of the assistant adds, behind the generation prompt, is what was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from palimpsest.errors import DataError, ModelError
+from palimpsest.records import Message
+
+_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+def chat_tokens(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]]:
+    """Tokens of a conversation; the assistant's turns, end-of-turn token included, are flagged.
+
+    Args:
+        messages: the turns.
+        tokenizer: a fast tokenizer with a chat template.
+
+    Returns:
+        T token ids and T flags.
+
+    Raises:
+        ModelError: no template, no fast tokenizer, or a template that rewrites earlier turns.
+        DataError: the template refuses this conversation.
+    """
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "the tokenizer has no chat template; set tokenizer.chat_template, or give prompt/completion rows"
+        )
+    if not tokenizer.is_fast:
+        raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; chat rows need a fast tokenizer")
+    turns = [message._asdict() for message in messages]
+    find = _marked if _MARKER.search(tokenizer.get_chat_template()) else _compared
+    try:
+        whole, spans = find(turns, tokenizer)
+    except jinja2.TemplateError as error:
+        raise DataError(f"the chat template refuses these messages ({' '.join(str(error).split())})") from error
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    flags = [_is_inside(start, end, spans) for start, end in encoded["offset_mapping"]]
+    return list(encoded["input_ids"]), flags
+
+
+def _marked(turns: list[dict[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+    # The mask of apply_chat_template flags everything behind an answer whose last character belongs to no token (a
+    # line break under a word-level tokenizer), the next user turns included; so only the characters are taken from it.
+    rendered, spans = render_jinja_template(
+        conversations=[turns],
+        chat_template=tokenizer.get_chat_template(),
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    return rendered[0], spans[0]
+
+
+def _compared(turns: list[dict[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+    whole = _render(turns, tokenizer, prompt=False)
+    spans = [_span(turns, index, whole, tokenizer) for index, turn in enumerate(turns) if turn["role"] == "assistant"]
+    return whole, spans
+
+
+def _is_inside(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
+    """Does a token hold a character of a span? One that begins in the header (" yes" behind "A:") does."""
+    return any(start < last and (end > first or start >= first) for first, last in spans)
+
+
+def _span(turns: list[dict[str, str]], index: int, whole: str, tokenizer: Any) -> tuple[int, int]:
+    """Characters of the whole conversation that a turn of the assistant wrote."""
+    if index == 0:
+        raise DataError("the conversation starts with the assistant; accepted: a user or system turn first")
+    before = _render(turns[:index], tokenizer, prompt=True)
+    after = _render(turns[: index + 1], tokenizer, prompt=False)
+    if not (after.startswith(before) and whole.startswith(after)):
+        raise ModelError(
+            "the chat template rewrites earlier turns, so the assistant's tokens cannot be found; "
+            "put {% generation %} markers into the template"
+        )
+    return len(before), len(after)
+
+
+def _render(turns: list[dict[str, str]], tokenizer: Any, *, prompt: bool) -> str:
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt))

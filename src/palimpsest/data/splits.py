@@ -1,0 +1,81 @@
+"""Sets of one run: disjoint by id and by content, and made only of what was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import combinations
+
+from palimpsest.errors import DataError
+from palimpsest.records import Example, content_id
+
+
+def check_disjoint(sets: Mapping[str, Sequence[Example]]) -> None:
+    """Refuse sets that share an id, or hold the same content under two ids.
+
+    What is in the forget set and, under another id, in the retain set would be unlearned and kept at once.
+
+    Args:
+        sets: name of the set -> its examples.
+
+    Raises:
+        DataError: every overlap of every pair of sets, counted, each with its first ids.
+    """
+    problems = [problem for pair in combinations(sets.items(), 2) for problem in _overlaps(*pair)]
+    if problems:
+        raise DataError(f"{'; '.join(problems)}; accepted: sets without common examples, so remove them from one set")
+
+
+def check_known(forget: Sequence[Example], learned_ids: Collection[str]) -> None:
+    """Refuse to forget what was never learned.
+
+    Raises:
+        DataError: how many ids are not among the learned ones, the first of them and its closest learned id.
+    """
+    learned = frozenset(learned_ids)
+    strangers = [example.id for example in forget if example.id not in learned]
+    if strangers:
+        raise DataError(
+            f"{_missing(strangers, len(forget), learned)} of the forget set were never learned; {_ACCEPTED}"
+        )
+
+
+def subtract(examples: Sequence[Example], ids: Collection[str]) -> list[Example]:
+    """The examples without those that have these ids, order kept.
+
+    Raises:
+        DataError: an id is not among the examples, so that the request was about something else.
+    """
+    unwanted = frozenset(ids)
+    present = frozenset(example.id for example in examples)
+    strangers = sorted(unwanted - present)
+    if strangers:
+        raise DataError(f"{_missing(strangers, len(unwanted), present)} to remove are not in the data; {_ACCEPTED}")
+    return [example for example in examples if example.id not in unwanted]
+
+
+_ACCEPTED = "accepted: ids that occur there; derived ids change with every character of the content"
+
+
+def _missing(strangers: Sequence[str], out_of: int, known: frozenset[str]) -> str:
+    close = get_close_matches(strangers[0], known, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{len(strangers)} of {out_of} ids (first: {strangers[0]!r}{hint})"
+
+
+def _overlaps(left: tuple[str, Sequence[Example]], right: tuple[str, Sequence[Example]]) -> Iterator[str]:
+    (left_name, left_examples), (right_name, right_examples) = left, right
+    right_ids = {example.id for example in right_examples}
+    shared = [example.id for example in left_examples if example.id in right_ids]
+    if shared:
+        yield f"{left_name} and {right_name} share {len(shared)} ids (first: {shared[0]!r})"
+    by_content: dict[str, str] = {}
+    for example in right_examples:
+        by_content.setdefault(content_id(example.content), example.id)
+    twins = [(e.id, by_content[key]) for e in left_examples if (key := content_id(e.content)) in by_content]
+    # Equal ids were counted above already; here only the same content under two ids.
+    twins = [(mine, theirs) for mine, theirs in twins if mine != theirs]
+    if twins:
+        mine, theirs = twins[0]
+        names = f"{left_name} {mine!r} and {right_name} {theirs!r}"
+        yield f"the same content is in {left_name} and {right_name} {len(twins)} times (first: {names})"

@@ -1,0 +1,74 @@
+"""Every error of the project.
+
+PalimpsestError
+├── UsageError              wrong input; nothing was written (CLI exit code 2)
+│   ├── DataError           a file, row or id
+│   ├── ModelError          a model folder, adapter or scope
+│   ├── PlanError           a method, option or combination of options
+│   └── MissingExtra        an optional package that is not installed
+└── RunError                the run itself went wrong (CLI exit code 1)
+    ├── DivergedError       the loss or a gradient is not finite
+    └── FrozenError         a parameter that should have moved did not, or the reverse
+
+A message says what was refused, where, what is accepted and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PalimpsestError(Exception):
+    """Root of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(PalimpsestError):
+    """What the user supplied cannot be used; nothing was written."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """A data file, a row or an id cannot be used."""
+
+
+class ModelError(UsageError):
+    """A model folder, tokenizer, adapter or scope cannot be used."""
+
+
+class PlanError(UsageError):
+    """A method, an option or a combination of options cannot be used."""
+
+
+class MissingExtra(UsageError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}: pip install 'palimpsest-ml[{extra}]'")
+
+
+class RunError(PalimpsestError):
+    """The run started and could not end as planned."""
+
+
+class DivergedError(RunError):
+    """A loss or gradient became infinite or not a number."""
+
+
+class FrozenError(RunError):
+    """A trainable parameter did not move, or a frozen one did."""
+
+
+def unknown(what: str, value: str, accepted: Iterable[str]) -> str:
+    """Message for a name that is not in a list, with the closest one that is.
+
+    >>> unknown("method", "ico", ["icu", "npo"])
+    "unknown method 'ico'; did you mean 'icu'? accepted: icu, npo"
+    """
+    names = sorted(accepted)
+    close = get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"unknown {what} {value!r}{hint} accepted: {', '.join(names) or 'none'}"

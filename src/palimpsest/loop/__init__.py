@@ -1,0 +1,1 @@
+"""The only training loop: steps, stopping, checkpoints. It knows methods only through ``contract.py``."""

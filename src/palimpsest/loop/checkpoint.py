@@ -1,0 +1,107 @@
+"""One file that holds everything a run needs to go on: weights, optimizer, random state, data position.
+
+A single safetensors file, replaced atomically: a process that dies leaves the old one or the new one, never a half.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from palimpsest.errors import ModelError
+from palimpsest.models.scope import trainable
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint; on return it is on the disk.
+
+    Args:
+        path: the file; replaced atomically.
+        model: its trainable parameters and its buffers are saved.
+        optimizer: over exactly the trainable parameters.
+        state: JSON values of the loop.
+    """
+    tensors = {f"weight/{name}": p.detach() for name, p in trainable(model).items()}
+    tensors |= {f"buffer/{name}": b for name, b in _own_buffers(model).items()}
+    tensors |= _optimizer_tensors(model, optimizer)
+    tensors |= _random_state()
+    temporary = path.with_suffix(".tmp")
+    save_file(
+        {name: t.cpu().contiguous() for name, t in tensors.items()},
+        temporary,
+        metadata={"state": json.dumps(dict(state), sort_keys=True)},
+    )
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Bring model, optimizer and random state back to a checkpoint.
+
+    Returns:
+        The loop's state.
+
+    Raises:
+        ModelError: the file is damaged or belongs to another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error
+    weights = trainable(model)
+    if {f"weight/{name}" for name in weights} != {name for name in tensors if name.startswith("weight/")}:
+        raise ModelError(f"checkpoint {path} belongs to another model or scope; delete it to start the run again")
+    with torch.no_grad():
+        for name, parameter in weights.items():
+            parameter.copy_(tensors[f"weight/{name}"])
+        for name, buffer in _own_buffers(model).items():
+            buffer.copy_(tensors[f"buffer/{name}"])
+    _restore_optimizer(model, optimizer, tensors)
+    torch.set_rng_state(tensors["random/cpu"])
+    if "random/accelerator" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random/accelerator"])
+    return dict(state)
+
+
+def _own_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """Buffers that a state dict keeps, e.g. running statistics; constants such as causal masks are left out."""
+    kept = model.state_dict().keys()
+    return {name: b for name, b in model.named_buffers() if name in kept}
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"random/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["random/accelerator"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"optimizer/{name}/{key}": value
+        for name, parameter in trainable(model).items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    for name, parameter in trainable(model).items():
+        prefix = f"optimizer/{name}/"
+        saved = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+        if saved:
+            # AdamW keeps its step counter on the CPU, its moments beside the parameter
+            optimizer.state[parameter] = {
+                key: t.clone() if t.ndim == 0 else t.to(parameter.device) for key, t in saved.items()
+            }

@@ -1,0 +1,42 @@
+"""The run's log: JSON lines always, a tracker where one is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class RunLog:
+    """Append-only JSON lines, one per step or check; a resumed run drops the lines after its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.count = len(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All complete lines; a line cut off by a crash is left out."""
+        if not self._path.exists():
+            return []
+        rows = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # only the last line can be cut; what follows a cut is not ours
+        return rows
+
+    def keep(self, count: int) -> None:
+        """Keep the first rows only: later ones belong to work that a crash undid."""
+        kept = self.rows()[:count]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary.replace(self._path)
+        self.count = len(kept)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row and flush it."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(row)) + "\n")
+        self.count += 1

@@ -1,0 +1,68 @@
+"""Which examples a step sees: a function of seed, set name and position, so that a resume needs three numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+def shuffled(ids: Sequence[str], seed: int, name: str, cycle: int) -> list[str]:
+    """A permutation of ids that depends on nothing but the arguments.
+
+    Args:
+        ids: what to permute.
+        seed: of the run.
+        name: of the set, so that two sets of one run are shuffled independently.
+        cycle: how many times the set was gone through before.
+    """
+    key = hashlib.sha256(f"{seed}/{name}/{cycle}".encode()).digest()
+    generator = np.random.Generator(np.random.Philox(int.from_bytes(key[:16], "big")))
+    return [ids[i] for i in generator.permutation(len(ids))]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An endless stream of ids, shuffled anew in each cycle; frozen: drawing gives the next stream.
+
+    Attributes:
+        name: of the set.
+        ids: the examples in play.
+        seed: of the run.
+        cycle: number of the current cycle.
+        cursor: examples of this cycle already drawn.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    seed: int
+    cycle: int = 0
+    cursor: int = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Is the current cycle used up?"""
+        return self.cursor >= len(self.ids)
+
+    def restart(self, ids: Sequence[str]) -> Stream:
+        """The next cycle, over these ids."""
+        return replace(self, ids=tuple(ids), cycle=self.cycle + 1, cursor=0)
+
+    def draw(self, count: int) -> tuple[list[str], Stream]:
+        """At most ``count`` ids of the current cycle; fewer at its end."""
+        order = shuffled(self.ids, self.seed, self.name, self.cycle)
+        drawn = order[self.cursor : self.cursor + count]
+        return drawn, replace(self, cursor=self.cursor + len(drawn))
+
+    def draw_around(self, count: int) -> tuple[list[str], Stream]:
+        """Exactly ``count`` ids, going on with the next cycle where one ends."""
+        drawn: list[str] = []
+        stream = self
+        while len(drawn) < count:
+            if stream.exhausted:
+                stream = stream.restart(stream.ids)
+            more, stream = stream.draw(count - len(drawn))
+            drawn += more
+        return drawn, stream

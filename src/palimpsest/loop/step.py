@@ -1,0 +1,120 @@
+"""One optimizer step: terms of the micro-batches -> gradients -> clipped update.
+
+Terms carry sums. Each is divided by the count of its unit over the whole step, known before the first forward pass,
+so the gradient is the same however the step is cut into micro-batches or spread over processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from palimpsest.contract import ExampleSet, Method, Per, Phase, Terms
+from palimpsest.data.batch import Batch
+from palimpsest.errors import DivergedError
+
+Counts = Mapping[tuple[str, Per], int]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did.
+
+    Attributes:
+        terms: mean of each term over its unit, before weighting.
+        loss: the weighted sum.
+        grad_norm: L2 norm of the gradient before clipping.
+        tokens: positions that went forward, reference passes not counted.
+    """
+
+    terms: dict[str, float]
+    loss: float
+    grad_norm: float
+    tokens: int
+
+
+def take_step(
+    accelerator: Accelerator,
+    method: Method,
+    model: Any,
+    optimizer: Any,
+    batches: Sequence[Mapping[str, Batch]],
+    *,
+    phase: Phase,
+    max_grad_norm: float,
+) -> StepResult:
+    """Accumulate the gradients of all micro-batches, transform, clip, update.
+
+    Args:
+        accelerator: places batches and scales gradients.
+        method: gives the terms and may change the gradients.
+        model: in train mode.
+        optimizer: its learning rate is set.
+        batches: micro-batches of this process, each a mapping set name -> batch.
+        phase: which phase this is.
+        max_grad_norm: clip to this L2 norm; 0 = off.
+
+    Raises:
+        DivergedError: the loss or the gradient is not finite; the weights are those of the step before.
+    """
+    counts = _counts(batches)
+    optimizer.zero_grad(set_to_none=True)
+    totals: dict[str, float] = {}
+    loss = 0.0
+    for micro in batches:
+        placed = {name: batch.to(accelerator.device) for name, batch in micro.items()}
+        with accelerator.autocast():
+            terms = method.loss(model, placed, phase)
+        scaled = weighted_loss(terms, counts)
+        accelerator.backward(scaled)
+        loss += scaled.item()
+        for name, term in terms.items():
+            totals[name] = totals.get(name, 0.0) + term.total.item() / counts[term.of, term.per]
+    method.transform(model, phase)
+    grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf))
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
+    optimizer.step()
+    return StepResult(totals, loss, grad_norm, sum(b.num_tokens for micro in batches for b in micro.values()))
+
+
+def weighted_loss(terms: Terms, counts: Counts) -> torch.Tensor:
+    """Σ_k weight_k · total_k / count_k, the part of these micro-batch terms in the loss of the whole step."""
+    parts = [term.weight * term.total / counts[term.of, term.per] for term in terms.values()]
+    return torch.stack([part.float() for part in parts]).sum()
+
+
+def _counts(batches: Sequence[Mapping[str, Batch]]) -> Counts:
+    counts: dict[tuple[str, Per], int] = {}
+    for micro in batches:
+        for name, batch in micro.items():
+            counts[name, "token"] = counts.get((name, "token"), 0) + batch.num_scored
+            counts[name, "example"] = counts.get((name, "example"), 0) + len(batch)
+    return counts
+
+
+def micro_batches(
+    sets: Mapping[str, ExampleSet], drawn: Mapping[str, Sequence[str]], anchor: str, size: int | None
+) -> list[dict[str, Batch]]:
+    """Cut the drawn ids of one step into micro-batches; every set is cut into the same number of parts.
+
+    Args:
+        sets: where the examples are.
+        drawn: set name -> ids of this step.
+        anchor: the set whose examples per micro-batch are bounded by ``size``.
+        size: examples of the anchor per micro-batch; None = all at once.
+    """
+    anchor_ids = drawn.get(anchor) or next(iter(drawn.values()))
+    parts = math.ceil(len(anchor_ids) / size) if size else 1
+    parts = min(parts, *(len(ids) for ids in drawn.values())) if len(drawn) > 1 else parts
+    return [{name: sets[name].batch(_part(ids, k, parts)) for name, ids in drawn.items()} for k in range(parts)]
+
+
+def _part(ids: Sequence[str], k: int, parts: int) -> Sequence[str]:
+    """The k-th of ``parts`` contiguous parts whose sizes differ by at most one."""
+    return ids[k * len(ids) // parts : (k + 1) * len(ids) // parts]

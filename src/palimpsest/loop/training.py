@@ -1,0 +1,73 @@
+"""Training options, the same for every method."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEDULES = ("constant", "linear", "cosine", "halving")
+
+
+class Training(BaseModel):
+    """Optimizer, length and budgets of a run. Names as in ``transformers.TrainingArguments`` where it has one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seeds every random choice of the run."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Highest learning rate of AdamW."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine", "halving"] = "constant"
+    """After warm-up: constant, linear or cosine to zero over the planned steps, or halved every ``halving_steps``."""
+    halving_steps: int = Field(default=200, ge=1)
+    """For "halving": steps between two halvings."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moment."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Clip the gradient to this L2 norm; 0 = off."""
+    batch_size: int = Field(default=8, ge=1)
+    """Examples of the anchor set per optimizer step, over all micro-batches and processes."""
+    side_batch_size: int | None = Field(default=None, ge=1)
+    """Examples per step of every other set; None = batch_size."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Examples of the anchor set per forward pass; None = batch_size. Changes memory, not the result."""
+    num_train_epochs: float = Field(default=10.0, gt=0)
+    """Passes over the anchor set."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Budget of optimizer iterations; None = by epochs alone."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Budget of wall-clock time, counted over resumes; a run that it ends cannot be repeated bit by bit."""
+    checkpoint_steps: int = Field(default=50, ge=1)
+    """Steps between two checkpoints."""
+
+    def planned_steps(self, num_examples: int) -> int:
+        """Optimizer iterations if nothing else ends the run.
+
+        >>> Training(batch_size=8, num_train_epochs=2).planned_steps(20)
+        6
+        """
+        by_epochs = math.ceil(self.num_train_epochs * math.ceil(num_examples / self.batch_size))
+        return by_epochs if self.max_steps is None else min(by_epochs, self.max_steps)
+
+    def learning_rate_at(self, step: int, planned: int) -> float:
+        """Learning rate of a step, counted from 0.
+
+        >>> Training(learning_rate=1.0, lr_scheduler_type="linear").learning_rate_at(5, planned=10)
+        0.5
+        """
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, planned - self.warmup_steps)
+        factor = {
+            "constant": 1.0,
+            "linear": max(0.0, 1.0 - done),
+            "cosine": 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))),
+            "halving": 0.5 ** ((step - self.warmup_steps) // self.halving_steps),
+        }[self.lr_scheduler_type]
+        return self.learning_rate * factor

@@ -1,0 +1,87 @@
+"""One published method, one file; this folder is the registry.
+
+A file here that sets ``METHOD`` is a method under its file name. Further folders are read from the environment
+variable ``PALIMPSEST_METHODS`` (separated like ``PATH``), so a method of your own needs no fork. Importing this
+package imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from palimpsest.errors import PlanError, unknown
+
+if TYPE_CHECKING:
+    from palimpsest.contract import Method
+
+
+def names() -> tuple[str, ...]:
+    """Names of all methods, sorted; nothing is imported."""
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(_folders())))
+
+
+def load(name: str) -> type[Method]:
+    """The method class of a name.
+
+    Raises:
+        PlanError: no such method; names the closest one. Or the file defines no METHOD.
+    """
+    if name not in names():
+        raise PlanError(unknown("method", name, names()))
+    method = getattr(_module(name), "METHOD", None)
+    if method is None:
+        raise PlanError(f"method file {name}.py sets no METHOD; end it with METHOD = <the class>")
+    return method  # type: ignore[no-any-return]
+
+
+def configure(name: str, options: Mapping[str, Any]) -> Any:
+    """Validated options of a method.
+
+    Raises:
+        PlanError: an unknown option (names the closest one) or a value out of range.
+    """
+    schema = load(name).Config
+    for option in options:
+        if option not in schema.model_fields:
+            raise PlanError(unknown(f"option of {name}", option, schema.model_fields))
+    try:
+        return schema.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PlanError(f"{name}.{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from None
+
+
+def _folders() -> list[str]:
+    extra = os.environ.get("PALIMPSEST_METHODS", "")
+    return [*__path__, *(folder for folder in extra.split(os.pathsep) if folder)]
+
+
+def _module(name: str) -> ModuleType:
+    for folder in _folders():
+        path = Path(folder) / f"{name}.py"
+        if path.is_file():
+            return _import(f"{__name__}.{name}", path)
+    raise PlanError(unknown("method", name, names()))
+
+
+def _import(module_name: str, path: Path) -> ModuleType:
+    loaded = sys.modules.get(module_name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return loaded
+    if path.parent == Path(__path__[0]):
+        return importlib.import_module(module_name)
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise PlanError(f"method file {path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,80 @@
+"""Metrics of generative language models: one quantity, one file; this folder is the registry.
+
+A file of this folder (or of any folder added to ``palimpsest.metrics.__path__``) is a metric when it sets ``METRIC`` at
+its top level; the others are what the metrics share. Listing the names reads the files and imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palimpsest.errors import PlanError, unknown
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from palimpsest.metrics.metric import Metric
+
+__all__ = ["build", "load", "names"]
+
+
+def names() -> tuple[str, ...]:
+    """Names of all metrics, sorted; no metric is imported.
+
+    >>> "ma" in names()
+    True
+    """
+    return tuple(sorted(set(_metric_files())))
+
+
+def load(name: str) -> type[Metric]:
+    """The class of a metric.
+
+    Raises:
+        PlanError: no metric of that name.
+    """
+    if name not in names():
+        raise PlanError(unknown("metric", name, names()))
+    metric: type[Metric] = import_module(f"{__name__}.{name}").METRIC
+    return metric
+
+
+def build(name: str, options: Mapping[str, Any]) -> Metric:
+    """A metric with its options.
+
+    Args:
+        name: one of ``names()``.
+        options: option name -> value; what is left out takes its default.
+
+    Raises:
+        PlanError: unknown metric, unknown option, or a value that is not accepted; all problems in one line.
+    """
+    from pydantic import ValidationError
+
+    metric = load(name)
+    try:
+        config = metric.Config(**{str(key): value for key, value in options.items()})
+    except ValidationError as error:
+        raise PlanError(_explain(name, metric, error)) from None
+    return metric(config)
+
+
+def _metric_files() -> Iterator[str]:
+    for folder in __path__:
+        for file in Path(folder).glob("*.py"):
+            if any(line.startswith("METRIC = ") for line in file.read_text(encoding="utf-8").splitlines()):
+                yield file.stem
+
+
+def _explain(name: str, metric: type[Metric], error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        option = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            problems.append(unknown(f"option of metric {name!r}", option, metric.Config.model_fields))
+        else:
+            problems.append(f"metric {name!r}: option {option!r} is {problem['input']!r}; {problem['msg']}")
+    return "; ".join(problems)

@@ -1,0 +1,152 @@
+"""What a metric is given and what it must provide. Neither this file nor a metric imports torch.
+
+Shape legend: T tokens of one example, S its label tokens, C chains (below), N examples.
+
+A metric turns the facts about one example into two sums, its *statistics* (``update``), and the statistics of many
+examples into a score (``compute``). So examples may come in any batches and any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict
+
+from palimpsest.metrics.statistics import bootstrap
+from palimpsest.records import Direction, Score
+
+
+class Options(BaseModel):
+    """Base of every metric's option schema: frozen, unknown options refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Greedy continuations of the prefixes of one example, in chains.
+
+    While the arg-max is right, the continuation of one prefix is the right token followed by the continuation of the
+    next prefix. A *chain* is a run of prefixes that share one continuation in this way; it ends where the arg-max is
+    wrong, or where it is right and ends the generation.
+
+    Attributes:
+        ends_C: length of the longest prefix of each chain, ascending. Chain c holds the prefixes longer than
+            ``ends_C[c - 1]`` and not longer than ``ends_C[c]``; prefixes longer than all continue as the text does.
+        tokens_CT: the longest prefix of each chain with its continuation, up to the length of the text; -1 where a
+            token was not decoded because it cannot change any count.
+    """
+
+    ends_C: Int[np.ndarray, "C"]
+    tokens_CT: Int[np.ndarray, "C T"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model says about one example.
+
+    Attributes:
+        tokens_T: the example.
+        scored_S: positions of its label tokens, ascending, all >= 1.
+        right_S: is the teacher-forced arg-max at each of them right?
+        logp_S: log-probability of each of them, nats.
+        ends_with_eos: is the last label token an end-of-sequence token?
+        greedy: continuations of its prefixes, when a metric asked for them.
+    """
+
+    tokens_T: Int[np.ndarray, "T"]
+    scored_S: Int[np.ndarray, "S"]
+    right_S: Bool[np.ndarray, "S"]
+    logp_S: Float[np.ndarray, "S"]
+    ends_with_eos: bool
+    greedy: Greedy | None = None
+
+
+class Statistics(NamedTuple):
+    """Sufficient statistics of one example: a sum and what it is divided by (> 0)."""
+
+    total: float
+    count: float
+
+
+class Decoding(NamedTuple):
+    """Continuations a metric asks for: of prefixes from ``first_prefix`` tokens on, looked at through n-grams."""
+
+    first_prefix: int
+    n: int
+
+
+class Metric:
+    """One quantity. Subclass it in ``metrics/<name>.py`` and set ``METRIC``.
+
+    Class attributes:
+        Config: its options (``Options`` above).
+        direction: which way it points.
+        unit: of its value.
+        low, high: ends of its range.
+        version: bumped when a value could change.
+    """
+
+    Config: ClassVar[type[Options]] = Options
+    direction: ClassVar[Direction]
+    unit: ClassVar[str]
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+    version: ClassVar[int]
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+
+    @property
+    def key(self) -> str:
+        """Name in tables and results; default: the name of the file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """The continuations it needs; default: none, one teacher-forced pass is enough."""
+        return None
+
+    def update(self, facts: Facts) -> Statistics | None:
+        """Statistics of one example, or None when it cannot be scored."""
+        raise TypeError(f"{type(self).__name__} defines no update")
+
+    def values(self, statistics_N2: Float[np.ndarray, "*N 2"]) -> Float[np.ndarray, "*N"]:
+        """Value of each example; default: total / count."""
+        return np.asarray(statistics_N2[..., 0] / statistics_N2[..., 1])
+
+    def aggregate(self, statistics_N2: Float[np.ndarray, "*R N 2"]) -> Float[np.ndarray, "*R"]:
+        """Value of a set of examples (or of R resampled sets); default: the mean over examples."""
+        return np.asarray(self.values(statistics_N2).mean(-1))
+
+    def compute(self, statistics: Mapping[str, Statistics | None], *, seed: int = 0) -> Score:
+        """Score of a set of examples.
+
+        Args:
+            statistics: example id -> what ``update`` returned.
+            seed: of the bootstrap over examples (95 % interval).
+        """
+        scored = {key: value for key, value in statistics.items() if value is not None}
+        value = low = high = None
+        by_id: dict[str, float | None] = dict.fromkeys(statistics)
+        if scored:
+            statistics_N2 = np.array(list(scored.values()), dtype=np.float64)
+            by_id.update(zip(scored, self.values(statistics_N2).tolist(), strict=True))
+            value = float(self.aggregate(statistics_N2))
+            low, high = bootstrap(statistics_N2, self.aggregate, seed=seed)
+        return Score(
+            metric=self.key,
+            value=value,
+            low=low,
+            high=high,
+            n=len(scored),
+            unscored=len(statistics) - len(scored),
+            direction=self.direction,
+            unit=self.unit,
+            version=self.version,
+            by_id=by_id,
+        )

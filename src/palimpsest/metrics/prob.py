@@ -1,0 +1,37 @@
+"""Answer probability, length-normalised: the geometric mean of the probabilities of the label tokens.
+
+Source: Maini et al. 2024, arXiv:2401.06121 (TOFU), section 2.2.1.
+
+    Prob = p(y | prompt)^(1/L) = exp( -1/L * sum_{j=1..L} nll_j ),  nll in nats
+
+By hand: two label tokens with probabilities 1/2 and 1/8: Prob = (1/16)^(1/2) = 0.25.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from palimpsest.metrics.metric import Facts, Metric, Statistics
+from palimpsest.records import Direction
+
+
+class Prob(Metric):
+    """Length-normalised probability; per example and, over a set, the mean over examples."""
+
+    direction = Direction.HIGHER
+    unit = "probability per token"
+    version = 1
+
+    def update(self, facts: Facts) -> Statistics | None:
+        """Negative log-likelihood in nats and label tokens; None without label tokens."""
+        if not len(facts.logp_S):
+            return None
+        return Statistics(-float(facts.logp_S.sum(dtype=np.float64)), float(len(facts.logp_S)))
+
+    def values(self, statistics_N2: Float[np.ndarray, "*N 2"]) -> Float[np.ndarray, "*N"]:
+        """exp(-mean nll)."""
+        return np.asarray(np.exp(-statistics_N2[..., 0] / statistics_N2[..., 1]))
+
+
+METRIC = Prob

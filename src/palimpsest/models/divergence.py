@@ -1,0 +1,49 @@
+"""Divergences between two models at the same scored positions.
+
+Shape legend: S scored positions, V vocabulary (or classes).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def kl_divergence(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
+    """KL(reference ‖ model) at each position, nats.
+
+        KL_s = Σ_v p_ref(v) · [log p_ref(v) − log p(v)]
+
+    Args:
+        reference_SV: logits of the reference model, no gradient expected.
+        logits_SV: logits of the model.
+
+    Returns:
+        (S,), each >= 0, computed in fp32.
+
+    >>> import torch
+    >>> kl_divergence(torch.zeros(1, 2), torch.tensor([[0.0, 0.0]])).item()
+    0.0
+    """
+    log_reference_SV = F.log_softmax(reference_SV.float(), dim=-1)
+    logp_SV = F.log_softmax(logits_SV.float(), dim=-1)
+    return F.kl_div(logp_SV, log_reference_SV, reduction="none", log_target=True).sum(dim=-1)
+
+
+def soft_cross_entropy(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
+    """Cross-entropy of the model under the reference distribution at each position, nats.
+
+        CE_s = − Σ_v p_ref(v) · log p(v) = KL_s + H(p_ref)
+
+    Same gradient as ``kl_divergence``, another value.
+
+    Args:
+        reference_SV: logits of the reference model.
+        logits_SV: logits of the model.
+
+    Returns:
+        (S,), each >= the entropy of the reference, computed in fp32.
+    """
+    reference_prob_SV = F.softmax(reference_SV.float(), dim=-1)
+    return -(reference_prob_SV * F.log_softmax(logits_SV.float(), dim=-1)).sum(dim=-1)

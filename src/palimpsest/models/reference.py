@@ -1,0 +1,153 @@
+"""The model as it was before the run, without a second copy of it where that can be avoided.
+
+Under LoRA it is the same model with the adapter switched off. Under full fine-tuning the last hidden states of the
+examples that will be asked for are kept on disk with a frozen copy of the output head: head(hidden) gives the exact
+distribution in D instead of V numbers per position (1/65 of the space for GPT-2). One file per example, so that a
+cached state can be deleted with the example it came from.
+
+Shape legend: B examples, T tokens, S scored positions, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from palimpsest.contract import ExampleSet, Reference
+from palimpsest.data.batch import Batch, Predictions
+
+EXACT = 1e-4  # nats; largest logit difference at which head(hidden) counts as the model's own output
+
+
+class AdapterOff:
+    """Reference of a LoRA run: the adapter is switched off for one forward pass."""
+
+    def predict(self, model: nn.Module, batch: Batch) -> Predictions:
+        """What the model said before the run."""
+        inner: Any = getattr(model, "module", model)
+        with inner.disable_adapter(), _in_eval_mode(inner):
+            return batch.predict(inner)
+
+
+class FrozenCopy:
+    """Reference of last resort: a whole second model, for architectures that change their logits after the head."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._copy = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def predict(self, model: nn.Module, batch: Batch) -> Predictions:
+        """What the model said before the run; ``model`` itself is not asked."""
+        return batch.predict(self._copy)
+
+
+class CachedReference:
+    """Reference of a full fine-tuning run: hidden states on disk and a frozen head."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._head = load_file(folder / "head.safetensors")
+
+    def hidden_SD(self, batch: Batch) -> Tensor:
+        """Last hidden states at the scored positions of a batch, rows in order, (S, D)."""
+        rows = []
+        for example_id in batch.ids:
+            with safe_open(self._folder / _file_of(example_id), framework="pt") as file:
+                rows.append(file.get_tensor("hidden_SD"))
+        return torch.cat(rows)
+
+    def predict(self, model: nn.Module, batch: Batch) -> Predictions:
+        """What the model said before the run, from the cache."""
+        target_S, owner_S = batch.target_S, batch.owner_S
+        device = target_S.device
+        bias = self._head.get("bias")
+        logits_SV = F.linear(
+            self.hidden_SD(batch).to(device),
+            self._head["weight"].to(device),
+            None if bias is None else bias.to(device),
+        )
+        return Predictions(logits_SV, target_S, owner_S, len(batch))
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Delete the cached states of these examples; ids without one are passed over."""
+        for example_id in ids:
+            (self._folder / _file_of(example_id)).unlink(missing_ok=True)
+
+
+def build_reference(model: Any, sets: Mapping[str, ExampleSet], folder: Path, *, batch_size: int = 16) -> Reference:
+    """The cheapest exact reference for a model that is about to change.
+
+    Args:
+        model: before its first step, on its device; a PEFT model when the scope is LoRA.
+        sets: the sets on which the reference will be asked.
+        folder: where hidden states are cached; created, and re-used when it is complete.
+        batch_size: examples per forward pass while caching.
+    """
+    if hasattr(model, "disable_adapter"):
+        return AdapterOff()
+    head = model.get_output_embeddings()
+    if head is None or not _fill_cache(model, head, sets, folder, batch_size):
+        return FrozenCopy(model)
+    return CachedReference(folder)
+
+
+def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int) -> bool:
+    """Write hidden states of all sets; False when head(hidden) is not what the model outputs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {"weight": head.weight} if getattr(head, "bias", None) is None else dict(head.named_parameters())
+    _save({name: p.detach().cpu().clone() for name, p in weights.items()}, folder / "head.safetensors")
+    device = next(model.parameters()).device
+    with torch.no_grad(), _in_eval_mode(model):
+        for examples in sets.values():
+            ids = list(dict.fromkeys(i for i in examples.ids if not (folder / _file_of(i)).exists()))
+            for start in range(0, len(ids), batch_size):
+                batch = examples.batch(ids[start : start + batch_size]).to(device)
+                hidden_SD, predictions = _hidden_states(model, head, batch)
+                if (F.linear(hidden_SD, head.weight, head.bias) - predictions.logits_SV).abs().max() > EXACT:
+                    return False
+                for row, example_id in enumerate(batch.ids):
+                    own_SD = hidden_SD[predictions.owner_S == row].cpu().contiguous()
+                    _save({"hidden_SD": own_SD}, folder / _file_of(example_id))
+    return True
+
+
+def _hidden_states(model: Any, head: nn.Module, batch: Batch) -> tuple[Tensor, Predictions]:
+    """What enters the output head at the scored positions, (S, D), with the predictions that left it."""
+    seen: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
+    try:
+        predictions = batch.predict(model)
+    finally:
+        hook.remove()
+    return batch.gather(seen[0]), predictions
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _file_of(example_id: str) -> str:
+    """File name of an example's state; a digest, because an id may hold any character."""
+    return hashlib.sha256(example_id.encode()).hexdigest()[:32] + ".safetensors"
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,130 @@
+"""Scope: which parameters may move. Orthogonal to the method."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from palimpsest.errors import FrozenError, ModelError, PlanError
+
+
+class Scope(BaseModel):
+    """Which parameters may move."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: Literal["all", "lora", "layers"] = "all"
+    """"all" parameters; "lora" adapters on the linear layers (PEFT); "layers" named by regular expressions."""
+    names: tuple[str, ...] = ()
+    """For "layers": regular expressions searched in parameter names. For "lora": names of the modules to adapt, all
+    linear ones when empty."""
+    rank: int = Field(default=16, ge=1)
+    """LoRA rank r."""
+    lora_alpha: float = Field(default=32.0, gt=0)
+    """LoRA scale: the update is lora_alpha / rank times B·A."""
+    merge: bool = True
+    """After a LoRA run: fold the adapter into the weights (one plain model). False saves the adapter alone."""
+
+    @model_validator(mode="after")
+    def _names_fit_kind(self) -> Scope:
+        if self.kind == "layers" and not self.names:
+            raise ValueError("scope 'layers' needs names: regular expressions of parameters, e.g. 'layers\\.4\\.'")
+        if self.kind == "all" and self.names:
+            raise ValueError("scope 'all' takes no names; use kind 'layers' or 'lora'")
+        return self
+
+
+def apply_scope(model: Any, scope: Scope) -> Any:
+    """Freeze what may not move; wrap the model for LoRA.
+
+    Returns:
+        The model itself, or a PEFT model around it.
+
+    Raises:
+        ModelError: a name matches nothing.
+        PlanError: a name is not a regular expression.
+    """
+    if scope.kind == "lora":
+        return _with_lora(model, scope)
+    if scope.kind == "layers":
+        _freeze_all_but(model, scope.names)
+    else:
+        model.requires_grad_(True)
+    return model
+
+
+def _with_lora(model: Any, scope: Scope) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=scope.rank,
+        lora_alpha=scope.lora_alpha,
+        target_modules=list(scope.names) or "all-linear",
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ModelError(f"scope lora: {str(error).splitlines()[0]}") from error
+
+
+def _freeze_all_but(model: nn.Module, patterns: tuple[str, ...]) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        try:
+            matched = any(re.search(pattern, name) for name in names)
+        except re.error as error:
+            raise PlanError(f"scope name {pattern!r} is not a regular expression: {error}") from None
+        if not matched:
+            raise ModelError(f"scope name {pattern!r} matches no parameter; the first ones are {', '.join(names[:5])}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(re.search(pattern, name) for pattern in patterns))
+
+
+def leave_scope(model: Any, scope: Scope) -> Any:
+    """Undo the wrapping of ``apply_scope`` after a run; merges a LoRA adapter when the scope says so."""
+    if scope.kind == "lora" and scope.merge:
+        return model.merge_and_unload()
+    return model
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that may move, by name, tied ones once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's bytes; 0.0 and -0.0 differ."""
+    flat = tensor.detach().contiguous().cpu().reshape(-1)
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+
+
+def parameter_digests(model: nn.Module) -> dict[str, str]:
+    """Digest of every parameter, by name. A digest instead of a copy: the check costs no memory."""
+    return {name: tensor_digest(p) for name, p in model.named_parameters()}
+
+
+def check_moved(model: nn.Module, before: Mapping[str, str]) -> None:
+    """Every trainable tensor differs from before, every frozen one is the same.
+
+    Args:
+        model: after a run of at least one step.
+        before: ``parameter_digests`` from the start of the run.
+
+    Raises:
+        FrozenError: names the tensors that break the rule.
+    """
+    moved = {name: digest != before[name] for name, digest in parameter_digests(model).items()}
+    stuck = [name for name, p in model.named_parameters() if p.requires_grad and not moved[name]]
+    if stuck:
+        raise FrozenError(f"{len(stuck)} trainable tensors did not move, e.g. {stuck[0]}: no gradient reached them")
+    leaked = [name for name, p in model.named_parameters() if not p.requires_grad and moved[name]]
+    if leaked:
+        raise FrozenError(f"{len(leaked)} frozen tensors moved, e.g. {leaked[0]}")

@@ -1,0 +1,161 @@
+"""Frozen values that cross layers. Nothing here computes, reads files or imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text: every token after the first is scored."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A prompt and the completion that answers it: the completion is scored."""
+
+    prompt: str
+    completion: str
+
+
+class Message(NamedTuple):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation: the assistant's turns are scored."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """Ready-made token ids, taken as they are: every token after the first is scored."""
+
+    input_ids: tuple[int, ...]
+
+
+Content = Text | Completion | Chat | TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training item with a stable id.
+
+    Attributes:
+        id: given by the user, or the SHA-256 of the canonical content (``content_id``).
+        content: what is learned or forgotten.
+        subject: whose data it is, if known.
+    """
+
+    id: str
+    content: Content
+    subject: str | None = None
+
+
+def content_id(content: Content) -> str:
+    """SHA-256 of the canonical JSON of a content, as 64 hexadecimal digits.
+
+    >>> content_id(Text("a"))[:8]
+    '5dfd7f27'
+    """
+    fields = {name: getattr(content, name) for name in content.__slots__}
+    return digest({"kind": type(content).__name__, **fields})
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form: sorted keys, UTF-8, no blanks.
+
+    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    True
+    """
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Direction(StrEnum):
+    """Which way a metric points."""
+
+    HIGHER = "higher is more known"
+    LOWER = "lower is more known"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric on one set of examples.
+
+    Attributes:
+        metric: its key, options included when they differ from the default name, e.g. ``"el_10"``.
+        value: the aggregate, or None when no example could be scored.
+        low: lower end of the confidence interval, or None when n < 2.
+        high: upper end of it.
+        n: examples that were scored.
+        unscored: examples that could not be scored; they never count as 0.
+        direction: which way it points.
+        unit: e.g. ``"share of tokens"``.
+        version: of the metric's definition; scores of different versions are not comparable.
+        by_id: per-example value, None where unscored.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unscored: int
+    direction: Direction
+    unit: str
+    version: int
+    by_id: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a piece of work cost.
+
+    Attributes:
+        seconds: wall-clock time of the work itself, model loading apart.
+        tokens: token positions that went through the model, forward passes only counted once.
+        peak_bytes: highest memory in use: the accelerator's allocator where there is one, else resident set size.
+    """
+
+    seconds: float
+    tokens: int
+    peak_bytes: int
+
+
+class Outcome(StrEnum):
+    """What gates say of a model."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """One gate held against the scores: its sentence and what came out."""
+
+    gate: str
+    outcome: Outcome
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All gates together, and one sentence that sums them up."""
+
+    outcome: Outcome
+    sentence: str
+    gates: tuple[GateResult, ...]

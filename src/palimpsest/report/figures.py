@@ -1,0 +1,249 @@
+"""Inline SVG figures, as pure functions of numbers. Colours are classes of the page's style sheet.
+
+Lengths are SVG units (pixels at natural size), y grows downwards. Columns differ in lightness and outline, not only
+in hue, so that the figures read in black and white.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from palimpsest.report.numbers import nice_ceiling, show
+
+
+class Scale(NamedTuple):
+    """A linear map of values onto a line.
+
+    >>> Scale(0.0, 2.0, 100.0, 300.0).at(0.5)
+    150.0
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        """Place of a value; values outside are put at the nearer end."""
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
+
+
+class Bar(NamedTuple):
+    """One bar.
+
+    Attributes:
+        column: "before", "after" or "oracle"; also its class.
+        value: its length, or None for an empty line.
+        low: lower end of the whisker, or None for none.
+        high: upper end of it.
+    """
+
+    column: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class Group(NamedTuple):
+    """The bars of one set."""
+
+    name: str
+    bars: tuple[Bar, ...]
+
+
+class Line(NamedTuple):
+    """One curve panel.
+
+    Attributes:
+        title: the quantity.
+        unit: of the quantity.
+        points: (step, value), steps ascending.
+        level: a reference level drawn dashed, or None.
+        level_name: what the level is.
+        decimals: of the values written out; 0 for counts.
+    """
+
+    title: str
+    unit: str
+    points: tuple[tuple[float, float], ...]
+    level: float | None = None
+    level_name: str = ""
+    decimals: int = 3
+
+
+BAR_WIDTH, BAR_LEFT, BAR_RIGHT = 460.0, 64.0, 404.0
+BAR_STEP, BAR_HEIGHT, GROUP_HEAD, GROUP_GAP, AXIS_ROOM = 18.0, 12.0, 20.0, 10.0, 26.0
+
+
+def domain_top(values: Sequence[float | None]) -> float:
+    """Right end of a scale that starts at 0: 1 when all values are shares, else a round number above them.
+
+    >>> domain_top([0.2, None, 0.9]), domain_top([0.2, 5.2])
+    (1.0, 6.0)
+    """
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    top = max(finite, default=1.0)
+    return 1.0 if top <= 1 else nice_ceiling(top)
+
+
+def bars(title: str, groups: Sequence[Group]) -> Markup:
+    """Horizontal bars with interval whiskers, one group per set.
+
+    Args:
+        title: what a screen reader says.
+        groups: at least one.
+
+    Returns:
+        An <svg> element; every bar carries its column's name at the left and its value at the right.
+    """
+    top = domain_top([v for g in groups for b in g.bars for v in (b.value, b.high)])
+    scale = Scale(0.0, top, BAR_LEFT, BAR_RIGHT)
+    parts, y = [], 0.0
+    for group in groups:
+        parts.append(_text(0, y + 13, group.name, "group"))
+        y += GROUP_HEAD
+        for bar in group.bars:
+            parts.append(_bar(bar, scale, y))
+            y += BAR_STEP
+        y += GROUP_GAP
+    axis = _bar_axis(scale, y)
+    return _svg(title, BAR_WIDTH, y + AXIS_ROOM, Markup("").join([axis, *parts]))
+
+
+def _bar(bar: Bar, scale: Scale, y: float) -> Markup:
+    middle = y + BAR_HEIGHT / 2
+    parts = [_text(BAR_LEFT - 8, y + 10, bar.column, "label end")]
+    if bar.value is not None and not math.isnan(bar.value):
+        width = scale.at(bar.value) - scale.start
+        parts.append(
+            Markup('<rect class="bar {}" x="{}" y="{}" width="{}" height="{}"/>').format(
+                bar.column, _n(scale.start), _n(y), _n(width), _n(BAR_HEIGHT)
+            )
+        )
+        if bar.low is not None and bar.high is not None:
+            parts.append(_whisker(scale.at(bar.low), scale.at(bar.high), middle))
+    parts.append(_text(BAR_WIDTH - 2, y + 10, show(bar.value), "value end"))
+    return Markup("").join(parts)
+
+
+def _whisker(left: float, right: float, y: float) -> Markup:
+    path = f"M{_n(left)} {_n(y - 4)}v8M{_n(left)} {_n(y)}H{_n(right)}M{_n(right)} {_n(y - 4)}v8"
+    return Markup('<path class="whisker" d="{}"/>').format(path)
+
+
+def _bar_axis(scale: Scale, bottom: float) -> Markup:
+    parts = []
+    for share in (0.0, 0.5, 1.0):
+        value = scale.low + share * (scale.high - scale.low)
+        x = scale.at(value)
+        parts.append(_segment("grid", x, GROUP_HEAD - 4, x, bottom - 4))
+        parts.append(_text(x, bottom + 12, _tick(value), "tick middle"))
+    return Markup("").join(parts)
+
+
+LINE_WIDTH, LINE_HEIGHT = 300.0, 194.0
+PLOT_LEFT, PLOT_RIGHT, PLOT_TOP, PLOT_BOTTOM = 44.0, 284.0, 44.0, 156.0
+
+
+def curve(line: Line) -> Markup:
+    """One quantity over the optimizer steps, with axes and units.
+
+    Args:
+        line: at least one point; points that are not finite interrupt the curve.
+
+    Returns:
+        An <svg> element.
+    """
+    x = Scale(*_span([step for step, _ in line.points]), PLOT_LEFT, PLOT_RIGHT)
+    y = Scale(0.0, domain_top([v for _, v in line.points] + [line.level]), PLOT_BOTTOM, PLOT_TOP)
+    parts = [
+        _text(0, 11, _cut(line.title, 24), "group"),
+        _text(PLOT_RIGHT, 11, _change(line), "value end"),
+        _text(0, 26, _cut(line.unit, 48), "tick"),
+        *_curve_axes(x, y),
+        _level(line, y),
+        *_strokes(line.points, x, y),
+    ]
+    return _svg(f"{line.title} over the steps", LINE_WIDTH, LINE_HEIGHT, Markup("").join(parts))
+
+
+def _strokes(points: Sequence[tuple[float, float]], x: Scale, y: Scale) -> list[Markup]:
+    runs: list[list[str]] = [[]]
+    dots = []
+    for step, value in points:
+        if not math.isfinite(value):
+            runs.append([])
+            continue
+        at = (_n(x.at(step)), _n(y.at(value)))
+        runs[-1].append(",".join(at))
+        dots.append(Markup('<circle class="dot" cx="{}" cy="{}" r="2.5"/>').format(*at))
+    lines = [Markup('<polyline class="curve" points="{}"/>').format(" ".join(run)) for run in runs if len(run) > 1]
+    # Beyond some thirty points the dots would hide the line.
+    return lines + (dots if len(dots) <= 30 else dots[-1:])
+
+
+def _level(line: Line, y: Scale) -> Markup:
+    if line.level is None or not math.isfinite(line.level):
+        return Markup("")
+    at = y.at(line.level)
+    # The name goes above the dashed line unless that would leave the plot, at the end where the curve is farther off.
+    label = at - 4 if at > PLOT_TOP + 14 else at + 13
+    at_left = abs(line.points[0][1] - line.level) >= abs(line.points[-1][1] - line.level)
+    x, anchor = (PLOT_LEFT + 4, "tick") if at_left else (PLOT_RIGHT, "tick end")
+    name = f"{line.level_name} {show(line.level, line.decimals)}"
+    return _segment("level", PLOT_LEFT, at, PLOT_RIGHT, at) + _text(x, label, name, anchor)
+
+
+def _change(line: Line) -> str:
+    """First and last value."""
+    first, last = (show(line.points[i][1], line.decimals) for i in (0, -1))
+    return f"{first} → {last}"
+
+
+def _cut(words: str, limit: int) -> str:
+    return words if len(words) <= limit else words[: limit - 1] + "…"
+
+
+def _curve_axes(x: Scale, y: Scale) -> list[Markup]:
+    parts = []
+    for share in (0.0, 0.5, 1.0):
+        value = y.low + share * (y.high - y.low)
+        parts.append(_segment("grid", PLOT_LEFT, y.at(value), PLOT_RIGHT, y.at(value)))
+        parts.append(_text(PLOT_LEFT - 6, y.at(value) + 4, _tick(value), "tick end"))
+    for value in (x.low, x.high):
+        parts.append(_text(x.at(value), PLOT_BOTTOM + 15, _tick(value), "tick middle"))
+    parts.append(_text((PLOT_LEFT + PLOT_RIGHT) / 2, PLOT_BOTTOM + 32, "optimizer steps", "tick middle"))
+    return parts
+
+
+def _span(steps: Sequence[float]) -> tuple[float, float]:
+    low, high = min(steps), max(steps)
+    return (low, high) if high > low else (low, low + 1)
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}" if abs(value) < 1e6 else show(value)
+
+
+def _segment(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, _n(x1), _n(y1), _n(x2), _n(y2))
+
+
+def _text(x: float, y: float, words: str, kind: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, _n(x), _n(y), words)
+
+
+def _svg(title: str, width: float, height: float, body: Markup) -> Markup:
+    return Markup('<svg role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" height="{}">{}</svg>').format(
+        title, _n(width), _n(height), _n(width), _n(height), body
+    )
+
+
+def _n(value: float) -> str:
+    """A coordinate with at most two decimals and no superfluous zeros."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,42 @@
+"""Writing a report file so that a reader sees the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from palimpsest.errors import DataError
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write UTF-8 text to a temporary neighbour, flush it to the disk, then rename it over ``path``.
+
+    Args:
+        path: the file; missing parent folders are made.
+        text: its whole content.
+
+    Raises:
+        DataError: the place cannot be written to; no temporary file is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot write '{path}': {error.strerror or error}; accepted: a file name in a writable folder"
+        ) from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(temporary: Path) -> None:
+    # The parent may be a file, and then even looking for the temporary file is an error.
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return

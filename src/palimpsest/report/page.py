@@ -1,0 +1,68 @@
+"""One self-contained HTML page per run: no scripts, no network, no fonts but the reader's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from palimpsest.report.files import write_atomic
+from palimpsest.report.limits import limits
+from palimpsest.report.panels import bar_panels, curve_panels
+from palimpsest.report.schema import RunResult
+from palimpsest.report.view import (
+    MAX_EXAMPLES,
+    columns,
+    cost_table,
+    example_table,
+    facts,
+    main_table,
+    oracle_share,
+    verdict_words,
+)
+
+TITLES = {"learn": "Learning report", "unlearn": "Unlearning report", "measure": "Measurement"}
+
+
+def render(result: RunResult) -> str:
+    """The page of a run.
+
+    Args:
+        result: the run.
+
+    Returns:
+        A whole HTML document. Everything that came from the user is escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("palimpsest.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        run=result,
+        title=TITLES[result.kind],
+        verdict_words=verdict_words(result),
+        facts=facts(result),
+        columns=columns(result),
+        table=main_table(result),
+        bar_panels=bar_panels(result),
+        curve_panels=curve_panels(result),
+        examples=example_table(result),
+        max_examples=MAX_EXAMPLES,
+        costs=cost_table(result),
+        oracle_share=oracle_share(result),
+        limits=limits(result),
+        plan=json.dumps(result.plan, indent=2, ensure_ascii=False),
+    )
+
+
+def save_html(result: RunResult, path: str | Path) -> None:
+    """Write the page; a reader sees the old file or the new one, never a part.
+
+    Raises:
+        DataError: the place cannot be written to.
+    """
+    write_atomic(Path(path), render(result))

@@ -1,0 +1,226 @@
+"""The JSON twin of a run: everything the page and the terminal table show, and nothing else.
+
+Round-trip law: ``RunResult.load(path) == result`` after ``result.save_json(path)``.
+Infinite values (a perplexity that overflowed) are written as the strings "Infinity" and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from palimpsest.errors import DataError
+from palimpsest.records import Cost, Direction, GateResult, Outcome, Score, Verdict
+from palimpsest.report.files import write_atomic
+
+SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
+
+Column = Literal["before", "after", "oracle"]
+COLUMNS: tuple[Column, ...] = ("before", "after", "oracle")
+
+
+class Row(BaseModel):
+    """Base of every part of the twin: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+class SetInfo(Row):
+    """One set of examples."""
+
+    n: int = Field(ge=0)
+    """Examples in it."""
+    digest: str
+    """SHA-256 of its content, hexadecimal."""
+
+
+class ScoreRow(Row):
+    """One metric on one set; ``records.Score`` without its key."""
+
+    value: float | None
+    """The aggregate, or None when nothing could be scored."""
+    low: float | None
+    """Lower end of the 95 % confidence interval, or None when n < 2."""
+    high: float | None
+    """Upper end of it."""
+    n: int = Field(ge=0)
+    """Examples that were scored."""
+    unscored: int = Field(ge=0)
+    """Examples that could not be scored."""
+    direction: Direction
+    """Which way it points."""
+    unit: str
+    """E.g. "share of tokens"."""
+    version: int
+    """Of the metric's definition."""
+    by_id: dict[str, float | None] = Field(default_factory=dict)
+    """Per-example value, None where unscored."""
+
+    @classmethod
+    def of(cls, score: Score) -> ScoreRow:
+        """The row of a score."""
+        names = ("value", "low", "high", "n", "unscored", "direction", "unit", "version")
+        return cls(by_id=dict(score.by_id), **{name: getattr(score, name) for name in names})
+
+    def score(self, metric: str) -> Score:
+        """The score of this row; ``ScoreRow.of(row.score(key)) == row``."""
+        return Score(metric=metric, **dict(self))
+
+
+Scores = dict[Column, dict[str, dict[str, ScoreRow]]]
+
+
+class GateRow(Row):
+    """One gate: what it asked, and what came out."""
+
+    gate: str
+    outcome: Outcome
+    sentence: str
+
+
+class VerdictRow(Row):
+    """All gates together."""
+
+    outcome: Outcome
+    sentence: str
+    gates: tuple[GateRow, ...] = ()
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> VerdictRow:
+        """The row of a verdict."""
+        gates = tuple(GateRow(gate=g.gate, outcome=g.outcome, sentence=g.sentence) for g in verdict.gates)
+        return cls(outcome=verdict.outcome, sentence=verdict.sentence, gates=gates)
+
+    def verdict(self) -> Verdict:
+        """The verdict of this row; ``VerdictRow.of(row.verdict()) == row``."""
+        gates = tuple(GateResult(g.gate, g.outcome, g.sentence) for g in self.gates)
+        return Verdict(self.outcome, self.sentence, gates)
+
+
+class CurvePoint(Row):
+    """What was measured between two optimizer steps."""
+
+    step: int = Field(ge=0)
+    """Optimizer steps done."""
+    epoch: float = Field(ge=0)
+    """Passes over the anchor set done."""
+    seconds: float = Field(ge=0)
+    """Wall-clock seconds since the run began."""
+    active: int | None = None
+    """Examples that still need work, or None where nothing is refined."""
+    values: dict[str, float] = Field(default_factory=dict)
+    """Quantity -> value; the key "set.metric" (e.g. "forget.el_10") lets the page add unit and oracle level."""
+
+
+class CostRow(Row):
+    """What a piece of work cost; ``records.Cost``."""
+
+    seconds: float = Field(ge=0)
+    """Wall-clock, model loading apart."""
+    tokens: int = Field(ge=0)
+    """Token positions that went through the model."""
+    peak_bytes: int = Field(ge=0)
+    """Highest memory in use."""
+
+    @classmethod
+    def of(cls, cost: Cost) -> CostRow:
+        """The row of a cost."""
+        return cls(seconds=cost.seconds, tokens=cost.tokens, peak_bytes=cost.peak_bytes)
+
+    def cost(self) -> Cost:
+        """The cost of this row; ``CostRow.of(row.cost()) == row``."""
+        return Cost(self.seconds, self.tokens, self.peak_bytes)
+
+
+class RunResult(Row):
+    """One run, measured."""
+
+    schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID
+    """Name and version of this schema."""
+    kind: Literal["learn", "unlearn", "measure"]
+    """What the run did."""
+    method: str
+    """Name of the method; empty for a measurement."""
+    plan: dict[str, JsonValue]
+    """The resolved plan, as JSON."""
+    plan_digest: str
+    """SHA-256 of the plan, which names the run."""
+    created: str
+    """ISO 8601 time, given by the caller."""
+    sets: dict[str, SetInfo]
+    """The sets the run saw."""
+    scores: Scores
+    """Column -> set -> metric key -> row; columns stand in the order before, after, oracle."""
+    verdict: VerdictRow | None = None
+    """What the gates say, or None where there are none."""
+    curve: tuple[CurvePoint, ...] = ()
+    """Measurements during training, in the order of steps."""
+    stopped: str = ""
+    """Why training ended, e.g. "all examples pass" or "budget: 40 steps"."""
+    cost: dict[str, CostRow] = Field(default_factory=dict)
+    """Cost of "training", of measuring "before", "after" and "oracle", and of "oracle_training"."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Versions and machine."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know besides."""
+
+    @field_validator("scores")
+    @classmethod
+    def _in_order(cls, scores: Scores) -> Scores:
+        return {column: scores[column] for column in COLUMNS if column in scores}
+
+    def save_json(self, path: str | Path) -> None:
+        """Write the twin; a reader sees the old file or the new one, never a part.
+
+        Raises:
+            DataError: the place cannot be written to.
+        """
+        write_atomic(Path(path), self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunResult:
+        """Read a twin.
+
+        Raises:
+            DataError: the file is missing, is no JSON, follows another schema or breaks this one.
+        """
+        value = _read_json(Path(path))
+        found = value.get("schema_id") if isinstance(value, dict) else None
+        if found != SCHEMA_ID:
+            raise DataError(
+                f"'{path}' has schema_id {found!r}; accepted: {SCHEMA_ID!r}; give the result.json of a palimpsest run"
+            )
+        try:
+            return cls.model_validate_json(json.dumps(value))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise DataError(
+                f"'{path}' breaks the schema {SCHEMA_ID!r} at {place}: {first['msg']} "
+                f"({error.error_count()} in all); write it again with the run that made it"
+            ) from error
+
+
+def rows_of(scores: Mapping[Column, Mapping[str, Mapping[str, Score]]]) -> Scores:
+    """Scores of records -> rows of the twin, the same nesting."""
+    return {
+        column: {name: {key: ScoreRow.of(score) for key, score in metrics.items()} for name, metrics in sets.items()}
+        for column, sets in scores.items()
+    }
+
+
+def _read_json(path: Path) -> object:
+    try:
+        value: object = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"cannot read '{path}': {error.strerror or error}; accepted: the result.json that a palimpsest run writes"
+        ) from error
+    except ValueError as error:
+        # UnicodeDecodeError and JSONDecodeError are both ValueErrors.
+        raise DataError(f"'{path}' is not JSON: {error}; give the result.json that a palimpsest run writes") from error
+    return value

@@ -1,0 +1,92 @@
+"""The before / after / oracle table for a terminal: ASCII apart from the user's names, at most 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+
+from palimpsest.records import Direction
+from palimpsest.report.numbers import interval, show
+from palimpsest.report.schema import Column, RunResult, ScoreRow
+from palimpsest.report.view import row_keys
+
+WIDTH = 100
+SET_WIDTH, METRIC_WIDTH, N_WIDTH = 9, 12, 9
+
+
+def table(result: RunResult) -> str:
+    """Every score of a run as fixed-width text.
+
+    Args:
+        result: the run.
+
+    Returns:
+        Lines of at most 100 columns: one row per set and metric with n, then each column as "value [low, high]"
+        (95 % intervals); below it direction and unit of every metric, and what could not be scored.
+        Names too long for their column end in "..".
+    """
+    columns = tuple(result.scores)
+    rows = [("set", "metric", "n", *columns)]
+    for name, metric in row_keys(result):
+        found = [result.scores[column].get(name, {}).get(metric) for column in columns]
+        rows.append((name, metric, _n(found), *(_cell(score) for score in found)))
+    limits = (SET_WIDTH, METRIC_WIDTH, N_WIDTH, *(WIDTH for _ in columns))
+    cut = [tuple(_cut(text, limit) for text, limit in zip(row, limits, strict=True)) for row in rows]
+    widths = [max(len(row[i]) for row in cut) for i in range(len(limits))]
+    lines = [_line(row, widths) for row in cut]
+    lines.insert(1, "-" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join([*lines, *_legend(result), *_unscored(result)])
+
+
+def _cell(score: ScoreRow | None) -> str:
+    if score is None or score.value is None:
+        return "-"
+    return f"{show(score.value, 2)} {interval(score.low, score.high, 2)}".rstrip()
+
+
+def _n(scores: list[ScoreRow | None]) -> str:
+    counts = [score.n for score in scores if score is not None]
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 2] + ".."
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = [
+        text.rjust(width) if i == 2 else text.ljust(width)
+        for i, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def _legend(result: RunResult) -> list[str]:
+    """Direction and unit of each metric, once."""
+    known: dict[Direction, list[str]] = {}
+    for name, metric in row_keys(result):
+        score = next(sets[name][metric] for sets in result.scores.values() if metric in sets.get(name, {}))
+        words = f"{metric} ({score.unit})"
+        if words not in known.setdefault(score.direction, []):
+            known[score.direction].append(words)
+    return [line for direction, words in known.items() for line in _wrap(f"{direction}: {', '.join(words)}")]
+
+
+def _unscored(result: RunResult) -> list[str]:
+    parts = [_unscored_in(column, result) for column in result.scores]
+    words = ", ".join(part for part in parts if part)
+    return _wrap(f"could not be scored, and never counted as 0: {words}") if words else []
+
+
+def _unscored_in(column: Column, result: RunResult) -> str:
+    sets = result.scores[column]
+    return ", ".join(
+        f"{name} {metric} {column} {score.unscored} of {score.unscored + score.n}"
+        for name, metrics in sets.items()
+        for metric, score in metrics.items()
+        if score.unscored
+    )
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")

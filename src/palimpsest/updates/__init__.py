@@ -1,0 +1,1 @@
+"""Gradient-level pieces that several methods share."""

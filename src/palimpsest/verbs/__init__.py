@@ -1,0 +1,7 @@
+"""What a user does: learn, unlearn, measure. The command line and Python call the same functions."""
+
+from palimpsest.verbs.learn import learn
+from palimpsest.verbs.measure import measure
+from palimpsest.verbs.unlearn import unlearn
+
+__all__ = ["learn", "measure", "unlearn"]

@@ -1,0 +1,94 @@
+"""Files of a plan -> checked sets. Nothing is loaded onto a device and nothing is written before all of it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from palimpsest import methods
+from palimpsest.data.batch import TextSet
+from palimpsest.data.examples import read_examples, set_digest
+from palimpsest.data.splits import check_disjoint
+from palimpsest.data.text import encode
+from palimpsest.errors import PlanError
+from palimpsest.loop.sampler import shuffled
+from palimpsest.models.load import Loaded
+from palimpsest.records import Example
+from palimpsest.verbs.plan import Encoding, Plan
+
+Examples = Mapping[str, list[Example]]
+
+MAY_OVERLAP = {frozenset(pair) for pair in (("replay", "general"), ("replay", "retain"), ("replay", "learn"))}
+
+
+def read_sets(files: Mapping[str, str], **options: Any) -> dict[str, list[Example]]:
+    """Read every file of a plan and check that the sets are disjoint.
+
+    Args:
+        files: set name -> file or Hub name.
+        options: of ``read_examples``.
+
+    Raises:
+        DataError: the first file that cannot be used, or an overlap of two sets.
+    """
+    sets = {name: read_examples(source, **options) for name, source in files.items()}
+    names = list(sets)
+    for position, left in enumerate(names):
+        for right in names[position + 1 :]:
+            if frozenset((left, right)) not in MAY_OVERLAP:
+                check_disjoint({left: sets[left], right: sets[right]})
+    return sets
+
+
+def check_needs(plan: Plan) -> None:
+    """Every set and model the method needs was given, and none that it would ignore.
+
+    Raises:
+        PlanError: names what is missing and the option that gives it.
+    """
+    method = methods.load(plan.method)
+    given = set(plan.files)
+    for name in method.needs:
+        source = "retain" if name == "analogous" else name
+        if source not in given:
+            raise PlanError(f"method {plan.method!r} needs the {source} set; give it with --{source} FILE")
+    if method.starts_from == "base" and plan.base is None:
+        raise PlanError(
+            f"method {plan.method!r} starts from the model before it learned anything; give it with --base DIR"
+        )
+    if plan.refine is not None and "forget" not in given:
+        raise PlanError("refine needs the forget set; give it with --forget FILE")
+    if "replay" in given and "replay" not in method.uses:
+        raise PlanError(
+            f"method {plan.method!r} draws from no replay set; leave --replay out, or use --general to measure"
+        )
+
+
+def digests(sets: Examples) -> dict[str, str]:
+    """Set name -> digest of its content."""
+    return {name: set_digest(examples) for name, examples in sets.items()}
+
+
+def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str, TextSet]:
+    """All sets as tokens of one model."""
+    return {name: encode_set(examples, loaded, encoding) for name, examples in sets.items()}
+
+
+def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) -> TextSet:
+    """One set as tokens of one model."""
+    longest = encoding.max_length or getattr(loaded.model.config, "max_position_embeddings", None)
+    return encode(
+        examples,
+        loaded.tokenizer,
+        max_length=longest,
+        truncate=encoding.truncate,
+        vocab_size=loaded.model.config.vocab_size,
+    )
+
+
+def subset(examples: TextSet, limit: int, seed: int, name: str) -> TextSet:
+    """At most ``limit`` examples, drawn with a seed, in the order of the set."""
+    if len(examples) <= limit:
+        return examples
+    chosen = set(shuffled(examples.ids, seed, f"{name}/measure", 0)[:limit])
+    return TextSet([examples[i] for i in examples.ids if i in chosen], examples.pad_id)

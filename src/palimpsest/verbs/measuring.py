@@ -1,0 +1,59 @@
+"""Scores of one model on all sets of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from palimpsest.data.batch import TextSet
+from palimpsest.metrics import build
+from palimpsest.metrics.evaluate import evaluate
+from palimpsest.models.load import Loaded
+from palimpsest.records import Cost
+from palimpsest.verbs.inputs import subset
+from palimpsest.verbs.output import Measured
+from palimpsest.verbs.plan import Measuring
+from palimpsest.verbs.progress import Progress
+
+MEASURED = ("forget", "learn", "retain", "holdout", "general")
+GENERAL_METRICS = ("ppl",)
+
+
+def chosen_metrics(measuring: Measuring, set_name: str) -> list[Any]:
+    """The metrics of a set: perplexity on general text, the plan's everywhere else."""
+    names = GENERAL_METRICS if set_name == "general" else measuring.metrics
+    return [build(name, measuring.options.get(name, {})) for name in names]
+
+
+def measure_sets(
+    loaded: Loaded, sets: Mapping[str, TextSet], measuring: Measuring, *, seed: int, column: str, progress: Progress
+) -> Measured:
+    """Every set of ``MEASURED`` that was given, with its metrics.
+
+    Args:
+        loaded: the model, on its device.
+        sets: set name -> encoded examples; replay is not measured.
+        measuring: which metrics, how many examples.
+        seed: of the subsets.
+        column: "before", "after" or "oracle", for the progress.
+        progress: told the examples done.
+
+    Returns:
+        set -> metric key -> score, and what measuring cost.
+    """
+    found, costs = {}, []
+    for name in (n for n in MEASURED if n in sets):
+        examples = subset(sets[name], measuring.limit, seed, name)
+        evaluation = evaluate(
+            loaded.model,
+            examples,
+            chosen_metrics(measuring, name),
+            eos_ids=loaded.eos_ids,
+            progress=lambda done, total, name=name: progress(f"measuring {column}: {name}", done, total),  # type: ignore[misc]
+        )
+        found[name] = evaluation.scores
+        costs.append(evaluation.cost)
+    total = Cost(
+        sum(c.seconds for c in costs), sum(c.tokens for c in costs), max((c.peak_bytes for c in costs), default=0)
+    )
+    return found, total

@@ -1,0 +1,115 @@
+"""Where a run is written: beside its output under ``<output>.partial`` until it is whole, then renamed in one move.
+
+So an output folder that exists is complete, and a partial one belongs to exactly one plan.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from palimpsest.errors import PlanError
+from palimpsest.records import Cost, Direction, Score
+from palimpsest.report.files import write_atomic
+from palimpsest.verbs.plan import Plan
+
+RESULT = "result.json"
+
+
+class Output:
+    """The folder of one run."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+
+    def finished(self, plan: Plan) -> bool:
+        """Is this plan's run already there, whole?
+
+        Raises:
+            PlanError: the folder holds something else.
+        """
+        if not self.folder.exists():
+            return False
+        if (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file():
+            if self._digest_in(self.folder) == plan.digest():
+                return True
+            raise PlanError(f"output {self.folder} holds the run of another plan; give another --output")
+        raise PlanError(f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist")
+
+    def begin(self, plan: Plan) -> Path:
+        """Create or find the partial folder.
+
+        Raises:
+            PlanError: it belongs to another plan, or the place cannot be written to.
+        """
+        if self.partial.exists():
+            if self._digest_in(self.partial) != plan.digest():
+                raise PlanError(
+                    f"{self.partial} is an unfinished run of another plan; finish that one, delete the folder, "
+                    "or give another --output"
+                )
+            return self.partial
+        try:
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            raise PlanError(
+                f"output {self.folder}: {error.strerror or error}; give a folder that can be made"
+            ) from None
+        values = {"digest": plan.digest(), **plan.model_dump(mode="json")}
+        write_atomic(self.partial / "plan.json", json.dumps(values, indent=1) + "\n")
+        return self.partial
+
+    def complete(self) -> None:
+        """Remove what only the run needed and put the folder in its place."""
+        for leftover in ("checkpoint.safetensors", "checkpoint.tmp"):
+            (self.partial / leftover).unlink(missing_ok=True)
+        for leftover in ("reference", "remembered"):
+            shutil.rmtree(self.partial / leftover, ignore_errors=True)
+        os.replace(self.partial, self.folder)
+
+    def remember(self, name: str, compute: Callable[[], Measured]) -> Measured:
+        """A measurement, taken from the partial folder if an interrupted run left it there."""
+        path = self.partial / "remembered" / f"{name}.json"
+        if path.is_file():
+            return _from_json(json.loads(path.read_text(encoding="utf-8")))
+        value = compute()
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, json.dumps(_to_json(value)))
+        return value
+
+    @staticmethod
+    def _digest_in(folder: Path) -> str | None:
+        try:
+            value = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return value.get("digest") if isinstance(value, dict) else None
+
+
+Measured = tuple[Mapping[str, Mapping[str, Score]], Cost]
+
+
+def _to_json(measured: Measured) -> dict[str, Any]:
+    scores, cost = measured
+    fields = Score.__slots__
+    return {
+        "scores": {n: {k: {f: _plain(getattr(s, f)) for f in fields} for k, s in m.items()} for n, m in scores.items()},
+        "cost": {f: getattr(cost, f) for f in Cost.__slots__},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _from_json(value: Mapping[str, Any]) -> Measured:
+    scores = {
+        name: {key: Score(**{**s, "direction": Direction(s["direction"])}) for key, s in metrics.items()}
+        for name, metrics in value["scores"].items()
+    }
+    return scores, Cost(**value["cost"])

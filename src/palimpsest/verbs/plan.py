@@ -1,0 +1,186 @@
+"""The plan: everything that defines a run. One schema for the command line, plan files and Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palimpsest import methods, metrics
+from palimpsest.audit.gates import Gate, parse_gates
+from palimpsest.audit.refine import Refinement
+from palimpsest.errors import PlanError, unknown
+from palimpsest.loop.training import Training
+from palimpsest.models.scope import Scope
+from palimpsest.records import digest
+
+SETS = ("forget", "retain", "learn", "replay", "holdout", "general")
+SECTIONS = ("options", "training", "scope", "pairing", "refine", "measuring", "encoding", "gates")
+
+
+class Section(BaseModel):
+    """Base of the plan's parts: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Pairing(Section):
+    """How the analogous set is built from the retain set."""
+
+    encoder: str = "model"
+    """"model": mean hidden state of the model itself; else a sentence-transformers folder or name."""
+    k: int = Field(default=10, ge=1)
+    """Neighbours looked at."""
+    dedup: bool = True
+    """Pass over near-copies of the forget text; False is the paper."""
+    max_overlap: float = Field(default=0.1, gt=0, le=1)
+    """A neighbour that shares this share of 10-grams or more is a near-copy."""
+    last_tokens: int = Field(default=100, ge=1)
+    """Tokens at the end of each text that are embedded."""
+    random: bool = False
+    """Pair at random instead, for the ablation."""
+
+
+class Measuring(Section):
+    """What is measured before and after, and how."""
+
+    metrics: tuple[str, ...] = ("es", "ma", "el", "prob")
+    """Metrics on every set but general text, where it is perplexity alone."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Metric -> its options."""
+    limit: int = Field(default=1000, ge=1)
+    """At most so many examples per set, drawn with the run's seed."""
+
+
+class Encoding(Section):
+    """How examples become tokens."""
+
+    max_length: int | None = Field(default=None, ge=2)
+    """Longest sequence in tokens; None = what the model can take."""
+    truncate: bool = False
+    """Cut longer examples instead of refusing them."""
+
+
+class Plan(Section):
+    """All that defines a run; its digest names it."""
+
+    kind: Literal["learn", "unlearn"]
+    """What the run is for."""
+    method: str
+    """File name in ``methods``."""
+    model: str
+    """Folder or Hub name of the model that changes."""
+    revision: str | None = None
+    """Commit of a Hub name."""
+    base: str | None = None
+    """The model before it learned anything, for methods that start there."""
+    oracle: str | None = None
+    """A model retrained without the forget set, to measure beside."""
+    files: dict[str, str]
+    """Set name -> file or Hub name."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The method's own options."""
+    training: Training = Training()
+    """Optimizer, length, budgets, seed."""
+    scope: Scope = Scope()
+    """Which parameters may move."""
+    pairing: Pairing = Pairing()
+    """How the analogous set is built."""
+    refine: Refinement | None = None
+    """Per-example stopping; None = run to the budget."""
+    measuring: Measuring = Measuring()
+    """What is measured."""
+    encoding: Encoding = Encoding()
+    """How examples become tokens."""
+    gates: tuple[Gate, ...] | None = None
+    """Bounds for the verdict; None = the default ones."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
+
+    def digest(self) -> str:
+        """SHA-256 over all but the places inputs were read from: their content counts, not their name."""
+        values = self.model_dump(mode="json", exclude={"files", "model", "base", "oracle"})
+        return digest(values)
+
+
+def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
+    """A validated plan with the method's defaults filled in.
+
+    Args:
+        fields: kind, method, model, files, ...
+        sections: section name -> given values; unset ones take the method's defaults, then the general ones.
+
+    Raises:
+        PlanError: an unknown section, option or value; names the closest one that exists.
+    """
+    method = methods.load(str(fields["method"]))
+    if method.kind != fields["kind"]:
+        kinds = [name for name in methods.names() if methods.load(name).kind == fields["kind"]]
+        raise PlanError(f"method {fields['method']!r} does not {fields['kind']}; accepted: {', '.join(kinds)}")
+    for name in sections:
+        if name not in SECTIONS:
+            raise PlanError(unknown("section", name, SECTIONS))
+    values = dict(sections)
+    options = methods.configure(str(fields["method"]), values.pop("options", {}))
+    values["training"] = {**method.defaults, **values.get("training", {})}
+    if values.get("gates") is not None:
+        values["gates"] = parse_gates(values["gates"])
+    _check_metrics(values.get("measuring", {}))
+    return _validate({**fields, **values, "options": options.model_dump(mode="json")})
+
+
+def _check_metrics(measuring: Mapping[str, Any]) -> None:
+    chosen = measuring.get("metrics", Measuring().metrics)
+    options = measuring.get("options", {})
+    for name in (*chosen, *options):
+        metrics.build(name, options.get(name, {}))
+
+
+def _validate(values: Mapping[str, Any]) -> Plan:
+    try:
+        return Plan.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise PlanError(_sentence(problems[0], values) + more) from None
+
+
+def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
+    """One pydantic problem in our words: where, what came, what is accepted."""
+    place = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        section = getattr(Plan.model_fields.get(place[0]), "default", None) if len(place) > 1 else None
+        fields = type(section).model_fields if isinstance(section, BaseModel) else Plan.model_fields
+        if place[0] == "refine" and len(place) > 1:
+            fields = Refinement.model_fields
+        return unknown(f"option of {place[0]}" if len(place) > 1 else "option", place[-1], fields)
+    return f"{'.'.join(place)} = {problem['input']!r}: {problem['msg']}"
+
+
+def read_plan_file(path: str | Path) -> dict[str, Any]:
+    """Sections of a YAML or JSON plan file.
+
+    Raises:
+        PlanError: missing, not YAML or JSON, or not a mapping of known sections.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+        value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise PlanError(f"plan {path}: {error.strerror or error}; give a YAML or JSON file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise PlanError(f"plan {path}: neither YAML nor JSON ({reason})") from None
+    if not isinstance(value, dict):
+        raise PlanError(f"plan {path}: holds a {type(value).__name__}; accepted: a mapping of {', '.join(SECTIONS)}")
+    for name, section in value.items():
+        if name not in SECTIONS:
+            raise PlanError(f"plan {path}: {unknown('section', str(name), SECTIONS)}")
+        if name != "gates" and not isinstance(section, dict):
+            raise PlanError(f"plan {path}: section {name!r} is {section!r}; accepted: a mapping of options")
+    return value

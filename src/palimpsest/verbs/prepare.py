@@ -1,0 +1,122 @@
+"""From checked sets to a job the loop can run: pairs, reference, stopping, method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from palimpsest import methods
+from palimpsest.audit.refine import ExtractionTest, Utility, extraction_metrics, measured_levels
+from palimpsest.contract import Method
+from palimpsest.data.analogous import Pairs, pair, random_pairs
+from palimpsest.data.batch import TextSet
+from palimpsest.errors import PlanError
+from palimpsest.loop.run import Job
+from palimpsest.loop.stopping import Stopping
+from palimpsest.metrics.evaluate import evaluate
+from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with_sentence_transformer
+from palimpsest.models.load import Loaded
+from palimpsest.models.reference import build_reference
+from palimpsest.models.scope import apply_scope
+from palimpsest.verbs.inputs import subset
+from palimpsest.verbs.plan import Plan
+from palimpsest.verbs.progress import Progress
+
+CURVE_LIMIT = 64  # examples of retain and general that every check looks at
+
+
+def prepare_job(
+    plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], folder: Path, *, progress: Progress, trackers: list[str]
+) -> tuple[Job, dict[str, float]]:
+    """Everything the loop needs, built the same way at the start and at every resume.
+
+    Args:
+        plan: resolved.
+        loaded: the model to change, on its device, as it is before the run.
+        sets: encoded; "analogous" is added here when the method asks for it.
+        folder: of the run, for checkpoints and the reference.
+        progress: told the steps.
+        trackers: for the loop.
+
+    Returns:
+        The job and the statistics of the pairs (empty without pairs).
+    """
+    sets = dict(sets)
+    kind = methods.load(plan.method)
+    set_seed(plan.training.seed)
+    pairs: Pairs | None = None
+    if "analogous" in kind.needs:
+        progress("pairing", 0, 1)
+        pairs = _pairs(plan, loaded, sets)
+        sets["analogous"] = _partners(sets["retain"], pairs)
+    stopping = _stopping(plan, loaded, sets)
+    model = apply_scope(loaded.model, plan.scope)
+    wanted = {name: sets[name] for name in sorted(kind.reference_sets) if name in sets}
+    progress("reference", 0, 1)
+    reference = build_reference(model, wanted, folder / "reference") if wanted else None
+    method: Method = kind(methods.configure(plan.method, plan.options), reference)
+    drawn = {name: sets[name] for name in (*kind.needs, *kind.uses) if name in sets}
+    job = Job(
+        method=method,
+        model=method.prepare(model, drawn),
+        sets=drawn,
+        training=plan.training,
+        folder=folder,
+        pairs={name: pairs.partner for name in kind.paired if pairs is not None},
+        stopping=stopping,
+        progress=lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}"),
+        trackers=trackers,
+    )
+    return job, ({} if pairs is None else pairs.stats)
+
+
+def _pairs(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Pairs:
+    forget, pool, pairing = sets["forget"], sets["retain"], plan.pairing
+    if pairing.random:
+        return random_pairs(forget, pool, seed=plan.training.seed)
+    vectors = [_embed(plan, loaded, examples) for examples in (forget, pool)]
+    return pair(forget, pool, *vectors, k=pairing.k, dedup=pairing.dedup, max_overlap=pairing.max_overlap)
+
+
+def _embed(plan: Plan, loaded: Loaded, examples: TextSet) -> Any:
+    pairing = plan.pairing
+    if pairing.encoder == "model":
+        return embed_with_model(loaded.model, examples, last_tokens=pairing.last_tokens)
+    if loaded.tokenizer is None:
+        raise PlanError(f"pairing.encoder {pairing.encoder!r} reads text and the model has no tokenizer; use 'model'")
+    texts = [decode_tail(loaded.tokenizer, examples[i], pairing.last_tokens) for i in examples.ids]
+    return embed_with_sentence_transformer(pairing.encoder, texts)
+
+
+def _partners(pool: TextSet, pairs: Pairs) -> TextSet:
+    """The chosen neighbours, each once, in the order of the pool."""
+    chosen = set(pairs.partner.values())
+    return TextSet([pool[i] for i in pool.ids if i in chosen], pool.pad_id)
+
+
+def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Stopping | None:
+    """The refinement of the plan; its levels come from the holdout, else from the neighbours."""
+    if plan.refine is None:
+        return None
+    forget = sets["forget"]
+    watched = {
+        name: subset(sets[name], CURVE_LIMIT, plan.training.seed, name)
+        for name in ("retain", "general")
+        if name in sets
+    }
+    utility = Utility(watched, plan.refine.floor) if watched else None
+    if plan.refine.test != "extraction":
+        from palimpsest.audit.continuation import continuation_test
+
+        return continuation_test(plan.refine, forget, loaded, utility)
+    source = next((name for name in ("holdout", "analogous", "retain") if name in sets), None)
+    if source is None and (plan.refine.ma is None or plan.refine.el is None):
+        raise PlanError("refine needs levels: give a --holdout the model never saw, or set refine.ma and refine.el")
+    metrics = extraction_metrics(plan.refine)
+    own = evaluate(loaded.model, forget, metrics, eos_ids=loaded.eos_ids)
+    comparable = own if source is None else evaluate(loaded.model, sets[source], metrics, eos_ids=loaded.eos_ids)
+    levels = measured_levels(plan.refine, comparable, own, source or "forget")
+    return ExtractionTest(forget, levels, plan.refine, eos_ids=loaded.eos_ids, utility=utility)

@@ -1,0 +1,85 @@
+"""Unlearn what must go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from palimpsest.report.schema import RunResult
+from palimpsest.verbs.execute import execute
+from palimpsest.verbs.plan import make_plan
+from palimpsest.verbs.progress import Progress, silent
+
+
+def unlearn(
+    model: str | Path,
+    forget: str | Path,
+    *,
+    output: str | Path,
+    method: str = "icu",
+    retain: str | Path | None = None,
+    holdout: str | Path | None = None,
+    general: str | Path | None = None,
+    replay: str | Path | None = None,
+    base: str | Path | None = None,
+    oracle: str | Path | None = None,
+    revision: str | None = None,
+    refine: bool | None = None,
+    plan: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+    threads: int | None = None,
+    report_to: Iterable[str] = (),
+    ignore_columns: Iterable[str] = (),
+) -> RunResult:
+    """Make a model forget examples it was trained on.
+
+    Args:
+        model: folder or Hub name.
+        forget: the forget set: file or Hub name.
+        output: folder for the new model and its report; must not exist yet.
+        method: an unlearning method.
+        retain: examples that must stay; ICU draws its analogous set from them.
+        holdout: comparable examples the model never saw: the level of "forgotten".
+        general: general text, for its perplexity.
+        replay: rehearsed text, for methods that retrain.
+        base: the model before it learned anything, for methods that retrain.
+        oracle: a model retrained without the forget set, to measure beside.
+        revision: commit of a Hub name.
+        refine: test every example between epochs and stop when all pass; None = for ICU when levels are known.
+        plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
+        progress: called while it works.
+        threads: CPU threads; None = one for a small model.
+        report_to: trackers.
+        ignore_columns: columns of the data files to leave out.
+
+    Returns:
+        The result, as in ``result.json``.
+
+    Raises:
+        UsageError: something supplied cannot be used; nothing was written.
+        RunError: the run could not end as planned.
+    """
+    files = {"forget": forget, "retain": retain, "holdout": holdout, "general": general, "replay": replay}
+    sections = dict(plan or {})
+    if refine is None:
+        refine = method == "icu" and holdout is not None
+    if refine:
+        sections.setdefault("refine", {})
+    fields = {
+        "kind": "unlearn",
+        "method": method,
+        "model": str(model),
+        "revision": revision,
+        "base": None if base is None else str(base),
+        "oracle": None if oracle is None else str(oracle),
+        "files": {name: str(path) for name, path in files.items() if path is not None},
+    }
+    return execute(
+        make_plan(fields, sections),
+        output,
+        progress=progress,
+        threads=threads,
+        trackers=tuple(report_to),
+        ignore_columns=frozenset(ignore_columns),
+    )

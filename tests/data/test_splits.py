@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from palimpsest.data.splits import check_disjoint, check_known, subtract
+from palimpsest.errors import DataError
+from palimpsest.records import Completion, Example, Text
+
+A, B, C = (Example(name, Text(name * 3)) for name in "abc")
+
+
+def test_disjoint_sets_pass() -> None:
+    check_disjoint({"forget": [A], "retain": [B], "holdout": [C], "learn": []})
+
+
+def test_the_same_text_in_another_shape_is_other_content() -> None:
+    check_disjoint({"forget": [Example("x", Text("ab"))], "retain": [Example("y", Completion("a", "b"))]})
+
+
+def test_a_shared_id_names_both_sets() -> None:
+    with pytest.raises(DataError, match=r"forget and retain share 2 ids \(first: 'a'\); accepted"):
+        check_disjoint({"forget": [A, B], "retain": [C, B, Example("a", Text("other"))]})
+
+
+def test_the_same_content_under_two_ids_names_both() -> None:
+    with pytest.raises(DataError, match=r"forget and retain 1 times \(first: forget 'a' and retain 'twin'\)"):
+        check_disjoint({"forget": [A], "retain": [B, Example("twin", A.content)]})
+
+
+def test_all_problems_come_in_one_line() -> None:
+    with pytest.raises(DataError) as caught:
+        check_disjoint({"forget": [A, B], "retain": [A], "holdout": [Example("twin", B.content), A]})
+    text = str(caught.value)
+    for part in ("forget and retain share 1", "forget and holdout share 1", "forget 'b' and holdout 'twin'"):
+        assert part in text
+    assert "retain and holdout share 1" in text
+    assert "\n" not in text
+
+
+def test_forget_ids_must_have_been_learned() -> None:
+    check_known([A, B], {"a", "b", "c"})
+    with pytest.raises(
+        DataError, match=r"2 of 3 ids \(first: 'patient-1' \(did you mean 'patient-10'\?\)\) of the forget"
+    ):
+        check_known([A, Example("patient-1", Text("x")), Example("q", Text("y"))], ["a", "patient-10"])
+
+
+def test_subtract_keeps_the_order_and_refuses_strangers() -> None:
+    assert subtract([C, A, B], {"a"}) == [C, B]
+    assert subtract([C, A], ()) == [C, A]
+    with pytest.raises(DataError, match=r"1 of 2 ids \(first: 'z'\) to remove are not in the data"):
+        subtract([A], ["a", "z"])

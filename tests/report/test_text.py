@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palimpsest.records import Direction
+from palimpsest.report.schema import RunResult, ScoreRow
+from palimpsest.report.text import table
+
+
+def test_rows_and_columns(result: RunResult) -> None:
+    lines = table(result).splitlines()
+    assert lines[0].split() == ["set", "metric", "n", "before", "after", "oracle"]
+    cells = ["0.98 [0.98, 0.98]", "0.04 [0.04, 0.05]", "0.03 [0.03, 0.04]"]
+    assert lines[2].split(maxsplit=3)[:3] == ["forget", "es", "16"]
+    assert all(cell in lines[2] for cell in cells)
+    assert [line.split()[:2] for line in lines[2:10]] == [
+        ["forget", "es"],
+        ["forget", "ma"],
+        ["forget", "el_10"],
+        ["retain", "es"],
+        ["retain", "ma"],
+        ["holdout", "es"],
+        ["holdout", "ma"],
+        ["general", "ppl"],
+    ]
+    assert "higher is more known: es (share of tokens), ma (share of tokens), el_10 (share of 10-grams)" in lines
+    assert "lower is more known: ppl (equally likely tokens (exp of nats per token))" in lines
+    assert table(result).isascii()
+
+
+def test_every_value_stands_in_the_table(result: RunResult) -> None:
+    words = table(result)
+    for sets in result.scores.values():
+        for metrics in sets.values():
+            for score in metrics.values():
+                assert f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]" in words
+
+
+def test_columns_are_aligned(result: RunResult) -> None:
+    lines = table(result).splitlines()
+    for column in ("before", "after", "oracle"):
+        start = lines[0].index(column)
+        assert all(line[start - 1] == " " and line[start] != " " for line in lines[2:10])
+
+
+def test_what_was_not_scored_is_said(bare: RunResult) -> None:
+    lines = table(bare).splitlines()
+    assert lines[0].split() == ["set", "metric", "n", "after"]
+    assert lines[-1] == "could not be scored, and never counted as 0: forget es after 1 of 3"
+
+
+def test_a_missing_column_entry_is_a_dash(result: RunResult) -> None:
+    scores = {column: dict(sets) for column, sets in result.scores.items()}
+    del scores["oracle"]["general"]
+    lines = table(result.model_copy(update={"scores": scores})).splitlines()
+    assert next(line for line in lines if line.startswith("general")).endswith("-")
+
+
+def test_nothing_measured(bare: RunResult) -> None:
+    assert table(bare.model_copy(update={"scores": {}})).splitlines()[0] == "set  metric  n"
+
+
+values = st.floats(min_value=0, allow_nan=False)
+names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
+
+
+@given(name=names, metric=names, numbers=st.lists(values, min_size=9, max_size=9), n=st.integers(0, 9999))
+def test_no_line_is_longer_than_100(name: str, metric: str, numbers: list[float], n: int) -> None:
+    rows = [
+        ScoreRow(
+            value=numbers[i],
+            low=numbers[i + 1],
+            high=numbers[i + 2],
+            n=n + i,
+            unscored=i,
+            direction=Direction.HIGHER,
+            unit="share of tokens",
+            version=1,
+        )
+        for i in (0, 3, 6)
+    ]
+    scores = {column: {name: {metric: row}} for column, row in zip(("before", "after", "oracle"), rows, strict=True)}
+    run = RunResult.model_validate(
+        {
+            "kind": "measure",
+            "method": "",
+            "plan": {},
+            "plan_digest": "",
+            "created": "",
+            "sets": {},
+            "scores": {
+                c: {s: {m: r.model_dump() for m, r in ms.items()} for s, ms in sets.items()}
+                for c, sets in scores.items()
+            },
+        }
+    )
+    assert max(len(line) for line in table(run).splitlines()) <= 100
+
+
+def test_a_large_run_prints_as_quickly_as_a_small_one(make_run: Callable[[int], RunResult]) -> None:
+    assert len(table(make_run(1203)).splitlines()) == len(table(make_run(16)).splitlines())
