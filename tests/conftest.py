@@ -13,7 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["palimpsest.data.batch", "palimpsest.methods", "palimpsest.models.divergence"], "beartype.beartype")
+install_import_hook(
+    ["palimpsest.data.batch", "palimpsest.methods", "palimpsest.models.divergence"], "beartype.beartype"
+)
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM

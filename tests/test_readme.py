@@ -4,10 +4,11 @@ All ``console`` and ``python`` blocks run in the order of the README in one empt
 earlier one made. In a console block the lines that start with ``$ palimpsest`` are run (other commands, such as
 ``$ make``, are set-up and are not), and must end with exit code 0. Lines up to the next ``$`` are the expected output.
 
-The rule of comparison: every expected line must occur in the real output, in the same order; lines may be missing from
-the README only where it shows a line that holds nothing but ``...``. Before comparing, every number becomes ``#``
-(seconds, bytes and digits of a float differ between machines), and runs of blanks and of box-drawing characters become
-one blank (widths follow the terminal). Words, names, signs, units and the number of numbers must be right.
+The rule of comparison: the lines shown are the whole output in its order; only where the README shows a line that holds
+nothing but ``...`` may lines be left out, and a command shown without any output is not compared. Before comparing,
+every number becomes ``#`` (seconds, bytes and digits of a float differ between machines), and runs of blanks and of
+box-drawing characters become one blank (widths follow the terminal). Words, names, signs, units and the number of
+numbers must be right.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def normal(line: str) -> str:
 
 
 def difference(expected: list[str], output: str) -> str | None:
-    """The first expected line that is not where it should be, or None."""
+    """What was expected and is not where it should be, or None."""
     real: Iterator[str] = iter([line for line in map(normal, output.splitlines()) if line])
     may_skip = False
     for line in expected:
@@ -75,7 +76,8 @@ def difference(expected: list[str], output: str) -> str | None:
             if wanted not in (real if may_skip else [next(real, "")]):
                 return line
             may_skip = False
-    return None
+    more = next(real, None)
+    return None if more is None or may_skip or not expected else f"nothing, but there is {more!r}"
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -144,8 +146,9 @@ def test_links_to_files_lead_somewhere() -> None:
         ("forget 0.98 [0.9, 1.0]", "│ forget │ 0.11 [0.0, 0.2] │"),
         ("a\n...\nd", "a\nb\nc\nd"),
         ("took 1.5 s, 1,234 tokens", "took 12.25 s,   9 tokens"),
-        ("a", "a\nb"),
-        ("a\n\nb", "a\nb"),
+        ("", "a\nb"),
+        ("a\n...", "a\nb"),
+        ("a\n\nb", "a\nb\n\n"),
     ],
 )
 def test_what_counts_as_equal(expected: str, output: str) -> None:
@@ -161,6 +164,7 @@ def test_what_counts_as_equal(expected: str, output: str) -> None:
         ("b\na", "a\nb", "b"),
         ("es 0.5 [0.4, 0.6]", "es 0.5", "es 0.5 [0.4, 0.6]"),
         ("es 0.5", "es -0.5", "es 0.5"),
+        ("a", "a\nb", "nothing, but there is 'b'"),
     ],
 )
 def test_what_counts_as_different(expected: str, output: str, missing: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -54,6 +54,7 @@ class Phase:
     sets: tuple[str, ...]
 
 
+@runtime_checkable
 class ExampleSet(Protocol):
     """A named set of examples that hands out batches."""
 
@@ -68,6 +69,7 @@ class ExampleSet(Protocol):
         """The examples with these ids as one batch."""
 
 
+@runtime_checkable
 class Reference(Protocol):
     """The model as it was before the run."""
 

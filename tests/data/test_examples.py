@@ -175,6 +175,13 @@ def test_bad_token_ids_are_named(tmp_path: Path, value: str, problem: str) -> No
     assert problem in text
 
 
+def test_a_blank_line_at_either_end_is_a_row(tmp_path: Path) -> None:
+    assert "row 2: blank line" in message(write(tmp_path / "end.jsonl", GOOD + "\n"))
+    text = message(write(tmp_path / "begin.jsonl", "\n" + '{"text": ""}\n'))
+    assert "row 1: blank line" in text
+    assert text.endswith("(and 1 more bad row)")
+
+
 def test_the_first_bad_row_is_reported_and_the_others_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "f.jsonl", GOOD + '{"text": ""}\nnonsense\n{"text": 1}\n')
     assert "row 2: text is empty" in message(path)

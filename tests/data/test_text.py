@@ -113,6 +113,8 @@ def test_token_ids_outside_the_vocabulary_are_refused() -> None:
         one(TokenIds((1, last + 1)), BYTES)
     with pytest.raises(DataError, match="token id 7; accepted: 0 to 6"):
         one(TokenIds((1, 7)), BYTES, vocab_size=7)
+    with pytest.raises(DataError, match=r"token id [0-9]+; accepted: 0 to 6, the model's vocabulary"):
+        one(Text("a tokenizer of another model"), BYTES, vocab_size=7)
 
 
 def test_too_long_is_refused_with_numbers_and_ways_out() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli import options as o
+from palimpsest.cli.screen import summary
 
 
 def command(
@@ -20,11 +21,10 @@ def command(
     """Write a run's page again, and print its table."""
     from palimpsest.report.page import save_html
     from palimpsest.report.schema import RunResult
-    from palimpsest.report.text import table
 
     source = run / "result.json" if run.is_dir() else run
     result = RunResult.load(source)
     page = output or source.with_name("report.html")
     save_html(result, page)
-    print(result.model_dump_json(indent=1) if json else f"{table(result)}\n\nreport: {page}")
+    print(result.model_dump_json(indent=1) if json else f"{summary(result)}\n\nreport  {page}")
     return 0

@@ -73,6 +73,16 @@ class _Lines:
             print(f"{stage}: {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
+def summary(result: RunResult) -> str:
+    """Table, why training ended, verdict and its gates, as plain text."""
+    from palimpsest.report.text import table
+
+    lines = [table(result), "", f"training ended: {result.stopped}"]
+    if result.verdict is not None:
+        lines += [result.verdict.sentence, *(f"  {gate.outcome:9} {gate.sentence}" for gate in result.verdict.gates)]
+    return "\n".join(lines)
+
+
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
     """Print a finished run; the exit code of its verdict."""
     from palimpsest.records import Outcome
@@ -80,9 +90,7 @@ def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
     if as_json:
         print(result.model_dump_json(indent=1))
     else:
-        from palimpsest.report.text import table
-
-        print(table(result))
-        print(f"\nmodel and report: {folder}, {folder}/report.html")
+        print(summary(result))
+        print(f"\nmodel   {folder}\nreport  {folder}/report.html")
     failed = result.verdict is not None and result.verdict.outcome is Outcome.FAILED
     return 1 if failed else 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,7 @@ class Predictions:
         return -self.logp_B / self.count_B
 
 
+@runtime_checkable
 class Batch(Protocol):
     """Examples as tensors. Text and images each have their own; methods use only this."""
 
@@ -125,9 +126,7 @@ class TextBatch:
 
     def to(self, device: torch.device) -> TextBatch:
         """The same batch on a device."""
-        return TextBatch(
-            self.ids, self.input_ids_BT.to(device), self.lengths_B.to(device), self.scored_BT.to(device)
-        )
+        return TextBatch(self.ids, self.input_ids_BT.to(device), self.lengths_B.to(device), self.scored_BT.to(device))
 
     @cached_property
     def num_tokens(self) -> int:

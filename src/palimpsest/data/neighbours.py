@@ -72,7 +72,7 @@ class NeighbourIndex:
 
     def _keep_vectors(self, vectors_ND: Float[Tensor, "N D"]) -> None:
         self._vectors_ND = vectors_ND.detach().float().cpu().contiguous()
-        self._largest = float(self._vectors_ND.square().sum(dim=1).max()) if len(vectors_ND) else 0.0
+        self._squares_N = self._vectors_ND.square().sum(dim=1)
         # Built anew, because FAISS's own removal only shortens its array and leaves the numbers behind its end.
         self._faiss = (
             _faiss_index(self._vectors_ND, required=self._backend == "faiss") if self._backend != "torch" else None
@@ -105,7 +105,7 @@ class NeighbourIndex:
             positions, worst = self._candidates(query_D, min(fetched, len(self)))
             found = self._exact(query_D, positions)[:k]
             # What was not fetched is farther than `worst`, up to rounding; only then are the k and their ties settled.
-            scale = float(query_D.square().sum()) + self._largest
+            scale = float(query_D.square().sum() + self._squares_N.max()) if found else 0.0
             if len(positions) == len(self) or worst - _ROUNDING * scale > found[-1][1] ** 2:
                 return [(self._ids[position], distance) for position, distance in found]
             fetched *= 4
@@ -122,7 +122,7 @@ class NeighbourIndex:
         if self._faiss is not None:
             squared, positions = self._faiss.search(query_D[None].numpy(), count)
             return positions[0].tolist(), float(squared[0, -1])
-        squared_N = (self._vectors_ND - query_D).square().sum(dim=1)
+        squared_N = self._squares_N - 2 * (self._vectors_ND @ query_D) + query_D.square().sum()
         nearest = squared_N.topk(count, largest=False)
         return nearest.indices.tolist(), float(nearest.values[-1])
 

@@ -38,7 +38,7 @@ def encode(
         max_length: most tokens a sequence may have; None for no limit.
         append_eos: end texts and completions with the tokenizer's eos, unless they end with it already.
         truncate: cut longer sequences at the end instead of refusing them.
-        vocab_size: of the model; default: the tokenizer's. Only ready-made token ids are held against it.
+        vocab_size: of the model; default: the tokenizer's, and then only ready-made token ids are held against it.
 
     Returns:
         N token sequences, in order.
@@ -47,7 +47,7 @@ def encode(
         DataError: which example is too long, has no label token, or a token id outside the vocabulary; how many more.
         ModelError: the tokenizer lacks an eos token or a chat template that is needed.
     """
-    encoder = _Encoder(tokenizer, append_eos, _vocabulary(tokenizer, vocab_size))
+    encoder = _Encoder(tokenizer, append_eos)
     sequences: list[TokenSequence] = []
     problems: list[str] = []
     seen: set[str] = set()
@@ -57,6 +57,7 @@ def encode(
                 raise DataError("this id occurs twice; accepted: ids that occur once")
             seen.add(example.id)
             tokens, scored = encoder.tokens(example)
+            _check_vocabulary(tokens, _vocabulary(tokenizer, vocab_size, given=isinstance(example.content, TokenIds)))
             sequences.append(_fit(example.id, tokens, scored, max_length=max_length, truncate=truncate))
         except DataError as problem:
             problems.append(f"example {example.id!r}: {problem}")
@@ -66,10 +67,14 @@ def encode(
     return TextSet(sequences, _pad_id(tokenizer))
 
 
-def _vocabulary(tokenizer: Any | None, vocab_size: int | None) -> int | None:
-    if vocab_size is not None or tokenizer is None:
-        return vocab_size
-    return len(tokenizer)
+def _vocabulary(tokenizer: Any | None, vocab_size: int | None, *, given: bool) -> int | None:
+    # A tokenizer's own ids may have gaps and exceed its length, so only given ids are held against the length.
+    return len(tokenizer) if vocab_size is None and tokenizer is not None and given else vocab_size
+
+
+def _check_vocabulary(tokens: Sequence[int], vocab_size: int | None) -> None:
+    if vocab_size is not None and max(tokens, default=0) >= vocab_size:
+        raise DataError(f"token id {max(tokens)}; accepted: 0 to {vocab_size - 1}, the model's vocabulary")
 
 
 def _pad_id(tokenizer: Any | None) -> int:
@@ -95,10 +100,9 @@ def _fit(
 class _Encoder:
     """A tokenizer with the options of one call."""
 
-    def __init__(self, tokenizer: Any | None, append_eos: bool, vocab_size: int | None) -> None:
+    def __init__(self, tokenizer: Any | None, append_eos: bool) -> None:
         self._given = tokenizer
         self._append_eos = append_eos
-        self._vocab_size = vocab_size
 
     def tokens(self, example: Example) -> tuple[list[int], list[bool]]:
         """Token ids and label flags; the first flag is not yet cleared."""
@@ -110,7 +114,7 @@ class _Encoder:
             return self._completion(content)
         if isinstance(content, Chat):
             return chat_tokens(content.messages, self._tokenizer)
-        return self._given_ids(content)
+        return list(content.input_ids), [True] * len(content.input_ids)
 
     @property
     def _tokenizer(self) -> Any:
@@ -171,9 +175,3 @@ class _Encoder:
         anchor, anchored = self._ids("\n", special=False), self._ids("\n" + completion, special=False)
         if anchored[: len(anchor)] == anchor:
             yield anchored[len(anchor) :]
-
-    def _given_ids(self, content: TokenIds) -> tuple[list[int], list[bool]]:
-        tokens = list(content.input_ids)
-        if self._vocab_size is not None and max(tokens) >= self._vocab_size:
-            raise DataError(f"token id {max(tokens)}; accepted: 0 to {self._vocab_size - 1}, the model's vocabulary")
-        return tokens, [True] * len(tokens)

@@ -114,7 +114,7 @@ def run(job: Job) -> Ended:
 
     Raises:
         DivergedError: a loss or gradient is not finite.
-        PlanError: the method takes no steps or draws from a set that was not given.
+        PlanError: the method draws from a set that was not given.
     """
     return _Loop(job).run()
 
@@ -146,6 +146,8 @@ class _Loop:
 
     def run(self) -> Ended:
         state = self.state
+        if not self.job.method.phases(0):
+            state.stopped = "edited without steps"
         started = time.perf_counter() - state.seconds
         while state.stopped is None:
             if state.anchor.exhausted:
@@ -180,8 +182,6 @@ class _Loop:
         """All phases of one iteration, one optimizer step each."""
         state, training = self.state, self.job.training
         phases = self.job.method.phases(state.step)
-        if not phases:
-            raise PlanError(f"method {type(self.job.method).__name__} takes no steps")
         learning_rate = training.learning_rate_at(state.step, self.planned)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -215,8 +215,7 @@ class _Loop:
             return [self.job.pairs[name][i] for i in anchor_ids]
         if name not in self.state.sides:
             raise PlanError(f"method draws from the set {name!r}, which was not given")
-        count = self.job.training.side_batch_size or self.job.training.batch_size
-        drawn, self.state.sides[name] = self.state.sides[name].draw_around(count)
+        drawn, self.state.sides[name] = self.state.sides[name].draw_around(self.job.training.drawn_from(name))
         return drawn
 
     def _check(self, stopping: Stopping) -> Check:

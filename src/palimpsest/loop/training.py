@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,8 +33,8 @@ class Training(BaseModel):
     """Clip the gradient to this L2 norm; 0 = off."""
     batch_size: int = Field(default=8, ge=1)
     """Examples of the anchor set per optimizer step, over all micro-batches and processes."""
-    side_batch_size: int | None = Field(default=None, ge=1)
-    """Examples per step of every other set; None = batch_size."""
+    side_batch_size: Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] | None = None
+    """Examples per step of the other sets, one number or set name -> number; None = batch_size."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Examples of the anchor set per forward pass; None = batch_size. Changes memory, not the result."""
     num_train_epochs: float = Field(default=10.0, gt=0)
@@ -45,6 +45,17 @@ class Training(BaseModel):
     """Budget of wall-clock time, counted over resumes; a run that it ends cannot be repeated bit by bit."""
     checkpoint_steps: int = Field(default=50, ge=1)
     """Steps between two checkpoints."""
+
+    def drawn_from(self, set_name: str) -> int:
+        """Examples per step of a set that is not the anchor.
+
+        >>> Training(batch_size=8, side_batch_size={"replay": 4}).drawn_from("replay")
+        4
+        """
+        side = self.side_batch_size
+        if isinstance(side, dict):
+            return side.get(set_name, self.batch_size)
+        return self.batch_size if side is None else side
 
     def planned_steps(self, num_examples: int) -> int:
         """Optimizer iterations if nothing else ends the run.

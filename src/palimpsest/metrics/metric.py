@@ -70,7 +70,7 @@ class Statistics(NamedTuple):
     """Sufficient statistics of one example: a sum and what it is divided by (> 0)."""
 
     total: float
-    count: float
+    size: float
 
 
 class Decoding(NamedTuple):
@@ -116,7 +116,7 @@ class Metric:
         raise TypeError(f"{type(self).__name__} defines no update")
 
     def values(self, statistics_N2: Float[np.ndarray, "*N 2"]) -> Float[np.ndarray, "*N"]:
-        """Value of each example; default: total / count."""
+        """Value of each example; default: total / size."""
         return np.asarray(statistics_N2[..., 0] / statistics_N2[..., 1])
 
     def aggregate(self, statistics_N2: Float[np.ndarray, "*R N 2"]) -> Float[np.ndarray, "*R"]:

@@ -93,6 +93,9 @@ def load(source: str | Path, *, revision: str | None = None, tokenizer_needed: b
 def _from_pretrained(source: str | Path, revision: str | None) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar per load would drown the run's own
 
     adapter = isinstance(source, Path) and (source / "adapter_config.json").is_file()
     dtype = "auto" if torch.cuda.is_available() else torch.float32

@@ -162,7 +162,7 @@ def curve(line: Line) -> Markup:
     x = Scale(*_span([step for step, _ in line.points]), PLOT_LEFT, PLOT_RIGHT)
     y = Scale(0.0, domain_top([v for _, v in line.points] + [line.level]), PLOT_BOTTOM, PLOT_TOP)
     parts = [
-        _text(0, 11, _cut(line.title, 24), "group"),
+        _text(0, 11, _cut(line.title, 22), "group"),
         _text(PLOT_RIGHT, 11, _change(line), "value end"),
         _text(0, 26, _cut(line.unit, 48), "tick"),
         *_curve_axes(x, y),

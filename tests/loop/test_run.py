@@ -1,0 +1,154 @@
+"""The loop: accumulation, interruption, refinement, budgets, divergence."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+from palimpsest.contract import Phase
+from palimpsest.errors import DivergedError, ModelError, PlanError
+from palimpsest.loop.run import EVERY_EXAMPLE_PASSES
+from palimpsest.loop.step import micro_batches
+from palimpsest.loop.stopping import Check
+from palimpsest.models.scope import parameter_digests
+
+
+def digests_after(train, model, sets, start, **how):
+    model.load_state_dict(start)
+    train(sets, **how)
+    return parameter_digests(model)
+
+
+class Scripted:
+    """A stopping that answers from a list, then repeats its last answer."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    def check(self, model, step):
+        self.asked.append(step)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return answer if isinstance(answer, Check) else Check(tuple(answer))
+
+
+@pytest.mark.parametrize("name", ["finetune", "npo"])
+def test_micro_batches_do_not_change_the_result(train, tiny_llama, sets, tmp_path, name):
+    """Ragged rows: averaging micro-batch means would differ in the first digits."""
+    sets = sets if name == "finetune" else {"forget": sets["learn"], "retain": sets["replay"]}
+    start = copy.deepcopy(tiny_llama.state_dict())
+    weights = []
+    for size in (None, 1, 3):
+        tiny_llama.load_state_dict(start)
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        train(sets, name=name, folder=folder, micro_batch_size=size, max_steps=3)
+        weights.append(torch.cat([p.detach().flatten().clone() for p in tiny_llama.parameters()]))
+    assert not torch.equal(weights[0], torch.cat([t.flatten() for n, t in start.items() if n != "lm_head.weight"]))
+    for other in weights[1:]:
+        assert torch.allclose(weights[0], other, atol=2e-5)
+
+
+@pytest.mark.parametrize("die_at", [1, 4, 5, 9])
+def test_an_interrupted_run_ends_with_the_same_bits(train, tiny_llama, sets, tmp_path, die_at):
+    start = copy.deepcopy(tiny_llama.state_dict())
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = digests_after(train, tiny_llama, sets, start, folder=tmp_path / "whole", checkpoint_steps=2)
+
+    class Died(Exception):
+        pass
+
+    def die(step, planned, values):
+        if step == die_at:
+            raise Died
+
+    tiny_llama.load_state_dict(start)
+    with pytest.raises(Died):
+        train(sets, folder=tmp_path / "cut", checkpoint_steps=2, progress=die)
+    again = digests_after(train, tiny_llama, sets, start, folder=tmp_path / "cut", checkpoint_steps=2)
+    assert again == whole
+    logs = [
+        [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()]
+        for n in ("whole", "cut")
+    ]
+    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in log] for log in logs]
+    assert strip[0] == strip[1]
+
+
+def test_examples_that_pass_leave_the_batches_and_can_come_back(train, sets, tmp_path):
+    ids = sets["learn"].ids
+    stopping = Scripted(ids, ids[:4], ids[2:], ())
+    ended = train(sets, stopping=stopping, num_train_epochs=10)
+    assert ended.stopped == EVERY_EXAMPLE_PASSES
+    assert ended.budget is None
+    assert stopping.asked == [0, 3, 4, 6]  # 10, then 4, then 8 examples in batches of 4
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["active"] for row in rows if row["kind"] == "check"] == [10, 4, 8, 0]
+
+
+def test_no_step_is_taken_when_all_pass_at_once(train, tiny_llama, sets):
+    before = parameter_digests(tiny_llama)
+    assert train(sets, stopping=Scripted(())).steps == 0
+    assert parameter_digests(tiny_llama) == before
+
+
+def test_a_budget_that_ends_the_run_says_so(train, sets):
+    ended = train(sets, stopping=Scripted(sets["learn"].ids[:3]), max_steps=5, num_train_epochs=99)
+    assert (ended.steps, ended.budget) == (5, "5 steps")
+    assert ended.stopped == "budget: 5 steps; 3 examples do not pass yet"
+
+
+def test_a_stopping_can_end_the_run_with_a_reason(train, sets):
+    ended = train(sets, stopping=Scripted(sets["learn"].ids, Check(sets["learn"].ids, stop="utility floor")))
+    assert (ended.stopped, ended.budget, ended.steps) == ("utility floor", "utility floor", 3)
+
+
+def test_an_infinite_loss_ends_the_run_before_the_update(train, tiny_llama, sets):
+    with torch.no_grad():
+        tiny_llama.model.norm.weight[0] = float("nan")
+    before = parameter_digests(tiny_llama)
+    with pytest.raises(DivergedError, match="lower the learning rate"):
+        train(sets)
+    assert parameter_digests(tiny_llama) == before
+
+
+def test_a_damaged_checkpoint_is_refused(train, sets, tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ModelError, match="cannot be read.*delete it"):
+        train(sets)
+
+
+def test_a_set_that_was_not_given_is_named(train, sets, monkeypatch):
+    from palimpsest.methods.finetune import Finetune
+
+    monkeypatch.setattr(Finetune, "phases", lambda self, step: (Phase("joint", ("learn", "elsewhere")),))
+    with pytest.raises(PlanError, match="'elsewhere', which was not given"):
+        train(sets)
+
+
+def test_micro_batches_keep_every_example_once(sets):
+    drawn = {"learn": sets["learn"].ids, "replay": sets["replay"].ids}
+    parts = micro_batches(sets, drawn, "learn", 3)
+    assert len(parts) == 4
+    for name in drawn:
+        assert tuple(i for part in parts for i in part[name].ids) == drawn[name]
+
+
+def test_paired_examples_follow_their_anchor(train, sets, monkeypatch):
+    from palimpsest.methods.icu import ICU
+
+    seen = []
+    original = ICU.loss
+    monkeypatch.setattr(
+        ICU,
+        "loss",
+        lambda self, m, b, p: (seen.append((b["forget"].ids, b["analogous"].ids)), original(self, m, b, p))[1],
+    )
+    pairs = dict(zip(sets["learn"].ids, (sets["replay"].ids * 2)[:10], strict=True))
+    train({"forget": sets["learn"], "analogous": sets["replay"]}, name="icu", pairs={"analogous": pairs}, max_steps=3)
+    assert len(seen) == 3
+    assert all(tuple(pairs[i] for i in anchors) == partners for anchors, partners in seen)

@@ -1,0 +1,30 @@
+"""Worked by hand, beta = 1: row a has log ratio 2·log(0.8/0.5), row b log(0.2/0.5).
+
+2·log(1 + (0.8/0.5)²) + 2·log(1 + 0.2/0.5) = 2·log 3.56 + 2·log 1.4 = 3.212466.
+"""
+
+import pytest
+import torch
+
+from palimpsest import methods
+from palimpsest.contract import Phase
+from palimpsest.errors import PlanError
+from palimpsest.methods.npo import NPO, NPOConfig, npo_loss
+
+
+def test_loss_by_hand(half, reference_half, skewed, two_rows):
+    method = NPO(NPOConfig(beta=1.0), reference_half)
+    terms = method.loss(skewed, {"forget": two_rows}, Phase("joint", ("forget",)))
+    assert terms["forget"].total.item() == pytest.approx(3.212466, rel=1e-5)
+    assert terms["forget"].per == "example"
+
+
+def test_small_beta_has_the_gradient_of_ascent():
+    logp_B = torch.tensor([-1.0, -5.0], requires_grad=True)
+    npo_loss(logp_B, torch.tensor([-2.0, -3.0]), beta=1e-5).backward()
+    assert torch.allclose(logp_B.grad, torch.ones(2), atol=1e-4)
+
+
+def test_beta_zero_is_refused():
+    with pytest.raises(PlanError, match=r"npo.beta = 0: .*greater than 0"):
+        methods.configure("npo", {"beta": 0})
