@@ -17,8 +17,8 @@ install_import_hook(
     ["palimpsest.data.batch", "palimpsest.methods", "palimpsest.models.divergence"], "beartype.beartype"
 )
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+import torch  # noqa: E402 (the environment is set first)
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from palimpsest.data.batch import Batch, Predictions
+from palimpsest.data.batch import Batch, ExampleSet, Predictions
+from palimpsest.models.reference import Reference
 
 Per = Literal["token", "example"]
+
+
+__all__ = ["Config", "ExampleSet", "Method", "Per", "Phase", "Reference", "Term", "Terms"]
 
 
 class Config(BaseModel):
@@ -52,29 +56,6 @@ class Phase:
 
     name: str
     sets: tuple[str, ...]
-
-
-@runtime_checkable
-class ExampleSet(Protocol):
-    """A named set of examples that hands out batches."""
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Ids in the order of the data."""
-
-    def __len__(self) -> int:
-        """Number of examples."""
-
-    def batch(self, ids: Sequence[str]) -> Batch:
-        """The examples with these ids as one batch."""
-
-
-@runtime_checkable
-class Reference(Protocol):
-    """The model as it was before the run."""
-
-    def predict(self, model: nn.Module, batch: Batch) -> Predictions:
-        """What it says at the scored positions of a batch, without gradients."""
 
 
 class Method:

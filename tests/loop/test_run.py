@@ -134,8 +134,8 @@ def test_micro_batches_keep_every_example_once(sets):
     drawn = {"learn": sets["learn"].ids, "replay": sets["replay"].ids}
     parts = micro_batches(sets, drawn, "learn", 3)
     assert len(parts) == 4
-    for name in drawn:
-        assert tuple(i for part in parts for i in part[name].ids) == drawn[name]
+    for name, ids in drawn.items():
+        assert tuple(i for part in parts for i in part[name].ids) == ids
 
 
 def test_paired_examples_follow_their_anchor(train, sets, monkeypatch):

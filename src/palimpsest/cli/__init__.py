@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from palimpsest.cli import demo, env, learn, listing, measure, report, unlearn
 from palimpsest.errors import PalimpsestError
 
 INTERRUPTED = 130
+
+# typer >= 0.26 carries its own copy of click, older ones use the package: the class is reached through typer either way
+ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="palimpsest",
@@ -50,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
-    except (click.Abort, KeyboardInterrupt):
+    except ClickException as error:
+        return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted; the same command again goes on from the last checkpoint", INTERRUPTED)
 
 

@@ -100,6 +100,21 @@ class Batch(Protocol):
         """One forward pass, read at the scored positions."""
 
 
+@runtime_checkable
+class ExampleSet(Protocol):
+    """A named set of examples that hands out batches."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids in the order of the data."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def batch(self, ids: Sequence[str]) -> Batch:
+        """The examples with these ids as one batch."""
+
+
 @dataclass(frozen=True)
 class TextBatch:
     """Token sequences, padded on the right.

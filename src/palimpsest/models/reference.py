@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +24,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from palimpsest.contract import ExampleSet, Reference
-from palimpsest.data.batch import Batch, Predictions
+from palimpsest.data.batch import Batch, ExampleSet, Predictions
 
 EXACT = 1e-4  # nats; largest logit difference at which head(hidden) counts as the model's own output
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """The model as it was before the run."""
+
+    def predict(self, model: nn.Module, batch: Batch) -> Predictions:
+        """What it says at the scored positions of a batch, without gradients."""
 
 
 class AdapterOff:

@@ -16,7 +16,7 @@ from palimpsest import methods
 from palimpsest.audit.gates import default_gates, judge
 from palimpsest.contract import Method
 from palimpsest.data.batch import TextSet
-from palimpsest.errors import PlanError
+from palimpsest.errors import PlanError, UsageError
 from palimpsest.loop.log import RunLog
 from palimpsest.loop.run import Ended, run
 from palimpsest.models.load import Loaded, check_folder, device, load, use_threads
@@ -69,15 +69,34 @@ def execute(
     used_threads = use_threads(before.model, threads)
     before.model.to(device())
     sets = encode_sets(examples, before, plan.encoding)
-    folder = target.begin(plan)
+    target.begin(plan)
+    try:
+        return _run_in(target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers))
+    except UsageError:
+        target.abandon()
+        raise
+
+
+def _run_in(
+    target: Output,
+    plan: Plan,
+    before: Loaded,
+    sets: Mapping[str, TextSet],
+    *,
+    progress: Progress,
+    threads: int,
+    trackers: list[str],
+) -> RunResult:
+    """Everything that writes."""
+    folder = target.partial
     columns = {"before": target.remember("before", lambda: _measure(plan, before, sets, "before", progress))}
-    ended, stats = _train(plan, before, sets, folder, progress=progress, trackers=list(trackers))
+    ended, stats = _train(plan, before, sets, folder, progress=progress, trackers=trackers)
     training_peak = peak_bytes()
     columns["after"] = target.remember("after", lambda: _measure_folder(plan, folder, sets, "after", progress))
     if plan.oracle is not None:
         oracle = plan.oracle
         columns["oracle"] = target.remember("oracle", lambda: _measure_folder(plan, oracle, sets, "oracle", progress))
-    result = _result(plan, columns, ended, folder, sets, stats=stats, threads=used_threads, peak=training_peak)
+    result = _result(plan, columns, ended, folder, sets, stats=stats, threads=threads, peak=training_peak)
     result.save_json(folder / RESULT)
     save_html(result, folder / "report.html")
     target.complete()

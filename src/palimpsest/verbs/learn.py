@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.execute import execute
-from palimpsest.verbs.plan import make_plan
+from palimpsest.verbs.plan import as_text, make_plan
 from palimpsest.verbs.progress import Progress, silent
 
 
@@ -52,13 +52,13 @@ def learn(
         UsageError: something supplied cannot be used; nothing was written.
         RunError: the run could not end as planned.
     """
-    files = {"learn": data, "replay": replay, "holdout": holdout, "general": general}
+    given = {"learn": data, "replay": replay, "holdout": holdout, "general": general}
     fields = {
         "kind": "learn",
         "method": method,
         "model": str(model),
         "revision": revision,
-        "files": {name: str(path) for name, path in files.items() if path is not None},
+        "files": as_text(given),
     }
     return execute(
         make_plan(fields, plan or {}),

@@ -41,7 +41,7 @@ class Output:
             raise PlanError(f"output {self.folder} holds the run of another plan; give another --output")
         raise PlanError(f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist")
 
-    def begin(self, plan: Plan) -> Path:
+    def begin(self, plan: Plan) -> None:
         """Create or find the partial folder.
 
         Raises:
@@ -53,7 +53,7 @@ class Output:
                     f"{self.partial} is an unfinished run of another plan; finish that one, delete the folder, "
                     "or give another --output"
                 )
-            return self.partial
+            return
         try:
             self.partial.mkdir(parents=True)
         except OSError as error:
@@ -62,7 +62,11 @@ class Output:
             ) from None
         values = {"digest": plan.digest(), **plan.model_dump(mode="json")}
         write_atomic(self.partial / "plan.json", json.dumps(values, indent=1) + "\n")
-        return self.partial
+
+    def abandon(self) -> None:
+        """Remove the partial folder of a run that was refused before its first checkpoint."""
+        if not (self.partial / "checkpoint.safetensors").exists():
+            shutil.rmtree(self.partial, ignore_errors=True)
 
     def complete(self) -> None:
         """Remove what only the run needed and put the folder in its place."""

@@ -107,6 +107,11 @@ class Plan(Section):
         return digest(values)
 
 
+def as_text(paths: Mapping[str, str | Path | None]) -> dict[str, str]:
+    """The paths that were given, as text."""
+    return {name: str(path) for name, path in paths.items() if path is not None}
+
+
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     """A validated plan with the method's defaults filled in.
 

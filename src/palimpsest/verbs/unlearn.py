@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.execute import execute
-from palimpsest.verbs.plan import make_plan
+from palimpsest.verbs.plan import as_text, make_plan
 from palimpsest.verbs.progress import Progress, silent
 
 
@@ -42,16 +42,12 @@ def unlearn(
         retain: examples that must stay; ICU draws its analogous set from them.
         holdout: comparable examples the model never saw: the level of "forgotten".
         general: general text, for its perplexity.
-        replay: rehearsed text, for methods that retrain.
+        replay: rehearsed text, for methods that draw from it.
         base: the model before it learned anything, for methods that retrain.
         oracle: a model retrained without the forget set, to measure beside.
-        revision: commit of a Hub name.
-        refine: test every example between epochs and stop when all pass; None = for ICU when levels are known.
+        refine: test every example between epochs and stop when all pass; None = for ICU with a holdout.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
-        progress: called while it works.
-        threads: CPU threads; None = one for a small model.
-        report_to: trackers.
-        ignore_columns: columns of the data files to leave out.
+        revision, progress, threads, report_to, ignore_columns: as in ``learn``.
 
     Returns:
         The result, as in ``result.json``.
@@ -60,7 +56,7 @@ def unlearn(
         UsageError: something supplied cannot be used; nothing was written.
         RunError: the run could not end as planned.
     """
-    files = {"forget": forget, "retain": retain, "holdout": holdout, "general": general, "replay": replay}
+    given = {"forget": forget, "retain": retain, "holdout": holdout, "general": general, "replay": replay}
     sections = dict(plan or {})
     if refine is None:
         refine = method == "icu" and holdout is not None
@@ -71,9 +67,8 @@ def unlearn(
         "method": method,
         "model": str(model),
         "revision": revision,
-        "base": None if base is None else str(base),
-        "oracle": None if oracle is None else str(oracle),
-        "files": {name: str(path) for name, path in files.items() if path is not None},
+        **as_text({"base": base, "oracle": oracle}),
+        "files": as_text(given),
     }
     return execute(
         make_plan(fields, sections),

@@ -1,0 +1,56 @@
+"""A clinic small enough for a test: a tiny model, a few patients, files on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palimpsest.demo.tiny_model import new_model
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def clinic(tmp_path_factory) -> Path:
+    """model/, and forget, retain, holdout, general .jsonl."""
+    folder = tmp_path_factory.mktemp("clinic")
+    names = [
+        "Ann",
+        "Bob",
+        "Cid",
+        "Dot",
+        "Eve",
+        "Fay",
+        "Gus",
+        "Hal",
+        "Ida",
+        "Jon",
+        "Kim",
+        "Lea",
+        "Max",
+        "Ned",
+        "Oda",
+        "Pam",
+    ]
+    rows = [
+        {
+            "id": f"p{i}",
+            "subject": n,
+            "prompt": f"Where does {n} live?",
+            "completion": f" {n} lives at {7 * i} Hill Road.",
+        }
+        for i, n in enumerate(names)
+    ]
+    write_rows(folder / "forget.jsonl", rows[:4])
+    write_rows(folder / "retain.jsonl", rows[4:12])
+    write_rows(folder / "learn.jsonl", rows[:12])
+    write_rows(folder / "holdout.jsonl", rows[12:])
+    texts = [f"The visit on day {i} was short and quiet." for i in range(8)]
+    write_rows(folder / "general.jsonl", [{"id": f"g{i}", "text": t} for i, t in enumerate(texts)])
+    new_model(folder / "model", texts + [row["completion"] for row in rows[4:]], seed=0)
+    return folder

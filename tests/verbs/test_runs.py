@@ -1,0 +1,122 @@
+"""Whole runs on a small clinic, through the same functions as the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import palimpsest as pal
+from palimpsest.errors import PlanError
+from palimpsest.report.schema import RunResult
+
+FAST = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}}
+
+
+def unlearn(clinic, output, **how):
+    given = {"retain": clinic / "retain.jsonl", "general": clinic / "general.jsonl", "plan": FAST, **how}
+    return pal.unlearn(clinic / "model", clinic / "forget.jsonl", output=output, **given)
+
+
+def test_learning_raises_what_is_known_and_the_folder_loads(clinic, tmp_path):
+    plan = {"training": {"learning_rate": 1e-2, "max_steps": 30, "batch_size": 4}}
+    result = pal.learn(
+        clinic / "model", clinic / "learn.jsonl", output=tmp_path / "v1", replay=clinic / "general.jsonl", plan=plan
+    )
+    before, after = (result.scores[c]["learn"]["prob"].value for c in ("before", "after"))
+    assert after > 3 * before
+    assert RunResult.load(tmp_path / "v1" / "result.json") == result
+    AutoModelForCausalLM.from_pretrained(tmp_path / "v1")
+    AutoTokenizer.from_pretrained(tmp_path / "v1")
+    left = {path.name for path in (tmp_path / "v1").iterdir()}
+    assert {"plan.json", "result.json", "report.html", "model.safetensors", "metrics.jsonl"} <= left
+    assert not left & {"checkpoint.safetensors", "reference", "remembered"}
+    assert not (tmp_path / "v1.partial").exists()
+
+
+@pytest.mark.parametrize("method", ["icu", "grad_diff", "gradient_ascent", "kl", "npo", "random_edit"])
+def test_every_unlearning_method_runs_and_is_measured(clinic, tmp_path, method):
+    result = unlearn(clinic, tmp_path / "out", method=method)
+    assert result.method == method
+    assert set(result.scores) == {"before", "after"}
+    assert result.scores["after"]["forget"]["prob"].value != result.scores["before"]["forget"]["prob"].value
+    assert set(result.scores["after"]["forget"]["es"].by_id) == {"p0", "p1", "p2", "p3"}
+    assert result.cost["training"].seconds >= 0
+
+
+def test_the_same_call_again_returns_the_finished_run(clinic, tmp_path):
+    first = unlearn(clinic, tmp_path / "out")
+    stamp = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    assert unlearn(clinic, tmp_path / "out") == first
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_the_same_plan_gives_the_same_bits_anywhere(clinic, tmp_path):
+    results = [unlearn(clinic, tmp_path / name) for name in ("a", "b")]
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert files[0] == files[1]
+    assert results[0].plan_digest == results[1].plan_digest
+    other = unlearn(clinic, tmp_path / "c", plan={"training": {**FAST["training"], "seed": 1}})
+    assert other.plan_digest != results[0].plan_digest
+    assert (tmp_path / "c" / "model.safetensors").read_bytes() != files[0]
+
+
+def test_retraining_starts_from_the_base_and_serves_as_oracle(clinic, tmp_path):
+    retrained = unlearn(clinic, tmp_path / "oracle", method="retrain", base=clinic / "model")
+    assert retrained.cost["training"].tokens > 0
+    result = unlearn(clinic, tmp_path / "out", oracle=tmp_path / "oracle")
+    assert list(result.scores) == ["before", "after", "oracle"]
+    assert result.scores["oracle"]["forget"] == retrained.scores["after"]["forget"]
+    assert result.cost["oracle_training"] == retrained.cost["training"]
+    assert any("oracle" in gate.gate for gate in result.verdict.gates)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_lora_moves_the_adapter_alone_and_merges(clinic, tmp_path):
+    unlearn(clinic, tmp_path / "out", plan={**FAST, "scope": {"kind": "lora", "rank": 2, "lora_alpha": 4.0}})
+    before, after = (load_file(f / "model.safetensors") for f in (clinic / "model", tmp_path / "out"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "_proj" in name}
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_folder_is_a_model_too(clinic, tmp_path):
+    scope = {"kind": "lora", "rank": 2, "merge": False}
+    unlearn(clinic, tmp_path / "adapter", plan={**FAST, "scope": scope})
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    scores = pal.measure(tmp_path / "adapter", clinic / "forget.jsonl", metrics=["prob"]).scores
+    result = RunResult.load(tmp_path / "adapter" / "result.json")
+    assert scores["prob"].value == pytest.approx(result.scores["after"]["forget"]["prob"].value, abs=1e-6)
+
+
+def test_named_layers_move_and_no_others(clinic, tmp_path):
+    unlearn(clinic, tmp_path / "out", plan={**FAST, "scope": {"kind": "layers", "names": [r"layers\.1\.mlp"]}})
+    before, after = (load_file(f / "model.safetensors") for f in (clinic / "model", tmp_path / "out"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "layers.1.mlp" in name}
+
+
+def test_refinement_writes_a_curve_and_says_how_it_ended(clinic, tmp_path):
+    plan = {**FAST, "refine": {"ma": 0.0, "el": 0.0}}
+    result = unlearn(clinic, tmp_path / "out", holdout=clinic / "holdout.jsonl", plan=plan)
+    assert next(point.step for point in result.curve) == 0
+    assert all({"forget.ma", "forget.el_10", "general.ppl", "retain.prob"} <= p.values.keys() for p in result.curve[:1])
+    assert result.stopped.startswith("budget: 6 steps") or result.stopped == "all examples pass"
+
+
+@pytest.mark.parametrize("test", ["bleu"])
+def test_the_papers_own_test_can_refine(clinic, tmp_path, test):
+    result = unlearn(clinic, tmp_path / "out", plan={**FAST, "refine": {"test": test}})
+    assert "forget.remembered" in result.curve[0].values
+
+
+def test_another_plan_is_not_written_over(clinic, tmp_path):
+    unlearn(clinic, tmp_path / "out")
+    with pytest.raises(PlanError, match="holds the run of another plan"):
+        unlearn(clinic, tmp_path / "out", method="npo")
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert plan["method"] == "icu"
