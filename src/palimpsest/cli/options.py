@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from palimpsest import methods, metrics
 from palimpsest.errors import PlanError, unknown
@@ -77,6 +76,8 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
     >>> parse_assignment("icu.alpha=0.3")
     ('icu', 'alpha', 0.3)
     """
+    import yaml
+
     path, equals, raw = assignment.partition("=")
     place, dot, key = path.partition(".")
     if not (equals and dot and place and key):

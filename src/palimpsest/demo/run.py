@@ -1,4 +1,4 @@
-"""The demo: one model's life in minutes. Learn two groups of invented patients, forget three, compare with retraining."""
+"""The demo, one model's life in minutes: learn two groups of invented patients, forget three, compare to retraining."""
 
 from __future__ import annotations
 
@@ -120,8 +120,5 @@ class _Stages:
             progress=self._named(name),
         )
 
-    def _named(self, stage: str) -> Progress:
-        def tell(inner: str, done: int, total: int, note: str = "") -> None:
-            self._progress(f"{stage}: {inner}", done, total, note)
-
-        return tell
+    def _named(self, name: str) -> Progress:
+        return lambda stage, done, total, note="": self._progress(f"{name}: {stage}", done, total, note)

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
@@ -49,6 +47,8 @@ def configure(name: str, options: Mapping[str, Any]) -> Any:
     Raises:
         PlanError: an unknown option (names the closest one) or a value out of range.
     """
+    from pydantic import ValidationError
+
     schema = load(name).Config
     for option in options:
         if option not in schema.model_fields:

@@ -25,7 +25,7 @@ from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
 
-CURVE_LIMIT = 64  # examples of retain and general that every check looks at
+CURVE_LIMIT = 32  # examples of retain and general that every check looks at
 
 
 def prepare_job(

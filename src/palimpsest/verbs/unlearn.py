@@ -47,7 +47,11 @@ def unlearn(
         oracle: a model retrained without the forget set, to measure beside.
         refine: test every example between epochs and stop when all pass; None = for ICU with a holdout.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
-        revision, progress, threads, report_to, ignore_columns: as in ``learn``.
+        revision: commit of a Hub name.
+        progress: called while it works.
+        threads: CPU threads; None = one for a small model.
+        report_to: trackers.
+        ignore_columns: columns of the data files to leave out.
 
     Returns:
         The result, as in ``result.json``.
