@@ -6,9 +6,9 @@ Every run is one `palimpsest` command, printed before it starts and skipped when
 can be stopped and continued. Ends with the tables of docs/real_input.md: each method beside the retrained oracle, the
 model left alone ("do nothing") and noise of the size of ICU's own edit ("random edit"), mean and range over the seeds.
 
-The six people are the first of knowundo-privacy by name. Learned: all their rows but eight, two private rows of each of
-the four people who stay; these eight are the holdout: facts of the same kind about known people, never shown. Forgotten:
-the rows `kind = unlearn` of the other two. TinyStories are replayed (600 stories) and measured (100 others).
+The six people are the first of knowundo-privacy by name. Learned: all their rows but eight, two private rows of each
+of the four people who stay; these eight are the holdout: facts of the same kind about known people, never shown.
+Forgotten: the rows `kind = unlearn` of the other two. TinyStories are replayed (600) and measured (100 others).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from safetensors.numpy import load_file
 NUM_PEOPLE, NUM_FORGOTTEN = 6, 2
 NUM_REPLAY, NUM_GENERAL = 600, 100
 
-SMOOTH = ["training.betas=[0.9,0.98]", "training.num_train_epochs=100000", "encoding.truncate=true"]
+ENCODING = ["encoding.truncate=true", "encoding.max_length=256"]
+SMOOTH = ["training.betas=[0.9,0.98]", "training.num_train_epochs=100000", *ENCODING]
 LEARN = [
     *SMOOTH,
     "training.learning_rate=0.003",
@@ -36,35 +37,30 @@ LEARN = [
     "training.max_steps=300",
     "training.lr_scheduler_type=cosine",
     "training.warmup_steps=20",
-    "encoding.max_length=256",
 ]
-FORGET = [
-    *SMOOTH,
-    "encoding.max_length=256",
-    "training.max_grad_norm=1.0",
-    "training.max_steps=60",
-    "refine.quantile=0.9",
-]
+FORGET = [*SMOOTH, "training.max_grad_norm=1.0", "training.max_steps=60", "refine.quantile=0.9"]
 
-# name -> (method, --set values, extra arguments); learning rates were chosen on seed 0 among 1e-4, 3e-4, 1e-3
+SLOW, WIDE = "training.learning_rate=0.0003", "training.side_batch_size=16"
+
+# name -> (method, --set values, extra arguments); learning rates were chosen on seed 0 among 1e-4, 3e-4 and 1e-3
 METHODS: dict[str, tuple[str, list[str], list[str]]] = {
-    "gradient ascent": ("gradient_ascent", ["training.learning_rate=0.0003"], []),
-    "GradDiff": ("grad_diff", ["training.learning_rate=0.0003", "training.side_batch_size=16"], []),
-    "GradDiff, alpha 5": ("grad_diff", ["training.learning_rate=0.0003", "training.side_batch_size=16", "grad_diff.alpha=5"], []),
-    "KL": ("kl", ["training.learning_rate=0.0003", "training.side_batch_size=16"], []),
-    "NPO": ("npo", ["training.learning_rate=0.001", "training.side_batch_size=16"], []),
-    "ICU": ("icu", ["training.learning_rate=0.0003"], []),
-    "ICU, no dedup": ("icu", ["training.learning_rate=0.0003", "pairing.dedup=false"], []),
-    "ICU, MiniLM pairs": ("icu", ["training.learning_rate=0.0003", "pairing.encoder=all-MiniLM-L6-v2"], []),
-    "ICU, random pairs": ("icu", ["training.learning_rate=0.0003", "pairing.random=true"], []),
-    "ICU, no refinement": ("icu", ["training.learning_rate=0.0003", "training.max_steps=39"], ["--no-refine"]),
-    "ICU, retain weight 5": ("icu", ["training.learning_rate=0.0003", "icu.retain_weight=5", "training.side_batch_size=16"], []),
+    "gradient ascent": ("gradient_ascent", [SLOW], []),
+    "GradDiff": ("grad_diff", [SLOW, WIDE], []),
+    "GradDiff, alpha 5": ("grad_diff", [SLOW, WIDE, "grad_diff.alpha=5"], []),
+    "KL": ("kl", [SLOW, WIDE], []),
+    "NPO": ("npo", ["training.learning_rate=0.001", WIDE], []),
+    "ICU": ("icu", [SLOW], []),
+    "ICU, no dedup": ("icu", [SLOW, "pairing.dedup=false"], []),
+    "ICU, MiniLM pairs": ("icu", [SLOW, "pairing.encoder=all-MiniLM-L6-v2"], []),
+    "ICU, random pairs": ("icu", [SLOW, "pairing.random=true"], []),
+    "ICU, no refinement": ("icu", [SLOW, "training.max_steps=39"], ["--no-refine"]),
+    "ICU, retain weight 5": ("icu", [SLOW, WIDE, "icu.retain_weight=5"], []),
     "ICU, repaired": (
         "icu",
         ["training.learning_rate=0.0007", "icu.repair_steps=4", "training.side_batch_size={retain: 16, replay: 4}"],
         ["--replay", "replay.jsonl"],
     ),
-}  # fmt: skip
+}
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
@@ -106,9 +102,9 @@ def run(folder: Path, arguments: list[str], sets: list[str]) -> None:
     """One command, in the folder of the data; exit code 1 (a failed verdict) is a result like any other."""
     command = [*arguments, *(part for value in sets for part in ("--set", value)), "--threads", "1"]
     print("palimpsest " + " ".join(f"'{a}'" if set(a) & set(" []{}") else a for a in command), flush=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "palimpsest", *command], cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-m", "palimpsest", *command]
+    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, env=environment, check=False)
     if done.returncode not in (0, 1) or "error:" in done.stderr:
         raise SystemExit(f"exit code {done.returncode}\n{done.stderr[-2000:]}")
 
@@ -119,35 +115,23 @@ def run_seed(folder: Path, base: str, seed: int) -> None:
     common = ["--general", "general.jsonl", "--seed", str(seed)]
     learned, oracle = f"{tag}/learned", f"{tag}/oracle"
     (folder / tag).mkdir(exist_ok=True)
-    run(
-        folder,
-        ["learn", "--model", base, "--data", "learn.jsonl", "--replay", "replay.jsonl", "--output", learned, *common],
-        LEARN,
-    )
-    request = [
-        "unlearn",
-        "--model",
-        learned,
-        "--forget",
-        "forget.jsonl",
-        "--retain",
-        "retain.jsonl",
-        "--holdout",
-        "holdout.jsonl",
-    ]
-    run(
-        folder,
-        [*request, "--method", "retrain", "--base", base, "--replay", "replay.jsonl", "--output", oracle, *common],
-        LEARN,
-    )
-    for name, (method, sets, extra) in METHODS.items():
-        output = f"{tag}/{name.replace(' ', '-').replace(',', '')}"
-        given = [*request, "--method", method, "--oracle", oracle, "--output", output, *common, *extra]
-        base_sets = [s for s in FORGET if not ("--no-refine" in extra and s.startswith("refine"))]
-        run(folder, given, [*base_sets, *sets])
-    norm = distance(folder / learned, folder / f"{tag}/ICU-repaired")
-    run(folder, [*request, "--method", "random_edit", "--oracle", oracle, "--output", f"{tag}/random-edit", *common],
-        [f"random_edit.norm={norm:.6f}", f"random_edit.seed={seed}", "encoding.truncate=true", "encoding.max_length=256"])  # fmt: skip
+    replay = ["--replay", "replay.jsonl"]
+    run(folder, ["learn", "--model", base, "--data", "learn.jsonl", *replay, "--output", learned, *common], LEARN)
+    sets = [part for name in ("forget", "retain", "holdout") for part in (f"--{name}", f"{name}.jsonl")]
+    request = ["unlearn", "--model", learned, *sets, *common]
+    run(folder, [*request, "--method", "retrain", "--base", base, *replay, "--output", oracle], LEARN)
+    beside = [*request, "--oracle", oracle]
+    for name, (method, values, extra) in METHODS.items():
+        usual = [v for v in FORGET if not ("--no-refine" in extra and v.startswith("refine"))]
+        run(folder, [*beside, "--method", method, "--output", f"{tag}/{folder_of(name)}", *extra], [*usual, *values])
+    norm = distance(folder / learned, folder / tag / folder_of("ICU, repaired"))
+    edit = [f"random_edit.norm={norm:.6f}", f"random_edit.seed={seed}", *ENCODING]
+    run(folder, [*beside, "--method", "random_edit", "--output", f"{tag}/random-edit"], edit)
+
+
+def folder_of(name: str) -> str:
+    """A row's name as a folder's."""
+    return name.replace(" ", "-").replace(",", "")
 
 
 def distance(left: Path, right: Path) -> float:
@@ -159,7 +143,7 @@ def distance(left: Path, right: Path) -> float:
 def row_of(folder: Path, seed: int, name: str) -> dict[str, float]:
     """The numbers of one run."""
     column = "before" if name == "do nothing" else "oracle" if name == "oracle" else "after"
-    source = "ICU-repaired" if column != "after" else name.replace(" ", "-").replace(",", "")
+    source = folder_of("ICU, repaired" if column != "after" else name)
     result = json.loads((folder / f"seed{seed}" / source / "result.json").read_text())
     scores, before, oracle = (result["scores"][c] for c in (column, "before", "oracle"))
     training = result["cost"]["oracle_training" if name == "oracle" else "training"]
@@ -196,9 +180,7 @@ def table(folder: Path, seeds: list[int]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with llama-stories260k, knowundo-privacy, text-domains"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="where llama-stories260k and the others are")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; one thread each")

@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicCache
 from palimpsest.data.batch import TextBatch
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.greedy.choice import Tally, choose, literal_choice
+from palimpsest.metrics.greedy.gpt_neo import fused_attention
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def read(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], t
     """
     # Without a config the cache keeps every position, also for layers with a sliding window; masks know the window.
     cache = DynamicCache()
-    output: Any = model(**batch.inputs(), past_key_values=cache, use_cache=True)
+    with fused_attention(model):
+        output: Any = model(**batch.inputs(), past_key_values=cache, use_cache=True)
     tally.positions += batch.input_ids_BT.numel()
     argmax_BT = torch.full_like(batch.input_ids_BT, -1)
     logp_BT = torch.zeros(batch.input_ids_BT.shape, dtype=torch.float32, device=batch.input_ids_BT.device)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from palimpsest.metrics.greedy.choice import forward_last
+from palimpsest.metrics.greedy.gpt_neo import fused_attention
 
 
 class Rows(Protocol):
@@ -90,7 +91,9 @@ class CachedRows:
         """One position through the model."""
         for layer in self.layers:
             layer.rows, layer.length = self.rows, tokens_RT.shape[1] - 1
-        output: Any = self.model(input_ids=tokens_RT[:, -1:], past_key_values=Cache(layers=self.layers), use_cache=True)
+        cache = Cache(layers=self.layers)
+        with fused_attention(self.model):
+            output: Any = self.model(input_ids=tokens_RT[:, -1:], past_key_values=cache, use_cache=True)
         return output.logits[:, -1]  # type: ignore[no-any-return]
 
 
