@@ -42,28 +42,35 @@ FORGET = [*SMOOTH, "training.max_grad_norm=1.0", "training.max_steps=60", "refin
 
 SLOW, WIDE = "training.learning_rate=0.0003", "training.side_batch_size=16"
 
+Row = tuple[str, list[str], list[str]]
+
 # name -> (method, --set values, extra arguments); learning rates were chosen on seed 0 among 1e-4, 3e-4 and 1e-3
-METHODS: dict[str, tuple[str, list[str], list[str]]] = {
+METHODS: dict[str, Row] = {
     "gradient ascent": ("gradient_ascent", [SLOW], []),
     "GradDiff": ("grad_diff", [SLOW, WIDE], []),
-    "GradDiff, alpha 5": ("grad_diff", [SLOW, WIDE, "grad_diff.alpha=5"], []),
     "KL": ("kl", [SLOW, WIDE], []),
     "NPO": ("npo", ["training.learning_rate=0.001", WIDE], []),
     "ICU": ("icu", [SLOW], []),
-    "ICU, no dedup": ("icu", [SLOW, "pairing.dedup=false"], []),
-    "ICU, MiniLM pairs": ("icu", [SLOW, "pairing.encoder=all-MiniLM-L6-v2"], []),
-    "ICU, random pairs": ("icu", [SLOW, "pairing.random=true"], []),
-    "ICU, no refinement": ("icu", [SLOW, "training.max_steps=39"], ["--no-refine"]),
-    "ICU, retain weight 5": ("icu", [SLOW, WIDE, "icu.retain_weight=5"], []),
     "ICU, repaired": (
         "icu",
         ["training.learning_rate=0.0007", "icu.repair_steps=4", "training.side_batch_size={retain: 16, replay: 4}"],
         ["--replay", "replay.jsonl"],
     ),
 }
+# what pairing, deduplication, refinement and the retain term are worth; on the first seed
+ABLATIONS: dict[str, Row] = {
+    "ICU, no dedup": ("icu", [SLOW, "pairing.dedup=false"], []),
+    "ICU, MiniLM pairs": ("icu", [SLOW, "pairing.encoder=all-MiniLM-L6-v2"], []),
+    "ICU, random pairs": ("icu", [SLOW, "pairing.random=true"], []),
+    "ICU, no refinement": ("icu", [SLOW, "training.max_steps=39"], ["--no-refine"]),
+    "ICU, retain weight 5": ("icu", [SLOW, WIDE, "icu.retain_weight=5"], []),
+    "GradDiff, alpha 5": ("grad_diff", [SLOW, WIDE, "grad_diff.alpha=5"], []),
+}
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
+    if path.exists():
+        return
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -109,8 +116,8 @@ def run(folder: Path, arguments: list[str], sets: list[str]) -> None:
         raise SystemExit(f"exit code {done.returncode}\n{done.stderr[-2000:]}")
 
 
-def run_seed(folder: Path, base: str, seed: int) -> None:
-    """Learn, retrain, and every method, for one seed."""
+def run_seed(folder: Path, base: str, seed: int, rows: dict[str, Row]) -> None:
+    """Learn, retrain, and every row, for one seed."""
     tag = f"seed{seed}"
     common = ["--general", "general.jsonl", "--seed", str(seed)]
     learned, oracle = f"{tag}/learned", f"{tag}/oracle"
@@ -121,7 +128,7 @@ def run_seed(folder: Path, base: str, seed: int) -> None:
     request = ["unlearn", "--model", learned, *sets, *common]
     run(folder, [*request, "--method", "retrain", "--base", base, *replay, "--output", oracle], LEARN)
     beside = [*request, "--oracle", oracle]
-    for name, (method, values, extra) in METHODS.items():
+    for name, (method, values, extra) in rows.items():
         usual = [v for v in FORGET if not ("--no-refine" in extra and v.startswith("refine"))]
         run(folder, [*beside, "--method", method, "--output", f"{tag}/{folder_of(name)}", *extra], [*usual, *values])
     norm = distance(folder / learned, folder / tag / folder_of("ICU, repaired"))
@@ -158,24 +165,27 @@ def row_of(folder: Path, seed: int, name: str) -> dict[str, float]:
         "retain MA": scores["retain"]["ma"]["value"],
         "general ppl / before": scores["general"]["ppl"]["value"] / before["general"]["ppl"]["value"],
         "seconds": seconds,
-        "share of oracle": seconds / result["cost"]["oracle_training"]["seconds"],
+        "of the oracle's seconds": seconds / result["cost"]["oracle_training"]["seconds"],
+        "of its tokens": (seconds > 0) * training["tokens"] / result["cost"]["oracle_training"]["tokens"],
     }
 
 
-def table(folder: Path, seeds: list[int]) -> str:
-    """Markdown: mean over the seeds, range in brackets."""
-    names = ["oracle", "do nothing", "random edit", *METHODS]
+def table(folder: Path, seeds: list[int], names: list[str]) -> str:
+    """Markdown: mean over the seeds, range in brackets where there are several."""
     columns = list(row_of(folder, seeds[0], "oracle"))
     lines = ["| method | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in names:
         rows = [row_of(folder, seed, name) for seed in seeds]
-        cells = []
-        for column in columns:
-            values = [row[column] for row in rows]
-            mean = statistics.fmean(values)
-            cells.append(f"{mean:.0f}" if column == "seconds" else f"{mean:.2f} [{min(values):.2f}, {max(values):.2f}]")
+        cells = [cell([row[column] for row in rows]) for column in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def cell(values: list[float]) -> str:
+    """Mean, and range of several values."""
+    digits = 0 if max(values) >= 10 else 2
+    spread = f" [{min(values):.{digits}f}, {max(values):.{digits}f}]" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
 def main() -> None:
@@ -187,9 +197,16 @@ def main() -> None:
     arguments = parser.parse_args()
     write_data(arguments.data, arguments.output)
     base = str((arguments.data / "llama-stories260k").resolve())
+    first = arguments.seeds[0]
+
+    def one(seed: int) -> None:
+        run_seed(arguments.output, base, seed, {**METHODS, **(ABLATIONS if seed == first else {})})
+
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda seed: run_seed(arguments.output, base, seed), arguments.seeds))
-    print(table(arguments.output, arguments.seeds))
+        list(pool.map(one, arguments.seeds))
+    print(table(arguments.output, arguments.seeds, ["oracle", "do nothing", "random edit", *METHODS]))
+    print(f"\nAblations, seed {first}:\n")
+    print(table(arguments.output, [first], ["oracle", "ICU", *ABLATIONS]))
 
 
 if __name__ == "__main__":

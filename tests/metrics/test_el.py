@@ -36,13 +36,13 @@ def check(model, rows, literal_continuations, literal_el, as_set, *, eos=(), gri
 
 @pytest.mark.slow
 def test_equals_generate_for_every_prefix(half_learned, texts, literal_continuations, literal_el, as_set):
-    assert check(half_learned, texts.tolist(), literal_continuations, literal_el, as_set) >= 8
+    assert check(half_learned, texts.tolist(), literal_continuations, literal_el, as_set) >= 6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("eos", [(3,), (5, 8)])
 def test_equals_generate_with_eos_inside_the_text(half_learned, texts, literal_continuations, literal_el, as_set, eos):
-    assert all(set(eos) & set(row) for row in texts.tolist())
+    assert all(set(eos) & set(row[4:]) for row in texts.tolist())
     assert check(half_learned, texts.tolist(), literal_continuations, literal_el, as_set, eos=eos) >= 4
 
 
@@ -62,7 +62,7 @@ def test_equals_generate_where_logits_tie_exactly(half_learned, texts, literal_c
 def test_equals_generate_for_ragged_lengths_in_one_batch(
     half_learned, texts, literal_continuations, literal_el, as_set
 ):
-    rows = [row[:length] for row, length in zip(texts.tolist(), (26, 12, 5, 19), strict=True)]
+    rows = [row[:length] for row, length in zip(texts.tolist(), (20, 11, 5), strict=True)]
     check(half_learned, rows, literal_continuations, literal_el, as_set, eos=(3,))
 
 
@@ -92,7 +92,7 @@ def test_a_model_without_a_shareable_cache_gives_the_same(half_learned, texts, a
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batch_size=st.integers(1, 5), lengths=st.lists(st.integers(6, 26), min_size=4, max_size=4))
+@given(batch_size=st.integers(1, 4), lengths=st.lists(st.integers(6, 20), min_size=3, max_size=3))
 def test_does_not_depend_on_the_batch_size(half_learned, texts, as_set, batch_size, lengths):
     examples = as_set([row[:length] for row, length in zip(texts.tolist(), lengths, strict=True)])
     one = evaluate(half_learned, examples, [el(3)], batch_size=1).scores["el_3"].by_id

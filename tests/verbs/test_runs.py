@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palimpsest as pal
-from palimpsest.errors import PlanError
+from palimpsest.errors import DataError, PlanError
 from palimpsest.report.schema import RunResult
 
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}}
@@ -120,3 +120,19 @@ def test_another_plan_is_not_written_over(clinic, tmp_path):
         unlearn(clinic, tmp_path / "out", method="npo")
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert plan["method"] == "icu"
+
+
+def test_what_was_never_learned_cannot_be_forgotten(clinic, tmp_path):
+    pal.learn(clinic / "model", clinic / "learn.jsonl", output=tmp_path / "v1", plan=FAST)
+    request = {"retain": clinic / "retain.jsonl", "plan": FAST}
+    with pytest.raises(DataError, match="4 of 4 ids .* were never learned"):
+        pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "no", **request)
+    pal.unlearn(tmp_path / "v1", clinic / "forget.jsonl", output=tmp_path / "v2", **request)
+    with pytest.raises(DataError, match="never learned"):
+        pal.unlearn(tmp_path / "v2", clinic / "forget.jsonl", output=tmp_path / "v3", **request)
+
+
+def test_steps_reach_a_tracker(clinic, tmp_path):
+    pytest.importorskip("tensorboard")
+    unlearn(clinic, tmp_path / "out", report_to=["tensorboard"])
+    assert list((tmp_path / "out").rglob("events.out.tfevents.*"))

@@ -13,7 +13,7 @@ from palimpsest.errors import PalimpsestError
 INTERRUPTED = 130
 
 # typer >= 0.26 carries its own copy of click, older ones use the package: the class is reached through typer either way
-ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")  # type: ignore[assignment]
+ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="palimpsest",

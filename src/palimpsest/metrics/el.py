@@ -52,9 +52,8 @@ def overlaps(tokens_T: Int[np.ndarray, "T"], greedy: Greedy, *, n: int, first: i
     last_CW = last_starts(tokens_T, tokens_CT, n)
     # A window at start s counts for the prefixes i <= min(s, last): the counts are a reversed cumulative histogram.
     limit_CW = np.minimum(np.arange(last_CW.shape[1]), last_CW)
-    chain, window = np.nonzero(limit_CW >= first)
-    cell = chain * length + limit_CW[chain, window]
-    histogram_CT = np.bincount(cell, minlength=len(ends_C) * length).reshape(len(ends_C), length)
+    cell_CW = limit_CW + length * np.arange(len(ends_C))[:, None]
+    histogram_CT = np.bincount(cell_CW[limit_CW >= first], minlength=len(ends_C) * length).reshape(-1, length)
     counts_CT = histogram_CT[:, ::-1].cumsum(1)[:, ::-1]
     prefixes_P = np.arange(first, length - n + 1)
     chain_P = np.searchsorted(ends_C, prefixes_P)

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache
 from palimpsest.data.batch import TextBatch
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.greedy.choice import Tally, choose, literal_choice
-from palimpsest.metrics.greedy.gpt_neo import fused_attention
+from palimpsest.metrics.greedy.fused import FusedKernels
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def read(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], t
     """
     # Without a config the cache keeps every position, also for layers with a sliding window; masks know the window.
     cache = DynamicCache()
-    with fused_attention(model):
+    with FusedKernels(model):
         output: Any = model(**batch.inputs(), past_key_values=cache, use_cache=True)
     tally.positions += batch.input_ids_BT.numel()
     argmax_BT = torch.full_like(batch.input_ids_BT, -1)

@@ -66,13 +66,17 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"model {folder}: no .safetensors weights{found}; save it with save_pretrained")
 
 
-def load(source: str | Path, *, revision: str | None = None, tokenizer_needed: bool = True) -> Loaded:
+def load(
+    source: str | Path, *, revision: str | None = None, tokenizer_needed: bool = True, as_stored: bool = False
+) -> Loaded:
     """Load a causal LM for reading, in eval mode.
 
     Args:
         source: a folder written by ``save_pretrained`` (model or PEFT adapter), or a Hub name.
         revision: the commit of a Hub name; required there so that a plan always means the same weights.
         tokenizer_needed: refuse a source without a tokenizer.
+        as_stored: keep half-precision weights on an accelerator, for reading only. Training always works on fp32
+            weights: a small update of a bf16 weight rounds away.
 
     Raises:
         ModelError: the source cannot be loaded; the message says why and what to give.
@@ -85,12 +89,13 @@ def load(source: str | Path, *, revision: str | None = None, tokenizer_needed: b
         raise ModelError(
             f"model {str(source)!r}: no such folder; a Hub name (owner/name) needs a pinned --revision COMMIT"
         )
-    model = _from_pretrained(path.expanduser() if is_local else source, revision)
+    dtype = "auto" if as_stored and torch.cuda.is_available() else torch.float32
+    model = _from_pretrained(path.expanduser() if is_local else source, revision, dtype)
     tokenizer = _load_tokenizer(path.expanduser() if is_local else source, revision, tokenizer_needed)
     return Loaded(model.eval(), tokenizer, str(source))
 
 
-def _from_pretrained(source: str | Path, revision: str | None) -> Any:
+def _from_pretrained(source: str | Path, revision: str | None, dtype: Any) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -98,7 +103,6 @@ def _from_pretrained(source: str | Path, revision: str | None) -> Any:
     logging.disable_progress_bar()  # a bar per load would drown the run's own
 
     adapter = isinstance(source, Path) and (source / "adapter_config.json").is_file()
-    dtype = "auto" if torch.cuda.is_available() else torch.float32
     try:
         if adapter:
             from peft import AutoPeftModelForCausalLM

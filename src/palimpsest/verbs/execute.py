@@ -21,10 +21,11 @@ from palimpsest.loop.log import RunLog
 from palimpsest.loop.run import Ended, run
 from palimpsest.models.load import Loaded, check_folder, device, load, use_threads
 from palimpsest.models.scope import check_moved, leave_scope, parameter_digests
-from palimpsest.records import Cost
+from palimpsest.records import Cost, Example
 from palimpsest.report.page import save_html
 from palimpsest.report.schema import CostRow, CurvePoint, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
+from palimpsest.verbs.learned import check_learned, learned_after, write_learned
 from palimpsest.verbs.measuring import measure_sets
 from palimpsest.verbs.memory import peak_bytes
 from palimpsest.verbs.output import RESULT, Measured, Output
@@ -65,16 +66,27 @@ def execute(
     target = Output(output)
     if target.finished(plan):
         return RunResult.load(target.folder / RESULT)
+    if plan.kind == "unlearn":
+        check_learned(examples["forget"], plan.model)
     before = load(plan.model, revision=plan.revision)
     used_threads = use_threads(before.model, threads)
     before.model.to(device())
     sets = encode_sets(examples, before, plan.encoding)
     target.begin(plan)
     try:
-        return _run_in(target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers))
+        result = _run_in(target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers))
     except UsageError:
         target.abandon()
         raise
+    write_learned(target.partial, _learned(plan, examples))
+    target.complete()
+    return result
+
+
+def _learned(plan: Plan, examples: dict[str, list[Example]]) -> frozenset[str]:
+    if methods.load(plan.method).starts_from == "base" and plan.base is not None:
+        return learned_after("retrain", plan.base, examples)
+    return learned_after(plan.kind, plan.model, examples)
 
 
 def _run_in(
@@ -87,7 +99,7 @@ def _run_in(
     threads: int,
     trackers: list[str],
 ) -> RunResult:
-    """Everything that writes."""
+    """Everything that trains and measures."""
     folder = target.partial
     columns = {"before": target.remember("before", lambda: _measure(plan, before, sets, "before", progress))}
     ended, stats = _train(plan, before, sets, folder, progress=progress, trackers=trackers)
@@ -99,7 +111,6 @@ def _run_in(
     result = _result(plan, columns, ended, folder, sets, stats=stats, threads=threads, peak=training_peak)
     result.save_json(folder / RESULT)
     save_html(result, folder / "report.html")
-    target.complete()
     return result
 
 

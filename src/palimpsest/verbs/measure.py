@@ -54,7 +54,7 @@ def measure(
     examples = read_examples(data, token_ids=token_ids, ignore_columns=frozenset(ignore_columns))
     if Path(model).exists():
         check_folder(Path(model))
-    loaded = load(model, revision=revision, tokenizer_needed=not token_ids)
+    loaded = load(model, revision=revision, tokenizer_needed=not token_ids, as_stored=True)
     use_threads(loaded.model, threads)
     loaded.model.to(device())
     encoded = encode_set(examples, loaded, encoding or Encoding())

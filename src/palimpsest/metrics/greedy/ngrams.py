@@ -45,5 +45,7 @@ def _number(
 ) -> tuple[Int[np.ndarray, "1 W"], Int[np.ndarray, "C W"]]:
     """Replace keys by their rank among the keys of the text; -1 for keys that the text does not have."""
     keys, ranks = np.unique(text_1W, return_inverse=True)
-    found_CW = np.minimum(np.searchsorted(keys, others_CW), len(keys) - 1)
-    return ranks.reshape(text_1W.shape), np.where(keys[found_CW] == others_CW, found_CW, -1)
+    # One entry more than the largest key: a key of -1 finds it, and it stays -1.
+    table = np.full(max(int(keys[-1]), int(others_CW.max(initial=0))) + 2, -1, dtype=np.int32)
+    table[keys] = np.arange(len(keys))
+    return ranks.reshape(text_1W.shape), np.asarray(table[others_CW], dtype=np.int64)

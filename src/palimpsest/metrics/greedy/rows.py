@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from palimpsest.metrics.greedy.choice import forward_last
-from palimpsest.metrics.greedy.gpt_neo import fused_attention
+from palimpsest.metrics.greedy.fused import FusedKernels
 
 
 class Rows(Protocol):
@@ -65,6 +65,7 @@ class CachedRows:
     def __init__(self, model: nn.Module, cache: DynamicCache, capacity: int) -> None:
         self.model = model
         self.layers = [RowLayer(layer, capacity) for layer in cache.layers]
+        self.kernels = FusedKernels(model)
         self.rows = 0
 
     def join(self, source_N: Int[Tensor, "N"], length: int) -> None:
@@ -92,7 +93,7 @@ class CachedRows:
         for layer in self.layers:
             layer.rows, layer.length = self.rows, tokens_RT.shape[1] - 1
         cache = Cache(layers=self.layers)
-        with fused_attention(self.model):
+        with self.kernels:
             output: Any = self.model(input_ids=tokens_RT[:, -1:], past_key_values=cache, use_cache=True)
         return output.logits[:, -1]  # type: ignore[no-any-return]
 

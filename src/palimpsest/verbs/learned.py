@@ -1,0 +1,65 @@
+"""Which examples a model folder has learned, as digests of their ids: enough to refuse a request about strangers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from palimpsest.data.splits import check_known
+from palimpsest.errors import ModelError
+from palimpsest.records import Example
+from palimpsest.report.files import write_atomic
+
+FILE = "learned.json"
+
+
+def read_learned(folder: str | Path | None) -> frozenset[str] | None:
+    """Digests of the ids a folder's model has learned; None when it was not made by a run of ours.
+
+    Raises:
+        ModelError: the file is there and cannot be used.
+    """
+    path = Path(folder or "") / FILE
+    if folder is None or not path.is_file():
+        return None
+    try:
+        return frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))["id_digests"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); delete it to go on without the check of ids") from None
+
+
+def write_learned(folder: Path, digests: Iterable[str]) -> None:
+    """Write the digests beside the model."""
+    write_atomic(folder / FILE, json.dumps({"id_digests": sorted(digests)}, indent=0) + "\n")
+
+
+def id_digests(examples: Sequence[Example]) -> frozenset[str]:
+    """SHA-256 of each id."""
+    return frozenset(hashlib.sha256(example.id.encode()).hexdigest() for example in examples)
+
+
+def check_learned(forget: Sequence[Example], model: str) -> None:
+    """Refuse to forget what the model never learned, as far as its folder tells.
+
+    Raises:
+        DataError: ids of the forget set that are not among the learned ones.
+    """
+    learned = read_learned(model)
+    if learned is not None:
+        check_known(forget, [example.id for example in forget if id_digests([example]) <= learned])
+
+
+def learned_after(kind: str, start: str, examples: dict[str, list[Example]]) -> frozenset[str]:
+    """What the model of a finished run has learned: what it started with, and what was added or taken away.
+
+    Args:
+        kind: "learn", "unlearn" or "retrain".
+        start: the folder the weights started from.
+        examples: the sets of the run.
+    """
+    before = read_learned(start) or frozenset()
+    if kind == "unlearn":
+        return before - id_digests(examples["forget"])
+    return before | id_digests(examples["learn" if kind == "learn" else "retain"])

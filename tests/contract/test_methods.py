@@ -1,0 +1,283 @@
+"""What every method must pass, also one that is added tomorrow.
+
+The toy model has first learned the forget and the retain set by heart, so that there is something to forget and
+something to lose. All sequences are random tokens of ragged lengths: nothing but memory can predict them.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from palimpsest import methods
+from palimpsest.contract import Method
+from palimpsest.data.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.errors import PlanError
+from palimpsest.loop.run import Job, run
+from palimpsest.loop.step import micro_batches, take_step
+from palimpsest.loop.training import Training
+from palimpsest.models.load import load
+from palimpsest.models.reference import AdapterOff, build_reference
+from palimpsest.models.scope import Scope, apply_scope, leave_scope, parameter_digests
+
+pytestmark = pytest.mark.parametrize("name", methods.names())
+
+CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
+VOCABULARY = 61
+MEMORISED = 0.1  # nats per token; a guess costs log 61 = 4.1
+BY_HEART = {"learning_rate": 2e-2, "num_train_epochs": 50, "batch_size": 16}
+BRIEF = {"learning_rate": 2e-3, "num_train_epochs": 4, "batch_size": 4, "side_batch_size": 6}
+
+
+def random_set(prefix: str, count: int, seed: int) -> TextSet:
+    """Sequences of 5 to 12 random tokens; the first one or two are no labels."""
+    generator = torch.Generator().manual_seed(seed)
+    sequences = []
+    for number in range(count):
+        length = int(torch.randint(5, 13, (1,), generator=generator))
+        tokens = torch.randint(3, VOCABULARY, (length,), generator=generator).tolist()
+        prompt = 1 + number % 2
+        flags = (False,) * prompt + (True,) * (length - prompt)
+        sequences.append(TokenSequence(f"{prefix}{number}", tuple(tokens), flags))
+    return TextSet(sequences, pad_id=0)
+
+
+def new_model() -> LlamaForCausalLM:
+    """The model before it learned anything, as ``tests/conftest.py`` has it but in a wider scope."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config = LlamaConfig(
+            vocab_size=VOCABULARY, num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=True, **sizes
+        )
+        return LlamaForCausalLM(config).eval()
+
+
+def loss_of(model: torch.nn.Module, examples: TextSet) -> float:
+    """Mean negative log-likelihood of the label tokens, nats."""
+    model.eval()
+    with torch.no_grad():
+        return -examples.batch(examples.ids).predict(model).logp_S.mean().item()
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A model that knows forget and retain by heart, and sets of every name a method may ask for."""
+
+    base: LlamaForCausalLM
+    model: LlamaForCausalLM
+    sets: Mapping[str, TextSet]
+    partners: Mapping[str, str]
+
+    def start_of(self, kind: type[Method]) -> LlamaForCausalLM:
+        """A fresh copy of the model that the method starts from."""
+        return copy.deepcopy(self.base if kind.starts_from == "base" else self.model)
+
+
+class Watched:
+    """A set that remembers which ids were asked for."""
+
+    def __init__(self, examples: TextSet) -> None:
+        self._examples = examples
+        self.asked: list[str] = []
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self._examples.ids
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def batch(self, ids: Sequence[str]) -> TextBatch:
+        self.asked += ids
+        return self._examples.batch(ids)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    forget, retain = random_set("f", 6, 1), random_set("r", 10, 2)
+    partners = dict(zip(forget.ids, retain.ids, strict=False))
+    analogous = TextSet([retain[i] for i in partners.values()], pad_id=0)
+    known = TextSet([forget[i] for i in forget.ids] + [retain[i] for i in retain.ids], pad_id=0)
+    base = new_model()
+    model = copy.deepcopy(base)
+    finetune = methods.load("finetune")(methods.configure("finetune", {}))
+    finetune.prepare(model, {"learn": known})
+    run(Job(finetune, model, {"learn": known}, Training(**BY_HEART), tmp_path_factory.mktemp("by-heart")))
+    assert max(loss_of(model, forget), loss_of(model, retain)) < MEMORISED
+    replay, learn = random_set("p", 5, 3), random_set("l", 6, 4)
+    sets = {"forget": forget, "retain": retain, "analogous": analogous, "replay": replay, "learn": learn}
+    return Toy(base, model.eval(), sets, partners)
+
+
+def build(toy: Toy, name: str, folder: Path, scope: Scope) -> tuple[Method, Any]:
+    """Method and model as a run would have them before the first step."""
+    kind = methods.load(name)
+    model = apply_scope(toy.start_of(kind), scope)
+    wanted = {s: toy.sets[s] for s in kind.reference_sets}
+    method = kind(methods.configure(name, {}), build_reference(model, wanted, folder / "reference") if wanted else None)
+    return method, method.prepare(model, {s: toy.sets[s] for s in (*kind.needs, *kind.uses)})
+
+
+def pairs_of(kind: type[Method], toy: Toy) -> dict[str, Mapping[str, str]]:
+    return dict.fromkeys(kind.paired, toy.partners)
+
+
+def run_method(
+    toy: Toy, name: str, folder: Path, *, scope: Scope | None = None, sets: Any = None, **training: Any
+) -> tuple[Method, Any]:
+    """A short run by the loop; retraining gets as long as learning had."""
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    method, model = build(toy, name, folder, scope or Scope())
+    length = BY_HEART if method.starts_from == "base" else BRIEF
+    options = Training(**{**method.defaults, **length, **training})
+    run(Job(method, model, sets or toy.sets, options, folder, pairs=pairs_of(type(method), toy)))
+    return method, model
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+
+
+def source_of(name: str) -> Path:
+    return Path(inspect.getfile(methods.load(name)))
+
+
+def documentation(name: str) -> str:
+    return inspect.getmodule(methods.load(name)).__doc__ or ""
+
+
+def test_same_seed_same_bits(toy, tmp_path, name):
+    first, second = (parameter_digests(run_method(toy, name, tmp_path / n, max_steps=4)[1]) for n in "ab")
+    assert first == second
+    assert first != parameter_digests(toy.start_of(methods.load(name)))
+
+
+def test_only_the_named_layers_move(toy, tmp_path, name):
+    before = dict(toy.start_of(methods.load(name)).named_parameters())
+    scope = Scope(kind="layers", names=(r"layers\.1\.",))
+    _, model = run_method(toy, name, tmp_path / "run", scope=scope, max_steps=2)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {n for n in before if "layers.1." in n}
+
+
+def test_does_what_it_is_for(toy, tmp_path, name):
+    """Unlearning: what must go gets lost more than what must stay. Learning: the new examples are known better."""
+    kind = methods.load(name)
+    _, model = run_method(toy, name, tmp_path / "run")
+    rise = {s: loss_of(model, toy.sets[s]) - loss_of(toy.model, toy.sets[s]) for s in ("forget", "retain", "learn")}
+    if name in CONTROLS:
+        assert rise["forget"] - rise["retain"] < 0.1
+    elif kind.kind == "unlearn":
+        assert rise["forget"] > 0.1
+        assert rise["forget"] > 1.5 * rise["retain"]
+    else:
+        assert rise["learn"] < -0.1
+
+
+def test_draws_only_from_the_sets_it_declares(toy, tmp_path, name):
+    kind = methods.load(name)
+    watched = {s: Watched(examples) for s, examples in toy.sets.items()}
+    method, _model = run_method(toy, name, tmp_path / "run", sets=watched, max_steps=3)
+    asked = {s for s, examples in watched.items() if examples.asked}
+    assert asked <= {*kind.needs, *kind.uses}
+    assert bool(asked) is bool(method.phases(0))
+    if kind.starts_from == "base":
+        everything = [i for examples in watched.values() for i in examples.asked]
+        assert everything
+        assert not set(everything) & set(toy.sets["forget"].ids)
+
+
+def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[torch.Tensor]:
+    """Gradient of each phase over the whole sets; plain descent at rate 1 moves the weights by exactly it."""
+    folder.mkdir()
+    method, model = build(toy, name, folder, Scope())
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    anchor = method.needs[0]
+    for phase in method.phases(0):
+        drawn = {s: toy.sets[s].ids for s in phase.sets}
+        drawn |= {s: tuple(toy.partners[i] for i in toy.sets["forget"].ids) for s in phase.sets if s in method.paired}
+        before = weights(model)
+        parts = micro_batches(toy.sets, drawn, anchor, size)
+        assert len(parts) == (1 if size is None else min(len(ids) for ids in drawn.values()))
+        take_step(Accelerator(cpu=True), method, model, optimizer, parts, phase=phase, max_grad_norm=0.0)
+        yield before - weights(model)
+
+
+def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
+    """One row at a time or all rows at once: the same gradient but for rounding.
+
+    A weight near 1 stores a step to 6e-8, a sum of about a hundred fp32 terms keeps a relative 1e-5; the mean of the
+    means of these ragged rows would be off by several percent.
+    """
+    whole, cut = (list(gradients(toy, name, tmp_path / str(size), size)) for size in (None, 1))
+    assert bool(whole) is (name not in CONTROLS)
+    for all_at_once, one_by_one in zip(whole, cut, strict=True):
+        difference = (all_at_once - one_by_one).norm() / all_at_once.norm()
+        assert difference < 1e-4
+
+
+def test_saves_and_reloads_to_equal_outputs(toy, tmp_path, name):
+    method, model = run_method(toy, name, tmp_path / "run", max_steps=2)
+    model = leave_scope(method.finish(model), Scope()).eval()
+    model.save_pretrained(tmp_path / "saved")
+    reloaded = load(tmp_path / "saved", tokenizer_needed=False).model
+    batch = toy.sets["retain"].batch(toy.sets["retain"].ids)
+    with torch.no_grad():
+        assert torch.equal(batch.predict(model).logits_SV, batch.predict(reloaded).logits_SV)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_works_through_an_adapter(toy, tmp_path, name):
+    """LoRA: the weights below the adapter stay as they are, and the reference is the model without it."""
+    before = parameter_digests(toy.start_of(methods.load(name)))
+    scope = Scope(kind="lora", rank=4, lora_alpha=8.0)
+    method, model = run_method(toy, name, tmp_path / "run", scope=scope, max_steps=4)
+    below = {
+        n.replace("base_model.model.", "").replace("base_layer.", ""): d for n, d in parameter_digests(model).items()
+    }
+    assert {n: d for n, d in below.items() if "lora_" not in n} == before
+    assert isinstance(method.reference, AdapterOff) is bool(method.reference_sets)
+    merged = leave_scope(method.finish(model), scope)
+    changed = {n for n, d in parameter_digests(merged).items() if d != before[n]}
+    assert changed == {n for n in before if "_proj" in n}
+
+
+def test_options_go_through_json_and_carry_a_meaning(name):
+    schema = methods.load(name).Config
+    config = methods.configure(name, {})
+    assert schema.model_validate_json(config.model_dump_json()) == config
+    assert all((field.description or "").strip() for field in schema.model_fields.values())
+
+
+def test_an_unknown_option_is_refused(name):
+    with pytest.raises(PlanError, match=f"unknown option of {name} 'no_such_option'.*accepted: "):
+        methods.configure(name, {"no_such_option": 1})
+
+
+def test_its_training_defaults_exist(name):
+    Training(**methods.load(name).defaults)
+
+
+def test_states_source_equation_and_departures(name):
+    text = documentation(name)
+    for heading in ("Source: ", "Departs from the paper: ", "Official code: "):
+        assert re.search(rf"^{heading}\S", text, re.MULTILINE), f"{name} lacks {heading!r}"
+    assert re.search(r"^    \S.*[=←].*\S", text, re.MULTILINE), f"{name} states no equation on an indented line"
+
+
+def test_is_one_short_file_with_its_own_test(name):
+    assert len(source_of(name).read_text(encoding="utf-8").splitlines()) <= 200
+    assert (Path(__file__).parents[1] / "methods" / f"test_{name}.py").is_file()

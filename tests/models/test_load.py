@@ -1,0 +1,261 @@
+"""What is accepted as a model, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from palimpsest.errors import ModelError
+from palimpsest.models.load import CPU_ONE_THREAD_BELOW, Loaded, check_folder, count_parameters, load, use_threads
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "ann": 3, "lives": 4, "here": 5}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+
+
+@pytest.fixture
+def folder(tiny_llama, tmp_path) -> Path:
+    """A whole model folder."""
+    tiny_llama.save_pretrained(tmp_path / "model")
+    word_tokenizer().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def logits(model, tokens=(3, 4, 5, 6)):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([tokens])).logits
+
+
+def edit_config(folder: Path, **values) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def edit_weights(folder: Path, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def one_line(error: pytest.ExceptionInfo[ModelError]) -> bool:
+    return "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_folder_loads_in_eval_mode_with_its_tokenizer(folder, tiny_llama, as_text):
+    loaded = load(str(folder) if as_text else folder)
+    assert torch.equal(logits(loaded.model), logits(tiny_llama))
+    assert not loaded.model.training
+    assert loaded.tokenizer("ann lives here")["input_ids"] == [3, 4, 5]
+    assert loaded.source == str(folder)
+
+
+def test_half_precision_weights_are_read_in_full_precision_on_a_cpu(folder, tiny_llama):
+    tiny_llama.to(torch.bfloat16).save_pretrained(folder)
+    assert {p.dtype for p in load(folder).model.parameters()} == {torch.float32}
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch, tiny_llama):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert torch.equal(logits(load("~/model").model), logits(tiny_llama))
+
+
+def break_json(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": ')
+
+
+def break_utf8(folder: Path) -> None:
+    (folder / "config.json").write_bytes(b'{"model_type": "\xff"}')
+
+
+def remove_type(folder: Path) -> None:
+    (folder / "config.json").write_text('{"hidden_size": 32}')
+
+
+def to_list(folder: Path) -> None:
+    (folder / "config.json").write_text('["model_type"]')
+
+
+def pickle_it(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json; give a folder written by save_pretrained"),
+        (break_json, "config.json is not JSON"),
+        (break_utf8, "config.json is not JSON"),
+        (remove_type, "names no model_type; give a causal LM's folder"),
+        (to_list, "names no model_type"),
+        (lambda f: (f / "model.safetensors").unlink(), r"no .safetensors weights; save it with save_pretrained"),
+        (pickle_it, r"no .safetensors weights \(found pytorch_model.bin, which is never unpickled\)"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"not weights"), "cannot be loaded as a causal LM"),
+        (lambda f: edit_config(f, model_type="no_such_type"), "cannot be loaded as a causal LM"),
+        (lambda f: edit_config(f, model_type="t5"), "cannot be loaded as a causal LM"),
+        (lambda f: edit_config(f, vocab_size=70), "cannot be loaded as a causal LM|misshapen"),
+        (lambda f: edit_config(f, num_hidden_layers=3), "9 weights are missing or misshapen, e.g. model.layers.2"),
+        (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "1 weights are missing.*model.norm.weight"),
+    ],
+    ids=[
+        "no-config",
+        "half-a-config",
+        "config-not-text",
+        "no-type",
+        "config-a-list",
+        "no-weights",
+        "pickle",
+        "not-weights",
+        "unknown-type",
+        "no-causal-lm",
+        "other-vocabulary",
+        "more-layers",
+        "one-tensor-less",
+    ],
+)
+def test_a_damaged_folder_is_refused_by_name(folder, damage, words):
+    damage(folder)
+    with pytest.raises(ModelError, match=words) as error:
+        load(folder)
+    assert str(folder) in str(error.value)
+    assert one_line(error)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "nowhere/deeper/still"])
+def test_a_folder_that_is_not_there_is_refused(tmp_path, place):
+    with pytest.raises(ModelError, match="no such folder; give a folder written by save_pretrained"):
+        load(tmp_path / place)
+
+
+def test_a_file_is_no_folder(folder):
+    with pytest.raises(ModelError, match="no such folder"):
+        load(folder / "model.safetensors")
+
+
+def test_a_missing_tokenizer_is_refused_only_where_one_is_needed(tiny_llama, tmp_path):
+    tiny_llama.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="its tokenizer cannot be loaded: ") as error:
+        load(tmp_path)
+    assert one_line(error)
+    assert load(tmp_path, tokenizer_needed=False).tokenizer is None
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"), [("gpt2", None), ("owner/name", None), ("a/b/c", None), ("a/b/c", "0123abc")]
+)
+def test_a_hub_name_needs_a_pinned_revision(name, revision):
+    with pytest.raises(ModelError, match=rf"'{name}': no such folder; a Hub name .*--revision COMMIT"):
+        load(name, revision=revision)
+
+
+def test_a_hub_name_that_cannot_be_had_is_refused():
+    with pytest.raises(ModelError, match="owner/no-such-name: cannot be loaded as a causal LM") as error:
+        load("owner/no-such-name", revision="0123abc")
+    assert one_line(error)
+
+
+@pytest.mark.parametrize("type_field", ["model_type", "peft_type"])
+def test_the_check_of_a_folder_reads_no_weights(tmp_path, type_field):
+    config = "adapter_config.json" if type_field == "peft_type" else "config.json"
+    (tmp_path / config).write_text(json.dumps({type_field: "anything"}))
+    (tmp_path / "any.safetensors").write_bytes(b"")
+    check_folder(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_folder_is_merged_to_equal_logits(folder, tiny_llama, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    plain = logits(tiny_llama)
+    tiny_llama.name_or_path = str(folder)
+    wrapped = get_peft_model(tiny_llama, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
+    wrapped.eval().save_pretrained(tmp_path / "adapter")
+    word_tokenizer().save_pretrained(tmp_path / "adapter")
+    merged = load(tmp_path / "adapter").model
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    assert torch.allclose(logits(merged), logits(wrapped), atol=1e-5)
+    assert not torch.allclose(logits(merged), plain, atol=1e-2)
+
+
+def test_an_adapter_without_its_base_is_refused(tmp_path):
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "gone"), "task_type": "CAUSAL_LM"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    save_file({"x": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="cannot be loaded as a causal LM") as error:
+        load(tmp_path)
+    assert one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "tokenizer", "expected"),
+    [
+        ([7, 8], 2, 1, {7, 8}),
+        (7, 2, 1, {7}),
+        (0, 2, 1, {0}),
+        (None, [2, 3], 1, {2, 3}),
+        (None, None, 1, {1}),
+        (None, None, None, set()),
+    ],
+    ids=["list", "one", "token-zero", "from-config", "from-tokenizer", "none"],
+)
+def test_what_ends_a_generation(generation, config, tokenizer, expected):
+    model = SimpleNamespace(
+        generation_config=SimpleNamespace(eos_token_id=generation), config=SimpleNamespace(eos_token_id=config)
+    )
+    assert Loaded(model, SimpleNamespace(eos_token_id=tokenizer), "x").eos_ids == frozenset(expected)
+
+
+def test_a_list_of_eos_tokens_survives_saving(folder, tiny_llama):
+    tiny_llama.generation_config = GenerationConfig(eos_token_id=[2, 9])
+    tiny_llama.save_pretrained(folder)
+    assert load(folder).eos_ids == {2, 9}
+
+
+def test_no_tokenizer_and_no_generation_config_leave_the_config(tiny_llama):
+    model = SimpleNamespace(config=tiny_llama.config)
+    assert Loaded(model, None, "x").eos_ids == {2}
+
+
+def test_tied_weights_are_counted_once(tiny_llama):
+    tensors = {p.data_ptr(): p.numel() for p in tiny_llama.state_dict().values()}
+    assert count_parameters(tiny_llama) == sum(tensors.values())
+    assert tiny_llama.lm_head.weight is tiny_llama.model.embed_tokens.weight
+
+
+@pytest.fixture
+def three_threads(monkeypatch) -> list[int]:
+    """Three threads in use; what is set instead is recorded and the process keeps its own number."""
+    in_use = [3]
+    monkeypatch.setattr(torch, "set_num_threads", in_use.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: in_use[-1])
+    return in_use
+
+
+@pytest.mark.parametrize(
+    ("parameters", "asked", "expected"),
+    [
+        (CPU_ONE_THREAD_BELOW - 1, None, 1),
+        (CPU_ONE_THREAD_BELOW, None, 3),
+        (CPU_ONE_THREAD_BELOW - 1, 2, 2),
+        (CPU_ONE_THREAD_BELOW, 2, 2),
+    ],
+)
+def test_a_small_model_gets_one_thread_unless_asked(three_threads, parameters, asked, expected):
+    model = torch.nn.Module()
+    model.weight = torch.nn.Parameter(torch.empty(parameters, device="meta"))
+    assert use_threads(model, asked) == expected
+    assert torch.get_num_threads() == expected
