@@ -35,7 +35,7 @@ def test_equals_generate_for_every_position(half_learned, texts, literal_ma, as_
 
 
 def test_only_the_completion_is_scored(half_learned, texts, literal_ma, as_set):
-    rows = [texts[0, :20].tolist(), texts[1].tolist()]
+    rows = [texts[0, :14].tolist(), texts[1].tolist()]
     by_id = evaluate(half_learned, as_set(rows, prompts=(11, 3)), [MA()]).scores["ma"].by_id
     assert by_id["x0"] == pytest.approx(literal_ma(half_learned, rows[0], 11), abs=1e-9, rel=0)
     assert by_id["x1"] == pytest.approx(literal_ma(half_learned, rows[1], 3), abs=1e-9, rel=0)

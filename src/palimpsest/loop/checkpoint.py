@@ -6,7 +6,6 @@ A single safetensors file, replaced atomically: a process that dies leaves the o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from palimpsest.durable import put
 from palimpsest.errors import ModelError
 from palimpsest.models.scope import trainable
 
@@ -39,9 +39,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         temporary,
         metadata={"state": json.dumps(dict(state), sort_keys=True)},
     )
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    put(temporary, path)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.durable import flush, put
+
 
 class RunLog:
     """Append-only JSON lines, one per step or check; a resumed run drops the lines after its checkpoint."""
@@ -32,11 +34,15 @@ class RunLog:
         kept = self.rows()[:count]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(self._path)
+        put(temporary, self._path)
         self.count = len(kept)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row and flush it."""
+        """Add one row; a killed process keeps it, a power cut may not before ``flush``."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(row)) + "\n")
         self.count += 1
+
+    def flush(self) -> None:
+        """Have all rows on the disk, before a checkpoint counts on them."""
+        flush(self._path)

@@ -262,6 +262,7 @@ class _Loop:
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            self.log.flush()
             save_checkpoint(self.checkpoint, self.job.model, self._plain_optimizer(), self.state.to_json())
 
     def _plain_optimizer(self) -> torch.optim.Optimizer:

@@ -12,6 +12,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -83,5 +84,9 @@ def _import(module_name: str, path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PlanError(f"method file {path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with ExitStack() as undo:
+        sys.modules[module_name] = module  # pydantic resolves the file's annotations there
+        undo.callback(sys.modules.pop, module_name)
+        spec.loader.exec_module(module)
+        undo.pop_all()
     return module

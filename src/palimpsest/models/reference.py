@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from palimpsest.data.batch import Batch, ExampleSet, Predictions
+from palimpsest.durable import put
 
 EXACT = 1e-4  # nats; largest logit difference at which head(hidden) counts as the model's own output
 
@@ -115,17 +115,28 @@ def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: P
     _save({name: p.detach().cpu().clone() for name, p in weights.items()}, folder / "head.safetensors")
     device = next(model.parameters()).device
     with torch.no_grad(), _in_eval_mode(model):
-        for examples in sets.values():
-            ids = list(dict.fromkeys(i for i in examples.ids if not (folder / _file_of(i)).exists()))
-            for start in range(0, len(ids), batch_size):
-                batch = examples.batch(ids[start : start + batch_size]).to(device)
-                hidden_SD, predictions = _hidden_states(model, head, batch)
-                if (F.linear(hidden_SD, head.weight, head.bias) - predictions.logits_SV).abs().max() > EXACT:
-                    return False
-                for row, example_id in enumerate(batch.ids):
-                    own_SD = hidden_SD[predictions.owner_S == row].cpu().contiguous()
-                    _save({"hidden_SD": own_SD}, folder / _file_of(example_id))
+        for examples, ids in _batches(sets, batch_size):
+            # A batch is done whole or again: in other company the last bits of a state would differ.
+            if all((folder / _file_of(i)).exists() for i in ids):
+                continue
+            batch = examples.batch(ids).to(device)
+            hidden_SD, predictions = _hidden_states(model, head, batch)
+            if (F.linear(hidden_SD, head.weight, head.bias) - predictions.logits_SV).abs().max() > EXACT:
+                return False
+            for row, example_id in enumerate(batch.ids):
+                own_SD = hidden_SD[predictions.owner_S == row].cpu().contiguous()
+                _save({"hidden_SD": own_SD}, folder / _file_of(example_id))
     return True
+
+
+def _batches(sets: Mapping[str, ExampleSet], batch_size: int) -> Iterator[tuple[ExampleSet, list[str]]]:
+    """The ids of all sets in batches; an id that several sets share comes once."""
+    seen: set[str] = set()
+    for examples in sets.values():
+        ids = [i for i in examples.ids if i not in seen]
+        seen.update(ids)
+        for start in range(0, len(ids), batch_size):
+            yield examples, ids[start : start + batch_size]
 
 
 def _hidden_states(model: Any, head: nn.Module, batch: Batch) -> tuple[Tensor, Predictions]:
@@ -157,4 +168,4 @@ def _file_of(example_id: str) -> str:
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary)
-    os.replace(temporary, path)
+    put(temporary, path)

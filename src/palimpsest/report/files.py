@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from palimpsest.durable import put
 from palimpsest.errors import DataError
 
 
@@ -23,9 +24,7 @@ def write_atomic(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        put(temporary, path)
     except OSError as error:
         raise DataError(
             f"cannot write '{path}': {error.strerror or error}; accepted: a file name in a writable folder"

@@ -16,6 +16,7 @@ from palimpsest import methods
 from palimpsest.audit.gates import default_gates, judge
 from palimpsest.contract import Method
 from palimpsest.data.batch import TextSet
+from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, UsageError
 from palimpsest.loop.log import RunLog
 from palimpsest.loop.run import Ended, run
@@ -78,7 +79,7 @@ def execute(
     except UsageError:
         target.abandon()
         raise
-    write_learned(target.partial, _learned(plan, examples))
+    _write(target.partial, result, _learned(plan, examples))
     target.complete()
     return result
 
@@ -108,10 +109,15 @@ def _run_in(
     if plan.oracle is not None:
         oracle = plan.oracle
         columns["oracle"] = target.remember("oracle", lambda: _measure_folder(plan, oracle, sets, "oracle", progress))
-    result = _result(plan, columns, ended, folder, sets, stats=stats, threads=threads, peak=training_peak)
-    result.save_json(folder / RESULT)
+    return _result(plan, columns, ended, folder, sets, stats=stats, threads=threads, peak=training_peak)
+
+
+def _write(folder: Path, result: RunResult, learned: frozenset[str]) -> None:
+    """What lies beside the model. ``result.json`` comes last: where it is, everything else is whole and on the disk."""
     save_html(result, folder / "report.html")
-    return result
+    write_learned(folder, learned)
+    flush_tree(folder)
+    result.save_json(folder / RESULT)
 
 
 def _model_digests(plan: Plan) -> dict[str, str]:

@@ -6,18 +6,19 @@ So an output folder that exists is complete, and a partial one belongs to exactl
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.durable import put
 from palimpsest.errors import PlanError
 from palimpsest.records import Cost, Direction, Score
 from palimpsest.report.files import write_atomic
 from palimpsest.verbs.plan import Plan
 
 RESULT = "result.json"
+ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "reference", "remembered"})
 
 
 class Output:
@@ -28,13 +29,15 @@ class Output:
         self.partial = self.folder.with_name(self.folder.name + ".partial")
 
     def finished(self, plan: Plan) -> bool:
-        """Is this plan's run already there, whole?
+        """Is this plan's run already there, whole? One that died while it was put in place is put there now.
 
         Raises:
             PlanError: the folder holds something else.
         """
         if not self.folder.exists():
-            return False
+            if not (self.partial / RESULT).is_file() or self._digest_in(self.partial) != plan.digest():
+                return False
+            self.complete()
         if (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file():
             if self._digest_in(self.folder) == plan.digest():
                 return True
@@ -47,7 +50,7 @@ class Output:
         Raises:
             PlanError: it belongs to another plan, or the place cannot be written to.
         """
-        if self.partial.exists():
+        if self.partial.exists() and not self._is_empty():
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(
                     f"{self.partial} is an unfinished run of another plan; finish that one, delete the folder, "
@@ -55,7 +58,7 @@ class Output:
                 )
             return
         try:
-            self.partial.mkdir(parents=True)
+            self.partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PlanError(
                 f"output {self.folder}: {error.strerror or error}; give a folder that can be made"
@@ -65,16 +68,23 @@ class Output:
 
     def abandon(self) -> None:
         """Remove the partial folder of a run that was refused before its first checkpoint."""
-        if not (self.partial / "checkpoint.safetensors").exists():
-            shutil.rmtree(self.partial, ignore_errors=True)
+        if (self.partial / "checkpoint.safetensors").exists():
+            return
+        for path in self.partial.iterdir():
+            if path.name != "plan.json":  # goes last: whose folder this is must be known until the end
+                _remove(path)
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def complete(self) -> None:
-        """Remove what only the run needed and put the folder in its place."""
-        for leftover in ("checkpoint.safetensors", "checkpoint.tmp"):
-            (self.partial / leftover).unlink(missing_ok=True)
-        for leftover in ("reference", "remembered"):
-            shutil.rmtree(self.partial / leftover, ignore_errors=True)
-        os.replace(self.partial, self.folder)
+        """Remove what only the run needed, and what dead processes left, and put the folder in its place."""
+        for path in self.partial.iterdir():
+            if path.name in ONLY_FOR_THE_RUN or _is_temporary(path):
+                _remove(path)
+        put(self.partial, self.folder)
+
+    def _is_empty(self) -> bool:
+        """Did the process that made the partial folder die before it wrote the plan there?"""
+        return self.partial.is_dir() and all(_is_temporary(path) for path in self.partial.iterdir())
 
     def remember(self, name: str, compute: Callable[[], Measured]) -> Measured:
         """A measurement, taken from the partial folder if an interrupted run left it there."""
@@ -93,6 +103,18 @@ class Output:
         except (OSError, ValueError):
             return None
         return value.get("digest") if isinstance(value, dict) else None
+
+
+def _is_temporary(path: Path) -> bool:
+    """Is this file, by its name, one that was to be renamed when whole? safetensors calls them ``.tmpXXXXXX``."""
+    return path.suffix == ".tmp" or path.name.startswith(".tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 Measured = tuple[Mapping[str, Mapping[str, Score]], Cost]

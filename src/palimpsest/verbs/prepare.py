@@ -108,6 +108,8 @@ def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Stoppi
         if name in sets
     }
     utility = Utility(watched, plan.refine.floor) if watched else None
+    if utility is not None and plan.refine.floor is not None:
+        utility.measure(loaded.model)  # the floor's "before" is this model, also when a checkpoint is laid over it next
     if plan.refine.test != "extraction":
         from palimpsest.audit.continuation import continuation_test
 
