@@ -38,7 +38,7 @@ LEARN = [
     "training.lr_scheduler_type=cosine",
     "training.warmup_steps=20",
 ]
-FORGET = [*SMOOTH, "training.max_grad_norm=1.0", "training.max_steps=60", "refine.quantile=0.9"]
+FORGET = [*SMOOTH, "training.max_grad_norm=1.0", "training.max_steps=60", "refine.quantile=0.9", "refine.share=0.9"]
 
 SLOW, WIDE = "training.learning_rate=0.0003", "training.side_batch_size=16"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from palimpsest.audit.bleu import sentence_bleu
@@ -23,6 +23,7 @@ def nltk_bleu() -> Callable[..., float]:
 few_words = st.lists(st.sampled_from("abc"), max_size=14)
 
 
+@settings(deadline=None)
 @given(few_words, few_words.filter(bool))
 @example(list("abcabcab"), list("abcabc"))
 @example(list("abcd"), list("abcdabcd"))
@@ -58,16 +59,19 @@ def test_zero_without_a_match_of_every_order(candidate, reference):
     assert sentence_bleu(candidate.split(), reference.split()) == 0.0
 
 
+@settings(deadline=None)
 @given(few_words.filter(lambda words: len(words) >= 4))
 def test_a_text_is_itself(words):
     assert sentence_bleu(words, words) == pytest.approx(1.0)
 
 
+@settings(deadline=None)
 @given(few_words, few_words)
 def test_between_zero_and_one(candidate, reference):
     assert 0.0 <= sentence_bleu(candidate, reference) <= 1.0 + 1e-12
 
 
+@settings(deadline=None)
 @given(few_words.filter(lambda words: len(words) >= 5), few_words.filter(bool))
 def test_only_a_short_candidate_is_punished_for_its_length(words, more):
     """Cut short: the precisions stay 1 and the brevity penalty alone is left."""

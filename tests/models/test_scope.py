@@ -6,7 +6,7 @@ import struct
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -184,6 +184,7 @@ def test_layout_in_memory_does_not_count():
     assert tensor_digest(table.T) == tensor_digest(table.T.contiguous()) != tensor_digest(table)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=6), st.lists(st.floats(width=32), min_size=1, max_size=6))
 def test_digests_agree_exactly_when_the_bytes_do(left, right):
     pack = [struct.pack(f"<{len(values)}f", *values) for values in (left, right)]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from palimpsest.audit.bleu import sentence_bleu
-from palimpsest.audit.refine import Refinement, Utility
+from palimpsest.audit.refine import Refinement, Utility, enough_pass
 from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.errors import MissingExtra, PlanError
 from palimpsest.loop.stopping import Check
@@ -31,13 +31,21 @@ class ContinuationTest:
     """Examples whose continuation still resembles the text go on."""
 
     def __init__(
-        self, forget: TextSet, tokenizer: Any, forgotten: Test, utility: Utility | None, *, eos_ids: Sequence[int]
+        self,
+        forget: TextSet,
+        tokenizer: Any,
+        forgotten: Test,
+        utility: Utility | None,
+        *,
+        eos_ids: Sequence[int],
+        share: float = 1.0,
     ) -> None:
         self._forget = forget
         self._tokenizer = tokenizer
         self._forgotten = forgotten
         self._utility = utility
         self._eos_ids = list(eos_ids)
+        self._share = share
 
     def check(self, model: nn.Module, step: int) -> Check:
         """Continue every forget example and compare."""
@@ -50,7 +58,7 @@ class ContinuationTest:
         if self._utility is not None:
             found |= self._utility.measure(model)
             stop = self._utility.broken(found)
-        return Check(active, found, stop)
+        return Check(active, found, stop, enough_pass(len(active), len(self._forget), self._share))
 
     def _passes(self, model: Any, sequence: TokenSequence) -> bool:
         prompt, reference = split(sequence)
@@ -114,7 +122,9 @@ def continuation_test(config: Refinement, forget: TextSet, loaded: Any, utility:
             return True
         return similar is not None and similar(candidate, reference) < config.bertscore
 
-    return ContinuationTest(forget, loaded.tokenizer, forgotten, utility, eos_ids=sorted(loaded.eos_ids))
+    return ContinuationTest(
+        forget, loaded.tokenizer, forgotten, utility, eos_ids=sorted(loaded.eos_ids), share=config.share
+    )
 
 
 def _bertscore_f1() -> Callable[[str, str], float]:

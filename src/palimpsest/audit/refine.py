@@ -38,6 +38,9 @@ class Refinement(BaseModel):
     quantile: float | None = Field(default=None, gt=0, lt=1)
     """A measured level is the mean (None, as published) or this quantile of the comparable examples. Half of all text a
     model never saw lies above the mean, so the mean asks for more forgetting than retraining gives."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """The run ends when this share of the examples passes; 1 as published. At a quantile q a share q of all text that was
+    never seen passes, so asking for more drags the rest down for the sake of the last example."""
     n: int = Field(default=10, ge=1)
     """n of EL_n, tokens."""
     first_prefix: int = Field(default=1, ge=1)
@@ -110,6 +113,7 @@ class ExtractionTest:
         self._levels = levels
         self._metrics = extraction_metrics(config)
         self._el = f"el_{config.n}"
+        self._share = config.share
         self._eos_ids = eos_ids
         self._utility = utility
 
@@ -123,7 +127,18 @@ class ExtractionTest:
         if self._utility is not None:
             found |= self._utility.measure(model)
             stop = self._utility.broken(found)
-        return Check(active, found, stop)
+        return Check(active, found, stop, enough_pass(len(active), len(self._forget), self._share))
+
+
+def enough_pass(num_active: int, total: int, share: float) -> str | None:
+    """Why a run may end with examples still active, or None.
+
+    >>> enough_pass(1, 16, share=0.9)
+    '15 of 16 examples pass, enough for refine.share = 0.9'
+    """
+    if num_active > (1 - share) * total:
+        return None
+    return f"{total - num_active} of {total} examples pass, enough for refine.share = {share:g}"
 
 
 def _above(value: float | None, level: float) -> bool:

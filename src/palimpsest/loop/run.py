@@ -171,12 +171,17 @@ class _Loop:
         if self.job.stopping is not None:
             check = self._check(self.job.stopping)
             active = check.active
-            if check.stop or not active:
-                state.stopped = check.stop or EVERY_EXAMPLE_PASSES
-                state.budget = check.stop
+            if self._ended_by(check):
                 return
         state.anchor = state.anchor.restart(active)
         state.epoch += 1
+
+    def _ended_by(self, check: Check) -> bool:
+        """Does a check end the run? Satisfied, or for a reason that counts as a budget."""
+        satisfied = check.satisfied if check.active else EVERY_EXAMPLE_PASSES
+        self.state.stopped = satisfied or check.stop
+        self.state.budget = None if satisfied else check.stop
+        return self.state.stopped is not None
 
     def _iterate(self) -> None:
         """All phases of one iteration, one optimizer step each."""
@@ -241,8 +246,7 @@ class _Loop:
             state.stopped = f"{budget} as planned"
             return
         check = self._check(self.job.stopping)
-        if not check.active:
-            state.stopped = EVERY_EXAMPLE_PASSES
+        if self._ended_by(check):
             return
         state.budget = budget
         state.stopped = f"budget: {budget}; {len(check.active)} examples do not pass yet"

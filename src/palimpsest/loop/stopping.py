@@ -16,12 +16,14 @@ class Check:
     Attributes:
         active: ids of the anchor set that still need work; the others leave the batches and may come back later.
         scores: what was measured, for the log and the curves.
-        stop: why the run must end now, or None. The loop itself ends a run whose ``active`` is empty.
+        stop: why the run must end now although it is not satisfied, or None.
+        satisfied: why it may end although some are still active, or None. Without active ones the loop ends by itself.
     """
 
     active: tuple[str, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
     stop: str | None = None
+    satisfied: str | None = None
 
 
 class Stopping(Protocol):
