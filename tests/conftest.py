@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -21,6 +22,8 @@ import torch  # noqa: E402 (the environment is set first)
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 torch.set_num_threads(1)
+settings.register_profile("house", deadline=None)  # tests are never timed
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

@@ -187,3 +187,16 @@ def test_in_a_checkout_two_files_are_enough(tmp_path):
     after = tree(tmp_path)
     assert {path for path in after if after[path] != before.get(path)} == set(files_of_the_guide())
     assert before.keys() <= after.keys()
+
+
+def test_a_method_file_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    monkeypatch.setenv("PALIMPSEST_METHODS", str(tmp_path))
+    with pytest.raises(PlanError, match=r"broken\.py cannot be imported: No module named"):
+        methods.load("broken")
+
+
+def test_a_folder_of_methods_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_METHODS", str(tmp_path / "nowhere"))
+    with pytest.raises(PlanError, match="nowhere', which is no folder"):
+        methods.names()

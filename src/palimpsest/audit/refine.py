@@ -39,8 +39,8 @@ class Refinement(BaseModel):
     """A measured level is the mean (None, as published) or this quantile of the comparable examples. Half of all text a
     model never saw lies above the mean, so the mean asks for more forgetting than retraining gives."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """The run ends when this share of the examples passes; 1 as published. At a quantile q a share q of all text that was
-    never seen passes, so asking for more drags the rest down for the sake of the last example."""
+    """The run ends when this share of the examples passes; 1 as published. At a quantile q a share q of unseen text
+    passes, so asking for more drags all others down with the last example."""
     n: int = Field(default=10, ge=1)
     """n of EL_n, tokens."""
     first_prefix: int = Field(default=1, ge=1)

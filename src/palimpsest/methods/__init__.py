@@ -62,8 +62,11 @@ def configure(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def _folders() -> list[str]:
-    extra = os.environ.get("PALIMPSEST_METHODS", "")
-    return [*__path__, *(folder for folder in extra.split(os.pathsep) if folder)]
+    extra = [folder for folder in os.environ.get("PALIMPSEST_METHODS", "").split(os.pathsep) if folder]
+    for folder in extra:
+        if not Path(folder).is_dir():
+            raise PlanError(f"PALIMPSEST_METHODS names {folder!r}, which is no folder")
+    return [*__path__, *extra]
 
 
 def _module(name: str) -> ModuleType:
@@ -87,6 +90,9 @@ def _import(module_name: str, path: Path) -> ModuleType:
     with ExitStack() as undo:
         sys.modules[module_name] = module  # pydantic resolves the file's annotations there
         undo.callback(sys.modules.pop, module_name)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except (ImportError, SyntaxError, NameError) as error:
+            raise PlanError(f"method file {path} cannot be imported: {error}") from error
         undo.pop_all()
     return module

@@ -121,7 +121,9 @@ def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: P
                 continue
             batch = examples.batch(ids).to(device)
             hidden_SD, predictions = _hidden_states(model, head, batch)
-            if (F.linear(hidden_SD, head.weight, head.bias) - predictions.logits_SV).abs().max() > EXACT:
+            if (
+                F.linear(hidden_SD, head.weight, getattr(head, "bias", None)) - predictions.logits_SV
+            ).abs().max() > EXACT:
                 return False
             for row, example_id in enumerate(batch.ids):
                 own_SD = hidden_SD[predictions.owner_S == row].cpu().contiguous()

@@ -1,0 +1,278 @@
+"""`kill -9` during learn and unlearn, many times: continued by the same command, does a run end with the same bits?
+
+    python benchmarks/kill.py                    # 20 kills of each verb
+    python benchmarks/kill.py --times 5 --seed 1 --verbs unlearn
+
+A clinic of invented patients is written to a temporary folder and a small model learns it. Then each command runs once
+undisturbed; the SHA-256 of its weights and of its scores are what every other run must end with. After that the same
+command is started again and again, and its whole process group gets SIGKILL at a random moment: half of the kills
+strike after a time drawn over the life of the undisturbed command (one from each equal part of it, so that start-up,
+measuring, training and the end all come up), the other half strike up to 0.2 s after a certain file appears (plan,
+remembered measurements, reference, checkpoint and its temporary file, weights, result), so that short windows come up
+too. After a kill the same command either is killed again or runs to its end, where its digests are compared; a process
+that ends before its kill counts as an end, and its kill is drawn again. One line per kill:
+
+    kill      number of the kill
+    run       number of the output folder it struck; a run may be struck several times
+    aimed     the time or the file that the kill waited for
+    stage     what the process last said it was doing, and what its partial folder held
+    seconds   life of the process
+    equal     did this run, when it was let go to its end, end with the same digests?
+
+Exit code 1 if any digest differs or a command fails. Deaths between any two file operations are in
+tests/verbs/test_kill.py; here it is the real command and the real signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+POLL = 0.002  # seconds between two looks at the partial folder
+PAUSE = 0.2  # a kill follows its file by at most so many seconds
+FILES = {
+    "learn": (
+        "plan.json", "remembered/before.json", "checkpoint.tmp", "checkpoint.safetensors", "model.safetensors",
+        "remembered/after.json", "report.html", "result.json",
+    ),
+    "unlearn": (
+        "plan.json", "remembered/before.json", "reference/head.safetensors", "checkpoint.tmp",
+        "checkpoint.safetensors", "model.safetensors", "remembered/after.json", "result.json",
+    ),
+}  # fmt: skip
+COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
+LEARNING = [*COMMON, "--learning-rate", "0.003", "--batch-size", "8", "--set", "training.side_batch_size=8"]
+UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set", "icu.repair_steps=1"]
+
+
+@dataclass
+class Command:
+    """One verb on the clinic.
+
+    Attributes:
+        verb: "learn" or "unlearn".
+        arguments: all but the output.
+        folder: where its outputs go.
+        expected: digests of the undisturbed run.
+        life: seconds that it took.
+    """
+
+    verb: str
+    arguments: list[str]
+    folder: Path
+    expected: str = ""
+    life: float = 0.0
+
+    def start(self, output: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "palimpsest", self.verb, *self.arguments, "--output", str(output)]
+        with output.with_suffix(".stderr").open("w", encoding="utf-8") as errors:
+            return subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=errors, text=True, start_new_session=True, env=environment()
+            )
+
+    def finish(self, output: Path) -> str:
+        """Run to the end; digests of what came out, or why nothing did."""
+        return self.ended(output, self.start(output).wait())
+
+    def ended(self, output: Path, code: int) -> str:
+        if code not in {0, 1} or not (output / "result.json").is_file():
+            return f"exit code {code}: {output.with_suffix('.stderr').read_text(encoding='utf-8').strip()[-300:]}"
+        return digests(output)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """When to kill: after so many seconds, or so many after a file was written."""
+
+    seconds: float
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s" if self.file is None else self.file
+
+
+@dataclass
+class Run:
+    """One output folder and the kills that struck it."""
+
+    number: int
+    output: Path
+    kills: list[tuple[int, Aim, str, float]] = field(default_factory=list)
+
+
+def environment() -> dict[str, str]:
+    """One thread, no network, the palimpsest of this checkout."""
+    source = str(Path(__file__).resolve().parents[1] / "src")
+    paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def digests(output: Path) -> str:
+    """SHA-256 of the weights, of the scores and of the list of files, 12 digits of each."""
+    scores = json.loads((output / "result.json").read_text(encoding="utf-8"))["scores"]
+    names = sorted(str(path.relative_to(output)) for path in output.rglob("*"))
+    parts = (
+        (output / "model.safetensors").read_bytes(),
+        json.dumps(scores, sort_keys=True).encode(),
+        "\n".join(names).encode(),
+    )
+    return " ".join(hashlib.sha256(part).hexdigest()[:12] for part in parts)
+
+
+def make_clinic(folder: Path) -> dict[str, Command]:
+    """Data, a fresh model, a model that has learned, and the two commands to kill."""
+    from palimpsest.data.examples import read_examples
+    from palimpsest.demo.records import write
+    from palimpsest.demo.tiny_model import new_model
+
+    files = write(folder / "data", per_group=3, num_forget=2, num_general=60)
+    new_model(folder / "untrained", [example.content.text for example in read_examples(files.general)], 0)
+    sets = ["--general", str(files.general_holdout)]
+    learn = ["--model", str(folder / "untrained"), "--data", str(files.group_a), "--replay", str(files.general)]
+    both = folder / "data" / "both.jsonl"
+    both.write_text(
+        "".join(file.read_text(encoding="utf-8") for file in (files.forget, files.retain)), encoding="utf-8"
+    )
+    teacher = ["--model", str(folder / "untrained"), "--data", str(both), *LEARNING, "--max-steps", "150"]
+    said = Command("learn", teacher, folder).finish(folder / "learned")
+    if not (folder / "learned").is_dir():
+        raise SystemExit(f"the model to unlearn from could not be made: {said}")
+    unlearn = ["--model", str(folder / "learned"), "--forget", str(files.forget), "--retain", str(files.retain)]
+    unlearn += ["--holdout", str(files.holdout)]
+    return {
+        "learn": Command("learn", [*learn, *sets, *LEARNING, "--max-steps", "45"], folder / "learn"),
+        "unlearn": Command("unlearn", [*unlearn, *sets, *UNLEARNING, "--max-steps", "40"], folder / "unlearn"),
+    }
+
+
+def aims(command: Command, times: int, source: random.Random) -> list[Aim]:
+    """Half of the kills by time, one in each equal part of the life; half by file, all files in turn."""
+    by_time = times - times // 2
+    found = [Aim(command.life * (part + source.random()) / by_time) for part in range(by_time)]
+    files = FILES[command.verb]
+    found += [Aim(PAUSE * source.random(), files[number % len(files)]) for number in range(times // 2)]
+    source.shuffle(found)
+    return found
+
+
+def strike(process: subprocess.Popen[str], output: Path, aim: Aim) -> str | None:
+    """Kill the process group when the aim says so; the stage it was in, or None when it ended before."""
+    partial = output.with_name(output.name + ".partial")
+    before = None if aim.file is None else _stamp(partial / aim.file)
+    due = None if aim.file is not None else time.monotonic() + aim.seconds
+    while process.poll() is None:
+        if due is None and aim.file is not None and _stamp(partial / aim.file) not in {None, before}:
+            due = time.monotonic() + aim.seconds
+        if due is not None and time.monotonic() >= due:
+            stage = stage_of(output, partial)
+            os.killpg(process.pid, signal.SIGKILL)
+            return stage if process.wait() == -signal.SIGKILL else None
+        time.sleep(POLL)
+    return None
+
+
+def _stamp(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def stage_of(output: Path, partial: Path) -> str:
+    """The last progress line, and the file that the partial folder got last."""
+    lines = output.with_suffix(".stderr").read_text(encoding="utf-8").split("\n")[:-1]
+    said = lines[-1].split(" loss")[0] if lines else "start-up"
+    if output.exists():
+        return f"{said}; in place"
+    if not partial.exists():
+        return f"{said}; nothing written"
+    stamps = {path: _stamp(path) or 0 for path in partial.rglob("*") if not path.is_dir()}
+    newest = max(stamps, key=stamps.__getitem__, default=partial)
+    return f"{said}; newest {_short(newest.relative_to(partial))}"
+
+
+def _short(path: Path) -> str:
+    return str(path) if len(path.name) < 30 else f"{path.parent}/….{path.suffix}"
+
+
+def kill_often(command: Command, times: int, source: random.Random) -> Iterator[tuple[Run, str]]:
+    """Runs that were killed and then let go to their ends, with the digests of these."""
+    waiting = aims(command, times, source)
+    run, count, missed = Run(1, command.folder / "1"), 0, 0
+    while waiting:
+        aim = waiting.pop(0)
+        started = time.monotonic()
+        process = command.start(run.output)
+        stage = strike(process, run.output, aim)
+        if stage is not None:
+            count += 1
+            run.kills.append((count, aim, stage, time.monotonic() - started))
+            if source.random() < 0.5 and waiting:
+                continue
+            ended = command.finish(run.output)
+        else:
+            missed += 1
+            if missed > 3 * times:
+                raise SystemExit(
+                    f"{command.verb}: {missed} commands ended before they could be killed; take more steps"
+                )
+            waiting.append(Aim(0.7 * aim.seconds, aim.file))
+            ended = command.ended(run.output, process.wait())
+        if run.kills:
+            yield run, ended
+        run = Run(run.number + 1, command.folder / str(run.number + 1))
+
+
+def attack(command: Command, times: int, source: random.Random) -> bool:
+    """Print the lines of one verb; did every run end with the same digests?"""
+    command.folder.mkdir(exist_ok=True)
+    started = time.monotonic()
+    command.expected = command.finish(command.folder / "undisturbed")
+    command.life = time.monotonic() - started
+    if not (command.folder / "undisturbed" / "result.json").is_file():
+        print(f"{command.verb}: {command.expected}")
+        return False
+    print(f"\n{command.verb}, undisturbed: {command.life:.1f} s; weights, scores, files: {command.expected}")
+    print(f"{'kill':>4} {'run':>3} {'aimed':26} {'seconds':>7} equal stage", flush=True)
+    agreed = True
+    for run, ended in kill_often(command, times, source):
+        equal = ended == command.expected
+        agreed &= equal
+        for number, aim, stage, seconds in run.kills:
+            word = "yes" if equal else "NO"
+            print(f"{number:>4} {run.number:>3} {aim!s:26} {seconds:>7.1f} {word:5} {stage}", flush=True)
+        if not equal:
+            print(f"     run {run.number} ended with: {ended}")
+    return agreed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20, help="kills of each verb")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--verbs", nargs="+", choices=["learn", "unlearn"], default=["learn", "unlearn"])
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="palimpsest-kill-") as folder:
+        commands = make_clinic(Path(folder))
+        agreed = [attack(commands[verb], options.times, random.Random(options.seed)) for verb in options.verbs]
+    verdict = "every run ended with the same digests" if all(agreed) else "SOME RUNS ENDED OTHERWISE"
+    print(
+        f"\n{options.times} kills of each of {', '.join(options.verbs)} in {time.monotonic() - started:.0f} s: {verdict}"
+    )
+    return 0 if all(agreed) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
