@@ -59,6 +59,16 @@ METHODS: dict[str, Row] = {
     "KL": ("kl", [SLOW, WIDE], []),
     "NPO": ("npo", ["training.learning_rate=0.001", WIDE], []),
     "ICU": ("icu", [SLOW], []),
+    "ICU, repaired, short": (
+        "icu",
+        [
+            "training.learning_rate=0.001",
+            "icu.repair_steps=3",
+            "training.side_batch_size={retain: 16, replay: 4}",
+            "training.max_steps=11",
+        ],
+        ["--replay", "replay.jsonl"],
+    ),
     "ICU, repaired": (
         "icu",
         ["training.learning_rate=0.0007", "icu.repair_steps=4", "training.side_batch_size={retain: 16, replay: 4}"],

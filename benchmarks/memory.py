@@ -1,0 +1,259 @@
+"""Peak memory of an ICU run beside weights + gradients + optimizer + activations.
+
+    python benchmarks/memory.py
+    python benchmarks/memory.py --layers 12 --width 768 --batch 8 --tokens 200     # GPT-2 small, the paper's batch
+
+A GPT-2 with random weights and the real vocabulary of 50,257 is written to a temporary folder with texts of random
+words. Every measurement is a process of its own, one thread, so that its peak is its own:
+
+    imports    imports everything, loads nothing: the baseline that is subtracted from all others
+    load       loads the model
+    plain      weights + gradients + optimizer + activations: transformers' own loss on the same two batches that an
+               ICU step sees (forget and partner), backward, AdamW, three steps; no palimpsest code in the step
+    icu        the whole command: pairs, cached reference, measuring before and after, checks between epochs (MA and
+               EL_10 of every forget example), checkpoints
+    resumed    the same run again after it died behind a checkpoint
+
+The peak is VmHWM of /proc/self/status (the highest resident set, in which memory-mapped files count too); where the
+kernel allows, it is reset at every stage that the run tells, so that the table says which stage costs what. The ratio
+that counts is (icu − imports) / (plain − imports), at most 1.10. Beside it the bytes that arithmetic gives: one float
+per weight and gradient, two for AdamW, one per scored position and word for each copy of the logits; and what the
+reference takes on disk, D floats per scored position of the partners and one output head, against the softmax that
+published code keeps, V floats per position. Exit code 1 when the ratio is above 1.10. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+VOCABULARY = 50_257
+LIMIT = 1.10
+MIB = 2**20
+STAGES = ("imports", "load", "plain", "icu", "resumed")
+
+
+def status(field: str) -> int:
+    """Bytes of a field of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+
+
+class Stages:
+    """Highest resident set of each stage of this process."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, int] = {}
+        self.stage = "imports"
+        self.disk = 0
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0, note: str = "") -> None:
+        """A stage begins or goes on; the peak since the last call belongs to the stage before."""
+        self.peaks[self.stage] = max(self.peaks.get(self.stage, 0), status("VmHWM"))
+        if stage != self.stage:
+            self.stage = stage
+            try:
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            except OSError:
+                return  # then every stage shows the highest peak so far
+
+    def peak(self) -> int:
+        self(self.stage)
+        return max(self.peaks.values())
+
+
+def make(folder: Path, options: argparse.Namespace) -> None:
+    """Model, tokenizer and texts.
+
+    Every word comes twice: an untrained model with tied embeddings repeats its input, so half of each text counts as
+    remembered and the checks have continuations to decode.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=options.width,
+        n_layer=options.layers,
+        n_head=max(1, options.width // 64),
+        n_positions=max(128, options.tokens),
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder / "model")
+    words = Tokenizer(models.WordLevel({f"w{k}": k for k in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", eos_token="w0").save_pretrained(folder / "model")
+    source = random.Random(0)
+    for name, count in (("forget", 2 * options.batch), ("retain", 4 * options.batch), ("holdout", 2 * options.batch)):
+        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+            for number in range(count):
+                drawn = [f"w{source.randrange(1, VOCABULARY)}" for _ in range(options.tokens // 2)]
+                text = " ".join(word for word in drawn for _ in range(2)).rpartition(" ")[0]  # an eos will follow
+                file.write(json.dumps({"id": f"{name}{number}", "text": text}) + "\n")
+
+
+def plain(folder: Path, options: argparse.Namespace, stages: Stages) -> None:
+    """Three steps of transformers' own loss on a forget batch and a partner batch."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).train()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    batches = [_rows(folder / f"{name}.jsonl", tokenizer, options.batch) for name in ("forget", "retain")]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-6, betas=(0.9, 0.98), weight_decay=0.0)
+    stages("training")
+    for _ in range(3):
+        losses = [model(input_ids=ids, labels=ids, use_cache=False).loss for ids in batches]
+        optimizer.zero_grad()
+        (0.5 * losses[1] - losses[0]).backward()
+        optimizer.step()
+
+
+def _rows(file: Path, tokenizer: object, count: int) -> object:
+    import torch
+
+    lines = file.read_text(encoding="utf-8").splitlines()[:count]
+    return torch.tensor([tokenizer(json.loads(line)["text"])["input_ids"] + [0] for line in lines])  # type: ignore[operator]
+
+
+class Died(Exception):
+    """Stands for the death of a process."""
+
+
+def icu(folder: Path, options: argparse.Namespace, stages: Stages, *, output: str, dies_after: int = 0) -> None:
+    """A whole run; with ``dies_after`` it ends at that step as if killed."""
+    from palimpsest.verbs import unlearn
+
+    def progress(stage: str, done: int, total: int, note: str = "") -> None:
+        stages(stage, done, total, note)
+        if stage == "training":
+            reference = folder / f"{output}.partial" / "reference"
+            stages.disk = sum(file.stat().st_size for file in reference.iterdir())
+            if dies_after and done > dies_after:
+                raise Died
+
+    unlearn(
+        folder / "model",
+        folder / "forget.jsonl",
+        retain=folder / "retain.jsonl",
+        holdout=folder / "holdout.jsonl",
+        output=folder / output,
+        plan={
+            "training": {"batch_size": options.batch, "max_steps": 4, "checkpoint_steps": 2},
+            "refine": {"ma": 0.0, "el": 0.0},
+        },
+        progress=progress,
+        threads=1,
+    )
+
+
+def work(name: str, folder: Path, options: argparse.Namespace) -> None:
+    """One measurement, in this process; prints its peaks as JSON."""
+    import accelerate  # noqa: F401
+    import torch
+
+    import palimpsest.verbs  # noqa: F401
+    from palimpsest.models.load import load
+
+    torch.set_num_threads(1)
+    stages = Stages()
+    if name == "load":
+        stages("load")
+        load(folder / "model")
+    elif name == "plain":
+        stages("load")
+        plain(folder, options, stages)
+    elif name == "icu":
+        stages("load")
+        icu(folder, options, stages, output="whole")
+    elif name == "resumed":
+        stages("load")
+        icu(folder, options, stages, output="cut")
+    elif name == "die":
+        try:
+            icu(folder, options, stages, output="cut", dies_after=2)
+        except Died:
+            return
+    print(json.dumps({"peak": stages.peak(), "stages": stages.peaks, "disk": stages.disk}))
+
+
+def measure(name: str, folder: Path, arguments: Sequence[str]) -> dict:
+    """The peaks of one measurement in a fresh process."""
+    command = [sys.executable, __file__, *arguments, "--measure", name, "--folder", str(folder)]
+    source = str(Path(__file__).resolve().parents[1] / "src")
+    paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1]) if name != "die" else {}
+
+
+def report(found: dict[str, dict], options: argparse.Namespace, weights: int) -> float:
+    """Print both tables; the ratio."""
+    base = found["imports"]["peak"]
+    scored = options.batch * (options.tokens - 1)
+    logits = 4 * scored * VOCABULARY
+    partners = 2 * scored
+    print(f"\nby arithmetic, MiB ({weights / 4e6:.1f} million parameters, {scored} scored positions per set and step)")
+    for what, size in (
+        ("weights", weights),
+        ("gradients", weights),
+        ("AdamW's two moments", 2 * weights),
+        ("logits of one set, once", logits),
+        ("stored softmax of the partners, this run", 4 * partners * VOCABULARY),
+        ("stored softmax, the paper's 128 x 200", 4 * 128 * 200 * VOCABULARY),
+    ):
+        print(f"  {what:42} {size / MIB:9.0f}")
+    print(f"\nreference on disk: {found['icu']['disk'] / MIB:.1f} MiB = hidden states "
+          f"{4 * partners * options.width / MIB:.1f} + head {4 * VOCABULARY * options.width / MIB:.1f}; the softmax "
+          f"would take {4 * partners * VOCABULARY / MIB:.0f}")  # fmt: skip
+    print(f"\nhighest resident set, MiB, {base / MIB:.0f} of imports subtracted")
+    for name in STAGES[1:]:
+        print(f"  {name:42} {(found[name]['peak'] - base) / MIB:9.0f}")
+        if name in {"icu", "resumed"}:
+            for stage, peak in found[name]["stages"].items():
+                print(f"      {stage:38} {(peak - base) / MIB:9.0f}")
+    ratio = (found["icu"]["peak"] - base) / (found["plain"]["peak"] - base)
+    again = (found["resumed"]["peak"] - base) / (found["plain"]["peak"] - base)
+    print(f"\nicu / plain = {ratio:.3f}, resumed / plain = {again:.3f}, accepted: at most {LIMIT:.2f}")
+    return max(ratio, again)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--batch", type=int, default=8, help="examples per step")
+    parser.add_argument("--tokens", type=int, default=100, help="length of every text, even")
+    parser.add_argument("--measure", choices=[*STAGES, "die"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(given)
+    if options.measure:
+        work(options.measure, options.folder, options)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="palimpsest-memory-") as name:
+        folder = Path(name)
+        make(folder, options)
+        weights = (folder / "model" / "model.safetensors").stat().st_size
+        found = {}
+        for stage in ("imports", "load", "plain", "icu", "die", "resumed"):
+            print(f"measuring: {stage}", file=sys.stderr, flush=True)
+            found[stage] = measure(stage, folder, given)
+        return 0 if report(found, options, weights) <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
