@@ -31,6 +31,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Stages:
         """A stage begins or goes on; the peak since the last call belongs to the stage before."""
         self.peaks[self.stage] = max(self.peaks.get(self.stage, 0), status("VmHWM"))
         if stage != self.stage:
+            print(f"{time.strftime('%X')} {stage}", file=sys.stderr, flush=True)
             self.stage = stage
             try:
                 Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

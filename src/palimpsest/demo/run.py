@@ -115,7 +115,7 @@ class _Stages:
             plan={
                 "training": {**training, "seed": self._seed},
                 "options": dict(options or {}),
-                **({"refine": {"quantile": 0.9, "share": 0.9}} if holdout is not None else {}),
+                **({"refine": {"share": 0.6}} if holdout is not None else {}),
                 "measuring": dict(measuring),
             },
             progress=self._named(name),
