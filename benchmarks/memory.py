@@ -153,7 +153,8 @@ def icu(folder: Path, options: argparse.Namespace, stages: Stages, *, output: st
         output=folder / output,
         plan={
             "training": {"batch_size": options.batch, "max_steps": 4, "checkpoint_steps": 2},
-            "refine": {"ma": 0.0, "el": 0.0},
+            "refine": {"ma": 0.0, "el": 0.0, "first_prefix": options.tokens * 3 // 4},
+            "measuring": {"metrics": ["ma", "prob"]},
         },
         progress=progress,
         threads=1,

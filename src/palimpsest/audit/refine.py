@@ -19,7 +19,7 @@ from palimpsest.data.batch import TextSet
 from palimpsest.errors import PlanError
 from palimpsest.loop.stopping import Check
 from palimpsest.metrics import build
-from palimpsest.metrics.evaluate import Evaluation, evaluate
+from palimpsest.metrics.evaluate import Evaluation, evaluate_in_run
 from palimpsest.records import Score
 
 
@@ -119,7 +119,7 @@ class ExtractionTest:
 
     def check(self, model: nn.Module, step: int) -> Check:
         """Measure MA and EL_n of every forget example."""
-        scores = evaluate(model, self._forget, self._metrics, eos_ids=self._eos_ids).scores
+        scores = evaluate_in_run(model, self._forget, self._metrics, eos_ids=self._eos_ids).scores
         ma, el = scores["ma"].by_id, scores[self._el].by_id
         active = tuple(i for i in self._forget.ids if _above(ma[i], self._levels.ma) or _above(el[i], self._levels.el))
         found = {f"forget.{key}": s.value for key, s in scores.items() if s.value is not None}
@@ -164,7 +164,7 @@ class Utility:
         found: dict[str, float] = {}
         for name, examples in self._sets.items():
             key = "ppl" if name == "general" else "prob"
-            value = evaluate(model, examples, [build(key, {})]).scores[key].value
+            value = evaluate_in_run(model, examples, [build(key, {})]).scores[key].value
             if value is not None:
                 found[f"{name}.{key}"] = value
         self._at_start = self._at_start or found

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from palimpsest.data.rows import by_rows
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -38,7 +40,7 @@ class Predictions:
     @cached_property
     def logp_S(self) -> Float[Tensor, "S"]:
         """Log-probability of each target, nats, computed in fp32."""
-        return -F.cross_entropy(self.logits_SV.float(), self.target_S, reduction="none")
+        return by_rows(_log_likelihood, self.logits_SV, self.target_S)
 
     def sum_by_example(self, values_S: Float[Tensor, "S"]) -> Float[Tensor, "B"]:
         """Sum of per-position values over each example."""
@@ -58,6 +60,10 @@ class Predictions:
     def nll_B(self) -> Float[Tensor, "B"]:
         """Negative log-likelihood of each example, averaged over its scored positions, nats."""
         return -self.logp_B / self.count_B
+
+
+def _log_likelihood(logits_RV: Tensor, target_R: Tensor) -> Tensor:
+    return -F.cross_entropy(logits_RV.float(), target_R, reduction="none")
 
 
 @runtime_checkable

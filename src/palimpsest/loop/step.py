@@ -80,6 +80,7 @@ def take_step(
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
     optimizer.step()
+    optimizer.zero_grad(set_to_none=True)  # nobody needs them while the model is measured between steps
     return StepResult(totals, loss, grad_norm, sum(b.num_tokens for micro in batches for b in micro.values()))
 
 

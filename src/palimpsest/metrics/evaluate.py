@@ -28,6 +28,8 @@ from palimpsest.records import Cost, Score
 
 Progress = Callable[[int, int], None]
 
+LEAST_SPARE = 2**26  # bytes; a small model is measured in large batches, which cost nothing beside its process
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -56,6 +58,7 @@ def evaluate(
     batch_size: int = 32,
     seed: int = 0,
     cache_bytes: int = 2**28,
+    logits_bytes: int = 2**28,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure all metrics with one teacher-forced pass per batch, and greedy decoding only where one asks for it.
@@ -70,9 +73,10 @@ def evaluate(
         eos_ids: tokens that end a generation.
         pad_id: what fills a generation up afterwards (it matters only to EL, and only where the text repeats it);
             default: the lowest of ``eos_ids``, since published code pads with the end-of-sequence token.
-        batch_size: examples per teacher-forced pass; B x T x V logits are held at once. Results do not depend on it.
+        batch_size: most examples per teacher-forced pass. Results do not depend on it.
         seed: of the bootstrap intervals.
         cache_bytes: memory for keys and values of chains that are decoded together.
+        logits_bytes: memory for the B x T x V logits of a pass; one example is always taken.
         progress: called after each batch with (examples done, all examples).
 
     Raises:
@@ -88,17 +92,52 @@ def evaluate(
     reader = _Reader(model, tuple(metrics), _rules(eos_ids, pad_id, cache_bytes, device), tally)
     started = time.perf_counter()
     with PeakMemory(device) as peak, _measuring(model):
-        for start in range(0, len(order), batch_size):
-            batch = examples.batch(order[start : start + batch_size])
+        done = 0
+        for ids in _batches(examples, order, batch_size, logits_bytes // _bytes_per_position(model)):
+            batch = examples.batch(ids)
             _refuse_batch(model, batch)
             for example_id, facts in reader.facts(batch.to(device)):
                 for metric in metrics:
                     statistics[metric.key][example_id] = metric.update(facts)
+            done += len(ids)
             if progress is not None:
-                progress(min(start + batch_size, len(order)), len(order))
+                progress(done, len(order))
     cost = Cost(time.perf_counter() - started, tally.positions, peak.bytes)
     scores = {metric.key: metric.compute(statistics[metric.key], seed=seed) for metric in metrics}
     return Evaluation(scores, cost, tally.near_ties)
+
+
+def evaluate_in_run(
+    model: nn.Module,
+    examples: TextSet,
+    metrics: Sequence[Metric],
+    *,
+    eos_ids: frozenset[int] = frozenset(),
+    progress: Progress | None = None,
+) -> Evaluation:
+    """``evaluate`` in the memory that a training step has: logits, keys and values take the place of the gradients."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    spare = max(LEAST_SPARE, weights // 2)
+    return evaluate(model, examples, metrics, eos_ids=eos_ids, cache_bytes=spare, logits_bytes=spare, progress=progress)
+
+
+def _bytes_per_position(model: Any) -> int:
+    """Memory for the logits after one token."""
+    vocabulary = getattr(getattr(model, "config", None), "vocab_size", 1)
+    return int(vocabulary) * next(model.parameters()).element_size()
+
+
+def _batches(examples: TextSet, order: Sequence[str], batch_size: int, num_positions: int) -> Iterator[Sequence[str]]:
+    """Ids, sorted by length, cut so that a padded batch has at most so many examples and positions."""
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < min(start + batch_size, len(order)):
+            if (stop + 1 - start) * len(examples[order[stop]].tokens) > num_positions:
+                break
+            stop += 1
+        yield order[start:stop]
+        start = stop
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Divergences between two models at the same scored positions.
 
-Shape legend: S scored positions, V vocabulary (or classes).
+Shape legend: S scored positions, R a few of them, V vocabulary (or classes).
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from palimpsest.data.rows import by_rows
 
 
 def kl_divergence(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
@@ -26,9 +28,13 @@ def kl_divergence(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "
     >>> kl_divergence(torch.zeros(1, 2), torch.tensor([[0.0, 0.0]])).item()
     0.0
     """
-    log_reference_SV = F.log_softmax(reference_SV.float(), dim=-1)
-    logp_SV = F.log_softmax(logits_SV.float(), dim=-1)
-    return F.kl_div(logp_SV, log_reference_SV, reduction="none", log_target=True).sum(dim=-1)
+    return by_rows(_kl, logits_SV, reference_SV)
+
+
+def _kl(logits_RV: Tensor, reference_RV: Tensor) -> Tensor:
+    log_reference_RV = F.log_softmax(reference_RV.float(), dim=-1)
+    logp_RV = F.log_softmax(logits_RV.float(), dim=-1)
+    return F.kl_div(logp_RV, log_reference_RV, reduction="none", log_target=True).sum(dim=-1)
 
 
 def soft_cross_entropy(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
@@ -45,5 +51,9 @@ def soft_cross_entropy(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tens
     Returns:
         (S,), each >= the entropy of the reference, computed in fp32.
     """
-    reference_prob_SV = F.softmax(reference_SV.float(), dim=-1)
-    return -(reference_prob_SV * F.log_softmax(logits_SV.float(), dim=-1)).sum(dim=-1)
+    return by_rows(_soft_cross_entropy, logits_SV, reference_SV)
+
+
+def _soft_cross_entropy(logits_RV: Tensor, reference_RV: Tensor) -> Tensor:
+    reference_prob_RV = F.softmax(reference_RV.float(), dim=-1)
+    return -(reference_prob_RV * F.log_softmax(logits_RV.float(), dim=-1)).sum(dim=-1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from palimpsest.data.batch import TextSet
 from palimpsest.metrics import build
-from palimpsest.metrics.evaluate import evaluate
+from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
 from palimpsest.records import Cost
 from palimpsest.verbs.inputs import subset
@@ -44,7 +44,7 @@ def measure_sets(
     found, costs = {}, []
     for name in (n for n in MEASURED if n in sets):
         examples = subset(sets[name], measuring.limit, seed, name)
-        evaluation = evaluate(
+        evaluation = evaluate_in_run(
             loaded.model,
             examples,
             chosen_metrics(measuring, name),

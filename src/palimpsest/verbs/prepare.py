@@ -16,7 +16,7 @@ from palimpsest.data.batch import TextSet
 from palimpsest.errors import PlanError
 from palimpsest.loop.run import Job
 from palimpsest.loop.stopping import Stopping
-from palimpsest.metrics.evaluate import evaluate
+from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with_sentence_transformer
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
@@ -56,7 +56,8 @@ def prepare_job(
     model = apply_scope(loaded.model, plan.scope)
     wanted = {name: sets[name] for name in sorted(kind.reference_sets) if name in sets}
     progress("reference", 0, 1)
-    reference = build_reference(model, wanted, folder / "reference") if wanted else None
+    rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
+    reference = build_reference(model, wanted, folder / "reference", batch_size=rows) if wanted else None
     method: Method = kind(methods.configure(plan.method, plan.options), reference)
     drawn = {name: sets[name] for name in (*kind.needs, *kind.uses) if name in sets}
     job = Job(
@@ -118,7 +119,7 @@ def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Stoppi
     if source is None and (plan.refine.ma is None or plan.refine.el is None):
         raise PlanError("refine needs levels: give a --holdout the model never saw, or set refine.ma and refine.el")
     metrics = extraction_metrics(plan.refine)
-    own = evaluate(loaded.model, forget, metrics, eos_ids=loaded.eos_ids)
-    comparable = own if source is None else evaluate(loaded.model, sets[source], metrics, eos_ids=loaded.eos_ids)
+    own = evaluate_in_run(loaded.model, forget, metrics, eos_ids=loaded.eos_ids)
+    comparable = own if source is None else evaluate_in_run(loaded.model, sets[source], metrics, eos_ids=loaded.eos_ids)
     levels = measured_levels(plan.refine, comparable, own, source or "forget")
     return ExtractionTest(forget, levels, plan.refine, eos_ids=loaded.eos_ids, utility=utility)
