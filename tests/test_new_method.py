@@ -142,7 +142,7 @@ def test_a_file_outside_the_package_is_read_once_and_whole(own_folder):
 
 def test_a_file_that_breaks_half_way_is_read_anew_when_it_is_mended(own_folder):
     put(own_folder, {"choice.py": OPTION_OF_A_CHOICE.replace("Method\n", "Methodd\n", 1)})
-    with pytest.raises(ImportError, match="Methodd"):
+    with pytest.raises(PlanError, match="Methodd"):
         methods.load("choice")
     put(own_folder, {"choice.py": OPTION_OF_A_CHOICE})
     assert methods.load("choice").__name__ == "Choice"

@@ -119,9 +119,9 @@ def test_the_metrics_are_those_of_the_options():
 
 @pytest.fixture
 def answers(monkeypatch) -> list[SimpleNamespace]:
-    """What ``evaluate`` says from now on: the list's items one after the other."""
+    """What ``evaluate_in_run`` says from now on: the list's items one after the other."""
     waiting: list[SimpleNamespace] = []
-    monkeypatch.setattr(refine, "evaluate", lambda *_, **__: waiting.pop(0))
+    monkeypatch.setattr(refine, "evaluate_in_run", lambda *_, **__: waiting.pop(0))
     return waiting
 
 
