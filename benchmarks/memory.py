@@ -15,8 +15,11 @@ words. Every measurement is a process of its own, one thread, so that its peak i
     resumed    the same run again after it died behind a checkpoint
 
 The peak is VmHWM of /proc/self/status (the highest resident set, in which memory-mapped files count too); where the
-kernel allows, it is reset at every stage that the run tells, so that the table says which stage costs what. The ratio
-that counts is (icu − imports) / (plain − imports), at most 1.10. Beside it the bytes that arithmetic gives: one float
+kernel allows, it is reset at every stage that the run tells, so that the table says which stage costs what (a stage
+goes on until the next one speaks: "reference" ends with the first step). glibc keeps freed blocks of up to 32 MiB for
+later, which hides what a program needs, so the main column is taken with MALLOC_MMAP_THRESHOLD_ = 1 MiB: larger blocks
+go back at once. The other column is the allocator as it comes. The ratio that counts is (icu − imports) /
+(plain − imports), in both columns at most 1.10. Beside it the bytes that arithmetic gives: one float
 per weight and gradient, two for AdamW, one per scored position and word for each copy of the logits; and what the
 reference takes on disk, D floats per scored position of the partners and one output head, against the softmax that
 published code keeps, V floats per position. Exit code 1 when the ratio is above 1.10. Linux only.
@@ -28,6 +31,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +43,7 @@ VOCABULARY = 50_257
 LIMIT = 1.10
 MIB = 2**20
 STAGES = ("imports", "load", "plain", "icu", "resumed")
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 
 
 def status(field: str) -> int:
@@ -191,47 +196,63 @@ def work(name: str, folder: Path, options: argparse.Namespace) -> None:
     print(json.dumps({"peak": stages.peak(), "stages": stages.peaks, "disk": stages.disk}))
 
 
-def measure(name: str, folder: Path, arguments: Sequence[str]) -> dict:
+def measure(name: str, folder: Path, arguments: Sequence[str], allocator: dict[str, str]) -> dict:
     """The peaks of one measurement in a fresh process."""
+    for output in ("whole", "whole.partial"):
+        shutil.rmtree(folder / output, ignore_errors=True)
     command = [sys.executable, __file__, *arguments, "--measure", name, "--folder", str(folder)]
     source = str(Path(__file__).resolve().parents[1] / "src")
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    fixed = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **allocator}
+    environment = {**os.environ, **fixed}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr.strip()[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1]) if name != "die" else {}
 
 
-def report(found: dict[str, dict], options: argparse.Namespace, weights: int) -> float:
-    """Print both tables; the ratio."""
-    base = found["imports"]["peak"]
-    scored = options.batch * (options.tokens - 1)
-    logits = 4 * scored * VOCABULARY
-    partners = 2 * scored
+def arithmetic(options: argparse.Namespace, weights: int, disk: int) -> None:
+    """Print what the parts take by their shapes."""
+    scored = options.batch * options.tokens
+    softmax = 4 * 2 * scored * VOCABULARY
     print(f"\nby arithmetic, MiB ({weights / 4e6:.1f} million parameters, {scored} scored positions per set and step)")
     for what, size in (
         ("weights", weights),
         ("gradients", weights),
         ("AdamW's two moments", 2 * weights),
-        ("logits of one set, once", logits),
-        ("stored softmax of the partners, this run", 4 * partners * VOCABULARY),
-        ("stored softmax, the paper's 128 x 200", 4 * 128 * 200 * VOCABULARY),
+        ("logits of one set, once", softmax // 2),
     ):
-        print(f"  {what:42} {size / MIB:9.0f}")
-    print(f"\nreference on disk: {found['icu']['disk'] / MIB:.1f} MiB = hidden states "
-          f"{4 * partners * options.width / MIB:.1f} + head {4 * VOCABULARY * options.width / MIB:.1f}; the softmax "
-          f"would take {4 * partners * VOCABULARY / MIB:.0f}")  # fmt: skip
-    print(f"\nhighest resident set, MiB, {base / MIB:.0f} of imports subtracted")
+        print(f"  {what:44} {size / MIB:9.1f}")
+    print(f"\nreference of the {2 * options.batch} partners, MiB")
+    for what, size in (
+        ("hidden states, by arithmetic", 4 * 2 * scored * options.width),
+        ("output head, by arithmetic", 4 * VOCABULARY * options.width),
+        ("files on disk", disk),
+        ("a stored softmax would take", softmax),
+        ("and for the paper's 128 texts of 200 tokens", 4 * 128 * 200 * VOCABULARY),
+    ):
+        print(f"  {what:44} {size / MIB:9.1f}")
+
+
+def report(tight: dict[str, dict], loose: dict[str, dict]) -> float:
+    """Print the peaks; the largest ratio."""
+    print("\nhighest resident set, MiB, imports subtracted     given back    as it comes")
     for name in STAGES[1:]:
-        print(f"  {name:42} {(found[name]['peak'] - base) / MIB:9.0f}")
+        print(f"  {name:44} {_above(tight, name):9.0f} {_above(loose, name):14.0f}")
         if name in {"icu", "resumed"}:
-            for stage, peak in found[name]["stages"].items():
-                print(f"      {stage:38} {(peak - base) / MIB:9.0f}")
-    ratio = (found["icu"]["peak"] - base) / (found["plain"]["peak"] - base)
-    again = (found["resumed"]["peak"] - base) / (found["plain"]["peak"] - base)
-    print(f"\nicu / plain = {ratio:.3f}, resumed / plain = {again:.3f}, accepted: at most {LIMIT:.2f}")
-    return max(ratio, again)
+            for stage in tight[name]["stages"]:
+                print(f"      {stage:40} {_above(tight, name, stage):9.0f} {_above(loose, name, stage):14.0f}")
+    ratios = {name: [_above(f, name) / _above(f, "plain") for f in (tight, loose)] for name in ("icu", "resumed")}
+    for name, (given_back, as_it_comes) in ratios.items():
+        print(f"  {name + ' / plain':44} {given_back:9.3f} {as_it_comes:14.3f}")
+    print(f"accepted: at most {LIMIT:.2f}")
+    return max(max(pair) for pair in ratios.values())
+
+
+def _above(found: dict[str, dict], name: str, stage: str | None = None) -> float:
+    """MiB above the imports."""
+    peak = found[name]["peak"] if stage is None else found[name]["stages"].get(stage, 0)
+    return (peak - found["imports"]["peak"]) / MIB
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -251,11 +272,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         make(folder, options)
         weights = (folder / "model" / "model.safetensors").stat().st_size
-        found = {}
-        for stage in ("imports", "load", "plain", "icu", "die", "resumed"):
-            print(f"measuring: {stage}", file=sys.stderr, flush=True)
-            found[stage] = measure(stage, folder, given)
-        return 0 if report(found, options, weights) <= LIMIT else 1
+        found: dict[bool, dict[str, dict]] = {True: {}, False: {}}
+        for tight in (True, False):
+            for stage in ("imports", "load", "plain", "icu", "die", "resumed"):
+                print(f"measuring: {stage}{'' if tight else ', allocator as it comes'}", file=sys.stderr, flush=True)
+                found[tight][stage] = measure(stage, folder, given, GIVE_BACK if tight else {})
+            shutil.rmtree(folder / "cut", ignore_errors=True)
+        arithmetic(options, weights, found[True]["icu"]["disk"])
+        return 0 if report(found[True], found[False]) <= LIMIT else 1
 
 
 if __name__ == "__main__":

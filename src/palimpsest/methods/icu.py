@@ -80,13 +80,16 @@ class ICU(Method):
         """The three terms, token means; in a repair step the retain loss alone."""
         if phase.name == "repair":
             return {name: Term(learn_loss(batch.predict(model).logp_S), of=name) for name, batch in batches.items()}
-        forget, analogous = batches["forget"].predict(model), batches["analogous"].predict(model)
+        # The order is for memory: backward goes in reverse and meets the divergence, which holds the reference, first.
+        forgotten = forget_loss(batches["forget"].predict(model).logp_S)
+        analogous = batches["analogous"].predict(model)
+        learned = learn_loss(analogous.logp_S)
         reference = self.recall(model, batches["analogous"])
         measure = kl_divergence if self.config.divergence == "kl" else soft_cross_entropy
         divergence = measure(reference.logits_SV, analogous.logits_SV).sum()
         terms = {
-            "forget": Term(forget_loss(forget.logp_S), of="forget"),
-            "learn": Term(learn_loss(analogous.logp_S), of="analogous", weight=self.config.alpha),
+            "forget": Term(forgotten, of="forget"),
+            "learn": Term(learned, of="analogous", weight=self.config.alpha),
             "kl": Term(divergence, of="analogous", weight=self.config.beta),
         }
         if "retain" in batches:

@@ -45,11 +45,12 @@ class KL(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of ascent and divergence."""
-        forget, retain = batches["forget"].predict(model), batches["retain"].predict(model)
+        ascended = ascent_loss(batches["forget"].predict(model).logp_S)
+        retain = batches["retain"].predict(model)
         reference = self.recall(model, batches["retain"])
         divergence = kl_divergence(reference.logits_SV, retain.logits_SV).sum()
         return {
-            "forget": Term(ascent_loss(forget.logp_S), of="forget", weight=self.config.gamma),
+            "forget": Term(ascended, of="forget", weight=self.config.gamma),
             "kl": Term(divergence, of="retain", weight=self.config.alpha),
         }
 

@@ -123,8 +123,8 @@ def evaluate_in_run(
 
 def _bytes_per_position(model: Any) -> int:
     """Memory for the logits after one token."""
-    vocabulary = getattr(getattr(model, "config", None), "vocab_size", 1)
-    return int(vocabulary) * next(model.parameters()).element_size()
+    vocabulary = int(getattr(getattr(model, "config", None), "vocab_size", 1))
+    return vocabulary * int(next(model.parameters()).element_size())
 
 
 def _batches(examples: TextSet, order: Sequence[str], batch_size: int, num_positions: int) -> Iterator[Sequence[str]]:

@@ -129,7 +129,7 @@ def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: P
 def _is_exact(head: Any, hidden_SD: Tensor, logits_SV: Tensor) -> bool:
     """Is head(hidden) what the model said? Looked at a few positions at a time."""
     bias = getattr(head, "bias", None)
-    parts = zip(hidden_SD.split(POSITIONS_AT_ONCE), logits_SV.split(POSITIONS_AT_ONCE), strict=True)
+    parts = zip(*(torch.split(t, POSITIONS_AT_ONCE) for t in (hidden_SD, logits_SV)), strict=True)
     return not any((F.linear(h, head.weight, bias) - said).abs().max() > EXACT for h, said in parts)
 
 
