@@ -268,9 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands = make_clinic(Path(folder))
         agreed = [attack(commands[verb], options.times, random.Random(options.seed)) for verb in options.verbs]
     verdict = "every run ended with the same digests" if all(agreed) else "SOME RUNS ENDED OTHERWISE"
-    print(
-        f"\n{options.times} kills of each of {', '.join(options.verbs)} in {time.monotonic() - started:.0f} s: {verdict}"
-    )
+    seconds = time.monotonic() - started
+    print(f"\n{options.times} kills of each of {', '.join(options.verbs)} in {seconds:.0f} s: {verdict}")
     return 0 if all(agreed) else 1
 
 

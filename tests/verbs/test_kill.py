@@ -1,4 +1,4 @@
-"""Runs that die: between any two file operations, in the middle of a file, by a real SIGKILL. All end with the same bits.
+"""Runs that die between any two file operations, in the middle of a file, or by a real SIGKILL end with the same bits.
 
 A death is a forked process that calls ``os._exit``: no handler, no ``finally`` runs, as after ``kill -9``.
 """
@@ -125,7 +125,7 @@ def in_a_fork(work: Callable[[], object]) -> int:
         code = DONE
         try:
             work()
-        except BaseException:  # noqa: BLE001 (a forked test process must end here, whatever happens)
+        except BaseException:  # a forked test process must end here, whatever happens
             traceback.print_exc()
             code = 1
         os._exit(code)
