@@ -1,0 +1,140 @@
+"""What an ICU run keeps: no distribution over the vocabulary, neither between steps nor on disk. No clock, no RSS."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import palimpsest as pal
+from palimpsest.loop import run as loop
+from palimpsest.metrics import evaluate as evaluation
+from palimpsest.metrics.greedy.choice import Tally
+from palimpsest.models.load import load
+
+TRAINING = {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 4, "checkpoint_steps": 1}
+
+
+class Witness:
+    """Looks around while a run trains."""
+
+    def __init__(self, folder: Path, vocabulary: int) -> None:
+        self.folder = folder
+        self.vocabulary = vocabulary
+        self.steps = 0
+        self.wide: list[tuple[int, ...]] = []
+        self.gradients = 0
+        self.shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        if stage != "training":
+            return
+        self.steps += 1
+        gc.collect()
+        tensors = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+        own = {t.shape for t in tensors if isinstance(t, torch.nn.Parameter)}  # moments have the shapes of weights
+        self.wide += [
+            tuple(t.shape) for t in tensors if t.ndim > 1 and t.shape[-1] == self.vocabulary and t.shape not in own
+        ]
+        self.gradients += sum(t.grad is not None for t in tensors if t.is_leaf)
+        for file in (self.folder / "reference").iterdir():
+            with safe_open(file, framework="pt") as content:
+                self.shapes[file.name] = {n: tuple(content.get_slice(n).get_shape()) for n in content.keys()}  # noqa: SIM118
+
+
+@pytest.fixture
+def witness(clinic, tmp_path) -> Witness:
+    seen = Witness(tmp_path / "out.partial", load(clinic / "model").model.config.vocab_size)
+    pal.unlearn(
+        clinic / "model",
+        clinic / "forget.jsonl",
+        retain=clinic / "retain.jsonl",
+        output=tmp_path / "out",
+        plan={"training": TRAINING, "measuring": {"metrics": ["prob"]}},
+        progress=seen,
+    )
+    assert seen.steps == 3
+    return seen
+
+
+def test_between_steps_nothing_is_as_wide_as_the_vocabulary(witness):
+    assert witness.wide == []
+
+
+def test_between_steps_there_are_no_gradients(witness):
+    """Checks and measurements take their place."""
+    assert witness.gradients == 0
+
+
+def test_on_disk_there_is_one_head_and_the_width_for_each_position(clinic, witness):
+    """The one file with a vocabulary in it does not grow with the examples."""
+    loaded = load(clinic / "model")
+    width = loaded.model.config.hidden_size
+    assert witness.shapes.pop("head.safetensors") == {"weight": (witness.vocabulary, width)}
+    assert witness.shapes
+    for tensors in witness.shapes.values():
+        ((positions, last),) = tensors.values()
+        assert last == width
+        assert positions < 64  # tokens of the longest row
+
+
+def test_a_step_holds_the_logits_of_a_set_once(clinic, tmp_path, monkeypatch):
+    """Forward, the graph keeps logits, never a log-softmax of them, and the reference's logits."""
+    from palimpsest.data import rows
+
+    monkeypatch.setattr(rows, "NUMBERS_AT_ONCE", 1)
+    vocabulary = load(clinic / "model").model.config.vocab_size
+    kept: list[int] = []
+    take = loop.take_step
+
+    def watched(*arguments, **options):
+        seen: dict[int, torch.Tensor] = {}
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.setdefault(t.data_ptr(), t), lambda t: t):
+            result = take(*arguments, **options)
+        kept.append(sum(t.ndim == 2 and t.shape[1] == vocabulary and t.shape[0] != 80 for t in seen.values()))
+        return result
+
+    monkeypatch.setattr(loop, "take_step", watched)
+    pal.unlearn(
+        clinic / "model",
+        clinic / "forget.jsonl",
+        retain=clinic / "retain.jsonl",
+        output=tmp_path / "out",
+        plan={"training": {**TRAINING, "max_steps": 1}, "measuring": {"metrics": ["prob"]}},
+    )
+    assert kept == [3]
+
+
+def test_a_measurement_in_a_run_cuts_its_batches_to_the_memory_it_has(tiny_llama, monkeypatch):
+    """16 rows of 9 to 16 tokens, room for 40 positions: no padded batch is larger, and the values stay."""
+    from palimpsest.data.batch import TextSet, TokenSequence
+    from palimpsest.metrics import build
+
+    generator = torch.Generator().manual_seed(0)
+    lengths = [9 + k % 8 for k in range(16)]
+    drawn = [torch.randint(3, 61, (length,), generator=generator).tolist() for length in lengths]
+    examples = TextSet(
+        [TokenSequence(str(k), tuple(t), (False,) + (True,) * (len(t) - 1)) for k, t in enumerate(drawn)], pad_id=0
+    )
+    metrics = [build(name, {}) for name in ("ma", "el", "prob")]
+    sizes: list[int] = []
+    read = evaluation.read
+
+    def watched(model, batch, relevant_BT, tally: Tally):
+        sizes.append(batch.input_ids_BT.numel())
+        return read(model, batch, relevant_BT, tally)
+
+    monkeypatch.setattr(evaluation, "read", watched)
+    roomy = evaluation.evaluate(tiny_llama, examples, metrics).scores
+    assert len(sizes) == 1
+    sizes.clear()
+    weights = sum(4 * p.numel() for p in tiny_llama.parameters())
+    monkeypatch.setattr(evaluation, "LEAST_SPARE", 0)
+    tight = evaluation.evaluate_in_run(tiny_llama, examples, metrics).scores
+    assert max(sizes) <= weights // 2 // (4 * 61)
+    assert len(sizes) > 1
+    for key, score in roomy.items():
+        assert tight[key].by_id == pytest.approx(dict(score.by_id), abs=1e-5)
