@@ -87,14 +87,19 @@ def test_a_step_holds_the_logits_of_a_set_once(clinic, tmp_path, monkeypatch):
 
     monkeypatch.setattr(rows, "NUMBERS_AT_ONCE", 1)
     vocabulary = load(clinic / "model").model.config.vocab_size
-    kept: list[int] = []
+    kept: list[list[tuple[int, ...]]] = []
     take = loop.take_step
 
     def watched(*arguments, **options):
-        seen: dict[int, torch.Tensor] = {}
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.setdefault(t.data_ptr(), t), lambda t: t):
+        saved: dict[tuple[int, torch.Size], torch.Tensor] = {}  # keeps them alive, so that no address comes twice
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            saved[tensor.data_ptr(), tensor.shape] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             result = take(*arguments, **options)
-        kept.append(sum(t.ndim == 2 and t.shape[1] == vocabulary and t.shape[0] != 80 for t in seen.values()))
+        kept.append([tuple(t.shape) for t in saved.values() if t.ndim == 2 and t.shape[1] == vocabulary])
         return result
 
     monkeypatch.setattr(loop, "take_step", watched)
