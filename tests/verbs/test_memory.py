@@ -10,10 +10,15 @@ import torch
 from safetensors import safe_open
 
 import palimpsest as pal
-from palimpsest.loop import run as loop
+from palimpsest import methods
+from palimpsest.contract import Phase
+from palimpsest.data import rows
+from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.metrics import build
 from palimpsest.metrics import evaluate as evaluation
 from palimpsest.metrics.greedy.choice import Tally
 from palimpsest.models.load import load
+from palimpsest.models.reference import build_reference
 
 TRAINING = {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 4, "checkpoint_steps": 1}
 
@@ -34,7 +39,7 @@ class Witness:
             return
         self.steps += 1
         gc.collect()
-        tensors = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+        tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
         own = {t.shape for t in tensors if isinstance(t, torch.nn.Parameter)}  # moments have the shapes of weights
         self.wide += [
             tuple(t.shape) for t in tensors if t.ndim > 1 and t.shape[-1] == self.vocabulary and t.shape not in own
@@ -81,49 +86,34 @@ def test_on_disk_there_is_one_head_and_the_width_for_each_position(clinic, witne
         assert positions < 64  # tokens of the longest row
 
 
-def test_a_step_holds_the_logits_of_a_set_once(clinic, tmp_path, monkeypatch):
-    """Forward, the graph keeps logits, never a log-softmax of them, and the reference's logits."""
-    from palimpsest.data import rows
+def random_set(prefix: str, lengths: list[int]) -> TextSet:
+    """Random rows over the vocabulary of ``tiny_llama``; every token after the first is scored."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(3, 61, (length,), generator=generator).tolist() for length in lengths]
+    rows_ = [TokenSequence(f"{prefix}{k}", tuple(t), (False,) + (True,) * (len(t) - 1)) for k, t in enumerate(drawn)]
+    return TextSet(rows_, pad_id=0)
 
+
+def test_a_step_keeps_three_tensors_of_logits(tiny_llama, tmp_path, monkeypatch):
+    """Of the model on both sets, of the reference on the partners; no log-softmax of any."""
     monkeypatch.setattr(rows, "NUMBERS_AT_ONCE", 1)
-    vocabulary = load(clinic / "model").model.config.vocab_size
-    kept: list[list[tuple[int, ...]]] = []
-    take = loop.take_step
-
-    def watched(*arguments, **options):
-        saved: dict[tuple[int, torch.Size], torch.Tensor] = {}  # keeps them alive, so that no address comes twice
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            saved[tensor.data_ptr(), tensor.shape] = tensor
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            result = take(*arguments, **options)
-        kept.append([tuple(t.shape) for t in saved.values() if t.ndim == 2 and t.shape[1] == vocabulary])
-        return result
-
-    monkeypatch.setattr(loop, "take_step", watched)
-    pal.unlearn(
-        clinic / "model",
-        clinic / "forget.jsonl",
-        retain=clinic / "retain.jsonl",
-        output=tmp_path / "out",
-        plan={"training": {**TRAINING, "max_steps": 1}, "measuring": {"metrics": ["prob"]}},
-    )
-    assert kept == [3]
+    sets = {"forget": random_set("f", [5, 7]), "analogous": random_set("a", [8, 4])}
+    reference = build_reference(tiny_llama, {"analogous": sets["analogous"]}, tmp_path)
+    method = methods.load("icu")(methods.configure("icu", {}), reference)
+    method.prepare(tiny_llama, sets)
+    batches = {name: examples.batch(examples.ids) for name, examples in sets.items()}
+    saved: list[torch.Tensor] = []
+    tiny_llama.train()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        method.loss(tiny_llama, batches, Phase("joint", ("forget", "analogous")))
+    wide = {(t.data_ptr(), t.shape[0]) for t in saved if t.ndim == 2 and t.shape[1] == tiny_llama.config.vocab_size}
+    width = tiny_llama.config.hidden_size  # the head is wide as well, seen from its other side
+    assert sorted(positions for _, positions in wide if positions != width) == [4 + 6, 7 + 3, 7 + 3]
 
 
 def test_a_measurement_in_a_run_cuts_its_batches_to_the_memory_it_has(tiny_llama, monkeypatch):
     """16 rows of 9 to 16 tokens, room for 40 positions: no padded batch is larger, and the values stay."""
-    from palimpsest.data.batch import TextSet, TokenSequence
-    from palimpsest.metrics import build
-
-    generator = torch.Generator().manual_seed(0)
-    lengths = [9 + k % 8 for k in range(16)]
-    drawn = [torch.randint(3, 61, (length,), generator=generator).tolist() for length in lengths]
-    examples = TextSet(
-        [TokenSequence(str(k), tuple(t), (False,) + (True,) * (len(t) - 1)) for k, t in enumerate(drawn)], pad_id=0
-    )
+    examples = random_set("e", [9 + k % 8 for k in range(16)])
     metrics = [build(name, {}) for name in ("ma", "el", "prob")]
     sizes: list[int] = []
     read = evaluation.read
