@@ -99,8 +99,8 @@ def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tenso
         prefix = f"optimizer/{name}/"
         saved = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         if saved:
-            # AdamW keeps its step counter on the CPU, its moments beside the parameter. Copies, because what was read is
-            # a window on the file, and one tensor in use keeps all of the file in memory.
+            # AdamW keeps its step counter on the CPU, its moments beside the parameter. Copies, because what was read
+            # is a window on the file, and one tensor in use keeps all of the file in memory.
             optimizer.state[parameter] = {
                 key: t.clone() if t.ndim == 0 else t.to(parameter.device, copy=True) for key, t in saved.items()
             }
