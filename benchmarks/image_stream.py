@@ -1,15 +1,22 @@
 """UG-CLU, its parts and its rivals on streams of images, by `palimpsest bench clu`.
 
-    python benchmarks/image_stream.py digits --data ../shared/data --output /tmp/digits --seeds 0,1,2 --jobs 2
-    python benchmarks/image_stream.py cifar --data ../shared/data --output /tmp/cifar --seeds 0 --jobs 2
-    python benchmarks/image_stream.py digits --rows ablation ...
+    python benchmarks/image_stream.py cifar --data ../shared/data --output /tmp/images --jobs 2
+    python benchmarks/image_stream.py cifar --stream random --data ../shared/data --output /tmp/images --jobs 2
+    python benchmarks/image_stream.py cifar --rows ablation --per-class 200 --seeds 0,1,2 ...
+    python benchmarks/image_stream.py resnet18 ...
+    python benchmarks/image_stream.py tenth ...
 
 Writes the initial model and a bench file, then runs the bench, whose tables it ends with; run again, it goes on.
 
-Digits: MNIST, a ResNet-20 of a quarter of the width from random weights. CIFAR: CIFAR-10 and the published ResNet-20,
-from its trained weights (`--fresh`: from random ones) or a fresh ResNet-18 (`--architecture resnet18`). Its trained
-weights have seen every image, so their oracle has too: there a method is compared with forgetting by fine-tuning, not
-with never having known. Five tasks of two classes, single head; the buffer holds 10 % of the images.
+    digits      MNIST, a ResNet-20 of a quarter of the width from random weights
+    cifar       CIFAR-10, the published ResNet-20 from its trained weights
+    resnet18    CIFAR-10, a ResNet-18 from random weights
+    tenth       the same, all classes learned at once, a random tenth of the images forgotten
+
+Five tasks of two classes with one head. The trained weights have seen every image, and the oracle starts from them too:
+there a method is compared with forgetting by fine-tuning, not with never having known. Methods keep everything that
+remains as their memory unless --buffer says otherwise. The options were chosen on images of another file and another
+stream (docs/ug_clu.md says how).
 """
 
 from __future__ import annotations
@@ -19,6 +26,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +36,59 @@ import torch
 from palimpsest.models.load import load
 from palimpsest.models.resnet import SmallResNet, resnet_config
 
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+BATCH = {"batch_size": 32, "side_batch_size": {"retain": 32, "forget": 32, "learn": 32}}
 SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "lr_scheduler_type": "cosine", "max_grad_norm": 5.0}
-SIDES = {"retain": 32, "forget": 32, "learn": 32}
-LEARN = {**SGD, "learning_rate": 0.05, "batch_size": 32, "side_batch_size": SIDES}
-UNLEARN = {**SGD, "learning_rate": 0.02, "batch_size": 32, "side_batch_size": SIDES, "num_train_epochs": 1000}
-UG_CLU = {"every": 5, "ascent": 1.0, "fast_norm": 1.0, "mask_batch": 32, "probes": 0}
-METHODS: Mapping[str, Any] = {
-    "ug_clu": {"options": UG_CLU},
-    "sfr_on": {"options": {"every": 5, "ascent": 1.0, "fast_norm": 1.0, "mask_batch": 32}},
-    "grad_diff": {"training": {"learning_rate": 0.005}},
+MASK = {"mask_batch": 32, "mask_examples": 64}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table above.
+
+    Attributes:
+        per_class: images of a class.
+        learning_rate: of learning and of the oracle.
+        epochs: of learning.
+        oracle_epochs: of the oracle.
+        steps: of an unlearn request.
+        unlearning_rate: of UG-CLU's and of fine-tuning's.
+        classes_per_task: learned together.
+    """
+
+    per_class: int
+    learning_rate: float
+    epochs: int
+    oracle_epochs: int
+    steps: int
+    unlearning_rate: float
+    classes_per_task: int = 2
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "digits": Setting(100, 0.05, 15, 15, 30, 0.03),
+    "cifar": Setting(200, 0.02, 4, 20, 40, 0.03),
+    "resnet18": Setting(40, 0.05, 8, 15, 40, 0.05),
+    "tenth": Setting(60, 0.05, 25, 25, 100, 0.1, classes_per_task=10),
 }
-RIVALS = {
-    "ug_clu": "ug_clu",
-    "er+ug_clu": "er+ug_clu",
-    "er+sfr_on": "er+sfr_on",
-    "er+salun": "er+salun",
-    "er+scrub": "er+scrub",
-    "er+bad_teacher": "er+bad_teacher",
-    "er+grad_diff": "er+grad_diff",
-    "der_pp+random_label": "der_pp+random_label",
+UG_CLU = {"every": 5, "ascent": 500.0, "fast_norm": 1.0, "probes": 0, **MASK}
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "ug_clu": {"options": UG_CLU},
+    "sfr_on": {"options": {"every": 5, "ascent": 25.0, "fast_norm": 1.0, **MASK}},
+    "salun": {"options": {"mask_examples": 128, "mask_batch": 32}},
+    "random_label": {},
+    "scrub": {"training": {"learning_rate": 0.01}},
+    "bad_teacher": {},
+    "grad_diff": {"training": {"learning_rate": 0.003}},
+}
+NO_ASCENT = {"ug_clu": {"options": {"ascent": 0.0}}}
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    "UG-CLU": {"chain": "ug_clu"},
+    "ER, fine-tuning": {"chain": "er+ug_clu", "methods": NO_ASCENT},
+    **{f"ER, {name}": {"chain": f"er+{name}"} for name in METHODS if name != "ug_clu"},
 }
 PARTS: Mapping[str, Mapping[str, Any]] = {
-    "ug_clu": {},
+    "UG-CLU": {},
     "no mask": {"gamma": 0.0},
     "no coefficients": {"forget_temperature": 0.0},
     "no annealing": {"annealing": "constant", "stop_share": 0.0},
@@ -57,30 +96,22 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "L not in fast": {"learn_in_fast": False},
     "no ascent": {"ascent": 0.0},
     "slow weights 0.5": {"alpha_s": 0.5},
-    "joint (every 1)": {"every": 1, "ascent": 0.2},
-}
-SIZES: Mapping[str, Mapping[str, Any]] = {
-    "digits": {"per_class": 100, "epochs": 15, "steps": 30},
-    "cifar": {"per_class": 100, "epochs": 12, "steps": 30},
+    "joint (every 1)": {"every": 1, "ascent": 100.0, "fast_norm": 0.2},
 }
 
 
-def initial_model(name: str, data: Path, folder: Path, architecture: str, *, fresh: bool) -> None:
+def initial_model(name: str, data: Path, folder: Path) -> None:
     """The model before the stream."""
     if folder.exists():
         return
-    if name == "cifar" and not fresh and architecture == "resnet20":
-        load(f"resnet20@{data / 'cifar10-resnets'}").model.save_pretrained(folder)
-        return
     torch.manual_seed(0)
-    if name == "digits":
-        config = resnet_config(
-            architecture, 10, widths=(4, 8, 16), image_size=28, image_mean=(0.1307,), image_std=(0.3081,)
-        )
+    if name == "cifar":
+        load(f"resnet20@{data / 'cifar10-resnets'}").model.save_pretrained(folder)
+    elif name == "digits":
+        mnist = {"widths": (4, 8, 16), "image_size": 28, "image_mean": (0.1307,), "image_std": (0.3081,)}
+        SmallResNet(resnet_config("resnet20", 10, **mnist)).save_pretrained(folder)  # type: ignore[arg-type]
     else:
-        mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-        config = resnet_config(architecture, 10, image_mean=mean, image_std=std)
-    SmallResNet(config).save_pretrained(folder)
+        SmallResNet(resnet_config("resnet18", 10, image_mean=MEAN, image_std=STD)).save_pretrained(folder)
 
 
 def digits(data: Path, folder: Path) -> None:
@@ -91,59 +122,60 @@ def digits(data: Path, folder: Path) -> None:
             np.savez_compressed(folder / f"{part}.npz", x=arrays["x"], y=arrays["y"], id=ids)
 
 
-def bench_file(name: str, data: Path, folder: Path, rows: str, stream: str) -> dict[str, Any]:
+def bench_file(name: str, data: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """All that defines the bench but its seeds."""
-    size = SIZES[name]
+    setting = SETTINGS[name]
     train, test = data / "cifar10" / "train_0.npz", data / "cifar10" / "test.npz"
     if name == "digits":
         digits(data, folder)
         train, test = folder / "train.npz", folder / "test.npz"
-    if rows == "ablation":
-        chosen = {label: {"chain": "ug_clu", "methods": {"ug_clu": {"options": o}}} for label, o in PARTS.items()}
-    else:
-        chosen = {label: {"chain": chain} for label, chain in RIVALS.items()}
+    rows: dict[str, Any] = dict(ROWS)
+    if arguments.rows == "ablation":
+        rows = {label: {"chain": "ug_clu", "methods": {"ug_clu": {"options": o}}} for label, o in PARTS.items()}
+    if arguments.only:
+        rows = {label: rows[label] for label in arguments.only.split(";")}
+    learning = {**SGD, **BATCH, "learning_rate": setting.learning_rate, "num_train_epochs": setting.epochs}
+    unlearning = {**SGD, **BATCH, "learning_rate": setting.unlearning_rate, "num_train_epochs": 1000}
+    stream = {"kind": arguments.stream, "classes_per_task": setting.classes_per_task}
     return {
         "model": str(folder / "model"),
         "data": [str(train)],
         "test": str(test),
-        "per_class": size["per_class"],
-        "stream": {"kind": stream, "classes_per_task": 2},
-        "buffer": size["per_class"],
-        "rows": chosen,
-        "learning": {"training": {**LEARN, "num_train_epochs": size["epochs"]}},
-        "unlearning": {"training": {**UNLEARN, "max_steps": size["steps"]}},
+        "per_class": arguments.per_class or setting.per_class,
+        "stream": stream,
+        "buffer": arguments.buffer if arguments.buffer == "all" else int(arguments.buffer),
+        "rows": rows,
+        "learning": {"training": learning},
+        "oracle": {"training": {"num_train_epochs": setting.oracle_epochs}},
+        "unlearning": {"training": {**unlearning, "max_steps": setting.steps}},
         "methods": dict(METHODS),
         "limit": 400,
-        "twin": True,
+        "twin": "forget",
     }
 
 
 def main() -> None:
     """Write everything and run the bench."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=tuple(SIZES))
+    parser.add_argument("name", choices=tuple(SETTINGS))
     parser.add_argument("--data", type=Path, required=True, help="where mnist, cifar10 and cifar10-resnets are")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--stream", default="cross-category")
+    parser.add_argument("--stream", help="cross-category (default), random (default of tenth) or task-aware")
     parser.add_argument("--rows", choices=("rivals", "ablation"), default="rivals")
-    parser.add_argument("--architecture", default="resnet20")
-    parser.add_argument("--fresh", action="store_true", help="random weights")
+    parser.add_argument("--only", help="some of the rows, e.g. 'UG-CLU;ER, salun'")
+    parser.add_argument("--per-class", type=int, help="images of a class")
+    parser.add_argument("--buffer", default="all", help="images in the memory")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--jobs", default="1")
     arguments = parser.parse_args()
-    folder, data = arguments.output.resolve(), arguments.data.resolve()
-    initial_model(arguments.name, data, folder / "model", arguments.architecture, fresh=arguments.fresh)
-    config = folder / "bench.json"
-    values = bench_file(arguments.name, data, folder, arguments.rows, arguments.stream)
+    arguments.stream = arguments.stream or ("random" if arguments.name == "tenth" else "cross-category")
+    folder, data = arguments.output.resolve() / arguments.name, arguments.data.resolve()
+    initial_model(arguments.name, data, folder / "model")
+    values = bench_file(arguments.name, data, folder, arguments)
+    label = f"{arguments.stream}-{arguments.rows}"
+    config = folder / f"{label}.json"
     config.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    command = [
-        "bench",
-        "clu",
-        "--config",
-        str(config),
-        "--output",
-        str(folder / f"{arguments.stream}-{arguments.rows}"),
-    ]
+    command = ["bench", "clu", "--config", str(config), "--output", str(folder / label)]
     command += ["--oracles", str(folder / "oracles"), "--seeds", arguments.seeds, "--jobs", arguments.jobs]
     print("palimpsest " + " ".join(command), flush=True)
     raise SystemExit(subprocess.run([sys.executable, "-m", "palimpsest", *command], check=False).returncode)

@@ -1,16 +1,18 @@
-"""`kill -9` during learn and unlearn, many times: continued by the same command, does a run end with the same bits?
+"""`kill -9` during learn, unlearn and bench, many times: continued by the same command, does it end with the same bits?
 
     python benchmarks/kill.py                    # 20 kills of each verb
     python benchmarks/kill.py --times 5 --seed 1 --verbs unlearn
 
-A clinic of invented patients is written to a temporary folder and a small model learns it. Then each command runs once
-undisturbed; the SHA-256 of its weights and of its scores are what every other run must end with. After that the same
-command is started again and again, and its whole process group gets SIGKILL at a random moment: half of the kills
+A clinic of invented patients is written to a temporary folder and a small model learns it; for the bench, coloured
+squares of eight classes and a small ResNet, a stream of five requests, two rows, two processes. Then each command runs
+once undisturbed; the SHA-256 of its weights and of its scores are what every other run must end with. After that the
+same command is started again and again, and its whole process group gets SIGKILL at a random moment: half of the kills
 strike after a time drawn over the life of the undisturbed command (one from each equal part of it, so that start-up,
 measuring, training and the end all come up), the other half strike up to 0.2 s after a certain file appears (plan,
 remembered measurements, reference, checkpoint and its temporary file, weights, result), so that short windows come up
-too. After a kill the same command either is killed again or runs to its end, where its digests are compared; a process
-that ends before its kill counts as an end, and its kill is drawn again. One line per kill:
+too; a bench, which has many of each, is struck by time alone. After a kill the same command either is killed again or
+runs to its end, where its digests are compared; a process that ends before its kill counts as an end, and its kill is
+drawn again. One line per kill:
 
     kill      number of the kill
     run       number of the output folder it struck; a run may be struck several times
@@ -41,6 +43,7 @@ from pathlib import Path
 
 POLL = 0.002  # seconds between two looks at the partial folder
 PAUSE = 0.2  # a kill follows its file by at most so many seconds, half of them by less than a sixteenth of it
+VERBS = ("learn", "unlearn", "bench")
 FILES = {
     "learn": (
         "plan.json", "remembered/before.json", "checkpoint.tmp", "checkpoint.safetensors", "model.safetensors",
@@ -58,10 +61,10 @@ UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set"
 
 @dataclass
 class Command:
-    """One verb on the clinic.
+    """One verb on the clinic or the squares.
 
     Attributes:
-        verb: "learn" or "unlearn".
+        verb: "learn", "unlearn" or "bench".
         arguments: all but the output.
         folder: where its outputs go.
         expected: digests of the undisturbed run.
@@ -75,7 +78,8 @@ class Command:
     life: float = 0.0
 
     def start(self, output: Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "palimpsest", self.verb, *self.arguments, "--output", str(output)]
+        words = ["bench", "clu"] if self.verb == "bench" else [self.verb]
+        command = [sys.executable, "-m", "palimpsest", *words, *self.arguments, "--output", str(output)]
         with output.with_suffix(".stderr").open("w", encoding="utf-8") as errors:
             return subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=errors, text=True, start_new_session=True, env=environment()
@@ -86,9 +90,12 @@ class Command:
         return self.ended(output, self.start(output).wait())
 
     def ended(self, output: Path, code: int) -> str:
-        if code not in {0, 1} or not (output / "result.json").is_file():
+        if code not in {0, 1} or not self.has_result(output):
             return f"exit code {code}: {output.with_suffix('.stderr').read_text(encoding='utf-8').strip()[-300:]}"
-        return digests(output)
+        return digests_of_bench(output) if self.verb == "bench" else digests(output)
+
+    def has_result(self, output: Path) -> bool:
+        return (output / ("results.json" if self.verb == "bench" else "result.json")).is_file()
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,45 @@ def digests(output: Path) -> str:
     return " ".join(hashlib.sha256(part).hexdigest()[:12] for part in parts)
 
 
+def digests_of_bench(output: Path) -> str:
+    """The same of a bench: the weights and the reading of every row after every request, and the finished files."""
+    rows = json.loads((output / "results.json").read_text(encoding="utf-8"))["rows"]
+    steps = [(row, seed, step) for row, seeds in rows.items() for seed, chain in seeds.items() for step in chain]
+    names = sorted(str(path.relative_to(output)) for path in output.rglob("*"))
+    parts = (
+        json.dumps([(row, seed, step["weights"]) for row, seed, step in steps]),
+        json.dumps([(row, seed, step["reading"]) for row, seed, step in steps], sort_keys=True),
+        "\n".join(names),
+    )
+    return " ".join(hashlib.sha256(part.encode()).hexdigest()[:12] for part in parts)
+
+
+def make_squares(folder: Path) -> Command:
+    """Images, a fresh ResNet, and the bench to kill."""
+    import numpy as np
+    import torch
+
+    from palimpsest.models.resnet import SmallResNet, resnet_config
+
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, size=(8, 1, 1, 3))
+    for name, count in (("train", 40), ("test", 10)):
+        y = np.repeat(np.arange(8), count).astype(np.uint8)
+        x = np.clip(colours[y] + rng.normal(0, 60, size=(len(y), 8, 8, 3)), 0, 255).astype(np.uint8)
+        np.savez(folder / f"{name}.npz", x=x, y=y)
+    torch.manual_seed(0)
+    SmallResNet(resnet_config("resnet20", 8, widths=(4, 8, 8), image_size=8)).save_pretrained(folder / "model")
+    training = {"training": {"max_steps": 30, "batch_size": 16, "checkpoint_steps": 5}}
+    values = {
+        "model": str(folder / "model"), "data": [str(folder / "train.npz")], "test": str(folder / "test.npz"),
+        "buffer": 60, "rows": {"ug_clu": "ug_clu", "er+salun": "er+salun"}, "stream": {"after": [2]},
+        "learning": training, "unlearning": training,
+    }  # fmt: skip
+    (folder / "bench.json").write_text(json.dumps(values), encoding="utf-8")
+    return Command("bench", ["--config", str(folder / "bench.json"), "--jobs", "2"], folder)
+
+
 def make_clinic(folder: Path) -> dict[str, Command]:
     """Data, a fresh model, a model that has learned, and the two commands to kill."""
     from transformers.utils import logging
@@ -160,11 +206,12 @@ def make_clinic(folder: Path) -> dict[str, Command]:
 
 
 def aims(command: Command, times: int, source: random.Random) -> list[Aim]:
-    """Half of the kills by time, one in each equal part of the life; half by file, all files in turn."""
-    by_time = times - times // 2
+    """Half of the kills by time, one in each equal part of the life; half by file, all files in turn, if it has any."""
+    by_file = times // 2 if command.verb in FILES else 0
+    by_time = times - by_file
     found = [Aim(command.life * (part + source.random()) / by_time) for part in range(by_time)]
-    files = FILES[command.verb]
-    found += [Aim(PAUSE * source.random() ** 4, files[number % len(files)]) for number in range(times // 2)]
+    files = FILES.get(command.verb, ())
+    found += [Aim(PAUSE * source.random() ** 4, files[number % len(files)]) for number in range(by_file)]
     source.shuffle(found)
     return found
 
@@ -197,12 +244,18 @@ def stage_of(output: Path, partial: Path) -> str:
     lines = output.with_suffix(".stderr").read_text(encoding="utf-8").split("\n")[:-1]
     said = lines[-1].split(" loss")[0] if lines else "start-up"
     if output.exists():
-        return f"{said}; in place"
+        return f"{said}; {_under_way(output)}"
     if not partial.exists():
         return f"{said}; nothing written"
     stamps = {path: _stamp(path) or 0 for path in partial.rglob("*") if not path.is_dir()}
     newest = max(stamps, key=stamps.__getitem__, default=partial)
     return f"{said}; newest {_short(newest.relative_to(partial))}"
+
+
+def _under_way(output: Path) -> str:
+    """What a bench was at; the output of another verb is there only when it is finished."""
+    partial = sorted(path.parent.name for path in output.rglob("*.partial"))
+    return f"{len(partial)} runs begun" if partial else "in place"
 
 
 def _short(path: Path) -> str:
@@ -243,7 +296,7 @@ def attack(command: Command, times: int, source: random.Random) -> bool:
     started = time.monotonic()
     command.expected = command.finish(command.folder / "undisturbed")
     command.life = time.monotonic() - started
-    if not (command.folder / "undisturbed" / "result.json").is_file():
+    if not command.has_result(command.folder / "undisturbed"):
         print(f"{command.verb}: {command.expected}")
         return False
     print(f"\n{command.verb}, undisturbed: {command.life:.1f} s; weights, scores, files: {command.expected}")
@@ -264,11 +317,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20, help="kills of each verb")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--verbs", nargs="+", choices=["learn", "unlearn"], default=["learn", "unlearn"])
+    parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
     options = parser.parse_args(arguments)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="palimpsest-kill-") as folder:
-        commands = make_clinic(Path(folder))
+        commands: dict[str, Command] = {}
+        if {"learn", "unlearn"} & set(options.verbs):
+            commands |= make_clinic(Path(folder))
+        if "bench" in options.verbs:
+            commands["bench"] = make_squares(Path(folder) / "bench")
         agreed = [attack(commands[verb], options.times, random.Random(options.seed)) for verb in options.verbs]
     verdict = "every run ended with the same digests" if all(agreed) else "SOME RUNS ENDED OTHERWISE"
     seconds = time.monotonic() - started

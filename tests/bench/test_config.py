@@ -32,6 +32,7 @@ BOTH = {"learns": True, "forgets": True}
         ({"learning": {"training": {"learning_rat": 1}}}, "unknown option of training 'learning_rat'"),
         ({"methods": {"npo": {"options": {"bet": 1}}}, "rows": {"x": "er+npo"}}, "unknown option of npo 'bet'"),
         ({"stream": {"share": 2}}, "stream.share"),
+        ({"twin": "learn"}, "twin"),
     ],
 )
 def test_wrong_values_are_refused_in_one_sentence(values, change, message):

@@ -62,3 +62,9 @@ def test_twins_say_how_far_two_oracles_are_apart(with_general, tmp_path):
     assert result.streams[0][2].memory == result.streams[0][2].remaining == 4
     assert "Two oracles that differ in their seed alone" in (tmp_path / "out" / "report.html").read_text()
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["noise"]["KL U"]["mean"] == noise["forget"]
+
+
+@pytest.mark.parametrize(("twin", "forgets"), [(True, [True, False]), ("forget", [True]), (False, [])])
+def test_twins_can_be_had_where_something_is_forgotten_only(with_general, twin, forgets):
+    bench = make_bench({**with_general, "twin": twin})
+    assert [answer for answer in (True, False) if bench.has_twin(forgets=answer)] == forgets

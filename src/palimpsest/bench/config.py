@@ -65,8 +65,9 @@ class Bench(Section):
     """Name -> row. The random edit has the size of the first row's, and its learner is that row's."""
     seeds: tuple[int, ...] = (0,)
     """One cell per row and seed."""
-    twin: bool = False
-    """Retrain each oracle once more with another seed: how far two oracles are apart."""
+    twin: Literal[True, False, "forget"] = False
+    """Retrain each oracle once more with another seed: how far two oracles are apart. "forget" = only where a request
+    forgets."""
     learning: Sections = Field(default_factory=dict)
     """Sections of every run that learns, the oracle's among them."""
     unlearning: Sections = Field(default_factory=dict)
@@ -130,6 +131,10 @@ class Bench(Section):
         nothing = Row(chain=first.learner, methods=first.methods, only_learns=True)
         edit = Row(chain=f"{first.learner}+{RANDOM_EDIT}", methods=first.methods)
         return {**self.rows, NOTHING: nothing, RANDOM: edit}
+
+    def has_twin(self, *, forgets: bool) -> bool:
+        """Is the oracle of a request retrained twice?"""
+        return forgets if self.twin == "forget" else bool(self.twin)
 
     def plan(
         self, kind: Kind, method: str, seed: int, *, row: Row | None = None, options: Mapping[str, Any] | None = None

@@ -23,7 +23,7 @@ def oracle_step(cell: Cell) -> Step:
     """
     facts, folder = _retrained(cell, cell.seed)
     step = _measured(cell, Answer(folder, (facts,)), folder)
-    if not cell.bench.twin:
+    if not cell.bench.has_twin(forgets=bool(cell.situation.request.forget)):
         return step
     _, twin = _retrained(cell, cell.seed + TWIN_SEED)
     sets = cell.read(twin, folder).sets

@@ -18,6 +18,7 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -108,8 +109,12 @@ class SmallResNet(PreTrainedModel):  # type: ignore[misc] # transformers is unty
         self.post_init()
 
     def forward(self, pixel_values: Float[Tensor, "B C H W"], **_: Any) -> ImageClassifierOutputWithNoAttention:
-        """Logits of normalised images, (B, K), in ``.logits``."""
-        features_BCHW = F.relu(self.bn1(self.conv1(pixel_values)))
+        """Logits of normalised images, (B, K), in ``.logits``.
+
+        Channels are laid out last: on processors narrow convolutions run about a third faster so (docs/log.md).
+        """
+        laid_out_BCHW = pixel_values.contiguous(memory_format=torch.channels_last)
+        features_BCHW = F.relu(self.bn1(self.conv1(laid_out_BCHW)))
         for stage in range(len(self.config.widths)):
             features_BCHW = self.get_submodule(f"layer{stage + 1}")(features_BCHW)
         return ImageClassifierOutputWithNoAttention(logits=self.linear(features_BCHW.mean(dim=(2, 3))))
