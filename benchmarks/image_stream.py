@@ -68,8 +68,8 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = {
     "digits": Setting(100, 0.05, 15, 15, 30, 0.03),
     "cifar": Setting(200, 0.02, 4, 20, 40, 0.03),
-    "resnet18": Setting(40, 0.05, 8, 15, 40, 0.05),
-    "tenth": Setting(60, 0.05, 25, 25, 100, 0.1, classes_per_task=10),
+    "resnet18": Setting(20, 0.05, 8, 15, 40, 0.05),
+    "tenth": Setting(50, 0.05, 15, 15, 60, 0.05, classes_per_task=10),
 }
 UG_CLU = {"every": 5, "ascent": 500.0, "fast_norm": 1.0, "probes": 0, **MASK}
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -81,6 +81,12 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "bad_teacher": {},
     "grad_diff": {"training": {"learning_rate": 0.003}},
 }
+LOW = {"training": {"learning_rate": 0.003}}
+FOR_SAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "ug_clu": {"options": {**UG_CLU, "target": 0.3}},
+    **{name: {**METHODS[name], **LOW} for name in ("salun", "random_label", "bad_teacher")},
+}
+"""Where single images of known classes are forgotten: 0.3 nats is what the trained model says of images never seen."""
 NO_ASCENT = {"ug_clu": {"options": {"ascent": 0.0}}}
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "UG-CLU": {"chain": "ug_clu"},
@@ -132,6 +138,8 @@ def bench_file(name: str, data: Path, folder: Path, arguments: argparse.Namespac
     rows: dict[str, Any] = dict(ROWS)
     if arguments.rows == "ablation":
         rows = {label: {"chain": "ug_clu", "methods": {"ug_clu": {"options": o}}} for label, o in PARTS.items()}
+    if arguments.stream == "task-aware" and arguments.rows == "rivals":
+        rows["CLPU-DER++"] = {"chain": "clpu_der_pp"}
     if arguments.only:
         rows = {label: rows[label] for label in arguments.only.split(";")}
     learning = {**SGD, **BATCH, "learning_rate": setting.learning_rate, "num_train_epochs": setting.epochs}
@@ -148,7 +156,7 @@ def bench_file(name: str, data: Path, folder: Path, arguments: argparse.Namespac
         "learning": {"training": learning},
         "oracle": {"training": {"num_train_epochs": setting.oracle_epochs}},
         "unlearning": {"training": {**unlearning, "max_steps": setting.steps}},
-        "methods": dict(METHODS),
+        "methods": {**METHODS, **(FOR_SAMPLES if arguments.stream == "random" and name == "cifar" else {})},
         "limit": 400,
         "twin": "forget",
     }
