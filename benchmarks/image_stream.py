@@ -53,6 +53,7 @@ class Setting:
         oracle_epochs: of the oracle.
         steps: of an unlearn request.
         unlearning_rate: of UG-CLU's and of fine-tuning's.
+        fast_norm: what UG-CLU's fast gradient is clipped to.
         classes_per_task: learned together.
     """
 
@@ -62,16 +63,17 @@ class Setting:
     oracle_epochs: int
     steps: int
     unlearning_rate: float
+    fast_norm: float = 1.0
     classes_per_task: int = 2
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "digits": Setting(100, 0.05, 15, 15, 30, 0.03),
+    "digits": Setting(100, 0.05, 8, 15, 30, 0.03, fast_norm=0.3),
     "cifar": Setting(200, 0.02, 4, 20, 40, 0.03),
     "resnet18": Setting(20, 0.05, 8, 15, 40, 0.05),
     "tenth": Setting(50, 0.05, 15, 15, 60, 0.05, classes_per_task=10),
 }
-UG_CLU = {"every": 5, "ascent": 500.0, "fast_norm": 1.0, "probes": 0, **MASK}
+UG_CLU = {"every": 5, "ascent": 500.0, "probes": 0, **MASK}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ug_clu": {"options": UG_CLU},
     "sfr_on": {"options": {"every": 5, "ascent": 25.0, "fast_norm": 1.0, **MASK}},
@@ -145,6 +147,8 @@ def bench_file(name: str, data: Path, folder: Path, arguments: argparse.Namespac
     learning = {**SGD, **BATCH, "learning_rate": setting.learning_rate, "num_train_epochs": setting.epochs}
     unlearning = {**SGD, **BATCH, "learning_rate": setting.unlearning_rate, "num_train_epochs": 1000}
     stream = {"kind": arguments.stream, "classes_per_task": setting.classes_per_task}
+    methods = {**METHODS, **(FOR_SAMPLES if arguments.stream == "random" and name == "cifar" else {})}
+    methods["ug_clu"] = {"options": {**methods["ug_clu"]["options"], "fast_norm": setting.fast_norm}}
     return {
         "model": str(folder / "model"),
         "data": [str(train)],
@@ -156,7 +160,7 @@ def bench_file(name: str, data: Path, folder: Path, arguments: argparse.Namespac
         "learning": {"training": learning},
         "oracle": {"training": {"num_train_epochs": setting.oracle_epochs}},
         "unlearning": {"training": {**unlearning, "max_steps": setting.steps}},
-        "methods": {**METHODS, **(FOR_SAMPLES if arguments.stream == "random" and name == "cifar" else {})},
+        "methods": methods,
         "limit": 400,
         "twin": "forget",
     }
