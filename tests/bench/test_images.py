@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from palimpsest.bench.config import make_bench
+from palimpsest.bench.defaults import with_defaults
 from palimpsest.bench.results import ORACLE, RANDOM, BenchResult
 from palimpsest.bench.run import run_bench
 from palimpsest.models.resnet import SmallResNet, resnet_config
@@ -63,3 +64,16 @@ def test_the_oracle_never_learned_the_forgotten_classes(result):
 def test_images_are_trained_like_images(result):
     assert result.bench["learning"]["training"]["optimizer"] == "sgd"
     assert result.bench["learning"]["training"]["max_steps"] == 12
+
+
+def test_ascent_on_images_meets_its_clip_by_default(result):
+    assert result.bench["methods"]["ug_clu"]["options"] == {"ascent": 500.0, "mask_batch": 32}
+
+
+def test_given_options_go_over_the_defaults_one_by_one(tmp_path):
+    model = tmp_path / "model"
+    SmallResNet(resnet_config("resnet20", 4, widths=(4, 8, 8), image_size=8)).save_pretrained(model)
+    given = {"model": str(model), "methods": {"ug_clu": {"options": {"every": 3}, "training": {"seed": 1}}}}
+    methods = with_defaults(given)["methods"]
+    assert methods["ug_clu"] == {"options": {"ascent": 500.0, "mask_batch": 32, "every": 3}, "training": {"seed": 1}}
+    assert methods["sfr_on"]["options"]["fast_norm"] == 1.0
