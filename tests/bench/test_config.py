@@ -33,6 +33,7 @@ BOTH = {"learns": True, "forgets": True}
         ({"methods": {"npo": {"options": {"bet": 1}}}, "rows": {"x": "er+npo"}}, "unknown option of npo 'bet'"),
         ({"stream": {"share": 2}}, "stream.share"),
         ({"twin": "learn"}, "twin"),
+        ({"methods": {"npu": {"options": {}}}}, "unknown method with sections 'npu'; did you mean 'npo'"),
     ],
 )
 def test_wrong_values_are_refused_in_one_sentence(values, change, message):

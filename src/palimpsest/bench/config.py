@@ -124,6 +124,14 @@ class Bench(Section):
                 raise ValueError(unknown(f"section of {info.field_name}", name, accepted))
         return sections
 
+    @field_validator("methods")
+    @classmethod
+    def _methods_exist(cls, sections: dict[str, Sections]) -> dict[str, Sections]:
+        for name in sections:
+            if name not in methods.names():
+                raise ValueError(unknown("method with sections", name, methods.names()))
+        return sections
+
     @property
     def all_rows(self) -> dict[str, Row]:
         """The rows and the controls, in the order of the tables."""
