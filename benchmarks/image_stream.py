@@ -68,7 +68,7 @@ class Setting:
 
 
 SETTINGS: Mapping[str, Setting] = {
-    "digits": Setting(100, 0.05, 8, 15, 30, 0.03, fast_norm=0.3),
+    "digits": Setting(100, 0.05, 15, 15, 30, 0.03, fast_norm=0.3),
     "cifar": Setting(200, 0.02, 4, 20, 40, 0.03),
     "resnet18": Setting(20, 0.05, 8, 15, 40, 0.05),
     "tenth": Setting(50, 0.05, 15, 15, 60, 0.05, classes_per_task=10),
