@@ -32,7 +32,7 @@ BOTH = {"learns": True, "forgets": True}
         ({"learning": {"training": {"learning_rat": 1}}}, "unknown option of training 'learning_rat'"),
         ({"methods": {"npo": {"options": {"bet": 1}}}, "rows": {"x": "er+npo"}}, "unknown option of npo 'bet'"),
         ({"stream": {"share": 2}}, "stream.share"),
-        ({"twin": "learn"}, "twin"),
+        ({"twin": "learn"}, "twin: Input should be True, False or 'forget'"),
         ({"methods": {"npu": {"options": {}}}}, "unknown method with sections 'npu'; did you mean 'npo'"),
     ],
 )

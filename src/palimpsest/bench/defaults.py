@@ -24,13 +24,7 @@ IMAGE = MappingProxyType(
         },
     }
 )
-TEXT = MappingProxyType(
-    {
-        "learning": {"training": {"learning_rate": 1e-3, "num_train_epochs": 20}},
-        "unlearning": {},
-        "methods": {},
-    }
-)
+TEXT = MappingProxyType({"learning": {"training": {"learning_rate": 1e-3, "num_train_epochs": 20}}})
 
 
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
