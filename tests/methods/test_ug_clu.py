@@ -81,6 +81,16 @@ def test_t12_the_ascent_falls_as_the_schedule_says(half, sets):
     assert sum(scales) == pytest.approx(101 / 2 - left_out)
 
 
+def test_t12_the_clip_falls_with_the_ascent_and_only_with_it(half, sets):
+    method = prepared(half, sets, every=1, probes=0, fast_norm=2.0, composition="separate")
+    forget, learn = method.phases(50, 100)[:2]
+    assert (forget.scale, forget.max_grad_norm) == (pytest.approx(0.5), pytest.approx(1.0))
+    assert learn.max_grad_norm == 2.0
+    fixed = prepared(half, sets, every=1, probes=0, fast_norm=2.0, annealed_clip=False)
+    assert fixed.phases(50, 100)[0].max_grad_norm == 2.0
+    assert prepared(half, sets, every=1, probes=0, fast_norm=0.0).phases(50, 100)[0].max_grad_norm == 0.0
+
+
 def test_separate_masks_make_separate_steps(half, sets):
     method = prepared(half, sets, composition="separate", probes=0)
     assert [phase.sets for phase in method.phases(0, 10)] == [("forget",), ("learn",), ("learn", "retain")]
@@ -107,6 +117,7 @@ def test_t11_with_no_ascent_and_no_fast_learning_it_is_descent_on_both(skewed, s
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
 def test_t11_without_a_learn_set_it_is_sfr_on_bit_by_bit(skewed, sets, gamma):
     ours = {"ascent": 25.0, "fast_norm": 7.0, "normalise": False, "stop_share": 0.0, "gamma": gamma, "probes": 0}
+    ours["annealed_clip"] = False
     given = {name: sets[name] for name in ("retain", "forget")}
     start, ends = skewed.table.detach().clone(), []
     for method in (UGCLU(UGCLUConfig(every=2, **ours)), SFROn(SFROnConfig(every=2, gamma=gamma))):

@@ -4,7 +4,7 @@ Source: "A Unified Gradient-based Framework for Task-agnostic Continual Learning
 coefficients are not public; docs/ug_clu.md derives the ones used here from its assumptions and says where it is silent.
 
     g     = learn_weight · ∇ Σ w^L l / Σ w^L  −  ascent · s_k · ∇ Σ w^U l / Σ w^U      fast gradient, every T_in steps
-    θ^f   = θ_k − step of clip(m ⊙ g, fast_norm)                                       m: balanced weight saliency
+    θ^f   = θ_k − step of clip(m ⊙ g, s_k · fast_norm)                                 m: balanced weight saliency
     θ^r   = θ^f − steps on  L_R + L_L (+ kl_weight · KL_R)                             repair, every step
     θ_k+1 = θ_k + alpha_s (θ^r − θ_k)                                                  slow weights
     w^U_i = l_i^−λ_U while l_i < target, w^L_i = l_i^λ_L, l_i mean nats of an example, both detached
@@ -13,7 +13,7 @@ s_k falls to 0 (updates/schedule.py): constant ascent ends at argmin L_R − κ 
 over the learn set too, because ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
 
 Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, the normalised mask kept
-strictly under momentum and weight decay, ascent that stops at ``target`` and in the last 5 % of the steps.
+strictly under momentum and weight decay, a clip that is annealed too, ascent that ends at ``target`` and 5 % early.
 Official code: none; of SFR-on github.com/K1nght/Unified-Unlearning-w-Remain-Geometry@36bb7f6 (its defects are listed in
 docs/ug_clu.md).
 """
@@ -72,6 +72,8 @@ class UGCLUConfig(Config):
     """Factor of KL(model before ‖ model) on the retain set in the repair; it resists unlearning what both share."""
     fast_norm: float = Field(default=1.0, ge=0)
     """Clip the masked fast gradient to this L2 norm; 0 = off. The ancestor has 7 for its image classifiers."""
+    annealed_clip: bool = True
+    """That norm falls with the ascent; off, as in the ancestor, a clip that binds undoes the annealing."""
     fast_optimizer: Literal["shared", "sgd"] = "shared"
     """"shared" takes the fast step with the run's optimizer, "sgd" by plain gradient descent of size ``fast_rate``."""
     fast_rate: float = Field(default=0.01, gt=0)
@@ -135,26 +137,27 @@ class UGCLU(Method):
         self._probe = Probe()
         return model
 
-    def _in_fast(self, name: str) -> bool:
-        return bool(self.config.ascent > 0 if name == "forget" else self.config.learn_in_fast)
+    def _in_fast(self, name: str, scale: float = 1.0) -> bool:
+        return bool(self.config.ascent * scale > 0 if name == "forget" else self.config.learn_in_fast)
 
     def phases(self, step: int, planned: int) -> tuple[Phase, ...]:
         """Every ``every`` steps a fast phase; in each step the repair, which closes the cycle in its last step."""
         config: UGCLUConfig = self.config
         scale = ascent_scale(config.annealing, step, planned, config.stop_share)
-        fast: tuple[Phase, ...] = ()
-        if step % config.every == 0:
-            sets = tuple(s for s in ("forget", "learn") if s in self.sets and self._in_fast(s))
-            sets = tuple(s for s in sets if s != "forget" or scale > 0)
-            groups = [(s,) for s in sets] if config.composition == "separate" else [sets] if sets else []
-            template = Phase("fast", (), scale=scale, max_grad_norm=config.fast_norm, moves_statistics=False)
-            fast = tuple(replace(template, sets=group) for group in groups)
+        fast: tuple[Phase, ...] = self._fast_phases(scale) if step % config.every == 0 else ()
         repaired = tuple(s for s in self.sets if s != "forget" and (s != "learn" or self._learn_in_repair))
         closes = (step + 1) % config.every == 0 or step + 1 == planned
-        if fast and self._is_probed(step, planned):
-            fast = (Phase("probe", repaired, update=False), *fast)
-        again = bool(fast) and fast[0].name == "probe"
+        again = bool(fast) and self._is_probed(step, planned)
+        fast = (Phase("probe", repaired, update=False), *fast) if again else fast
         return (*fast, Phase("close" if closes else "repair", repaired, again=again))
+
+    def _fast_phases(self, scale: float) -> tuple[Phase, ...]:
+        config: UGCLUConfig = self.config
+        template = Phase("fast", (), scale=scale, max_grad_norm=config.fast_norm, moves_statistics=False)
+        falling = replace(template, max_grad_norm=config.fast_norm * (scale if config.annealed_clip else 1))
+        sets = tuple(s for s in ("forget", "learn") if s in self.sets and self._in_fast(s, scale))
+        groups = [(s,) for s in sets] if config.composition == "separate" else [sets] if sets else []
+        return tuple(replace(falling if "forget" in group else template, sets=group) for group in groups)
 
     @property
     def _learn_in_repair(self) -> bool:
