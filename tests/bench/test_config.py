@@ -27,6 +27,7 @@ BOTH = {"learns": True, "forgets": True}
         ({"rows": {"x": {"chain": "er+npo", "methods": {"icu": {}}}}}, "unknown method with sections in row 'x' 'icu'"),
         ({"seeds": [1, 1]}, "seeds.*each once"),
         ({"buffer": 0}, "a replay buffer of 0 examples; accepted: 1 or more"),
+        ({"buffer": "few"}, "a replay buffer of few examples; accepted: 1 or more, or 'all'$"),
         ({"bufer": 3}, "unknown option of a bench 'bufer'; did you mean 'buffer'"),
         ({"learning": {"trainig": {}}}, "unknown section of learning 'trainig'; did you mean 'training'"),
         ({"learning": {"training": {"learning_rat": 1}}}, "unknown option of training 'learning_rat'"),

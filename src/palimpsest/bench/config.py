@@ -108,10 +108,10 @@ class Bench(Section):
             raise ValueError(f"seeds {list(seeds)}; accepted: at least one number >= 0, each once")
         return seeds
 
-    @field_validator("buffer")
+    @field_validator("buffer", mode="before")
     @classmethod
-    def _buffer_holds_something(cls, buffer: int | str) -> int | str:
-        if isinstance(buffer, int) and buffer < 1:
+    def _buffer_holds_something(cls, buffer: Any) -> Any:
+        if buffer != "all" and not (str(buffer).isdecimal() and int(buffer) > 0):
             raise ValueError(f"a replay buffer of {buffer} examples; accepted: 1 or more, or 'all'")
         return buffer
 
