@@ -45,7 +45,6 @@ Methods = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Of a method its options and its training."""
 SPREAD = {"every": 2, "fast_norm": 2.0, "gamma": 0.5}
 """Where single images of known classes are forgotten: many small ascents, each example's ended by its target."""
-FASTER = {"training": {"learning_rate": 0.04}}
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,10 @@ class Setting:
     classes_per_task: int = 2
 
 
-UG_CLU_ON_CIFAR = {"options": {"gamma": 0.5, "target": 2.0}}
+UG_CLU_ON_CIFAR = {"options": {"gamma": 0.5, "fast_norm": 2.0}}
 SETTINGS: Mapping[str, Setting] = {
     "digits": Setting(100, 0.05, 15, 15, 30, 0.03, {"ug_clu": {"options": {"fast_norm": 0.3}}}),
-    "cifar": Setting(200, 0.02, 4, 20, 40, 0.03, {"ug_clu": {**UG_CLU_ON_CIFAR, **FASTER}, "sfr_on": FASTER}),
+    "cifar": Setting(200, 0.02, 4, 20, 40, 0.03, {"ug_clu": UG_CLU_ON_CIFAR}),
     "resnet18": Setting(20, 0.05, 8, 15, 40, 0.05, {"ug_clu": UG_CLU_ON_CIFAR}),
     "tenth": Setting(50, 0.05, 15, 15, 60, 0.05, {"ug_clu": {"options": {**SPREAD, "target": 2.0}}}, 10),
 }

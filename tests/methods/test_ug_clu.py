@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from palimpsest.contract import Phase
 from palimpsest.data.batch import TextSet
+from palimpsest.errors import PlanError
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.methods.sfr_on import SFROn, SFROnConfig
 from palimpsest.methods.ug_clu import UGCLU, UGCLUConfig
@@ -69,7 +70,7 @@ def test_an_update_alternates_and_ends_in_repair(half, sets):
     assert plan[4] == [("close", ("learn", "retain"))]
     assert [step for step, phases in enumerate(plan) if phases[0][0] == "fast"] == [0, 5, 10, 15]
     late = prepared(half, sets, every=1).phases(19, 20)
-    assert [phase.sets for phase in late] == [("learn",), ("learn", "retain")]
+    assert [phase.sets for phase in late] == [("learn", "retain")]  # repair has the last word
 
 
 def test_t12_the_ascent_falls_as_the_schedule_says(half, sets):
@@ -81,14 +82,26 @@ def test_t12_the_ascent_falls_as_the_schedule_says(half, sets):
     assert sum(scales) == pytest.approx(101 / 2 - left_out)
 
 
-def test_t12_the_clip_falls_with_the_ascent_and_only_with_it(half, sets):
-    method = prepared(half, sets, every=1, probes=0, fast_norm=2.0, composition="separate")
-    forget, learn = method.phases(50, 100)[:2]
-    assert (forget.scale, forget.max_grad_norm) == (pytest.approx(0.5), pytest.approx(1.0))
-    assert learn.max_grad_norm == 2.0
-    fixed = prepared(half, sets, every=1, probes=0, fast_norm=2.0, annealed_clip=False)
-    assert fixed.phases(50, 100)[0].max_grad_norm == 2.0
+def test_t12_the_clip_falls_with_the_fast_step_and_never_rises(half, sets):
+    method = prepared(half, sets, every=1, probes=0, fast_norm=2.0)
+    limits = [phases[0].max_grad_norm for k in range(100) if len(phases := method.phases(k, 100)) == 2]
+    assert len(limits) == 95
+    assert (limits[0], limits[50]) == (2.0, pytest.approx(1.0))
+    assert limits == sorted(limits, reverse=True)
+    for options in ({"annealed_clip": False, "fast_norm": 2.0}, {"annealing": "constant", "fast_norm": 2.0}):
+        assert prepared(half, sets, every=1, probes=0, **options).phases(50, 100)[0].max_grad_norm == 2.0
     assert prepared(half, sets, every=1, probes=0, fast_norm=0.0).phases(50, 100)[0].max_grad_norm == 0.0
+
+
+def test_both_halves_of_the_fast_step_are_annealed(skewed, two_rows, sets):
+    method = prepared(skewed, sets, ascent=3.0, learn_weight=2.0)
+    terms = method.loss(skewed, {"learn": two_rows, "forget": two_rows}, Phase("fast", ("learn",), scale=0.25))
+    assert (terms["learn"].weight, terms["forget"].weight) == (0.5, -0.75)
+
+
+def test_learning_nowhere_is_refused(half, sets):
+    with pytest.raises(PlanError, match="learn_in_fast and learn_in_repair are both off"):
+        prepared(half, sets, learn_in_fast=False, learn_in_repair=False)
 
 
 def test_separate_masks_make_separate_steps(half, sets):
@@ -169,6 +182,19 @@ def test_slow_weights_keep_a_share_of_a_cycle(skewed, sets):
                 take(method, skewed, sets, phase, optimizer)
         ends[alpha_s] = skewed.table.detach().clone()
     assert torch.allclose(ends[0.25], start + 0.25 * (ends[1.0] - start), atol=1e-6)
+
+
+def test_a_run_that_ends_within_a_cycle_takes_the_slow_step(skewed, sets):
+    method = prepared(skewed, sets, every=9, alpha_s=0.25, probes=0, gamma=0)
+    optimizer = torch.optim.SGD(skewed.parameters(), lr=0.1)
+    start = skewed.table.detach().clone()
+    for phase in method.phases(0, 10):
+        take(method, skewed, sets, phase, optimizer)
+    moved = skewed.table.detach().clone()
+    assert method.finish(skewed) is skewed
+    assert torch.allclose(skewed.table, start + 0.25 * (moved - start), atol=1e-6)
+    assert method.state() == {}
+    assert torch.equal(method.finish(skewed).table, skewed.table)
 
 
 def test_an_open_cycle_survives_in_the_state(skewed, sets):

@@ -3,14 +3,14 @@
 Source: "A Unified Gradient-based Framework for Task-agnostic Continual Learning-Unlearning", arXiv:2505.15178. Its
 coefficients are not public; docs/ug_clu.md derives the ones used here from its assumptions and says where it is silent.
 
-    g     = learn_weight · ∇ Σ w^L l / Σ w^L  −  ascent · s_k · ∇ Σ w^U l / Σ w^U      fast gradient, every T_in steps
+    g     = s_k (learn_weight · ∇ Σ w^L l / Σ w^L  −  ascent · ∇ Σ w^U l / Σ w^U)      fast gradient, every T_in steps
     θ^f   = θ_k − step of clip(m ⊙ g, s_k · fast_norm)                                 m: balanced weight saliency
     θ^r   = θ^f − steps on  L_R + L_L (+ kl_weight · KL_R)                             repair, every step
     θ_k+1 = θ_k + alpha_s (θ^r − θ_k)                                                  slow weights
     w^U_i = l_i^−λ_U while l_i < target, w^L_i = l_i^λ_L, l_i mean nats of an example, both detached
 
-s_k falls to 0 (updates/schedule.py): constant ascent ends at argmin L_R − κ L_U, not at the oracle. The repair goes
-over the learn set too, because ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
+s_k falls to 0 (updates/schedule.py): constant fast steps end at argmin L_R + κ (L_L − L_U), not at the oracle. The
+repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
 
 Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, the normalised mask kept
 strictly under momentum and weight decay, a clip that is annealed too, ascent that ends at ``target`` and 5 % early.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Literal
 
 from jaxtyping import Float
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.batch import Batch, predict_together
+from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.updates.coefficients import below, inverse_power, power
 from palimpsest.updates.fast_slow import Snapshot, descend_, kappa, slow_step, snapshot
@@ -50,9 +50,9 @@ class UGCLUConfig(Config):
     """A_U, factor of the ascent before clipping, which should bind in the first half of the run: about 3 for texts,
     25 to 500 for images known by heart; 0 turns it off."""
     annealing: Annealing = "cosine"
-    """How the ascent falls to 0; "constant" over-forgets."""
+    """How the fast step falls to 0; "constant" over-forgets."""
     stop_share: float = Field(default=0.05, ge=0, le=1)
-    """Share of the run at its end without ascent."""
+    """Share of the run at its end without fast steps."""
     target: float | None = Field(default=None, gt=0)
     """Nats per scored position: a forget example at or above it is ascended no further; e.g. the mean loss of
     comparable text never seen. None = no such level."""
@@ -73,7 +73,7 @@ class UGCLUConfig(Config):
     fast_norm: float = Field(default=1.0, ge=0)
     """Clip the masked fast gradient to this L2 norm; 0 = off. The ancestor has 7 for its image classifiers."""
     annealed_clip: bool = True
-    """That norm falls with the ascent; off, as in the ancestor, a clip that binds undoes the annealing."""
+    """That norm falls too; off, as in the ancestor, a clip that binds undoes the annealing."""
     fast_optimizer: Literal["shared", "sgd"] = "shared"
     """"shared" takes the fast step with the run's optimizer, "sgd" by plain gradient descent of size ``fast_rate``."""
     fast_rate: float = Field(default=0.01, gt=0)
@@ -119,50 +119,45 @@ class UGCLU(Method):
         """Build the mask at the weights the request starts from."""
         super().prepare(model, sets)
         config: UGCLUConfig = self.config
-        changing = [name for name in ("forget", "learn") if name in self.sets and self._in_fast(name)]
+        if "learn" in self.sets and not (config.learn_in_fast or self._learn_in_repair):
+            raise PlanError("learn_in_fast and learn_in_repair are both off: nothing would be learned; leave one on")
         staying = [name for name in ("retain", "replay") if name in self.sets]
         self.saliency: Saliency | None = None
-        if changing and staying and config.gamma > 0:
-            self.saliency = masks_of_sets(
-                model,
-                sets,
-                changing=changing,
-                staying=staying,
-                limit=config.mask_examples,
-                batch_size=config.mask_batch,
-                **config.model_dump(include={"gamma", "normalise", "composition", "granularity"}),
-            )
+        if self._fast_sets and staying and config.gamma > 0:
+            chosen = config.model_dump(include={"gamma", "normalise", "composition", "granularity"})
+            chosen |= {"limit": config.mask_examples, "batch_size": config.mask_batch}
+            self.saliency = masks_of_sets(model, sets, changing=self._fast_sets, staying=staying, **chosen)
         self._start: Snapshot | None = None
         self._scale: float | None = None
         self._probe = Probe()
         return model
 
-    def _in_fast(self, name: str, scale: float = 1.0) -> bool:
-        return bool(self.config.ascent * scale > 0 if name == "forget" else self.config.learn_in_fast)
+    @property
+    def _fast_sets(self) -> tuple[str, ...]:
+        wanted = {"forget": self.config.ascent > 0, "learn": self.config.learn_in_fast}
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted and name in self.sets)
 
     def phases(self, step: int, planned: int) -> tuple[Phase, ...]:
         """Every ``every`` steps a fast phase; in each step the repair, which closes the cycle in its last step."""
         config: UGCLUConfig = self.config
         scale = ascent_scale(config.annealing, step, planned, config.stop_share)
-        fast: tuple[Phase, ...] = self._fast_phases(scale) if step % config.every == 0 else ()
+        fast: tuple[Phase, ...] = self._fast_phases(scale) if step % config.every == 0 and scale > 0 else ()
         repaired = tuple(s for s in self.sets if s != "forget" and (s != "learn" or self._learn_in_repair))
-        closes = (step + 1) % config.every == 0 or step + 1 == planned
+        closes = (step + 1) % config.every == 0
         again = bool(fast) and self._is_probed(step, planned)
         fast = (Phase("probe", repaired, update=False), *fast) if again else fast
         return (*fast, Phase("close" if closes else "repair", repaired, again=again))
 
     def _fast_phases(self, scale: float) -> tuple[Phase, ...]:
         config: UGCLUConfig = self.config
-        template = Phase("fast", (), scale=scale, max_grad_norm=config.fast_norm, moves_statistics=False)
-        falling = replace(template, max_grad_norm=config.fast_norm * (scale if config.annealed_clip else 1))
-        sets = tuple(s for s in ("forget", "learn") if s in self.sets and self._in_fast(s, scale))
+        sets, limit = self._fast_sets, config.fast_norm * (scale if config.annealed_clip else 1)
         groups = [(s,) for s in sets] if config.composition == "separate" else [sets] if sets else []
-        return tuple(replace(falling if "forget" in group else template, sets=group) for group in groups)
+        return tuple(Phase("fast", g, scale=scale, max_grad_norm=limit, moves_statistics=False) for g in groups)
 
     @property
     def _learn_in_repair(self) -> bool:
         """Yes where it would otherwise have nothing to repair on."""
-        return bool(self.config.learn_in_repair or "retain" not in self.sets)
+        return bool(self.config.learn_in_repair or not {"retain", "replay"} & set(self.sets))
 
     def _is_probed(self, step: int, planned: int) -> bool:
         cycles = -(-planned // self.config.every)
@@ -186,7 +181,7 @@ class UGCLU(Method):
         config: UGCLUConfig = self.config
         if name == "learn":
             w_B = power(loss_B, config.learn_temperature)
-            return Term((w_B * loss_B).sum(), of=name, weight=config.learn_weight, count=w_B.sum())
+            return Term((w_B * loss_B).sum(), of=name, weight=config.learn_weight * phase.scale, count=w_B.sum())
         w_B = inverse_power(loss_B, config.forget_temperature)
         total = (w_B * below(loss_B, config.target) * loss_B).sum()
         return Term(total, of=name, weight=-config.ascent * phase.scale, count=w_B.sum())
@@ -211,14 +206,19 @@ class UGCLU(Method):
             self._scale = phase.scale if "forget" in phase.sets else self._scale
             return
         step()
-        if phase.name == "close" and self._start is not None:
+        if phase.name == "close":
+            self.finish(model)
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """Take the slow step of an open cycle: at its last step, or where the run ends."""
+        if self._start is not None:
             slow_step(model, self._start, self.config.alpha_s)
-            self._start = None
+        self._start = None
+        return model
 
     def diagnostics(self, learning_rate: float) -> dict[str, float]:
         """κ of an iteration that ascended, ρ of one that was probed; both as for plain gradient steps."""
-        config: UGCLUConfig = self.config
-        found = {}
+        config, found = self.config, {}
         if self._scale is not None:
             beta = config.ascent * (config.fast_rate if config.fast_optimizer == "sgd" else learning_rate)
             found["kappa"] = kappa(beta=beta, scale=self._scale, eta=learning_rate, inner_steps=config.every)

@@ -41,7 +41,7 @@ def slow_step(model: nn.Module, start: Mapping[str, Tensor], alpha_s: float) -> 
         alpha_s: in [0, 1]; 0 gives theta_k back and 1 leaves theta, both bit for bit.
     """
     for name, tensor in _moving(model).items():
-        tensor.lerp_(start[name], 1 - alpha_s)
+        tensor.lerp_(start[name].to(tensor.device), 1 - alpha_s)  # a resumed run reads it on the processor
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:
