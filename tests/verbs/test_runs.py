@@ -132,6 +132,22 @@ def test_what_was_never_learned_cannot_be_forgotten(clinic, tmp_path):
         pal.unlearn(tmp_path / "v2", clinic / "forget.jsonl", output=tmp_path / "v3", **request)
 
 
+def test_a_model_taught_elsewhere_is_asked_again_and_again(clinic, tmp_path):
+    request = {"retain": clinic / "retain.jsonl", "plan": FAST}
+    pal.unlearn(clinic / "model", clinic / "forget.jsonl", output=tmp_path / "v1", **request)
+    assert not (tmp_path / "v1" / "learned.json").exists()
+    pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "v2", **request)
+
+
+def test_the_record_can_be_dropped_by_its_name(clinic, tmp_path):
+    pal.learn(clinic / "model", clinic / "learn.jsonl", output=tmp_path / "v1", plan=FAST)
+    request = {"retain": clinic / "retain.jsonl", "plan": FAST}
+    with pytest.raises(DataError, match="delete .*learned.json if the model has also learned elsewhere"):
+        pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "v2", **request)
+    (tmp_path / "v1" / "learned.json").unlink()
+    pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "v2", **request)
+
+
 def test_steps_reach_a_tracker(clinic, tmp_path):
     pytest.importorskip("tensorboard")
     unlearn(clinic, tmp_path / "out", report_to=["tensorboard"])

@@ -79,7 +79,7 @@ def execute(
     return result
 
 
-def _learned(plan: Plan, examples: dict[str, list[Example]]) -> frozenset[str]:
+def _learned(plan: Plan, examples: dict[str, list[Example]]) -> frozenset[str] | None:
     from_base = methods.load(plan.method).starts_from == "base" and plan.base is not None
     start = plan.base if from_base and plan.base is not None else plan.model
     return learned_after(start, examples, from_base=from_base)
@@ -106,7 +106,7 @@ def _run_in(
     return _result(plan, columns, trained, folder, sets, threads=threads, modality=before.modality)
 
 
-def _write(folder: Path, result: RunResult, learned: frozenset[str]) -> None:
+def _write(folder: Path, result: RunResult, learned: frozenset[str] | None) -> None:
     """What lies beside the model. ``result.json`` comes last: where it is, everything else is whole and on the disk."""
     save_html(result, folder / "report.html")
     write_learned(folder, learned)

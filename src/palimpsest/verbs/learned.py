@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from palimpsest.data.splits import check_known
-from palimpsest.errors import ModelError
+from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Example
 from palimpsest.report.files import write_atomic
 
@@ -30,8 +30,10 @@ def read_learned(folder: str | Path | None) -> frozenset[str] | None:
         raise ModelError(f"{path} cannot be read ({error}); delete it to go on without the check of ids") from None
 
 
-def write_learned(folder: Path, digests: Iterable[str]) -> None:
-    """Write the digests beside the model."""
+def write_learned(folder: Path, digests: Iterable[str] | None) -> None:
+    """Write the digests beside the model; nothing where they are not known."""
+    if digests is None:
+        return
     write_atomic(folder / FILE, json.dumps({"id_digests": sorted(digests)}, indent=0) + "\n")
 
 
@@ -47,12 +49,18 @@ def check_learned(forget: Sequence[Example], model: str) -> None:
         DataError: ids of the forget set that are not among the learned ones.
     """
     learned = read_learned(model)
-    if learned is not None:
+    if learned is None:
+        return
+    try:
         check_known(forget, [example.id for example in forget if id_digests([example]) <= learned])
+    except DataError as error:
+        raise DataError(f"{error}; delete {Path(model) / FILE} if the model has also learned elsewhere") from None
 
 
-def learned_after(start: str, examples: Mapping[str, list[Example]], *, from_base: bool) -> frozenset[str]:
+def learned_after(start: str, examples: Mapping[str, list[Example]], *, from_base: bool) -> frozenset[str] | None:
     """What the model of a finished run has learned: what it started with, and what was added or taken away.
+
+    None where that is not known: a model without a record that is asked to forget has learned somewhere else.
 
     Args:
         start: the folder the weights started from.
@@ -60,6 +68,9 @@ def learned_after(start: str, examples: Mapping[str, list[Example]], *, from_bas
         from_base: the run began before anything was learned, so its retain set was learned too.
     """
     added = ("learn", "retain") if from_base else ("learn",)
-    known = read_learned(start) or frozenset()
+    recorded = read_learned(start)
+    if recorded is None and "forget" in examples and not from_base:
+        return None
+    known = recorded or frozenset()
     known -= id_digests(examples.get("forget", []))
     return known.union(*(id_digests(examples.get(name, [])) for name in added))
