@@ -71,7 +71,8 @@ class Phase:
         sets: a batch is drawn from each.
         scale: for the method's own use, e.g. how far an ascent is annealed.
         max_grad_norm: clip to this L2 norm instead of the run's; 0 = off.
-        again: take the ids that this iteration last drew from these sets, not new ones.
+        again: take the ids that this iteration last drew from these sets, not new ones; where a phase of just these
+            sets drew them, its very batches, augmentation included.
         update: False shows the gradients to ``transform`` and drops them.
         moves_statistics: False runs batch normalisation with its running statistics and leaves them alone, e.g. where
             a batch is of one set only.

@@ -48,6 +48,10 @@ class MissingExtra(UsageError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}: pip install 'palimpsest-ml[{extra}]'")
+        self._given = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
+        return type(self), self._given  # it may have to cross from one process to another
 
 
 class RunError(PalimpsestError):

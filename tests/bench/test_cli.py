@@ -37,7 +37,7 @@ def test_it_runs_and_prints_a_result(arguments, tmp_path, capsys):
         ([], "the bench has no rows; give --methods"),
         (["--methods", "er"], "has no method that can unlearn"),
         (["--methods", "er+npo", "--seeds", "0,x"], "--seeds '0,x'; accepted: whole numbers"),
-        (["--methods", "er+npo", "--buffer", "lots"], "--buffer 'lots'; accepted: whole numbers"),
+        (["--methods", "er+npo", "--buffer", "lots"], "a replay buffer of lots examples; accepted: 1 or more"),
         (["--methods", "er+npo", "--buffer", "0"], "a replay buffer of 0 examples"),
         (["--methods", "er+npo", "--stream", "cross"], "unknown stream 'cross'"),
         (["--methods", "er+npo", "--classes-per-task", "3"], "3 per task cannot be made of 4"),

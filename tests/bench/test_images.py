@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,27 +13,32 @@ from palimpsest.bench.config import make_bench
 from palimpsest.bench.defaults import with_defaults
 from palimpsest.bench.results import ORACLE, RANDOM, BenchResult
 from palimpsest.bench.run import run_bench
+from palimpsest.errors import UsageError
 from palimpsest.models.resnet import SmallResNet, resnet_config
 
 pytestmark = pytest.mark.slow
 
 
+def put_images(path: Path, pattern: np.ndarray, count: int, rng: np.random.Generator) -> str:
+    y = np.repeat(np.arange(len(pattern)), count).astype(np.uint8)
+    x = np.clip(pattern[y] + rng.normal(0, 40, size=(len(y), *pattern.shape[1:])), 0, 255).astype(np.uint8)
+    np.savez(path, x=x, y=y)
+    return str(path)
+
+
 @pytest.fixture(scope="module")
-def result(tmp_path_factory) -> BenchResult:
+def values(tmp_path_factory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     pattern = rng.integers(0, 256, size=(4, 8, 8, 3))
-    for name, count in (("train", 12), ("test", 4)):
-        y = np.repeat(np.arange(4), count).astype(np.uint8)
-        x = np.clip(pattern[y] + rng.normal(0, 40, size=(len(y), 8, 8, 3)), 0, 255).astype(np.uint8)
-        np.savez(folder / f"{name}.npz", x=x, y=y)
+    files = {name: put_images(folder / f"{name}.npz", pattern, n, rng) for name, n in (("train", 12), ("test", 4))}
     torch.manual_seed(0)
     SmallResNet(resnet_config("resnet20", 4, widths=(4, 8, 8), image_size=8)).save_pretrained(folder / "model")
     training = {"training": {"max_steps": 12, "batch_size": 8}}
-    values = {
+    return {
         "model": str(folder / "model"),
-        "data": [str(folder / "train.npz")],
-        "test": str(folder / "test.npz"),
+        "data": [files["train"]],
+        "test": files["test"],
         "per_class": 10,
         "encoding": {"augment": {"padding": 1, "mirror": False}},
         "stream": {"after": [2]},
@@ -39,7 +47,45 @@ def result(tmp_path_factory) -> BenchResult:
         "learning": training,
         "unlearning": training,
     }
-    return run_bench(make_bench(values), folder / "out")
+
+
+@pytest.fixture(scope="module")
+def result(values, tmp_path_factory) -> BenchResult:
+    return run_bench(make_bench(values), tmp_path_factory.mktemp("bench") / "out")
+
+
+def refused(values: dict[str, Any], output: Path, **changed: Any) -> str:
+    """The one line that a bench is refused with, before anything was trained."""
+    with pytest.raises(UsageError) as caught:
+        run_bench(make_bench({**values, **changed}), output)
+    assert not (output / "oracles").exists()
+    return str(caught.value)
+
+
+def test_images_that_the_model_cannot_take_are_refused_before_anything_is_trained(values, tmp_path):
+    rng = np.random.default_rng(1)
+    six = put_images(tmp_path / "six.npz", rng.integers(0, 256, (6, 8, 8, 3)), 10, rng)
+    assert "--data: " in refused(values, tmp_path / "out", data=[six], test=None)
+    large = put_images(tmp_path / "large.npz", rng.integers(0, 256, (4, 9, 9, 3)), 4, rng)
+    assert "--test: " in refused(values, tmp_path / "out", test=large)
+
+
+def test_a_method_for_texts_is_refused_before_anything_is_trained(values, tmp_path):
+    said = refused(values, tmp_path / "out", rows={"icu": "er+icu"})
+    assert "method 'icu' looks for analogous texts" in said
+
+
+def test_one_image_under_two_ids_is_refused(values, tmp_path):
+    with np.load(values["data"][0]) as arrays:
+        doubled = {name: np.concatenate([arrays[name]] * 2) for name in ("x", "y")}
+    np.savez(tmp_path / "twice.npz", id=np.array([f"i{k}" for k in range(len(doubled["y"]))]), **doubled)
+    said = refused(values, tmp_path / "out", data=[str(tmp_path / "twice.npz")], per_class=None)
+    assert "48 contents are there under two ids (first: 'i0' and 'i48')" in said
+
+
+def test_an_output_that_is_a_file_is_refused(values, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "is a file; give a new folder" in refused(values, tmp_path / "file")
 
 
 def test_a_class_of_each_task_goes(result):

@@ -18,6 +18,7 @@ from palimpsest.data.text import encode
 from palimpsest.errors import DataError
 from palimpsest.models.scope import Scope, apply_scope
 from palimpsest.records import Example, Image, Text, content_id
+from palimpsest.updates.masks import batch_losses
 
 FORMAT = PixelFormat(8, 8, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 
@@ -86,6 +87,12 @@ def test_only_an_augmented_set_draws_random_numbers():
     assert not torch.equal(whole.batch(whole.ids).images_BCHW, plain.images_BCHW)
     assert not torch.equal(torch.get_rng_state(), state)
     assert whole.subset(["i1"]).augment == Augmentation()
+
+
+def test_importance_is_measured_on_images_as_they_are():
+    model = tiny().eval()
+    losses = batch_losses(model, some(augment=Augmentation()), limit=8, batch_size=2)
+    assert [loss().item() for loss in losses] == [loss().item() for loss in losses]
 
 
 def test_a_forget_batch_neither_uses_nor_moves_statistics():

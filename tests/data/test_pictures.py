@@ -37,6 +37,16 @@ def test_an_npz_keeps_pixels_classes_and_order(tmp_path):
     assert all(e.subject is None for e in examples)
 
 
+def test_an_npz_with_damaged_bytes_is_refused(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    path = npz(tmp_path / "a.npz", x=x)
+    damaged = bytearray(path.read_bytes())
+    damaged[2000:2600] = b"\xff" * 600
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match="a.npz: not a readable .npz file"):
+        read_examples(path)
+
+
 @pytest.mark.parametrize("column", ["id", "name"])
 def test_an_npz_with_ids_subjects_and_tasks(tmp_path, column):
     arrays = {

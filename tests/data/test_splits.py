@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.data.splits import check_disjoint, check_known, subtract
+from palimpsest.data.splits import check_disjoint, check_known, check_unique, subtract
 from palimpsest.errors import DataError
-from palimpsest.records import Completion, Example, Text
+from palimpsest.records import Completion, Example, Image, Text
 
 A, B, C = (Example(name, Text(name * 3)) for name in "abc")
 
@@ -25,6 +25,20 @@ def test_a_shared_id_names_both_sets() -> None:
 def test_the_same_content_under_two_ids_names_both() -> None:
     with pytest.raises(DataError, match=r"forget and retain 1 times \(first: forget 'a' and retain 'twin'\)"):
         check_disjoint({"forget": [A], "retain": [B, Example("twin", A.content)]})
+
+
+def test_equal_pixels_are_one_content_whatever_their_class() -> None:
+    cat, dog = (Example(name, Image(b"123", (1, 1, 3), label)) for name, label in (("cat", 0), ("dog", "dog")))
+    with pytest.raises(DataError, match="forget 'cat' and retain 'dog'"):
+        check_disjoint({"forget": [cat], "retain": [dog]})
+
+
+def test_a_content_under_two_ids_is_found_within_a_set() -> None:
+    check_unique([A, B, C], "the data")
+    with pytest.raises(
+        DataError, match=r"^the data: 2 contents .* \(first: 'a' and 'twin'\).*accepted: each content once"
+    ):
+        check_unique([A, B, Example("twin", A.content), Example("again", A.content)], "the data")
 
 
 def test_all_problems_come_in_one_line() -> None:

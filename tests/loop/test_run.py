@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from palimpsest.contract import Phase
+from palimpsest.data.batch import TextSet
 from palimpsest.errors import DivergedError, ModelError, PlanError
 from palimpsest.loop.run import EVERY_EXAMPLE_PASSES
 from palimpsest.loop.step import micro_batches
 from palimpsest.loop.stopping import Check
 from palimpsest.models.scope import parameter_digests
+
+BATCH = TextSet.batch
 
 
 def digests_after(train, model, sets, start, **how):
@@ -33,6 +36,16 @@ class Scripted:
         self.asked.append(step)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return answer if isinstance(answer, Check) else Check(tuple(answer))
+
+
+def test_a_phase_that_comes_again_is_given_the_very_batches(train, sets, monkeypatch):
+    built = []
+    monkeypatch.setattr(TextSet, "batch", lambda self, ids: built.append(ids) or BATCH(self, ids))
+    options = {"gamma": 0.0, "learn_in_fast": False, "every": 4, "probes": 1, "ascent": 1.0}
+    given = {"retain": sets["learn"], "forget": sets["replay"]}
+    train(given, name="ug_clu", options=options, max_steps=1)
+    assert [len(ids) for ids in built[-2:]] == [4, 4]
+    assert len(built) == 3  # of the reference, of retain for the probe and the repair, of forget for the fast step
 
 
 @pytest.mark.parametrize("name", ["finetune", "npo"])

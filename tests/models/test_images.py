@@ -224,6 +224,12 @@ def test_a_digest_tells_weights_apart_wherever_they_are(tmp_path):
     same = {source_digest(f"resnet20@{tmp_path / n}") for n in "ab"} | {source_digest(tmp_path / "a")}
     assert len(same) == 1
     assert source_digest(tmp_path / "c") not in same
+    before = source_digest(tmp_path / "c")
+    config = json.loads((tmp_path / "c" / "config.json").read_text())
+    (tmp_path / "c" / "config.json").write_text(json.dumps({**config, "transformers_version": "0"}))
+    assert source_digest(tmp_path / "c") == before
+    (tmp_path / "c" / "config.json").write_text(json.dumps({**config, "image_mean": [0.1, 0.2, 0.3]}))
+    assert source_digest(tmp_path / "c") != before
     assert source_digest("owner/name", "0123abc") == "owner/name@0123abc"
 
 

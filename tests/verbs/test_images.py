@@ -112,6 +112,13 @@ def test_what_was_never_learned_cannot_be_forgotten(album, tmp_path):
         pal.unlearn(album / "model", album / "holdout.npz", output=tmp_path / "out", method="gradient_ascent")
 
 
+def test_an_oracle_of_other_classes_is_refused_before_the_run(album, tmp_path):
+    SmallResNet(resnet_config("resnet20", 4, widths=(4, 4, 4), image_size=8)).save_pretrained(tmp_path / "four")
+    with pytest.raises(PlanError, match="--oracle knows 4 tokens or classes and --model 3"):
+        unlearn(album, tmp_path / "out", method="gradient_ascent", oracle=tmp_path / "four")
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_a_set_that_shares_images_is_refused(album, tmp_path):
     with pytest.raises(DataError, match="forget and retain share 8 ids"):
         unlearn(album, tmp_path / "out", method="grad_diff", retain=album / "learn.npz")

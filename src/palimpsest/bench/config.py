@@ -13,6 +13,8 @@ from palimpsest.bench.results import NOTHING, RANDOM
 from palimpsest.bench.rows import Row, Sections, merged
 from palimpsest.contract import Kind
 from palimpsest.errors import PlanError, unknown
+from palimpsest.models.sources import is_image_model
+from palimpsest.verbs.inputs import check_images
 from palimpsest.verbs.plan import Encoding, Plan, Section, make_plan
 
 RECIPE = ("training", "scope", "pairing")
@@ -178,7 +180,9 @@ def make_bench(values: Mapping[str, Any]) -> Bench:
     for row in bench.all_rows.values():
         for learns, forgets in ((True, False), (False, True), (True, True)):
             for kind, method in row.parts(learns=learns, forgets=forgets):
-                bench.plan(kind, method, seed=0, row=row)
+                plan = bench.plan(kind, method, seed=0, row=row)
+                if is_image_model(bench.model):
+                    check_images(plan)
     bench.plan("unlearn", "retrain", seed=0)
     return bench
 

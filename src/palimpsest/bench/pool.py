@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from palimpsest.bench.config import Bench, StreamChoice
+from palimpsest.bench.config import Bench
 from palimpsest.bench.situations import Situation
 from palimpsest.data.examples import read_examples
 from palimpsest.data.scenarios.interleaved import interleaved
 from palimpsest.data.scenarios.task_aware import CLPU_SEQUENCE, task_aware
 from palimpsest.data.scenarios.task_by_task import cross_task_category, incremental, random_samples
-from palimpsest.data.splits import check_disjoint
+from palimpsest.data.splits import check_disjoint, check_unique
 from palimpsest.data.stream import Stream
 from palimpsest.data.tasks import Task, split_by_class, split_by_subject
 from palimpsest.errors import DataError, PlanError, unknown
@@ -65,7 +65,7 @@ def pool_of_bench(bench: Bench) -> Pool:
     """Read the files of a bench; once per process.
 
     Raises:
-        DataError: a file that cannot be used, or an example in two of them.
+        DataError: a file that cannot be used, an example in two of them, or a content under two ids.
     """
     others = (("test", bench.test), ("replay", bench.replay))
     return _pool(
@@ -86,6 +86,7 @@ def _pool(
         taken[label_of(example)] += 1
         if per_class is None or taken[label_of(example)] <= per_class:
             chosen[example.id] = example
+    check_unique(list(chosen.values()), "the data")
     found = {name: {example.id: example for example in sets.get(name, ())} for name in ("test", "replay")}
     return Pool(chosen, **found)
 
@@ -110,7 +111,7 @@ def stream_of(bench: Bench, seed: int) -> Stream:
         accepted = (*SCENARIOS, "FILE.json")
         raise PlanError(unknown("stream", choice.kind, accepted))
     tasks = _tasks(pool, choice.classes_per_task)
-    return SCENARIOS[choice.kind](tasks, choice, seed if choice.seed is None else choice.seed)
+    return SCENARIOS[choice.kind](tasks, bench, seed if choice.seed is None else choice.seed)
 
 
 def _tasks(pool: Pool, classes_per_task: int) -> tuple[Task, ...]:
@@ -120,23 +121,25 @@ def _tasks(pool: Pool, classes_per_task: int) -> tuple[Task, ...]:
     return split_by_subject({i: example.subject for i, example in pool.data.items()}, classes_per_task)
 
 
-def _interleaved(tasks: Sequence[Task], choice: StreamChoice, seed: int) -> Stream:
+def _interleaved(tasks: Sequence[Task], bench: Bench, seed: int) -> Stream:
+    choice = bench.stream
     if choice.pattern is None or choice.forget is None:
         raise PlanError(
             "stream 'interleaved' needs a pattern and what to forget; set stream.pattern, such as LULU, and "
             "stream.forget, a file"
         )
-    return interleaved(tasks, choice.pattern, forget=[example.id for example in read_examples(choice.forget)])
+    asked = read_examples(choice.forget, ignore_columns=bench.ignore_columns)
+    return interleaved(tasks, choice.pattern, forget=[example.id for example in asked])
 
 
-SCENARIOS: Mapping[str, Callable[[Sequence[Task], StreamChoice, int], Stream]] = {
-    "cross-category": lambda tasks, choice, seed: cross_task_category(
-        tasks, seed=seed, after=choice.after, num_tasks=choice.num_tasks
+SCENARIOS: Mapping[str, Callable[[Sequence[Task], Bench, int], Stream]] = {
+    "cross-category": lambda tasks, bench, seed: cross_task_category(
+        tasks, seed=seed, after=bench.stream.after, num_tasks=bench.stream.num_tasks
     ),
-    "incremental": lambda tasks, choice, seed: incremental(tasks),
+    "incremental": lambda tasks, bench, seed: incremental(tasks),
     "interleaved": _interleaved,
-    "random": lambda tasks, choice, seed: random_samples(tasks, seed=seed, share=choice.share),
-    "task-aware": lambda tasks, choice, seed: task_aware(tasks, choice.sequence or CLPU_SEQUENCE),
+    "random": lambda tasks, bench, seed: random_samples(tasks, seed=seed, share=bench.stream.share),
+    "task-aware": lambda tasks, bench, seed: task_aware(tasks, bench.stream.sequence or CLPU_SEQUENCE),
 }
 
 

@@ -11,15 +11,17 @@ from palimpsest.bench.cell import Cell, situations_of
 from palimpsest.bench.config import Bench
 from palimpsest.bench.graph import Task, run_tasks
 from palimpsest.bench.page import save_html
+from palimpsest.bench.pool import pool_of_bench
 from palimpsest.bench.results import ORACLE, RANDOM, BenchResult, RequestInfo, Step
 from palimpsest.bench.sets import check_answerable
 from palimpsest.bench.situations import Situation
 from palimpsest.bench.steps import oracle_step, row_step
 from palimpsest.bench.summary import summary
 from palimpsest.errors import DataError
-from palimpsest.models.load import check_folder
+from palimpsest.models.load import check_folder, load
 from palimpsest.report.files import write_atomic
 from palimpsest.verbs.execute import environment
+from palimpsest.verbs.inputs import encode_set
 from palimpsest.verbs.progress import Progress, silent
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
@@ -53,6 +55,8 @@ def run_bench(
         RunError: an oracle could not be trained.
     """
     folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
     cells = {seed: _cells(bench, folder, Path(oracles or folder / "oracles"), seed) for seed in bench.seeds}
     _check(bench, cells)
     tasks = {name: task for seed in bench.seeds for name, task in _tasks(bench, cells[seed]).items()}
@@ -79,8 +83,9 @@ def _cells(bench: Bench, folder: Path, oracles: Path, seed: int) -> tuple[Cell, 
 
 
 def _check(bench: Bench, cells: dict[int, tuple[Cell, ...]]) -> None:
-    """Every set that any run will need is there."""
+    """Every set that any run will need is there, and its examples are some for the model."""
     check_folder(Path(bench.model))
+    _check_examples(bench)
     for cell in (cell for chain in cells.values() for cell in chain):
         if not cell.situation.known:
             raise DataError(
@@ -90,6 +95,15 @@ def _check(bench: Bench, cells: dict[int, tuple[Cell, ...]]) -> None:
         before = cells[cell.seed][cell.number - 1] if cell.number else None
         for label, row in bench.all_rows.items():
             check_answerable(cell, label, row, before)
+
+
+def _check_examples(bench: Bench) -> None:
+    loaded, pool = load(bench.model), pool_of_bench(bench)
+    for where, examples in (("data", pool.data), ("test", pool.test), ("replay", pool.replay)):
+        try:
+            encode_set(list(examples.values()), loaded, bench.encoding)
+        except DataError as error:
+            raise DataError(f"--{where}: {error}") from None
 
 
 def _tasks(bench: Bench, chain: tuple[Cell, ...]) -> dict[str, Task]:

@@ -59,10 +59,8 @@ def clu(
 
     values: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
     given = {"model": model, "data": data or None, "per_class": per_class, "test": test, "replay": replay, "twin": twin}
-    given["ignore_columns"] = ignore_column or None
+    given |= {"ignore_columns": ignore_column or None, "buffer": buffer}
     values |= {name: value for name, value in given.items() if value is not None}
-    if buffer is not None:
-        values["buffer"] = buffer if buffer == "all" else _numbers("--buffer", [buffer])[0]
     if methods is not None:
         values["rows"] = {name.strip(): name.strip() for name in methods.split(",")}
     if seeds is not None:

@@ -136,6 +136,9 @@ class ExampleSet(Protocol):
     def subset(self, ids: Iterable[str]) -> ExampleSet:
         """The examples with these ids as a set, in the order of this one."""
 
+    def plain(self) -> ExampleSet:
+        """The same set with nothing done to its examples at random."""
+
 
 @dataclass(frozen=True)
 class TextBatch:
@@ -264,3 +267,7 @@ class TextSet:
         """The examples with these ids as a set, in the order of this one."""
         chosen = frozenset(ids)
         return TextSet([self._by_id[i] for i in self._by_id if i in chosen], self.pad_id)
+
+    def plain(self) -> TextSet:
+        """This set: nothing is done to texts at random."""
+        return self

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def _arrays(path: Path, ignore: frozenset[str]) -> dict[str, np.ndarray]:
                     )
                 with file.open(member) as stream:
                     found[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable .npz file ({reason}); {ACCEPTED}") from error
     missing = [name for name in ("x", "y") if name not in found]

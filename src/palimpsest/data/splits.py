@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import combinations
 
 from palimpsest.errors import DataError
-from palimpsest.records import Example, content_id
+from palimpsest.records import Content, Example, Image, content_id
 
 
 def check_disjoint(sets: Mapping[str, Sequence[Example]]) -> None:
@@ -57,6 +58,31 @@ def subtract(examples: Sequence[Example], ids: Collection[str]) -> list[Example]
 _ACCEPTED = "accepted: ids that occur there; derived ids change with every character of the content"
 
 
+def check_unique(examples: Sequence[Example], name: str) -> None:
+    """Refuse a content that is there under two ids: forgetting one of them would leave the other.
+
+    Args:
+        examples: ids unique.
+        name: where they are, for the error.
+
+    Raises:
+        DataError: how often, and the first two ids.
+    """
+    first: dict[str, str] = {}
+    twins = [(e.id, first[k]) for e in examples if first.setdefault(k := _likeness(e.content), e.id) != e.id]
+    if twins:
+        again, before = twins[0]
+        raise DataError(
+            f"{name}: {len(twins)} contents are there under two ids (first: {before!r} and {again!r}), so that "
+            "forgetting one would leave the other; accepted: each content once"
+        )
+
+
+def _likeness(content: Content) -> str:
+    """Equal for equal contents, and for equal pixels under different labels."""
+    return content_id(replace(content, label=0) if isinstance(content, Image) else content)
+
+
 def _missing(strangers: Sequence[str], out_of: int, known: frozenset[str]) -> str:
     close = get_close_matches(strangers[0], known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -71,8 +97,8 @@ def _overlaps(left: tuple[str, Sequence[Example]], right: tuple[str, Sequence[Ex
         yield f"{left_name} and {right_name} share {len(shared)} ids (first: {shared[0]!r})"
     by_content: dict[str, str] = {}
     for example in right_examples:
-        by_content.setdefault(content_id(example.content), example.id)
-    twins = [(e.id, by_content[key]) for e in left_examples if (key := content_id(e.content)) in by_content]
+        by_content.setdefault(_likeness(example.content), example.id)
+    twins = [(e.id, by_content[key]) for e in left_examples if (key := _likeness(e.content)) in by_content]
     # Equal ids were counted above already; here only the same content under two ids.
     twins = [(mine, theirs) for mine, theirs in twins if mine != theirs]
     if twins:

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from palimpsest.contract import ExampleSet, Method, Phase
+from palimpsest.data.batch import Batch
 from palimpsest.errors import PlanError
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.log import RunLog
@@ -132,6 +133,7 @@ class _Loop:
         anchor_ids = job.sets[self.anchor_name].ids
         self.planned = training.planned_steps(len(anchor_ids))
         self.drawn: dict[str, list[str]] = {}
+        self.built: dict[tuple[str, ...], list[dict[str, Batch]]] = {}
         sides = {n: Stream(n, job.sets[n].ids, training.seed) for n in job.sets if n not in job.pairs}
         self.state = State(Stream(self.anchor_name, anchor_ids, training.seed, cursor=len(anchor_ids)), sides)
         self.accelerator = _accelerator(job)
@@ -199,6 +201,7 @@ class _Loop:
         if any(self.anchor_name in phase.sets for phase in phases):
             anchor_ids, state.anchor = state.anchor.draw(training.batch_size)
         self.model.train()
+        self.built.clear()
         for phase in phases:
             result = self._take(phase, anchor_ids)
             state.tokens += result.tokens
@@ -213,12 +216,16 @@ class _Loop:
         if not phase.again:
             self.drawn |= {name: self._draw(name, anchor_ids) for name in phase.sets}
         drawn = {name: self.drawn[name] for name in phase.sets}
+        parts = self.built.get(phase.sets) if phase.again else None  # what is augmented at random must not be so anew
+        if parts is None:
+            parts = micro_batches(self.job.sets, drawn, self.anchor_name, training.micro_batch_size)
+        self.built[phase.sets] = parts
         return take_step(
             self.accelerator,
             self.job.method,
             self.model,
             self.optimizer,
-            micro_batches(self.job.sets, drawn, self.anchor_name, training.micro_batch_size),
+            parts,
             phase=phase,
             max_grad_norm=training.max_grad_norm,
         )

@@ -113,7 +113,7 @@ class EWC(Method):
         generator = torch.Generator().manual_seed(0)
         device = next(model.parameters()).device
         for example_id in shuffled(memory.ids, 0, "fisher", 0)[: self.config.fisher_examples]:
-            said = memory.batch([example_id]).to(device).predict(model)
+            said = memory.plain().batch([example_id]).to(device).predict(model)
             drawn = self.config.labels == "model"
             yield replace(said, target_S=drawn_labels(said.logits_SV, generator)) if drawn else said
 

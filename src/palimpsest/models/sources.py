@@ -11,6 +11,17 @@ from typing import Any
 from palimpsest.errors import ModelError
 from palimpsest.models.images import is_image_config
 from palimpsest.models.plain import plain_weights
+from palimpsest.records import digest
+
+READ_TOO = (
+    "adapter_config.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+)
+VOLATILE = frozenset({"_name_or_path", "transformers_version"})
 
 
 def check_folder(folder: Path) -> None:
@@ -70,7 +81,10 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
 
 
 def source_digest(source: str | Path, revision: str | None = None) -> str:
-    """SHA-256 over the safetensors files of a source, in the order of their names; a Hub name stands for itself.
+    """SHA-256 over what makes a source answer as it does; a Hub name stands for itself.
+
+    Its safetensors files in the order of their names, its configuration without what saving alone changes, how it
+    reads pixels, and its tokenizer.
 
     Raises:
         ModelError: a local source that cannot be a model.
@@ -82,7 +96,11 @@ def source_digest(source: str | Path, revision: str | None = None) -> str:
     if plain is None:
         check_folder(path)
     total = hashlib.sha256()
-    for file in sorted(path.glob("*.safetensors")) if plain is None else [plain.file]:
+    weights = sorted(path.glob("*.safetensors")) if plain is None else [plain.file]
+    others = [path / name for name in READ_TOO if plain is None and (path / name).is_file()]
+    for file in (*weights, *others):
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
+    if plain is None:
+        total.update(digest({k: v for k, v in read_config(path).items() if k not in VOLATILE}).encode())
     return total.hexdigest()

@@ -18,7 +18,7 @@ from palimpsest.updates.fisher import Composition, Granularity, Losses, Saliency
 
 
 def batch_losses(model: nn.Module, examples: ExampleSet, *, limit: int, batch_size: int) -> list[Callable[[], Tensor]]:
-    """A set as mini-batches, each a call that gives the mean over its examples of their mean NLL, nats.
+    """A set as mini-batches, not augmented, each a call that gives the mean over its examples of their mean NLL, nats.
 
     Args:
         model: that is asked; batches go to its device.
@@ -30,9 +30,10 @@ def batch_losses(model: nn.Module, examples: ExampleSet, *, limit: int, batch_si
     whole = len(ids) - len(ids) % batch_size or len(ids)
     parts = [ids[start : start + batch_size] for start in range(0, whole, batch_size)]
     device = next(model.parameters()).device
+    plain = examples.plain()
 
     def loss(part: Sequence[str]) -> Tensor:
-        return examples.batch(part).to(device).predict(model).nll_B.mean()
+        return plain.batch(part).to(device).predict(model).nll_B.mean()
 
     return [partial(loss, part) for part in parts]
 

@@ -68,6 +68,8 @@ def execute(
     used_threads = use_threads(before.model, threads)
     before.model.to(device())
     sets = encode_sets(examples, before, plan.encoding)
+    if plan.oracle is not None:
+        _like(before, "oracle", plan.oracle, plan)
     target.begin(plan)
     try:
         result = _run_in(target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers))
@@ -136,14 +138,20 @@ def _starting(plan: Plan, before: Loaded) -> Loaded:
     """The model that the run changes: the given one, or the base of a method that starts there."""
     if methods.load(plan.method).starts_from != "base" or plan.base is None:
         return before
-    base = load(plan.base, revision=plan.revision)
+    base = _like(before, "base", plan.base, plan)
     base.model.to(device())
-    if base.num_outputs != before.num_outputs:
-        raise PlanError(
-            f"--base knows {base.num_outputs} tokens or classes and --model {before.num_outputs}; "
-            "give the model's own base"
-        )
     return base
+
+
+def _like(before: Loaded, role: str, source: str, plan: Plan) -> Loaded:
+    """Another model of the plan, with as many outputs."""
+    other = load(source, revision=plan.revision)
+    if other.num_outputs != before.num_outputs:
+        raise PlanError(
+            f"--{role} knows {other.num_outputs} tokens or classes and --model {before.num_outputs}; "
+            f"give a {role} with the outputs of the model"
+        )
+    return other
 
 
 def _result(

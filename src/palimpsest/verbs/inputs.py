@@ -72,10 +72,10 @@ def check_needs(plan: Plan) -> None:
             f"method {plan.method!r} draws from no replay set; leave --replay out, or use --general to measure"
         )
     if is_image_model(plan.model, plan.revision):
-        _check_images(plan)
+        check_images(plan)
 
 
-def _check_images(plan: Plan) -> None:
+def check_images(plan: Plan) -> None:
     """Neighbours and refinement compare tokens."""
     if "analogous" in methods.load(plan.method).needs:
         kinds = {name: methods.load(name) for name in methods.names()}

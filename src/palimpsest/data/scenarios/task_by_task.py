@@ -120,4 +120,4 @@ def _random_class(task: Task, known: KeysView[str], seed: int, number: int) -> l
 def _check_numbers(numbers: Iterable[int], tasks: Sequence[Task]) -> None:
     for number in numbers:
         if not 1 <= number <= len(tasks):
-            raise PlanError(f"unlearning after task {number}; accepted: 1 to {len(tasks)}")
+            raise PlanError(f"unlearning after task {number}; accepted: 1 to {len(tasks)}, chosen by `after`")
