@@ -299,6 +299,6 @@ def _show(value: float, *, signed: bool = False) -> str:
 
 
 def _interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
-    if low is None or high is None:
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
     return f" [{_show(low, signed=signed)}, {_show(high, signed=signed)}]"

@@ -9,7 +9,7 @@ arXiv:2409.19732, and the configuration of its released classification code.
     m     = 1[ F^U / F^R ≥ gamma ],   F = mean over mini-batches of the squared mini-batch gradient, at θ_0
 
 The image recipe (SGD 0.01, momentum 0.9) has ascent 25 and fast_norm 7: the clip then binds until the forget set is
-mostly gone. It is UG-CLU without a learn set, with a raw mask.
+mostly gone. It is UG-CLU without a learn set, with a raw mask and a clip that does not fall.
 
 Departs from the paper: masked weights are put back after an ascent step (``strict``; the code lets momentum and weight
 decay move them), forget batches leave running statistics alone, the figure's 1 − k/K is ``annealing="linear"``.
