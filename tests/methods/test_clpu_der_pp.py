@@ -88,3 +88,11 @@ def test_a_side_network_that_is_gone_is_refused(skewed, tmp_path):
 def test_negative_factor_is_refused():
     with pytest.raises(PlanError, match="clpu_der_pp.alpha = -1"):
         methods.configure("clpu_der_pp", {"alpha": -1})
+
+
+def test_a_side_network_with_other_outputs_is_refused(tiny_llama, tmp_path):
+    other = copy.deepcopy(tiny_llama)
+    other.resize_token_embeddings(tiny_llama.config.vocab_size + 3)
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(PlanError, match=r"side .*other knows 64 tokens or classes and the model 61"):
+        CLPUDERpp(CLPUDERppConfig(side=str(tmp_path / "other"))).prepare(tiny_llama, {})

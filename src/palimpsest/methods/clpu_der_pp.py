@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.batch import Batch, predict_together
 from palimpsest.data.rows import by_rows
+from palimpsest.errors import PlanError
 from palimpsest.models.load import load
 
 
@@ -73,7 +74,14 @@ class CLPUDERpp(Method):
         """Load the side network: a whole second model."""
         self.side: nn.Module | None = None
         if self.config.side is not None:
-            side: nn.Module = load(self.config.side, tokenizer_needed=False).model
+            loaded = load(self.config.side, tokenizer_needed=False)
+            num = getattr(model.config, "vocab_size" if loaded.pixels is None else "num_labels", None)
+            if num != loaded.num_outputs:
+                raise PlanError(
+                    f"side {self.config.side} knows {loaded.num_outputs} tokens or classes and the model {num}; give "
+                    "the side network that learned the learn set, a copy of this model"
+                )
+            side: nn.Module = loaded.model
             self.side = side.to(next(model.parameters()).device).requires_grad_(False)
         return super().prepare(model, sets)
 
