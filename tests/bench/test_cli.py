@@ -41,7 +41,7 @@ def test_it_runs_and_prints_a_result(arguments, tmp_path, capsys):
         (["--methods", "er+npo", "--buffer", "0"], "a replay buffer of 0 examples"),
         (["--methods", "er+npo", "--stream", "cross"], "unknown stream 'cross'"),
         (["--methods", "er+npo", "--classes-per-task", "3"], "3 per task cannot be made of 4"),
-        (["--methods", "er+npo", "--set", "buffer.size=3"], "--set buffer.size: 'buffer' is 3"),
+        (["--methods", "er+npo", "--set", "buffer.size=3"], "--set buffer.size: 'buffer' is '3'; accepted: a place"),
         (["--methods", "er+npo", "--model", "/no/such/folder"], "no such folder"),
         (["--methods", "er+npo", "--data", "/no/such/file.jsonl"], "/no/such/file.jsonl"),
     ],
