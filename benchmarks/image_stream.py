@@ -16,7 +16,7 @@ Writes the initial model and a bench file, then runs the bench, whose tables it 
 Five tasks of two classes with one head. The trained weights have seen every image, and the oracle starts from them too:
 there a method is compared with forgetting by fine-tuning, not with never having known. Methods keep everything that
 remains as their memory unless --buffer says otherwise. The options of cifar were chosen on training images of another
-file and other streams, those of digits on seed 10; those of resnet18 and tenth were never tried (docs/ug_clu.md).
+file and other streams, those of digits on seed 10; those of resnet18 and tenth on neither (docs/ug_clu.md).
 """
 
 from __future__ import annotations

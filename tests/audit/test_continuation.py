@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
 from types import SimpleNamespace
 
@@ -186,8 +187,9 @@ def test_a_model_without_a_tokenizer_is_refused(tiny_llama):
 
 def test_bertscore_needs_its_extra(tiny_llama, monkeypatch):
     monkeypatch.setitem(sys.modules, "bert_score", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'palimpsest-ml\[bertscore\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'palimpsest-ml\[bertscore\]'") as caught:
         paper_test(tiny_llama, config=Refinement(test="bertscore"))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 @pytest.mark.parametrize(

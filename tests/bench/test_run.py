@@ -16,6 +16,7 @@ from palimpsest.bench import perform
 from palimpsest.bench.cell import Cell
 from palimpsest.bench.config import make_bench
 from palimpsest.bench.graph import Task
+from palimpsest.bench.pool import stream_of
 from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult
 from palimpsest.bench.run import RESULTS, run_bench
 from palimpsest.bench.steps import row_step
@@ -181,6 +182,16 @@ def test_a_stream_that_cannot_be_followed_is_refused_before_anything_runs(values
     with pytest.raises(DataError, match=message):
         run_bench(make_bench({**values, "stream": choice, "rows": {row: row}}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_ignored_in_the_data_is_ignored_in_what_is_forgotten(values, tmp_path):
+    first = json.loads(Path(values["data"]).read_text().splitlines()[0])
+    (tmp_path / "forget.jsonl").write_text(json.dumps({**first, "ticket": 7}) + "\n")
+    stream = {"kind": "interleaved", "classes_per_task": 2, "pattern": "LLU", "forget": str(tmp_path / "forget.jsonl")}
+    with pytest.raises(DataError, match="ticket"):
+        stream_of(make_bench({**values, "stream": stream}), 0)
+    found = stream_of(make_bench({**values, "stream": stream, "ignore_columns": ["ticket"]}), 0)
+    assert found.requests[2].forget == (first["id"],)
 
 
 @pytest.mark.parametrize(
