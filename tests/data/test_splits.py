@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.data.splits import check_disjoint, check_known, check_unique, subtract
+from palimpsest.data.splits import check_disjoint, check_known, check_unique
 from palimpsest.errors import DataError
 from palimpsest.records import Completion, Example, Image, Text
 
@@ -57,10 +57,3 @@ def test_forget_ids_must_have_been_learned() -> None:
         DataError, match=r"2 of 3 ids \(first: 'patient-1' \(did you mean 'patient-10'\?\)\) of the forget"
     ):
         check_known([A, Example("patient-1", Text("x")), Example("q", Text("y"))], ["a", "patient-10"])
-
-
-def test_subtract_keeps_the_order_and_refuses_strangers() -> None:
-    assert subtract([C, A, B], {"a"}) == [C, B]
-    assert subtract([C, A], ()) == [C, A]
-    with pytest.raises(DataError, match=r"1 of 2 ids \(first: 'z'\) to remove are not in the data"):
-        subtract([A], ["a", "z"])

@@ -33,7 +33,6 @@ def test_sets_of_a_stream_worked_by_hand() -> None:
     assert [BY_HAND.known_after(j) for j in range(5)] == [*map(tuple, ("ab", "abcd", "bde", "bde", "ade"))]
     assert [BY_HAND.remaining_after(j) for j in range(5)] == [*map(tuple, ("", "ab", "bd", "be", "de"))]
     assert [BY_HAND.temporary_after(j) for j in range(5)] == [*map(tuple, ("", "cd", "d", "", ""))]
-    assert [BY_HAND.learned_until(j) for j in range(5)] == [*map(tuple, ("ab", "abcd", "abcde", "abcde", "abcde"))]
     assert [BY_HAND.forgotten_until(j) for j in range(5)] == [*map(tuple, ("", "", "ac", "ac", "bc"))]
     assert BY_HAND.requests[3].presented == ("d",)
 
@@ -79,7 +78,6 @@ def test_every_request_has_one_oracle_set_and_disjoint_parts(made: tuple[Stream,
         assert not remaining & set(asked.presented)
         assert not known & set(asked.forget)
         assert set(asked.forget) <= before
-        assert set(stream.learned_until(j)) == ever
         assert set(stream.forgotten_until(j)) == ever - known
         before = known
     assert Stream.from_json(json.loads(json.dumps(stream.to_json()))) == stream

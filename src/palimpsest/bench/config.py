@@ -32,8 +32,8 @@ class StreamChoice(Section):
     """Of the choice of what is forgotten; None = each seed of the bench has its own stream."""
     share: float = Field(default=0.1, gt=0, lt=1)
     """For "random": share of all that is known that goes after each task."""
-    after: tuple[int, ...] = (2, 4)
-    """For "cross-category": numbers of the tasks after which classes go, from 1."""
+    after: tuple[int, ...] | None = None
+    """For "cross-category": numbers of the tasks after which classes go, from 1; None = those of 2 and 4 there are."""
     num_tasks: int = Field(default=2, ge=1)
     """For "cross-category": tasks that lose a class each time."""
     sequence: str | None = None

@@ -41,20 +41,6 @@ def check_known(forget: Sequence[Example], learned_ids: Collection[str]) -> None
         )
 
 
-def subtract(examples: Sequence[Example], ids: Collection[str]) -> list[Example]:
-    """The examples without those that have these ids, order kept.
-
-    Raises:
-        DataError: an id is not among the examples, so that the request was about something else.
-    """
-    unwanted = frozenset(ids)
-    present = frozenset(example.id for example in examples)
-    strangers = sorted(unwanted - present)
-    if strangers:
-        raise DataError(f"{_missing(strangers, len(unwanted), present)} to remove are not in the data; {_ACCEPTED}")
-    return [example for example in examples if example.id not in unwanted]
-
-
 _ACCEPTED = "accepted: ids that occur there; derived ids change with every character of the content"
 
 

@@ -6,7 +6,7 @@ Request j presents L_j, to learn, and U_j, to forget. With K_j what the model is
 
 The request model of continual learning and unlearning; L_j meets K_{j-1} only where a request consolidates: it presents
 again, for good, what was learned temporarily before (as in CLPU, Liu, Liu, Stone 2022). What was forgotten may be
-learned again later. Streams are made of ids alone, so text and images share them; ``data/scenarios.py`` builds them.
+learned again later. Streams are made of ids alone, so text and images share them; ``data/scenarios`` builds them.
 """
 
 from __future__ import annotations
@@ -91,10 +91,6 @@ class Stream:
     def temporary_after(self, j: int) -> tuple[str, ...]:
         """The part of K_j that was learned temporarily and not consolidated since."""
         return self._ordered(self._at(j).temporary)
-
-    def learned_until(self, j: int) -> tuple[str, ...]:
-        """All that requests 0 to j presented, forgotten since or not."""
-        return self._ordered(self._at(j).learned)
 
     def forgotten_until(self, j: int) -> tuple[str, ...]:
         """All that requests 0 to j forgot and that was not learned again until then."""

@@ -58,6 +58,20 @@ def test_a_class_of_each_of_two_tasks_goes_after_tasks_two_and_four(five_tasks: 
     assert len(seen) > 10  # the seed decides
 
 
+@pytest.mark.parametrize(("tasks", "expected"), [(2, [2]), (3, [2]), (4, [2, 4])])
+def test_short_streams_unlearn_after_those_tasks_that_are_there(
+    five_tasks: tuple[Task, ...], tasks: int, expected: list[int]
+) -> None:
+    stream = cross_task_category(five_tasks[:tasks], seed=0)
+    learned = [sum(not r.forget for r in stream.requests[:n]) for n, r in enumerate(stream.requests) if r.forget]
+    assert learned == expected
+
+
+def test_one_task_has_no_two_to_lose_a_class(five_tasks: tuple[Task, ...]) -> None:
+    with pytest.raises(DataError, match="after task 1, 1 tasks still have a class and 2 are to lose one"):
+        cross_task_category(five_tasks[:1], seed=0)
+
+
 def test_a_task_that_lost_all_its_classes_is_not_asked_again() -> None:
     domains = by_domain({"a": ["1", "2"], "b": ["3"], "c": ["4"]})
     stream = cross_task_category(domains, seed=0, after=(2, 3), num_tasks=1)

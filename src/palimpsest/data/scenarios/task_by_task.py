@@ -21,20 +21,22 @@ def incremental(tasks: Sequence[Task]) -> Stream:
 
 
 def cross_task_category(
-    tasks: Sequence[Task], *, seed: int, after: Sequence[int] = (2, 4), num_tasks: int = 2
+    tasks: Sequence[Task], *, seed: int, after: Sequence[int] | None = None, num_tasks: int = 2
 ) -> Stream:
     """Now and then unlearn a random class of each of several tasks learned so far, the last one included.
 
     Args:
         tasks: numbered from 1.
         seed: of the choice.
-        after: numbers of the tasks after which to unlearn.
+        after: numbers of the tasks after which to unlearn; None = those of 2 and 4 that are there.
         num_tasks: different tasks that lose one class each time, >= 1.
 
     Raises:
         DataError: fewer tasks than that still have a class by then.
         PlanError: ``after`` names a task that is not there, or no task is to lose a class.
     """
+    if after is None:
+        after = tuple(number for number in (2, 4) if number <= len(tasks)) or (len(tasks),)
     _check_numbers(after, tasks)
     if num_tasks < 1:
         raise PlanError(f"{num_tasks} tasks to lose a class; accepted: 1 or more")
