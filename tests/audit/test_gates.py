@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -170,6 +171,14 @@ def test_few_examples_decide_nothing(n: int, outcome: Outcome) -> None:
     assert result.outcome is outcome
     if n < MIN_EXAMPLES:
         assert result.sentence.endswith(f"undecided, n {n} is too small (at least 6).")
+
+
+@pytest.mark.parametrize("end", [None, float("nan")])
+def test_without_an_interval_nothing_is_decided_and_none_is_printed(end: float | None) -> None:
+    after = replace(score([0.1] * 8), low=end, high=end)
+    result = one(Gate(set="forget", metric="es", at_most=0.5), after=after)
+    assert result.outcome is Outcome.UNDECIDED
+    assert result.sentence == "forget es is 0.10 (n 8) after: undecided, there is no interval."
 
 
 def test_only_pairs_count_towards_n() -> None:

@@ -6,9 +6,12 @@ The Fisher as defined, at labels drawn from the model, is p (1 − p) = 0.16.
 
 import pytest
 import torch
+from tests.data.test_image import some
+from tests.models.test_resnet import tiny
 
 from palimpsest import methods
 from palimpsest.contract import Phase
+from palimpsest.data.augment import Augmentation
 from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
 from palimpsest.methods.ewc import EWC, EWCConfig
@@ -50,6 +53,13 @@ def test_a_run_that_is_resumed_finds_the_same_fisher(skewed, memory):
     torch.manual_seed(1)
     first = prepared(skewed, memory).fisher["table"]
     assert torch.equal(first, prepared(skewed, memory).fisher["table"])
+
+
+def test_the_fisher_of_images_is_that_of_the_images_as_they_are():
+    model = tiny()
+    augmented = prepared(model, some(6, augment=Augmentation()), labels="data").fisher
+    plain = prepared(model, some(6), labels="data").fisher
+    assert all(torch.equal(augmented[name], values) for name, values in plain.items())
 
 
 def test_the_springs_gradient_is_that_of_the_penalty(skewed, memory):

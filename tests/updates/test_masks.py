@@ -6,8 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.data.test_image import some
+from tests.models.test_resnet import tiny
 from torch import nn
 
+from palimpsest.data.augment import Augmentation
 from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.updates.masks import batch_losses, masks_of_sets
 
@@ -32,6 +35,13 @@ def test_batches_have_one_size_and_leave_the_rest_out():
     losses = batch_losses(Table(), rows("a", 0, 11), limit=10, batch_size=4)
     assert len(losses) == 2
     assert losses[0]().item() == pytest.approx(torch.log(torch.tensor(3.0)).item())
+
+
+def test_the_losses_of_images_are_those_of_the_images_as_they_are():
+    model = tiny().eval()
+    (augmented,) = batch_losses(model, some(6, augment=Augmentation()), limit=10, batch_size=8)
+    (plain,) = batch_losses(model, some(6), limit=10, batch_size=8)
+    assert augmented().item() == augmented().item() == plain().item()
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch():
