@@ -24,11 +24,12 @@ from palimpsest.errors import (
     UsageError,
 )
 from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
+from palimpsest.version import VERSION
 
 if TYPE_CHECKING:
     from palimpsest.verbs import learn, measure, unlearn, update
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Chat",

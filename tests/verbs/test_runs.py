@@ -122,6 +122,13 @@ def test_another_plan_is_not_written_over(clinic, tmp_path):
     assert plan["method"] == "icu"
 
 
+def test_the_run_of_another_version_is_not_taken_for_this_one(clinic, tmp_path, monkeypatch):
+    unlearn(clinic, tmp_path / "out")
+    monkeypatch.setattr("palimpsest.verbs.plan.VERSION", "0.2.0")
+    with pytest.raises(PlanError, match=r"holds the run of another plan \(or of another version of palimpsest\)"):
+        unlearn(clinic, tmp_path / "out")
+
+
 def test_what_was_never_learned_cannot_be_forgotten(clinic, tmp_path):
     pal.learn(clinic / "model", clinic / "learn.jsonl", output=tmp_path / "v1", plan=FAST)
     request = {"retain": clinic / "retain.jsonl", "plan": FAST}

@@ -21,8 +21,8 @@ from palimpsest.models.load import Loaded, device, load, source_digest
 from palimpsest.records import digest
 from palimpsest.verbs.inputs import encode_set, encode_sets
 from palimpsest.verbs.plan import Plan
+from palimpsest.version import VERSION
 
-READING_VERSION = 1
 Ids = Mapping[str, tuple[str, ...]]
 NO_SIDES: Mapping[str, str] = MappingProxyType({})
 
@@ -95,7 +95,7 @@ class Cell:
         routes[model] = tuple(i for i in everything if not any(i in ids for ids in theirs.values()))
         routes = {folder: ids for folder, ids in routes.items() if ids}
         named = {
-            "version": READING_VERSION,
+            "palimpsest": VERSION,
             "models": sorted([source_digest(folder), self.pool.digest(ids)] for folder, ids in routes.items()),
             "oracle": source_digest(oracle),
             "sets": {name: self.pool.digest(ids) for name, ids in sets.items()},

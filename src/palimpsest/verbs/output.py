@@ -18,6 +18,7 @@ from palimpsest.report.files import write_atomic
 from palimpsest.verbs.plan import Plan
 
 RESULT = "result.json"
+OR_VERSION = "(or of another version of palimpsest)"
 ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "reference", "remembered"})
 
 
@@ -41,7 +42,7 @@ class Output:
         if (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file():
             if self._digest_in(self.folder) == plan.digest():
                 return True
-            raise PlanError(f"output {self.folder} holds the run of another plan; give another --output")
+            raise PlanError(f"output {self.folder} holds the run of another plan {OR_VERSION}; give another --output")
         raise PlanError(f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist")
 
     def begin(self, plan: Plan) -> None:
@@ -53,8 +54,8 @@ class Output:
         if self.partial.exists() and not self._is_empty():
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(
-                    f"{self.partial} is an unfinished run of another plan; finish that one, delete the folder, "
-                    "or give another --output"
+                    f"{self.partial} is an unfinished run of another plan {OR_VERSION}; finish that one, delete the "
+                    "folder, or give another --output"
                 )
             return
         try:

@@ -17,6 +17,7 @@ from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope
 from palimpsest.records import digest
+from palimpsest.version import VERSION
 
 SETS = ("forget", "retain", "learn", "replay", "holdout", "general")
 SECTIONS = ("options", "training", "scope", "pairing", "refine", "measuring", "encoding", "gates")
@@ -113,9 +114,9 @@ class Plan(Section):
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 
     def digest(self) -> str:
-        """SHA-256 over all but the places inputs were read from: their content counts, not their name."""
+        """SHA-256 over the version of this code and all but the places inputs were read from: their content counts."""
         values = self.model_dump(mode="json", exclude={"files", "model", "base", "oracle"})
-        return digest(values)
+        return digest({**values, "palimpsest": VERSION})
 
 
 def as_text(paths: Mapping[str, str | Path | None]) -> dict[str, str]:
