@@ -60,7 +60,9 @@ def reading(learn: float, forget: float | None, retain: float | None, *, kl: flo
     """A reading with these accuracies of sets of ten, and one task and one forget set."""
     sets = {"learn": learn, "forget": forget, "retain": retain, "test": 0.5, "task a": learn, "forgot b": forget}
     scores = {
-        name: SetScore(n=10, accuracy=v, strength=v / 2, nll=1.0, kl=kl) for name, v in sets.items() if v is not None
+        name: SetScore(n=10, accuracy=v, strength=v / 2, nll=1.0, kl=kl, accuracies={"x": v})
+        for name, v in sets.items()
+        if v is not None
     }
     return Reading(sets=scores, mia=mia)
 

@@ -39,6 +39,14 @@ def test_batches_of_any_size_say_the_same(tiny_llama, texts, monkeypatch):
         assert values == pytest.approx(together[example_id], abs=1e-5)
 
 
+def test_answers_of_one_token_have_a_strength_in_whatever_batch(tiny_llama, monkeypatch):
+    rows = [TokenSequence(f"one{k}", (5, 6 + k), (False, True)) for k in range(3)]
+    rows.append(TokenSequence("two", (5, 6, 7), (False, True, True)))
+    monkeypatch.setattr("palimpsest.bench.reading.BATCH", 3)
+    for order in (rows, rows[::-1]):
+        assert all("strength" in values for values in read_model(tiny_llama, None, TextSet(order, 0)).values())
+
+
 def test_a_model_does_not_differ_from_itself(tiny_llama, texts):
     assert all(abs(v["kl"]) < 1e-7 for v in read_model(tiny_llama, tiny_llama, texts).values())
 
@@ -51,7 +59,8 @@ def test_by_hand():
         torch.tensor([sure, sure, sure, half]), torch.tensor([0, 1, 0, 0]), torch.tensor([0, 0, 0, 1]), 2
     )
     ideal = Predictions(torch.tensor([sure, sure, sure, sure]), said.target_S, said.owner_S, 2)
-    found = examine(said, ideal)
+    found = examine(said, ideal, strength=True)
+    assert "strength" not in examine(said, ideal, strength=False)
     assert found["accuracy"] == pytest.approx([2 / 3, 1])
     assert found["strength"] == pytest.approx([1 / 3, 1])
     assert found["nll"] == pytest.approx([100 / 3, 0.6931], rel=1e-4)
@@ -67,6 +76,8 @@ def test_means_over_sets_and_the_attack():
     assert "learn" not in found.sets
     assert (found.sets["forget"].n, found.sets["forget"].accuracy, found.sets["forget"].nll) == (2, 0.5, 3.5)
     assert found.sets["forget"].kl is None
+    assert found.sets["forget"].accuracies == {}
+    assert reading(values, {"task a": ["0", "1"]}).sets["task a"].accuracies == {"0": 0, "1": 1}
     assert reading(values, {"retain": ["0"], "forget": ["2"]}).mia is None
 
 

@@ -103,6 +103,18 @@ def test_examples_that_pass_leave_the_batches_and_can_come_back(train, sets, tmp
     assert [row["active"] for row in rows if row["kind"] == "check"] == [10, 4, 8, 0]
 
 
+def test_a_side_set_that_is_tested_goes_on_where_it_was(train, sets, tmp_path, monkeypatch):
+    """Its cycle is longer than an epoch of the anchor: begun anew at every check, its end would never be drawn."""
+    asked = []
+    monkeypatch.setattr(TextSet, "batch", lambda self, ids: asked.extend(ids) or BATCH(self, ids))
+    given = {"retain": sets["replay"], "forget": sets["learn"]}
+    stopping = Scripted(given["forget"].ids)
+    options = {"every": 2, "ascent": 0.01, "gamma": 0.0, "probes": 0}
+    train(given, name="ug_clu", options=options, stopping=stopping, num_train_epochs=8, batch_size=4)
+    assert len(stopping.asked) > 4
+    assert set(given["forget"].ids) <= set(asked)
+
+
 def test_no_step_is_taken_when_all_pass_at_once(train, tiny_llama, sets):
     before = parameter_digests(tiny_llama)
     assert train(sets, stopping=Scripted(())).steps == 0

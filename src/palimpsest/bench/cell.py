@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from palimpsest.bench.config import Bench
+from palimpsest.bench.labels import label_of
 from palimpsest.bench.perform import RunFacts, perform
-from palimpsest.bench.pool import Pool, label_of, pool_of_bench, stream_of
+from palimpsest.bench.pool import Pool, forget_files, pool_of_bench, stream_of
 from palimpsest.bench.reading import read_model, reading
-from palimpsest.bench.results import Reading
+from palimpsest.bench.results import FORGOT, TASK, Reading
 from palimpsest.bench.situations import Situation, situations
 from palimpsest.bench.store import remembered
 from palimpsest.data.draws import shuffled
@@ -88,7 +89,7 @@ class Cell:
         Raises:
             DivergedError: the model's logits are not finite.
         """
-        sets = {name: self._sample(name, ids) for name, ids in self._measured().items() if ids}
+        sets = {name: self._sample(ids) for name, ids in self._measured().items() if ids}
         everything = tuple(dict.fromkeys(i for members in sets.values() for i in members))
         theirs = {Path(folder): self._answered_by(name) for name, folder in sides.items()}
         routes = {folder: tuple(i for i in everything if i in ids) for folder, ids in theirs.items()}
@@ -126,19 +127,29 @@ class Cell:
             "forget": situation.request.forget,
             "retain": situation.remaining,
             "test": self.pool.test_for(situation),
-            **{f"task {name}": ids for name, ids in situation.tasks.items()},
-            **{f"forgot {name}": ids for name, ids in situation.forgotten.items()},
+            **{TASK + name: ids for name, ids in situation.tasks.items()},
+            **{FORGOT + name: ids for name, ids in situation.forgotten.items()},
         }
 
-    def _sample(self, name: str, ids: tuple[str, ...]) -> tuple[str, ...]:
-        """At most ``limit`` of them, the same for all rows."""
+    def _sample(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+        """At most ``limit`` of them, the same for all rows, and of a part of them the same ones as far as they go."""
         limit = self.bench.limit
-        return ids if len(ids) <= limit else tuple(shuffled(ids, self.seed, f"bench/{name}", 0)[:limit])
+        if len(ids) <= limit:
+            return ids
+        everything = (*self.pool.data, *self.pool.test)
+        rank = {i: place for place, i in enumerate(shuffled(everything, self.seed, "bench", 0))}
+        return tuple(sorted(ids, key=rank.__getitem__)[:limit])
 
 
 def situations_of(bench: Bench, seed: int) -> tuple[Situation, ...]:
     """All requests of one seed."""
     return _situations(bench.model_dump_json(), seed)
+
+
+def read_anew() -> None:
+    """Forget what was read of files in this process: they may have changed since."""
+    forget_files()
+    _situations.cache_clear()
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from palimpsest.bench.config import Bench
+from palimpsest.bench.labels import Label, check_tested, label_of, spelled_alike
 from palimpsest.bench.situations import Situation
 from palimpsest.data.examples import read_examples
 from palimpsest.data.scenarios.interleaved import interleaved
@@ -51,44 +52,50 @@ class Pool:
         return tuple(i for i, example in self.test.items() if label_of(example) in (*classes, None))
 
 
-def label_of(example: Example) -> str | int | None:
-    """Class of an image, or whose text it is."""
-    return example.content.label if isinstance(example.content, Image) else example.subject
-
-
 @lru_cache(maxsize=100_000)
 def _content_id(example: Example) -> str:
     return content_id(example.content)
 
 
 def pool_of_bench(bench: Bench) -> Pool:
-    """Read the files of a bench; once per process.
+    """Read the files of a bench; once per process, until ``forget_files``.
 
     Raises:
-        DataError: a file that cannot be used, an example in two of them, or a content under two ids.
+        DataError: a file that cannot be used, an example in two of them, a content under two ids, a class that is not
+            one of the model's, or a test set of other classes.
     """
     others = (("test", bench.test), ("replay", bench.replay))
-    return _pool(
-        bench.data, bench.per_class, tuple(pair for pair in others if pair[1] is not None), bench.ignore_columns
-    )
+    given = tuple((name, source) for name, source in others if source is not None)
+    return _pool(bench.data, bench.per_class, given, bench.ignore_columns, bench.model)
+
+
+def forget_files() -> None:
+    """Read them anew at the next call."""
+    _pool.cache_clear()
 
 
 @lru_cache(maxsize=1)
 def _pool(
-    data: tuple[str, ...], per_class: int | None, others: tuple[tuple[str, str], ...], ignored: frozenset[str]
+    data: tuple[str, ...],
+    per_class: int | None,
+    others: tuple[tuple[str, str], ...],
+    ignored: frozenset[str],
+    model: str,
 ) -> Pool:
-    sources = {**{source: source for source in data}, **dict(others)}
-    sets = {name: read_examples(source, ignore_columns=ignored) for name, source in sources.items()}
+    sources = {**{f"data {source}": source for source in data}, **dict(others)}
+    found = {name: read_examples(source, ignore_columns=ignored) for name, source in sources.items()}
+    sets = spelled_alike(found, model)
     check_disjoint(sets)
-    taken: Counter[str | int | None] = Counter()
+    taken: Counter[Label] = Counter()
     chosen: dict[str, Example] = {}
-    for example in (example for source in data for example in sets[source]):
+    for example in (example for source in data for example in sets[f"data {source}"]):
         taken[label_of(example)] += 1
         if per_class is None or taken[label_of(example)] <= per_class:
             chosen[example.id] = example
     check_unique(list(chosen.values()), "the data")
-    found = {name: {example.id: example for example in sets.get(name, ())} for name in ("test", "replay")}
-    return Pool(chosen, **found)
+    test, replay = ({example.id: example for example in sets.get(name, ())} for name in ("test", "replay"))
+    check_tested(test.values(), chosen.values())
+    return Pool(chosen, test, replay)
 
 
 def stream_of(bench: Bench, seed: int) -> Stream:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from palimpsest.audit.membership import entropy, mia_entropy
-from palimpsest.bench.results import Reading, SetScore
+from palimpsest.bench.results import FORGOT, TASK, Reading, SetScore
 from palimpsest.data.batch import ExampleSet, Predictions, TextSet
 from palimpsest.errors import DivergedError
 from palimpsest.models.divergence import kl_divergence
@@ -35,16 +35,19 @@ def reading(values: Values, sets: Mapping[str, Sequence[str]]) -> Reading:
         values: of ``read_model``, for all examples of the sets.
         sets: name -> ids; empty ones are left out.
     """
-    scores = {name: _score(values, ids) for name, ids in sets.items() if ids}
+    scores = {name: _score(values, ids, keep=name.startswith((TASK, FORGOT))) for name, ids in sets.items() if ids}
     if not scores.keys() >= set(ATTACKED):
         return Reading(sets=scores)
     attack = mia_entropy(*(np.array([values[i]["entropy"] for i in sets[name]]) for name in ATTACKED))
     return Reading(sets=scores, mia=attack.share, mia_power=attack.power)
 
 
-def _score(values: Values, ids: Sequence[str]) -> SetScore:
+def _score(values: Values, ids: Sequence[str], *, keep: bool) -> SetScore:
+    def by_id(column: str) -> dict[str, float]:
+        return {i: values[i][column] for i in ids if column in values[i]}
+
     def mean(column: str) -> float | None:
-        found = [values[i][column] for i in ids if column in values[i]]
+        found = by_id(column).values()
         return math.fsum(found) / len(found) if found else None
 
     return SetScore(
@@ -53,6 +56,8 @@ def _score(values: Values, ids: Sequence[str]) -> SetScore:
         strength=mean("strength"),
         nll=mean("nll"),
         kl=mean("kl"),
+        accuracies=by_id("accuracy") if keep else {},
+        strengths=by_id("strength") if keep else {},
     )
 
 
@@ -72,7 +77,7 @@ def read_model(model: Any, oracle: Any | None, examples: ExampleSet) -> dict[str
         for ids in _batches(examples, _at_once(model, examples)):
             batch = examples.batch(ids).to(next(model.parameters()).device)
             reference = None if oracle is None else batch.predict(oracle)
-            columns = examine(batch.predict(model), reference)
+            columns = examine(batch.predict(model), reference, strength=isinstance(examples, TextSet))
             for row, example_id in enumerate(ids):
                 found[example_id] = {name: values_B[row] for name, values_B in columns.items()}
     if unfit := [i for i, values in found.items() if not all(map(math.isfinite, values.values()))]:
@@ -80,8 +85,8 @@ def read_model(model: Any, oracle: Any | None, examples: ExampleSet) -> dict[str
     return found
 
 
-def examine(said: Predictions, reference: Predictions | None) -> dict[str, list[float]]:
-    """Column -> value of each example of a batch."""
+def examine(said: Predictions, reference: Predictions | None, *, strength: bool) -> dict[str, list[float]]:
+    """Column -> value of each example of a batch; ES where it is asked for: of images it is the accuracy."""
     right_S = said.logits_SV.argmax(-1) == said.target_S
     columns_S = {
         "accuracy": right_S.float(),
@@ -91,7 +96,7 @@ def examine(said: Predictions, reference: Predictions | None) -> dict[str, list[
     if reference is not None:
         columns_S["kl"] = kl_divergence(reference.logits_SV, said.logits_SV)
     columns = {name: (said.sum_by_example(values_S) / said.count_B).tolist() for name, values_S in columns_S.items()}
-    if len(said.owner_S) > said.num_examples:  # of images, with one position each, ES is the accuracy
+    if strength:
         columns["strength"] = _strengths(right_S.tolist(), said.owner_S.tolist(), said.num_examples)
     return columns
 

@@ -18,6 +18,8 @@ from palimpsest.report.schema import Row
 SCHEMA_ID: Literal["palimpsest.bench/1"] = "palimpsest.bench/1"
 ORACLE, NOTHING, RANDOM = "oracle", "do nothing", "random edit"
 CONTROLS = (ORACLE, NOTHING, RANDOM)
+TASK, FORGOT = "task ", "forgot "
+"""Of what a request taught, or forgot: the set is called so and then like the request."""
 
 
 class SetScore(Row):
@@ -33,6 +35,10 @@ class SetScore(Row):
     """Negative log-likelihood per scored position, nats."""
     kl: float | None = None
     """KL(oracle ‖ model) per scored position, nats; None where there is no oracle to compare with."""
+    accuracies: dict[str, float] = Field(default_factory=dict)
+    """Example -> accuracy, for the sets that later requests compare with: "task NAME" and "forgot NAME"."""
+    strengths: dict[str, float] = Field(default_factory=dict)
+    """Example -> ES, likewise; empty for images."""
 
 
 class Reading(Row):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palimpsest.bench.cell import Cell, situations_of
+from palimpsest.bench.cell import Cell, read_anew, situations_of
 from palimpsest.bench.config import Bench
 from palimpsest.bench.graph import Task, run_tasks
 from palimpsest.bench.page import save_html
@@ -57,6 +57,7 @@ def run_bench(
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
+    read_anew()
     cells = {seed: _cells(bench, folder, Path(oracles or folder / "oracles"), seed) for seed in bench.seeds}
     _check(bench, cells)
     tasks = {name: task for seed in bench.seeds for name, task in _tasks(bench, cells[seed]).items()}

@@ -8,15 +8,20 @@ Source: A and F as in the code of CLPU (Liu, Liu, Stone 2022); the gap of one re
     F         = Σ_j,t kept_jt · (acc_t when first learned − acc_jt) / Σ_j,t kept_jt
     relapse_i = max over j > i of (v_j − v_i),   v_j: what is measured after request j on the forget set of request i
 
+The two terms of a difference are means over the same examples, those in both measurements: of a task, as of a forget
+set, a part may go later, and the rest may have been easier all along.
+
 A gap needs its components beside it: two opposite errors of a method have the same gap as two equal ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 Measured = Mapping[str, float | None]
+ById = Mapping[str, float]
 
 
 class Spread(NamedTuple):
@@ -71,26 +76,41 @@ def average_accuracy(accuracies: Sequence[Mapping[str, float]]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def forgetting(accuracies: Sequence[Mapping[str, float]]) -> float | None:
+def forgetting(values: Sequence[Mapping[str, ById]]) -> float | None:
     """F: mean over the same of the accuracy when first learned less the current one; negative when it rose.
 
-    >>> forgetting([{"0": 100.0}, {"0": 80.0, "1": 90.0}, {"1": 96.0}])
+    Args:
+        values: per request, task -> example -> accuracy, for what is kept of it.
+
+    >>> forgetting([{"0": {"a": 100.0, "b": 0.0}}, {"0": {"a": 80.0}, "1": {"c": 90.0}}, {"1": {"c": 96.0}}])
     3.5
     """
-    first: dict[str, float] = {}
-    losses = [first.setdefault(task, value) - value for tasks in accuracies for task, value in tasks.items()]
-    return sum(losses) / len(losses) if losses else None
+    first: dict[str, ById] = {}
+    rises = [rise(first.setdefault(task, now), now) for tasks in values for task, now in tasks.items()]
+    found = [-value for value in rises if value is not None]
+    return sum(found) / len(found) if found else None
 
 
-def relapse(after: Sequence[float | None]) -> float | None:
-    """Highest rise above the first value; None when nothing came later.
+def relapse(after: Sequence[ById]) -> float | None:
+    """Highest rise above the first values; None when nothing came later.
 
     Args:
-        after: what was measured on one forget set, after the request that forgot it and after each later one; None
-            where it is not a forget set any more, because it was learned again.
+        after: example -> what was measured, on what is still forgotten of one forget set, after the request that forgot
+            it and after each later one.
 
-    >>> relapse([10.0, 12.5, 9.0, None])
-    2.5
+    >>> relapse([{"a": 10.0, "b": 0.0}, {"a": 12.5, "b": 0.0}, {"a": 11.0}, {}])
+    1.25
     """
-    first, *later = [value for value in after if value is not None] or [0.0]
-    return max(later) - first if later else None
+    first, *later = after or [{}]
+    found = [value for now in later if (value := rise(first, now)) is not None]
+    return max(found, default=None)
+
+
+def rise(before: ById, after: ById) -> float | None:
+    """Mean of after − before over the examples in both; None without any.
+
+    >>> rise({"a": 1.0, "b": 0.0}, {"a": 0.5, "c": 1.0})
+    -0.5
+    """
+    both = before.keys() & after.keys()
+    return math.fsum(after[i] - before[i] for i in both) / len(both) if both else None

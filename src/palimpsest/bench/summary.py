@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from palimpsest.bench.results import ORACLE, BenchResult, Reading, Step
-from palimpsest.bench.scores import Spread, average_accuracy, differences, forgetting, gap, relapse, spread
+from palimpsest.bench.results import FORGOT, ORACLE, TASK, BenchResult, Reading, SetScore, Step
+from palimpsest.bench.scores import (
+    ById,
+    Spread,
+    average_accuracy,
+    differences,
+    forgetting,
+    gap,
+    relapse,
+    spread,
+)
 
 COMPONENTS = {"LA": "learn", "UA": "forget", "RA": "retain", "TA": "test"}
 """Accuracy on a set, points; MIA, points too, is the fifth component."""
@@ -16,7 +25,6 @@ DIVERGENCES = {"KL L": "learn", "KL U": "forget", "KL R": "retain"}
 """KL(oracle ‖ model) on a set, nats."""
 DECIMALS = {"stopped": 0, **dict.fromkeys((*STRENGTHS, *DIVERGENCES, "relapse ES", "time share", "token share"), 3)}
 """Of the columns that are not written with two."""
-TASK, FORGOT = "task ", "forgot "
 
 Values = dict[str, float | None]
 
@@ -70,15 +78,26 @@ def worst_relapse(steps: Sequence[Step], field: str = "accuracy", factor: float 
 
 
 def _relapse(steps: Sequence[Step], name: str, field: str) -> float | None:
-    return relapse([_of_set(step.reading, name, field) for step in steps if name in step.reading.sets])
+    return relapse([_by_id(step.reading.sets[name], field) for step in steps if name in step.reading.sets])
+
+
+def _by_id(score: SetScore, field: str) -> ById:
+    return score.accuracies if field == "accuracy" else score.strengths
 
 
 def task_accuracies(steps: Sequence[Step]) -> list[dict[str, float]]:
     """Per request, task -> accuracy on what is kept of it, points."""
-    return [
-        {name: 100 * score.accuracy for name, score in step.reading.sets.items() if name.startswith(TASK)}
-        for step in steps
-    ]
+    return [{name: 100 * score.accuracy for name, score in tasks.items()} for tasks in map(_tasks, steps)]
+
+
+def task_forgetting(steps: Sequence[Step]) -> float | None:
+    """F, points."""
+    rises = forgetting([{name: score.accuracies for name, score in tasks.items()} for tasks in map(_tasks, steps)])
+    return None if rises is None else 100 * rises
+
+
+def _tasks(step: Step) -> dict[str, SetScore]:
+    return {name: score for name, score in step.reading.sets.items() if name.startswith(TASK)}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -129,7 +148,7 @@ VALUES = (
 BEHAVIOUR = (
     *(_value(name, divergences, "KL(oracle to model), mean over the requests, nats") for name in DIVERGENCES),
     Column("A", "average accuracy of what is kept, points", lambda s, _: average_accuracy(task_accuracies(s))),
-    Column("F", "forgetting of what is kept, points", lambda s, _: forgetting(task_accuracies(s))),
+    Column("F", "forgetting of what is kept, points", lambda s, _: task_forgetting(s)),
     Column("relapse", "highest later rise of accuracy on any forget set, points", lambda s, _: worst_relapse(s)),
     Column("relapse ES", "the same of extraction strength", lambda s, _: worst_relapse(s, "strength", 1)),
 )

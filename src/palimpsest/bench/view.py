@@ -8,16 +8,14 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from palimpsest.bench.figures import Points, gap_bars, mini, stream_picture
-from palimpsest.bench.results import ORACLE, BenchResult, RequestInfo, Step
+from palimpsest.bench.results import FORGOT, ORACLE, TASK, BenchResult, RequestInfo, Step
 from palimpsest.bench.scores import Spread, gap, spread
 from palimpsest.bench.summary import (
     BEHAVIOUR,
     COST,
     DECIMALS,
-    FORGOT,
     GAPS,
     STRENGTHS,
-    TASK,
     VALUES,
     Column,
     Table,

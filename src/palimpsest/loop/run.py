@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,8 @@ class _Loop:
                 active = check.active
             else:
                 side = state.sides[self.tested_name]
-                state.sides[self.tested_name] = replace(side, ids=tuple(check.active), cursor=0)
+                if tuple(check.active) != side.ids:  # else it goes on where it was: not all of it was drawn yet
+                    state.sides[self.tested_name] = side.restart(check.active)
         state.anchor = state.anchor.restart(active)
         state.epoch += 1
 
