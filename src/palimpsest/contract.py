@@ -36,7 +36,7 @@ __all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference"
 class Config(BaseModel):
     """Base of every option schema: frozen, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ name and lose the bytes behind it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -23,6 +25,30 @@ def put(temporary: Path, path: Path) -> None:
     flush(temporary)
     os.replace(temporary, path)
     flush(path.parent)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Is a folder this process's alone in the block? The system frees it when its holder dies.
+
+    Args:
+        folder: there; it may be renamed in the block. Windows locks no folders: there the answer is always yes.
+    """
+    if os.name == "nt":
+        yield True
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def flush(path: Path) -> None:

@@ -55,7 +55,15 @@ class MissingExtra(UsageError):
 
 
 class RunError(PalimpsestError):
-    """The run started and could not end as planned."""
+    """The run started and could not end as planned.
+
+    Attributes:
+        seconds: that its loop took.
+        tokens: positions that went forward in it.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
 
 
 class DivergedError(RunError):
@@ -76,3 +84,18 @@ def unknown(what: str, value: str, accepted: Iterable[str]) -> str:
     close = get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {what} {value!r}{hint} accepted: {', '.join(names) or 'none'}"
+
+
+def encodable(value: str, where: str) -> str:
+    """The value itself, which can be written as UTF-8.
+
+    Raises:
+        DataError: it holds half of a surrogate pair; says where.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where} holds half of a surrogate pair at character {error.start}; write whole characters"
+        ) from None
+    return value

@@ -241,7 +241,8 @@ def test_default_gates() -> None:
     holdout = ["forget es at most 0.10 above the holdout's", "forget ma at most 0.10 above the holdout's"]
     assert sentences("unlearn", ("before", "after", "oracle"), every) == oracle + utility
     assert sentences("unlearn", ("before", "after"), every) == holdout + utility
-    assert sentences("unlearn", ("before", "after"), ("forget",)) == oracle
+    assert sentences("unlearn", ("before", "after"), ("forget",)) == [*oracle, utility[0]]  # undecided, not passed
+    assert sentences("update", ("before", "after"), ("forget", "learn", "general"))[-1] == utility[1]
     assert sentences("learn", ("before", "after"), ("learn", "general")) == ["learn es at least 0.95", utility[1]]
     assert sentences("measure", ("after",), every) == []
 

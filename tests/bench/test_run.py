@@ -146,6 +146,7 @@ def test_a_run_that_diverges_is_rejected(values, tmp_path):
     result = run_bench(bench, tmp_path)
     _, before, after = result.rows["broken"][0]
     assert after.stopped.startswith("DivergedError: phase")
+    assert after.seconds > 0
     assert after.weights == before.weights
     assert after.reading.sets["forget"].accuracy == result.rows[NOTHING][0][2].reading.sets["forget"].accuracy
     assert result.rows[RANDOM][0][2].stopped.startswith("there is no edit to equal")

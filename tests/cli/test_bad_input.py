@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import import_module
 
 import pytest
 
@@ -163,6 +164,16 @@ def test_a_learning_method_asked_to_unlearn(unlearn):
         ("alpha=1", "accepted: a.b=value"),
         ("icu.alpha=[", "no YAML"),
         ("measuring.metrics=[mma]", "did you mean 'ma'"),
+        ("measuring.metrics=ma", "measuring.metrics = 'ma': Input should be a list"),
+        ("measuring.options=5", "measuring.options = 5"),
+        ("training.betas=[0.9, 1.5]", "training.betas.1 = 1.5"),
+        ("training.learning_rate=.inf", "training.learning_rate = inf: Input should be a finite number"),
+        ("training.learning_rate=1e38", "training.learning_rate = '1e38'"),
+        ("training.num_train_epochs=.nan", "training.num_train_epochs = nan"),
+        ("training.batch_size=1000000000", "training.batch_size = 1000000000"),
+        ("training.side_batch_size={forgett: 3}", "unknown set 'forgett'; did you mean 'forget'?"),
+        ("encoding.augment={padding: 1000000000}", "encoding.augment.padding = 1000000000"),
+        ("icu.alpha=.inf", "icu.alpha = inf: Input should be a finite number"),
     ],
 )
 def test_a_bad_assignment(unlearn, assignment, words):
@@ -184,6 +195,7 @@ def test_a_regular_expression_that_is_none(unlearn):
         ("- 1", "holds a list"),
         ("training: 5", "accepted: a mapping"),
         ("a: [", "neither YAML nor JSON"),
+        ("[" * 5000, "neither YAML nor JSON"),
         ("gates: [{set: forget, metric: es}]", "exactly one of"),
         ("gates: [{set: forget, metrik: es, at_most: 1}]", "metrik"),
     ],
@@ -223,6 +235,21 @@ def test_a_broken_model_folder(unlearn, clinic, tmp_path, break_it, words):
 
 def test_a_hub_name_without_a_revision(unlearn):
     assert "pinned --revision" in unlearn(model="some/model")
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "x" * 300])
+def test_an_output_that_no_folder_can_be(refused, clinic, name):
+    sets = [x for kind in ("forget", "retain") for x in (f"--{kind}", clinic / f"{kind}.jsonl")]
+    assert "give the name of a new folder" in refused("unlearn", "--model", clinic / "model", *sets, "-o", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("nope", "unknown tracker to report to 'nope'; accepted: tensorboard, trackio, wandb"), ("wandb", "pip install")],
+)
+def test_a_tracker_that_is_not_there(unlearn, monkeypatch, name, words):
+    monkeypatch.setattr(import_module("palimpsest.verbs.update"), "get_available_trackers", lambda: ["tensorboard"])
+    assert words in unlearn("--report-to", name)
 
 
 def test_an_output_that_is_something_else(refused, clinic, tmp_path):

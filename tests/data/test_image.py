@@ -121,6 +121,16 @@ def test_a_retain_batch_uses_and_moves_them():
     assert not torch.allclose(said, retain.predict(model.eval()).logits_SV, atol=1e-3)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_one_image_alone_has_no_statistics(together):
+    model = tiny().train()
+    before = statistics(model)
+    batch = some().batch(["i1"])
+    said = predict_together(model, {"learn": batch})["learn"] if together else batch.predict(model)
+    assert same(before, model)
+    assert torch.equal(said.logits_SV, batch.predict(model.eval()).logits_SV)
+
+
 def test_a_method_that_draws_both_in_one_step_moves_them_by_retain_alone():
     both, alone = tiny().train(), tiny().train()
     forget, retain = some(moves_statistics=False).batch(["i0"]), some().batch(["i1", "i2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,7 @@ def test_a_digest_names_a_set_of_images(tmp_path):
         ({"x": X[[0, 1, 0]], "y": Y[[0, 1, 0]]}, "row 3: the same content as row 1; remove one, or give both an id"),
         ({"id": Y, "name": Y}, "holds both id and name; accepted: one of them"),
         ({"index": Y}, "unknown array 'index'.*name it in ignore_columns"),
+        ({"name": np.array(["a", "\ud800", "b"])}, "row 2: name holds half of a surrogate pair"),
         ({"name": np.array([{}, 1, 2], dtype=object)}, "not a readable .npz file .*allow_pickle=False"),
     ],
 )
@@ -96,6 +98,15 @@ def test_an_npz_that_cannot_be_used_is_refused(tmp_path, arrays, words):
         read_examples(npz(tmp_path / "a.npz", **arrays))
     assert str(tmp_path / "a.npz") in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", ["(99999999999999,)", "(4, 8, 8, 3", "(" + "9" * 30 + ",)"])
+def test_an_npz_with_a_forged_header_is_refused(tmp_path, shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"12")
+    with pytest.raises(DataError, match="not a readable .npz file"):
+        read_examples(tmp_path / "a.npz")
 
 
 def test_an_npz_without_classes_or_without_sense(tmp_path):

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import palimpsest as pal
 from palimpsest.errors import DataError, PlanError
 from palimpsest.report.schema import RunResult
+from palimpsest.verbs import execute
 
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}}
 
@@ -120,6 +121,35 @@ def test_another_plan_is_not_written_over(clinic, tmp_path):
         unlearn(clinic, tmp_path / "out", method="npo")
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert plan["method"] == "icu"
+
+
+def test_another_process_is_not_disturbed(clinic, tmp_path, monkeypatch):
+    train = execute.train
+
+    def train_twice(*given, **how):
+        with pytest.raises(PlanError, match=r"out.partial is being written by another process; wait, or give another"):
+            unlearn(clinic, tmp_path / "out")
+        return train(*given, **how)
+
+    monkeypatch.setattr(execute, "train", train_twice)
+    unlearn(clinic, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (5, "plan is 5; accepted: a mapping of options"),
+        ({"training": None}, "plan: section 'training' is None; accepted: a mapping"),
+        ({"measuring": None}, "section 'measuring' is None"),
+        ({"options": 5}, "section 'options' is 5"),
+    ],
+)
+def test_a_plan_that_is_none(clinic, tmp_path, plan, words):
+    files = {name: clinic / f"{name}.jsonl" for name in ("forget", "retain")}
+    with pytest.raises(PlanError, match=words):
+        pal.unlearn(clinic / "model", output=tmp_path / "out", plan=plan, **files)
+    with pytest.raises(PlanError, match="0 threads; accepted: 1 or more"):
+        pal.unlearn(clinic / "model", output=tmp_path / "out", threads=0, **files)
 
 
 def test_the_run_of_another_version_is_not_taken_for_this_one(clinic, tmp_path, monkeypatch):

@@ -147,7 +147,8 @@ def default_gates(
     Returns:
         Unlearning: forget es and ma within 0.10 of the oracle's; without an oracle at most 0.10 above the holdout's;
         with neither still the oracle's, which is then undecided by construction, because an absolute level means
-        nothing without knowing what a model scores that never saw the examples. Retain es at least 0.90 times before.
+        nothing without knowing what a model scores that never saw the examples. Retain es at least 0.90 times before;
+        without a retain and a general set still so, and undecided: a model that forgot everything does not pass.
         Learning: learn es at least 0.95. All: general ppl at most 1.10 times before. Of images all of these look at
         accuracy, of which general keeps 0.90 times before. Absent sets get no gate.
     """
@@ -166,7 +167,9 @@ def default_gates(
     if kind != "measure":
         ratio = Gate(set="general", metric="ppl", at_most=1.10, relative_to="before", mode="ratio", average="geometric")
         gates.append(_kept("general", "accuracy") if modality == "image" else ratio)
-    return tuple(gate for gate in gates if gate.set in sets_present)
+    unguarded = kind in ("unlearn", "update") and not {"retain", "general"} & set(sets_present)
+    wanted = {*sets_present, "retain"} if unguarded else set(sets_present)
+    return tuple(gate for gate in gates if gate.set in wanted)
 
 
 def _kept(name: str, metric: str) -> Gate:

@@ -19,6 +19,7 @@ from palimpsest.verbs.plan import Encoding, Plan, Section, make_plan
 
 RECIPE = ("training", "scope", "pairing")
 RANDOM_EDIT = "random_edit"
+TWIN_SEED = 2**31  # added to a seed for the oracle's twin
 
 
 class StreamChoice(Section):
@@ -106,8 +107,8 @@ class Bench(Section):
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"seeds {list(seeds)}; accepted: at least one number >= 0, each once")
+        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= TWIN_SEED:
+            raise ValueError(f"seeds {list(seeds)}; accepted: at least one number from 0 to {TWIN_SEED - 1}, each once")
         return seeds
 
     @field_validator("buffer", mode="before")

@@ -64,7 +64,10 @@ def perform(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts
                 target.abandon()
                 raise
             except RunError as error:  # the same plan would end so again: this is its result
-                facts = RunFacts(plan=plan.digest(), kind=plan.kind, stopped=f"{type(error).__name__}: {error}")
+                why = f"{type(error).__name__}: {error}"
+                facts = RunFacts(
+                    plan=plan.digest(), kind=plan.kind, stopped=why, seconds=error.seconds, tokens=error.tokens
+                )
             flush_tree(target.partial)
             write_atomic(target.partial / RESULT, facts.model_dump_json(indent=1) + "\n")
             target.complete()

@@ -60,6 +60,11 @@ def run_bench(
     read_anew()
     cells = {seed: _cells(bench, folder, Path(oracles or folder / "oracles"), seed) for seed in bench.seeds}
     _check(bench, cells)
+    for place in (folder, Path(oracles or folder)):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{place}: {error.strerror or error}; give a folder that can be made") from None
     tasks = {name: task for seed in bench.seeds for name, task in _tasks(bench, cells[seed]).items()}
 
     def done(name: str, finished: int, total: int) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from palimpsest.bench.answers import Answer, answer, unanswered
 from palimpsest.bench.cell import Cell
+from palimpsest.bench.config import TWIN_SEED
 from palimpsest.bench.perform import RunFacts
 from palimpsest.bench.results import RANDOM, Step
 from palimpsest.errors import DivergedError
 from palimpsest.models.load import source_digest
-
-TWIN_SEED = 2**31  # added to a seed for the oracle's twin
 
 
 def oracle_step(cell: Cell) -> Step:
@@ -22,7 +21,10 @@ def oracle_step(cell: Cell) -> Step:
         DivergedError: the retraining diverged: there is nothing to compare with.
     """
     facts, folder = _retrained(cell, cell.seed)
-    step = _measured(cell, Answer(folder, (facts,)), folder)
+    try:
+        step = _measured(cell, Answer(folder, (facts,)), folder)
+    except DivergedError as error:
+        raise _unfit(cell, str(error)) from None
     if not cell.bench.has_twin(forgets=bool(cell.situation.request.forget)):
         return step
     _, twin = _retrained(cell, cell.seed + TWIN_SEED)
@@ -36,9 +38,13 @@ def _retrained(cell: Cell, seed: int) -> tuple[RunFacts, Path]:
     given = {name: ids for name, ids in sets.items() if ids}
     facts, folder = cell.run(plan, Path(cell.bench.model), given, cell.oracles)
     if facts.stopped is not None:
-        problem = f"the oracle of request {cell.number} was stopped ({facts.stopped})"
-        raise DivergedError(f"{problem}; change learning.training or oracle.training")
+        raise _unfit(cell, facts.stopped)
     return facts, folder
+
+
+def _unfit(cell: Cell, reason: str) -> DivergedError:
+    problem = f"the oracle of request {cell.number} is no model to compare with ({reason})"
+    return DivergedError(f"{problem}; change learning.training or oracle.training")
 
 
 def row_step(cell: Cell, label: str, oracle: Step, *others: Step) -> Step:

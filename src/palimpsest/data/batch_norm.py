@@ -1,8 +1,9 @@
 """Which batch-normalisation layers may look at a batch and learn its statistics.
 
 In train mode such a layer normalises by the batch and moves its running statistics towards it. A forget batch must do
-neither: its images would enter the statistics of the model that is to forget them. A layer whose own weights are
-frozen must not either, or a run that may move only an adapter would move the statistics beside it. Both are run with
+neither: its images would enter the statistics of the model that is to forget them. Nor may a batch of one image, which
+has no spread, or only that within it. A layer whose own weights are
+frozen must not, or a run that may move only an adapter would move the statistics beside it. All these are run with
 their running statistics, as in eval mode; gradients flow all the same.
 """
 

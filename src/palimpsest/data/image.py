@@ -76,7 +76,7 @@ class ImageBatch:
 
     def predict(self, model: nn.Module) -> Predictions:
         """One forward pass."""
-        with statistics_kept(model, everywhere=not self.moves_statistics):
+        with statistics_kept(model, everywhere=not self.moves_statistics or len(self) == 1):
             output: Any = model(**self.inputs())
         return Predictions(output.logits, self.target_S, self.owner_S, len(self))
 
@@ -86,8 +86,9 @@ class ImageBatch:
         joined = {name: batch for name, batch in batches.items() if batch.moves_statistics}
         found = {name: batch.predict(model) for name, batch in batches.items() if name not in joined}
         if joined:
-            with statistics_kept(model, everywhere=False):
-                output: Any = model(pixel_values=torch.cat([batch.images_BCHW for batch in joined.values()]))
+            images_BCHW = torch.cat([batch.images_BCHW for batch in joined.values()])
+            with statistics_kept(model, everywhere=len(images_BCHW) == 1):
+                output: Any = model(pixel_values=images_BCHW)
             parts = output.logits.split([len(batch) for batch in joined.values()])
             for (name, batch), logits_SV in zip(joined.items(), parts, strict=True):
                 found[name] = Predictions(logits_SV, batch.target_S, batch.owner_S, len(batch))

@@ -15,6 +15,7 @@ Shape legend: N images, H height, W width, C channels.
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from palimpsest.errors import DataError, unknown
+from palimpsest.errors import DataError, encodable, unknown
 from palimpsest.records import Example, Image, content_id
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
@@ -62,6 +63,12 @@ def read_npz(path: Path, ignore: frozenset[str] = frozenset()) -> list[Example]:
     return examples
 
 
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError),  # a broken archive
+    *(ValueError, tokenize.TokenError, OverflowError, MemoryError),  # a header that is none, or of an absurd shape
+)
+
+
 def _arrays(path: Path, ignore: frozenset[str]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
@@ -76,7 +83,7 @@ def _arrays(path: Path, ignore: frozenset[str]) -> dict[str, np.ndarray]:
                     )
                 with file.open(member) as stream:
                     found[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable .npz file ({reason}); {ACCEPTED}") from error
     missing = [name for name in ("x", "y") if name not in found]
@@ -117,6 +124,8 @@ def _texts(path: Path, name: str, columns: Mapping[str, np.ndarray], num: int) -
         shape = " x ".join(map(str, column.shape))
         raise DataError(f"{path}: {name} is {column.dtype}, {shape}; accepted: {num} strings or integers")
     values: list[Any] = column.tolist()
+    for row, value in enumerate(values):
+        encodable(str(value), f"{path}, row {row + 1}: {name}")
     if name in {"id", "name"}:
         empty = [row for row, value in enumerate(values) if not str(value).strip()]
         if empty:

@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 
 from palimpsest.data.pictures import decode, image_of, pixels_of
-from palimpsest.errors import DataError, unknown
+from palimpsest.errors import DataError, encodable, unknown
 from palimpsest.records import Chat, Completion, Content, Example, Message, Text, TokenIds, content_id
 
 Row = Mapping[str, object]
@@ -91,17 +91,7 @@ def _label(row: Row, column: str) -> str:
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{column} is {_shown(value)}; accepted: a non-empty string or an integer")
-    return _encodable(value, column)
-
-
-def _encodable(value: str, where: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{where} holds half of a surrogate pair at character {error.start}; write whole characters"
-        ) from None
-    return value
+    return encodable(value, column)
 
 
 def _text(row: Row, column: str) -> str:
@@ -110,7 +100,7 @@ def _text(row: Row, column: str) -> str:
         raise DataError(f"{column} is {_shown(value)}; accepted: a string that is not empty")
     if not value.strip():
         raise DataError(f"{column} is empty; accepted: a string that is not empty")
-    return _encodable(value, column)
+    return encodable(value, column)
 
 
 def _completion(row: Row) -> Content:

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from palimpsest.contract import ExampleSet, Method, Phase
 from palimpsest.data.batch import Batch
-from palimpsest.errors import PlanError
+from palimpsest.errors import DivergedError, PlanError
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.log import RunLog
 from palimpsest.loop.sampler import Stream
@@ -153,10 +153,14 @@ class _Loop:
             state.stopped = "edited without steps"
         started = time.perf_counter() - state.seconds
         while state.stopped is None:
-            if state.anchor.exhausted:
-                self._begin_epoch()
-            if state.stopped is None:
-                self._iterate()
+            try:
+                if state.anchor.exhausted:
+                    self._begin_epoch()
+                if state.stopped is None:
+                    self._iterate()
+            except DivergedError as error:
+                error.seconds, error.tokens = time.perf_counter() - started, state.tokens
+                raise
             state.seconds = time.perf_counter() - started
             self._spend_budgets()
             if state.stopped is not None or state.step % self.job.training.checkpoint_steps == 0:

@@ -7,22 +7,28 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
+from palimpsest.errors import unknown
+
 SCHEDULES = ("constant", "linear", "cosine", "halving")
+MOST = 1_000_000  # examples per step
+Size = Annotated[int, Field(ge=1, le=MOST)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+DRAWN = ("learn", "forget", "retain", "replay", "analogous")
 
 
 class Training(BaseModel):
     """Optimizer, length and budgets of a run. Names as in ``transformers.TrainingArguments`` where it has one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seeds every random choice of the run."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW for language models; SGD with momentum is the custom for image classifiers."""
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0, le=1e30)
     """Highest learning rate."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of SGD."""
@@ -32,18 +38,19 @@ class Training(BaseModel):
     """For "halving": steps between two halvings."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear warm-up."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay; decoupled in AdamW."""
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Clip the gradient to this L2 norm; 0 = off."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=MOST)
     """Examples of the anchor set per optimizer step, over all micro-batches and processes."""
-    side_batch_size: Annotated[int, Field(ge=1)] | dict[str, Annotated[int, Field(ge=1)]] | None = None
+    side_batch_size: Size | dict[str, Size] | None = None
     """Examples per step of the other sets, one number or set name -> number; None = batch_size."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Examples of the anchor set per forward pass; None = batch_size. Changes memory, not the result."""
+    """Examples of the anchor set per forward pass; None = batch_size. Changes memory, not the result,
+    but for models with batch normalisation, which looks at micro-batches one by one."""
     num_train_epochs: float = Field(default=10.0, gt=0)
     """Passes over the anchor set."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -52,6 +59,14 @@ class Training(BaseModel):
     """Budget of wall-clock time, counted over resumes; a run that it ends cannot be repeated bit by bit."""
     checkpoint_steps: int = Field(default=50, ge=1)
     """Steps between two checkpoints."""
+
+    @field_validator("side_batch_size")
+    @classmethod
+    def _sets_exist(cls, sizes: int | dict[str, int] | None) -> int | dict[str, int] | None:
+        for name in sizes if isinstance(sizes, dict) else ():
+            if name not in DRAWN:
+                raise ValueError(unknown("set", name, DRAWN))
+        return sizes
 
     def new_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """A fresh optimizer; nothing an earlier run remembered is in it."""

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from palimpsest.data.pixels import PixelFormat
-from palimpsest.errors import ModelError
+from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, read_config, source_digest
@@ -218,7 +218,12 @@ def use_threads(model: nn.Module, threads: int | None) -> int:
 
     Returns:
         The number in use.
+
+    Raises:
+        PlanError: fewer than one.
     """
+    if threads is not None and threads < 1:
+        raise PlanError(f"{threads} threads; accepted: 1 or more, or None")
     if threads is not None:
         torch.set_num_threads(threads)
     elif count_parameters(model) < CPU_ONE_THREAD_BELOW:

@@ -71,13 +71,16 @@ def execute(
     if plan.oracle is not None:
         _like(before, "oracle", plan.oracle, plan)
     target.begin(plan)
-    try:
-        result = _run_in(target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers))
-    except UsageError:
-        target.abandon()
-        raise
-    _write(target.partial, result, _learned(plan, examples))
-    target.complete()
+    with target.held():
+        try:
+            result = _run_in(
+                target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers)
+            )
+        except UsageError:
+            target.abandon()
+            raise
+        _write(target.partial, result, _learned(plan, examples))
+        target.complete()
     return result
 
 

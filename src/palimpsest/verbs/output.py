@@ -6,18 +6,21 @@ So an output folder that exists is complete, and a partial one belongs to exactl
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from palimpsest.durable import put
+from palimpsest.durable import held, put
 from palimpsest.errors import PlanError
 from palimpsest.records import Cost, Direction, Score
 from palimpsest.report.files import write_atomic
 from palimpsest.verbs.plan import Plan
 
 RESULT = "result.json"
+LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
 OR_VERSION = "(or of another version of palimpsest)"
 ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "reference", "remembered"})
 
@@ -26,7 +29,14 @@ class Output:
     """The folder of one run."""
 
     def __init__(self, folder: str | Path) -> None:
+        """The folder and, beside it, the one for what is not whole yet.
+
+        Raises:
+            PlanError: no folder can have that name.
+        """
         self.folder = Path(folder)
+        if not self.folder.name or len(os.fsencode(self.folder.name)) > LONGEST_NAME:
+            raise PlanError(f"output {str(folder)!r}: give the name of a new folder, at most {LONGEST_NAME} bytes long")
         self.partial = self.folder.with_name(self.folder.name + ".partial")
 
     def finished(self, plan: Plan) -> bool:
@@ -66,6 +76,22 @@ class Output:
             ) from None
         values = {"digest": plan.digest(), **plan.model_dump(mode="json")}
         write_atomic(self.partial / "plan.json", json.dumps(values, indent=1) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from the partial folder in the block.
+
+        Raises:
+            PlanError: one of them has it, or just finished with it.
+        """
+        with ExitStack() as stack:
+            try:
+                free = stack.enter_context(held(self.partial))
+            except FileNotFoundError:
+                free = False
+            if not free:
+                raise PlanError(f"{self.partial} is being written by another process; wait, or give another --output")
+            yield
 
     def abandon(self) -> None:
         """Remove the partial folder of a run that was refused before its first checkpoint."""

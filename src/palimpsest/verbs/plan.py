@@ -26,7 +26,7 @@ SECTIONS = ("options", "training", "scope", "pairing", "refine", "measuring", "e
 class Section(BaseModel):
     """Base of the plan's parts: frozen, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Pairing(Section):
@@ -60,7 +60,7 @@ class Measuring(Section):
 class Augment(Section):
     """What may happen to an image while it is trained on."""
 
-    padding: int = Field(default=4, ge=0)
+    padding: int = Field(default=4, ge=0, le=1000)
     """Pixels padded on each side before a random crop; 0 = no crop."""
     mirror: bool = True
     """Mirror half of the images; wrong for digits and letters."""
@@ -138,23 +138,36 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     if fields["kind"] not in method.kinds:
         kinds = [name for name in methods.names() if fields["kind"] in methods.load(name).kinds]
         raise PlanError(f"method {fields['method']!r} does not {fields['kind']}; accepted: {', '.join(kinds)}")
-    for name in sections:
-        if name not in SECTIONS:
-            raise PlanError(unknown("section", name, SECTIONS))
-    values = dict(sections)
+    values = checked_sections(sections, "the plan")
     options = methods.configure(str(fields["method"]), values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
-    _check_metrics(values.get("measuring", {}))
-    return _validate({**fields, **values, "options": options.model_dump(mode="json")})
+    plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
+    for name in (*plan.measuring.metrics, *plan.measuring.options):
+        metrics.build(name, plan.measuring.options.get(name, {}))
+    return plan
 
 
-def _check_metrics(measuring: Mapping[str, Any]) -> None:
-    chosen = measuring.get("metrics", Measuring().metrics)
-    options = measuring.get("options", {})
-    for name in (*chosen, *options):
-        metrics.build(name, options.get(name, {}))
+def checked_sections(value: object, where: str) -> dict[str, Any]:
+    """A plan's sections, each a mapping, but for gates (a list) and refine (None is off).
+
+    Args:
+        value: what was given.
+        where: it came from, for the error.
+
+    Raises:
+        PlanError: it is no mapping of known sections.
+    """
+    if not isinstance(value, Mapping):
+        raise PlanError(f"{where} is {value!r}; accepted: a mapping of {', '.join(SECTIONS)}")
+    for name, section in value.items():
+        if name not in SECTIONS:
+            raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS)}")
+        is_mapping = isinstance(section, Mapping | Section)
+        if name != "gates" and not is_mapping and not (name == "refine" and section is None):
+            raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
+    return dict(value)
 
 
 def _validate(values: Mapping[str, Any]) -> Plan:
@@ -175,7 +188,8 @@ def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
         if place[0] == "refine" and len(place) > 1:
             fields = Refinement.model_fields
         return unknown(f"option of {place[0]}" if len(place) > 1 else "option", place[-1], fields)
-    return f"{'.'.join(place)} = {problem['input']!r}: {problem['msg']}"
+    message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+    return f"{'.'.join(place)} = {problem['input']!r}: {message}"
 
 
 def read_mapping(path: str | Path, what: str, accepted: str) -> dict[str, Any]:
@@ -195,7 +209,7 @@ def read_mapping(path: str | Path, what: str, accepted: str) -> dict[str, Any]:
         value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise PlanError(f"{what} {path}: {error.strerror or error}; give a YAML or JSON file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise PlanError(f"{what} {path}: neither YAML nor JSON ({reason})") from None
     if not isinstance(value, dict):
@@ -209,10 +223,4 @@ def read_plan_file(path: str | Path) -> dict[str, Any]:
     Raises:
         PlanError: missing, not YAML or JSON, or not a mapping of known sections.
     """
-    value = read_mapping(path, "plan", ", ".join(SECTIONS))
-    for name, section in value.items():
-        if name not in SECTIONS:
-            raise PlanError(f"plan {path}: {unknown('section', str(name), SECTIONS)}")
-        if name != "gates" and not isinstance(section, dict):
-            raise PlanError(f"plan {path}: section {name!r} is {section!r}; accepted: a mapping of options")
-    return value
+    return checked_sections(read_mapping(path, "plan", ", ".join(SECTIONS)), f"plan {path}")

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from palimpsest.errors import PlanError
+from accelerate.tracking import get_available_trackers
+
+from palimpsest.errors import PlanError, unknown
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.execute import execute
-from palimpsest.verbs.plan import as_text, make_plan
+from palimpsest.verbs.plan import as_text, checked_sections, make_plan
 from palimpsest.verbs.progress import Progress, silent
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 def update(
@@ -71,13 +75,23 @@ def update(
         refine = method == "icu" and holdout is not None
     refined: dict[str, Any] = {"refine": {}} if refine else {}
     return execute(
-        make_plan(fields, {**refined, **(plan or {})}),
+        make_plan(fields, {**refined, **checked_sections({} if plan is None else plan, "plan")}),
         output,
         progress=progress,
         threads=threads,
-        trackers=tuple(report_to),
+        trackers=_trackers(report_to),
         ignore_columns=frozenset(ignore_columns),
     )
+
+
+def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:
+    given = (names,) if isinstance(names, str) else tuple(names)
+    for name in given:
+        if name not in TRACKERS:
+            raise PlanError(unknown("tracker to report to", name, TRACKERS))
+        if name not in map(str, get_available_trackers()):  # Accelerate would report to nobody
+            raise PlanError(f"report_to = {name}: it is not installed; pip install {name}, or report to nothing")
+    return given
 
 
 def kind_of(learn: object | None, forget: object | None) -> str:
