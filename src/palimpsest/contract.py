@@ -2,7 +2,8 @@
 
 A method declares the sets it draws from and returns named terms; the loop owns the optimizer, devices, batches,
 accumulation and checkpoints. Terms carry *sums*: the loop divides by the count over the whole step, so a result does
-not depend on how a step is cut into micro-batches or spread over processes.
+not depend on how a step is cut into micro-batches or spread over processes (but where batch normalisation looks at one
+micro-batch at a time).
 
 One iteration of the loop:
 
