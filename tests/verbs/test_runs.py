@@ -135,6 +135,21 @@ def test_another_process_is_not_disturbed(clinic, tmp_path, monkeypatch):
     unlearn(clinic, tmp_path / "out")
 
 
+def test_a_run_that_another_process_ended_meanwhile_is_not_run_again(clinic, tmp_path, monkeypatch):
+    begin = execute.Output.begin
+
+    def begin_late(target, plan):
+        monkeypatch.setattr(execute.Output, "begin", begin)
+        unlearn(clinic, tmp_path / "out")
+        monkeypatch.setattr(execute, "train", None)
+        begin(target, plan)
+
+    monkeypatch.setattr(execute.Output, "begin", begin_late)
+    result = unlearn(clinic, tmp_path / "out")
+    assert result == RunResult.load(tmp_path / "out" / "result.json")
+    assert not (tmp_path / "out.partial").exists()
+
+
 @pytest.mark.parametrize(
     ("plan", "words"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -134,11 +134,13 @@ class Cell:
     def _sample(self, ids: tuple[str, ...]) -> tuple[str, ...]:
         """At most ``limit`` of them, the same for all rows, and of a part of them the same ones as far as they go."""
         limit = self.bench.limit
-        if len(ids) <= limit:
-            return ids
+        return ids if len(ids) <= limit else tuple(sorted(ids, key=self._place.__getitem__)[:limit])
+
+    @cached_property
+    def _place(self) -> Mapping[str, int]:
+        """Place of every example in one random order."""
         everything = (*self.pool.data, *self.pool.test)
-        rank = {i: place for place, i in enumerate(shuffled(everything, self.seed, "bench", 0))}
-        return tuple(sorted(ids, key=rank.__getitem__)[:limit])
+        return {i: place for place, i in enumerate(shuffled(everything, self.seed, "bench", 0))}
 
 
 def situations_of(bench: Bench, seed: int) -> tuple[Situation, ...]:

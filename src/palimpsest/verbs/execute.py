@@ -72,6 +72,9 @@ def execute(
         _like(before, "oracle", plan.oracle, plan)
     target.begin(plan)
     with target.held():
+        if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
+            target.abandon()
+            return RunResult.load(target.folder / RESULT)
         try:
             result = _run_in(
                 target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers)
