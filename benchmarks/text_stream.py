@@ -29,7 +29,7 @@ ORACLE = {**COSINE, "learning_rate": 3e-3, "side_batch_size": 8, "max_steps": 30
 LEARN = {**COSINE, "learning_rate": 3e-3, "side_batch_size": {"retain": 12, "replay": 4, "learn": 16}, "max_steps": 200}
 SIDES = {"forget": 4, "replay": 2, "retain": 8}
 DOWN, CONSTANT = {"lr_scheduler_type": "linear"}, {"lr_scheduler_type": "constant"}
-UNLEARN = {**SMOOTH, "learning_rate": 1.3e-3, "batch_size": 8, "side_batch_size": SIDES, "max_steps": 50, **DOWN}
+UNLEARN = {**SMOOTH, "learning_rate": 1.3e-3, "batch_size": 8, "side_batch_size": SIDES, "max_steps": 46, **DOWN}
 METHODS: Mapping[str, Any] = {
     "ug_clu": {"options": {"every": 3, "ascent": 3.0, "forget_temperature": 0.0, "mask_examples": 48, "probes": 0}},
     "sfr_on": {"options": {"every": 3, "ascent": 1.0, "fast_norm": 1.0, "mask_examples": 96}},

@@ -17,9 +17,9 @@ One iteration of the loop:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -31,7 +31,7 @@ from palimpsest.models.reference import Reference
 Kind = Literal["learn", "unlearn", "update"]
 Per = Literal["token", "example"]
 
-__all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Term", "Terms"]
+__all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Step", "Term", "Terms"]
 
 
 class Config(BaseModel):
@@ -86,6 +86,17 @@ class Phase:
     again: bool = False
     update: bool = True
     moves_statistics: bool = True
+
+
+@runtime_checkable
+class Step(Protocol):
+    """Calling it takes one step of the run's optimizer by the gradients at hand."""
+
+    def __call__(self) -> None:
+        """One step, with the momentum, the moments and the weight decay of the run."""
+
+    def alone(self) -> None:
+        """A step by these gradients alone, leaving the optimizer's memory as it is (updates/alone.py)."""
 
 
 class Method:
@@ -147,7 +158,7 @@ class Method:
     def transform(self, model: nn.Module, phase: Phase) -> None:
         """Change the accumulated gradients in place, before clipping; default: leave them."""
 
-    def update(self, model: nn.Module, phase: Phase, step: Callable[[], None]) -> None:
+    def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """Move the weights by the clipped gradients; default: one optimizer step. Strict masks, slow weights."""
         step()
 
@@ -161,6 +172,9 @@ class Method:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state``; called after ``prepare``."""
+
+    def settle(self, model: nn.Module) -> None:
+        """Bring the weights to what would be saved now, before a check and at the end; default: they are."""
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Unwrap what ``prepare`` wrapped; default: nothing."""

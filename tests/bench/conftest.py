@@ -85,8 +85,10 @@ def finished() -> BenchResult:
         ),
     )
     label = "<er> & npo"
+    twin = reading(1.0, 0.3, 0.8, kl=0.05, mia=0.2)
+    learned, forgot = steps(*oracle, seconds=10.0)
     rows = {
-        ORACLE: {seed: steps(*oracle, seconds=10.0, noise={"forget": 0.05}) for seed in (0, 1)},
+        ORACLE: {seed: (learned, forgot.model_copy(update={"twin": twin})) for seed in (0, 1)},
         label: {0: steps(*row, seconds=1.0), 1: steps(*oracle, seconds=2.0)},
         NOTHING: {seed: steps(*row, seconds=0.0) for seed in (0, 1)},
         RANDOM: {seed: steps(*row, seconds=0.0, stopped="it diverged") for seed in (0, 1)},

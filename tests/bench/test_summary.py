@@ -48,7 +48,9 @@ def test_cost_is_held_against_the_oracles_of_requests_that_forget(finished):
 
 
 def test_noise_is_that_of_the_oracles(finished):
-    assert noise(finished) == {"KL U": Spread(0.05, 0.05, 0.05, 4)}
+    found = noise(finished)
+    assert found["gap U"] == pytest.approx(Spread(4, 4, 4, 2))  # UA and MIA, two of five, 10 points off
+    assert found["KL U"] == found["KL R"] == Spread(0.05, 0.05, 0.05, 2)
 
 
 def test_empty_columns_are_left_out(finished):

@@ -55,7 +55,7 @@ def test_a_batch_holds_the_pixels_asked_for_in_the_order_asked():
     assert batch.ids == ("i3", "i1", "i3")
     assert batch.target_S.tolist() == [3, 1, 3]
     assert batch.owner_S.tolist() == [0, 1, 2]
-    assert (len(batch), batch.num_scored, batch.num_tokens) == (3, 3, 3)
+    assert (len(batch), batch.num_scored) == (3, 3)
 
 
 def test_its_predictions_are_the_classifier_s():

@@ -115,6 +115,21 @@ def test_a_side_set_that_is_tested_goes_on_where_it_was(train, sets, tmp_path, m
     assert set(given["forget"].ids) <= set(asked)
 
 
+def test_what_passes_a_check_is_what_is_saved(train, tiny_llama, sets):
+    """Also in the middle of a cycle, where slow weights are elsewhere than the weights that move."""
+
+    class Looking(Scripted):
+        def check(self, model, step):
+            self.seen = parameter_digests(tiny_llama)
+            return super().check(model, step)
+
+    given = {"retain": sets["learn"], "forget": sets["replay"]}
+    stopping = Looking(given["forget"].ids, ())
+    options = {"every": 5, "alpha_s": 0.3, "gamma": 0.0, "probes": 0}
+    assert train(given, name="ug_clu", options=options, stopping=stopping).steps == 3
+    assert parameter_digests(tiny_llama) == stopping.seen
+
+
 def test_no_step_is_taken_when_all_pass_at_once(train, tiny_llama, sets):
     before = parameter_digests(tiny_llama)
     assert train(sets, stopping=Scripted(())).steps == 0

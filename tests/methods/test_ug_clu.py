@@ -130,7 +130,7 @@ def test_t11_with_no_ascent_and_no_fast_learning_it_is_descent_on_both(skewed, s
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
 def test_t11_without_a_learn_set_it_is_sfr_on_bit_by_bit(skewed, sets, gamma):
     ours = {"ascent": 25.0, "fast_norm": 7.0, "normalise": False, "stop_share": 0.0, "gamma": gamma, "probes": 0}
-    ours["annealed_clip"] = False
+    ours |= {"annealed_clip": False, "fast_optimizer": "shared"}
     given = {name: sets[name] for name in ("retain", "forget")}
     start, ends = skewed.table.detach().clone(), []
     for method in (UGCLU(UGCLUConfig(every=2, **ours)), SFROn(SFROnConfig(every=2, gamma=gamma))):
@@ -147,9 +147,10 @@ def test_t11_without_a_learn_set_it_is_sfr_on_bit_by_bit(skewed, sets, gamma):
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-def test_t9_masked_weights_do_not_move_in_a_fast_step(skewed, sets, kind):
+@pytest.mark.parametrize("fast_optimizer", ["alone", "shared", "sgd"])
+def test_t9_masked_weights_do_not_move_in_a_fast_step(skewed, sets, kind, fast_optimizer):
     how = {"momentum": 0.9} if kind is torch.optim.SGD else {}
-    method = prepared(skewed, sets, gamma=1.0, granularity="weight", probes=0)
+    method = prepared(skewed, sets, gamma=1.0, granularity="weight", probes=0, fast_optimizer=fast_optimizer)
     mask = method.saliency.masks["forget"].mask("table")
     assert 0 < mask.sum() < mask.numel()
     optimizer = kind(skewed.parameters(), lr=0.1, weight_decay=0.1, **how)
@@ -158,6 +159,21 @@ def test_t9_masked_weights_do_not_move_in_a_fast_step(skewed, sets, kind):
     take(method, skewed, sets, Phase("fast", ("forget", "learn")), optimizer)
     assert torch.equal(skewed.table[~mask], before[~mask])
     assert not torch.equal(skewed.table[mask], before[mask])
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_fast_step_whose_gradient_is_annealed_away_is_no_step(skewed, sets, kind):
+    """Of a shared optimizer it would be one of the repair's: that momentum moves the weights by itself."""
+    how = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    method = prepared(skewed, sets, gamma=0, probes=0)
+    optimizer = kind(skewed.parameters(), lr=0.1, **how)
+    take(method, skewed, sets, Phase("repair", ("retain",)), optimizer)
+    before = skewed.table.detach().clone()
+    take(method, skewed, sets, Phase("fast", ("forget",), scale=0.0), optimizer)
+    assert torch.equal(skewed.table, before)
+    skewed.table.grad = torch.zeros_like(skewed.table)
+    optimizer.step()
+    assert not torch.equal(skewed.table, before)
 
 
 def test_the_plain_fast_step_is_beta_times_the_gradient(skewed, sets):
@@ -191,10 +207,12 @@ def test_a_run_that_ends_within_a_cycle_takes_the_slow_step(skewed, sets):
     for phase in method.phases(0, 10):
         take(method, skewed, sets, phase, optimizer)
     moved = skewed.table.detach().clone()
-    assert method.finish(skewed) is skewed
-    assert torch.allclose(skewed.table, start + 0.25 * (moved - start), atol=1e-6)
+    method.settle(skewed)
+    settled = skewed.table.detach().clone()
+    assert torch.allclose(settled, start + 0.25 * (moved - start), atol=1e-6)
     assert method.state() == {}
-    assert torch.equal(method.finish(skewed).table, skewed.table)
+    method.settle(skewed)
+    assert torch.equal(settled, skewed.table)
 
 
 def test_an_open_cycle_survives_in_the_state(skewed, sets):

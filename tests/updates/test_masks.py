@@ -31,10 +31,34 @@ def rows(prefix: str, current: int, count: int) -> TextSet:
     return TextSet([TokenSequence(f"{prefix}{k}", (current, 0), (False, True)) for k in range(count)], pad_id=0)
 
 
-def test_batches_have_one_size_and_leave_the_rest_out():
-    losses = batch_losses(Table(), rows("a", 0, 11), limit=10, batch_size=4)
-    assert len(losses) == 2
+class Watched(TextSet):
+    """Notes the ids of every batch."""
+
+    def batch(self, ids):
+        self.seen = [*getattr(self, "seen", []), tuple(ids)]
+        return super().batch(ids)
+
+
+def watched(examples: TextSet) -> Watched:
+    return Watched([examples[i] for i in examples.ids], pad_id=0)
+
+
+def test_batches_have_one_size_and_leave_nothing_out():
+    examples = watched(rows("a", 0, 11))
+    losses = batch_losses(Table(), examples, limit=10, batch_size=4)
     assert losses[0]().item() == pytest.approx(torch.log(torch.tensor(3.0)).item())
+    assert [loss().item() for loss in losses]
+    assert [len(ids) for ids in examples.seen[1:]] == [4, 4, 4]
+    assert len({i for ids in examples.seen for i in ids}) == 10
+
+
+@pytest.mark.parametrize(("num_forget", "expected"), [(1, 1), (3, 3), (9, 4)])
+def test_all_sets_have_batches_of_the_smallest_ones_size(num_forget, expected):
+    """A mean over a larger batch has a smaller squared gradient: another size would move the threshold of the mask."""
+    sets = {"forget": watched(rows("f", 0, num_forget)), "retain": watched(rows("r", 2, 9))}
+    masks_of_sets(Table(), sets, changing=("forget",), staying=("retain",), gamma=1.0, limit=8, batch_size=4)
+    for examples in sets.values():
+        assert {len(ids) for ids in examples.seen} == {expected}
 
 
 def test_the_losses_of_images_are_those_of_the_images_as_they_are():
@@ -50,20 +74,14 @@ def test_a_set_smaller_than_a_batch_is_one_batch():
 
 def test_the_choice_depends_on_the_ids_alone():
     seen = []
-
-    class Watched(TextSet):
-        def batch(self, ids):
-            seen.append(tuple(ids))
-            return super().batch(ids)
-
-    examples = rows("a", 0, 9)
     for seed in (0, 1):
         torch.manual_seed(seed)
-        watched = Watched([examples[i] for i in examples.ids], pad_id=0)
-        for loss in batch_losses(Table(), watched, limit=4, batch_size=2):
+        examples = watched(rows("a", 0, 9))
+        for loss in batch_losses(Table(), examples, limit=4, batch_size=2):
             loss()
-    assert seen[:2] == seen[2:]
-    assert len({i for part in seen for i in part}) == 4
+        seen.append(examples.seen)
+    assert seen[0] == seen[1]
+    assert len({i for part in seen[0] for i in part}) == 4
 
 
 def test_each_set_keeps_its_own_rows():

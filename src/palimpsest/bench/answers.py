@@ -37,8 +37,11 @@ class Answer:
 
 
 def unanswered(cell: Cell, before: Step | None) -> Answer:
-    """Where a row stands before a request."""
-    return Answer(Path(cell.bench.model)) if before is None else Answer(Path(before.model), sides=before.sides)
+    """Where a row stands before a request; a side network is forgotten with its task, whatever comes of the rest."""
+    if before is None:
+        return Answer(Path(cell.bench.model))
+    sides = {name: folder for name, folder in before.sides.items() if name in cell.situation.tasks}
+    return Answer(Path(before.model), sides=sides)
 
 
 def answer(cell: Cell, label: str, before: Step | None, edit: Mapping[str, Any]) -> Answer:
@@ -70,11 +73,9 @@ def answer(cell: Cell, label: str, before: Step | None, edit: Mapping[str, Any])
 def _isolated(cell: Cell, row: Row, start: Answer) -> Answer:
     situation = cell.situation
     request = situation.request
-    sides = {
-        name: folder for name, folder in start.sides.items() if name in situation.tasks
-    }  # forgotten with their task
+    sides = dict(start.sides)
     if not request.presented:
-        return replace(start, sides=sides)
+        return start
     taught = [name for name in sides if set(situation.tasks[name]) & set(request.consolidate)]
     options = {"side": sides.pop(taught[0])} if taught else {}
     plan = cell.bench.plan("learn", row.learner, cell.seed, row=row, options=options)

@@ -73,8 +73,8 @@ class Step(Row):
     norm: float | None = None
     """L2 distance that the run which unlearned moved the weights; None when none did."""
     reading: Reading
-    noise: dict[str, float] | None = None
-    """Of an oracle: set -> KL(oracle ‖ oracle of another seed)."""
+    twin: Reading | None = None
+    """Of an oracle: the oracle of another seed beside it."""
 
 
 class RequestInfo(Row):

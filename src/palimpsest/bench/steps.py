@@ -28,8 +28,7 @@ def oracle_step(cell: Cell) -> Step:
     if not cell.bench.has_twin(forgets=bool(cell.situation.request.forget)):
         return step
     _, twin = _retrained(cell, cell.seed + TWIN_SEED)
-    sets = cell.read(twin, folder).sets
-    return step.model_copy(update={"noise": {name: score.kl for name, score in sets.items()}})
+    return step.model_copy(update={"twin": cell.read(twin, folder)})
 
 
 def _retrained(cell: Cell, seed: int) -> tuple[RunFacts, Path]:

@@ -79,10 +79,6 @@ class Batch(Protocol):
         """Scored positions in the whole batch."""
 
     @property
-    def num_tokens(self) -> int:
-        """Positions that a forward pass works on, padding left out."""
-
-    @property
     def target_S(self) -> Tensor:
         """What is right at each scored position."""
 
@@ -167,11 +163,6 @@ class TextBatch:
     def to(self, device: torch.device) -> TextBatch:
         """The same batch on a device."""
         return TextBatch(self.ids, self.input_ids_BT.to(device), self.lengths_B.to(device), self.scored_BT.to(device))
-
-    @cached_property
-    def num_tokens(self) -> int:
-        """Tokens in the whole batch, padding left out."""
-        return int(self.lengths_B.sum())
 
     @property
     def attention_mask_BT(self) -> Int[Tensor, "B T"]:

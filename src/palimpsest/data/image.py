@@ -48,11 +48,6 @@ class ImageBatch:
         return len(self.ids)
 
     @property
-    def num_tokens(self) -> int:
-        """One position per image."""
-        return len(self.ids)
-
-    @property
     def target_S(self) -> Int[Tensor, "S"]:
         """The classes."""
         return self.label_B

@@ -165,6 +165,7 @@ class _Loop:
             self._spend_budgets()
             if state.stopped is not None or state.step % self.job.training.checkpoint_steps == 0:
                 self._save()
+        self.job.method.settle(self.job.model)
         self.accelerator.end_training()
         return Ended(state.stopped, state.budget, state.step, state.seconds, state.check_seconds, state.tokens)
 
@@ -247,6 +248,7 @@ class _Loop:
 
     def _check(self, stopping: Stopping) -> Check:
         started = time.perf_counter()
+        self.job.method.settle(self.job.model)
         check = stopping.check(self.model, self.state.step)
         self.state.check_seconds += time.perf_counter() - started
         self._log({"kind": "check", "active": len(check.active), **check.scores})

@@ -20,6 +20,8 @@ from palimpsest.contract import ExampleSet, Method, Per, Phase, Terms
 from palimpsest.data.batch import Batch
 from palimpsest.data.batch_norm import statistics_kept
 from palimpsest.errors import DivergedError
+from palimpsest.models.passes import held_by, passes_through
+from palimpsest.updates.alone import OptimizerStep
 
 Units = Mapping[tuple[str, Per], int]
 
@@ -32,7 +34,7 @@ class StepResult:
         terms: mean of each term over its unit, before weighting.
         loss: the weighted sum.
         grad_norm: L2 norm of the gradient before clipping.
-        tokens: positions that went forward, reference passes not counted.
+        tokens: positions that went forward, through the model and every network that the method or its reference holds.
     """
 
     terms: dict[str, float]
@@ -71,13 +73,34 @@ def take_step(
         with accelerator.autocast(), statistics_kept(model, everywhere=not phase.moves_statistics):
             return method.loss(model, placed, phase)
 
-    units = _units(batches)
     optimizer.zero_grad(set_to_none=True)
-    totals: dict[str, float] = {}
-    loss = 0.0
+    with passes_through(model, *held_by(method, method.reference)) as passes:
+        loss, totals = _backward(accelerator, model, batches, terms_of, keeps_buffers=not phase.update)
+    method.transform(model, phase)
+    limit = max_grad_norm if phase.max_grad_norm is None else phase.max_grad_norm
+    grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), limit or math.inf))
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
+    if phase.update:
+        method.update(model, phase, OptimizerStep(optimizer))
+    optimizer.zero_grad(set_to_none=True)  # nobody needs them while the model is measured between steps
+    return StepResult(totals, loss, grad_norm, passes.tokens)
+
+
+def _backward(
+    accelerator: Accelerator,
+    model: nn.Module,
+    batches: Sequence[Mapping[str, Batch]],
+    terms_of: Callable[[Mapping[str, Batch]], Terms],
+    *,
+    keeps_buffers: bool,
+) -> tuple[float, dict[str, float]]:
+    """Accumulate the gradients of all micro-batches; the loss, and the mean of each term."""
+    units = _units(batches)
+    loss, totals = 0.0, dict[str, float]()
     own: dict[str, Tensor] = {}
     for number, micro in enumerate(batches):
-        with nullcontext() if phase.update else _buffers_kept(model):
+        with _buffers_kept(model) if keeps_buffers else nullcontext():
             terms = terms_of(micro)
         if number == 0:
             own = _own_counts(terms, model, terms_of, batches[1:])
@@ -87,15 +110,7 @@ def take_step(
         loss += scaled.item()
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + float(term.total.detach() / counts[name])
-    method.transform(model, phase)
-    limit = max_grad_norm if phase.max_grad_norm is None else phase.max_grad_norm
-    grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), limit or math.inf))
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
-    if phase.update:
-        method.update(model, phase, optimizer.step)
-    optimizer.zero_grad(set_to_none=True)  # nobody needs them while the model is measured between steps
-    return StepResult(totals, loss, grad_norm, sum(b.num_tokens for micro in batches for b in micro.values()))
+    return loss, totals
 
 
 def weighted_loss(terms: Terms, counts: Mapping[str, Tensor | int]) -> Tensor:
@@ -155,7 +170,9 @@ def micro_batches(
     anchor_ids = drawn.get(anchor) or next(iter(drawn.values()))
     parts = math.ceil(len(anchor_ids) / size) if size else 1
     parts = min(parts, *(len(ids) for ids in drawn.values())) if len(drawn) > 1 else parts
-    return [{name: sets[name].batch(_part(ids, k, parts)) for name, ids in drawn.items()} for k in range(parts)]
+    # Built set by set, so that random augmentation draws the same numbers however a step is cut.
+    built = {name: [sets[name].batch(_part(ids, k, parts)) for k in range(parts)] for name, ids in drawn.items()}
+    return [{name: batches[k] for name, batches in built.items()} for k in range(parts)]
 
 
 def _part(ids: Sequence[str], k: int, parts: int) -> Sequence[str]:

@@ -7,7 +7,8 @@ coefficients are not public; docs/ug_clu.md derives the ones used here from its 
     θ^f   = θ_k − step of clip(m ⊙ g, s_k · fast_norm)                                 m: balanced weight saliency
     θ^r   = θ^f − steps on  L_R + L_L (+ kl_weight · KL_R)                             repair, every step
     θ_k+1 = θ_k + alpha_s (θ^r − θ_k)                                                  slow weights
-    w^U_i = l_i^−λ_U while l_i < target, w^L_i = l_i^λ_L, l_i mean nats of an example, both detached
+    w^U_i = l_i^−λ_U, w^L_i = l_i^λ_L, l_i mean nats of an example, both detached; above, not below, the fraction of U,
+    only examples with l_i < target count
 
 s_k falls to 0 (updates/schedule.py): constant fast steps end at argmin L_R + κ (L_L − L_U), not at the oracle. The
 repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
@@ -20,24 +21,21 @@ docs/ug_clu.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Literal
+from collections.abc import Mapping
 
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Phase, Step, Term, Terms
 from palimpsest.data.batch import Batch, predict_together
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.updates.coefficients import below, inverse_power, power
-from palimpsest.updates.fast_slow import Snapshot, descend_, kappa, slow_step, snapshot
+from palimpsest.updates.fast_slow import FastOptimizer, SlowWeights, Snapshot, fast_step_, kappa
 from palimpsest.updates.fisher import Composition, Granularity, Saliency
 from palimpsest.updates.masks import masks_of_sets
 from palimpsest.updates.probe import Probe
-from palimpsest.updates.saliency import restore_masked
 from palimpsest.updates.schedule import Annealing, ascent_scale
 
 
@@ -74,8 +72,9 @@ class UGCLUConfig(Config):
     """Clip the masked fast gradient to this L2 norm; 0 = off. The ancestor has 7 for its image classifiers."""
     annealed_clip: bool = True
     """That norm falls too; off, as in the ancestor, a clip that binds undoes the annealing."""
-    fast_optimizer: Literal["shared", "sgd"] = "shared"
-    """"shared" takes the fast step with the run's optimizer, "sgd" by plain gradient descent of size ``fast_rate``."""
+    fast_optimizer: FastOptimizer = "alone"
+    """The fast step is the optimizer's for this gradient "alone" (updates/alone.py), one whose momentum is "shared"
+    with the repair, as in the ancestor, or "sgd": plain descent of size ``fast_rate``."""
     fast_rate: float = Field(default=0.01, gt=0)
     """β, step size of "sgd"."""
     alpha_s: float = Field(default=1.0, gt=0, le=1)
@@ -127,7 +126,7 @@ class UGCLU(Method):
             chosen = config.model_dump(include={"gamma", "normalise", "composition", "granularity"})
             chosen |= {"limit": config.mask_examples, "batch_size": config.mask_batch}
             self.saliency = masks_of_sets(model, sets, changing=self._fast_sets, staying=staying, **chosen)
-        self._start: Snapshot | None = None
+        self._slow = SlowWeights(config.alpha_s)
         self._scale: float | None = None
         self._probe = Probe()
         return model
@@ -195,26 +194,22 @@ class UGCLU(Method):
         elif self.saliency is not None:
             self.saliency.masks[phase.sets[0]].apply_(model)
 
-    def update(self, model: nn.Module, phase: Phase, step: Callable[[], None]) -> None:
+    def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """The fast step, strictly within the mask; or a repair step, and the slow step at the end of a cycle."""
         if phase.name == "fast":
-            if self.config.alpha_s < 1 and self._start is None:
-                self._start = snapshot(model)
+            self._slow.open(model)
             mask = self.saliency.masks[phase.sets[0]] if self.saliency is not None and self.config.strict else None
-            with self._probe.fast(model), restore_masked(model, mask) if mask is not None else nullcontext():
-                descend_(model, self.config.fast_rate) if self.config.fast_optimizer == "sgd" else step()
+            with self._probe.fast(model):
+                fast_step_(model, step, self.config.fast_optimizer, rate=self.config.fast_rate, mask=mask)
             self._scale = phase.scale if "forget" in phase.sets else self._scale
             return
         step()
         if phase.name == "close":
-            self.finish(model)
+            self._slow.close(model)
 
-    def finish(self, model: nn.Module) -> nn.Module:
-        """Take the slow step of an open cycle: at its last step, or where the run ends."""
-        if self._start is not None:
-            slow_step(model, self._start, self.config.alpha_s)
-        self._start = None
-        return model
+    def settle(self, model: nn.Module) -> None:
+        """Take the slow step of an open cycle."""
+        self._slow.close(model)
 
     def diagnostics(self, learning_rate: float) -> dict[str, float]:
         """κ of an iteration that ascended, ρ of one that was probed; both as for plain gradient steps."""
@@ -230,11 +225,11 @@ class UGCLU(Method):
 
     def state(self) -> Snapshot:
         """The slow weights of an open cycle."""
-        return {} if self._start is None else self._start
+        return self._slow.start
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state``."""
-        self._start = dict(state) or None
+        self._slow.start = dict(state)
 
 
 METHOD = UGCLU

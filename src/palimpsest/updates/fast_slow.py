@@ -17,13 +17,17 @@ Departs from the ancestor's code: floating-point buffers (BatchNorm statistics) 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from palimpsest.contract import Step
 from palimpsest.models.scope import trainable
-from palimpsest.updates.saliency import SaliencyMask
+from palimpsest.updates.saliency import SaliencyMask, restore_masked
 
+FastOptimizer = Literal["alone", "shared", "sgd"]
 Snapshot = dict[str, Tensor]
 
 
@@ -42,6 +46,26 @@ def slow_step(model: nn.Module, start: Mapping[str, Tensor], alpha_s: float) -> 
     """
     for name, tensor in _moving(model).items():
         tensor.lerp_(start[name].to(tensor.device), 1 - alpha_s)  # a resumed run reads it on the processor
+
+
+class SlowWeights:
+    """The cycles of a run: ``open`` at theta_k, once a cycle, ``close`` after its repair; nothing with alpha_s = 1."""
+
+    def __init__(self, alpha_s: float) -> None:
+        self.alpha_s = alpha_s
+        self.start: Snapshot = {}
+        """Of the open cycle, for a checkpoint; empty when none is open."""
+
+    def open(self, model: nn.Module) -> None:
+        """Keep theta_k, unless a cycle is open."""
+        if self.alpha_s < 1 and not self.start:
+            self.start = snapshot(model)
+
+    def close(self, model: nn.Module) -> None:
+        """Take the slow step, if a cycle is open."""
+        if self.start:
+            slow_step(model, self.start, self.alpha_s)
+        self.start = {}
 
 
 def _moving(model: nn.Module) -> dict[str, Tensor]:
@@ -103,6 +127,28 @@ def descend_(model: nn.Module, size: float) -> None:
     for parameter in trainable(model).values():
         if parameter.grad is not None:
             parameter.sub_(parameter.grad, alpha=size)
+
+
+def fast_step_(
+    model: nn.Module, step: Step, how: FastOptimizer, *, rate: float, mask: SaliencyMask | None = None
+) -> None:
+    """Move by the masked gradients at hand.
+
+    Args:
+        model: with its gradients, zero outside the mask.
+        step: of the run's optimizer.
+        how: "alone" by ``step.alone``, "shared" by ``step`` itself, "sgd" by plain descent.
+        rate: beta of "sgd".
+        mask: weights outside it come out bit-identical; only a "shared" step, whose momentum moves weights that have
+            no gradient, needs it.
+    """
+    if how == "sgd":
+        descend_(model, rate)
+    elif how == "alone":
+        step.alone()
+    else:
+        with restore_masked(model, mask) if mask is not None else nullcontext():
+            step()
 
 
 def outer_step(

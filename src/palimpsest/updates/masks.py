@@ -1,8 +1,8 @@
 """Saliency masks of named example sets: mini-batches for ``updates/fisher.py``.
 
 Source: as of ``updates/fisher.py``. All sets are cut into mini-batches of one size, because the mini-batch Fisher
-depends on it, and at most ``limit`` examples of each are looked at, drawn without the run's random state, so that a
-resumed run builds the same mask.
+depends on it: that of the smallest set where that is smaller. At most ``limit`` examples of each are looked at, drawn
+without the run's random state, so that a resumed run builds the same mask.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ def batch_losses(model: nn.Module, examples: ExampleSet, *, limit: int, batch_si
         model: that is asked; batches go to its device.
         examples: at least one.
         limit: at most so many of them, a random choice that depends on nothing but the ids.
-        batch_size: examples per mini-batch; a last one that is smaller is left out unless it is the only one.
+        batch_size: examples per mini-batch, at most as many as there are; the last one begins early enough to be whole.
     """
     ids = shuffled(examples.ids, 0, "saliency", 0)[:limit]
-    whole = len(ids) - len(ids) % batch_size or len(ids)
-    parts = [ids[start : start + batch_size] for start in range(0, whole, batch_size)]
+    size = min(batch_size, len(ids))
+    last = len(ids) - size
+    parts = [ids[start : start + size] for start in (*range(0, last, size), last)]
     device = next(model.parameters()).device
     plain = examples.plain()
 
@@ -63,11 +64,12 @@ def masks_of_sets(
         composition: one mask for all, or one per set.
         granularity: of the decision.
         limit: most examples of each set.
-        batch_size: examples per mini-batch of every set.
+        batch_size: most examples per mini-batch, of every set.
     """
+    size = min(batch_size, limit, *(len(sets[name]) for name in (*changing, *staying)))
 
     def losses(name: str) -> Losses:
-        return batch_losses(model, sets[name], limit=limit, batch_size=batch_size)
+        return batch_losses(model, sets[name], limit=limit, batch_size=size)
 
     return balanced_masks(
         model,

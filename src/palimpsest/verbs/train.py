@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palimpsest.errors import DivergedError
 from palimpsest.loop.run import Ended, run
 from palimpsest.models.load import Loaded
 from palimpsest.models.scope import check_moved, leave_scope, parameter_digests
@@ -57,7 +58,11 @@ def train(
     with counted(loaded.model) as preparing:
         job, stats = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
     at_start = parameter_digests(job.model)
-    ended = run(job)
+    try:
+        ended = run(job)
+    except DivergedError as error:
+        error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
+        raise
     if ended.steps:
         check_moved(job.model, at_start)
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
