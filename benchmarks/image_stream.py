@@ -73,7 +73,7 @@ class Setting:
     classes_per_task: int = 2
 
 
-UG_CLU_ON_CIFAR = {"options": {"gamma": 0.5, "fast_norm": 2.0}}
+UG_CLU_ON_CIFAR = {"options": {"every": 2, "target": 2.0, "gamma": 0.5}}
 UG_CLU_ON_TENTH = {"options": {**SPREAD, "target": 4.0}, "training": {"learning_rate": 0.15}}
 """What is known by heart goes only when the net moves as far as an oracle does."""
 SETTINGS: Mapping[str, Setting] = {

@@ -243,6 +243,9 @@ def test_default_gates() -> None:
     assert sentences("unlearn", ("before", "after"), every) == holdout + utility
     assert sentences("unlearn", ("before", "after"), ("forget",)) == [*oracle, utility[0]]  # undecided, not passed
     assert sentences("update", ("before", "after"), ("forget", "learn", "general"))[-1] == utility[1]
+    learned = ["retain es at least 0.90 times its value before", "learn es at least 0.95"]
+    assert sentences("update", ("before", "after"), ("learn", "retain")) == learned
+    assert sentences("learn", ("before", "after"), ("learn", "retain")) == learned
     assert sentences("learn", ("before", "after"), ("learn", "general")) == ["learn es at least 0.95", utility[1]]
     assert sentences("measure", ("after",), every) == []
 

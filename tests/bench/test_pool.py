@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from palimpsest.bench.cell import Cell, read_anew, situations_of
 from palimpsest.bench.config import Bench, make_bench
 from palimpsest.bench.labels import label_of
-from palimpsest.bench.pool import pool_of_bench
+from palimpsest.bench.pool import pool_of_bench, stream_of
 from palimpsest.errors import DataError
 from palimpsest.models.resnet import SmallResNet, resnet_config
 
@@ -52,6 +52,31 @@ def test_data_of_any_name_are_data(name):
     put_folder(name)
     pool = pool_of_bench(bench(data=name))
     assert (len(pool.data), len(pool.test), len(pool.replay)) == (16, 0, 0)
+
+
+def test_files_can_be_the_tasks():
+    """Domain-incremental: the same classes come again, in another file."""
+    put_numbers("summer.npz")
+    put_numbers("winter.npz")
+    made = stream_of(bench(data=["winter.npz", "summer.npz"], stream={"kind": "incremental", "tasks": "files"}), 0)
+    pool = pool_of_bench(bench(data=["winter.npz", "summer.npz"]))
+    assert [request.name for request in made.requests] == ["learn winter.npz", "learn summer.npz"]
+    for request, file in zip(made.requests, ("winter.npz", "summer.npz"), strict=True):
+        assert {pool.files[i] for i in request.learn} == {file}
+        assert {label_of(pool.data[i]) for i in request.learn} == {0, 1, 2, 3}
+
+
+def test_tasks_can_be_given_with_the_images():
+    labels, tasks = np.arange(8) % 4, np.repeat(["night", "day"], 4)
+    np.savez("both.npz", x=RNG.integers(0, 256, (8, 8, 8, 3), dtype=np.uint8), y=labels, task=tasks)
+    made = stream_of(bench(data="both.npz", stream={"kind": "incremental", "tasks": "given"}), 0)
+    assert [(request.name, len(request.learn)) for request in made.requests] == [("learn night", 4), ("learn day", 4)]
+
+
+def test_images_without_a_task_are_refused_where_it_is_asked_for():
+    put_numbers("plain.npz")
+    with pytest.raises(DataError, match=r"16 of 16 examples have no task .*stream.tasks = files or classes"):
+        stream_of(bench(data="plain.npz", stream={"tasks": "given"}), 0)
 
 
 def test_one_class_by_number_and_by_name_is_one_class():

@@ -203,9 +203,23 @@ def test_what_is_ignored_in_the_data_is_ignored_in_what_is_forgotten(values, tmp
         ({"classes_per_task": 3}, PlanError, "3 per task cannot be made of 4"),
         ({"after": [7]}, PlanError, "unlearning after task 7; accepted: 1 to 2"),
         ({"kind": "gone.json"}, DataError, "stream gone.json: No such file"),
+        ({"kind": "task-aware"}, PlanError, "'task-aware' has 5 tasks .* and these data make 2; learn fewer classes"),
+        ({"kind": "other.json"}, DataError, r"stream other.json: this is not a request stream.*; give a scenario"),
     ],
 )
-def test_a_stream_that_cannot_be_made_is_refused(values, tmp_path, stream, error, message):
+def test_a_stream_that_cannot_be_made_is_refused(values, tmp_path, monkeypatch, stream, error, message):
+    monkeypatch.chdir(tmp_path)
+    Path("other.json").write_text("{}")
     choice = {"classes_per_task": 2, "after": [2], **stream}
     with pytest.raises(error, match=message):
         run_bench(make_bench({**values, "stream": choice}), tmp_path / "out")
+
+
+def test_a_folder_of_something_else_is_left_alone(values, tmp_path):
+    page = tmp_path / "model" / "report.html"
+    page.parent.mkdir()
+    page.write_text("of a run")
+    with pytest.raises(DataError, match="model holds something else than a bench; give a new folder"):
+        run_bench(make_bench(values), page.parent)
+    assert page.read_text() == "of a run"
+    assert list(page.parent.iterdir()) == [page]

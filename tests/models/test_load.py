@@ -13,7 +13,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from palimpsest.errors import ModelError
+from palimpsest.models import sources
 from palimpsest.models.load import CPU_ONE_THREAD_BELOW, Loaded, check_folder, count_parameters, load, use_threads
+from palimpsest.models.sources import is_image_model
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
@@ -156,6 +158,11 @@ def test_a_missing_tokenizer_is_refused_only_where_one_is_needed(tiny_llama, tmp
 def test_a_hub_name_needs_a_pinned_revision(name, revision):
     with pytest.raises(ModelError, match=rf"'{name}': no such folder; a Hub name .*--revision COMMIT"):
         load(name, revision=revision)
+
+
+def test_without_a_revision_the_hub_is_not_asked(monkeypatch):
+    monkeypatch.setattr(sources, "read_config", lambda *given: pytest.fail("asked"))
+    assert not is_image_model("owner/name")
 
 
 def test_a_hub_name_that_cannot_be_had_is_refused():

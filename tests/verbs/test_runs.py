@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palimpsest as pal
-from palimpsest.errors import DataError, PlanError
+from palimpsest import methods
+from palimpsest.errors import DataError, DivergedError, PlanError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import execute
 
@@ -172,6 +173,23 @@ def test_the_run_of_another_version_is_not_taken_for_this_one(clinic, tmp_path, 
     monkeypatch.setattr("palimpsest.verbs.plan.VERSION", "0.2.0")
     with pytest.raises(PlanError, match=r"holds the run of another plan \(or of another version of palimpsest\)"):
         unlearn(clinic, tmp_path / "out")
+
+
+def test_the_run_of_a_method_as_it_was_is_not_taken_for_one_as_it_is(clinic, tmp_path, monkeypatch):
+    unlearn(clinic, tmp_path / "out")
+    monkeypatch.setattr(methods, "source_digest", lambda name: "edited")
+    with pytest.raises(PlanError, match="holds the run of another plan"):
+        unlearn(clinic, tmp_path / "out")
+
+
+def test_after_a_run_that_diverged_the_output_is_free_for_a_better_plan(clinic, tmp_path):
+    wild = {"training": {"learning_rate": 1e30, "max_steps": 9}}
+    with pytest.raises(DivergedError):
+        unlearn(clinic, tmp_path / "out", plan=wild)
+    assert "lower the learning rate" in (tmp_path / "out.partial" / "rejected.txt").read_text()
+    assert unlearn(clinic, tmp_path / "out").stopped
+    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "out" / "rejected.txt").exists()
 
 
 def test_what_was_never_learned_cannot_be_forgotten(clinic, tmp_path):

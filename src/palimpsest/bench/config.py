@@ -27,8 +27,11 @@ class StreamChoice(Section):
 
     kind: str = "cross-category"
     """A scenario by name, or a JSON file that ``Stream.to_json`` wrote."""
+    tasks: Literal["classes", "files", "given"] = "classes"
+    """What is learned together: classes (or subjects); each file of the data (domain-incremental); or the images that
+    have the same ``task``."""
     classes_per_task: int = Field(default=2, ge=1)
-    """Classes (or subjects) that are learned together."""
+    """Classes (or subjects) that are learned together, where tasks are made of these."""
     seed: int | None = Field(default=None, ge=0)
     """Of the choice of what is forgotten; None = each seed of the bench has its own stream."""
     share: float = Field(default=0.1, gt=0, lt=1)

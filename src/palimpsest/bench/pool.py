@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
-from palimpsest.bench.config import Bench
+from palimpsest.bench.config import Bench, StreamChoice
 from palimpsest.bench.labels import Label, check_tested, label_of, spelled_alike
 from palimpsest.bench.situations import Situation
 from palimpsest.data.examples import read_examples
 from palimpsest.data.scenarios.interleaved import interleaved
-from palimpsest.data.scenarios.task_aware import CLPU_SEQUENCE, task_aware
+from palimpsest.data.scenarios.task_aware import CLPU_SEQUENCE, CLPU_TASKS, task_aware
 from palimpsest.data.scenarios.task_by_task import cross_task_category, incremental, random_samples
 from palimpsest.data.splits import check_disjoint, check_unique
 from palimpsest.data.stream import Stream
-from palimpsest.data.tasks import Task, split_by_class, split_by_subject
+from palimpsest.data.tasks import Task, by_domain, split_by_class, split_by_subject
 from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.records import Example, Image, content_id, digest
 
@@ -29,11 +30,13 @@ class Pool:
 
     Attributes:
         data: what the stream is made of.
+        files: id -> the file it is from, of the data.
         test: what no model learns.
         replay: what is always in the memory.
     """
 
     data: Mapping[str, Example]
+    files: Mapping[str, str]
     test: Mapping[str, Example]
     replay: Mapping[str, Example]
 
@@ -88,14 +91,15 @@ def _pool(
     check_disjoint(sets)
     taken: Counter[Label] = Counter()
     chosen: dict[str, Example] = {}
-    for example in (example for source in data for example in sets[f"data {source}"]):
+    files: dict[str, str] = {}
+    for file, example in ((source, example) for source in data for example in sets[f"data {source}"]):
         taken[label_of(example)] += 1
         if per_class is None or taken[label_of(example)] <= per_class:
-            chosen[example.id] = example
+            chosen[example.id], files[example.id] = example, file
     check_unique(list(chosen.values()), "the data")
     test, replay = ({example.id: example for example in sets.get(name, ())} for name in ("test", "replay"))
     check_tested(test.values(), chosen.values())
-    return Pool(chosen, test, replay)
+    return Pool(chosen, files, test, replay)
 
 
 def stream_of(bench: Bench, seed: int) -> Stream:
@@ -117,15 +121,45 @@ def stream_of(bench: Bench, seed: int) -> Stream:
     if choice.kind not in SCENARIOS:
         accepted = (*SCENARIOS, "FILE.json")
         raise PlanError(unknown("stream", choice.kind, accepted))
-    tasks = _tasks(pool, choice.classes_per_task)
+    tasks = _tasks(pool, choice)
     return SCENARIOS[choice.kind](tasks, bench, seed if choice.seed is None else choice.seed)
 
 
-def _tasks(pool: Pool, classes_per_task: int) -> tuple[Task, ...]:
+def _tasks(pool: Pool, choice: StreamChoice) -> tuple[Task, ...]:
+    if choice.tasks != "classes":
+        return _given_tasks(pool, choice.tasks)
     images = {i: example.content.label for i, example in pool.data.items() if isinstance(example.content, Image)}
     if len(images) == len(pool.data):
-        return split_by_class(images, classes_per_task)
-    return split_by_subject({i: example.subject for i, example in pool.data.items()}, classes_per_task)
+        return split_by_class(images, choice.classes_per_task)
+    return split_by_subject({i: example.subject for i, example in pool.data.items()}, choice.classes_per_task)
+
+
+def _given_tasks(pool: Pool, what: Literal["files", "given"]) -> tuple[Task, ...]:
+    names = {i: pool.files[i] if what == "files" else _task_of(example) for i, example in pool.data.items()}
+    if nameless := [i for i, name in names.items() if name is None]:
+        raise DataError(
+            f"stream.tasks = given, and {len(nameless)} of {len(names)} examples have no task (first: "
+            f"{nameless[0]!r}); accepted: a 'task' for each, or stream.tasks = files or classes"
+        )
+    groups: dict[str, list[str]] = {}
+    for i, name in names.items():
+        groups.setdefault(str(name), []).append(i)
+    labels = {i: label_of(example) for i, example in pool.data.items()}
+    known = {i: label for i, label in labels.items() if label is not None}
+    return by_domain(groups, labels=known if len(known) == len(labels) else None)
+
+
+def _task_of(example: Example) -> int | str | None:
+    return example.content.task if isinstance(example.content, Image) else None
+
+
+def _task_aware(tasks: Sequence[Task], bench: Bench, seed: int) -> Stream:
+    if bench.stream.sequence is None and len(tasks) < CLPU_TASKS:
+        raise PlanError(
+            f"stream 'task-aware' has {CLPU_TASKS} tasks ({CLPU_SEQUENCE}) and these data make {len(tasks)}; learn "
+            "fewer classes per task, or set stream.sequence"
+        )
+    return task_aware(tasks, bench.stream.sequence or CLPU_SEQUENCE)
 
 
 def _interleaved(tasks: Sequence[Task], bench: Bench, seed: int) -> Stream:
@@ -146,7 +180,7 @@ SCENARIOS: Mapping[str, Callable[[Sequence[Task], Bench, int], Stream]] = {
     "incremental": lambda tasks, bench, seed: incremental(tasks),
     "interleaved": _interleaved,
     "random": lambda tasks, bench, seed: random_samples(tasks, seed=seed, share=bench.stream.share),
-    "task-aware": lambda tasks, bench, seed: task_aware(tasks, bench.stream.sequence or CLPU_SEQUENCE),
+    "task-aware": _task_aware,
 }
 
 
@@ -154,6 +188,11 @@ def _read_stream(path: Path) -> Stream:
     try:
         return Stream.from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise DataError(f"stream {path}: {error.strerror or error}; give a file of Stream.to_json") from None
+        raise DataError(f"stream {path}: {error.strerror or error}; {_SAVED_STREAM}") from None
     except ValueError as error:
-        raise DataError(f"stream {path}: not JSON ({error}); give a file of Stream.to_json") from None
+        raise DataError(f"stream {path}: not JSON ({error}); {_SAVED_STREAM}") from None
+    except DataError as error:
+        raise DataError(f"stream {path}: {error}; {_SAVED_STREAM}") from None
+
+
+_SAVED_STREAM = "give a scenario by name, or a file that pal's Stream.to_json wrote"

@@ -25,6 +25,7 @@ from palimpsest.verbs.inputs import encode_set
 from palimpsest.verbs.progress import Progress, silent
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
+FOLDERS = ("oracles", "readings", "runs")
 
 
 def run_bench(
@@ -55,8 +56,7 @@ def run_bench(
         RunError: an oracle could not be trained.
     """
     folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
+    _check_place(folder)
     read_anew()
     cells = {seed: _cells(bench, folder, Path(oracles or folder / "oracles"), seed) for seed in bench.seeds}
     _check(bench, cells)
@@ -82,6 +82,14 @@ def run_bench(
     write_atomic(folder / SUMMARY, json.dumps(summary(result), indent=1) + "\n")
     save_html(result, folder / REPORT)
     return result
+
+
+def _check_place(folder: Path) -> None:
+    """A bench writes only where it made the folder, or found it empty: its page has the name of any run's."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
+    if folder.exists() and any(folder.iterdir()) and not any((folder / name).is_dir() for name in FOLDERS):
+        raise DataError(f"--output {folder} holds something else than a bench; give a new folder, or one of a bench")
 
 
 def _cells(bench: Bench, folder: Path, oracles: Path, seed: int) -> tuple[Cell, ...]:

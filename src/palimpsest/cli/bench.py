@@ -44,7 +44,7 @@ def clu(
     oracles: Annotated[Path | None, typer.Option(help="Folder of oracles, to share.  [OUTPUT/oracles]")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML or JSON with any of this and training options.")] = None,
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="E.g. learning.training.learning_rate=0.1 stream.share=0.2")
+        list[str] | None, typer.Option("--set", help="E.g. learning.training.learning_rate=0.1 stream.tasks=files")
     ] = None,
     ignore_column: o.IgnoreColumns = None,
     json: o.Json = False,

@@ -196,7 +196,10 @@ def _image(example: Example, seen: dict[str, None]) -> Image:
 def _class(label: int | str, num_classes: int, class_names: Mapping[str, int]) -> int:
     if isinstance(label, str):
         if not class_names:
-            raise DataError(f"class name {label!r} for a model whose classes have no names; accepted: numbers")
+            raise DataError(
+                f"class name {label!r} for a model whose classes have no names; accepted: 0 to {num_classes - 1}, as "
+                "label or as name of the folder"
+            )
         if label not in class_names:
             raise DataError(unknown("class name", label, class_names))
         return class_names[label]

@@ -184,7 +184,9 @@ def decode(data: bytes) -> UInt8[np.ndarray, "H W C"]:
     try:
         with Pillow.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             return pixels_of(picture)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise DataError("not a readable PNG or JPEG picture") from error
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"not a readable PNG or JPEG picture ({reason})") from error
 

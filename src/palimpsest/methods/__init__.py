@@ -7,6 +7,7 @@ package imports no torch.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import pkgutil
@@ -42,6 +43,15 @@ def load(name: str) -> type[Method]:
     return method  # type: ignore[no-any-return]
 
 
+def source_digest(name: str) -> str:
+    """SHA-256 of a method's file: a run of the method as it was is not taken for one of the method as it is.
+
+    Raises:
+        PlanError: no such method.
+    """
+    return hashlib.sha256(_path(name).read_bytes()).hexdigest()
+
+
 def configure(name: str, options: Mapping[str, Any]) -> Any:
     """Validated options of a method.
 
@@ -70,10 +80,14 @@ def _folders() -> list[str]:
 
 
 def _module(name: str) -> ModuleType:
+    return _import(f"{__name__}.{name}", _path(name))
+
+
+def _path(name: str) -> Path:
     for folder in _folders():
         path = Path(folder) / f"{name}.py"
         if path.is_file():
-            return _import(f"{__name__}.{name}", path)
+            return path
     raise PlanError(unknown("method", name, names()))
 
 

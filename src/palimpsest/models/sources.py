@@ -56,6 +56,8 @@ def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     if plain_weights(source) is not None:
         return True
     path = Path(source).expanduser()
+    if not path.is_dir() and revision is None:  # no model at all, and nothing to ask the Hub for
+        return False
     place = path if path.is_dir() else str(source)
     adapter = read_config(path, None, "adapter_config.json") if path.is_dir() else {}
     if adapter:

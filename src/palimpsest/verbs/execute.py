@@ -14,7 +14,7 @@ from palimpsest import methods
 from palimpsest.audit.gates import default_gates, judge
 from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
-from palimpsest.errors import PlanError, UsageError
+from palimpsest.errors import PlanError, RunError, UsageError
 from palimpsest.loop.log import RunLog
 from palimpsest.loop.run import Ended
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
@@ -81,6 +81,9 @@ def execute(
             )
         except UsageError:
             target.abandon()
+            raise
+        except RunError as error:
+            target.reject(str(error))
             raise
         _write(target.partial, result, _learned(plan, examples))
         target.complete()

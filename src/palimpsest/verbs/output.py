@@ -20,6 +20,7 @@ from palimpsest.report.files import write_atomic
 from palimpsest.verbs.plan import Plan
 
 RESULT = "result.json"
+REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
 OR_VERSION = "(or of another version of palimpsest)"
 ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "reference", "remembered"})
@@ -61,6 +62,8 @@ class Output:
         Raises:
             PlanError: it belongs to another plan, or the place cannot be written to.
         """
+        if (self.partial / REJECTED).exists():
+            self._clear()
         if self.partial.exists() and not self._is_empty():
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(
@@ -95,8 +98,14 @@ class Output:
 
     def abandon(self) -> None:
         """Remove the partial folder of a run that was refused before its first checkpoint."""
-        if (self.partial / "checkpoint.safetensors").exists():
-            return
+        if not (self.partial / "checkpoint.safetensors").exists():
+            self._clear()
+
+    def reject(self, reason: str) -> None:
+        """Leave the partial folder for a look, with why; the next run into this output clears it away."""
+        write_atomic(self.partial / REJECTED, reason + "\n")
+
+    def _clear(self) -> None:
         for path in self.partial.iterdir():
             if path.name != "plan.json":  # goes last: whose folder this is must be known until the end
                 _remove(path)

@@ -114,9 +114,12 @@ class Plan(Section):
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 
     def digest(self) -> str:
-        """SHA-256 over the version of this code and all but the places inputs were read from: their content counts."""
+        """SHA-256 over the version of this code, the file of the method and all of the plan.
+
+        But for the places inputs were read from: their content counts.
+        """
         values = self.model_dump(mode="json", exclude={"files", "model", "base", "oracle"})
-        return digest({**values, "palimpsest": VERSION})
+        return digest({**values, "palimpsest": VERSION, "source": methods.source_digest(self.method)})
 
 
 def as_text(paths: Mapping[str, str | Path | None]) -> dict[str, str]:

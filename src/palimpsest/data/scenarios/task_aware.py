@@ -14,7 +14,7 @@ from palimpsest.data.stream import Stream
 from palimpsest.data.tasks import Task, pool_of
 from palimpsest.errors import PlanError
 
-CLPU_SEQUENCE = "0R 1T 2T 3R 1R 2F 4T 4F"
+CLPU_SEQUENCE, CLPU_TASKS = "0R 1T 2T 3R 1R 2F 4T 4F", 5
 
 # What a letter asks for when a task is held for good (R), temporarily (T) or not at all (F); the rest is refused.
 STEPS = {("F", "R"): "learn", ("F", "T"): "learn", ("T", "R"): "consolidate", ("T", "F"): "forget"}
