@@ -31,7 +31,16 @@ SIDES = {"forget": 4, "replay": 2, "retain": 8}
 DOWN, CONSTANT = {"lr_scheduler_type": "linear"}, {"lr_scheduler_type": "constant"}
 UNLEARN = {**SMOOTH, "learning_rate": 1.3e-3, "batch_size": 8, "side_batch_size": SIDES, "max_steps": 46, **DOWN}
 METHODS: Mapping[str, Any] = {
-    "ug_clu": {"options": {"every": 3, "ascent": 3.0, "forget_temperature": 0.0, "mask_examples": 48, "probes": 0}},
+    "ug_clu": {
+        "options": {
+            "every": 3,
+            "ascent": 3.0,
+            "fast_norm": 3.0,
+            "forget_temperature": 0.0,
+            "mask_examples": 48,
+            "probes": 0,
+        }
+    },
     "sfr_on": {"options": {"every": 3, "ascent": 1.0, "fast_norm": 1.0, "mask_examples": 96}},
     "grad_diff": {"training": {"batch_size": 4, "learning_rate": 3e-4, "max_steps": 15, **CONSTANT}},
     "npo": {"training": {"batch_size": 4, **CONSTANT}},

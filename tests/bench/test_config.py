@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from palimpsest.bench.config import make_bench
+from palimpsest.bench.pool import SCENARIOS
 from palimpsest.bench.results import NOTHING, RANDOM
 from palimpsest.bench.rows import Row
 from palimpsest.errors import PlanError
@@ -90,6 +92,23 @@ def test_the_oracle_is_trained_by_the_recipe_of_learning(values):
     plan = bench.plan("unlearn", "retrain", 0)
     assert plan.training.max_steps == 77
     assert plan.training.learning_rate == values["learning"]["training"]["learning_rate"]
+
+
+def test_the_bench_of_the_docs_is_one(values, tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
+    (tmp_path / "bench.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    bench = make_bench({**read_mapping(tmp_path / "bench.yaml", "bench", "options"), "model": values["model"]})
+    assert bench.rows["UG-CLU, sparser"].methods["ug_clu"]["options"] == {"gamma": 2.0}
+    assert bench.stream.after == (2, 4)
+    for kind in (*SCENARIOS, "FILE.json"):
+        assert f"| `{kind}` |" in text
+
+
+@pytest.mark.parametrize("rows", ["er+npo, ug_clu", ["er+npo", "ug_clu"], {"er+npo": "er+npo", "ug_clu": "ug_clu"}])
+def test_short_forms(values, rows):
+    bench = make_bench({**values, "rows": rows, "stream": "random", "seeds": 3})
+    assert {label: row.chain for label, row in bench.rows.items()} == {"er+npo": "er+npo", "ug_clu": "ug_clu"}
+    assert (bench.stream.kind, bench.seeds) == ("random", (3,))
 
 
 def test_a_bench_file_may_be_yaml_or_json(tmp_path):

@@ -92,9 +92,18 @@ class Bench(Section):
     def _one_file_is_several(cls, data: Any) -> Any:
         return (data,) if isinstance(data, str) else data
 
+    @field_validator("stream", mode="before")
+    @classmethod
+    def _scenario_is_stream(cls, stream: Any) -> Any:
+        return {"kind": stream} if isinstance(stream, str) else stream
+
     @field_validator("rows", mode="before")
     @classmethod
     def _chains_are_rows(cls, rows: Any) -> Any:
+        if isinstance(rows, str):
+            rows = rows.split(",")
+        if isinstance(rows, list | tuple):
+            rows = {str(chain).strip(): str(chain).strip() for chain in rows}
         if not isinstance(rows, dict):
             return rows
         return {label: {"chain": row} if isinstance(row, str) else row for label, row in rows.items()}
@@ -106,6 +115,11 @@ class Bench(Section):
         if problems or not rows:
             raise ValueError("; ".join(problems) or "no methods; accepted: at least one, e.g. er+grad_diff")
         return rows
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_seed_is_several(cls, seeds: Any) -> Any:
+        return (seeds,) if isinstance(seeds, int) else seeds
 
     @field_validator("seeds")
     @classmethod

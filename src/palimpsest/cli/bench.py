@@ -58,6 +58,8 @@ def clu(
     from palimpsest.verbs.plan import read_mapping
 
     values: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
+    if isinstance(values.get("stream"), str):
+        values["stream"] = {"kind": values["stream"]}
     given = {"model": model, "data": data or None, "per_class": per_class, "test": test, "replay": replay, "twin": twin}
     given |= {"ignore_columns": ignore_column or None, "buffer": buffer}
     values |= {name: value for name, value in given.items() if value is not None}
