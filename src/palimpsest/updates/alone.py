@@ -13,6 +13,7 @@ Source: ours; both limits are exact for a constant metric (v̂ held), as Σ_k μ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,30 +42,28 @@ class OptimizerStep:
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    way = direction(parameter.grad, group, self.optimizer.state.get(parameter, {}))
-                    parameter.sub_(group["lr"] * way)
+                    move_(parameter, parameter.grad, group, self.optimizer.state.get(parameter, {}))
 
 
-def direction(gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
-    """How far these gradients go, in units of the learning rate.
+def move_(parameter: Tensor, gradient: Tensor, group: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Move one parameter by its gradient, in place.
 
     Args:
-        gradient: any shape.
+        parameter: any shape.
+        gradient: in the same shape.
         group: options of the optimizer, as in ``param_groups``.
         state: what the optimizer remembers of this parameter; empty before its first step.
 
-    Returns:
-        In the gradient's shape.
-
     Raises:
-        PlanError: as ``alone``.
+        PlanError: as ``OptimizerStep.alone``.
     """
+    rate = float(group["lr"])
     if "betas" in group and not group.get("amsgrad"):
-        second, taken = state.get("exp_avg_sq"), float(state.get("step", 0.0))
-        beta = group["betas"][1]
-        square = (1 - beta) * gradient.square() + (beta * second if second is not None else 0.0)
-        size: Tensor = (square / (1 - beta ** (taken + 1))).sqrt() + group["eps"]
-        return gradient / size
-    if "dampening" in group and not (group["dampening"] or group["nesterov"]):
-        return gradient / (1 - float(group["momentum"]))
-    raise PlanError("a step alone is defined for SGD without dampening or Nesterov momentum, and for AdamW")
+        beta, taken = group["betas"][1], float(state.get("step", 0.0))
+        size = state["exp_avg_sq"] * beta if state else torch.zeros_like(gradient)
+        size.addcmul_(gradient, gradient, value=1 - beta).div_(1 - beta ** (taken + 1)).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(gradient, size, value=-rate)
+    elif "dampening" in group and not (group["dampening"] or group["nesterov"]):
+        parameter.sub_(gradient, alpha=rate / (1 - group["momentum"]))
+    else:
+        raise PlanError("a step alone is defined for SGD without dampening or Nesterov momentum, and for AdamW")
