@@ -27,6 +27,8 @@ BOTH = {"learns": True, "forgets": True}
         ({"rows": {"oracle": "er+npo"}}, "row 'oracle' is always there"),
         ({"rows": {}}, "no methods; accepted: at least one"),
         ({"rows": {"x": {"chain": "er+npo", "methods": {"icu": {}}}}}, "unknown method with sections in row 'x' 'icu'"),
+        ({"rows": {"x": "npo+er"}}, r"row 'x' unlearns before it learns; accepted: er[+]npo"),
+        ({"data": ["a.npz", "b.npz", "a.npz"]}, "data: .*'a.npz' comes twice; accepted: each file once"),
         ({"seeds": [1, 1]}, "seeds.*each once"),
         ({"buffer": 0}, "a replay buffer of 0 examples; accepted: 1 or more"),
         ({"buffer": "few"}, "a replay buffer of few examples; accepted: 1 or more, or 'all'$"),

@@ -92,6 +92,13 @@ class Bench(Section):
     def _one_file_is_several(cls, data: Any) -> Any:
         return (data,) if isinstance(data, str) else data
 
+    @field_validator("data")
+    @classmethod
+    def _files_differ(cls, data: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [file for number, file in enumerate(data) if file in data[:number]]:
+            raise ValueError(f"{twice[0]!r} comes twice; accepted: each file once")
+        return data
+
     @field_validator("stream", mode="before")
     @classmethod
     def _scenario_is_stream(cls, stream: Any) -> Any:

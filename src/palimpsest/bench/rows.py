@@ -74,11 +74,17 @@ class Row(Section):
             if len(self.names) > 1:
                 yield f"row {label!r} joins a method that isolates to another; accepted: it stands alone"
             return
-        kinds = {kind for name in self.names for kind in methods.load(name).kinds}
+        yield from self._unable(label)
+
+    def _unable(self, label: str) -> Iterator[str]:
+        """What no method of the chain can do, or not in its place."""
+        kinds = [methods.load(name).kinds for name in self.names]
         for kind in ("learn", "unlearn"):
-            if kind not in kinds:
+            if not any(kind in own for own in kinds):
                 able = ", ".join(name for name in methods.names() if kind in methods.load(name).kinds)
                 yield f"row {label!r} has no method that can {kind}; accepted: a chain like er+npo, with one of {able}"
+        if len(kinds) == 2 and "learn" in kinds[1] and "learn" not in kinds[0]:
+            yield f"row {label!r} unlearns before it learns; accepted: {self.names[1]}+{self.names[0]}"
 
 
 def merged(*layers: Sections) -> Sections:
