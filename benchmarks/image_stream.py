@@ -112,6 +112,7 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
     "no ascent": {"ascent": 0.0},
     "slow weights 0.5": {"alpha_s": 0.5},
     "joint (every 1)": {"every": 1, "ascent": 100.0, "fast_norm": 0.2},
+    "fast step shared": {"fast_optimizer": "shared"},
 }
 
 
