@@ -14,7 +14,8 @@ s_k falls to 0 (updates/schedule.py): constant fast steps end at argmin L_R + κ
 repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
 
 Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, the normalised mask kept
-strictly under momentum and weight decay, a clip that is annealed too, ascent that ends at ``target`` and 5 % early.
+strictly under momentum and weight decay, a fast step without the repair's momentum (decision 0007), a clip that is
+annealed too, ascent that ends at ``target`` and 5 % early.
 Official code: none; of SFR-on github.com/K1nght/Unified-Unlearning-w-Remain-Geometry@36bb7f6 (its defects are listed in
 docs/ug_clu.md).
 """
@@ -89,7 +90,7 @@ class UGCLUConfig(Config):
     granularity: Granularity = "weight"
     """What is masked as a whole: each weight, each row of a matrix, each tensor."""
     strict: bool = True
-    """Put masked weights back after a fast step, against momentum and weight decay."""
+    """Put masked weights back after a "shared" fast step, against momentum and weight decay; no other moves them."""
     mask_examples: int = Field(default=256, ge=1)
     """At most so many examples of each set are looked at for the mask."""
     mask_batch: int = Field(default=8, ge=1)
