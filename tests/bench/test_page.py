@@ -71,6 +71,12 @@ def test_the_page_shows_values_ranges_and_what_was_stopped(finished):
     assert page.count("it diverged") == 4
 
 
+def test_each_table_says_how_far_two_oracles_are_apart(finished):
+    said = re.findall(r"Two oracles[^:]*apart: ([^<]*)</p>", " ".join(render(finished).split()))
+    assert said[0] == "gap U 4.00 (4.00 to 4.00)."
+    assert said[1].endswith("KL U 0.050 (0.050 to 0.050), KL R 0.050 (0.050 to 0.050).")
+
+
 def test_what_the_page_does_not_prove(finished):
     sentences = " ".join(limits(finished))
     assert "2 seeds: the ranges are the lowest and highest" in sentences

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from palimpsest.bench.limits import limits
 from palimpsest.bench.results import BenchResult
-from palimpsest.bench.summary import noise
+from palimpsest.bench.summary import DECIMALS, noise
 from palimpsest.bench.text import stopped
 from palimpsest.bench.view import curve_views, gap_picture, request_views, streams, table_views
 from palimpsest.report.files import write_atomic
@@ -35,7 +35,8 @@ def render(result: BenchResult) -> str:
             gaps=gap_picture(result),
             tables=table_views(result),
             noise=[
-                (name, show(value.mean), show(value.low), show(value.high)) for name, value in noise(result).items()
+                (name, *(show(number, DECIMALS.get(name, 2)) for number in value[:3]))
+                for name, value in noise(result).items()
             ],
             stopped=stopped(result),
             curves=curve_views(result),

@@ -65,7 +65,7 @@ def _written(name: str, value: Spread | None, field: str) -> str:
 
 def _remarks(result: BenchResult) -> Iterator[str]:
     for name, value in noise(result).items():
-        yield f"{name} between two oracles that differ in their seed alone: {show(value.mean)}"
+        yield f"{name} between two oracles that differ in their seed alone: {_written(name, value, 'mean')}"
     for label, seed, number, reason in stopped(result):
         yield from textwrap.wrap(
             f"stopped: {label}, seed {seed}, request {number}: {reason}", WIDTH, subsequent_indent="  "
