@@ -35,7 +35,7 @@ METHODS: Mapping[str, Any] = {
         "options": {
             "every": 3,
             "ascent": 3.0,
-            "fast_norm": 3.0,
+            "fast_norm": 2.0,
             "forget_temperature": 0.0,
             "mask_examples": 48,
             "probes": 0,

@@ -220,7 +220,7 @@ def test_what_does_not_fit_the_model_is_refused(example, words):
 
 
 def test_names_need_a_model_that_names_its_classes():
-    with pytest.raises(DataError, match="class name 'dog' for a model whose classes have no names; accepted: numbers"):
+    with pytest.raises(DataError, match="class name 'dog' for a model whose classes have no names; accepted: 0 to 3"):
         encode_images([Example("x", image(0, "dog"))], FORMAT, num_classes=4)
 
 
