@@ -31,6 +31,7 @@ from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.methods.finetune import Finetune, FinetuneConfig
 from palimpsest.methods.ug_clu import UGCLU, UGCLUConfig
+from palimpsest.updates.own_step import OptimizerStep
 
 VOCABULARY, LENGTH, BATCH = 2048, 96, 8
 BOUNDS = {"unlearn": 1.3, "update": 2.4}
@@ -80,6 +81,9 @@ class Running:
         started = clock()
         for _ in range(steps):
             for phase in self.method.phases(self.step, planned):
+                if not phase.sets:
+                    self.method.update(self.model, phase, OptimizerStep(self.optimizer))
+                    continue
                 drawn = {name: self.sets[name].ids[:BATCH] for name in phase.sets}
                 parts = micro_batches(self.sets, drawn, phase.sets[0], None)
                 take_step(

@@ -17,7 +17,7 @@ One iteration of the loop:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -69,7 +69,7 @@ class Phase:
 
     Attributes:
         name: told to ``loss``, ``transform`` and ``update``.
-        sets: a batch is drawn from each.
+        sets: a batch is drawn from each; with none there are no gradients, and only ``update`` is called.
         scale: for the method's own use, e.g. how far an ascent is annealed.
         max_grad_norm: clip to this L2 norm instead of the run's; 0 = off.
         again: take the ids that this iteration last drew from these sets, not new ones; where a phase of just these
@@ -95,8 +95,8 @@ class Step(Protocol):
     def __call__(self) -> None:
         """One step, with the momentum, the moments and the weight decay of the run."""
 
-    def alone(self) -> None:
-        """A step by these gradients alone, leaving the optimizer's memory as it is (updates/alone.py)."""
+    def own(self, model: nn.Module, memory: MutableMapping[str, Tensor]) -> None:
+        """A step with a momentum of its own, leaving the optimizer's as it is (updates/own_step.py)."""
 
 
 class Method:

@@ -12,6 +12,7 @@ from palimpsest.errors import PlanError
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.methods.sfr_on import SFROn, SFROnConfig
 from palimpsest.methods.ug_clu import UGCLU, UGCLUConfig
+from palimpsest.updates.own_step import OptimizerStep
 
 from .conftest import sequence
 
@@ -37,6 +38,9 @@ def prepared(model, sets, **options) -> UGCLU:
 
 def take(method, model, sets, phase, optimizer) -> None:
     """One step on the whole sets of a phase."""
+    if not phase.sets:
+        method.update(model, phase, OptimizerStep(optimizer))
+        return
     parts = micro_batches(sets, {name: sets[name].ids for name in phase.sets}, phase.sets[0], None)
     take_step(Accelerator(cpu=True), method, model, optimizer, parts, phase=phase, max_grad_norm=0.0)
 
@@ -66,11 +70,13 @@ def test_an_update_alternates_and_ends_in_repair(half, sets):
     method = prepared(half, sets, every=5, probes=0)
     plan = [[(phase.name, phase.sets) for phase in method.phases(step, 20)] for step in range(20)]
     assert plan[0] == [("fast", ("forget", "learn")), ("repair", ("learn", "retain"))]
-    assert plan[1] == [("repair", ("learn", "retain"))]
-    assert plan[4] == [("close", ("learn", "retain"))]
+    assert plan[1] == [("glide", ()), ("repair", ("learn", "retain"))]
+    assert plan[4] == [("glide", ()), ("close", ("learn", "retain"))]
     assert [step for step, phases in enumerate(plan) if phases[0][0] == "fast"] == [0, 5, 10, 15]
     late = prepared(half, sets, every=1).phases(19, 20)
-    assert [phase.sets for phase in late] == [("learn", "retain")]  # repair has the last word
+    assert [phase.sets for phase in late] == [(), ("learn", "retain")]  # repair has the last word
+    shared = prepared(half, sets, every=5, probes=0, fast_optimizer="shared")
+    assert [phase.name for phase in shared.phases(1, 20)] == ["repair"]  # whose momentum carries it on
 
 
 def test_t12_the_ascent_falls_as_the_schedule_says(half, sets):
@@ -84,7 +90,7 @@ def test_t12_the_ascent_falls_as_the_schedule_says(half, sets):
 
 def test_t12_the_clip_falls_with_the_fast_step_and_never_rises(half, sets):
     method = prepared(half, sets, every=1, probes=0, fast_norm=2.0)
-    limits = [phases[0].max_grad_norm for k in range(100) if len(phases := method.phases(k, 100)) == 2]
+    limits = [phases[0].max_grad_norm for k in range(100) if (phases := method.phases(k, 100))[0].name == "fast"]
     assert len(limits) == 95
     assert (limits[0], limits[50]) == (2.0, pytest.approx(1.0))
     assert limits == sorted(limits, reverse=True)
@@ -147,7 +153,7 @@ def test_t11_without_a_learn_set_it_is_sfr_on_bit_by_bit(skewed, sets, gamma):
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-@pytest.mark.parametrize("fast_optimizer", ["alone", "shared", "sgd"])
+@pytest.mark.parametrize("fast_optimizer", ["own", "shared", "sgd"])
 def test_t9_masked_weights_do_not_move_in_a_fast_step(skewed, sets, kind, fast_optimizer):
     how = {"momentum": 0.9} if kind is torch.optim.SGD else {}
     method = prepared(skewed, sets, gamma=1.0, granularity="weight", probes=0, fast_optimizer=fast_optimizer)
@@ -210,7 +216,7 @@ def test_a_run_that_ends_within_a_cycle_takes_the_slow_step(skewed, sets):
     method.settle(skewed)
     settled = skewed.table.detach().clone()
     assert torch.allclose(settled, start + 0.25 * (moved - start), atol=1e-6)
-    assert method.state() == {}
+    assert "slow/table" not in method.state()
     method.settle(skewed)
     assert torch.equal(settled, skewed.table)
 
@@ -222,7 +228,42 @@ def test_an_open_cycle_survives_in_the_state(skewed, sets):
     take(method, skewed, sets, Phase("fast", ("forget",)), torch.optim.SGD(skewed.parameters(), lr=0.1))
     again = prepared(skewed, sets, alpha_s=0.5, probes=0)
     again.load_state(method.state())
-    assert torch.equal(again.state()["table"], start)
+    assert torch.equal(again.state()["slow/table"], start)
+
+
+@pytest.mark.parametrize("composition", ["sum", "separate"])
+def test_the_momentum_of_fast_steps_is_their_own_and_survives_in_the_state(skewed, sets, composition):
+    """Cut in two after the first iteration: the second goes on as if nothing had happened."""
+    start, ends = skewed.table.detach().clone(), []
+    for cut in (False, True):
+        with torch.no_grad():
+            skewed.table.copy_(start)
+        method = prepared(skewed, sets, composition=composition, every=2, gamma=0, probes=0)
+        optimizer = torch.optim.SGD(skewed.parameters(), lr=0.1, momentum=0.9)
+        for step in range(2):
+            for phase in method.phases(step, 10):
+                take(method, skewed, sets, phase, optimizer)
+            if cut and step == 0:
+                state = {name: tensor.clone() for name, tensor in method.state().items()}
+                method = prepared(skewed, sets, composition=composition, every=2, gamma=0, probes=0)
+                method.load_state(state)
+        ends.append(skewed.table.detach().clone())
+    assert torch.equal(*ends)
+    assert len(method.state()) == {"sum": 1, "separate": 2}[composition]
+
+
+def test_a_glide_goes_on_along_the_fast_steps_alone(skewed, sets):
+    """One fast step, and then glides without repair: in all η g / (1 − μ), g by hand."""
+    options = {"every": 1000, "ascent": 1.0, "forget_temperature": 0.0, "fast_norm": 0.0, "gamma": 0, "probes": 0}
+    method = prepared(skewed, {name: sets[name] for name in ("retain", "forget")}, **options)
+    optimizer = torch.optim.SGD(skewed.parameters(), lr=0.1, momentum=0.9)
+    start = skewed.table.detach().clone()
+    take(method, skewed, sets, Phase("fast", ("forget",)), optimizer)
+    for _ in range(400):
+        take(method, skewed, sets, Phase("glide", ()), optimizer)
+    gradient = torch.stack([row.softmax(-1) - torch.tensor([0.0, 1.0]) for row in start]) / 2
+    assert torch.allclose(skewed.table, start + 0.1 * gradient / (1 - 0.9), atol=1e-5)
+    assert not optimizer.state  # the repair's momentum saw nothing of it
 
 
 def test_kappa_and_rho_are_logged(skewed, sets):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.scope import tensor_digest
+from palimpsest.updates import saliency
 from palimpsest.updates.saliency import (
     SaliencyMask,
     frozen_values,
@@ -87,6 +88,29 @@ def test_masked_gradients_are_plus_zero_and_the_others_untouched() -> None:
         assert math.isnan(third)
         assert signs(model.w.grad)[:2] == [-1.0, 1.0]
         assert signs(model.w.grad)[3] == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("count", "chunk"), [(1, 8), (63, 4), (64, 8), (65, 8), (1000, 7)])
+def test_keeping_by_words_is_choosing_by_a_mask(monkeypatch: pytest.MonkeyPatch, dtype, count, chunk) -> None:
+    """Bit by bit, however the numbers are cut."""
+    monkeypatch.setattr(saliency, "CHUNK", chunk)
+    generator = torch.Generator().manual_seed(count)
+    values = torch.randn(count, generator=generator).to(dtype)
+    values[::5] = math.nan
+    kept = torch.rand(count, generator=generator) > 0.5
+    expected = torch.where(kept, values, torch.zeros_like(values))
+    saliency.keep_(values, pack(kept))
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
+    assert torch.equal(values.view(whole), expected.view(whole))
+
+
+def test_a_gradient_that_is_not_in_one_piece_is_masked_too() -> None:
+    model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(3, 2))})
+    kept = torch.tensor([[True, False], [False, True], [True, True]])
+    model["w"].grad = torch.arange(1.0, 7.0).view(2, 3).t()
+    SaliencyMask.of([("w", kept)]).apply_(model)
+    assert model["w"].grad.tolist() == [[1.0, 0.0], [0.0, 5.0], [3.0, 6.0]]
 
 
 def test_a_parameter_that_is_not_covered_is_refused() -> None:

@@ -21,6 +21,7 @@ from palimpsest.loop.step import StepResult, micro_batches, take_step
 from palimpsest.loop.stopping import Check, Stopping
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import trainable
+from palimpsest.updates.own_step import OptimizerStep
 
 EVERY_EXAMPLE_PASSES = "all examples pass"
 FORGET = "forget"  # its examples leave the batches when they pass; those of the anchor where there is none
@@ -209,6 +210,9 @@ class _Loop:
         self.model.train()
         self.built.clear()
         for phase in phases:
+            if not phase.sets:
+                self.job.method.update(self.job.model, phase, OptimizerStep(self.optimizer))
+                continue
             result = self._take(phase, anchor_ids)
             state.tokens += result.tokens
             self._log_step(phase, result, learning_rate)

@@ -21,7 +21,7 @@ from palimpsest.data.batch import Batch
 from palimpsest.data.batch_norm import statistics_kept
 from palimpsest.errors import DivergedError
 from palimpsest.models.passes import held_by, passes_through
-from palimpsest.updates.alone import OptimizerStep
+from palimpsest.updates.own_step import OptimizerStep
 
 Units = Mapping[tuple[str, Per], int]
 

@@ -4,7 +4,7 @@ Source: "A Unified Gradient-based Framework for Task-agnostic Continual Learning
 coefficients are not public; docs/ug_clu.md derives the ones used here from its assumptions and says where it is silent.
 
     g     = s_k (learn_weight · ∇ Σ w^L l / Σ w^L  −  ascent · ∇ Σ w^U l / Σ w^U)      fast gradient, every T_in steps
-    θ^f   = θ_k − step of clip(m ⊙ g, s_k · fast_norm)                                 m: balanced weight saliency
+    θ^f   = θ_k − step of clip(m ⊙ g, s_k · fast_norm), with a momentum of its own     m: balanced weight saliency
     θ^r   = θ^f − steps on  L_R + L_L (+ kl_weight · KL_R)                             repair, every step
     θ_k+1 = θ_k + alpha_s (θ^r − θ_k)                                                  slow weights
     w^U_i = l_i^−λ_U, w^L_i = l_i^λ_L, l_i mean nats of an example, both detached; above, not below, the fraction of U,
@@ -14,8 +14,8 @@ s_k falls to 0 (updates/schedule.py): constant fast steps end at argmin L_R + κ
 repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
 
 Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, the normalised mask kept
-strictly under momentum and weight decay, a fast step without the repair's momentum (decision 0007), a clip that is
-annealed too, ascent that ends at ``target`` and 5 % early.
+strictly under momentum and weight decay, a momentum of the fast step that is not the repair's (decision 0008), a clip
+that is annealed too, ascent that ends at ``target`` and 5 % early.
 Official code: none; of SFR-on github.com/K1nght/Unified-Unlearning-w-Remain-Geometry@36bb7f6 (its defects are listed in
 docs/ug_clu.md).
 """
@@ -73,9 +73,9 @@ class UGCLUConfig(Config):
     """Clip the masked fast gradient to this L2 norm; 0 = off. The ancestor has 7 for its image classifiers."""
     annealed_clip: bool = True
     """That norm falls too; off, as in the ancestor, a clip that binds undoes the annealing."""
-    fast_optimizer: FastOptimizer = "alone"
-    """The fast step is the optimizer's for this gradient "alone" (updates/alone.py), one whose momentum is "shared"
-    with the repair, as in the ancestor, or "sgd": plain descent of size ``fast_rate``."""
+    fast_optimizer: FastOptimizer = "own"
+    """The momentum of the fast step is its "own" (updates/own_step.py), so that it glides on between fast steps, or
+    "shared" with the repair, as in the ancestor; or the step is "sgd": plain descent of size ``fast_rate``."""
     fast_rate: float = Field(default=0.01, gt=0)
     """β, step size of "sgd"."""
     alpha_s: float = Field(default=1.0, gt=0, le=1)
@@ -128,6 +128,7 @@ class UGCLU(Method):
             chosen |= {"limit": config.mask_examples, "batch_size": config.mask_batch}
             self.saliency = masks_of_sets(model, sets, changing=self._fast_sets, staying=staying, **chosen)
         self._slow = SlowWeights(config.alpha_s)
+        self._memories: dict[str, Snapshot] = {}
         self._scale: float | None = None
         self._probe = Probe()
         return model
@@ -138,14 +139,17 @@ class UGCLU(Method):
         return tuple(name for name, is_wanted in wanted.items() if is_wanted and name in self.sets)
 
     def phases(self, step: int, planned: int) -> tuple[Phase, ...]:
-        """Every ``every`` steps a fast phase; in each step the repair, which closes the cycle in its last step."""
+        """Every ``every`` steps a fast phase, between them glides; in each the repair, whose last closes the cycle."""
         config: UGCLUConfig = self.config
         scale = ascent_scale(config.annealing, step, planned, config.stop_share)
         fast: tuple[Phase, ...] = self._fast_phases(scale) if step % config.every == 0 and scale > 0 else ()
         repaired = tuple(s for s in self.sets if s != "forget" and (s != "learn" or self._learn_in_repair))
         closes = (step + 1) % config.every == 0
         again = bool(fast) and self._is_probed(step, planned)
-        fast = (Phase("probe", repaired, update=False), *fast) if again else fast
+        if again:
+            fast = (Phase("probe", repaired, update=False), *fast)
+        elif not fast and self._fast_sets and config.fast_optimizer == "own":
+            fast = (Phase("glide", ()),)
         return (*fast, Phase("close" if closes else "repair", repaired, again=again))
 
     def _fast_phases(self, scale: float) -> tuple[Phase, ...]:
@@ -196,17 +200,25 @@ class UGCLU(Method):
             self.saliency.masks[phase.sets[0]].apply_(model)
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
-        """The fast step, strictly within the mask; or a repair step, and the slow step at the end of a cycle."""
+        """The fast step, strictly within the mask, and what its momentum makes of it; repair steps and slow steps."""
         if phase.name == "fast":
-            self._slow.open(model)
-            mask = self.saliency.masks[phase.sets[0]] if self.saliency is not None and self.config.strict else None
-            with self._probe.fast(model):
-                fast_step_(model, step, self.config.fast_optimizer, rate=self.config.fast_rate, mask=mask)
-            self._scale = phase.scale if "forget" in phase.sets else self._scale
-            return
-        step()
+            self._fast_step(model, phase, step)
+        elif phase.name == "glide":
+            for memory in self._memories.values():
+                step.own(model, memory)
+        else:
+            step()
         if phase.name == "close":
             self._slow.close(model)
+
+    def _fast_step(self, model: nn.Module, phase: Phase, step: Step) -> None:
+        config, leading = self.config, phase.sets[0]
+        mask = self.saliency.masks[leading] if self.saliency is not None and config.strict else None
+        memory = self._memories.setdefault(leading, {})
+        self._slow.open(model)
+        with self._probe.fast(model):
+            fast_step_(model, step, config.fast_optimizer, rate=config.fast_rate, memory=memory, mask=mask)
+        self._scale = phase.scale if "forget" in phase.sets else self._scale
 
     def settle(self, model: nn.Module) -> None:
         """Take the slow step of an open cycle."""
@@ -225,12 +237,16 @@ class UGCLU(Method):
         return found
 
     def state(self) -> Snapshot:
-        """The slow weights of an open cycle."""
-        return self._slow.start
+        """The slow weights of an open cycle, and the momentum of the fast steps."""
+        parts = {"slow": self._slow.start, **{f"fast {name}": memory for name, memory in self._memories.items()}}
+        return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state``."""
-        self._slow.start = dict(state)
+        for key, tensor in state.items():
+            part, name = key.split("/", 1)
+            kept = self._slow.start if part == "slow" else self._memories.setdefault(part.removeprefix("fast "), {})
+            kept[name] = tensor
 
 
 METHOD = UGCLU

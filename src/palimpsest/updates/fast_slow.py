@@ -27,7 +27,7 @@ from palimpsest.contract import Step
 from palimpsest.models.scope import trainable
 from palimpsest.updates.saliency import SaliencyMask, restore_masked
 
-FastOptimizer = Literal["alone", "shared", "sgd"]
+FastOptimizer = Literal["own", "shared", "sgd"]
 Snapshot = dict[str, Tensor]
 
 
@@ -130,22 +130,23 @@ def descend_(model: nn.Module, size: float) -> None:
 
 
 def fast_step_(
-    model: nn.Module, step: Step, how: FastOptimizer, *, rate: float, mask: SaliencyMask | None = None
+    model: nn.Module, step: Step, how: FastOptimizer, *, rate: float, memory: Snapshot, mask: SaliencyMask | None = None
 ) -> None:
     """Move by the masked gradients at hand.
 
     Args:
         model: with its gradients, zero outside the mask.
         step: of the run's optimizer.
-        how: "alone" by ``step.alone``, "shared" by ``step`` itself, "sgd" by plain descent.
+        how: "own" by ``step.own``, "shared" by ``step`` itself, "sgd" by plain descent.
         rate: beta of "sgd".
+        memory: of "own".
         mask: weights outside it come out bit-identical; only a "shared" step, whose momentum moves weights that have
             no gradient, needs it.
     """
     if how == "sgd":
         descend_(model, rate)
-    elif how == "alone":
-        step.alone()
+    elif how == "own":
+        step.own(model, memory)
     else:
         with restore_masked(model, mask) if mask is not None else nullcontext():
             step()
