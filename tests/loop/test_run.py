@@ -14,6 +14,7 @@ from palimpsest.errors import DivergedError, ModelError, PlanError
 from palimpsest.loop.run import EVERY_EXAMPLE_PASSES
 from palimpsest.loop.step import micro_batches
 from palimpsest.loop.stopping import Check
+from palimpsest.methods.finetune import Finetune
 from palimpsest.models.scope import parameter_digests
 
 BATCH = TextSet.batch
@@ -48,9 +49,30 @@ def test_a_phase_that_comes_again_is_given_the_very_batches(train, sets, monkeyp
     assert len(built) == 3  # of the reference, of retain for the probe and the repair, of forget for the fast step
 
 
+def test_a_phase_without_sets_moves_the_weights_and_draws_nothing(train, tiny_llama, sets, tmp_path, monkeypatch):
+    """Its update is called, without a gradient; no batch is built, no row written, no position counted."""
+    seen = []
+    monkeypatch.setattr(Finetune, "phases", lambda self, step, planned: (Phase("glide", ()), Phase("joint", self.sets)))
+
+    def update(self, model, phase, step):
+        seen.append((phase.name, any(p.grad is not None for p in model.parameters())))
+
+    monkeypatch.setattr(Finetune, "update", update)
+    ended = train(sets, max_steps=2)
+    assert seen == [("glide", False), ("joint", True)] * 2
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["phase"] for row in rows] == ["joint", "joint"]
+    monkeypatch.undo()
+    (tmp_path / "plain").mkdir()
+    assert train(sets, folder=tmp_path / "plain", max_steps=2).tokens == ended.tokens
+
+
 @pytest.mark.parametrize("name", ["finetune", "npo"])
 def test_micro_batches_do_not_change_the_result(train, tiny_llama, sets, tmp_path, name):
-    """Ragged rows: averaging micro-batch means would differ in the first digits."""
+    """Ragged rows: averaging micro-batch means would differ in the first digits.
+
+    By SGD, which moves with the gradient; AdamW makes whole steps of its rounding errors where it is nearly 0.
+    """
     sets = sets if name == "finetune" else {"forget": sets["learn"], "retain": sets["replay"]}
     start = copy.deepcopy(tiny_llama.state_dict())
     weights = []
@@ -58,19 +80,23 @@ def test_micro_batches_do_not_change_the_result(train, tiny_llama, sets, tmp_pat
         tiny_llama.load_state_dict(start)
         folder = tmp_path / str(size)
         folder.mkdir()
-        train(sets, name=name, folder=folder, micro_batch_size=size, max_steps=3)
+        train(sets, name=name, folder=folder, micro_batch_size=size, max_steps=3, optimizer="sgd", learning_rate=0.1)
         weights.append(torch.cat([p.detach().flatten().clone() for p in tiny_llama.parameters()]))
     assert not torch.equal(weights[0], torch.cat([t.flatten() for n, t in start.items() if n != "lm_head.weight"]))
     for other in weights[1:]:
-        assert torch.allclose(weights[0], other, atol=2e-5)
+        assert torch.allclose(weights[0], other, atol=2e-6)
 
 
+BETWEEN_FAST_STEPS = {"name": "ug_clu", "options": {"every": 3, "alpha_s": 0.5, "probes": 0}}
+
+
+@pytest.mark.parametrize("how", [{}, BETWEEN_FAST_STEPS], ids=["finetune", "ug_clu"])
 @pytest.mark.parametrize("die_at", [1, 4, 5, 9])
-def test_an_interrupted_run_ends_with_the_same_bits(train, tiny_llama, sets, tmp_path, die_at):
+def test_an_interrupted_run_ends_with_the_same_bits(train, tiny_llama, sets, tmp_path, die_at, how):
     start = copy.deepcopy(tiny_llama.state_dict())
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
-    whole = digests_after(train, tiny_llama, sets, start, folder=tmp_path / "whole", checkpoint_steps=2)
+    whole = digests_after(train, tiny_llama, sets, start, folder=tmp_path / "whole", checkpoint_steps=2, **how)
 
     class Died(Exception):
         pass
@@ -81,8 +107,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(train, tiny_llama, sets, tmp
 
     tiny_llama.load_state_dict(start)
     with pytest.raises(Died):
-        train(sets, folder=tmp_path / "cut", checkpoint_steps=2, progress=die)
-    again = digests_after(train, tiny_llama, sets, start, folder=tmp_path / "cut", checkpoint_steps=2)
+        train(sets, folder=tmp_path / "cut", checkpoint_steps=2, progress=die, **how)
+    again = digests_after(train, tiny_llama, sets, start, folder=tmp_path / "cut", checkpoint_steps=2, **how)
     assert again == whole
     logs = [
         [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()]
