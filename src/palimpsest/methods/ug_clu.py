@@ -13,16 +13,16 @@ coefficients are not public; docs/ug_clu.md derives the ones used here from its 
 s_k falls to 0 (updates/schedule.py): constant fast steps end at argmin L_R + κ (L_L − L_U), not at the oracle. The
 repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
 
-Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, the normalised mask kept
-strictly under momentum and weight decay, a momentum of the fast step that is not the repair's (decision 0008), a clip
-that is annealed too, ascent that ends at ``target`` and 5 % early.
-Official code: none; of SFR-on github.com/K1nght/Unified-Unlearning-w-Remain-Geometry@36bb7f6 (its defects are listed in
-docs/ug_clu.md).
+Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, a normalised and strict
+mask, fast steps with a momentum of their own (decision 0008), a clip that is annealed too, ascent that ends at
+``target`` and 5 % early.
+Official code: none; of SFR-on github.com/K1nght/Unified-Unlearning-w-Remain-Geometry@36bb7f6 (defects: docs/ug_clu.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 
 from jaxtyping import Float
 from pydantic import Field
@@ -33,7 +33,7 @@ from palimpsest.data.batch import Batch, predict_together
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.updates.coefficients import below, inverse_power, power
-from palimpsest.updates.fast_slow import FastOptimizer, SlowWeights, Snapshot, fast_step_, kappa
+from palimpsest.updates.fast_slow import FastOptimizer, FastSteps, SlowWeights, Snapshot, kappa, named, parts_of
 from palimpsest.updates.fisher import Composition, Granularity, Saliency
 from palimpsest.updates.masks import masks_of_sets
 from palimpsest.updates.probe import Probe
@@ -128,7 +128,7 @@ class UGCLU(Method):
             chosen |= {"limit": config.mask_examples, "batch_size": config.mask_batch}
             self.saliency = masks_of_sets(model, sets, changing=self._fast_sets, staying=staying, **chosen)
         self._slow = SlowWeights(config.alpha_s)
-        self._memories: dict[str, Snapshot] = {}
+        self._fast = FastSteps(config.fast_optimizer, config.fast_rate)
         self._scale: float | None = None
         self._probe = Probe()
         return model
@@ -164,9 +164,8 @@ class UGCLU(Method):
         return bool(self.config.learn_in_repair or not {"retain", "replay"} & set(self.sets))
 
     def _is_probed(self, step: int, planned: int) -> bool:
-        cycles = -(-planned // self.config.every)
-        probes = self.config.probes
-        return bool(probes > 0 and (step // self.config.every) % -(-cycles // probes) == 0)
+        every, probes = self.config.every, self.config.probes
+        return bool(probes > 0 and (step // every) % ceil(ceil(planned / every) / probes) == 0)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Weighted means over examples in the fast phase, token means in the repair."""
@@ -202,23 +201,17 @@ class UGCLU(Method):
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """The fast step, strictly within the mask, and what its momentum makes of it; repair steps and slow steps."""
         if phase.name == "fast":
-            self._fast_step(model, phase, step)
+            self._slow.open(model)
+            mask = self.saliency.masks[phase.sets[0]] if self.saliency is not None and self.config.strict else None
+            with self._probe.fast(model):
+                self._fast.take(model, step, phase.sets[0], mask)
+            self._scale = phase.scale if "forget" in phase.sets else self._scale
         elif phase.name == "glide":
-            for memory in self._memories.values():
-                step.own(model, memory)
+            self._fast.glide(model, step)
         else:
             step()
         if phase.name == "close":
             self._slow.close(model)
-
-    def _fast_step(self, model: nn.Module, phase: Phase, step: Step) -> None:
-        config, leading = self.config, phase.sets[0]
-        mask = self.saliency.masks[leading] if self.saliency is not None and config.strict else None
-        memory = self._memories.setdefault(leading, {})
-        self._slow.open(model)
-        with self._probe.fast(model):
-            fast_step_(model, step, config.fast_optimizer, rate=config.fast_rate, memory=memory, mask=mask)
-        self._scale = phase.scale if "forget" in phase.sets else self._scale
 
     def settle(self, model: nn.Module) -> None:
         """Take the slow step of an open cycle."""
@@ -230,23 +223,19 @@ class UGCLU(Method):
         if self._scale is not None:
             beta = config.ascent * (config.fast_rate if config.fast_optimizer == "sgd" else learning_rate)
             found["kappa"] = kappa(beta=beta, scale=self._scale, eta=learning_rate, inner_steps=config.every)
-        answered = self._probe.read(learning_rate)
-        if answered is not None:
+        if (answered := self._probe.read(learning_rate)) is not None:
             found["rho"] = answered
         self._scale = None
         return found
 
     def state(self) -> Snapshot:
-        """The slow weights of an open cycle, and the momentum of the fast steps."""
-        parts = {"slow": self._slow.start, **{f"fast {name}": memory for name, memory in self._memories.items()}}
-        return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        """The momentum of the fast steps, and the slow weights of an open cycle."""
+        return named({**self._fast.memories, "slow": self._slow.start})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state``."""
-        for key, tensor in state.items():
-            part, name = key.split("/", 1)
-            kept = self._slow.start if part == "slow" else self._memories.setdefault(part.removeprefix("fast "), {})
-            kept[name] = tensor
+        self._fast.memories = parts_of(state)
+        self._slow.start = self._fast.memories.pop("slow", {})
 
 
 METHOD = UGCLU

@@ -129,27 +129,55 @@ def descend_(model: nn.Module, size: float) -> None:
             parameter.sub_(parameter.grad, alpha=size)
 
 
-def fast_step_(
-    model: nn.Module, step: Step, how: FastOptimizer, *, rate: float, memory: Snapshot, mask: SaliencyMask | None = None
-) -> None:
-    """Move by the masked gradients at hand.
+class FastSteps:
+    """The fast steps of a run, and what is left of their momentum."""
 
-    Args:
-        model: with its gradients, zero outside the mask.
-        step: of the run's optimizer.
-        how: "own" by ``step.own``, "shared" by ``step`` itself, "sgd" by plain descent.
-        rate: beta of "sgd".
-        memory: of "own".
-        mask: weights outside it come out bit-identical; only a "shared" step, whose momentum moves weights that have
-            no gradient, needs it.
+    def __init__(self, how: FastOptimizer, rate: float) -> None:
+        """How they are taken: "own" by ``step.own``, "shared" by ``step`` itself, "sgd" by descent of size ``rate``."""
+        self.how, self.rate = how, rate
+        self.memories: dict[str, Snapshot] = {}
+        """Of "own": for each kind of fast step, parameter name -> its momentum."""
+
+    def take(self, model: nn.Module, step: Step, kind: str, mask: SaliencyMask | None = None) -> None:
+        """Move by the masked gradients at hand.
+
+        Args:
+            model: with its gradients, zero outside the mask.
+            step: of the run's optimizer.
+            kind: whose momentum they join.
+            mask: weights outside it come out bit-identical; only a "shared" step, whose momentum moves weights that
+                have no gradient, needs it.
+        """
+        if self.how == "sgd":
+            descend_(model, self.rate)
+        elif self.how == "own":
+            step.own(model, self.memories.setdefault(kind, {}))
+        else:
+            with restore_masked(model, mask) if mask is not None else nullcontext():
+                step()
+
+    def glide(self, model: nn.Module, step: Step) -> None:
+        """Go on along the momentum of earlier fast steps; the model has no gradients."""
+        for memory in self.memories.values():
+            step.own(model, memory)
+
+
+def named(parts: Mapping[str, Mapping[str, Tensor]]) -> Snapshot:
+    """Tensors of several parts under one name each, for a checkpoint: part/parameter."""
+    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def parts_of(tensors: Mapping[str, Tensor]) -> dict[str, Snapshot]:
+    """Inverse of ``named``.
+
+    >>> sorted(parts_of(named({"a": {"x.y": torch.ones(1)}, "b": {"x": torch.ones(1)}})))
+    ['a', 'b']
     """
-    if how == "sgd":
-        descend_(model, rate)
-    elif how == "own":
-        step.own(model, memory)
-    else:
-        with restore_masked(model, mask) if mask is not None else nullcontext():
-            step()
+    parts: dict[str, Snapshot] = {}
+    for key, tensor in tensors.items():
+        part, name = key.split("/", 1)
+        parts.setdefault(part, {})[name] = tensor
+    return parts
 
 
 def outer_step(
