@@ -89,8 +89,6 @@ class UGCLUConfig(Config):
     """One mask for learn and forget together, or "separate" ones and separate fast steps."""
     granularity: Granularity = "weight"
     """What is masked as a whole: each weight, each row of a matrix, each tensor."""
-    strict: bool = True
-    """Put masked weights back after a "shared" fast step, against momentum and weight decay; no other moves them."""
     mask_examples: int = Field(default=256, ge=1)
     """At most so many examples of each set are looked at for the mask."""
     mask_batch: int = Field(default=8, ge=1)
@@ -202,7 +200,7 @@ class UGCLU(Method):
         """The fast step, strictly within the mask, and what its momentum makes of it; repair steps and slow steps."""
         if phase.name == "fast":
             self._slow.open(model)
-            mask = self.saliency.masks[phase.sets[0]] if self.saliency is not None and self.config.strict else None
+            mask = None if self.saliency is None else self.saliency.masks[phase.sets[0]]
             with self._probe.fast(model):
                 self._fast.take(model, step, phase.sets[0], mask)
             self._scale = phase.scale if "forget" in phase.sets else self._scale
