@@ -27,7 +27,7 @@ from palimpsest.models.scope import trainable
 
 Memory = MutableMapping[str, Tensor]
 """m by parameter name, each in the shape of its parameter."""
-CHUNK = 1 << 16  # elements that stay in the processor's cache over all operations of a step
+CHUNK = 1 << 18  # elements that stay in the processor's cache over all operations of a step
 
 
 class OptimizerStep:
@@ -82,11 +82,12 @@ def move_(parameter: Tensor, along: Tensor, group: Mapping[str, Any], state: Map
     if "betas" not in group:
         parameter.sub_(along, alpha=rate / (1 - decay))
         return
-    beta, taken = group["betas"][1], float(state.get("step", 0.0))
+    beta = group["betas"][1]
+    unbias = 1 / (1 - beta ** (float(state.get("step", 0.0)) + 1))
     squares = [state["exp_avg_sq"]] if state else []
     for part, direction, *square in _chunks(parameter, along, *squares):
-        size = square[0] * beta if square else torch.zeros_like(direction)
-        size.addcmul_(direction, direction, value=1 - beta).div_(1 - beta ** (taken + 1)).sqrt_().add_(group["eps"])
+        size = square[0] * (beta * unbias) if square else torch.zeros_like(direction)
+        size.addcmul_(direction, direction, value=(1 - beta) * unbias).sqrt_().add_(group["eps"])
         part.addcdiv_(direction, size, value=-rate)
 
 
