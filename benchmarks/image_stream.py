@@ -55,7 +55,7 @@ class Setting:
 
     Attributes:
         per_class: images of a class.
-        learning_rate: of learning and of the oracle.
+        learning_rate: of learning.
         epochs: of learning.
         oracle_epochs: of the oracle.
         steps: of an unlearn request.
@@ -63,6 +63,7 @@ class Setting:
         methods: what differs from ``METHODS``.
         classes_per_task: learned together.
         fine_tuning_rate: of fine-tuning on what stays; None = ``unlearning_rate``.
+        oracle_rate: of the oracle; None = ``learning_rate``.
     """
 
     per_class: int
@@ -74,9 +75,10 @@ class Setting:
     methods: Methods = field(default_factory=dict)
     classes_per_task: int = 2
     fine_tuning_rate: float | None = None
+    oracle_rate: float | None = None
 
 
-UG_CLU_ON_CIFAR = {"options": {"every": 5, "target": 4.0, "fast_norm": 2.0}}
+UG_CLU_ON_CIFAR = {"options": {"every": 5, "target": 4.0, "fast_norm": 2.0, "stop_share": 0.4}}
 TEACHERS = ("salun", "random_label", "bad_teacher")
 """They teach the forget set something, instead of climbing its loss."""
 FASTER = {"sfr_on": {"training": {"learning_rate": 0.06}}}
@@ -87,7 +89,9 @@ UG_CLU_ON_TENTH = {"options": {**SPREAD, "target": 4.0}, "training": {"learning_
 """What is known by heart goes only when the net moves as far as an oracle does."""
 SETTINGS: dict[str, Setting] = {
     "digits": Setting(60, 0.05, 40, 40, 60, 0.1, {"ug_clu": {"options": {"target": 4.0, "fast_norm": 1.0}}}),
-    "cifar": Setting(200, 0.02, 10, 20, 120, 0.03, {"ug_clu": UG_CLU_ON_CIFAR, **FASTER}, fine_tuning_rate=0.06),
+    "cifar": Setting(
+        200, 0.005, 10, 20, 120, 0.03, {"ug_clu": UG_CLU_ON_CIFAR, **FASTER}, fine_tuning_rate=0.06, oracle_rate=0.02
+    ),
     "cifar-known": Setting(200, 0.02, 4, 20, 40, 0.03, {"ug_clu": UG_CLU_ON_KNOWN}),
     "resnet18": Setting(20, 0.05, 8, 15, 40, 0.05, {"ug_clu": UG_CLU_ON_CIFAR}),
     "tenth": Setting(50, 0.05, 15, 15, 60, 0.05, {"ug_clu": UG_CLU_ON_TENTH}, 10),
@@ -201,6 +205,7 @@ def bench_file(data: Path, folder: Path, arguments: argparse.Namespace) -> dict[
         digits(data, folder)
         train, test = [folder / "train.npz"], folder / "test.npz"
     learning = {**SGD, **BATCH, "learning_rate": setting.learning_rate, "num_train_epochs": setting.epochs}
+    oracle_rate = setting.learning_rate if setting.oracle_rate is None else setting.oracle_rate
     unlearning = {**SGD, **BATCH, "learning_rate": setting.unlearning_rate, "num_train_epochs": 1000}
     stream = {"kind": arguments.stream, "classes_per_task": setting.classes_per_task}
     return {
@@ -212,7 +217,7 @@ def bench_file(data: Path, folder: Path, arguments: argparse.Namespace) -> dict[
         "buffer": arguments.buffer,
         "rows": chosen_rows(arguments, setting),
         "learning": {"training": learning},
-        "oracle": {"training": {"num_train_epochs": setting.oracle_epochs}},
+        "oracle": {"training": {"learning_rate": oracle_rate, "num_train_epochs": setting.oracle_epochs}},
         "unlearning": {"training": {**unlearning, "max_steps": setting.steps}},
         "methods": merged(METHODS, setting.methods),
         "limit": 400,
