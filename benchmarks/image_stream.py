@@ -83,7 +83,7 @@ TEACHERS = ("salun", "random_label", "bad_teacher")
 """They teach the forget set something, instead of climbing its loss."""
 FASTER = {"sfr_on": {"training": {"learning_rate": 0.06}}}
 """Of 0.01, 0.03 and 0.06 SFR-on and fine-tuning came nearest at 0.06, SalUn at 0.03, and UG-CLU, of the latter two, at
-0.03 (docs/log.md)."""
+0.03, all after learning at 0.02 (docs/log.md)."""
 UG_CLU_ON_KNOWN = {"options": {"every": 2, "target": 2.0, "gamma": 0.5}}
 UG_CLU_ON_TENTH = {"options": {**SPREAD, "target": 4.0}, "training": {"learning_rate": 0.15}}
 """What is known by heart goes only when the net moves as far as an oracle does."""
