@@ -82,8 +82,8 @@ UG_CLU_ON_CIFAR = {"options": {"every": 5, "target": 4.0, "fast_norm": 2.0, "sto
 TEACHERS = ("salun", "random_label", "bad_teacher")
 """They teach the forget set something, instead of climbing its loss."""
 FASTER = {"sfr_on": {"training": {"learning_rate": 0.06}}}
-"""Of 0.01, 0.03 and 0.06 SFR-on and fine-tuning came nearest at 0.06, SalUn at 0.03, and UG-CLU, of the latter two, at
-0.03, all after learning at 0.02 (docs/log.md)."""
+"""Of 0.01, 0.03 and 0.06 SFR-on and fine-tuning came nearest at 0.06, SalUn at 0.03; of 0.03 and 0.06 UG-CLU at 0.03;
+all after learning at 0.02 (docs/log.md)."""
 UG_CLU_ON_KNOWN = {"options": {"every": 2, "target": 2.0, "gamma": 0.5}}
 UG_CLU_ON_TENTH = {"options": {**SPREAD, "target": 4.0}, "training": {"learning_rate": 0.15}}
 """What is known by heart goes only when the net moves as far as an oracle does."""
@@ -113,10 +113,11 @@ SAMPLES: dict[str, Setting] = {
     "cifar-known": replace(SETTINGS["cifar-known"], methods=KNOWN_SINGLE),
 }
 """For random samples of nets whose features have seen every image: the loss of most of them is below 0.3 nats."""
+NO_ASCENT = {"options": {"ascent": 0.0}}
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "UG-CLU": {"chain": "ug_clu"},
     "ER, UG-CLU": {"chain": "er+ug_clu"},
-    "ER, fine-tuning": {"chain": "er+ug_clu", "methods": {"ug_clu": {"options": {"ascent": 0.0}}}},
+    "ER, fine-tuning": {"chain": "er+ug_clu", "methods": {"ug_clu": NO_ASCENT}},
     **{f"ER, {name}": {"chain": f"er+{name}"} for name in METHODS if name != "ug_clu"},
 }
 
@@ -168,7 +169,7 @@ def chosen_rows(arguments: argparse.Namespace, setting: Setting) -> dict[str, An
     """The rows that were asked for."""
     rows: dict[str, Any] = dict(ROWS)
     if setting.fine_tuning_rate is not None:
-        plain = {"options": {"ascent": 0.0}, "training": {"learning_rate": setting.fine_tuning_rate}}
+        plain = {**NO_ASCENT, "training": {"learning_rate": setting.fine_tuning_rate}}
         rows["ER, fine-tuning"] = {"chain": "er+ug_clu", "methods": {"ug_clu": plain}}
     if arguments.rows == "ablation":
         clip = setting.methods["ug_clu"]["options"].get("fast_norm", 1.0)
