@@ -23,7 +23,8 @@ from palimpsest import methods
 from palimpsest.contract import Method
 from palimpsest.data.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.errors import PlanError
-from palimpsest.loop.run import Job, run
+from palimpsest.loop.job import Job
+from palimpsest.loop.run import run
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.loop.training import Training
 from palimpsest.models.load import load

@@ -10,7 +10,8 @@ import torch
 
 from palimpsest import methods
 from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.loop.run import Ended, Job, run
+from palimpsest.loop.job import Ended, Job
+from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.reference import build_reference
 

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import methods
 from palimpsest.data.batch import Predictions, TextSet, TokenSequence
-from palimpsest.loop.run import Job, run
+from palimpsest.loop.job import Job
+from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.divergence import kl_divergence
 

@@ -17,7 +17,8 @@ from palimpsest.cli import main
 from palimpsest.data.augment import Augmentation
 from palimpsest.data.examples import read_examples
 from palimpsest.errors import DataError, PlanError
-from palimpsest.loop.run import Job, run
+from palimpsest.loop.job import Job
+from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.load import load
 from palimpsest.models.resnet import SmallResNet, resnet_config

@@ -54,7 +54,7 @@ class Training(BaseModel):
     num_train_epochs: float = Field(default=10.0, gt=0)
     """Passes over the anchor set."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Budget of optimizer iterations; None = by epochs alone."""
+    """Optimizer iterations; where it is given it wins over ``num_train_epochs``."""
     max_seconds: float | None = Field(default=None, gt=0)
     """Budget of wall-clock time, counted over resumes; a run that it ends cannot be repeated bit by bit."""
     checkpoint_steps: int = Field(default=50, ge=1)
@@ -93,7 +93,7 @@ class Training(BaseModel):
         6
         """
         by_epochs = math.ceil(self.num_train_epochs * math.ceil(num_examples / self.batch_size))
-        return by_epochs if self.max_steps is None else min(by_epochs, self.max_steps)
+        return by_epochs if self.max_steps is None else self.max_steps
 
     def learning_rate_at(self, step: int, planned: int) -> float:
         """Learning rate of a step, counted from 0.

@@ -16,7 +16,7 @@ from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
 from palimpsest.loop.log import RunLog
-from palimpsest.loop.run import Ended
+from palimpsest.loop.job import Ended
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.records import Example
 from palimpsest.report.page import save_html

@@ -14,7 +14,7 @@ from palimpsest.contract import Method
 from palimpsest.data.analogous import Pairs, pair, random_pairs
 from palimpsest.data.batch import TextSet
 from palimpsest.errors import PlanError
-from palimpsest.loop.run import Job
+from palimpsest.loop.job import Job
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with_sentence_transformer

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.errors import DivergedError
-from palimpsest.loop.run import Ended, run
+from palimpsest.loop.job import Ended
+from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded
 from palimpsest.models.scope import check_moved, leave_scope, parameter_digests
 from palimpsest.records import Cost

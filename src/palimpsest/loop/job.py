@@ -1,0 +1,60 @@
+"""What the loop is given, and how it says a run ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palimpsest.contract import ExampleSet, Method
+from palimpsest.loop.stopping import Stopping
+from palimpsest.loop.training import Training
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run needs.
+
+    Attributes:
+        method: prepared; its sets are in ``sets``.
+        model: on its device, scope applied.
+        sets: set name -> examples.
+        pairs: paired set -> {anchor id: its partner's id in that set}.
+        training: optimizer, length, budgets.
+        folder: where ``checkpoint.safetensors`` and ``metrics.jsonl`` live.
+        stopping: refinement, or None.
+        progress: called with (step, planned steps, what the last step did).
+        trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
+    """
+
+    method: Method
+    model: Any
+    sets: Mapping[str, ExampleSet]
+    training: Training
+    folder: Path
+    pairs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    stopping: Stopping | None = None
+    progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+    trackers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        stopped: why, in words.
+        budget: the budget that ended it before the stopping was satisfied, or None.
+        steps: optimizer iterations.
+        seconds: wall clock of the loop over all resumes, checks included.
+        check_seconds: the part of it that the stopping took.
+        tokens: positions that went forward in training.
+    """
+
+    stopped: str
+    budget: str | None
+    steps: int
+    seconds: float
+    check_seconds: float
+    tokens: int

@@ -1,0 +1,154 @@
+"""Draws batches and takes the steps of a method: what a run at fixed rates and a run under control share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from palimpsest.contract import Method, Phase
+from palimpsest.data.batch import Batch
+from palimpsest.errors import PlanError
+from palimpsest.loop.job import Job
+from palimpsest.loop.log import RunLog
+from palimpsest.loop.sampler import Stream
+from palimpsest.loop.state import State
+from palimpsest.loop.step import StepResult, micro_batches, take_step
+from palimpsest.models.scope import trainable
+from palimpsest.updates.own_step import OptimizerStep
+
+
+class Machine:
+    """One run's model, optimizer, streams and log.
+
+    Attributes:
+        job: what was asked.
+        method: that of the job, or what a second start built anew.
+        state: where the run stands.
+        model: as Accelerate prepared it; ``job.model`` is the plain one.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.method: Method = job.method
+        drawn = job.method.draws_from(job.sets)
+        self.anchor_name = drawn[0]
+        anchor_ids = job.sets[self.anchor_name].ids
+        seed = job.training.seed
+        sides = {n: Stream(n, job.sets[n].ids, seed) for n in job.sets if n not in job.pairs}
+        self.state = State(Stream(self.anchor_name, anchor_ids, seed, cursor=len(anchor_ids)), sides)
+        self.accelerator = _accelerator(job)
+        optimizer = job.training.new_optimizer(trainable(job.model).values())
+        self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
+        self.log = RunLog(job.folder / "metrics.jsonl")
+        self._drawn: dict[str, list[str]] = {}
+        self._built: dict[tuple[str, ...], list[dict[str, Batch]]] = {}
+
+    @property
+    def plain_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer itself, without Accelerate around it."""
+        optimizer: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return optimizer
+
+    def iterate(self, learning_rate: float, planned: int) -> StepResult | None:
+        """All phases of one iteration, one optimizer step each; what the last of them did.
+
+        Args:
+            learning_rate: of every phase of it.
+            planned: told to the method: iterations if nothing else ends the run.
+
+        Raises:
+            DivergedError: a loss or gradient is not finite.
+        """
+        phases = self.method.phases(self.state.step, planned)
+        set_rate(self.optimizer, learning_rate)
+        anchor_ids: list[str] = []
+        if any(self.anchor_name in phase.sets for phase in phases):
+            anchor_ids, self.state.anchor = self.state.anchor.draw(self.job.training.batch_size)
+        self.model.train()
+        self._built.clear()
+        result = None
+        for phase in phases:
+            if not phase.sets:
+                self.method.update(self.job.model, phase, OptimizerStep(self.optimizer))
+                continue
+            result = self._take(phase, anchor_ids)
+            self.state.tokens += result.tokens
+            self.log_step(phase.name, result, learning_rate, planned)
+        numbers = self.method.diagnostics(learning_rate)
+        if numbers:
+            self.write({"kind": "diagnostics", **numbers})
+        self.state.step += 1
+        return result
+
+    def _take(self, phase: Phase, anchor_ids: list[str]) -> StepResult:
+        training = self.job.training
+        if not phase.again:
+            self._drawn |= {name: self._draw(name, anchor_ids) for name in phase.sets}
+        drawn = {name: self._drawn[name] for name in phase.sets}
+        parts = self._built.get(phase.sets) if phase.again else None  # what is augmented at random must not be so anew
+        if parts is None:
+            parts = micro_batches(self.job.sets, drawn, self.anchor_name, training.micro_batch_size)
+        self._built[phase.sets] = parts
+        return take_step(
+            self.accelerator,
+            self.method,
+            self.model,
+            self.optimizer,
+            parts,
+            phase=phase,
+            max_grad_norm=training.max_grad_norm,
+        )
+
+    def _draw(self, name: str, anchor_ids: list[str]) -> list[str]:
+        if name == self.anchor_name:
+            return anchor_ids
+        if name in self.job.pairs:
+            return [self.job.pairs[name][i] for i in anchor_ids]
+        if name not in self.state.sides:
+            raise PlanError(f"method draws from the set {name!r}, which was not given")
+        return self.draw_side(name, self.job.training.drawn_from(name))
+
+    def draw_side(self, name: str, count: int) -> Sequence[str]:
+        """The next ids of a set that is not the anchor."""
+        drawn, self.state.sides[name] = self.state.sides[name].draw_around(count)
+        return drawn
+
+    def log_step(self, phase: str, result: StepResult, learning_rate: float, planned: int) -> None:
+        """One row for one optimizer step, and word to whoever watches."""
+        values = {"loss": result.loss, "grad_norm": result.grad_norm, "learning_rate": learning_rate, **result.terms}
+        self.write({"kind": "step", "phase": phase, **values})
+        self.accelerator.log(values, step=self.state.step)
+        if self.job.progress is not None:
+            self.job.progress(self.state.step + 1, planned, values)
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """One row of the log, with where the run stands."""
+        state = self.state
+        self.log.append({"step": state.step, "epoch": state.epoch, "seconds": round(state.seconds, 3), **values})
+        state.log_rows = self.log.count
+
+
+def set_rate(optimizer: Any, learning_rate: float) -> None:
+    """Give every group of an optimizer this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def _accelerator(job: Job) -> Accelerator:
+    cuda = torch.cuda.is_available()
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision="bf16" if cuda and torch.cuda.is_bf16_supported() else "no",
+        log_with=list(job.trackers) or None,
+        project_dir=str(job.folder),
+    )
+    if accelerator.num_processes > 1:
+        raise PlanError(
+            f"{accelerator.num_processes} processes: this version trains in one process; run it without a launcher"
+        )
+    if job.trackers:
+        accelerator.init_trackers("palimpsest")
+    return accelerator
