@@ -15,8 +15,8 @@ from palimpsest.audit.gates import default_gates, judge
 from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
-from palimpsest.loop.log import RunLog
 from palimpsest.loop.job import Ended
+from palimpsest.loop.log import RunLog
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.records import Example
 from palimpsest.report.page import save_html
