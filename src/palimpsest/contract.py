@@ -39,6 +39,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+    RETIRED: ClassVar[Mapping[str, str]] = {}
+    """Option of an earlier version -> what took its place."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -114,6 +117,8 @@ class Method:
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
+        edits: it changes the weights in ``prepare`` and takes no steps.
+        repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
     """
 
     Config: ClassVar[type[BaseModel]] = Config
@@ -126,10 +131,17 @@ class Method:
     defaults: ClassVar[Mapping[str, Any]] = {}
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
+    repairs_itself: ClassVar[bool] = False
+    edits: ClassVar[bool] = False
 
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
         self.config = config
         self.reference = reference
+
+    @property
+    def cycle(self) -> int:
+        """Iterations that belong together, after which the weights are what they should be; default: each by itself."""
+        return 1
 
     @classmethod
     def asks_reference_on(cls, config: Any) -> frozenset[str]:

@@ -21,6 +21,7 @@ from palimpsest.errors import ModelError
 from palimpsest.models.scope import trainable
 
 OWN = "method/"
+FIRST, OTHER = "optimizer", "optimizer2"
 
 
 def save_checkpoint(
@@ -30,6 +31,7 @@ def save_checkpoint(
     *,
     state: Mapping[str, Any],
     own: Mapping[str, Tensor] = MappingProxyType({}),
+    other: torch.optim.Optimizer | None = None,
 ) -> None:
     """Write a checkpoint; on return it is on the disk.
 
@@ -39,10 +41,12 @@ def save_checkpoint(
         optimizer: over exactly the trainable parameters.
         state: JSON values of the loop.
         own: tensors of the method.
+        other: a second optimizer over the same parameters, as that of a repair.
     """
     tensors = {f"weight/{name}": p.detach() for name, p in trainable(model).items()}
     tensors |= {f"buffer/{name}": b for name, b in _own_buffers(model).items()}
-    tensors |= _optimizer_tensors(model, optimizer)
+    tensors |= _optimizer_tensors(model, optimizer, FIRST)
+    tensors |= {} if other is None else _optimizer_tensors(model, other, OTHER)
     tensors |= _random_state()
     tensors |= {f"{OWN}{name}": t for name, t in own.items()}
     temporary = path.with_suffix(".tmp")
@@ -55,7 +59,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, other: torch.optim.Optimizer | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Bring model, optimizer and random state back to a checkpoint.
 
@@ -79,7 +83,9 @@ def load_checkpoint(
             parameter.copy_(tensors[f"weight/{name}"])
         for name, buffer in _own_buffers(model).items():
             buffer.copy_(tensors[f"buffer/{name}"])
-    _restore_optimizer(model, optimizer, tensors)
+    _restore_optimizer(model, optimizer, tensors, FIRST)
+    if other is not None:
+        _restore_optimizer(model, other, tensors, OTHER)
     torch.set_rng_state(tensors["random/cpu"])
     if "random/accelerator" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random/accelerator"])
@@ -100,18 +106,21 @@ def _random_state() -> dict[str, Tensor]:
     return state
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, place: str) -> dict[str, Tensor]:
     return {
-        f"optimizer/{name}/{key}": value
+        f"{place}/{name}/{key}": value
         for name, parameter in trainable(model).items()
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 
 
-def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _restore_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], place: str
+) -> None:
     for name, parameter in trainable(model).items():
-        prefix = f"optimizer/{name}/"
+        optimizer.state.pop(parameter, None)  # what was remembered since is not part of what was saved
+        prefix = f"{place}/{name}/"
         saved = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         if saved:
             # AdamW keeps its step counter on the CPU, its moments beside the parameter. Copies, because what was read

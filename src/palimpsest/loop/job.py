@@ -7,9 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palimpsest.contract import ExampleSet, Method
+from palimpsest.contract import ExampleSet, Method, Reference
 from palimpsest.loop.stopping import Stopping
 from palimpsest.loop.training import Training
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What repair draws from; ``loop/repair.py`` takes its steps.
+
+    Attributes:
+        sets: "retain", "replay" or both; without any there is no repair.
+        reference: the model before the run; None without sets.
+        rows: examples of one step.
+        steps: after each iteration of a run at fixed rates; a controlled run chooses for itself.
+    """
+
+    sets: Mapping[str, ExampleSet]
+    reference: Reference | None
+    rows: int = 20
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,7 @@ class Job:
         stopping: refinement, or None.
         progress: called with (step, planned steps, what the last step did).
         trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
+        repair: what keeps the rest, or None.
     """
 
     method: Method
@@ -37,6 +55,7 @@ class Job:
     stopping: Stopping | None = None
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
     trackers: Sequence[str] = ()
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,7 @@ class Ended:
         seconds: wall clock of the loop over all resumes, checks included.
         check_seconds: the part of it that the stopping took.
         tokens: positions that went forward in training.
+        unchanged: why the weights are those from before the run, where that is no fault; None = they must have moved.
     """
 
     stopped: str
@@ -58,3 +78,4 @@ class Ended:
     seconds: float
     check_seconds: float
     tokens: int
+    unchanged: str | None = None

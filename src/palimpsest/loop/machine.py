@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,8 +30,15 @@ class Machine:
         model: as Accelerate prepared it; ``job.model`` is the plain one.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, bounded: bool = False) -> None:
+        """A machine at its beginning.
+
+        Args:
+            job: what to do.
+            bounded: no example twice in a batch; else small sets are gone round.
+        """
         self.job = job
+        self._bounded = bounded
         self.method: Method = job.method
         drawn = job.method.draws_from(job.sets)
         self.anchor_name = drawn[0]
@@ -109,9 +116,10 @@ class Machine:
             return [self.job.pairs[name][i] for i in anchor_ids]
         if name not in self.state.sides:
             raise PlanError(f"method draws from the set {name!r}, which was not given")
-        return self.draw_side(name, self.job.training.drawn_from(name))
+        wanted = self.job.training.drawn_from(name)
+        return self.draw_side(name, min(wanted, len(self.state.sides[name].ids)) if self._bounded else wanted)
 
-    def draw_side(self, name: str, count: int) -> Sequence[str]:
+    def draw_side(self, name: str, count: int) -> list[str]:
         """The next ids of a set that is not the anchor."""
         drawn, self.state.sides[name] = self.state.sides[name].draw_around(count)
         return drawn

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 
+import torch
+
 from palimpsest.errors import DivergedError
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.machine import Machine
+from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
 from palimpsest.loop.stopping import Check, Stopping
 
@@ -34,6 +37,7 @@ class _Loop:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.machine = Machine(job)
+        self.repairer = None if job.repair is None else Repairer(self.machine, job.repair)
         anchor = self.machine.anchor_name
         drawn = job.method.draws_from(job.sets)
         self.tested_name = FORGET if FORGET in drawn else anchor
@@ -44,7 +48,9 @@ class _Loop:
         self.epochs = job.training.num_train_epochs if ends_by_epochs else math.inf
         self.checkpoint = job.folder / "checkpoint.safetensors"
         if self.checkpoint.exists():
-            state, own = load_checkpoint(self.checkpoint, job.model, self.machine.plain_optimizer)
+            state, own = load_checkpoint(
+                self.checkpoint, job.model, self.machine.plain_optimizer, other=self._other_optimizer
+            )
             self.machine.state = State.from_json(state)
             job.method.load_state(own)
         self.machine.log.keep(self.state.log_rows)
@@ -64,7 +70,7 @@ class _Loop:
                 if state.anchor.exhausted:
                     self._begin_epoch()
                 if state.stopped is None:
-                    self.machine.iterate(self.job.training.learning_rate_at(state.step, self.planned), self.planned)
+                    self._iterate()
             except DivergedError as error:
                 error.seconds, error.tokens = time.perf_counter() - started, state.tokens
                 raise
@@ -75,6 +81,18 @@ class _Loop:
         self.job.method.settle(self.job.model)
         self.machine.accelerator.end_training()
         return Ended(state.stopped, state.budget, state.step, state.seconds, state.check_seconds, state.tokens)
+
+    def _iterate(self) -> None:
+        """One iteration, and the repair that follows it."""
+        rate = self.job.training.learning_rate_at(self.state.step, self.planned)
+        self.machine.iterate(rate, self.planned)
+        for _ in range(0 if self.job.repair is None else self.job.repair.steps):
+            if self.repairer is not None and self.repairer.can:
+                self.repairer.step(rate)
+
+    @property
+    def _other_optimizer(self) -> torch.optim.Optimizer | None:
+        return None if self.repairer is None else self.repairer.optimizer
 
     def _begin_epoch(self) -> None:
         """Ask the stopping which examples go on; the rest of the epoch goes over these."""
@@ -137,5 +155,11 @@ class _Loop:
         machine.accelerator.wait_for_everyone()
         if machine.accelerator.is_main_process:
             machine.log.flush()
-            state, own = self.state.to_json(), self.job.method.state()
-            save_checkpoint(self.checkpoint, self.job.model, machine.plain_optimizer, state=state, own=own)
+            save_checkpoint(
+                self.checkpoint,
+                self.job.model,
+                machine.plain_optimizer,
+                state=self.state.to_json(),
+                own=self.job.method.state(),
+                other=self._other_optimizer,
+            )

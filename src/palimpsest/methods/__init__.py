@@ -62,6 +62,8 @@ def configure(name: str, options: Mapping[str, Any]) -> Any:
 
     schema = load(name).Config
     for option in options:
+        if option in getattr(schema, "RETIRED", {}):
+            raise PlanError(f"{name}.{option} is gone: {schema.RETIRED[option]}")
         if option not in schema.model_fields:
             raise PlanError(unknown(f"option of {name}", option, schema.model_fields))
     try:

@@ -11,8 +11,7 @@ arXiv:2407.20271v5, the loss of its section on the framework: L = L_fgt + α·L_
 The third module, iterative refinement, is the run's stopping (``--refine``); the analogous set is built before the run
 (``data/analogous.py``): the nearest retain-side neighbour of each forget example.
 
-An addition of ours, off by default: ``repair_steps`` follow each joint step with plain steps on random retain examples
-(the retain loss alone), because the joint step protects only the neighbours it sees.
+The joint step protects only the neighbours it sees; what keeps the rest is the run's repair (``loop/repair.py``).
 
 Departs from the paper: token means where the paper has sums (as its code); a true KL at label positions, where the
 code has a cross-entropy over all positions, padding and the last one included (``divergence="cross_entropy"`` gives its
@@ -38,6 +37,11 @@ from palimpsest.models.divergence import kl_divergence, soft_cross_entropy
 class ICUConfig(Config):
     """Options of ICU."""
 
+    RETIRED = {
+        "repair_steps": "repair is the run's now, of any method: leave it out (a run that finds its own rate repairs by "
+        "itself), or give repair.steps beside a fixed rate"
+    }
+
     alpha: float = Field(default=0.5, ge=0)
     """Factor of learning on the analogous set; the paper's default is 0.5."""
     beta: float = Field(default=1.0, ge=0)
@@ -46,8 +50,6 @@ class ICUConfig(Config):
     """"kl" as in the paper; "cross_entropy" logs the published code's value (the KL plus the reference's entropy)."""
     retain_weight: float = Field(default=0.0, ge=0)
     """Factor of a plain loss on random retain examples within the joint step; 0 is the paper."""
-    repair_steps: int = Field(default=0, ge=0)
-    """Optimizer steps on random retain examples after each joint step; 0 is the paper."""
 
 
 def forget_loss(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
@@ -65,21 +67,17 @@ class ICU(Method):
 
     Config = ICUConfig
     needs = ("forget", "analogous")
-    uses = ("retain", "replay")
+    uses = ("retain",)
     reference_sets = frozenset({"analogous"})
     paired = {"analogous": "forget"}
     defaults = {"learning_rate": 5e-6, "batch_size": 8, "betas": (0.9, 0.98), "weight_decay": 0.0, "max_grad_norm": 0.0}
 
     def phases(self, step: int, planned: int) -> tuple[Phase, ...]:
-        """One joint step, which the retain set joins only when it has a weight; then the repair steps."""
-        sets = tuple(s for s in self.sets if s != "replay" and (s != "retain" or self.config.retain_weight > 0))
-        repair = Phase("repair", ("retain", *(s for s in ("replay",) if s in self.sets)))
-        return (Phase("joint", sets), *(repair for _ in range(self.config.repair_steps)))
+        """One joint step, which the retain set joins only when it has a weight."""
+        return (Phase("joint", tuple(s for s in self.sets if s != "retain" or self.config.retain_weight > 0)),)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
-        """The three terms, token means; in a repair step the retain loss alone."""
-        if phase.name == "repair":
-            return {name: Term(learn_loss(batch.predict(model).logp_S), of=name) for name, batch in batches.items()}
+        """The three terms, token means, and the plain loss on retain where it has a weight."""
         # The order is for memory: backward goes in reverse and meets the divergence, which holds the reference, first.
         forgotten = forget_loss(batches["forget"].predict(model).logp_S)
         analogous = batches["analogous"].predict(model)

@@ -46,6 +46,7 @@ class RandomEdit(Method):
     """Add noise to every trainable parameter, once."""
 
     Config = RandomEditConfig
+    edits = True
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """All of its work."""

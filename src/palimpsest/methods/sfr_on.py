@@ -62,7 +62,13 @@ class SFROn(Method):
     """Masked, annealed ascent on forget between descent steps on retain."""
 
     Config = SFROnConfig
+    repairs_itself = True
     needs = ("retain", "forget")
+
+    @property
+    def cycle(self) -> int:
+        """A fast step and the repairs up to the next."""
+        return int(self.config.every)
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Build the mask at the weights the run starts from."""

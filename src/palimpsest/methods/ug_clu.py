@@ -101,12 +101,18 @@ class UGCLU(Method):
     """One trajectory towards the learn set, away from the forget set, in the valley of what must stay."""
 
     Config = UGCLUConfig
+    repairs_itself = True
     kinds = ("learn", "unlearn", "update")
     needs = ()
     one_of = (("learn", "retain"), ("learn", "forget"))
     uses = ("replay",)
     reference_sets = frozenset({"retain"})
     defaults = {"lr_scheduler_type": "linear"}  # the last repairs settle; docs/log.md says what it is worth
+
+    @property
+    def cycle(self) -> int:
+        """A fast step and the repairs up to the next."""
+        return int(self.config.every)
 
     @classmethod
     def asks_reference_on(cls, config: UGCLUConfig) -> frozenset[str]:

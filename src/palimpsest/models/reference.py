@@ -91,7 +91,9 @@ class CachedReference:
             (self._folder / _file_of(example_id)).unlink(missing_ok=True)
 
 
-def build_reference(model: Any, sets: Mapping[str, ExampleSet], folder: Path, *, batch_size: int = 16) -> Reference:
+def build_reference(
+    model: Any, sets: Mapping[str, ExampleSet], folder: Path, *, batch_size: int = 16, as_it_is: bool = False
+) -> Reference:
     """The cheapest exact reference for a model that is about to change.
 
     Args:
@@ -99,8 +101,9 @@ def build_reference(model: Any, sets: Mapping[str, ExampleSet], folder: Path, *,
         sets: the sets on which the reference will be asked.
         folder: where hidden states are cached; created, and re-used when it is complete.
         batch_size: examples per forward pass while caching.
+        as_it_is: the reference is the model with what its adapter has learned so far, not the one before.
     """
-    if hasattr(model, "disable_adapter"):
+    if hasattr(model, "disable_adapter") and not as_it_is:
         return AdapterOff()
     images = {name: examples for name, examples in sets.items() if isinstance(examples, ImageSet)}
     if images:

@@ -65,11 +65,15 @@ def check_needs(plan: Plan) -> None:
         raise PlanError(
             f"method {plan.method!r} starts from the model before it learned anything; give it with --base DIR"
         )
+    if plan.repair.steps and not given & {"retain", "replay"}:
+        raise PlanError("repair.steps needs something to keep; give --retain FILE or --replay FILE")
     if plan.refine is not None and "forget" not in given:
         raise PlanError("refine needs the forget set; give it with --forget FILE")
-    if "replay" in given and "replay" not in method.uses:
+    rehearses = "replay" in method.uses or plan.control.kind == "auto" or plan.repair.steps > 0
+    if "replay" in given and not rehearses:
         raise PlanError(
-            f"method {plan.method!r} draws from no replay set; leave --replay out, or use --general to measure"
+            f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, or use "
+            "--general to measure"
         )
     if is_image_model(plan.model, plan.revision):
         check_images(plan)

@@ -23,7 +23,7 @@ RESULT = "result.json"
 REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
 OR_VERSION = "(or of another version of palimpsest)"
-ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "reference", "remembered"})
+ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "control", "reference", "remembered", "repair"})
 
 
 class Output:

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refine import Refinement
+from palimpsest.contract import Method
+from palimpsest.control.settings import Control
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope
@@ -20,7 +22,7 @@ from palimpsest.records import digest
 from palimpsest.version import VERSION
 
 SETS = ("forget", "retain", "learn", "replay", "holdout", "general")
-SECTIONS = ("options", "training", "scope", "pairing", "refine", "measuring", "encoding", "gates")
+SECTIONS = ("options", "training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding", "gates")
 
 
 class Section(BaseModel):
@@ -44,6 +46,15 @@ class Pairing(Section):
     """Tokens at the end of each text that are embedded."""
     random: bool = False
     """Pair at random instead, for the ablation."""
+
+
+class Repairing(Section):
+    """Steps that bring what must stay back to the model before, by divergence; of any method."""
+
+    steps: int = Field(default=0, ge=0)
+    """After each iteration of a run at fixed rates; a controlled run chooses for itself."""
+    rows: int = Field(default=20, ge=2)
+    """Examples of one step."""
 
 
 class Measuring(Section):
@@ -98,6 +109,10 @@ class Plan(Section):
     """The method's own options."""
     training: Training = Training()
     """Optimizer, length, budgets, seed."""
+    control: Control = Control()
+    """Who chooses rate and length."""
+    repair: Repairing = Repairing()
+    """What keeps the rest."""
     scope: Scope = Scope()
     """Which parameters may move."""
     pairing: Pairing = Pairing()
@@ -143,6 +158,11 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         raise PlanError(f"method {fields['method']!r} does not {fields['kind']}; accepted: {', '.join(kinds)}")
     values = checked_sections(sections, "the plan")
     options = methods.configure(str(fields["method"]), values.pop("options", {}))
+    values["control"] = resolved_control(fields, values, method)
+    if values["control"]["kind"] == "auto":
+        values["training"] = {**values.get("training", {}), "lr_scheduler_type": "constant"}
+    elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
+        values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
     values["training"] = {**method.defaults, **values.get("training", {})}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
@@ -150,6 +170,54 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     for name in (*plan.measuring.metrics, *plan.measuring.options):
         metrics.build(name, plan.measuring.options.get(name, {}))
     return plan
+
+
+FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
+
+
+def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], method: type[Method]) -> dict[str, Any]:
+    """The control section with its kind decided: a run finds its own rate unless one was given.
+
+    Raises:
+        PlanError: control is asked for beside what it would choose, or by a method that it cannot control.
+    """
+    training = values.get("training", {})
+    given = values.get("control", {})
+    chosen = dict(given) if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
+    fixed = [f"training.{name}" for name in FIXES_THE_RATE if name in training]
+    fixed += ["refine"] if values.get("refine") is not None else []
+    name = fields["method"]
+    if chosen.get("kind") == "auto":
+        if fixed:
+            raise PlanError(
+                f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
+            )
+        if method.edits:
+            raise PlanError(
+                f"control.kind = auto: method {name!r} takes no steps whose rate could be found; leave it out"
+            )
+    if "kind" not in chosen:
+        forgets = "forget" in fields["files"] and method.starts_from == "model"
+        chosen["kind"] = "auto" if forgets and not fixed and not method.edits else "none"
+    if chosen["kind"] == "auto" and "num_train_epochs" in training:
+        chosen.setdefault("epochs", training["num_train_epochs"])
+    return chosen
+
+
+def preset(name: str, method: str) -> dict[str, Any]:
+    """Sections of a preset: "paper" has the rate and length that the method's authors published.
+
+    Raises:
+        PlanError: there is no such preset, or the method has none.
+    """
+    if name != "paper":
+        raise PlanError(unknown("preset", name, ("paper",)))
+    able = [n for n in methods.names() if "learning_rate" in methods.load(n).defaults]
+    if method not in able:
+        raise PlanError(
+            f"method {method!r} has no preset: no rate was published for it; accepted with one: {', '.join(able)}"
+        )
+    return {"control": {"kind": "none"}}
 
 
 def checked_sections(value: object, where: str) -> dict[str, Any]:

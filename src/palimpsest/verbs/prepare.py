@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from accelerate.utils import set_seed
 from palimpsest import methods
 from palimpsest.audit.refine import ExtractionTest, Utility, extraction_metrics, measured_levels
 from palimpsest.contract import Method
+from palimpsest.control.drive import CONTROL, Guided
 from palimpsest.data.analogous import Pairs, pair, random_pairs
 from palimpsest.data.batch import TextSet
 from palimpsest.errors import PlanError
@@ -21,6 +23,7 @@ from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope
+from palimpsest.verbs.guide import goal_of, kept, probes_of, repair_of
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
@@ -28,9 +31,24 @@ from palimpsest.verbs.progress import Progress
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What ``train`` needs.
+
+    Attributes:
+        job: for the loop.
+        guided: for a controlled run; None at a fixed rate.
+        stats: of the pairs; empty without pairs.
+    """
+
+    job: Job
+    guided: Guided | None
+    stats: dict[str, float]
+
+
 def prepare_job(
     plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], folder: Path, *, progress: Progress, trackers: list[str]
-) -> tuple[Job, dict[str, float]]:
+) -> Prepared:
     """Everything the loop needs, built the same way at the start and at every resume.
 
     Args:
@@ -41,8 +59,6 @@ def prepare_job(
         progress: told the steps.
         trackers: for the loop.
 
-    Returns:
-        The job and the statistics of the pairs (empty without pairs).
     """
     sets = dict(sets)
     kind = methods.load(plan.method)
@@ -53,17 +69,25 @@ def prepare_job(
         pairs = _pairs(plan, loaded, sets)
         sets["analogous"] = sets["retain"].subset(pairs.partner.values())
     stopping = _stopping(plan, loaded, sets)
+    controlled = plan.control.kind == "auto"
+    found = kept(plan, loaded, sets, folder / CONTROL) if controlled or plan.repair.steps else None
+    guided_by = None
+    if controlled and found is not None:
+        progress("level of never seen", 0, 1)
+        guided_by = (goal_of(plan, loaded, sets, found), probes_of(plan, loaded, sets, found))
     model = apply_scope(loaded.model, plan.scope)
-    config = methods.configure(plan.method, plan.options)
-    wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
-    progress("reference", 0, 1)
-    rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
-    reference = build_reference(model, wanted, folder / "reference", batch_size=rows) if wanted else None
-    method: Method = kind(config, reference)
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    progress("reference", 0, 1)
+    repair = None if found is None else repair_of(plan, model, found, folder)
+
+    def begin(reference_folder: Path, *, as_it_is: bool) -> tuple[Method, Any]:
+        method = _method(plan, model, sets, reference_folder, as_it_is=as_it_is)
+        return method, method.prepare(model, drawn)
+
+    method, prepared = begin(folder / "reference", as_it_is=False)
     job = Job(
         method=method,
-        model=method.prepare(model, drawn),
+        model=prepared,
         sets=drawn,
         training=plan.training,
         folder=folder,
@@ -71,8 +95,24 @@ def prepare_job(
         stopping=stopping,
         progress=lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}"),
         trackers=trackers,
+        repair=repair,
     )
-    return job, ({} if pairs is None else pairs.stats)
+    guided = guided_by and Guided(
+        plan.control,
+        *guided_by,
+        renew=lambda number: begin(folder / CONTROL / f"reference-{number}", as_it_is=True)[0],
+        tell=lambda done, budget, note: progress("training", done, budget, note),
+    )
+    return Prepared(job, guided, {} if pairs is None else pairs.stats)
+
+
+def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *, as_it_is: bool) -> Method:
+    """The method with its reference, at the weights at hand."""
+    kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
+    wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
+    rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
+    reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
+    return kind(config, reference)
 
 
 def _pairs(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Pairs:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palimpsest.control.drive import drive
+from palimpsest.control.level import Level
 from palimpsest.errors import DivergedError
 from palimpsest.loop.job import Ended
 from palimpsest.loop.run import run
@@ -30,6 +32,7 @@ class Trained:
         preparing: cost of masks, pairs, references and levels.
         training: cost of the loop.
         stats: of the pairs; empty without.
+        level: of never seen, where the run was controlled.
     """
 
     model: Any
@@ -37,6 +40,7 @@ class Trained:
     preparing: Cost
     training: Cost
     stats: Mapping[str, float]
+    level: Level | None = None
 
 
 def train(
@@ -57,18 +61,20 @@ def train(
         FrozenError: a trainable tensor did not move, or a frozen one did.
     """
     with counted(loaded.model) as preparing:
-        job, stats = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
+        prepared = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
+    job = prepared.job
     at_start = parameter_digests(job.model)
     try:
-        ended = run(job)
+        ended = run(job) if prepared.guided is None else drive(job, prepared.guided)
     except DivergedError as error:
         error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
         raise
-    if ended.steps:
+    if ended.steps and ended.unchanged is None:
         check_moved(job.model, at_start)
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
     plain: Any = leave_scope(job.method.finish(job.model), plan.scope)
     plain.eval().save_pretrained(folder, safe_serialization=True)
     if loaded.companion is not None:
         loaded.companion.save_pretrained(folder)
-    return Trained(plain, ended, preparing.cost(), training, stats)
+    level = None if prepared.guided is None else prepared.guided.goal.level
+    return Trained(plain, ended, preparing.cost(), training, prepared.stats, level)

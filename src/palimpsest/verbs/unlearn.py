@@ -44,7 +44,8 @@ def unlearn(
         replay: rehearsed text, for methods that draw from it.
         base: the model before it learned anything, for methods that retrain.
         oracle: a model retrained without the forget set, to measure beside.
-        refine: test every example between epochs and stop when all pass; None = for ICU with a holdout.
+        refine: test every example between epochs and stop when all pass, at a fixed rate; None = for ICU with a fixed
+            rate and a holdout.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
         revision: commit of a Hub name.
         progress: called while it works.

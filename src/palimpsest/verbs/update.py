@@ -53,7 +53,8 @@ def update(
         base: the model before it learned anything, for methods that retrain.
         oracle: a model retrained without the forget set, to measure beside.
         revision: commit of a Hub name.
-        refine: test every forget example between epochs and stop when all pass; None = for ICU with a holdout.
+        refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
+            fixed rate and a holdout.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
         progress: called while it works.
         threads: CPU threads; None = one for a small model.
@@ -71,9 +72,7 @@ def update(
     given |= {"holdout": holdout, "general": general, "replay": replay}
     models = {"model": model, "revision": revision, "base": base, "oracle": oracle}
     fields = {"kind": kind_of(learn, forget), "method": method, "files": as_text(given), **as_text(models)}
-    if refine is None:
-        refine = method == "icu" and holdout is not None
-    refined: dict[str, Any] = {"refine": {}} if refine else {}
+    refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
     return execute(
         make_plan(fields, {**refined, **checked_sections({} if plan is None else plan, "plan")}),
         output,

@@ -1,0 +1,147 @@
+"""How far a forget set is from its level, which rows still need work, and what the floors have left.
+
+Pure functions of readings; the source of all of them is our own design, tried before it was built (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from palimpsest.control.level import LEAST_ES, Level
+from palimpsest.control.readings import Reading
+from palimpsest.control.settings import Control
+
+LEAST_WAY = 0.05  # a set that was this near its level has no way to measure by
+ROW_SLACK = 0.02  # ES of a row above its level that still rests
+TOO_FAR = 0.07  # mean MA below the level that is over-forgetting
+KNOWN_ES = 0.05  # below it the ES of a retain set is noise, and no ratio is taken of it
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The forget set's way to its level.
+
+    Attributes:
+        level: where to.
+        before: reading at the start, of all rows.
+        tolerance: mean MA and ES above the level that count as there.
+    """
+
+    level: Level
+    before: Reading
+    tolerance: float
+
+    def mean_of(self, now: Reading) -> tuple[float, float]:
+        """Level of mean MA and of mean ES for the rows of a reading."""
+        there = self.level.reading.of(now.rows)
+        return there.ma, max(LEAST_ES, there.es)
+
+    def way(self, now: Reading) -> float:
+        """w: share of the way that is left, the larger of MA's and ES's; 0 = there."""
+        ma, es = self.mean_of(now)
+        start = self.before.of(now.rows)
+        of_ma = (now.ma - ma) / max(LEAST_WAY, start.ma - ma)
+        of_es = (now.es - es) / max(LEAST_WAY, start.es - es)
+        return max(0.0, of_ma, of_es)
+
+    def slack(self, now: Reading) -> float:
+        """Tolerance of mean MA: half a token where the rows are so few and short that it is more."""
+        return max(self.tolerance, 0.5 / now.positions)
+
+    def reached(self, now: Reading, *, below: float = 0.0) -> bool:
+        """Is a reading at its level, or this far below in MA?"""
+        ma, es = self.mean_of(now)
+        return now.ma <= ma - below + self.slack(now) and now.es <= es + self.tolerance
+
+    def overshot(self, now: Reading, *, below: float = 0.0) -> bool:
+        """Is its mean MA further below the level than unseen text is?"""
+        ma, _ = self.mean_of(now)
+        return now.ma < ma - below - max(TOO_FAR, 1.0 / now.positions)
+
+    def active(self, now: Reading, *, below: float = 0.0) -> list[str]:
+        """Rows of a reading that still need work; at least one: the one furthest above its level."""
+        there = self.level.reading.rows
+        found = [
+            i
+            for i, row in now.rows.items()
+            if row.ma > there[i].ma - below + 1e-9 or row.es > max(self.level.es, there[i].es) + ROW_SLACK
+        ]
+        return found or [max(now.rows, key=lambda i: now.rows[i].ma - there[i].ma)]
+
+
+@dataclass(frozen=True)
+class Used:
+    """What of the floors is used up, in units; 1 is the aim, ``final`` the bound.
+
+    Attributes:
+        retain: u_r; None without a retain set.
+        general: u_g; None without general text, replay or own words.
+    """
+
+    retain: float | None
+    general: float | None
+
+    @property
+    def most(self) -> float:
+        """max(u); 0 when nothing is watched."""
+        return max(self.retain or 0.0, self.general or 0.0, 0.0)
+
+    @property
+    def replay_share(self) -> float:
+        """Share of a repair step that goes to replay: more where general text suffers more."""
+        kept, general = max(self.retain or 0.0, 0.05), max(self.general or 0.0, 0.05)
+        return 0.25 + 0.5 * general / (kept + general)
+
+
+def used(
+    control: Control,
+    retain: tuple[Reading, Reading] | None,
+    general: tuple[Reading, Reading] | None,
+) -> Used:
+    """Units of the floors that a model has used up.
+
+        u_r = max( (1 − ES / ES before) / retain_loss, (nats − nats before) / retain_nats )
+        u_g = (nats − nats before) / ln(general_ratio)
+
+    Args:
+        control: the units.
+        retain: retain rows before the run and now.
+        general: general rows before the run and now.
+    """
+    return Used(_of_retain(control, *retain) if retain else None, _of_general(control, *general) if general else None)
+
+
+def _of_retain(control: Control, before: Reading, now: Reading) -> float:
+    by_nats = (now.nats - before.nats) / control.retain_nats
+    by_es = (1 - now.es / before.es) / control.retain_loss if before.es > KNOWN_ES else 0.0
+    return _finite(max(by_es, by_nats))
+
+
+def _of_general(control: Control, before: Reading, now: Reading) -> float:
+    return _finite((now.nats - before.nats) / math.log(control.general_ratio))
+
+
+def _finite(units: float) -> float:
+    """Nothing that is not a number passes a floor."""
+    return units if math.isfinite(units) else math.inf
+
+
+def stalls(
+    ways: Sequence[float], nats: Sequence[float], *, rounds: int = 3, gain: float = 0.06, rise: float = 1.15
+) -> bool:
+    """Have the last rounds brought the forget set no nearer, and its nats no higher?
+
+    Args:
+        ways: w after each accepted round since the method started.
+        nats: nats per position after each.
+        rounds: how many are the last.
+        gain: of w that is progress.
+        rise: of nats that is progress, though no arg-max flipped yet.
+    """
+    if len(ways) <= rounds:
+        return False
+    nearer = min(ways[-rounds:]) <= min(ways[:-rounds]) - gain
+    higher = max(nats[-rounds:]) >= rise * max(nats[:-rounds])
+    return not (nearer or higher)

@@ -1,0 +1,149 @@
+"""The level of "never seen": what the model would know of each forget row had it never learned it.
+
+Best source first, and each says how far it can be trusted:
+
+* the **oracle**, when one is given: its own reading of the rows;
+* for texts the **shadow** (``shadow.py``) of retain + replay, its MA moved by
+
+      c = MA(model, holdout) − MA(shadow of all learned rows, holdout) + 0.05       with a holdout
+      c = min(0.06, MA(model, general) − MA(shadow, general))                       else with general text
+      c = 0.06                                                                      else
+
+  A difference beyond ``TRUSTED`` on either says that this model generalises unlike any n-gram: the run may end on that
+  level, but nothing can pass on it. The constants come from 12 requests on 4 worlds (docs/log.md);
+* for images 0 for a class that the retain set has no image of, since nobody predicts a class never shown; else the
+  accuracy on the holdout, class by class.
+
+A bare holdout is no level for texts: rows about people whom the model knows are easier than rows about one it does not.
+Nothing here is read from an oracle that was not given, and no forget row changes the shadow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from palimpsest.control.readings import Reading, RowReading
+
+Source = Literal["oracle", "shadow", "holdout", "classes"]
+Calibration = Literal["", "holdout", "general"]
+
+ALONE = 0.06  # MA: mean of oracle minus shadow where nothing calibrates it
+BESIDE_HOLDOUT = 0.05  # MA: what a holdout's difference leaves over
+TRUSTED = 0.2  # MA: larger differences are of another kind of model
+LEAST_ES = 0.05  # a first token is right by chance now and then
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where a forget set should end.
+
+    Attributes:
+        source: where it comes from.
+        reading: per row: MA (moved by ``correction``), ES and nats of a model that never saw it.
+        calibration: the set that the correction was read on.
+        correction: added to each row's MA.
+        difference: MA of the model minus that of the shadow on that set; None without one.
+        doubt: why nothing may pass on this level, or "".
+    """
+
+    source: Source
+    reading: Reading
+    calibration: Calibration = ""
+    correction: float = 0.0
+    difference: float | None = None
+    doubt: str = ""
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ma(self) -> float:
+        """Mean over rows."""
+        return self.reading.ma
+
+    @property
+    def es(self) -> float:
+        """Mean over rows, at least ``LEAST_ES``."""
+        return max(LEAST_ES, self.reading.es)
+
+    @property
+    def sentence(self) -> str:
+        """In words, with its numbers."""
+        numbers = f"MA {self.ma:.2f}, ES {self.reading.es:.2f}, {self.reading.nats:.2f} nats per token"
+        if self.source == "oracle":
+            return f"the oracle's own reading: {numbers}"
+        if self.source in ("holdout", "classes"):
+            whence = "accuracy on the holdout, class by class" if self.source == "holdout" else "no class of it stays"
+            return f"accuracy {self.ma:.2f}: {whence}"
+        moved = f"moved by {self.correction:+.2f}"
+        if self.difference is not None:
+            moved += f", from {self.difference:+.2f} between model and shadow on the {self.calibration} set"
+        return f"an n-gram shadow of what stays, {numbers} ({moved})"
+
+
+def moved(shadow: Reading, correction: float) -> Reading:
+    """The shadow's rows with their MA moved, within [0, 1]."""
+    rows = {i: row._replace(ma=min(1.0, max(0.0, row.ma + correction))) for i, row in shadow.rows.items()}
+    return Reading(rows)
+
+
+def from_oracle(oracle: Reading) -> Level:
+    """The level that a given oracle shows."""
+    return Level("oracle", oracle)
+
+
+def from_shadow(
+    shadow: Reading,
+    *,
+    holdout: tuple[Reading, Reading] | None = None,
+    general: tuple[Reading, Reading] | None = None,
+    empty: bool = False,
+) -> Level:
+    """The level that a shadow shows, calibrated.
+
+    Args:
+        shadow: its reading of the forget rows.
+        holdout: the model's reading of the holdout, and that of a shadow of all learned rows.
+        general: the model's reading of general text, and that of the shadow.
+        empty: the shadow had nothing to be made of.
+    """
+    if holdout is not None:
+        difference = holdout[0].ma - holdout[1].ma
+        correction, calibration = difference + BESIDE_HOLDOUT, "holdout"
+    elif general is not None:
+        difference = general[0].ma - general[1].ma
+        correction, calibration = min(ALONE, difference), "general"
+    else:
+        return Level("shadow", moved(shadow, ALONE), correction=ALONE, doubt=_NOTHING_STAYS if empty else "")
+    doubt = _NOTHING_STAYS if empty else ""
+    if abs(difference) > TRUSTED:
+        doubt = (
+            f"the level of never seen is uncertain: this model scores {difference:+.2f} MA beside its n-gram shadow on "
+            f"the {calibration} set, more than {TRUSTED:.1f} apart"
+        )
+    return Level("shadow", moved(shadow, correction), calibration, correction, difference, doubt)  # type: ignore[arg-type]
+
+
+_NOTHING_STAYS = "the level of never seen is uncertain: there is no retain or replay set to make a shadow of"
+
+
+def from_classes(labels: Mapping[str, int], staying: frozenset[int], holdout: Mapping[int, list[RowReading]]) -> Level:
+    """The level of images.
+
+    Args:
+        labels: forget id -> class.
+        staying: classes that the retain or replay set has images of.
+        holdout: class -> readings of unseen images of it, under the model before.
+    """
+    rows, doubt = {}, ""
+    for example_id, label in labels.items():
+        unseen = holdout.get(label, [])
+        if label not in staying:
+            rows[example_id] = RowReading(0.0, 1, 0.0, 0.0)
+        elif unseen:
+            accuracy = sum(row.ma for row in unseen) / len(unseen)
+            rows[example_id] = RowReading(sum(row.nats for row in unseen) / len(unseen), 1, accuracy, accuracy)
+        else:
+            doubt = "the level of never seen is unknown: classes of the forget set stay, and no holdout shows them"
+            rows[example_id] = RowReading(0.0, 1, 1.0, 1.0)
+    return Level("holdout" if staying & set(labels.values()) else "classes", Reading(rows), doubt=doubt)

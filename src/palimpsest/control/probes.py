@@ -1,0 +1,74 @@
+"""The rows that a controlled run looks at: all of the forget set in turn, the same few of retain and general each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palimpsest.control.goal import Used, used
+from palimpsest.control.readings import Reading, read
+from palimpsest.control.settings import Control
+from palimpsest.data.batch import ExampleSet
+from palimpsest.data.draws import shuffled
+
+ROUND_ROWS = 24  # retain rows that are read in a round; all of the probe at a cooling
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A set under a floor.
+
+    Attributes:
+        examples: where its rows are.
+        ids: of the probe.
+        before: their reading under the model before.
+    """
+
+    examples: ExampleSet
+    ids: tuple[str, ...]
+    before: Reading
+
+    @classmethod
+    def of(cls, model: Any, examples: ExampleSet, limit: int, seed: int, name: str) -> Watched:
+        """A probe of at most ``limit`` rows, drawn with the seed, and their reading now."""
+        ids = tuple(shuffled(examples.ids, seed, f"{name}/probe", 0)[:limit])
+        return cls(examples, ids, read(model, examples, ids))
+
+    def now(self, model: Any, most: int | None = None) -> tuple[Reading, Reading]:
+        """Before and now, of the first ``most`` rows of the probe."""
+        ids = self.ids[:most]
+        return self.before.of(ids), read(model, self.examples, ids)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Everything a controlled run reads.
+
+    Attributes:
+        forget: the forget set.
+        watched: "retain" and "general", as far as there is something to watch.
+        control: units of the floors, and how many rows.
+        seed: of the run.
+    """
+
+    forget: ExampleSet
+    watched: Mapping[str, Watched]
+    control: Control
+    seed: int
+
+    def forget_ids(self, turn: int) -> Sequence[str]:
+        """Rows of a reading: all, or ``read_rows`` of a large set, others each turn."""
+        most = self.control.read_rows
+        if len(self.forget) <= most:
+            return self.forget.ids
+        return shuffled(self.forget.ids, self.seed, "forget/probe", turn)[:most]
+
+    def floors(self, model: Any, *, whole: bool) -> tuple[Used, dict[str, Reading]]:
+        """What of the floors is used up; read on all of the probes, or on the few that a round reads."""
+        pairs = {}
+        for name, watched in self.watched.items():
+            few = ROUND_ROWS if name == "retain" else ROUND_ROWS // 2
+            pairs[name] = watched.now(model, None if whole else few)
+        found = used(self.control, pairs.get("retain"), pairs.get("general"))
+        return found, {name: now for name, (_, now) in pairs.items()}

@@ -1,0 +1,79 @@
+"""Weights to come back to: files beside the run, so that no second copy stands on the accelerator.
+
+A snapshot holds what a step moves: trainable weights, buffers, both optimizers and the method's own tensors, with the
+method's count of iterations. Where the streams stand is not in it: what was drawn and taken back is not drawn again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palimpsest.durable import put
+from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
+from palimpsest.loop.machine import Machine
+
+SUFFIX = ".safetensors"
+
+
+class Snapshots:
+    """The numbered snapshots of one run."""
+
+    def __init__(self, folder: Path, machine: Machine, other: torch.optim.Optimizer | None) -> None:
+        """Snapshots in a folder, made if need be.
+
+        Args:
+            folder: of the run's control.
+            machine: whose model, optimizer and method are kept.
+            other: the optimizer of the repair; None without one.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._machine = machine
+        self._other = other
+
+    def take(self, number: int) -> int:
+        """Write what is; the number that names it."""
+        machine = self._machine
+        save_checkpoint(
+            self._path(number),
+            machine.job.model,
+            machine.plain_optimizer,
+            other=self._other,
+            state={"step": machine.state.step},
+            own=machine.method.state(),
+        )
+        return number
+
+    def restore(self, number: int, *, method: bool = True) -> None:
+        """Bring back what was.
+
+        Args:
+            number: of the snapshot.
+            method: False leaves the method's own tensors, for a method that is about to be built anew.
+        """
+        machine = self._machine
+        state, own = load_checkpoint(self._path(number), machine.job.model, machine.plain_optimizer, other=self._other)
+        machine.state.step = int(state["step"])
+        if method:
+            machine.method.load_state(own)
+
+    def keep_only(self, numbers: Collection[int]) -> None:
+        """Delete all other snapshots."""
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            if path.stem.isdigit() and int(path.stem) not in numbers:
+                path.unlink()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06d}{SUFFIX}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file in one move; on return it is on the disk."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
+    put(temporary, path)

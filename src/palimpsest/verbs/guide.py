@@ -1,0 +1,169 @@
+"""What a controlled run needs beside its job: the level of never seen, what is read, what repair draws from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from palimpsest.contract import ExampleSet
+from palimpsest.control.goal import Goal
+from palimpsest.control.level import Level, from_classes, from_oracle, from_shadow
+from palimpsest.control.own_words import own_words
+from palimpsest.control.probes import Probes, Watched
+from palimpsest.control.readings import Reading, RowReading, read
+from palimpsest.control.shadow import Shadow
+from palimpsest.data.batch import TextSet
+from palimpsest.data.image import ImageSet
+from palimpsest.errors import PlanError
+from palimpsest.loop.job import Repair
+from palimpsest.models.load import Loaded, device, load
+from palimpsest.models.modes import asked
+from palimpsest.models.reference import build_reference
+from palimpsest.verbs.inputs import subset
+from palimpsest.verbs.plan import Plan
+
+MOST_REPAIR_ROWS = 512  # of each set; what they keep, the rest keeps
+HELD_BACK = 32  # replay rows or own words that are read and not repaired on
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What must stay, in two parts that share no row.
+
+    Attributes:
+        repaired: what repair draws from: "retain", "replay".
+        general: what the floor of general text is read on; None when there is nothing.
+    """
+
+    repaired: Mapping[str, ExampleSet]
+    general: ExampleSet | None
+
+
+def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> Kept:
+    """Choose them from what was given; texts without a replay file are rehearsed in the model's own words.
+
+    Args:
+        plan: resolved.
+        loaded: the model before, on its device.
+        sets: encoded.
+        folder: where own words are kept.
+    """
+    seed = plan.training.seed
+    repaired = {name: subset(sets[name].plain(), MOST_REPAIR_ROWS, seed, name) for name in ("retain",) if name in sets}
+    rehearsed = sets.get("replay")
+    if rehearsed is None and loaded.modality == "text" and plan.control.kind == "auto":
+        rehearsed = own_words(loaded, sets.get("forget"), seed=seed, file=folder / "own_words.json")
+    general = sets.get("general")
+    if rehearsed is not None and len(rehearsed):
+        rest = subset(rehearsed.plain(), MOST_REPAIR_ROWS + HELD_BACK, seed, "replay")
+        if general is None and len(rest) > 1:
+            held = rest.ids[: min(HELD_BACK, len(rest) // 2)]
+            general, rest = rest.subset(held), rest.subset(rest.ids[len(held) :])
+        repaired["replay"] = rest
+    return Kept(repaired, general)
+
+
+def repair_of(plan: Plan, model: Any, found: Kept, folder: Path) -> Repair:
+    """Repair with the model as it is now for its reference."""
+    sets = found.repaired
+    rows = plan.training.micro_batch_size or plan.training.batch_size
+    reference = build_reference(model, sets, folder / "repair", batch_size=rows) if sets else None
+    return Repair(sets, reference, rows=plan.repair.rows, steps=plan.repair.steps)
+
+
+def probes_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Probes:
+    """Read what the floors stand on, under the model before."""
+    control, seed, model = plan.control, plan.training.seed, loaded.model
+    watched = {}
+    if "retain" in sets:
+        watched["retain"] = Watched.of(model, sets["retain"], control.read_rows, seed, "retain")
+    if found.general is not None:
+        watched["general"] = Watched.of(model, found.general, control.read_rows // 2, seed, "general")
+    return Probes(sets["forget"], watched, control, seed)
+
+
+def goal_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Goal:
+    """Where the forget set should end, and where it starts."""
+    before = read(loaded.model, sets["forget"])
+    return Goal(level_of(plan, loaded, sets, found), before, plan.control.tolerance)
+
+
+def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Level:
+    """The level of never seen, from the best source there is.
+
+    Raises:
+        PlanError: the plan asks for a source that was not given.
+    """
+    wanted = plan.control.level
+    if wanted == "oracle" and plan.oracle is None:
+        raise PlanError("control.level = oracle, and no oracle was given; give --oracle DIR, or leave the level out")
+    if plan.oracle is not None and wanted != "shadow":
+        oracle = load(plan.oracle, revision=plan.revision)
+        return from_oracle(read(oracle.model.to(device()), sets["forget"]))
+    if loaded.modality == "image":
+        return _of_images(loaded, sets)
+    return _of_texts(plan, loaded, sets, found)
+
+
+def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Level:
+    base = _base(plan, loaded)
+    vocab = loaded.num_outputs
+    staying = _tokens(sets, "retain", "replay")
+    shadow = Shadow(staying, vocab)
+    forget: TextSet = sets["forget"]
+    holdout = general = None
+    if "holdout" in sets:
+        probe = subset(sets["holdout"], plan.control.read_rows, plan.training.seed, "holdout")
+        everything = Shadow([*staying, *_tokens(sets, "forget")], vocab)
+        holdout = (read(loaded.model, probe), _shadowed(everything, probe, base))
+    elif "general" in sets:
+        probe = subset(sets["general"], plan.control.read_rows // 2, plan.training.seed, "general")
+        general = (read(loaded.model, probe), _shadowed(shadow, probe, base))
+    return from_shadow(_shadowed(shadow, forget, base), holdout=holdout, general=general, empty=shadow.is_empty)
+
+
+def _shadowed(shadow: Shadow, examples: TextSet, base: Any) -> Reading:
+    return shadow.read(
+        examples, None if base is None else (lambda example_id: _probabilities(base, examples, example_id))
+    )
+
+
+def _probabilities(base: Any, examples: TextSet, example_id: str) -> np.ndarray:
+    """What the base model expects after each position of one example, (T, V)."""
+    batch = examples.batch([example_id]).to(next(base.parameters()).device)
+    with asked(base):
+        logits_TV = base(**batch.inputs(), use_cache=False).logits[0]
+    found: np.ndarray = torch.softmax(logits_TV.float(), -1).cpu().numpy().astype(np.float64)
+    return found
+
+
+def _base(plan: Plan, loaded: Loaded) -> Any:
+    """The base model, when one is given that knows the same tokens."""
+    if plan.base is None:
+        return None
+    base = load(plan.base, revision=plan.revision)
+    return base.model.to(device()) if base.num_outputs == loaded.num_outputs else None
+
+
+def _tokens(sets: Mapping[str, Any], *names: str) -> list[tuple[int, ...]]:
+    return [sets[name][i].tokens for name in names if name in sets for i in sets[name].ids]
+
+
+def _of_images(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
+    forget: ImageSet = sets["forget"]
+    labels = dict(zip(forget.ids, forget.label_N.tolist(), strict=True))
+    staying = frozenset(
+        c for name in ("retain", "replay", "learn") if name in sets for c in sets[name].label_N.tolist()
+    )
+    unseen: dict[int, list[RowReading]] = {}
+    if "holdout" in sets:
+        holdout: ImageSet = sets["holdout"]
+        reading = read(loaded.model, holdout)
+        for example_id, label in zip(holdout.ids, holdout.label_N.tolist(), strict=True):
+            unseen.setdefault(label, []).append(reading.rows[example_id])
+    return from_classes(labels, staying, unseen)
