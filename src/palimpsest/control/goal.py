@@ -72,6 +72,23 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """The learn set of an update, on its way to what the model knows of the retain set.
+
+    Attributes:
+        before: nats per scored position before the run.
+        target: nats at which it is learned.
+    """
+
+    before: float
+    target: float
+
+    def way(self, now: Reading) -> float:
+        """Share of the way that is left; 0 = learned."""
+        return max(0.0, (now.nats - self.target) / max(LEAST_WAY, self.before - self.target))
+
+
+@dataclass(frozen=True)
 class Used:
     """What of the floors is used up, in units; 1 is the aim, ``final`` the bound.
 

@@ -6,8 +6,8 @@ Best source first, and each says how far it can be trusted:
 * for texts the **shadow** (``shadow.py``) of retain + replay, its MA moved by
 
       c = MA(model, holdout) − MA(shadow of all learned rows, holdout) + 0.05       with a holdout
-      c = min(0.06, MA(model, general) − MA(shadow, general))                       else with general text
-      c = 0.06                                                                      else
+      c = min(0.06, MA(model, general) − MA(shadow, general))                       with general text
+      c = the mean of the two with both, 0.06 with neither
 
   A difference beyond ``TRUSTED`` on either says that this model generalises unlike any n-gram: the run may end on that
   level, but nothing can pass on it. The constants come from 12 requests on 4 worlds (docs/log.md);
@@ -27,8 +27,6 @@ from typing import Literal
 from palimpsest.control.readings import Reading, RowReading
 
 Source = Literal["oracle", "shadow", "holdout", "classes"]
-Calibration = Literal["", "holdout", "general"]
-
 ALONE = 0.06  # MA: mean of oracle minus shadow where nothing calibrates it
 BESIDE_HOLDOUT = 0.05  # MA: what a holdout's difference leaves over
 TRUSTED = 0.2  # MA: larger differences are of another kind of model
@@ -42,19 +40,16 @@ class Level:
     Attributes:
         source: where it comes from.
         reading: per row: MA (moved by ``correction``), ES and nats of a model that never saw it.
-        calibration: the set that the correction was read on.
         correction: added to each row's MA.
-        difference: MA of the model minus that of the shadow on that set; None without one.
+        differences: set that it was calibrated on -> MA of the model minus that of the shadow.
         doubt: why nothing may pass on this level, or "".
     """
 
     source: Source
     reading: Reading
-    calibration: Calibration = ""
     correction: float = 0.0
-    difference: float | None = None
+    differences: Mapping[str, float] = field(default_factory=dict)
     doubt: str = ""
-    extra: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ma(self) -> float:
@@ -75,10 +70,9 @@ class Level:
         if self.source in ("holdout", "classes"):
             whence = "accuracy on the holdout, class by class" if self.source == "holdout" else "no class of it stays"
             return f"accuracy {self.ma:.2f}: {whence}"
-        moved = f"moved by {self.correction:+.2f}"
-        if self.difference is not None:
-            moved += f", from {self.difference:+.2f} between model and shadow on the {self.calibration} set"
-        return f"an n-gram shadow of what stays, {numbers} ({moved})"
+        seen = " and ".join(f"{value:+.2f} on the {name} set" for name, value in self.differences.items())
+        whence = f", between model and shadow {seen}" if seen else ""
+        return f"an n-gram shadow of what stays: {numbers} (MA moved by {self.correction:+.2f}{whence})"
 
 
 def moved(shadow: Reading, correction: float) -> Reading:
@@ -107,21 +101,22 @@ def from_shadow(
         general: the model's reading of general text, and that of the shadow.
         empty: the shadow had nothing to be made of.
     """
+    corrections, differences = [], {}
     if holdout is not None:
-        difference = holdout[0].ma - holdout[1].ma
-        correction, calibration = difference + BESIDE_HOLDOUT, "holdout"
-    elif general is not None:
-        difference = general[0].ma - general[1].ma
-        correction, calibration = min(ALONE, difference), "general"
-    else:
-        return Level("shadow", moved(shadow, ALONE), correction=ALONE, doubt=_NOTHING_STAYS if empty else "")
+        differences["holdout"] = holdout[0].ma - holdout[1].ma
+        corrections.append(differences["holdout"] + BESIDE_HOLDOUT)
+    if general is not None:
+        differences["general"] = general[0].ma - general[1].ma
+        corrections.append(min(ALONE, differences["general"]))
+    correction = sum(corrections) / len(corrections) if corrections else ALONE
     doubt = _NOTHING_STAYS if empty else ""
-    if abs(difference) > TRUSTED:
-        doubt = (
-            f"the level of never seen is uncertain: this model scores {difference:+.2f} MA beside its n-gram shadow on "
-            f"the {calibration} set, more than {TRUSTED:.1f} apart"
-        )
-    return Level("shadow", moved(shadow, correction), calibration, correction, difference, doubt)  # type: ignore[arg-type]
+    for name, difference in differences.items():
+        if abs(difference) > TRUSTED:
+            doubt = (
+                f"the level of never seen is uncertain: this model scores {difference:+.2f} MA beside its n-gram "
+                f"shadow on the {name} set, and a difference above {TRUSTED:.1f} is that of another kind of model"
+            )
+    return Level("shadow", moved(shadow, correction), correction, differences, doubt)
 
 
 _NOTHING_STAYS = "the level of never seen is uncertain: there is no retain or replay set to make a shadow of"

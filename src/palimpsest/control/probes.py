@@ -1,4 +1,4 @@
-"""The rows that a controlled run looks at: all of the forget set in turn, the same few of retain and general each time."""
+"""The rows a controlled run looks at: the forget set in turns, and the same few of the other sets each time."""
 
 from __future__ import annotations
 
@@ -46,29 +46,31 @@ class Probes:
     """Everything a controlled run reads.
 
     Attributes:
-        forget: the forget set.
+        sets: "forget", "learn", "holdout": what is read for the goals.
         watched: "retain" and "general", as far as there is something to watch.
         control: units of the floors, and how many rows.
         seed: of the run.
     """
 
-    forget: ExampleSet
+    sets: Mapping[str, ExampleSet]
     watched: Mapping[str, Watched]
     control: Control
     seed: int
 
-    def forget_ids(self, turn: int) -> Sequence[str]:
+    def ids(self, name: str, turn: int) -> Sequence[str]:
         """Rows of a reading: all, or ``read_rows`` of a large set, others each turn."""
-        most = self.control.read_rows
-        if len(self.forget) <= most:
-            return self.forget.ids
-        return shuffled(self.forget.ids, self.seed, "forget/probe", turn)[:most]
+        examples, most = self.sets[name], self.control.read_rows
+        if len(examples) <= most:
+            return examples.ids
+        return shuffled(examples.ids, self.seed, f"{name}/probe", turn)[:most]
+
+    def pairs(self, model: Any, most: Mapping[str, int | None]) -> dict[str, tuple[Reading, Reading]]:
+        """Before and now of every watched set, at most so many rows of each."""
+        return {name: watched.now(model, most.get(name)) for name, watched in self.watched.items()}
 
     def floors(self, model: Any, *, whole: bool) -> tuple[Used, dict[str, Reading]]:
         """What of the floors is used up; read on all of the probes, or on the few that a round reads."""
-        pairs = {}
-        for name, watched in self.watched.items():
-            few = ROUND_ROWS if name == "retain" else ROUND_ROWS // 2
-            pairs[name] = watched.now(model, None if whole else few)
+        few = {} if whole else {"retain": ROUND_ROWS, "general": ROUND_ROWS // 2}
+        pairs = self.pairs(model, few)
         found = used(self.control, pairs.get("retain"), pairs.get("general"))
         return found, {name: now for name, (_, now) in pairs.items()}

@@ -18,7 +18,6 @@ from palimpsest.metrics.es import ES
 from palimpsest.metrics.ma import MA
 from palimpsest.metrics.metric import Facts
 from palimpsest.models.modes import asked
-from palimpsest.records import Score
 
 LOGITS_BYTES = 2**26
 MOST_ROWS = 32
@@ -127,15 +126,6 @@ def batches(model: Any, examples: ExampleSet, ids: Sequence[str]) -> list[list[s
     return parts
 
 
-def score_of(reading: Reading, metric: Any, values: Mapping[str, float]) -> Score:
-    """A score as metrics make them, from one value per example."""
-    from palimpsest.metrics.metric import Statistics
-
-    lengths = {i: reading.rows[i].length for i in values}
-    score: Score = metric.compute({i: Statistics(value * lengths[i], float(lengths[i])) for i, value in values.items()})
-    return score
-
-
 def _length(examples: ExampleSet, example_id: str) -> int:
     tokens = getattr(examples, "__getitem__", None)
     return len(examples[example_id].tokens) if tokens is not None else 1  # type: ignore[index]
@@ -143,7 +133,7 @@ def _length(examples: ExampleSet, example_id: str) -> int:
 
 def _outputs(model: nn.Module) -> int:
     config: Any = model.config
-    return int(getattr(config, "vocab_size", None) or getattr(config, "num_labels", 1))
+    return int(getattr(config, "vocab_size", 0) or getattr(config, "num_labels", 1))
 
 
 def _batch_rows(model: nn.Module, batch: Batch) -> dict[str, RowReading]:

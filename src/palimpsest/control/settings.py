@@ -1,4 +1,4 @@
-"""What of a controlled run may be chosen. One set of values fits every model so far; none of them is a learning rate."""
+"""What of a controlled run may be chosen. One set of values serves every model; none of them is a learning rate."""
 
 from __future__ import annotations
 

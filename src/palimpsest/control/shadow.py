@@ -93,7 +93,7 @@ class Shadow:
     ) -> tuple[bool, float]:
         """Is its most likely token at ``t`` the right one, and the log-probability of the right one."""
         target = tokens[t]
-        scale, added = 1.0, Counter[int]()
+        scale, added = 1.0, dict[int, float]()
         for k in range(1, min(self._order, t + 1)):
             followers = counts.get(tuple(tokens[t - k : t]))
             if not followers:
@@ -101,12 +101,12 @@ class Shadow:
             total = followers.total()
             weight = total / (total + len(followers))
             scale *= 1 - weight
-            added = Counter({w: (1 - weight) * p for w, p in added.items()})
+            added = {word: (1 - weight) * p for word, p in added.items()}
             for word, count in followers.items():
-                added[word] += weight * count / total
+                added[word] = added.get(word, 0.0) + weight * count / total
         # Of all that were only scaled the likeliest stays the likeliest; so the arg-max is it or one that was added to.
         candidates = {*added, int(start_V.argmax())}
-        p_of = {w: scale * float(start_V[w]) + added[w] for w in candidates | {target}}
+        p_of = {w: scale * float(start_V[w]) + added.get(w, 0.0) for w in candidates | {target}}
         best = max(candidates, key=lambda w: (p_of[w], -w))
         return best == target, float(np.log(max(LEAST_P, p_of[target])))
 

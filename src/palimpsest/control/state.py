@@ -73,6 +73,11 @@ class ControlState:
     loop: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def taken(self) -> int:
+        """Iterations and repair steps in all."""
+        return self.iterations + self.repair_steps
+
+    @property
     def snapshots(self) -> set[int]:
         """Numbers of the snapshots that are still needed."""
         return {self.here, self.earlier, self.best, self.start, self.anchor} - {-1}

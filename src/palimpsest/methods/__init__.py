@@ -62,8 +62,9 @@ def configure(name: str, options: Mapping[str, Any]) -> Any:
 
     schema = load(name).Config
     for option in options:
-        if option in getattr(schema, "RETIRED", {}):
-            raise PlanError(f"{name}.{option} is gone: {schema.RETIRED[option]}")
+        retired: Mapping[str, str] = getattr(schema, "RETIRED", {})
+        if option in retired:
+            raise PlanError(f"{name}.{option} is gone: {retired[option]}")
         if option not in schema.model_fields:
             raise PlanError(unknown(f"option of {name}", option, schema.model_fields))
     try:

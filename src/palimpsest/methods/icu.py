@@ -38,8 +38,8 @@ class ICUConfig(Config):
     """Options of ICU."""
 
     RETIRED = {
-        "repair_steps": "repair is the run's now, of any method: leave it out (a run that finds its own rate repairs by "
-        "itself), or give repair.steps beside a fixed rate"
+        "repair_steps": "repair is the run's now, of any method: leave it out (a run that finds its own rate repairs "
+        "by itself), or give repair.steps beside a fixed rate"
     }
 
     alpha: float = Field(default=0.5, ge=0)

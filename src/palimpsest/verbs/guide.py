@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from palimpsest.contract import ExampleSet
-from palimpsest.control.goal import Goal
+from palimpsest.control.goal import Goal, Lesson
 from palimpsest.control.level import Level, from_classes, from_oracle, from_shadow
 from palimpsest.control.own_words import own_words
 from palimpsest.control.probes import Probes, Watched
@@ -28,6 +28,8 @@ from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
 
 MOST_REPAIR_ROWS = 512  # of each set; what they keep, the rest keeps
+BY_HEART = 0.05  # nats per scored position: what counts as known where there is no retain set to compare with
+LEARNED = 0.05  # nats above it that count as learned
 HELD_BACK = 32  # replay rows or own words that are read and not repaired on
 
 
@@ -84,13 +86,23 @@ def probes_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) 
         watched["retain"] = Watched.of(model, sets["retain"], control.read_rows, seed, "retain")
     if found.general is not None:
         watched["general"] = Watched.of(model, found.general, control.read_rows // 2, seed, "general")
-    return Probes(sets["forget"], watched, control, seed)
+    read_for = {name: sets[name].plain() for name in ("forget", "learn", "holdout") if name in sets}
+    return Probes(read_for, watched, control, seed)
 
 
 def goal_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Goal:
     """Where the forget set should end, and where it starts."""
     before = read(loaded.model, sets["forget"])
     return Goal(level_of(plan, loaded, sets, found), before, plan.control.tolerance)
+
+
+def lesson_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], probes: Probes) -> Lesson | None:
+    """When the learn set of an update is learned: as well as the model knows what stays, or by heart."""
+    if "learn" not in sets:
+        return None
+    before = read(loaded.model, probes.sets["learn"], probes.ids("learn", 0)).nats
+    known = probes.watched["retain"].before.nats if "retain" in probes.watched else BY_HEART
+    return Lesson(before, known + LEARNED)
 
 
 def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Level:
@@ -121,7 +133,7 @@ def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) 
         probe = subset(sets["holdout"], plan.control.read_rows, plan.training.seed, "holdout")
         everything = Shadow([*staying, *_tokens(sets, "forget")], vocab)
         holdout = (read(loaded.model, probe), _shadowed(everything, probe, base))
-    elif "general" in sets:
+    if "general" in sets:
         probe = subset(sets["general"], plan.control.read_rows // 2, plan.training.seed, "general")
         general = (read(loaded.model, probe), _shadowed(shadow, probe, base))
     return from_shadow(_shadowed(shadow, forget, base), holdout=holdout, general=general, empty=shadow.is_empty)

@@ -12,7 +12,10 @@ from accelerate.utils import set_seed
 from palimpsest import methods
 from palimpsest.audit.refine import ExtractionTest, Utility, extraction_metrics, measured_levels
 from palimpsest.contract import Method
-from palimpsest.control.drive import CONTROL, Guided
+from palimpsest.control.drive import Guided
+from palimpsest.control.goal import Goal, Lesson
+from palimpsest.control.hands import CONTROL, Tools
+from palimpsest.control.probes import Probes
 from palimpsest.data.analogous import Pairs, pair, random_pairs
 from palimpsest.data.batch import TextSet
 from palimpsest.errors import PlanError
@@ -23,7 +26,7 @@ from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope
-from palimpsest.verbs.guide import goal_of, kept, probes_of, repair_of
+from palimpsest.verbs.guide import Kept, goal_of, kept, lesson_of, probes_of, repair_of
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
@@ -74,7 +77,7 @@ def prepare_job(
     guided_by = None
     if controlled and found is not None:
         progress("level of never seen", 0, 1)
-        guided_by = (goal_of(plan, loaded, sets, found), probes_of(plan, loaded, sets, found))
+        guided_by = _guided_by(plan, loaded, sets, found)
     model = apply_scope(loaded.model, plan.scope)
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
     progress("reference", 0, 1)
@@ -97,13 +100,21 @@ def prepare_job(
         trackers=trackers,
         repair=repair,
     )
-    guided = guided_by and Guided(
-        plan.control,
-        *guided_by,
-        renew=lambda number: begin(folder / CONTROL / f"reference-{number}", as_it_is=True)[0],
-        tell=lambda done, budget, note: progress("training", done, budget, note),
-    )
+    guided = None
+    if guided_by is not None:
+        probes, goal, lesson = guided_by
+        renew = lambda number: begin(folder / CONTROL / f"reference-{number}", as_it_is=True)[0]  # noqa: E731
+        tools = Tools(plan.control, probes, renew, lambda done, all_, note: progress("training", done, all_, note))
+        guided = Guided(tools, goal, lesson)
     return Prepared(job, guided, {} if pairs is None else pairs.stats)
+
+
+def _guided_by(
+    plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], found: Kept
+) -> tuple[Probes, Goal, Lesson | None]:
+    """What is read, where the forget set should end, and when a learn set beside it is learned."""
+    probes = probes_of(plan, loaded, sets, found)
+    return probes, goal_of(plan, loaded, sets, found), lesson_of(plan, loaded, sets, probes)
 
 
 def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *, as_it_is: bool) -> Method:

@@ -1,0 +1,246 @@
+"""What a controlled run does, without deciding anything: iterations, repairs, readings, snapshots, notes."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from accelerate.utils import set_seed
+
+from palimpsest.contract import Method
+from palimpsest.control.goal import Used
+from palimpsest.control.probes import Probes
+from palimpsest.control.readings import Reading, read
+from palimpsest.control.settings import Control
+from palimpsest.control.snapshots import Snapshots, write_json
+from palimpsest.control.state import ControlState
+from palimpsest.loop.job import Job, Repair
+from palimpsest.loop.machine import Machine
+from palimpsest.loop.repair import Repairer
+from palimpsest.loop.state import State
+
+CONTROL = "control"  # folder of snapshots and state, in that of the run
+ENDLESS = 10**6  # iterations that a method is told; schedules of its own stand at their start
+COOLINGS = 3  # in a row at most
+LEAST_BUDGET = 240
+OF_RETRAINING = 1.5  # times ten passes over the largest set
+
+Renew = Callable[[int], Method]
+Tell = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the hands are given beside a job.
+
+    Attributes:
+        control: the settings.
+        probes: what is read.
+        renew: builds the method anew from the weights at hand, for the n-th start.
+        tell: called with (done, budget, note).
+    """
+
+    control: Control
+    probes: Probes
+    renew: Renew
+    tell: Tell
+
+
+class Hands:
+    """One controlled run's machine, repair, snapshots and state.
+
+    Attributes:
+        state: where the run stands; None until ``begin`` or ``resume``.
+    """
+
+    def __init__(self, job: Job, tools: Tools) -> None:
+        self.job, self.tools, self.probes = job, tools, tools.probes
+        self.machine = Machine(job, bounded=True)
+        self.repair = job.repair or Repair({}, None)
+        self.repairer = Repairer(self.machine, self.repair)
+        self.cycle = max(1, job.method.cycle)
+        folder = job.folder / CONTROL
+        self._snapshots = Snapshots(folder, self.machine, self.repairer.optimizer)
+        self._state_file = folder / "state.json"
+        self._newest = -1
+        self.budget = self._budget()
+        self.state = self._resumed() or ControlState(repairs=self._first_repairs())
+
+    # -- going on --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_new(self) -> bool:
+        """Has no stage been finished yet?"""
+        return self.state.stages == 0
+
+    def _first_repairs(self) -> int:
+        own = self.job.method.repairs_itself or not self.repairer.can
+        self.machine.log.keep(0)
+        return 0 if own else self.tools.control.repairs
+
+    def _resumed(self) -> ControlState | None:
+        if not self._state_file.is_file():
+            return None
+        state = ControlState.from_json(json.loads(self._state_file.read_text(encoding="utf-8")))
+        self.machine.state = State.from_json(state.loop)
+        self.machine.log.keep(self.machine.state.log_rows)
+        if state.starts:
+            self._snapshots.restore(state.anchor, method=False)
+            self.start_anew(state.starts)
+        if state.here >= 0:
+            self._snapshots.restore(state.here)
+        return state
+
+    def _budget(self) -> int:
+        """Iterations and repair steps in all: what was asked for, else by the passes that retraining would take."""
+        training, control = self.job.training, self.tools.control
+        chosen = control.budget or training.max_steps
+        if chosen is not None:
+            return chosen
+        largest = max(len(examples) for examples in (*self.job.sets.values(), *self.repair.sets.values()))
+        passes = math.ceil(largest / training.batch_size)
+        if control.epochs is not None:
+            return math.ceil(control.epochs * passes)
+        return max(LEAST_BUDGET, math.ceil(OF_RETRAINING * 10 * passes))
+
+    def begin_stage(self) -> None:
+        """Seed the randomness of the next stage: a function of the run's seed and the stage's number."""
+        set_seed((self.job.training.seed + 7919 * self.state.stages) % 2**32)
+        self.state.stages += 1
+        self.repairer.replay_share = self.state.replay_share
+
+    def end_stage(self) -> None:
+        """Write down where the run stands; what nobody needs any more is deleted after that."""
+        self.machine.log.flush()
+        self.state.loop = self.machine.state.to_json()
+        write_json(self._state_file, self.state.to_json())
+        self._snapshots.keep_only(self.state.snapshots)
+
+    def spent(self) -> str | None:
+        """The budget that is used up, or None."""
+        seconds = self.job.training.max_seconds
+        if self.state.taken >= self.budget:
+            return f"{self.budget} steps"
+        if seconds is not None and self.machine.state.seconds >= seconds:
+            return f"{seconds:g} seconds"
+        return None
+
+    def start_anew(self, number: int) -> None:
+        """The method with reference and masks of the weights at hand."""
+        set_seed((self.job.training.seed + 104729 * number) % 2**32)
+        self.machine.method = self.tools.renew(number)
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def iterate(self, rate: float, *, trial: bool = False) -> None:
+        """One iteration of the method.
+
+        Args:
+            rate: learning rate.
+            trial: it will be taken back, and counts in no budget.
+        """
+        machine = self.machine
+        with self.timed("step_seconds"):
+            if machine.state.anchor.exhausted:
+                machine.state.anchor = machine.state.anchor.restart(machine.state.anchor.ids)
+                machine.state.epoch += 1
+            machine.iterate(rate, ENDLESS)
+        self.state.iterations += not trial
+        self.tell("")
+
+    def mend(self, count: int, rate: float) -> None:
+        """Repair steps at one rate; none where there is nothing to repair on."""
+        for _ in range(count if self.repairer.can else 0):
+            with self.timed("step_seconds"):
+                self.repairer.step(rate)
+            self.state.repair_steps += 1
+
+    def anneal(self, count: int, rate: float) -> None:
+        """Repair steps from a rate to zero."""
+        for step in range(count):
+            self.mend(1, rate * (1 - step / count))
+
+    def cool(self) -> Used:
+        """Annealed repair, again while the floors are used up, and what is used of them then."""
+        floors = Used(0.0, 0.0)
+        for _ in range(COOLINGS):
+            self.anneal(self.tools.control.cooling, self.state.first_rate)
+            floors = self.floors(whole=True)
+            if floors.most <= 1 or not self.repairer.can:
+                break
+        return floors
+
+    def settle(self) -> None:
+        """Bring the weights to what would be saved now."""
+        self.machine.method.settle(self.job.model)
+
+    # -- readings --------------------------------------------------------------------------------------------------
+
+    def floors(self, *, whole: bool) -> Used:
+        """What is used up of the floors; moves the share of replay to where it is needed."""
+        with self.timed("reading_seconds"):
+            floors, readings = self.probes.floors(self.job.model, whole=whole)
+        self.state.reading_tokens += sum(reading.positions for reading in readings.values())
+        if math.isfinite(floors.most):
+            self.state.replay_share = self.repairer.replay_share = floors.replay_share
+        return floors
+
+    def read(self, name: str, ids: Sequence[str]) -> Reading:
+        """Rows of "forget" or "learn" as they are now."""
+        with self.timed("reading_seconds"):
+            reading = read(self.job.model, self.probes.sets[name], ids)
+        self.state.reading_tokens += reading.positions
+        return reading
+
+    # -- snapshots and streams -------------------------------------------------------------------------------------
+
+    def snap(self) -> int:
+        """A snapshot of what is; its number."""
+        self.settle()
+        self._newest = max([self._newest, *self.state.snapshots]) + 1
+        with self.timed("snapshot_seconds"):
+            return self._snapshots.take(self._newest)
+
+    def back(self, number: int) -> None:
+        """Back to a snapshot."""
+        with self.timed("snapshot_seconds"):
+            self._snapshots.restore(number)
+
+    def play(self, active: Sequence[str]) -> None:
+        """Give these forget rows to the batches from now on."""
+        self.state.active = list(active)
+        loop = self.machine.state
+        if self.machine.anchor_name == "forget":
+            if tuple(active) != loop.anchor.ids:
+                loop.anchor = loop.anchor.restart(active)
+        elif "forget" in loop.sides and tuple(active) != loop.sides["forget"].ids:
+            loop.sides["forget"] = loop.sides["forget"].restart(active)
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the block's wall clock to a counter of the state."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self.state, what, getattr(self.state, what) + time.perf_counter() - started)
+
+    def note(self, what: str, words: str, **readings: Reading) -> None:
+        """One row of the log, and word to whoever watches; readings become a point of the curves."""
+        state, step = self.state, self.state.taken
+        row = {"kind": "control", "what": what, "note": words, "rate": state.rate, "repairs": state.repairs}
+        self.machine.write({**row, "step": step})
+        if readings:
+            values = {f"{name}.{key}": getattr(r, key) for name, r in readings.items() for key in ("ma", "es", "nats")}
+            self.machine.write({"kind": "check", "step": step, "active": len(state.active), **values})
+        self.tell(f"{what}: {words}")
+
+    def tell(self, words: str) -> None:
+        """Progress, with a word."""
+        self.tools.tell(min(self.budget, self.state.taken), self.budget, words)
