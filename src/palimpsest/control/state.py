@@ -23,6 +23,8 @@ class ControlState:
         active: forget rows in play.
         way, ways, nats: w now; w and nats after each accepted round since the method started.
         ma_reached: mean MA before the last cooling.
+        loss, learned, idle: of a learning run: the best loss that must fall, the last of the learned rows, and rounds
+            without a gain; None before the first round.
         refused: rounds taken back in a row; rounds: all rounds; overshoots, starts: how often.
         iterations, repair_steps: taken in all, those that were taken back included.
         here, earlier, best, start, anchor: numbers of snapshots: accepted last, accepted before that, best cooled one,
@@ -49,6 +51,9 @@ class ControlState:
     ways: list[float] = field(default_factory=list)
     nats: list[float] = field(default_factory=list)
     ma_reached: float = 1.0
+    loss: float | None = None
+    learned: float = 0.0
+    idle: int = 0
     refused: int = 0
     rounds: int = 0
     overshoots: int = 0

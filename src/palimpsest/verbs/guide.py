@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from palimpsest import methods
 from palimpsest.contract import ExampleSet
+from palimpsest.control.drive import Guided
 from palimpsest.control.goal import Goal, Lesson
+from palimpsest.control.hands import Tools
+from palimpsest.control.learning import Taught
 from palimpsest.control.level import Level, from_classes, from_oracle, from_shadow
 from palimpsest.control.own_words import own_words
 from palimpsest.control.probes import Probes, Watched
@@ -56,9 +60,11 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
         folder: where own words are kept.
     """
     seed = plan.training.seed
+    if not _watches(plan, sets) or from_base(plan):
+        return Kept({}, None)
     repaired = {name: subset(sets[name].plain(), MOST_REPAIR_ROWS, seed, name) for name in ("retain",) if name in sets}
     rehearsed = sets.get("replay")
-    if rehearsed is None and loaded.modality == "text" and plan.control.kind == "auto":
+    if rehearsed is None and loaded.modality == "text" and plan.control.kind == "auto" and _watches(plan, sets):
         rehearsed = own_words(loaded, sets.get("forget"), seed=seed, file=folder / "own_words.json")
     general = sets.get("general")
     if rehearsed is not None and len(rehearsed):
@@ -68,6 +74,16 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
             general, rest = rest.subset(held), rest.subset(rest.ids[len(held) :])
         repaired["replay"] = rest
     return Kept(repaired, general)
+
+
+def _watches(plan: Plan, sets: Mapping[str, Any]) -> bool:
+    """Is there anything that a run must not break? To learn, only what was given to watch; to forget, always."""
+    return "forget" in sets or "general" in sets or ("retain" in sets and not from_base(plan))
+
+
+def from_base(plan: Plan) -> bool:
+    """Does the run start before anything was learned, as retraining does?"""
+    return methods.load(plan.method).starts_from == "base"
 
 
 def repair_of(plan: Plan, model: Any, found: Kept, folder: Path) -> Repair:
@@ -82,21 +98,38 @@ def probes_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) 
     """Read what the floors stand on, under the model before."""
     control, seed, model = plan.control, plan.training.seed, loaded.model
     watched = {}
-    if "retain" in sets:
+    if "retain" in sets and not from_base(plan):
         watched["retain"] = Watched.of(model, sets["retain"], control.read_rows, seed, "retain")
     if found.general is not None:
         watched["general"] = Watched.of(model, found.general, control.read_rows // 2, seed, "general")
-    read_for = {name: sets[name].plain() for name in ("forget", "learn", "holdout") if name in sets}
+    read_for = {name: sets[name].plain() for name in ("forget", "learn", "retain", "holdout") if name in sets}
     return Probes(read_for, watched, control, seed)
 
 
-def goal_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Goal:
-    """Where the forget set should end, and where it starts."""
-    before = read(loaded.model, sets["forget"])
-    return Goal(level_of(plan, loaded, sets, found), before, plan.control.tolerance)
+def guided_by(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], tools: Tools) -> Guided | Taught:
+    """What a run that forgets, or one that only learns, is guided by; read under the model before.
+
+    Args:
+        plan: resolved; its control is "auto".
+        loaded: the model before, on its device.
+        sets: encoded.
+        tools: with the probes.
+    """
+    if "forget" not in sets or from_base(plan):
+        return taught_of(plan, loaded, tools)
+    before = read(loaded.model, sets["forget"].plain())
+    goal = Goal(level_of(plan, loaded, sets), before, plan.control.tolerance)
+    return Guided(tools, goal, lesson_of(loaded, sets, tools.probes))
 
 
-def lesson_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], probes: Probes) -> Lesson | None:
+def taught_of(plan: Plan, loaded: Loaded, tools: Tools) -> Taught:
+    """What a learning run learns, and by which loss it ends."""
+    probes, name = tools.probes, "retain" if from_base(plan) else "learn"
+    before = read(loaded.model, probes.sets[name], probes.ids(name, 0))
+    return Taught(tools, name, before, validates="holdout" in probes.sets)
+
+
+def lesson_of(loaded: Loaded, sets: Mapping[str, Any], probes: Probes) -> Lesson | None:
     """When the learn set of an update is learned: as well as the model knows what stays, or by heart."""
     if "learn" not in sets:
         return None
@@ -105,7 +138,7 @@ def lesson_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], probes: Probe
     return Lesson(before, known + LEARNED)
 
 
-def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Level:
+def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     """The level of never seen, from the best source there is.
 
     Raises:
@@ -119,10 +152,10 @@ def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -
         return from_oracle(read(oracle.model.to(device()), sets["forget"]))
     if loaded.modality == "image":
         return _of_images(loaded, sets)
-    return _of_texts(plan, loaded, sets, found)
+    return _of_texts(plan, loaded, sets)
 
 
-def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Level:
+def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     base = _base(plan, loaded)
     vocab = loaded.num_outputs
     staying = _tokens(sets, "retain", "replay")

@@ -72,8 +72,8 @@ def check_needs(plan: Plan) -> None:
     rehearses = "replay" in method.uses or plan.control.kind == "auto" or plan.repair.steps > 0
     if "replay" in given and not rehearses:
         raise PlanError(
-            f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, or "
-            "use --general to measure"
+            f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, "
+            "or use --general to measure"
         )
     if is_image_model(plan.model, plan.revision):
         check_images(plan)

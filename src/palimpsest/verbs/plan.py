@@ -197,8 +197,7 @@ def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], metho
                 f"control.kind = auto: method {name!r} takes no steps whose rate could be found; leave it out"
             )
     if "kind" not in chosen:
-        forgets = "forget" in fields["files"] and method.starts_from == "model"
-        chosen["kind"] = "auto" if forgets and not fixed and not method.edits else "none"
+        chosen["kind"] = "none" if fixed or method.edits else "auto"
     if chosen["kind"] == "auto" and "num_train_epochs" in training:
         chosen.setdefault("epochs", training["num_train_epochs"])
     return chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from palimpsest import methods
 from palimpsest.audit.refine import ExtractionTest, Utility, extraction_metrics, measured_levels
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
-from palimpsest.control.goal import Goal, Lesson
-from palimpsest.control.hands import CONTROL, Tools
-from palimpsest.control.probes import Probes
+from palimpsest.control.hands import CONTROL, Tell, Tools
+from palimpsest.control.learning import Taught
 from palimpsest.data.analogous import Pairs, pair, random_pairs
 from palimpsest.data.batch import TextSet
 from palimpsest.errors import PlanError
@@ -26,7 +25,7 @@ from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope
-from palimpsest.verbs.guide import Kept, goal_of, kept, lesson_of, probes_of, repair_of
+from palimpsest.verbs.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
@@ -45,7 +44,7 @@ class Prepared:
     """
 
     job: Job
-    guided: Guided | None
+    guided: Guided | Taught | None
     stats: dict[str, float]
 
 
@@ -61,7 +60,6 @@ def prepare_job(
         folder: of the run, for checkpoints and the reference.
         progress: told the steps.
         trackers: for the loop.
-
     """
     sets = dict(sets)
     kind = methods.load(plan.method)
@@ -72,49 +70,43 @@ def prepare_job(
         pairs = _pairs(plan, loaded, sets)
         sets["analogous"] = sets["retain"].subset(pairs.partner.values())
     stopping = _stopping(plan, loaded, sets)
-    controlled = plan.control.kind == "auto"
-    found = kept(plan, loaded, sets, folder / CONTROL) if controlled or plan.repair.steps else None
-    guided_by = None
-    if controlled and found is not None:
-        progress("level of never seen", 0, 1)
-        guided_by = _guided_by(plan, loaded, sets, found)
-    model = apply_scope(loaded.model, plan.scope)
+    found = kept(plan, loaded, sets, folder / CONTROL) if plan.control.kind == "auto" or plan.repair.steps else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
+
+    def renew(number: int) -> Method:
+        method = _method(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
+        method.prepare(model, drawn)
+        return method
+
+    guided = None
+    if plan.control.kind == "auto" and found is not None:
+        tools = Tools(plan.control, probes_of(plan, loaded, sets, found), renew, _told(progress))
+        guided = guided_by(plan, loaded, sets, tools)
+    model = apply_scope(loaded.model, plan.scope)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
-
-    def begin(reference_folder: Path, *, as_it_is: bool) -> tuple[Method, Any]:
-        method = _method(plan, model, sets, reference_folder, as_it_is=as_it_is)
-        return method, method.prepare(model, drawn)
-
-    method, prepared = begin(folder / "reference", as_it_is=False)
+    method = _method(plan, model, sets, folder / "reference", as_it_is=False)
     job = Job(
         method=method,
-        model=prepared,
+        model=method.prepare(model, drawn),
         sets=drawn,
         training=plan.training,
         folder=folder,
         pairs={name: pairs.partner for name in kind.paired if pairs is not None},
         stopping=stopping,
-        progress=lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}"),
+        progress=None if guided is not None else _told_of_steps(progress),
         trackers=trackers,
         repair=repair,
     )
-    guided = None
-    if guided_by is not None:
-        probes, goal, lesson = guided_by
-        renew = lambda number: begin(folder / CONTROL / f"reference-{number}", as_it_is=True)[0]  # noqa: E731
-        tools = Tools(plan.control, probes, renew, lambda done, all_, note: progress("training", done, all_, note))
-        guided = Guided(tools, goal, lesson)
     return Prepared(job, guided, {} if pairs is None else pairs.stats)
 
 
-def _guided_by(
-    plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], found: Kept
-) -> tuple[Probes, Goal, Lesson | None]:
-    """What is read, where the forget set should end, and when a learn set beside it is learned."""
-    probes = probes_of(plan, loaded, sets, found)
-    return probes, goal_of(plan, loaded, sets, found), lesson_of(plan, loaded, sets, probes)
+def _told(progress: Progress) -> Tell:
+    return lambda done, total, note: progress("training", done, total, note)
+
+
+def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, float]], None]:
+    return lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}")
 
 
 def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *, as_it_is: bool) -> Method:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palimpsest.control.drive import drive
+from palimpsest.control.drive import Guided, drive
+from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
 from palimpsest.errors import DivergedError
-from palimpsest.loop.job import Ended
+from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded
 from palimpsest.models.scope import check_moved, leave_scope, parameter_digests
@@ -65,7 +66,7 @@ def train(
     job = prepared.job
     at_start = parameter_digests(job.model)
     try:
-        ended = run(job) if prepared.guided is None else drive(job, prepared.guided)
+        ended = _ran(job, prepared.guided)
     except DivergedError as error:
         error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
         raise
@@ -76,5 +77,12 @@ def train(
     plain.eval().save_pretrained(folder, safe_serialization=True)
     if loaded.companion is not None:
         loaded.companion.save_pretrained(folder)
-    level = None if prepared.guided is None else prepared.guided.goal.level
+    level = prepared.guided.goal.level if isinstance(prepared.guided, Guided) else None
     return Trained(plain, ended, preparing.cost(), training, prepared.stats, level)
+
+
+def _ran(job: Job, guided: Guided | Taught | None) -> Ended:
+    """By whoever chooses its rate and length: the forget set's level, the loss that must fall, or the plan."""
+    if isinstance(guided, Guided):
+        return drive(job, guided)
+    return run(job) if guided is None else teach(job, guided)
