@@ -133,7 +133,7 @@ def used(
 def _of_retain(control: Control, before: Reading, now: Reading) -> float:
     by_nats = (now.nats - before.nats) / control.retain_nats
     by_es = (1 - now.es / before.es) / control.retain_loss if before.es > KNOWN_ES else 0.0
-    return _finite(max(by_es, by_nats))
+    return max(_finite(by_es), _finite(by_nats))
 
 
 def _of_general(control: Control, before: Reading, now: Reading) -> float:

@@ -1,0 +1,68 @@
+"""Where the level comes from, what corrects it, and when it is not to be trusted."""
+
+from __future__ import annotations
+
+import pytest
+
+from palimpsest.control.level import from_classes, from_oracle, from_shadow
+from palimpsest.control.readings import Reading, RowReading
+
+
+def known(ma: float, rows: int = 2) -> Reading:
+    return Reading({f"r{n}": RowReading(3.0, 10, ma, 0.0) for n in range(rows)})
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "correction"),
+    [
+        ({}, 0.06),
+        ({"general": (known(0.50), known(0.40))}, 0.06),
+        ({"general": (known(0.40), known(0.50))}, -0.10),
+        ({"holdout": (known(0.45), known(0.44))}, 0.06),
+        ({"holdout": (known(0.50), known(0.45)), "general": (known(0.40), known(0.50))}, 0.0),
+    ],
+)
+def test_correction_by_hand(calibrated, correction):
+    level = from_shadow(known(0.30), **calibrated)
+    assert level.correction == pytest.approx(correction)
+    assert level.ma == pytest.approx(0.30 + correction)
+    assert level.doubt == ""
+
+
+@pytest.mark.parametrize("name", ["holdout", "general"])
+def test_another_kind_of_model_is_not_trusted(name):
+    level = from_shadow(known(0.30), **{name: (known(0.20), known(0.45))})
+    assert "uncertain" in level.doubt
+    assert name in level.doubt
+
+
+def test_a_shadow_of_nothing_is_not_trusted():
+    assert "no retain or replay" in from_shadow(known(0.0), empty=True).doubt
+
+
+def test_an_oracle_is_taken_as_it_is():
+    level = from_oracle(known(0.42))
+    assert (level.ma, level.correction, level.doubt) == (0.42, 0.0, "")
+    assert "oracle" in level.sentence
+
+
+def test_moved_rows_stay_shares():
+    assert from_shadow(known(0.99)).ma == 1.0
+    assert from_shadow(known(0.01), general=(known(0.0), known(0.15))).ma == 0.0
+
+
+def test_a_class_that_is_gone_is_never_predicted():
+    level = from_classes({"a": 3, "b": 3}, frozenset({0, 1}), {})
+    assert (level.ma, level.source, level.doubt) == (0.0, "classes", "")
+
+
+def test_a_class_that_stays_is_known_as_on_the_holdout():
+    unseen = {3: [RowReading(0.1, 1, 1.0, 1.0), RowReading(1.5, 1, 0.0, 0.0)]}
+    level = from_classes({"a": 3, "b": 5}, frozenset({3}), unseen)
+    assert level.reading.rows["a"].ma == 0.5
+    assert level.reading.rows["b"].ma == 0.0
+    assert level.doubt == ""
+
+
+def test_a_class_that_stays_without_a_holdout_is_unknown():
+    assert "holdout" in from_classes({"a": 3}, frozenset({3}), {}).doubt
