@@ -53,7 +53,7 @@ class Goal:
     def reached(self, now: Reading, *, below: float = 0.0) -> bool:
         """Is a reading at its level, or this far below in MA?"""
         ma, es = self.mean_of(now)
-        return now.ma <= ma - below + self.slack(now) and now.es <= es + self.tolerance
+        return now.ma <= max(0.0, ma - below) + self.slack(now) and now.es <= es + self.tolerance
 
     def overshot(self, now: Reading, *, below: float = 0.0) -> bool:
         """Is its mean MA further below the level than unseen text is?"""
@@ -66,7 +66,7 @@ class Goal:
         found = [
             i
             for i, row in now.rows.items()
-            if row.ma > there[i].ma - below + 1e-9 or row.es > max(self.level.es, there[i].es) + ROW_SLACK
+            if row.ma > max(0.0, there[i].ma - below) + 1e-9 or row.es > max(self.level.es, there[i].es) + ROW_SLACK
         ]
         return found or [max(now.rows, key=lambda i: now.rows[i].ma - there[i].ma)]
 

@@ -25,13 +25,13 @@ from palimpsest.control.sweep import sweep
 from palimpsest.errors import DivergedError
 from palimpsest.loop.job import Ended, Job
 
-LEAST_ROUND, MOST_ROUND = 5, 25  # iterations; one pass where it lies between
+LEAST_ROUND, MOST_ROUND = 10, 25  # iterations; one pass where it lies between
 BY_HEART = 0.02  # nats per scored position
 GAIN = 0.01  # share of the loss that a round must take off to count
 EASY = 0.75  # units of the floors: a round that used less may have a higher rate and fewer repairs
 ROSE = 1.05  # times the loss before a round, and
 ROSE_BY = 0.02  # nats: what a round may add
-PATIENCE = 3  # rounds without a gain
+PATIENCE = 4  # rounds without a gain
 MOST_REFUSED = 4
 
 
@@ -145,7 +145,7 @@ class _Teaching:
             state.ceiling = state.rate
         if learned <= BY_HEART and not self.taught.validates:
             state.stage, state.reason = "last", "known by heart"
-        elif state.idle >= (PATIENCE - 1 if self.taught.validates else PATIENCE):
+        elif state.idle >= (PATIENCE // 2 if self.taught.validates else PATIENCE):
             state.stage, state.reason = "last", "the loss no longer falls"
 
     def _ease(self, floors: Used) -> None:

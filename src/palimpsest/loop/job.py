@@ -20,12 +20,14 @@ class Repair:
         sets: "retain", "replay" or both; without any there is no repair.
         reference: the model before the run; None without sets.
         rows: examples of one step.
+        silent: outputs that what stays never has: the repair teaches that they are never said.
         steps: after each iteration of a run at fixed rates; a controlled run chooses for itself.
     """
 
     sets: Mapping[str, ExampleSet]
     reference: Reference | None
     rows: int = 20
+    silent: tuple[int, ...] = ()
     steps: int = 0
 
 

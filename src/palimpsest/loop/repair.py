@@ -5,6 +5,9 @@
 with an optimizer of its own (AdamW, betas 0.9 and 0.98, gradients clipped to norm 1), so that the method's moments stay
 the method's. The model before is asked through ``models/reference.py``: cached, or the adapter switched off.
 
+A class of images that is to be forgotten whole is taken out of p(model before): a model retrained without it never says
+it, and what is left of it in the soft answers to other images would bring it back.
+
 The plain loss in the place of the divergence breaks the floors by itself: it learns retain by heart (docs/log.md).
 """
 
@@ -27,18 +30,27 @@ from palimpsest.models.scope import trainable
 
 BETAS = (0.9, 0.98)
 MAX_GRAD_NORM = 1.0
+NEVER = -1e4  # a logit whose probability is 0 in fp32, and finite, so that 0 · log 0 is 0
 
 
 class Keeping(Method):
-    """The loss of repair, in the shape that the loop takes steps of."""
+    """The loss of repair, in the shape that the loop takes steps of.
+
+    Attributes:
+        silent: outputs that are taken out of what the model before said.
+    """
+
+    silent: tuple[int, ...] = ()
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """The divergence from the model before on each set, token means."""
         return {name: Term(self._divergence(model, batch), of=name) for name, batch in batches.items()}
 
     def _divergence(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        before = self.recall(model, batch)
-        return kl_divergence(before.logits_SV, batch.predict(model).logits_SV).sum()
+        before_SV = self.recall(model, batch).logits_SV
+        if self.silent:
+            before_SV = before_SV.index_fill(1, torch.tensor(self.silent, device=before_SV.device), NEVER)
+        return kl_divergence(before_SV, batch.predict(model).logits_SV).sum()
 
 
 class Repairer:
@@ -56,6 +68,7 @@ class Repairer:
         self._repair = repair
         self._rows = repair.rows
         self._method = Keeping(Config(), repair.reference)
+        self._method.silent = repair.silent
         self._phase = Phase("repair", tuple(repair.sets), moves_statistics=False)
         for name, examples in repair.sets.items():
             machine.state.sides.setdefault(

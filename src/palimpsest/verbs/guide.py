@@ -43,11 +43,13 @@ class Kept:
 
     Attributes:
         repaired: what repair draws from: "retain", "replay".
+        silent: classes of images that do not stay at all.
         general: what the floor of general text is read on; None when there is nothing.
     """
 
     repaired: Mapping[str, ExampleSet]
     general: ExampleSet | None
+    silent: tuple[int, ...] = ()
 
 
 def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> Kept:
@@ -73,7 +75,7 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
             held = rest.ids[: min(HELD_BACK, len(rest) // 2)]
             general, rest = rest.subset(held), rest.subset(rest.ids[len(held) :])
         repaired["replay"] = rest
-    return Kept(repaired, general)
+    return Kept(repaired, general, _gone(sets) if loaded.modality == "image" else ())
 
 
 def _watches(plan: Plan, sets: Mapping[str, Any]) -> bool:
@@ -91,7 +93,7 @@ def repair_of(plan: Plan, model: Any, found: Kept, folder: Path) -> Repair:
     sets = found.repaired
     rows = plan.training.micro_batch_size or plan.training.batch_size
     reference = build_reference(model, sets, folder / "repair", batch_size=rows) if sets else None
-    return Repair(sets, reference, rows=plan.repair.rows, steps=plan.repair.steps)
+    return Repair(sets, reference, rows=plan.repair.rows, silent=found.silent, steps=plan.repair.steps)
 
 
 def probes_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Probes:
@@ -202,9 +204,7 @@ def _tokens(sets: Mapping[str, Any], *names: str) -> list[tuple[int, ...]]:
 def _of_images(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     forget: ImageSet = sets["forget"]
     labels = dict(zip(forget.ids, forget.label_N.tolist(), strict=True))
-    staying = frozenset(
-        c for name in ("retain", "replay", "learn") if name in sets for c in sets[name].label_N.tolist()
-    )
+    staying = _staying(sets)
     unseen: dict[int, list[RowReading]] = {}
     if "holdout" in sets:
         holdout: ImageSet = sets["holdout"]
@@ -212,3 +212,15 @@ def _of_images(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
         for example_id, label in zip(holdout.ids, holdout.label_N.tolist(), strict=True):
             unseen.setdefault(label, []).append(reading.rows[example_id])
     return from_classes(labels, staying, unseen)
+
+
+def _staying(sets: Mapping[str, Any]) -> frozenset[int]:
+    """Classes that something which stays has images of."""
+    names = [name for name in ("retain", "replay", "learn") if name in sets]
+    return frozenset(label for name in names for label in sets[name].label_N.tolist())
+
+
+def _gone(sets: Mapping[str, Any]) -> tuple[int, ...]:
+    """Classes of the forget set that nothing which stays has images of, where anything stays."""
+    staying = _staying(sets)
+    return tuple(sorted(set(sets["forget"].label_N.tolist()) - staying)) if staying and "forget" in sets else ()
