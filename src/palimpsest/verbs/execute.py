@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from palimpsest import methods
-from palimpsest.audit.gates import default_gates, judge
 from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
@@ -20,14 +19,17 @@ from palimpsest.loop.run import Ended
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.records import Example
 from palimpsest.report.page import save_html
-from palimpsest.report.schema import CostRow, CurvePoint, RunResult, SetInfo, VerdictRow, rows_of
+from palimpsest.report.schema import CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
 from palimpsest.verbs.learned import check_learned, learned_after, write_learned
 from palimpsest.verbs.measuring import measure_sets
+from palimpsest.verbs.oracle_cost import oracle_cost
+from palimpsest.verbs.origin import check_base, check_oracle, check_weights
 from palimpsest.verbs.output import RESULT, Measured, Output
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
 from palimpsest.verbs.train import Trained, train
+from palimpsest.verbs.verdict import reach_verdict
 
 
 def execute(
@@ -59,6 +61,9 @@ def execute(
     check_needs(plan)
     examples = read_sets(plan.files, ignore_columns=ignore_columns)
     plan = plan.model_copy(update={"digests": {**digests(examples), **_model_digests(plan)}})
+    origin = check_oracle(plan, examples.get("forget", []))
+    if methods.load(plan.method).starts_from == "base":
+        check_base(plan, examples.get("forget", []))
     target = Output(output)
     if target.finished(plan):
         return RunResult.load(target.folder / RESULT)
@@ -69,7 +74,7 @@ def execute(
     before.model.to(device())
     sets = encode_sets(examples, before, plan.encoding)
     if plan.oracle is not None:
-        _like(before, "oracle", plan.oracle, plan)
+        check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
     target.begin(plan)
     with target.held():
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
@@ -77,7 +82,14 @@ def execute(
             return RunResult.load(target.folder / RESULT)
         try:
             result = _run_in(
-                target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers)
+                target,
+                plan,
+                before,
+                sets,
+                origin=origin,
+                progress=progress,
+                threads=used_threads,
+                trackers=list(trackers),
             )
         except UsageError:
             target.abandon()
@@ -102,6 +114,7 @@ def _run_in(
     before: Loaded,
     sets: Mapping[str, TextSet],
     *,
+    origin: Origin | None,
     progress: Progress,
     threads: int,
     trackers: list[str],
@@ -114,7 +127,7 @@ def _run_in(
     if plan.oracle is not None:
         oracle = plan.oracle
         columns["oracle"] = target.remember("oracle", lambda: _measure_folder(plan, oracle, sets, "oracle", progress))
-    return _result(plan, columns, trained, folder, sets, threads=threads, modality=before.modality)
+    return _result(plan, columns, trained, folder, sets, threads=threads, origin=origin, modality=before.modality)
 
 
 def _write(folder: Path, result: RunResult, learned: frozenset[str] | None) -> None:
@@ -171,16 +184,13 @@ def _result(
     sets: Mapping[str, TextSet],
     *,
     threads: int,
+    origin: Origin | None,
     modality: str,
 ) -> RunResult:
     scores = {column: measured[0] for column, measured in columns.items()}
-    gates = (
-        plan.gates
-        if plan.gates is not None
-        else default_gates(plan.kind, scores.keys(), sets.keys(), modality=modality)
-    )
     ended = trained.ended
-    verdict = judge(gates, scores, budget_ended=ended.budget)
+    sizes = {name: len(examples) for name, examples in sets.items()}
+    verdict, advice = reach_verdict(plan, scores, sizes, ended, modality=modality, origin=origin)
     costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
     costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
     return RunResult(
@@ -191,10 +201,12 @@ def _result(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         sets={name: SetInfo(n=len(examples), digest=plan.digests[name]) for name, examples in sets.items()},
         scores=rows_of(scores),  # type: ignore[arg-type]
-        verdict=VerdictRow.of(verdict),
+        oracle_origin=origin,
+        verdict=None if verdict is None else VerdictRow.of(verdict),
+        advice=advice,
         curve=tuple(_curve(folder)),
         stopped=ended.stopped,
-        cost={**costs, **_oracle_cost(plan)},
+        cost={**costs, **oracle_cost(plan)},
         environment=environment(threads),
         notes=tuple(_notes(plan, ended, trained.stats)),
     )
@@ -209,14 +221,6 @@ def _curve(folder: Path) -> list[CurvePoint]:
         point = {key: row[key] for key in ("step", "epoch", "seconds", "active")}
         points.append(CurvePoint(values=values, **point))
     return points
-
-
-def _oracle_cost(plan: Plan) -> dict[str, CostRow]:
-    """What training the oracle cost, if its folder is a run of ours."""
-    if plan.oracle is None or not (Path(plan.oracle) / RESULT).is_file():
-        return {}
-    training = RunResult.load(Path(plan.oracle) / RESULT).cost.get("training")
-    return {} if training is None else {"oracle_training": training}
 
 
 def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
