@@ -60,7 +60,7 @@ def execute(
     """
     check_needs(plan)
     examples = read_sets(plan.files, ignore_columns=ignore_columns)
-    plan = plan.model_copy(update={"digests": {**digests(examples), **_model_digests(plan)}})
+    plan = plan.model_copy(update={"digests": {**digests(examples), **model_digests(plan)}})
     origin = check_oracle(plan, examples.get("forget", []))
     if methods.load(plan.method).starts_from == "base":
         check_base(plan, examples.get("forget", []))
@@ -138,7 +138,7 @@ def _write(folder: Path, result: RunResult, learned: frozenset[str] | None) -> N
     result.save_json(folder / RESULT)
 
 
-def _model_digests(plan: Plan) -> dict[str, str]:
+def model_digests(plan: Plan) -> dict[str, str]:
     """Digest of each model's weights; a Hub name stands for itself with its revision."""
     sources = {role: getattr(plan, role) for role in ("model", "base", "oracle")}
     return {role: source_digest(source, plan.revision) for role, source in sources.items() if source is not None}
