@@ -10,7 +10,7 @@ from palimpsest.audit.gates import Gate, default_gates
 from palimpsest.audit.judging import Scores, examine, sum_up
 from palimpsest.audit.known import distrusting, known_checks
 from palimpsest.audit.plain import say_plainly
-from palimpsest.records import Direction, Score
+from palimpsest.records import Direction, Outcome, Score
 
 
 def score(value: float, metric: str, n: int) -> Score:
@@ -103,6 +103,14 @@ def test_a_learn_gate_that_was_asked_for() -> None:
     learn = scores_of(before={"learn": {"es": 0.1}}, after={"learn": {"es": 0.5}})
     assert said(learn, [gate], "learn") == (
         "Failed: the model did not learn what it should (ES 0.10 before, 0.50 after)."
+    )
+
+
+def test_a_budget_that_ended_the_run_is_the_reason_where_every_gate_holds() -> None:
+    scores = scores_of(before=BEFORE, after=forget(0.42), oracle=NEVER)
+    sentence = say_plainly((), Outcome.UNDECIDED, scores, budget_ended="budget: 40 steps")
+    assert sentence == (
+        "Undecided: all that was asked holds, but the run's budget (40 steps) ended it before every example passed."
     )
 
 

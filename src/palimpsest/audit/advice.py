@@ -51,7 +51,7 @@ def advise(facts: Facts) -> tuple[str, ...]:
     """
     if facts.outcome is Outcome.PASSED:
         return ()
-    advice = [*_level(facts), *_size(facts), *_forgetting(facts), *_keeping(facts), *_length(facts)]
+    advice = [*_forgetting(facts), *_keeping(facts), *_level(facts), *_size(facts), *_length(facts)]
     return tuple(dict.fromkeys(advice))
 
 

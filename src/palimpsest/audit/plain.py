@@ -45,8 +45,15 @@ def say_plainly(
     say = _failed if outcome is Outcome.FAILED else _undecided
     parts = [say(name, [f for f in mine if f.set == name], scores) for name in dict.fromkeys(f.set for f in mine)]
     if outcome is Outcome.UNDECIDED and not parts:
-        parts = list(doubts) or ["the run's budget ended it too early" if budget_ended else "nothing was asked of it"]
+        parts = list(doubts) or [_ended_early(budget_ended)]
     return f"{outcome.capitalize()}: {'; '.join(part.rstrip('.') for part in parts)}."
+
+
+def _ended_early(budget_ended: str | None) -> str:
+    if budget_ended is None:
+        return "nothing was asked of it"
+    budget = budget_ended.removeprefix("budget: ")
+    return f"all that was asked holds, but the run's budget ({budget}) ended it before every example passed"
 
 
 def _all_held(findings: Sequence[Finding], scores: Scores) -> str:

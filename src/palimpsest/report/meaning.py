@@ -24,8 +24,8 @@ BOUND = (
 def meaning(result: RunResult) -> str:
     """What a level of never seen is, in words, with its number; empty where there is none."""
     sources = {
-        "oracle": ("oracle", "forget", "The oracle is a model trained without the forget set."),
-        "level": ("level", "forget", "The level is what a model should score that never saw the forget set."),
+        "oracle": ("oracle", "forget", "An oracle is a model trained without the forget set."),
+        "level": ("level", "forget", "The level is an estimate for a model that never saw the forget set."),
         "holdout": ("after", "holdout", "The holdout holds comparable examples that the model never saw."),
     }
     if result.kind not in ("unlearn", "update"):
@@ -34,9 +34,9 @@ def meaning(result: RunResult) -> str:
         scores = result.scores.get(column, {}).get(name, {})  # type: ignore[call-overload]
         metric = next((m for m in ("ma", "accuracy") if m in scores and scores[m].value is not None), None)
         if metric is not None:
-            value = show(scores[metric].value, 2)
+            value = f"{'MA' if metric == 'ma' else metric} {show(scores[metric].value, 2)}"
             return (
-                f"{words} {metric.upper() if metric == 'ma' else metric} {value} is what can be guessed without having "
-                "seen them: forgotten means as low as that, and lower is not better."
+                f"{words} What it scores, {value}, can be guessed without "
+                "having seen these examples: forgotten means as low as that, and lower is not better."
             )
     return ""
