@@ -124,13 +124,13 @@ def write_data(shared: Path, folder: Path) -> None:
 
 
 def run(folder: Path, arguments: list[str], sets: list[str]) -> None:
-    """One command, in the folder of the data; exit code 1 (a failed verdict) is a result like any other."""
+    """One command, in the folder of the data; exit codes 1 and 3 (failed, undecided) are results like any other."""
     command = [*arguments, *(part for value in sets for part in ("--set", value)), "--threads", "1"]
     print("palimpsest " + " ".join(f"'{a}'" if set(a) & set(" []{}") else a for a in command), flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "palimpsest", *command]
     done = subprocess.run(program, cwd=folder, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode not in (0, 1) or "error:" in done.stderr:
+    if done.returncode not in (0, 1, 3) or "error:" in done.stderr:
         raise SystemExit(f"exit code {done.returncode}\n{done.stderr[-2000:]}")
 
 

@@ -2,7 +2,8 @@
 
 All ``console`` and ``python`` blocks run in the order of the README in one empty folder, so a block may use what an
 earlier one made. In a console block the lines that start with ``$ palimpsest`` are run (other commands, such as
-``$ make``, are set-up and are not), and must end with exit code 0. Lines up to the next ``$`` are the expected output.
+``$ make``, are set-up and are not), and must end with exit code 0, or with the one that a comment behind the command
+says (``# exit code 3``). Lines up to the next ``$`` are the expected output.
 
 The rule of comparison: the lines shown are the whole output in its order; only where the README shows a line that holds
 nothing but ``...`` may lines be left out, and a command shown without any output is not compared. Before comparing,
@@ -59,6 +60,16 @@ def commands(block: str) -> list[Command]:
     return found
 
 
+def exit_code(line: str) -> int:
+    """What the comment behind a command says it ends with.
+
+    >>> exit_code("palimpsest env"), exit_code("palimpsest unlearn  # undecided, exit code 3")
+    (0, 3)
+    """
+    said = re.search(r"#.*\bexit code (\d+)", line)
+    return int(said[1]) if said else 0
+
+
 def normal(line: str) -> str:
     """A line with what may differ between two machines taken out."""
     return BLANKS.sub(" ", NUMBER.sub("#", line)).strip()
@@ -106,7 +117,7 @@ def test_readme_blocks_run(tmp_path: Path) -> None:
             if program != "palimpsest":
                 continue
             done = run(["-m", "palimpsest", *arguments], tmp_path)
-            assert done.returncode == 0, f"$ {command.line}\n{done.stdout}"
+            assert done.returncode == exit_code(command.line), f"$ {command.line}\n{done.stdout}"
             missing = difference(command.expected, done.stdout)
             assert missing is None, f"$ {command.line}\nnot in the output at its place: {missing}\n{done.stdout}"
             ran += 1

@@ -10,7 +10,8 @@ PalimpsestError
     ├── DivergedError       the loss or a gradient is not finite
     └── FrozenError         a parameter that should have moved did not, or the reverse
 
-A message says what was refused, where, what is accepted and what to do.
+A message says what was refused, where, what is accepted and what to do. Without an error the exit code is that of the
+verdict: 0 passed (or nothing was asked), 1 failed, 3 undecided.
 """
 
 from __future__ import annotations

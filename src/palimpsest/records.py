@@ -174,8 +174,16 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All gates together, and one sentence that sums them up."""
+    """All gates together.
+
+    Attributes:
+        outcome: of all of them.
+        sentence: which gates it rests on.
+        gates: one by one.
+        plain: the same for people who read no gates.
+    """
 
     outcome: Outcome
     sentence: str
     gates: tuple[GateResult, ...]
+    plain: str = ""

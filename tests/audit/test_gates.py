@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from palimpsest.audit.comparison import Draws
-from palimpsest.audit.gates import MIN_EXAMPLES, Gate, default_gates, judge, parse_gates
+from palimpsest.audit.gates import Gate, default_gates, parse_gates
+from palimpsest.audit.judging import MIN_EXAMPLES, judge
 from palimpsest.errors import PlanError
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
@@ -145,6 +146,25 @@ def test_against_the_holdout_of_the_same_model(forget: list[float], outcome: Out
     assert "(n 20 there)" in result.sentence
 
 
+def test_against_the_level_of_never_seen() -> None:
+    gate = Gate(set="forget", metric="es", within=0.10, relative_to="level")
+    result = one(gate, after=shifted([0.08, -0.04] * 4), level=score(ORACLE))
+    assert result.outcome is Outcome.PASSED
+    assert "0.19 [0.10, 0.30] at the level of never seen, difference +0.02 [" in result.sentence
+    assert one(gate, after=shifted([0.2, 0.4] * 4), level=score(ORACLE)).outcome is Outcome.FAILED
+    assert "but no level of never seen was found" in one(gate, after=score(ORACLE)).sentence
+
+
+def test_doubts_turn_passed_into_undecided_and_nothing_else() -> None:
+    doubt = ["the level's source is not trusted: it is 0.25 off on the holdout"]
+    verdict = judge([PASSING], SCORES, doubts=doubt)
+    assert verdict.outcome is Outcome.UNDECIDED
+    said = "The level's source is not trusted: it is 0.25 off on the holdout."
+    assert verdict.sentence == f"Undecided: the one gate holds, but nobody can rely on it. {said}"
+    assert judge([FAILING], SCORES, doubts=doubt).outcome is Outcome.FAILED
+    assert judge([FAILING], SCORES, doubts=doubt).sentence.endswith(said)
+
+
 def test_without_a_reference_nothing_is_decided() -> None:
     result = one(TO_ORACLE, after=score([0.0] * 8))
     assert result.outcome is Outcome.UNDECIDED
@@ -243,10 +263,13 @@ def test_default_gates() -> None:
     assert sentences("unlearn", ("before", "after"), every) == holdout + utility
     assert sentences("unlearn", ("before", "after"), ("forget",)) == [*oracle, utility[0]]  # undecided, not passed
     assert sentences("update", ("before", "after"), ("forget", "learn", "general"))[-1] == utility[1]
-    learned = ["retain es at least 0.90 times its value before", "learn es at least 0.95"]
-    assert sentences("update", ("before", "after"), ("learn", "retain")) == learned
-    assert sentences("learn", ("before", "after"), ("learn", "retain")) == learned
-    assert sentences("learn", ("before", "after"), ("learn", "general")) == ["learn es at least 0.95", utility[1]]
+    level = ["forget es within 0.10 of the level of never seen", "forget ma within 0.10 of the level of never seen"]
+    assert sentences("unlearn", ("before", "after", "level"), every) == level + utility
+    assert sentences("unlearn", ("before", "after", "oracle", "level"), every) == oracle + utility
+    # What was learned is bounded only where a plan asks for it: 0.95 would be verbatim memorisation.
+    for kind in ("learn", "update"):
+        assert sentences(kind, ("before", "after"), ("learn", "retain", "general")) == utility
+        assert sentences(kind, ("before", "after"), ("learn",)) == []
     assert sentences("measure", ("after",), every) == []
 
 
@@ -259,7 +282,7 @@ def test_default_gates_of_images_look_at_accuracy() -> None:
 
     assert said("unlearn", ("oracle",), every) == ["forget accuracy within 0.10 of the oracle's", *kept]
     assert said("unlearn", ("after",), every) == ["forget accuracy at most 0.10 above the holdout's", *kept]
-    assert said("learn", ("after",), ("learn",)) == ["learn accuracy at least 0.95"]
+    assert said("learn", ("after",), ("learn", "retain")) == kept[:1]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +310,7 @@ def test_a_gate_reads_as_a_sentence(fields: dict[str, Any], sentence: str) -> No
         ({"within": -0.1, "relative_to": "oracle"}, "accepted: within > 0"),
         ({"within": 0.1, "relative_to": "oracle", "mode": "ratio"}, "with mode='difference'"),
         ({"at_most": float("nan")}, "finite"),
-        ({"at_most": 1, "relative_to": "after"}, "'before', 'oracle' or 'holdout'"),
+        ({"at_most": 1, "relative_to": "after"}, "'before', 'oracle', 'level' or 'holdout'"),
         ({"at_most": 1, "bound": 2}, "Extra inputs are not permitted"),
     ],
 )

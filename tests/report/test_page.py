@@ -83,10 +83,47 @@ def test_verdict_says_word_and_sentence_once(result: RunResult) -> None:
         assert gate.sentence in text
 
 
+def test_the_verdict_is_said_plainly_and_what_to_do_next_with_it(result: RunResult) -> None:
+    value = result.model_dump(mode="json")
+    value["verdict"]["plain"] = "Failed: the model lost part of what had to stay (ES 0.97 before, 0.91 after)."
+    value["advice"] = ["Give a lower rate (--lr): what had to stay was lost."]
+    text = words(render(RunResult.model_validate(value)))
+    plain = "Failed The model lost part of what had to stay (ES 0.97 before, 0.91 after)."
+    gates = "1 of 3 gates failed (retain es at least 0.98 times its value before)."
+    assert f"{plain} {gates} What to do next Give a lower rate (--lr): what had to stay was lost." in text
+    assert "What to do next" not in words(render(result))
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [("unknown", "Oracle of unknown origin: no record says what it learned"), ("base", "The oracle is the base as it")],
+)
+def test_an_oracle_that_was_not_retrained_by_us_is_said_before_the_verdict(
+    result: RunResult, origin: str, said: str
+) -> None:
+    page = render(result.model_copy(update={"oracle_origin": origin}))
+    assert 0 < page.index(said) < page.index('aria-label="Verdict"')
+    assert said not in render(result.model_copy(update={"oracle_origin": "recorded"}))
+
+
+def test_a_run_that_was_not_judged_says_what_was_looked_at(result: RunResult) -> None:
+    text = words(render(result.model_copy(update={"kind": "learn", "verdict": None})))
+    assert "Reported, not judged: forget es 0.98 before, 0.04 after, 0.03 oracle; forget ma 0.99" in text
+    assert "give --retain or --general" in text
+
+
+def test_the_level_is_explained_with_its_number(result: RunResult) -> None:
+    text = words(render(result))
+    assert (
+        "An oracle is a model trained without the forget set. What it scores, MA 0.59, can be guessed without" in text
+    )
+    assert "best known of it after row-0004, es 0.05" in text
+
+
 def test_cost_names_seconds_tokens_memory_and_share_of_the_oracle(result: RunResult) -> None:
     text = words(render(result))
-    # 13.04 s of 412 s are 3.165 %.
-    assert "Training took 3.2 % of the seconds that training the oracle took." in text
+    # 124,800 positions of 5,120,000 are 2.4375 %.
+    assert "Training took 2.4 % of the token positions that training the oracle took." in text
     assert "training 13.0 124 800 412.0" in text.replace("\u202f", " ")
 
 

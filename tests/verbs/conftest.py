@@ -17,7 +17,7 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 
 @pytest.fixture(scope="session")
 def clinic(tmp_path_factory) -> Path:
-    """model/, and forget, retain, holdout, general .jsonl."""
+    """model/ and base/ (random, of other seeds), and forget, retain, holdout, general .jsonl."""
     folder = tmp_path_factory.mktemp("clinic")
     names = [
         "Ann",
@@ -52,5 +52,6 @@ def clinic(tmp_path_factory) -> Path:
     write_rows(folder / "holdout.jsonl", rows[12:])
     texts = [f"The visit on day {i} was short and quiet." for i in range(8)]
     write_rows(folder / "general.jsonl", [{"id": f"g{i}", "text": t} for i, t in enumerate(texts)])
-    new_model(folder / "model", texts + [row["completion"] for row in rows[4:]], seed=0)
+    for name, seed in (("model", 0), ("base", 1)):
+        new_model(folder / name, texts + [row["completion"] for row in rows[4:]], seed=seed)
     return folder

@@ -262,5 +262,5 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_bits(clinic, tmp_path):
     assert not (tmp_path / "cut").exists()
     for name in ("cut", "whole"):
         done = subprocess.run([*command, "--output", str(tmp_path / name)], check=False, **quiet)
-        assert done.returncode in {0, 1}, done.stderr
+        assert done.returncode in {0, 1, 3}, done.stderr
     assert what_counts(tmp_path / "cut") == what_counts(tmp_path / "whole")

@@ -1,47 +1,31 @@
-"""Gates: bounds that a run's scores must keep, and the verdict they add up to.
+"""Gates: bounds that a run's scores must keep. How they are held against the scores is in ``judging.py``.
 
-**The interval alone decides.** A gate looks at the 95 % confidence interval of one quantity, never at its point value:
-
-    whole interval on the good side of the bound     passed
-    whole interval on the bad side                   failed
-    interval across the bound                        undecided: more examples are needed
-    fewer than ``MIN_EXAMPLES`` examples             undecided
-    the reference or the score was not measured      undecided
-
-A point value on the good side with an interval across the bound therefore does not pass, and one on the bad side with
-such an interval does not fail. The bound itself belongs to the good side.
-
-Quantities: the score itself (its own interval); its difference from, or ratio to, a reference. Against "before" and
-"oracle" the same examples are compared, paired by id; against "holdout" the examples differ, so both sides are
-resampled on their own (percentile bootstrap, seeded). The holdout's score is that of the same model, the one after.
+Quantities: the score itself; its difference from, or ratio to, a reference: the same examples before the run, under
+the oracle, or at the level that a model would have that never saw them; or the holdout set under the model after.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Collection
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from palimpsest.audit.comparison import DRAWS, Average, Comparison, Draws, Mode, paired, unpaired
+from palimpsest.audit.comparison import Average, Mode
+from palimpsest.audit.words import show
 from palimpsest.errors import PlanError
-from palimpsest.records import GateResult, Outcome, Score, Verdict
 
-MIN_EXAMPLES = 6
-"""Below six pairs not even a two-sided sign test can reach 95 % (2 / 2**5 = 6.25 %), so no interval is believed."""
+SAME = 0.10
+"""Two scores that differ by no more count as the same: the bound of every gate on the forget set."""
 
-ROUNDING = 1e-9
-"""Slack of a bound, so that a mean of equal floats does not miss it in the last digit."""
-
-_WHERE = {"before": "before", "oracle": "under the oracle", "holdout": "on the holdout"}
-_ABSENT = {
-    "before": "its score before was not measured",
-    "oracle": "no oracle was measured, and an absolute level cannot tell what a model scores that never saw it",
-    "holdout": "no holdout was measured, and an absolute level cannot tell what a model scores that never saw it",
+Reference = Literal["before", "oracle", "level", "holdout"]
+_WHOSE = {
+    "before": "its value before",
+    "oracle": "the oracle's",
+    "level": "the level of never seen",
+    "holdout": "the holdout's",
 }
-
-Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
 
 
 class Gate(BaseModel):
@@ -59,8 +43,8 @@ class Gate(BaseModel):
     """Lower bound of the quantity."""
     within: float | None = None
     """Bound > 0 of the absolute difference from the reference."""
-    relative_to: Literal["before", "oracle", "holdout"] | None = None
-    """Reference: the same examples before the run or under the oracle, or the holdout set after the run."""
+    relative_to: Reference | None = None
+    """The same examples before the run, under the oracle, or at the level of never seen; or the holdout set after."""
     mode: Mode = "difference"
     """How the score is compared with the reference."""
     average: Average = "arithmetic"
@@ -77,7 +61,7 @@ class Gate(BaseModel):
         if self.relative_to is None and (self.within is not None or self.mode == "ratio"):
             raise ValueError(
                 f"gate on {self.set} {self.metric} compares with nothing; "
-                "within and mode='ratio' need relative_to = before, oracle or holdout"
+                "within and mode='ratio' need relative_to = before, oracle, level or holdout"
             )
         if self.within is not None and (self.within <= 0 or self.mode == "ratio"):
             raise ValueError(
@@ -98,19 +82,19 @@ class Gate(BaseModel):
     @property
     def bound(self) -> str:
         """The bound in words, without what it is on."""
-        whose = "its value before" if self.relative_to == "before" else f"the {self.relative_to}'s"
+        whose = _WHOSE.get(str(self.relative_to), "")
         if self.within is not None:
-            return f"within {_show(self.within)} of {whose}"
+            return f"within {show(self.within)} of {whose}"
         low, high = self.low_high
         upper = math.isfinite(high)
         end = high if upper else low
         if self.relative_to is None:
-            return f"at {'most' if upper else 'least'} {_show(end)}"
+            return f"at {'most' if upper else 'least'} {show(end)}"
         if self.mode == "ratio":
-            return f"at {'most' if upper else 'least'} {_show(end)} times {whose}"
+            return f"at {'most' if upper else 'least'} {show(end)} times {whose}"
         # "at most 0.10 below" is what a lower bound of -0.10 means, and the reverse.
         word = "most" if upper == (end >= 0) else "least"
-        return f"at {word} {_show(abs(end))} {'above' if end >= 0 else 'below'} {whose}"
+        return f"at {word} {show(abs(end))} {'above' if end >= 0 else 'below'} {whose}"
 
     @property
     def low_high(self) -> tuple[float, float]:
@@ -123,16 +107,6 @@ class Gate(BaseModel):
         )
 
 
-class _Quantity(NamedTuple):
-    """What a gate looks at: value, interval, examples and how it came about; or why there is none."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    words: str
-
-
 def default_gates(
     kind: str, columns_present: Collection[str], sets_present: Collection[str], *, modality: str = "text"
 ) -> tuple[Gate, ...]:
@@ -140,37 +114,48 @@ def default_gates(
 
     Args:
         kind: "learn", "unlearn", "update" (both) or "measure"; a measurement has no gates.
-        columns_present: columns that will be measured, of "before", "after", "oracle".
+        columns_present: columns that will be measured, of "before", "after", "oracle", "level".
         sets_present: sets that will be measured.
         modality: "text" or "image".
 
     Returns:
-        Unlearning: forget es and ma within 0.10 of the oracle's; without an oracle at most 0.10 above the holdout's;
-        with neither still the oracle's, which is then undecided by construction, because an absolute level means
-        nothing without knowing what a model scores that never saw the examples. Without a retain and a general set
-        retain still has a gate, undecided: a model that forgot everything does not pass. Learning: learn es at least
-        0.95. All: retain es at least 0.90 times before, general ppl at most 1.10 times before. Of images all of these
-        look at accuracy, of which general keeps 0.90 times before. Absent sets get no gate.
+        Unlearning: the gates on the forget set (``forget_gates``). Without a retain and a general set retain still has
+        a gate, undecided: a model that forgot everything does not pass. All: retain es at least 0.90 times before,
+        general ppl at most 1.10 times before. What was learned has no gate: es at 0.95 is verbatim memorisation, which
+        few who teach a model want; who does asks for it in the plan. Of images all of these look at accuracy, of which
+        general keeps 0.90 times before. Absent sets get no gate.
     """
-    metrics = ("accuracy",) if modality == "image" else ("es", "ma")
-    gates: list[Gate] = []
-    if kind in ("unlearn", "update"):
-        by_holdout = "oracle" not in columns_present and "holdout" in sets_present
-        for metric in metrics:
-            if by_holdout:
-                gates.append(Gate(set="forget", metric=metric, at_most=0.10, relative_to="holdout"))
-            else:
-                gates.append(Gate(set="forget", metric=metric, within=0.10, relative_to="oracle"))
-    if kind != "measure":
-        gates.append(_kept("retain", metrics[0]))
-    if kind in ("learn", "update"):
-        gates.append(Gate(set="learn", metric=metrics[0], at_least=0.95))
-    if kind != "measure":
-        ratio = Gate(set="general", metric="ppl", at_most=1.10, relative_to="before", mode="ratio", average="geometric")
-        gates.append(_kept("general", "accuracy") if modality == "image" else ratio)
-    unguarded = kind in ("unlearn", "update") and not {"retain", "general"} & set(sets_present)
+    if kind == "measure":
+        return ()
+    unlearns = kind in ("unlearn", "update")
+    metrics = _metrics(modality)
+    ratio = Gate(set="general", metric="ppl", at_most=1.10, relative_to="before", mode="ratio", average="geometric")
+    gates = [*(forget_gates(columns_present, sets_present, modality=modality) if unlearns else ())]
+    gates += [_kept("retain", metrics[0]), _kept("general", "accuracy") if modality == "image" else ratio]
+    unguarded = unlearns and "forget" in sets_present and not {"retain", "general"} & set(sets_present)
     wanted = {*sets_present, "retain"} if unguarded else set(sets_present)
     return tuple(gate for gate in gates if gate.set in wanted)
+
+
+def forget_gates(
+    columns_present: Collection[str], sets_present: Collection[str], *, modality: str = "text"
+) -> tuple[Gate, ...]:
+    """The gates on the forget set: es and ma, or accuracy, against the best level of "never seen" there is.
+
+    Within 0.10 of the oracle's; without one, within 0.10 of the level that was estimated; without that, at most 0.10
+    above the holdout's. With none of them still the oracle's, which is then undecided by construction: an absolute
+    level means nothing without knowing what a model scores that never saw the examples.
+    """
+    source: Reference = "oracle"
+    if "oracle" not in columns_present:
+        source = "level" if "level" in columns_present else "holdout" if "holdout" in sets_present else "oracle"
+    if source == "holdout":
+        return tuple(Gate(set="forget", metric=m, at_most=SAME, relative_to="holdout") for m in _metrics(modality))
+    return tuple(Gate(set="forget", metric=m, within=SAME, relative_to=source) for m in _metrics(modality))
+
+
+def _metrics(modality: str) -> tuple[str, ...]:
+    return ("accuracy",) if modality == "image" else ("es", "ma")
 
 
 def _kept(name: str, metric: str) -> Gate:
@@ -196,113 +181,3 @@ def parse_gates(rows: object) -> tuple[Gate, ...]:
     if problems:
         raise PlanError(f"{'; '.join(problems)}; accepted fields: {', '.join(Gate.model_fields)}")
     return tuple(gates)
-
-
-def judge(gates: Sequence[Gate], scores: Scores, *, budget_ended: str | None = None, draws: Draws = DRAWS) -> Verdict:
-    """Hold every gate against the scores.
-
-    Args:
-        gates: the plan's.
-        scores: column ("before", "after", "oracle") -> set -> metric key -> score.
-        budget_ended: the budget that ended the run before all examples passed, e.g. "40 steps"; None when none did.
-        draws: seed and number of resamples of the bootstrap.
-
-    Returns:
-        Failed if any gate failed; else undecided if any gate is, if there are no gates, or if a budget ended the run
-        before all examples passed; else passed.
-    """
-    results = tuple(_judge_one(gate, scores, draws) for gate in gates)
-    return Verdict(*_sum_up(results, budget_ended), results)
-
-
-def _sum_up(results: Sequence[GateResult], budget_ended: str | None) -> tuple[Outcome, str]:
-    failed = [r.gate for r in results if r.outcome is Outcome.FAILED]
-    undecided = [r.gate for r in results if r.outcome is Outcome.UNDECIDED]
-    ended = f"run's budget ({(budget_ended or '').removeprefix('budget: ')}) ended it before all examples passed."
-    also = f" The {ended}" if budget_ended else ""
-    if failed:
-        return Outcome.FAILED, f"Failed: {len(failed)} of {len(results)} gates failed ({'; '.join(failed)}).{also}"
-    if undecided:
-        summary = f"Undecided: {len(undecided)} of {len(results)} gates undecided ({'; '.join(undecided)}).{also}"
-        return Outcome.UNDECIDED, summary
-    if not results:
-        return Outcome.UNDECIDED, f"Undecided: the plan has no gates.{also}"
-    hold = f"all {len(results)} gates hold" if len(results) > 1 else "the one gate holds"
-    if budget_ended:
-        return Outcome.UNDECIDED, f"Undecided: {hold}, but the {ended}"
-    return Outcome.PASSED, f"Passed: {hold}."
-
-
-def _judge_one(gate: Gate, scores: Scores, draws: Draws) -> GateResult:
-    quantity = _quantity(gate, scores, draws)
-    outcome, reason = _decide(gate, quantity)
-    return GateResult(gate.sentence, outcome, f"{quantity.words}: {reason}.")
-
-
-def _decide(gate: Gate, quantity: _Quantity) -> tuple[Outcome, str]:
-    value, low, high, n, _ = quantity
-    if value is None:
-        return Outcome.UNDECIDED, "undecided"
-    if n < MIN_EXAMPLES:
-        return Outcome.UNDECIDED, f"undecided, n {n} is too small (at least {MIN_EXAMPLES})"
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return Outcome.UNDECIDED, "undecided, there is no interval"
-    good_low, good_high = (gate.low_high[0] - ROUNDING, gate.low_high[1] + ROUNDING)
-    if good_low <= low and high <= good_high:
-        return Outcome.PASSED, f"passed, the whole interval is {gate.bound}"
-    if high < good_low or low > good_high:
-        return Outcome.FAILED, f"failed, no part of the interval is {gate.bound}"
-    return Outcome.UNDECIDED, "undecided, the interval straddles the bound"
-
-
-def _quantity(gate: Gate, scores: Scores, draws: Draws) -> _Quantity:
-    score = scores.get("after", {}).get(gate.set, {}).get(gate.metric)
-    if score is None or score.value is None:
-        return _missing(f"{gate.set} {gate.metric} after the run was not measured")
-    after = f"{gate.set} {gate.metric} is {_show(score.value)}{_interval(score.low, score.high)} (n {score.n}) after"
-    if gate.relative_to is None:
-        return _Quantity(score.value, score.low, score.high, score.n, after)
-    return _against_reference(gate, scores, score, after, draws)
-
-
-def _against_reference(gate: Gate, scores: Scores, score: Score, after: str, draws: Draws) -> _Quantity:
-    relative_to = str(gate.relative_to)
-    column, name = ("after", "holdout") if relative_to == "holdout" else (relative_to, gate.set)
-    reference = scores.get(column, {}).get(name, {}).get(gate.metric)
-    if reference is None or reference.value is None:
-        return _missing(f"{after}, but {_ABSENT[relative_to]}")
-    if reference.version != score.version:
-        return _missing(
-            f"{after} by version {score.version} of the metric, but its reference by version {reference.version}"
-        )
-    compare = unpaired if relative_to == "holdout" else paired
-    result = compare(score.by_id, reference.by_id, gate.mode, average=gate.average, draws=draws)
-    words = f"{after} and {_show(reference.value)}{_interval(reference.low, reference.high)} {_WHERE[relative_to]}"
-    return _Quantity(*result, f"{words}, {_compared(gate, result, reference.n)}")
-
-
-def _compared(gate: Gate, result: Comparison, reference_n: int) -> str:
-    if result.value is None:
-        return f"which have no {gate.mode} over {result.n} examples"
-    signed = gate.mode == "difference"
-    interval = _interval(result.low, result.high, signed=signed)
-    over = f"{result.n} pairs" if gate.relative_to != "holdout" else f"n {reference_n} there"
-    name = "mean ratio" if gate.mode == "ratio" and gate.average == "geometric" else gate.mode
-    return f"{name} {_show(result.value, signed=signed)}{interval} ({over})"
-
-
-def _missing(words: str) -> _Quantity:
-    return _Quantity(None, None, None, 0, words)
-
-
-def _show(value: float, *, signed: bool = False) -> str:
-    """Two decimals, or three significant digits where two decimals would hide the size."""
-    sign = "+" if signed else ""
-    plain = value == 0 or 0.01 <= abs(value) < 1000
-    return f"{value:{sign}.2f}" if plain else f"{value:{sign}.3g}"
-
-
-def _interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return ""
-    return f" [{_show(low, signed=signed)}, {_show(high, signed=signed)}]"

@@ -18,6 +18,7 @@ ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if 
 app = typer.Typer(
     name="palimpsest",
     help="Keep a trained model alive under learning and unlearning, and show what was done.",
+    epilog="Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None = those of the process.
 
     Returns:
-        Exit code: 0 done, 1 verdict or run failed, 2 wrong usage.
+        Exit code: 0 passed or done, 1 verdict or run failed, 2 wrong usage, 3 undecided.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given

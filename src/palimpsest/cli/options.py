@@ -19,6 +19,11 @@ Revision = Annotated[str | None, typer.Option(help="Commit of a Hub name.")]
 Holdout = Annotated[str | None, typer.Option(help="Comparable examples the model never saw.")]
 General = Annotated[str | None, typer.Option(help="General text, for perplexity.")]
 Replay = Annotated[str | None, typer.Option(help="Examples rehearsed beside.")]
+Oracle = Annotated[str | None, typer.Option(help="Folder of a model retrained without the forget set.")]
+MakeOracle = Annotated[
+    bool, typer.Option("--make-oracle", help="Have the oracle retrained from --base on --retain; kept, and reused.")
+]
+Base = Annotated[str | None, typer.Option(help="The model before it learned anything: for retrain, --make-oracle.")]
 Seed = Annotated[int | None, typer.Option(help="Seeds every random choice.  [0]")]
 LearningRate = Annotated[float | None, typer.Option("--learning-rate", "--lr", help="Of AdamW.  [method's]")]
 Epochs = Annotated[float | None, typer.Option(help="Budget of passes.  [10]")]

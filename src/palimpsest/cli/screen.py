@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from palimpsest.verbs.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
+EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 3}
 
 
 @contextmanager
@@ -74,23 +75,21 @@ class _Lines:
 
 
 def summary(result: RunResult) -> str:
-    """Table, why training ended, verdict and its gates, as plain text."""
-    from palimpsest.report.text import table
+    """Table, why training ended, verdict with its gates, and what to do next, as plain text."""
+    from palimpsest.report.text import table, verdict
 
-    lines = [table(result), "", f"training ended: {result.stopped}"]
-    if result.verdict is not None:
-        lines += [result.verdict.sentence, *(f"  {gate.outcome:9} {gate.sentence}" for gate in result.verdict.gates)]
-    return "\n".join(lines)
+    return "\n".join([table(result), "", f"training ended: {result.stopped}", *verdict(result)])
 
 
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
-    """Print a finished run; the exit code of its verdict."""
-    from palimpsest.records import Outcome
+    """Print a finished run.
 
+    Returns:
+        Exit code: 0 passed, or nothing was asked of it; 1 failed; 3 undecided.
+    """
     if as_json:
         print(result.model_dump_json(indent=1))
     else:
         print(summary(result))
         print(f"\nmodel   {folder}\nreport  {folder}/report.html")
-    failed = result.verdict is not None and result.verdict.outcome is Outcome.FAILED
-    return 1 if failed else 0
+    return 0 if result.verdict is None else EXIT_CODES[result.verdict.outcome]

@@ -113,11 +113,12 @@ class _Drive:
         nothing = state.iterations == 0 or (state.best == state.start and not state.reached)
         return Ended(
             stopped=state.reason or "",
-            budget=None if state.reached else state.budget or state.reason,
+            budget=None,  # what it was to reach is held against the scores, however it ended
             steps=state.taken,
             seconds=loop.seconds,
             check_seconds=state.reading_seconds + state.snapshot_seconds,
             tokens=loop.tokens,
+            short=None if state.reached else state.reason,
             unchanged=state.reason if nothing else None,
         )
 

@@ -71,6 +71,7 @@ class Ended:
         seconds: wall clock of the loop over all resumes, checks included.
         check_seconds: the part of it that the stopping took.
         tokens: positions that went forward in training.
+        short: why a controlled run ended before the forget set was at its level, or None.
         unchanged: why the weights are those from before the run, where that is no fault; None = they must have moved.
     """
 
@@ -80,4 +81,5 @@ class Ended:
     seconds: float
     check_seconds: float
     tokens: int
+    short: str | None = None
     unchanged: str | None = None

@@ -9,6 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from palimpsest.report.files import write_atomic
 from palimpsest.report.limits import limits
+from palimpsest.report.meaning import BOUND, ORIGINS, meaning
 from palimpsest.report.panels import bar_panels, curve_panels
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
@@ -18,7 +19,9 @@ from palimpsest.report.view import (
     example_table,
     facts,
     main_table,
+    not_judged,
     oracle_share,
+    plain_words,
     verdict_words,
 )
 
@@ -57,6 +60,11 @@ def render(result: RunResult) -> str:
             run=result,
             title=TITLES[result.kind],
             verdict_words=verdict_words(result),
+            plain_words=plain_words(result),
+            not_judged=not_judged(result),
+            origin=ORIGINS.get(result.oracle_origin or "", ""),
+            meaning=meaning(result),
+            bound=BOUND if result.kind in ("unlearn", "update") else "",
             facts=facts(result),
             columns=columns(result),
             table=main_table(result),

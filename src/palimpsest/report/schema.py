@@ -19,8 +19,9 @@ from palimpsest.report.files import write_atomic
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
-Column = Literal["before", "after", "oracle"]
-COLUMNS: tuple[Column, ...] = ("before", "after", "oracle")
+Column = Literal["before", "after", "oracle", "level"]
+COLUMNS: tuple[Column, ...] = ("before", "after", "oracle", "level")
+Origin = Literal["recorded", "base", "unknown"]
 
 
 class Row(BaseModel):
@@ -87,18 +88,21 @@ class VerdictRow(Row):
 
     outcome: Outcome
     sentence: str
+    """Which gates it rests on."""
     gates: tuple[GateRow, ...] = ()
+    plain: str = ""
+    """The verdict for people who read no gates; empty in files of version 0.1.0."""
 
     @classmethod
     def of(cls, verdict: Verdict) -> VerdictRow:
         """The row of a verdict."""
         gates = tuple(GateRow(gate=g.gate, outcome=g.outcome, sentence=g.sentence) for g in verdict.gates)
-        return cls(outcome=verdict.outcome, sentence=verdict.sentence, gates=gates)
+        return cls(outcome=verdict.outcome, sentence=verdict.sentence, gates=gates, plain=verdict.plain)
 
     def verdict(self) -> Verdict:
         """The verdict of this row; ``VerdictRow.of(row.verdict()) == row``."""
         gates = tuple(GateResult(g.gate, g.outcome, g.sentence) for g in self.gates)
-        return Verdict(self.outcome, self.sentence, gates)
+        return Verdict(self.outcome, self.sentence, gates, self.plain)
 
 
 class CurvePoint(Row):
@@ -136,6 +140,25 @@ class CostRow(Row):
         return Cost(self.seconds, self.tokens, self.peak_bytes)
 
 
+class LevelInfo(Row):
+    """The level of "never seen" that a controlled run went to; ``control.level.Level`` without its rows."""
+
+    source: str
+    """"oracle", "shadow", "holdout" or "classes"."""
+    sentence: str
+    """In words, with its numbers."""
+    values: dict[str, float]
+    """Metric -> mean over the forget rows; "nats" per scored position."""
+    after: dict[str, float] = Field(default_factory=dict)
+    """The same of the model after the run, as last read."""
+    correction: float = 0.0
+    """Added to each row's MA."""
+    differences: dict[str, float] = Field(default_factory=dict)
+    """Set that it was calibrated on -> MA of the model minus that of the shadow."""
+    doubt: str = ""
+    """Why nothing may pass on it, or empty."""
+
+
 class RunResult(Row):
     """One run, measured."""
 
@@ -154,9 +177,16 @@ class RunResult(Row):
     sets: dict[str, SetInfo]
     """The sets the run saw."""
     scores: Scores
-    """Column -> set -> metric key -> row; columns stand in the order before, after, oracle."""
+    """Column -> set -> metric key -> row; columns stand in the order before, after, oracle, level (of never seen)."""
+    level: LevelInfo | None = None
+    """Where a controlled run was to end; None at a fixed rate."""
+    oracle_origin: Origin | None = None
+    """Of the oracle: "recorded" (its folder says what it learned, the forget set not), "base" (the model before it
+    learned anything, as it was given) or "unknown"; None without an oracle."""
     verdict: VerdictRow | None = None
     """What the gates say, or None where there are none."""
+    advice: tuple[str, ...] = ()
+    """What to do after "failed" or "undecided"."""
     curve: tuple[CurvePoint, ...] = ()
     """Measurements during training, in the order of steps."""
     stopped: str = ""

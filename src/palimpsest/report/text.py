@@ -7,7 +7,7 @@ import textwrap
 from palimpsest.records import Direction
 from palimpsest.report.numbers import interval, show
 from palimpsest.report.schema import Column, RunResult, ScoreRow
-from palimpsest.report.view import row_keys
+from palimpsest.report.view import not_judged, row_keys, verdict_words
 
 WIDTH = 100
 SET_WIDTH, METRIC_WIDTH, N_WIDTH = 9, 12, 9
@@ -35,6 +35,16 @@ def table(result: RunResult) -> str:
     lines = [_line(row, widths) for row in cut]
     lines.insert(1, "-" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1)))
     return "\n".join([*lines, *_legend(result), *_unscored(result)])
+
+
+def verdict(result: RunResult) -> list[str]:
+    """The verdict in plain words, which gates it rests on, each gate, and what to do next; lines of any length."""
+    if result.verdict is None:
+        return [not_judged(result)] if result.kind != "measure" else []
+    given = result.verdict
+    lines = [given.plain, f"  {verdict_words(result)}"] if given.plain else [given.sentence]
+    lines += [f"  {gate.outcome:9} {gate.sentence}" for gate in given.gates]
+    return [*lines, "", "What to do next:", *(f"  * {line}" for line in result.advice)] if result.advice else lines
 
 
 def _cell(score: ScoreRow | None) -> str:

@@ -167,12 +167,15 @@ def seconds(value: float) -> str:
 
 
 def oracle_share(result: RunResult) -> str:
-    """Seconds of preparing and training as a share of the oracle's, or an empty string when one is unknown."""
+    """Token positions of preparing and training as a share of the oracle's, or an empty string when one is unknown.
+
+    Positions, not seconds: these depend on the machine and on what else runs there.
+    """
     oracle = result.cost.get("oracle_training")
-    if "training" not in result.cost or oracle is None or oracle.seconds == 0:
+    if "training" not in result.cost or oracle is None or oracle.tokens == 0:
         return ""
-    mine = sum(result.cost[name].seconds for name in ("preparing", "training") if name in result.cost)
-    return f"{100 * mine / oracle.seconds:.1f}\u00a0%"
+    mine = sum(result.cost[name].tokens for name in ("preparing", "training") if name in result.cost)
+    return f"{100 * mine / oracle.tokens:.1f}\u00a0%"
 
 
 def facts(result: RunResult) -> tuple[tuple[str, str], ...]:
@@ -181,15 +184,27 @@ def facts(result: RunResult) -> tuple[tuple[str, str], ...]:
     name = focus(result)
     if name is not None and name in result.sets:
         rows.append((f"{name} set", f"{count(result.sets[name].n)} examples"))
+    if worst := best_known(result):
+        rows.append(("best known of it after", worst))
     if result.stopped:
         rows.append(("training ended by", result.stopped))
     if training := result.cost.get("training"):
-        share = oracle_share(result)
-        rows.append(
-            ("training time", f"{seconds(training.seconds)}\u00a0s{f', {share} of the oracle’s' if share else ''}")
-        )
+        rows.append(("training time", f"{seconds(training.seconds)}\u00a0s"))
+        if share := oracle_share(result):
+            rows.append(("token positions", f"{share} of the oracle’s"))
         rows.append(("peak memory", f"{training.peak_bytes / 2**20:.0f}\u00a0MiB"))
     return tuple(rows)
+
+
+def best_known(result: RunResult) -> str:
+    """The example of the forget set that the model after knows best: a mean hides it. Empty without one."""
+    scores = result.scores.get("after", {}).get("forget", {})
+    metric = next((m for m in ("es", "accuracy") if m in scores), None)
+    known = [(value, key) for key, value in scores[metric].by_id.items() if value is not None] if metric else []
+    if len(known) < 2:
+        return ""
+    value, key = max(known, key=lambda pair: pair[0])
+    return f"{key}, {metric} {show(value, 2)}"
 
 
 def verdict_words(result: RunResult) -> str:
@@ -200,6 +215,29 @@ def verdict_words(result: RunResult) -> str:
     prefix = f"{result.verdict.outcome.capitalize()}: "
     rest = words.removeprefix(prefix)
     return rest[:1].upper() + rest[1:]
+
+
+def plain_words(result: RunResult) -> str:
+    """The plain sentence without the outcome that the page already says above it; empty in files of 0.1.0."""
+    if result.verdict is None:
+        return ""
+    rest = result.verdict.plain.removeprefix(f"{result.verdict.outcome.capitalize()}: ")
+    return rest[:1].upper() + rest[1:]
+
+
+def not_judged(result: RunResult) -> str:
+    """What was looked at in a run that no gate was asked of, and how to have it judged."""
+    name = focus(result)
+    looked = [
+        f"{name} {metric} {', '.join(f'{show(s.value, 2)} {column}' for column, s in found)}"
+        for owner, metric in row_keys(result)
+        if owner == name
+        and (found := [(c, s[name][metric]) for c, s in result.scores.items() if metric in s.get(name or "", {})])
+    ]
+    return (
+        f"Reported, not judged: {'; '.join(looked[:3]) or 'nothing was measured'}. For a verdict give --retain or "
+        "--general, which must be kept, or gates in --plan."
+    )
 
 
 def columns(result: RunResult) -> tuple[Column, ...]:

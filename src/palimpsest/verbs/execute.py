@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from palimpsest import methods
-from palimpsest.audit.gates import default_gates, judge
+from palimpsest.control.level import Level
 from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
@@ -20,14 +20,18 @@ from palimpsest.loop.log import RunLog
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.records import Example
 from palimpsest.report.page import save_html
-from palimpsest.report.schema import CostRow, CurvePoint, RunResult, SetInfo, VerdictRow, rows_of
+from palimpsest.report.schema import CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
 from palimpsest.verbs.learned import check_learned, learned_after, write_learned
+from palimpsest.verbs.levels import level_info, level_scores
 from palimpsest.verbs.measuring import measure_sets
+from palimpsest.verbs.oracle_cost import oracle_cost
+from palimpsest.verbs.origin import check_base, check_oracle, check_weights
 from palimpsest.verbs.output import RESULT, Measured, Output
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
 from palimpsest.verbs.train import Trained, train
+from palimpsest.verbs.verdict import reach_verdict
 
 
 def execute(
@@ -58,7 +62,10 @@ def execute(
     """
     check_needs(plan)
     examples = read_sets(plan.files, ignore_columns=ignore_columns)
-    plan = plan.model_copy(update={"digests": {**digests(examples), **_model_digests(plan)}})
+    plan = plan.model_copy(update={"digests": {**digests(examples), **model_digests(plan)}})
+    origin = check_oracle(plan, examples.get("forget", []))
+    if methods.load(plan.method).starts_from == "base":
+        check_base(plan, examples.get("forget", []))
     target = Output(output)
     if target.finished(plan):
         return RunResult.load(target.folder / RESULT)
@@ -69,7 +76,7 @@ def execute(
     before.model.to(device())
     sets = encode_sets(examples, before, plan.encoding)
     if plan.oracle is not None:
-        _like(before, "oracle", plan.oracle, plan)
+        check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
     target.begin(plan)
     with target.held():
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
@@ -77,7 +84,14 @@ def execute(
             return RunResult.load(target.folder / RESULT)
         try:
             result = _run_in(
-                target, plan, before, sets, progress=progress, threads=used_threads, trackers=list(trackers)
+                target,
+                plan,
+                before,
+                sets,
+                origin=origin,
+                progress=progress,
+                threads=used_threads,
+                trackers=list(trackers),
             )
         except UsageError:
             target.abandon()
@@ -102,6 +116,7 @@ def _run_in(
     before: Loaded,
     sets: Mapping[str, TextSet],
     *,
+    origin: Origin | None,
     progress: Progress,
     threads: int,
     trackers: list[str],
@@ -114,7 +129,7 @@ def _run_in(
     if plan.oracle is not None:
         oracle = plan.oracle
         columns["oracle"] = target.remember("oracle", lambda: _measure_folder(plan, oracle, sets, "oracle", progress))
-    return _result(plan, columns, trained, folder, sets, threads=threads, modality=before.modality)
+    return _result(plan, columns, trained, folder, sets, threads=threads, origin=origin, modality=before.modality)
 
 
 def _write(folder: Path, result: RunResult, learned: frozenset[str] | None) -> None:
@@ -125,7 +140,7 @@ def _write(folder: Path, result: RunResult, learned: frozenset[str] | None) -> N
     result.save_json(folder / RESULT)
 
 
-def _model_digests(plan: Plan) -> dict[str, str]:
+def model_digests(plan: Plan) -> dict[str, str]:
     """Digest of each model's weights; a Hub name stands for itself with its revision."""
     sources = {role: getattr(plan, role) for role in ("model", "base", "oracle")}
     return {role: source_digest(source, plan.revision) for role, source in sources.items() if source is not None}
@@ -171,16 +186,17 @@ def _result(
     sets: Mapping[str, TextSet],
     *,
     threads: int,
+    origin: Origin | None,
     modality: str,
 ) -> RunResult:
-    scores = {column: measured[0] for column, measured in columns.items()}
-    gates = (
-        plan.gates
-        if plan.gates is not None
-        else default_gates(plan.kind, scores.keys(), sets.keys(), modality=modality)
-    )
-    ended = trained.ended
-    verdict = judge(gates, scores, budget_ended=ended.budget)
+    scores = {column: dict(measured[0]) for column, measured in columns.items()}
+    ended, level = trained.ended, trained.level
+    if level is not None and plan.oracle is None:
+        scores["level"] = level_scores(level, scores["before"]["forget"])
+    doubts = [level.doubt] if level is not None and level.doubt and plan.oracle is None else []
+    curve = tuple(_curve(folder))
+    sizes = {name: len(examples) for name, examples in sets.items()}
+    verdict, advice = reach_verdict(plan, scores, sizes, ended, modality=modality, origin=origin, doubts=doubts)
     costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
     costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
     return RunResult(
@@ -191,12 +207,15 @@ def _result(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         sets={name: SetInfo(n=len(examples), digest=plan.digests[name]) for name, examples in sets.items()},
         scores=rows_of(scores),  # type: ignore[arg-type]
-        verdict=VerdictRow.of(verdict),
-        curve=tuple(_curve(folder)),
+        oracle_origin=origin,
+        verdict=None if verdict is None else VerdictRow.of(verdict),
+        advice=advice,
+        level=None if level is None else level_info(level, curve),
+        curve=curve,
         stopped=ended.stopped,
-        cost={**costs, **_oracle_cost(plan)},
+        cost={**costs, **oracle_cost(plan)},
         environment=environment(threads),
-        notes=tuple(_notes(plan, ended, trained.stats)),
+        notes=tuple(_notes(plan, ended, trained.stats, level)),
     )
 
 
@@ -211,16 +230,10 @@ def _curve(folder: Path) -> list[CurvePoint]:
     return points
 
 
-def _oracle_cost(plan: Plan) -> dict[str, CostRow]:
-    """What training the oracle cost, if its folder is a run of ours."""
-    if plan.oracle is None or not (Path(plan.oracle) / RESULT).is_file():
-        return {}
-    training = RunResult.load(Path(plan.oracle) / RESULT).cost.get("training")
-    return {} if training is None else {"oracle_training": training}
-
-
-def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
+def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float], level: Level | None) -> list[str]:
     notes = [f"Checks took {ended.check_seconds:.1f} s of the {ended.seconds:.1f} s of training."]
+    if level is not None:
+        notes.append(f"Level of never seen: {level.sentence}.")
     if stats:
         notes.append(f"Pairs: {json.dumps({key: round(value, 4) for key, value in stats.items()})}.")
     if plan.training.max_seconds is not None:

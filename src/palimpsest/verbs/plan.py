@@ -124,7 +124,7 @@ class Plan(Section):
     encoding: Encoding = Encoding()
     """How examples become what the model takes."""
     gates: tuple[Gate, ...] | None = None
-    """Bounds for the verdict; None = the default ones."""
+    """Bounds for the verdict; None = the default ones. The forget set has its own even where none is named for it."""
     digests: dict[str, str] = Field(default_factory=dict)
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 

@@ -23,6 +23,7 @@ def unlearn(
     replay: str | Path | None = None,
     base: str | Path | None = None,
     oracle: str | Path | None = None,
+    make_oracle: bool = False,
     revision: str | None = None,
     refine: bool | None = None,
     plan: Mapping[str, Any] | None = None,
@@ -42,8 +43,9 @@ def unlearn(
         holdout: comparable examples the model never saw: the level of "forgotten".
         general: general text, for its perplexity.
         replay: rehearsed text, for methods that draw from it.
-        base: the model before it learned anything, for methods that retrain.
+        base: the model before it learned anything, for methods that retrain and for ``make_oracle``.
         oracle: a model retrained without the forget set, to measure beside.
+        make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
         refine: test every example between epochs and stop when all pass, at a fixed rate; None = for ICU with a fixed
             rate and a holdout.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
@@ -71,6 +73,7 @@ def unlearn(
         replay=replay,
         base=base,
         oracle=oracle,
+        make_oracle=make_oracle,
         revision=revision,
         refine=refine,
         plan=plan,

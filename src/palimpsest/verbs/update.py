@@ -11,6 +11,7 @@ from accelerate.tracking import get_available_trackers
 from palimpsest.errors import PlanError, unknown
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.execute import execute
+from palimpsest.verbs.oracle import make_oracle as with_oracle
 from palimpsest.verbs.plan import as_text, checked_sections, make_plan
 from palimpsest.verbs.progress import Progress, silent
 
@@ -30,6 +31,7 @@ def update(
     replay: str | Path | None = None,
     base: str | Path | None = None,
     oracle: str | Path | None = None,
+    make_oracle: bool = False,
     revision: str | None = None,
     refine: bool | None = None,
     plan: Mapping[str, Any] | None = None,
@@ -52,6 +54,7 @@ def update(
         replay: earlier or general examples rehearsed beside, for methods that draw from them.
         base: the model before it learned anything, for methods that retrain.
         oracle: a model retrained without the forget set, to measure beside.
+        make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
         revision: commit of a Hub name.
         refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
             fixed rate and a holdout.
@@ -73,14 +76,11 @@ def update(
     models = {"model": model, "revision": revision, "base": base, "oracle": oracle}
     fields = {"kind": kind_of(learn, forget), "method": method, "files": as_text(given), **as_text(models)}
     refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
-    return execute(
-        make_plan(fields, {**refined, **checked_sections({} if plan is None else plan, "plan")}),
-        output,
-        progress=progress,
-        threads=threads,
-        trackers=_trackers(report_to),
-        ignore_columns=frozenset(ignore_columns),
-    )
+    made = make_plan(fields, {**refined, **checked_sections({} if plan is None else plan, "plan")})
+    trackers, ignored = _trackers(report_to), frozenset(ignore_columns)
+    if make_oracle:
+        made = with_oracle(made, output, progress=progress, threads=threads, ignore_columns=ignored)
+    return execute(made, output, progress=progress, threads=threads, trackers=trackers, ignore_columns=ignored)
 
 
 def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:

@@ -1,0 +1,151 @@
+"""What to do after "failed" and "undecided": facts of a run -> a short list of sentences, each with its flag."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from palimpsest.audit.judging import MIN_EXAMPLES, Finding, Why
+from palimpsest.records import Outcome
+
+MAKE = "--make-oracle --base DIR"
+
+
+class Facts(NamedTuple):
+    """What the advice is drawn from.
+
+    Attributes:
+        findings: of gates and checks.
+        outcome: of the verdict.
+        given: options that named a file or a model, e.g. "retain", "base", "oracle".
+        takes: sets that the method can draw from.
+        sizes: set -> number of examples.
+        level: is there an estimated level of never seen?
+        unknown_oracle: has the oracle no record of what it learned?
+        steps: optimizer iterations that were taken.
+        rate_given: was the rate chosen by hand, and not by a preset?
+        finds_rate: did the run find its rate itself?
+        budget_ended: the budget that ended the run before all examples passed, or None.
+        short: why a run that finds its own rate ended before its level, or None.
+        others: methods that could be tried instead.
+    """
+
+    findings: Sequence[Finding]
+    outcome: Outcome
+    given: Collection[str] = ()
+    takes: Collection[str] = ("retain", "replay")
+    sizes: Mapping[str, int] = {}
+    level: bool = False
+    unknown_oracle: bool = False
+    steps: int | None = None
+    rate_given: bool = False
+    finds_rate: bool = False
+    budget_ended: str | None = None
+    short: str | None = None
+    others: Sequence[str] = ()
+
+
+def advise(facts: Facts) -> tuple[str, ...]:
+    """What to do next; nothing after "passed".
+
+    >>> advise(Facts((), Outcome.PASSED))
+    ()
+    """
+    if facts.outcome is Outcome.PASSED:
+        return ()
+    advice = [*_forgetting(facts), *_keeping(facts), *_level(facts), *_size(facts), *_length(facts)]
+    return tuple(dict.fromkeys(advice))
+
+
+def _reasons(facts: Facts, *sets: str) -> set[Why]:
+    """Why gates on these sets did not hold."""
+    return {f.why for f in facts.findings if f.set in sets and f.outcome is not Outcome.PASSED}
+
+
+def _level(facts: Facts) -> list[str]:
+    """A better source for what a model scores that never saw the forget set."""
+    reasons = _reasons(facts, "forget")
+    make = "--make-oracle" if "base" in facts.given else MAKE
+    if Why.ORACLE_KNOWS in reasons:
+        return [f"Leave this oracle out and have one retrained without the forget set: {make} instead of --oracle."]
+    if not {"forget"} & {f.set for f in facts.findings}:
+        return []
+    if not facts.level and not {"oracle", "holdout"} & set(facts.given):
+        return [
+            "Give a level to compare with: --holdout FILE (comparable rows that the model never saw), --oracle DIR (a "
+            f"model retrained without the forget set), or {make} to have one retrained."
+        ]
+    if facts.unknown_oracle:
+        return [f"This oracle is of unknown origin: have one made whose record is known, {make} instead of --oracle."]
+    return []
+
+
+def _size(facts: Facts) -> list[str]:
+    """More rows, for sets that are too small or too uncertain."""
+    said = []
+    for name in dict.fromkeys(f.set for f in facts.findings):
+        reasons = _reasons(facts, name)
+        n = f" has {facts.sizes[name]} examples" if name in facts.sizes else " is small"
+        if Why.FEW in reasons:
+            said.append(f"The {name} set{n}: give at least {MIN_EXAMPLES}{_flag(name)}.")
+        elif Why.ACROSS in reasons:
+            said.append(f"The {name} set{n}, too few for an interval this wide: give more{_flag(name)}.")
+        elif Why.NO_REFERENCE not in reasons and Why.UNMEASURED in reasons:
+            said.append(f"Give the {name} set{_flag(name)}, so that it is measured.")
+    return said
+
+
+def _flag(name: str) -> str:
+    """The option that gives a set; what is learned is given by another one in every verb."""
+    return "" if name == "learn" else f" (--{name} FILE)"
+
+
+def _forgetting(facts: Facts) -> list[str]:
+    """Forgot too little or too much."""
+    reasons = _reasons(facts, "forget")
+    if {Why.AS_KNOWN, Why.ABOVE} & reasons:
+        if facts.steps == 0:
+            return [
+                "The run took no step: leave --refine out, or lower its levels (--set refine.ma=... refine.el=...)."
+            ]
+        if facts.finds_rate:
+            return [_went_short(facts)]
+        if facts.rate_given:
+            return ["Leave --lr out, so that the run finds its own rate."]
+        return ["Leave the preset out, so that the run finds its own rate and length."]
+    if Why.BELOW in reasons:
+        lower = (
+            "Try another method (--method)" if facts.finds_rate else "Leave --lr out, so that the run finds its rate"
+        )
+        return [f"{lower}, or end earlier (--max-steps): it forgot more than a model that never saw the rows."]
+    return []
+
+
+def _went_short(facts: Facts) -> str:
+    """After a run that found no way to its level within the floors."""
+    missing = [f"--{name} FILE" for name in ("retain", "replay") if name not in facts.given]
+    more = f", give {' and '.join(missing)} to rehearse" if missing else ", give more rows to --retain and --replay"
+    others = f" (--method {' or '.join(facts.others)})" if facts.others else " (--method)"
+    why = f" ({facts.short})" if facts.short else ""
+    return f"The run ended short of its level{why}: try another method{others}{more}, or a larger budget (--max-steps)."
+
+
+def _keeping(facts: Facts) -> list[str]:
+    """What had to stay did not, or what had to be learned was not."""
+    said = []
+    if {Why.BELOW, Why.ABOVE} & _reasons(facts, "retain", "general"):
+        missing = [f"--{name} FILE" for name in ("retain", "replay") if name in facts.takes and name not in facts.given]
+        more = f"; give {' and '.join(missing)} to rehearse" if missing else "; give more rows to --retain"
+        rate = "Try another method (--method)" if facts.finds_rate else "Leave --lr out"
+        said.append(f"{rate}: what had to stay was lost{more}.")
+    if Why.BELOW in _reasons(facts, "learn"):
+        given = facts.rate_given and not facts.finds_rate
+        said.append("Leave --lr out, so that it learns to the end." if given else "Learn for longer (--epochs).")
+    return said
+
+
+def _length(facts: Facts) -> list[str]:
+    if facts.budget_ended is None:
+        return []
+    budget = facts.budget_ended.removeprefix("budget: ")
+    return [f"The budget ({budget}) ended the run: give a larger one (--max-steps, --epochs)."]

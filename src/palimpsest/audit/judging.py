@@ -1,0 +1,223 @@
+"""Gates held against scores, and the verdict that they add up to.
+
+**The interval alone decides.** A gate looks at the 95 % confidence interval of one quantity, never at its point value:
+
+    whole interval on the good side of the bound     passed
+    whole interval on the bad side                   failed
+    interval across the bound                        undecided: more examples are needed
+    fewer than ``MIN_EXAMPLES`` examples             undecided
+    the reference or the score was not measured      undecided
+
+A point value on the good side with an interval across the bound therefore does not pass, and one on the bad side with
+such an interval does not fail. The bound itself belongs to the good side.
+
+Against "before", "oracle" and "level" the same examples are compared, paired by id; against "holdout" the examples
+differ, so both sides are resampled on their own (percentile bootstrap, seeded). The holdout's score is that of the
+same model, the one after.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired
+from palimpsest.audit.gates import Gate
+from palimpsest.audit.words import interval, show
+from palimpsest.records import GateResult, Outcome, Score, Verdict
+
+MIN_EXAMPLES = 6
+"""Below six pairs not even a two-sided sign test can reach 95 % (2 / 2**5 = 6.25 %), so no interval is believed."""
+
+ROUNDING = 1e-9
+"""Slack of a bound, so that a mean of equal floats does not miss it in the last digit."""
+
+Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
+
+_NO_LEVEL = "and an absolute level cannot tell what a model scores that never saw it"
+_WHERE = {
+    "before": "before",
+    "oracle": "under the oracle",
+    "level": "at the level of never seen",
+    "holdout": "on the holdout",
+}
+_ABSENT = {
+    "before": "its score before was not measured",
+    "oracle": f"no oracle was measured, {_NO_LEVEL}",
+    "level": f"no level of never seen was found, {_NO_LEVEL}",
+    "holdout": f"no holdout was measured, {_NO_LEVEL}",
+}
+
+
+class Why(StrEnum):
+    """Why a gate came out as it did: what advice and plain words go by."""
+
+    HELD = "held"
+    ABOVE = "above the bound"
+    BELOW = "below the bound"
+    UNMEASURED = "the score was not measured"
+    NO_REFERENCE = "there is nothing to compare with"
+    FEW = "too few examples"
+    ACROSS = "the interval straddles the bound"
+    AS_KNOWN = "the forget set is as known as before"
+    ORACLE_KNOWS = "the oracle seems to know the forget set"
+
+
+class Finding(NamedTuple):
+    """What came of one gate or check."""
+
+    set: str
+    metric: str
+    relative_to: str
+    why: Why
+    result: GateResult
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of its result."""
+        return self.result.outcome
+
+
+class _Quantity(NamedTuple):
+    """What a gate looks at: value, interval, examples and how it came about; or why there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    words: str
+    why: Why = Why.HELD
+
+
+def judge(
+    gates: Sequence[Gate],
+    scores: Scores,
+    *,
+    budget_ended: str | None = None,
+    doubts: Sequence[str] = (),
+    draws: Draws = DRAWS,
+) -> Verdict:
+    """Hold every gate against the scores and sum up; arguments as in ``examine`` and ``sum_up``."""
+    return sum_up(examine(gates, scores, draws=draws), budget_ended=budget_ended, doubts=doubts)
+
+
+def examine(gates: Sequence[Gate], scores: Scores, *, draws: Draws = DRAWS) -> tuple[Finding, ...]:
+    """Hold every gate against the scores.
+
+    Args:
+        gates: the plan's.
+        scores: column ("before", "after", "oracle", "level") -> set -> metric key -> score.
+        draws: seed and number of resamples of the bootstrap.
+    """
+    return tuple(_judge_one(gate, scores, draws) for gate in gates)
+
+
+def sum_up(
+    findings: Sequence[Finding],
+    *,
+    budget_ended: str | None = None,
+    doubts: Sequence[str] = (),
+    remarks: Sequence[str] = (),
+) -> Verdict:
+    """The verdict over all findings.
+
+    Args:
+        findings: of gates and checks.
+        budget_ended: the budget that ended the run before all examples passed, e.g. "40 steps"; None when none did.
+        doubts: reasons, as sentences, why nobody can call it passed though all gates hold.
+        remarks: sentences that belong to the verdict and do not change it.
+
+    Returns:
+        Failed if any gate failed; else undecided if any gate is, if there are no gates, if a budget ended the run
+        before all examples passed, or if there are doubts; else passed.
+    """
+    failed = [f.result.gate for f in findings if f.outcome is Outcome.FAILED]
+    undecided = [f.result.gate for f in findings if f.outcome is Outcome.UNDECIDED]
+    ended = f"run's budget ({(budget_ended or '').removeprefix('budget: ')}) ended it before all examples passed."
+    also = [f"The {ended}"] if budget_ended else []
+    hold = f"all {len(findings)} gates hold" if len(findings) > 1 else "the one gate holds"
+    outcome = Outcome.UNDECIDED
+    if failed:
+        outcome, words = Outcome.FAILED, f"{len(failed)} of {len(findings)} gates failed ({'; '.join(failed)})."
+    elif undecided:
+        words = f"{len(undecided)} of {len(findings)} gates undecided ({'; '.join(undecided)})."
+    elif not findings:
+        words = "the plan has no gates."
+    elif budget_ended:
+        words, also = f"{hold}, but the {ended}", []
+    elif doubts:
+        words = f"{hold}, but nobody can rely on it."
+    else:
+        outcome, words = Outcome.PASSED, f"{hold}."
+    sentence = " ".join((f"{outcome.capitalize()}: {words}", *also, *map(_sentence, doubts), *map(_sentence, remarks)))
+    return Verdict(outcome, sentence, tuple(f.result for f in findings))
+
+
+def _sentence(words: str) -> str:
+    """With a capital letter and a full stop."""
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
+
+
+def _judge_one(gate: Gate, scores: Scores, draws: Draws) -> Finding:
+    quantity = _quantity(gate, scores, draws)
+    outcome, why, reason = _decide(gate, quantity)
+    result = GateResult(gate.sentence, outcome, f"{quantity.words}: {reason}.")
+    return Finding(gate.set, gate.metric, str(gate.relative_to or ""), why, result)
+
+
+def _decide(gate: Gate, quantity: _Quantity) -> tuple[Outcome, Why, str]:
+    value, low, high, n, _, why = quantity
+    if value is None:
+        return Outcome.UNDECIDED, why, "undecided"
+    if n < MIN_EXAMPLES:
+        return Outcome.UNDECIDED, Why.FEW, f"undecided, n {n} is too small (at least {MIN_EXAMPLES})"
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return Outcome.UNDECIDED, Why.FEW, "undecided, there is no interval"
+    good_low, good_high = (gate.low_high[0] - ROUNDING, gate.low_high[1] + ROUNDING)
+    if good_low <= low and high <= good_high:
+        return Outcome.PASSED, Why.HELD, f"passed, the whole interval is {gate.bound}"
+    if high < good_low or low > good_high:
+        side = Why.BELOW if high < good_low else Why.ABOVE
+        return Outcome.FAILED, side, f"failed, no part of the interval is {gate.bound}"
+    return Outcome.UNDECIDED, Why.ACROSS, "undecided, the interval straddles the bound"
+
+
+def _quantity(gate: Gate, scores: Scores, draws: Draws) -> _Quantity:
+    score = scores.get("after", {}).get(gate.set, {}).get(gate.metric)
+    if score is None or score.value is None:
+        return _missing(f"{gate.set} {gate.metric} after the run was not measured", Why.UNMEASURED)
+    after = f"{gate.set} {gate.metric} is {show(score.value)}{interval(score.low, score.high)} (n {score.n}) after"
+    if gate.relative_to is None:
+        return _Quantity(score.value, score.low, score.high, score.n, after)
+    return _against_reference(gate, scores, score, after, draws)
+
+
+def _against_reference(gate: Gate, scores: Scores, score: Score, after: str, draws: Draws) -> _Quantity:
+    relative_to = str(gate.relative_to)
+    column, name = ("after", "holdout") if relative_to == "holdout" else (relative_to, gate.set)
+    reference = scores.get(column, {}).get(name, {}).get(gate.metric)
+    if reference is None or reference.value is None:
+        return _missing(f"{after}, but {_ABSENT[relative_to]}", Why.NO_REFERENCE)
+    if reference.version != score.version:
+        words = f"{after} by version {score.version} of the metric, but its reference by version {reference.version}"
+        return _missing(words, Why.NO_REFERENCE)
+    compare = unpaired if relative_to == "holdout" else paired
+    result = compare(score.by_id, reference.by_id, gate.mode, average=gate.average, draws=draws)
+    words = f"{after} and {show(reference.value)}{interval(reference.low, reference.high)} {_WHERE[relative_to]}"
+    return _Quantity(*result, f"{words}, {_compared(gate, result, reference.n)}", Why.NO_REFERENCE)
+
+
+def _compared(gate: Gate, result: Comparison, reference_n: int) -> str:
+    if result.value is None:
+        return f"which have no {gate.mode} over {result.n} examples"
+    signed = gate.mode == "difference"
+    ends = interval(result.low, result.high, signed=signed)
+    over = f"{result.n} pairs" if gate.relative_to != "holdout" else f"n {reference_n} there"
+    name = "mean ratio" if gate.mode == "ratio" and gate.average == "geometric" else gate.mode
+    return f"{name} {show(result.value, signed=signed)}{ends} ({over})"
+
+
+def _missing(words: str, why: Why) -> _Quantity:
+    return _Quantity(None, None, None, 0, words, why)

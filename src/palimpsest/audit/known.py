@@ -1,0 +1,189 @@
+"""Is the forget set still as known as before? Does the oracle know it? Two checks that no plan can leave out.
+
+**As known as before.** Forgetting that changed nothing is told from the scores before and after alone, so it needs no
+oracle. A metric that was known before is *as known as before* when the 95 % interval of its paired drop
+(before − after, by id) lies below ``SAME`` = 0.10, the bound within which all gates on the forget set call two scores
+the same: an equivalence test. Below ``MIN_EXAMPLES`` examples no interval is believed; the range over the rows stands
+in for it, so *every* row must have dropped by less. All metrics that were known as known as before: failed. One has
+dropped by at least 0.10, or is at the level of never seen: passed. Else undecided.
+
+**Known before.** A metric was not known when it stood, before, at most 0.10 above the level of never seen: the
+oracle's, else the estimated level, else the holdout's. With none of them, when extraction strength (of images:
+accuracy) was at most 0.10: no level is below 0. What was not known cannot be forgotten, and is never called a failure.
+
+**The oracle knows.** An oracle whose mean scores on the forget set are all less than ``SAME`` below those of the model
+before has seen the forget set, or the set was never known. Nobody can tell which, so the run is undecided, unless the
+estimated level, the holdout or an extraction strength at most 0.10 shows that it was never known. (Here the means
+decide, not an interval: an oracle must earn its trust.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from palimpsest.audit.comparison import DRAWS, Draws, paired, unpaired
+from palimpsest.audit.gates import SAME
+from palimpsest.audit.judging import MIN_EXAMPLES, ROUNDING, Finding, Scores, Why
+from palimpsest.audit.words import interval, show
+from palimpsest.records import Direction, GateResult, Outcome, Score
+
+FORGET = "forget"
+LOOKED_AT = {"text": ("es", "ma"), "image": ("accuracy", "prob")}
+STILL = "forget is less known than before"
+ORACLE = "the oracle does not know forget"
+
+
+class _Range(NamedTuple):
+    """A difference and the ends of its 95 % interval, or of the rows' own differences where they are few."""
+
+    value: float
+    low: float
+    high: float
+
+
+def known_checks(scores: Scores, *, modality: str = "text", draws: Draws = DRAWS) -> tuple[Finding, ...]:
+    """The check that the forget set is less known than before, and, where it fires, that on the oracle.
+
+    Args:
+        scores: column ("before", "after", "oracle", "level") -> set -> metric key -> score.
+        modality: "text" or "image".
+        draws: of the bootstrap.
+    """
+    metrics = _metrics(scores, modality)
+    if not metrics:
+        words = "no metric of the forget set was measured before and after: undecided."
+        return (_finding(STILL, Outcome.UNDECIDED, Why.UNMEASURED, words),)
+    shady = _oracle_knows(scores, metrics, draws)
+    checks = (_still_known(scores, metrics, shady=shady, draws=draws),)
+    return (*checks, _oracle_finding(scores, metrics)) if shady else checks
+
+
+def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Findings as they are; where the oracle seems to know the forget set, what was held against it is undecided."""
+    if not any(finding.why is Why.ORACLE_KNOWS for finding in findings):
+        return tuple(findings)
+    return tuple(_void(f) if f.relative_to == "oracle" and f.set == FORGET else f for f in findings)
+
+
+def _void(finding: Finding) -> Finding:
+    words = f"{finding.result.sentence.rpartition(':')[0]}: undecided, the oracle seems to know the forget set."
+    result = GateResult(finding.result.gate, Outcome.UNDECIDED, words)
+    return finding._replace(why=Why.ORACLE_KNOWS, result=result)
+
+
+def _metrics(scores: Scores, modality: str) -> tuple[str, ...]:
+    """What to look at of the forget set: es and ma, of images accuracy and prob; else any share that was measured."""
+    both = [scores.get(column, {}).get(FORGET, {}) for column in ("before", "after")]
+    usable = [
+        m for m in both[0] if _usable(both[0], m) and _usable(both[1], m) and both[0][m].direction is Direction.HIGHER
+    ]
+    usual = tuple(m for m in LOOKED_AT[modality] if m in usable)
+    return usual or tuple(usable)
+
+
+def _usable(metrics: Mapping[str, Score], metric: str) -> bool:
+    return metric in metrics and metrics[metric].value is not None
+
+
+def _still_known(scores: Scores, metrics: tuple[str, ...], *, shady: bool, draws: Draws) -> Finding:
+    source = _source(scores, metrics, trusts_oracle=not shady)
+    known = _known(scores, metrics, "before", source, draws)
+    if not known:
+        words = f"{_before_after(scores, metrics)}: passed, it was not known before, so there was nothing to forget."
+        return _finding(STILL, Outcome.PASSED, Why.HELD, words)
+    drops = {m: _difference(scores, m, ("before", FORGET), ("after", FORGET), draws) for m in known}
+    words = f"{_before_after(scores, known, drops)}"
+    left = _known(scores, known, "after", source, draws)
+    fell = [m for m in known if m not in left or ((d := drops[m]) is not None and d.low >= SAME - ROUNDING)]
+    if fell:
+        return _finding(STILL, Outcome.PASSED, Why.HELD, f"{words}: passed, {' and '.join(fell)} fell.")
+    if any(d is None or d.high >= SAME for d in drops.values()):
+        return _finding(STILL, Outcome.UNDECIDED, Why.ACROSS, f"{words}: undecided, the drop may be {show(SAME)}.")
+    if shady and source is None:
+        said = "undecided, it is as known as before, and so it is under the oracle"
+        return _finding(STILL, Outcome.UNDECIDED, Why.ORACLE_KNOWS, f"{words}: {said}.")
+    said = f"failed, the forget set is as known as before, no drop reaches {show(SAME)}"
+    return _finding(STILL, Outcome.FAILED, Why.AS_KNOWN, f"{words}: {said}.")
+
+
+def _oracle_knows(scores: Scores, metrics: tuple[str, ...], draws: Draws) -> bool:
+    """Does the oracle answer the forget set as the model before does, though the set was known, as far as one sees?"""
+    gaps = [_difference(scores, m, ("before", FORGET), ("oracle", FORGET), draws) for m in metrics]
+    if any(gap is None or gap.value >= SAME for gap in gaps):
+        return False
+    return bool(_known(scores, metrics, "before", _source(scores, metrics, trusts_oracle=False), draws))
+
+
+def _source(scores: Scores, metrics: tuple[str, ...], *, trusts_oracle: bool) -> str | None:
+    """Where the level of never seen is taken from: the best column or set there is."""
+    sources = {"oracle": ("oracle", FORGET), "level": ("level", FORGET), "holdout": ("after", "holdout")}
+    for source, (column, name) in sources.items():
+        there = scores.get(column, {}).get(name, {})
+        if (source != "oracle" or trusts_oracle) and any(_usable(there, m) for m in metrics):
+            return source
+    return None
+
+
+def _known(scores: Scores, metrics: tuple[str, ...], column: str, source: str | None, draws: Draws) -> tuple[str, ...]:
+    """The metrics whose score in a column is not shown to be at the level of never seen."""
+    if source is None:
+        deciding = [m for m in metrics if m in ("es", "accuracy")] or list(metrics)
+        values = {m: scores[column][FORGET][m].value for m in metrics}
+        at_floor = [m for m in deciding if (values[m] or 0.0) <= SAME + ROUNDING]
+        return () if len(at_floor) == len(deciding) else tuple(m for m in metrics if m not in at_floor)
+    found = []
+    for metric in metrics:
+        level = (column, "holdout") if source == "holdout" else (source, FORGET)
+        above = _difference(scores, metric, (column, FORGET), level, draws)
+        if above is None or above.high > SAME + ROUNDING:
+            found.append(metric)
+    return tuple(found)
+
+
+def _difference(
+    scores: Scores, metric: str, one: tuple[str, str], other: tuple[str, str], draws: Draws
+) -> _Range | None:
+    """One score minus another, each named by (column, set); None where they cannot be compared."""
+    a, b = (scores.get(column, {}).get(name, {}).get(metric) for column, name in (one, other))
+    if a is None or b is None or a.version != b.version:
+        return None
+    if one[1] != other[1]:
+        result = unpaired(a.by_id, b.by_id, "difference", draws=draws)
+        if result.value is None:
+            return None
+        few = result.n < MIN_EXAMPLES or result.low is None or result.high is None
+        return _Range(result.value, *((result.value,) * 2 if few else (result.low, result.high)))  # type: ignore[arg-type]
+    pairs = [(x, b.by_id.get(key)) for key, x in a.by_id.items()]
+    rows = [x - y for x, y in pairs if x is not None and y is not None]
+    if not rows:
+        return None
+    result = paired(a.by_id, b.by_id, "difference", draws=draws)
+    if len(rows) < MIN_EXAMPLES or result.value is None or result.low is None or result.high is None:
+        return _Range(sum(rows) / len(rows), min(rows), max(rows))
+    return _Range(result.value, result.low, result.high)
+
+
+def _before_after(scores: Scores, metrics: tuple[str, ...], drops: dict[str, _Range | None] | None = None) -> str:
+    said = []
+    for metric in metrics:
+        before, after = (scores[column][FORGET][metric].value or 0.0 for column in ("before", "after"))
+        drop = (drops or {}).get(metric)
+        fall = f" (drop {show(drop.value, signed=True)}{interval(drop.low, drop.high, signed=True)})" if drop else ""
+        said.append(f"{metric} {show(before)} before and {show(after)} after{fall}")
+    n = min(scores["after"][FORGET][m].n for m in metrics)
+    return f"forget {', '.join(said)}, n {n}"
+
+
+def _oracle_finding(scores: Scores, metrics: tuple[str, ...]) -> Finding:
+    values = {m: [scores[column][FORGET][m].value or 0.0 for column in ("oracle", "before")] for m in metrics}
+    said = ", ".join(f"{m} {show(oracle)} and {show(before)}" for m, (oracle, before) in values.items())
+    words = (
+        f"the oracle answers the forget set as well as the model before ({said}): undecided, it seems to know the "
+        "forget set, or the set was never known."
+    )
+    return _finding(ORACLE, Outcome.UNDECIDED, Why.ORACLE_KNOWS, words)
+
+
+def _finding(gate: str, outcome: Outcome, why: Why, words: str) -> Finding:
+    return Finding(FORGET, "", "", why, GateResult(gate, outcome, words))

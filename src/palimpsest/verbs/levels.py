@@ -1,0 +1,45 @@
+"""The level of never seen, as a column of scores and as a record of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from palimpsest.control.level import Level
+from palimpsest.metrics import build
+from palimpsest.metrics.metric import Statistics
+from palimpsest.records import Score
+from palimpsest.report.schema import CurvePoint, LevelInfo
+
+READ_AS = {"ma": "ma", "es": "es", "accuracy": "ma"}  # metric key -> field of a row's reading
+FORGET = "forget."
+
+
+def level_scores(level: Level, measured: Mapping[str, Score]) -> dict[str, dict[str, Score]]:
+    """What a model would score that never saw the forget set: set -> metric key -> score, for the metrics it is read in.
+
+    Args:
+        level: with a reading of every forget row.
+        measured: the forget set's scores before the run; the same rows are scored.
+    """
+    found = {}
+    for key, score in measured.items():
+        if key not in READ_AS:
+            continue
+        rows = {i: level.reading.rows[i] for i in score.by_id}
+        values = {i: Statistics(getattr(row, READ_AS[key]) * row.length, row.length) for i, row in rows.items()}
+        found[key] = build(key, {}).compute(values)
+    return {"forget": found}
+
+
+def level_info(level: Level, curve: Sequence[CurvePoint]) -> LevelInfo:
+    """Record of a level, beside what was last read of the forget set."""
+    last = next((point.values for point in reversed(curve) if any(key.startswith(FORGET) for key in point.values)), {})
+    return LevelInfo(
+        source=level.source,
+        sentence=level.sentence,
+        values={"ma": level.ma, "es": level.reading.es, "nats": level.reading.nats},
+        after={key.removeprefix(FORGET): value for key, value in last.items() if key.startswith(FORGET)},
+        correction=level.correction,
+        differences=dict(level.differences),
+        doubt=level.doubt,
+    )

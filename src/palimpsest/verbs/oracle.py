@@ -1,0 +1,226 @@
+"""An oracle made beside a run: the base, retrained on everything but the forget set, kept for later runs.
+
+It lies in ``.palimpsest/oracles/<digest>`` beside the output: where the models are there is room for one more, and who
+deletes the outputs deletes it with them. The digest is that of the retraining's own plan: base, content of the sets,
+training options, code. The forget set is no part of it: another request on the same retain set finds the same oracle,
+and what is in it cannot depend on what is to be forgotten. It is an ordinary run: killed, it goes on; its
+``learned.json`` says what it learned.
+
+It is trained as the model was, as far as that is known: a model folder that a run of ours made has its recipe in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from palimpsest.errors import PlanError
+from palimpsest.models.load import Loaded, device, load, use_threads
+from palimpsest.records import Example
+from palimpsest.verbs.execute import execute, model_digests
+from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
+from palimpsest.verbs.learned import check_learned
+from palimpsest.verbs.origin import check_base
+from palimpsest.verbs.output import RESULT, Output
+from palimpsest.verbs.plan import Plan, make_plan
+from palimpsest.verbs.progress import Progress
+
+PLACE = Path(".palimpsest") / "oracles"
+STAGE = "oracle"
+
+
+class _Options(NamedTuple):
+    """What every run of a retraining shares."""
+
+    place: Path
+    progress: Progress
+    threads: int | None
+    ignore_columns: frozenset[str]
+
+
+def make_oracle(
+    plan: Plan,
+    output: str | Path,
+    *,
+    progress: Progress,
+    threads: int | None = None,
+    ignore_columns: frozenset[str] = frozenset(),
+) -> Plan:
+    """Retrain an oracle for a run, or find the one that was made before.
+
+    Args:
+        plan: of the run that unlearns.
+        output: of that run; the oracle lies beside it.
+        progress: told the cost before it starts, and every stage.
+        threads: CPU threads; None = one for a small model.
+        ignore_columns: columns of the data files to leave out.
+
+    Returns:
+        The plan with its oracle.
+
+    Raises:
+        UsageError: no oracle can be made for this plan, or the plan itself cannot be run; nothing was written.
+    """
+    _check(plan)
+    examples = read_sets(plan.files, ignore_columns=ignore_columns)
+    check_learned(examples["forget"], plan.model)
+    check_base(plan.model_copy(update={"digests": model_digests(plan)}), examples["forget"])
+    options = _Options(Path(output).parent / PLACE, progress, threads, ignore_columns)
+    recipe = recipe_of(plan.model, len(examples["retain"]))
+    made = _made(_retraining(plan, recipe), examples, options)
+    if "learn" in plan.files:
+        made = _made(_teaching(plan, made, recipe_of(plan.model, len(examples["learn"]))), examples, options)
+    return plan.model_copy(update={"oracle": str(made)})
+
+
+def _check(plan: Plan) -> None:
+    """Can an oracle be made for this plan?"""
+    if plan.oracle is not None:
+        raise PlanError("--make-oracle and --oracle were both given; give one of them")
+    if "forget" not in plan.files:
+        raise PlanError("--make-oracle retrains without the forget set, and there is none; give it with --forget FILE")
+    if plan.base is None:
+        raise PlanError("--make-oracle retrains from the model before it learned anything; give it with --base DIR")
+    if "retain" not in plan.files:
+        raise PlanError("--make-oracle retrains on what must stay; give it with --retain FILE")
+    check_needs(plan)
+
+
+def recipe_of(model: str, num_examples: int) -> dict[str, Any]:
+    """Sections of the plan a model was trained by: training and scope; empty where no run of ours taught it.
+
+    Args:
+        model: its folder; of a run that unlearned, the recipe is that of the last run before it that learned.
+        num_examples: of the set to train on; a number of steps is taken in proportion, so that the passes agree.
+    """
+    folder, seen = Path(model), set[Path]()
+    while (values := _plan_in(folder)) is not None and folder not in seen:
+        seen.add(folder)
+        if values.get("kind") != "learn":
+            folder = Path(str(values.get("model")))
+            continue
+        training = dict(values.get("training", {})) | {"max_seconds": None}  # it could not be repeated bit by bit
+        learned = _sizes_in(folder).get("learn", 0)
+        if training.get("max_steps") is not None and learned:
+            training["max_steps"] = max(1, math.ceil(training["max_steps"] * num_examples / learned))
+        return {"training": training, "scope": dict(values.get("scope", {}))}
+    return {}
+
+
+def _plan_in(folder: Path) -> dict[str, Any] | None:
+    return _json(folder / "plan.json")
+
+
+def _sizes_in(folder: Path) -> dict[str, int]:
+    sets = (_json(folder / RESULT) or {}).get("sets", {})
+    return {name: int(info.get("n", 0)) for name, info in sets.items()}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _retraining(plan: Plan, recipe: Mapping[str, Any]) -> Plan:
+    """The base, trained on the retain set and the replay; model and base are one, so that only the base counts."""
+    files = {name: plan.files[name] for name in ("retain", "replay") if name in plan.files}
+    fields = {"kind": "unlearn", "method": "retrain", "files": files, "model": plan.base, "base": plan.base}
+    return _plan(plan, fields, recipe)
+
+
+def _teaching(plan: Plan, oracle: Path, recipe: Mapping[str, Any]) -> Plan:
+    """What an update learns as well, taught to the retrained model while the retain set is rehearsed."""
+    files = {"learn": plan.files["learn"], "replay": plan.files["retain"]}
+    return _plan(plan, {"kind": "learn", "method": "finetune", "files": files, "model": str(oracle)}, recipe)
+
+
+def _plan(plan: Plan, fields: Mapping[str, Any], recipe: Mapping[str, Any]) -> Plan:
+    sections = {"encoding": plan.encoding.model_dump(), "measuring": {"limit": 100}, "gates": []}
+    return make_plan({**fields, "revision": plan.revision}, {**sections, **recipe})
+
+
+def _made(plan: Plan, examples: Mapping[str, list[Example]], options: _Options) -> Path:
+    """The folder of a run, which is run unless it is there."""
+    sets = {name: examples[_read_as(name, plan)] for name in plan.files}
+    resolved = plan.model_copy(update={"digests": {**digests(sets), **model_digests(plan)}})
+    folder = options.place / resolved.digest()[:16]
+    if Output(folder).finished(resolved):
+        options.progress(f"{STAGE}: made before", 1, 1, str(folder))
+        return folder
+    options.progress(f"{STAGE}: retraining", 0, 1, cost_before(resolved, sets, options.threads))
+    execute(
+        plan,
+        folder,
+        progress=lambda stage, done, total, note="": options.progress(f"{STAGE}: {stage}", done, total, note),
+        threads=options.threads,
+        ignore_columns=options.ignore_columns,
+    )
+    return folder
+
+
+def _read_as(name: str, plan: Plan) -> str:
+    """In the run that teaches, the retain set is rehearsed."""
+    return "retain" if plan.kind == "learn" and name == "replay" else name
+
+
+def cost_before(plan: Plan, sets: Mapping[str, list[Example]], threads: int | None) -> str:
+    """What a retraining will cost, in words: rows, steps, positions, and seconds from one step that is timed.
+
+    Args:
+        plan: of the retraining.
+        sets: what it reads.
+        threads: as for the run.
+    """
+    source = plan.model
+    loaded = load(source, revision=plan.revision)
+    use_threads(loaded.model, threads)
+    loaded.model.to(device())
+    encoded = encode_sets(sets, loaded, plan.encoding)
+    anchor = next(iter(encoded))
+    steps = plan.training.planned_steps(len(encoded[anchor]))
+    rows = {name: plan.training.drawn_from(name) if name != anchor else plan.training.batch_size for name in encoded}
+    positions = sum(min(rows[name], len(chosen)) * _mean_length(chosen) for name, chosen in encoded.items())
+    per_position = _seconds_per_position(loaded, encoded[anchor], plan)
+    said = ", ".join(f"{len(chosen)} rows of {name}" for name, chosen in encoded.items())
+    about = _duration(per_position * positions * steps)
+    return f"{said}; {steps} steps, about {positions * steps:,.0f} positions, about {about}"
+
+
+def _mean_length(examples: Any) -> float:
+    """Positions of an example: tokens, or one for an image."""
+    first = examples[examples.ids[0]]
+    if not hasattr(first, "tokens"):
+        return 1.0
+    return sum(len(examples[key].tokens) for key in examples.ids) / len(examples)
+
+
+def _seconds_per_position(loaded: Loaded, examples: Any, plan: Plan) -> float:
+    """One forward and backward pass, timed the second time it is done; the gradients are dropped."""
+    rows = min(plan.training.micro_batch_size or plan.training.batch_size, len(examples))
+    chosen = examples.ids[:rows]
+    batch = examples.batch(chosen).to(device())
+    started = time.perf_counter()
+    for _ in range(2):
+        started = time.perf_counter()
+        batch.predict(loaded.model).logp_S.mean().backward()
+        loaded.model.zero_grad(set_to_none=True)
+    positions = sum(len(examples[key].tokens) if hasattr(examples[key], "tokens") else 1 for key in chosen)
+    return (time.perf_counter() - started) / positions
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that suits it.
+
+    >>> _duration(34.2), _duration(600), _duration(9000)
+    ('34 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,105 @@
+"""What to do next, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from palimpsest.audit.advice import Facts, advise
+from palimpsest.audit.judging import Finding, Why
+from palimpsest.records import GateResult, Outcome
+
+
+def finding(why: Why, name: str = "forget", outcome: Outcome | None = None) -> Finding:
+    failed = why in (Why.ABOVE, Why.BELOW, Why.AS_KNOWN)
+    usual = Outcome.PASSED if why is Why.HELD else Outcome.FAILED if failed else Outcome.UNDECIDED
+    return Finding(name, "es", "oracle", why, GateResult("g", outcome or usual, "s"))
+
+
+def advice(*findings: Finding, outcome: Outcome = Outcome.FAILED, **facts: Any) -> list[str]:
+    return list(advise(Facts(findings, outcome, **facts)))
+
+
+ORACLE = {"given": ("forget", "retain", "oracle")}
+
+
+def test_after_passed_there_is_nothing_to_do() -> None:
+    assert advice(finding(Why.HELD), outcome=Outcome.PASSED, unknown_oracle=True) == []
+
+
+def test_no_level() -> None:
+    (line,) = advice(finding(Why.NO_REFERENCE), given=("forget", "retain"))
+    assert line == (
+        "Give a level to compare with: --holdout FILE (comparable rows that the model never saw), --oracle DIR (a "
+        "model retrained without the forget set), or --make-oracle --base DIR to have one retrained."
+    )
+    (line,) = advice(finding(Why.NO_REFERENCE), given=("forget", "retain", "base"))
+    assert "or --make-oracle to have one retrained" in line
+
+
+def test_a_level_that_is_there_is_not_asked_for() -> None:
+    for given in ("oracle", "holdout"):
+        assert advice(finding(Why.HELD), given=("forget", given)) == []
+    assert advice(finding(Why.HELD), level=True) == []
+
+
+def test_an_oracle_of_unknown_origin_and_one_that_knows() -> None:
+    (line,) = advice(finding(Why.HELD), unknown_oracle=True, **ORACLE)
+    assert line == (
+        "This oracle is of unknown origin: have one made whose record is known, --make-oracle --base DIR instead of "
+        "--oracle."
+    )
+    (line,) = advice(finding(Why.ORACLE_KNOWS), unknown_oracle=True, **ORACLE)
+    assert line.startswith("Leave this oracle out and have one retrained without the forget set: --make-oracle")
+
+
+@pytest.mark.parametrize(
+    ("why", "name", "words"),
+    [
+        (Why.FEW, "forget", "The forget set has 3 examples: give at least 6 (--forget FILE)."),
+        (Why.FEW, "learn", "The learn set is small: give at least 6."),
+        (Why.ACROSS, "retain", "The retain set has 9 examples, too few for an interval this wide: give more (--retain"),
+        (Why.UNMEASURED, "retain", "Give the retain set (--retain FILE), so that it is measured."),
+    ],
+)
+def test_more_rows(why: Why, name: str, words: str) -> None:
+    (line,) = advice(finding(why, name), sizes={"forget": 3, "retain": 9}, **ORACLE)
+    assert line.startswith(words)
+
+
+@pytest.mark.parametrize("why", [Why.AS_KNOWN, Why.ABOVE])
+def test_what_is_still_known(why: Why) -> None:
+    (line,) = advice(finding(why), rate=5e-6, **ORACLE)
+    assert line == "Give a higher rate than 5e-06 (--lr), or more passes (--epochs)."
+    (line,) = advice(finding(why), rate=1e-3, rate_given=True, finds_rate=True, **ORACLE)
+    assert line == "Leave --lr out, so that the run finds its own rate."
+    (line,) = advice(finding(why), steps=0, **ORACLE)
+    assert line.startswith("The run took no step: leave --refine out")
+
+
+def test_what_was_forgotten_too_well() -> None:
+    (line,) = advice(finding(Why.BELOW), **ORACLE)
+    assert line.startswith("Give a lower rate (--lr), or end earlier (--max-steps): it forgot more than a model that")
+
+
+@pytest.mark.parametrize(("name", "why"), [("retain", Why.BELOW), ("general", Why.ABOVE)])
+def test_what_had_to_stay_and_did_not(name: str, why: Why) -> None:
+    (line,) = advice(finding(why, name), **ORACLE)
+    assert line == "Give a lower rate (--lr): what had to stay was lost; give --replay FILE to rehearse."
+    (line,) = advice(finding(why, name), takes=("forget", "retain"), rate_given=True, finds_rate=True, **ORACLE)
+    assert line == "Leave --lr out: what had to stay was lost; give more rows to --retain."
+
+
+def test_what_was_not_learned() -> None:
+    assert advice(finding(Why.BELOW, "learn")) == ["Learn for longer (--epochs) or at a higher rate (--lr)."]
+
+
+def test_a_budget() -> None:
+    (line,) = advice(finding(Why.HELD), outcome=Outcome.UNDECIDED, budget_ended="budget: 40 steps", **ORACLE)
+    assert line == "The budget (40 steps) ended the run: give a larger one (--max-steps, --epochs)."
+
+
+def test_several_causes_give_several_lines_once_each() -> None:
+    lines = advice(finding(Why.AS_KNOWN), finding(Why.ABOVE), finding(Why.BELOW, "retain"), rate=1e-5, **ORACLE)
+    assert len(lines) == 2

@@ -1,0 +1,55 @@
+"""0 passed or done, 1 failed, 2 wrong usage, 3 undecided; and what the screen says beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from palimpsest.cli import main
+from palimpsest.cli.screen import show_result, summary
+from palimpsest.records import Outcome
+from palimpsest.report.schema import RunResult, VerdictRow
+
+BARE = RunResult(kind="unlearn", method="icu", plan={}, plan_digest="", created="", sets={}, scores={})
+
+
+def verdict(outcome: Outcome) -> VerdictRow:
+    word = outcome.capitalize()
+    return VerdictRow(outcome=outcome, sentence=f"{word}: the one gate.", plain=f"{word}: in plain words.")
+
+
+@pytest.mark.parametrize(("outcome", "code"), [(Outcome.PASSED, 0), (Outcome.FAILED, 1), (Outcome.UNDECIDED, 3)])
+def test_every_outcome_has_a_code(outcome, code, capsys):
+    assert show_result(BARE.model_copy(update={"verdict": verdict(outcome)}), "out", as_json=False) == code
+    assert f"\n{outcome.capitalize()}: in plain words.\n  The one gate.\n" in capsys.readouterr().out
+
+
+def test_a_run_of_which_nothing_was_asked_is_done(capsys):
+    assert show_result(BARE.model_copy(update={"kind": "learn"}), "out", as_json=True) == 0
+
+
+def test_what_to_do_next_comes_last():
+    told = BARE.model_copy(update={"verdict": verdict(Outcome.FAILED), "advice": ("Raise --lr.", "Give --holdout.")})
+    assert summary(told).endswith("\n\nWhat to do next:\n  * Raise --lr.\n  * Give --holdout.")
+
+
+def test_a_result_of_0_1_0_without_plain_words_shows_its_sentence():
+    old = BARE.model_copy(update={"verdict": VerdictRow(outcome=Outcome.FAILED, sentence="Failed: 1 of 1.")})
+    assert summary(old).endswith("Failed: 1 of 1.")
+
+
+def test_help_names_the_codes(capsys):
+    assert main(["--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided" in words
+
+
+def test_an_undecided_run_ends_with_three_and_reporting_it_again_with_zero(clinic, tmp_path, capsys):
+    sets = [x for name in ("forget", "retain") for x in (f"--{name}", str(clinic / f"{name}.jsonl"))]
+    common = ["--model", str(clinic / "model"), *sets, "--method", "grad_diff", "--max-steps", "1"]
+    assert main(["unlearn", *common, "-o", str(tmp_path / "out")]) == 3
+    out = capsys.readouterr().out
+    assert "Undecided: nothing shows what a model scores that never saw the forget set (MA" in out
+    assert "--holdout FILE" in out
+    assert "--make-oracle" in out
+    assert main(["report", str(tmp_path / "out")]) == 0
+    assert "What to do next:" in capsys.readouterr().out
