@@ -105,6 +105,13 @@ def test_an_adapter_can_be_laid_on_named_modules(tiny_llama):
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in trainable(model)} == {"q_proj", "v_proj"}
 
 
+@adapter
+@pytest.mark.parametrize("commit", ["0123abc", None])
+def test_an_adapter_on_a_hub_model_remembers_its_commit(tiny_llama, commit):
+    tiny_llama.config._commit_hash = commit
+    assert apply_scope(tiny_llama, Scope(kind="lora")).peft_config["default"].revision == commit
+
+
 def test_an_adapter_on_modules_that_do_not_exist_is_refused(tiny_llama):
     with pytest.raises(ModelError, match="scope lora: .*no_such_module") as error:
         apply_scope(tiny_llama, Scope(kind="lora", names=("no_such_module",)))

@@ -72,7 +72,8 @@ def _with_lora(model: Any, scope: Scope) -> Any:
         task_type=None if is_image else "CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        # the commit of a base from the Hub: without it the adapter would be laid on whatever is newest there
+        return get_peft_model(model, config, revision=getattr(model.config, "_commit_hash", None))
     except ValueError as error:
         raise ModelError(f"scope lora: {str(error).splitlines()[0]}") from error
 
