@@ -41,6 +41,7 @@ class Job:
         stopping: refinement, or None.
         progress: called with (step, planned steps, what the last step did).
         trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
+        at_start: digest of every saved tensor before the method touched the model; what a run changed is seen by it.
     """
 
     method: Method
@@ -52,6 +53,7 @@ class Job:
     stopping: Stopping | None = None
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
     trackers: Sequence[str] = ()
+    at_start: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,6 +70,7 @@ class State:
     log_rows: int = 0
     stopped: str | None = None
     budget: str | None = None
+    unchanged: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -100,6 +103,7 @@ class Ended:
         seconds: wall clock of the loop over all resumes, checks included.
         check_seconds: the part of it that the stopping took.
         tokens: positions that went forward in training.
+        unchanged: why nothing had to change, where a run may leave the model as it was; else that is an error.
     """
 
     stopped: str
@@ -108,6 +112,7 @@ class Ended:
     seconds: float
     check_seconds: float
     tokens: int
+    unchanged: str | None = None
 
 
 def run(job: Job) -> Ended:
@@ -168,7 +173,15 @@ class _Loop:
                 self._save()
         self.job.method.settle(self.job.model)
         self.accelerator.end_training()
-        return Ended(state.stopped, state.budget, state.step, state.seconds, state.check_seconds, state.tokens)
+        return Ended(
+            state.stopped,
+            state.budget,
+            state.step,
+            state.seconds,
+            state.check_seconds,
+            state.tokens,
+            state.unchanged,
+        )
 
     def _begin_epoch(self) -> None:
         """Ask the stopping which examples go on; the rest of the epoch goes over these."""
@@ -195,6 +208,8 @@ class _Loop:
         satisfied = check.satisfied if check.active else EVERY_EXAMPLE_PASSES
         self.state.stopped = satisfied or check.stop
         self.state.budget = None if satisfied else check.stop
+        if not self.state.step:  # before the first one: there was nothing to do, or nothing that might be done
+            self.state.unchanged = self.state.stopped
         return self.state.stopped is not None
 
     def _iterate(self) -> None:

@@ -20,7 +20,7 @@ from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with_sentence_transformer
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
-from palimpsest.models.scope import apply_scope
+from palimpsest.models.scope import apply_scope, state_digests
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
@@ -54,6 +54,7 @@ def prepare_job(
         sets["analogous"] = sets["retain"].subset(pairs.partner.values())
     stopping = _stopping(plan, loaded, sets)
     model = apply_scope(loaded.model, plan.scope)
+    at_start = state_digests(model)
     config = methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     progress("reference", 0, 1)
@@ -71,6 +72,7 @@ def prepare_job(
         stopping=stopping,
         progress=lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}"),
         trackers=trackers,
+        at_start=at_start,
     )
     return job, ({} if pairs is None else pairs.stats)
 

@@ -12,7 +12,7 @@ from accelerate.utils import extract_model_from_parallel
 from palimpsest.errors import DivergedError, RunError
 from palimpsest.loop.run import Ended, Job, run
 from palimpsest.models.load import Loaded
-from palimpsest.models.scope import check_moved, leave_scope, parameter_digests
+from palimpsest.models.scope import check_changed, check_moved, leave_scope, parameter_digests
 from palimpsest.records import Cost
 from palimpsest.verbs.counting import counted
 from palimpsest.verbs.memory import peak_bytes
@@ -58,12 +58,12 @@ def train(
 
     Raises:
         DivergedError: a loss or gradient is not finite.
-        FrozenError: a trainable tensor did not move, or a frozen one did.
+        FrozenError: a trainable tensor did not move, or a frozen one did; or a run without steps changed nothing.
         SavedError: the folder does not answer as the model that was trained.
     """
     with counted(loaded.model) as preparing:
         job, stats = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
-    at_start = parameter_digests(job.model)
+    prepared = parameter_digests(job.model)
     try:
         ended = run(job)
     except DivergedError as error:
@@ -72,7 +72,9 @@ def train(
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
     try:
         if ended.steps:
-            check_moved(job.model, at_start)
+            check_moved(job.model, prepared)
+        elif ended.unchanged is None:
+            check_changed(job.model, job.at_start)
         saved = _save(plan, job, loaded.companion, sets)
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
