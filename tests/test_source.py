@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 import palimpsest
 from palimpsest import methods, metrics
@@ -174,10 +176,6 @@ def test_a_file_that_lies_elsewhere_leads_into_the_package(small, tmp_path):
 
 
 def test_the_digest_of_an_adapter_holds_its_base(tiny_llama, tmp_path):
-    import json
-
-    from safetensors.torch import save_file
-
     tiny_llama.save_pretrained(tmp_path / "base")
     (tmp_path / "adapter").mkdir()
     save_file({}, tmp_path / "adapter" / "adapter_model.safetensors")
