@@ -21,6 +21,7 @@ from palimpsest.errors import (
     PalimpsestError,
     PlanError,
     RunError,
+    SavedError,
     UsageError,
 )
 from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
@@ -45,6 +46,7 @@ __all__ = [
     "PalimpsestError",
     "PlanError",
     "RunError",
+    "SavedError",
     "Text",
     "TokenIds",
     "UsageError",

@@ -155,7 +155,10 @@ class Method:
         return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume."""
+        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume.
+
+        A method without steps does its work here; a run of it that changes nothing is an error.
+        """
         self.sets = self.draws_from(sets)
         return model
 

@@ -8,7 +8,8 @@ PalimpsestError
 │   └── MissingExtra        an optional package that is not installed
 └── RunError                the run itself went wrong (CLI exit code 1)
     ├── DivergedError       the loss or a gradient is not finite
-    └── FrozenError         a parameter that should have moved did not, or the reverse
+    ├── FrozenError         a parameter that should have moved did not, or the reverse
+    └── SavedError          the saved folder does not answer as the model that was trained
 
 A message says what was refused, where, what is accepted and what to do. Without an error the exit code is that of the
 verdict: 0 passed (or nothing was asked), 1 failed, 3 undecided.
@@ -73,6 +74,10 @@ class DivergedError(RunError):
 
 class FrozenError(RunError):
     """A trainable parameter did not move, or a frozen one did."""
+
+
+class SavedError(RunError):
+    """What was saved does not answer as the model that was trained."""
 
 
 def unknown(what: str, value: str, accepted: Iterable[str]) -> str:

@@ -198,7 +198,7 @@ def test_after_a_resume_the_floor_still_refers_to_the_model_before_the_run(clini
     plan = make_plan(fields, {"refine": {"ma": 0.0, "el": 0.0, "floor": 0.5}})
     loaded = load(plan.model)
     sets = encode_sets(read_sets(files), loaded, plan.encoding)
-    job, _ = prepare_job(plan, loaded, sets, tmp_path, progress=silent, trackers=[])
+    job = prepare_job(plan, loaded, sets, tmp_path, progress=silent, trackers=[]).job
     with torch.no_grad():
         job.model.get_output_embeddings().weight.mul_(50)
     check = job.stopping.check(job.model, step=100)

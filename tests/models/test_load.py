@@ -12,10 +12,15 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
+from palimpsest.cli import main
 from palimpsest.errors import ModelError
 from palimpsest.models import sources
 from palimpsest.models.load import CPU_ONE_THREAD_BELOW, Loaded, check_folder, count_parameters, load, use_threads
+from palimpsest.models.resnet import SmallResNet, resnet_config
 from palimpsest.models.sources import is_image_model
+
+# PEFT 0.21 asks transformers 5.23 for a property under its old name
+adapter = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
@@ -92,6 +97,10 @@ def pickle_it(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def add_layer(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.update({"model.layers.0.mlp.added.weight": torch.ones(2)}))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -108,6 +117,7 @@ def pickle_it(folder: Path) -> None:
         (lambda f: edit_config(f, vocab_size=70), "cannot be loaded as a causal LM|misshapen"),
         (lambda f: edit_config(f, num_hidden_layers=3), "9 weights are missing or misshapen, e.g. model.layers.2"),
         (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "1 weights are missing.*model.norm.weight"),
+        (add_layer, r"1 weights of its file have no place in a LlamaForCausalLM, e.g. model.layers.0.mlp.added.weight"),
     ],
     ids=[
         "no-config",
@@ -123,6 +133,7 @@ def pickle_it(folder: Path) -> None:
         "other-vocabulary",
         "more-layers",
         "one-tensor-less",
+        "one-tensor-more",
     ],
 )
 def test_a_damaged_folder_is_refused_by_name(folder, damage, words):
@@ -179,11 +190,11 @@ def test_the_check_of_a_folder_reads_no_weights(tmp_path, type_field):
     check_folder(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_an_adapter_folder_is_merged_to_equal_logits(folder, tiny_llama, tmp_path):
+@pytest.fixture
+def adapter_folder(folder, tiny_llama, tmp_path) -> tuple[Path, torch.Tensor]:
+    """An adapter on the model of ``folder``, and the logits of both together."""
     from peft import LoraConfig, get_peft_model
 
-    plain = logits(tiny_llama)
     tiny_llama.name_or_path = str(folder)
     wrapped = get_peft_model(tiny_llama, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
     with torch.no_grad():
@@ -192,19 +203,78 @@ def test_an_adapter_folder_is_merged_to_equal_logits(folder, tiny_llama, tmp_pat
                 parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
     wrapped.eval().save_pretrained(tmp_path / "adapter")
     word_tokenizer().save_pretrained(tmp_path / "adapter")
-    merged = load(tmp_path / "adapter").model
+    return tmp_path / "adapter", logits(wrapped)
+
+
+@adapter
+def test_an_adapter_folder_is_merged_to_equal_logits(folder, adapter_folder):
+    place, wanted = adapter_folder
+    merged = load(place).model
     assert not any("lora" in name for name, _ in merged.named_parameters())
-    assert torch.allclose(logits(merged), logits(wrapped), atol=1e-5)
-    assert not torch.allclose(logits(merged), plain, atol=1e-2)
+    assert torch.allclose(logits(merged), wanted, atol=1e-5)
+    assert not torch.allclose(logits(merged), logits(load(folder).model), atol=1e-2)
+
+
+LORA_A = "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"
+
+
+@adapter
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda t: t.update({LORA_A.replace("layers.0", "layers.9"): torch.ones(4, 32)}),
+            "1 weights .*layers.9.*lora_A",
+        ),
+        (lambda t: t.update({"base_model.model.added.weight": torch.ones(2)}), "1 weights .* no place .*added.weight"),
+        (lambda t: t.pop(LORA_A), "1 weights are missing or misshapen, e.g. .*layers.0.mlp.up_proj.lora_A"),
+        (lambda t: t.update({LORA_A: torch.ones(5, 32)}), "its adapter cannot be loaded: "),
+    ],
+    ids=["a-layer-too-many", "a-module", "one-less", "other-rank"],
+)
+def test_an_adapter_that_does_not_land_whole_is_refused(adapter_folder, change, words):
+    place, _ = adapter_folder
+    tensors = load_file(place / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, place / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=words) as error:
+        load(place)
+    assert one_line(error)
+
+
+@adapter
+def test_the_base_of_an_adapter_is_looked_at_as_any_model(folder, adapter_folder):
+    add_layer(folder)
+    with pytest.raises(
+        ModelError, match=r"the base of its adapter cannot be loaded: .* no place in a LlamaForCausalLM"
+    ):
+        load(adapter_folder[0])
 
 
 def test_an_adapter_without_its_base_is_refused(tmp_path):
     config = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "gone"), "task_type": "CAUSAL_LM"}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     save_file({"x": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(ModelError, match="cannot be loaded as a causal LM") as error:
+    with pytest.raises(ModelError, match="the base of its adapter cannot be loaded: .*no such folder") as error:
         load(tmp_path)
     assert one_line(error)
+
+
+def test_a_stranger_in_the_file_is_one_line_and_exit_2(folder, tmp_path, capfd):
+    """Transformers' own table of it is not shown beside."""
+    add_layer(folder)
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "text": "ann lives here"}\n')
+    assert main(["measure", "--model", str(folder), "--data", str(tmp_path / "rows.jsonl")]) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if "Loading weights" not in line]
+    assert len(said) == 1
+    assert "have no place in a LlamaForCausalLM" in said[0]
+
+
+def test_an_image_classifier_with_a_stranger_is_refused(tmp_path):
+    SmallResNet(resnet_config("resnet20", 3, widths=(2, 2, 2), image_size=8)).save_pretrained(tmp_path)
+    edit_weights(tmp_path, lambda tensors: tensors.update({"layer1.0.added.weight": torch.ones(2)}))
+    with pytest.raises(ModelError, match="1 weights of its file have no place in a SmallResNet, e.g. layer1.0.added"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from palimpsest.errors import FrozenError, ModelError, PlanError
 from palimpsest.models.scope import (
     Scope,
     apply_scope,
+    check_changed,
     check_moved,
     leave_scope,
     parameter_digests,
+    state_digests,
     tensor_digest,
     trainable,
 )
@@ -105,6 +107,13 @@ def test_an_adapter_can_be_laid_on_named_modules(tiny_llama):
     assert {name.split(".lora_")[0].rpartition(".")[2] for name in trainable(model)} == {"q_proj", "v_proj"}
 
 
+@adapter
+@pytest.mark.parametrize("commit", ["0123abc", None])
+def test_an_adapter_on_a_hub_model_remembers_its_commit(tiny_llama, commit):
+    tiny_llama.config._commit_hash = commit
+    assert apply_scope(tiny_llama, Scope(kind="lora")).peft_config["default"].revision == commit
+
+
 def test_an_adapter_on_modules_that_do_not_exist_is_refused(tiny_llama):
     with pytest.raises(ModelError, match="scope lora: .*no_such_module") as error:
         apply_scope(tiny_llama, Scope(kind="lora", names=("no_such_module",)))
@@ -157,6 +166,48 @@ def test_a_frozen_tensor_that_moved_is_named(second_layer):
     move(second_layer, {*trainable(second_layer), "model.layers.0.mlp.up_proj.weight"})
     with pytest.raises(FrozenError, match=r"1 frozen tensors moved, e.g. model.layers.0.mlp.up_proj.weight"):
         check_moved(second_layer, before)
+
+
+def test_an_edit_of_one_tensor_is_a_change_and_none_is_not(second_layer):
+    before = state_digests(second_layer)
+    with pytest.raises(FrozenError, match="the run changed nothing: every weight is as it was.*; give the method more"):
+        check_changed(second_layer, before)
+    move(second_layer, {"model.layers.1.mlp.up_proj.weight"})
+    check_changed(second_layer, before)
+
+
+def test_an_edit_of_what_is_frozen_is_named(second_layer):
+    before = state_digests(second_layer)
+    move(second_layer, {"model.layers.1.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"})
+    with pytest.raises(FrozenError, match=r"1 frozen tensors moved, e.g. model.layers.0.mlp.up_proj.weight"):
+        check_changed(second_layer, before)
+
+
+def test_two_tensors_that_change_places_are_a_change(second_layer):
+    before = state_digests(second_layer)
+    one, other = second_layer.model.layers[1].mlp.up_proj, second_layer.model.layers[1].mlp.gate_proj
+    one.weight, other.weight = other.weight, one.weight
+    check_changed(second_layer, before)
+
+
+def test_an_edited_buffer_is_a_change():
+    layer = torch.nn.BatchNorm1d(2)
+    before = state_digests(layer)
+    layer.running_mean.add_(1)
+    check_changed(layer, before)
+
+
+@pytest.mark.parametrize("edits", [False, True])
+def test_what_is_only_wrapped_did_not_change(tiny_llama, edits):
+    before = state_digests(tiny_llama)
+    wrapper = torch.nn.Module()
+    wrapper.inner = tiny_llama
+    if edits:
+        move(tiny_llama, {"model.norm.weight"})
+        check_changed(wrapper, before)
+    else:
+        with pytest.raises(FrozenError, match="the run changed nothing"):
+            check_changed(wrapper, before)
 
 
 def test_the_smallest_move_of_one_number_counts(tiny_llama):

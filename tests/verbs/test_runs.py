@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palimpsest as pal
-from palimpsest import methods
 from palimpsest.errors import DataError, DivergedError, PlanError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import execute
@@ -176,9 +175,9 @@ def test_the_run_of_another_version_is_not_taken_for_this_one(clinic, tmp_path, 
         unlearn(clinic, tmp_path / "out")
 
 
-def test_the_run_of_a_method_as_it_was_is_not_taken_for_one_as_it_is(clinic, tmp_path, monkeypatch):
+def test_the_run_of_the_code_as_it_was_is_not_taken_for_one_as_it_is(clinic, tmp_path, monkeypatch):
     unlearn(clinic, tmp_path / "out")
-    monkeypatch.setattr(methods, "source_digest", lambda name: "edited")
+    monkeypatch.setattr("palimpsest.verbs.plan.code_digest", lambda modules, files: "edited")
     with pytest.raises(PlanError, match="holds the run of another plan"):
         unlearn(clinic, tmp_path / "out")
 

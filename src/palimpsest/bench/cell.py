@@ -20,10 +20,12 @@ from palimpsest.bench.store import remembered
 from palimpsest.data.draws import shuffled
 from palimpsest.models.load import Loaded, device, load, source_digest
 from palimpsest.records import digest
+from palimpsest.source import code_digest
 from palimpsest.verbs.inputs import encode_set, encode_sets
 from palimpsest.verbs.plan import Plan
 from palimpsest.version import VERSION
 
+READING = ("palimpsest.bench.reading", "palimpsest.models.load", "palimpsest.verbs.inputs")  # what a reading is made by
 Ids = Mapping[str, tuple[str, ...]]
 NO_SIDES: Mapping[str, str] = MappingProxyType({})
 
@@ -97,6 +99,7 @@ class Cell:
         routes = {folder: ids for folder, ids in routes.items() if ids}
         named = {
             "palimpsest": VERSION,
+            "source": code_digest(READING),
             "models": sorted([source_digest(folder), self.pool.digest(ids)] for folder, ids in routes.items()),
             "oracle": source_digest(oracle),
             "sets": {name: self.pool.digest(ids) for name, ids in sets.items()},

@@ -65,6 +65,8 @@ def perform(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts
                 raise
             except RunError as error:  # the same plan would end so again: this is its result
                 why = f"{type(error).__name__}: {error}"
+                for weights in target.partial.glob("*.safetensors"):  # of a model that nobody should take for an answer
+                    weights.unlink()
                 facts = RunFacts(
                     plan=plan.digest(), kind=plan.kind, stopped=why, seconds=error.seconds, tokens=error.tokens
                 )
@@ -77,11 +79,12 @@ def perform(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts
 def _train(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts:
     loaded = load(start)
     loaded.model.to(device())
-    trained = train(plan, loaded, encoder(loaded), folder, progress=silent, trackers=[])
+    trained, saved = train(plan, loaded, encoder(loaded), folder, progress=silent, trackers=[])
+    del loaded  # one model less while the distance is taken
     return RunFacts(
         plan=plan.digest(),
         kind=plan.kind,
-        norm=_distance(trained.model, load(start).model),
+        norm=_distance(saved.model, load(start).model),
         seconds=trained.preparing.seconds + trained.training.seconds,
         tokens=trained.preparing.tokens + trained.training.tokens,
         steps=trained.ended.steps,

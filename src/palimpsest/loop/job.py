@@ -46,6 +46,7 @@ class Job:
         progress: called with (step, planned steps, what the last step did).
         trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
         repair: what keeps the rest, or None.
+        at_start: digest of every saved tensor before the method touched the model; what a run changed is seen by it.
     """
 
     method: Method
@@ -58,6 +59,7 @@ class Job:
     progress: Callable[[int, int, Mapping[str, float]], None] | None = None
     trackers: Sequence[str] = ()
     repair: Repair | None = None
+    at_start: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,15 @@ class _Loop:
                 self._save()
         self.job.method.settle(self.job.model)
         self.machine.accelerator.end_training()
-        return Ended(state.stopped, state.budget, state.step, state.seconds, state.check_seconds, state.tokens)
+        return Ended(
+            state.stopped,
+            state.budget,
+            state.step,
+            state.seconds,
+            state.check_seconds,
+            state.tokens,
+            unchanged=state.unchanged,
+        )
 
     def _iterate(self) -> None:
         """One iteration, and the repair that follows it."""
@@ -119,6 +127,8 @@ class _Loop:
         satisfied = check.satisfied if check.active else EVERY_EXAMPLE_PASSES
         self.state.stopped = satisfied or check.stop
         self.state.budget = None if satisfied else check.stop
+        if not self.state.step:  # before the first one: there was nothing to do, or nothing that might be done
+            self.state.unchanged = self.state.stopped
         return self.state.stopped is not None
 
     def _check(self, stopping: Stopping) -> Check:

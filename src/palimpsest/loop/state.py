@@ -23,6 +23,7 @@ class State:
     log_rows: int = 0
     stopped: str | None = None
     budget: str | None = None
+    unchanged: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

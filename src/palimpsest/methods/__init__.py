@@ -7,7 +7,6 @@ package imports no torch.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import pkgutil
@@ -43,13 +42,17 @@ def load(name: str) -> type[Method]:
     return method  # type: ignore[no-any-return]
 
 
-def source_digest(name: str) -> str:
-    """SHA-256 of a method's file: a run of the method as it was is not taken for one of the method as it is.
+def file_of(name: str) -> Path:
+    """The file of a method.
 
     Raises:
         PlanError: no such method.
     """
-    return hashlib.sha256(_path(name).read_bytes()).hexdigest()
+    for folder in _folders():
+        path = Path(folder) / f"{name}.py"
+        if path.is_file():
+            return path
+    raise PlanError(unknown("method", name, names()))
 
 
 def configure(name: str, options: Mapping[str, Any]) -> Any:
@@ -83,15 +86,7 @@ def _folders() -> list[str]:
 
 
 def _module(name: str) -> ModuleType:
-    return _import(f"{__name__}.{name}", _path(name))
-
-
-def _path(name: str) -> Path:
-    for folder in _folders():
-        path = Path(folder) / f"{name}.py"
-        if path.is_file():
-            return path
-    raise PlanError(unknown("method", name, names()))
+    return _import(f"{__name__}.{name}", file_of(name))
 
 
 def _import(module_name: str, path: Path) -> ModuleType:

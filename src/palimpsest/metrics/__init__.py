@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from palimpsest.metrics.metric import Metric
 
-__all__ = ["build", "load", "names", "refuse_modality"]
+__all__ = ["build", "files", "load", "names", "refuse_modality"]
 
 
 def names() -> tuple[str, ...]:
@@ -27,7 +27,15 @@ def names() -> tuple[str, ...]:
     >>> "ma" in names()
     True
     """
-    return tuple(sorted(set(_metric_files())))
+    return tuple(sorted({file.stem for file in files()}))
+
+
+def files() -> Iterator[Path]:
+    """The files of all metrics."""
+    for folder in __path__:
+        for file in Path(folder).glob("*.py"):
+            if any(line.startswith("METRIC = ") for line in file.read_text(encoding="utf-8").splitlines()):
+                yield file
 
 
 def load(name: str) -> type[Metric]:
@@ -72,13 +80,6 @@ def refuse_modality(metrics: Iterable[Metric], modality: str) -> None:
     if wrong:
         able = ", ".join(name for name in names() if modality in load(name).modalities)
         raise PlanError(f"metrics {', '.join(wrong)} cannot be taken of {modality}s; accepted: {able}")
-
-
-def _metric_files() -> Iterator[str]:
-    for folder in __path__:
-        for file in Path(folder).glob("*.py"):
-            if any(line.startswith("METRIC = ") for line in file.read_text(encoding="utf-8").splitlines()):
-                yield file.stem
 
 
 def _explain(name: str, metric: type[Metric], error: ValidationError) -> str:

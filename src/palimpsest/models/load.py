@@ -7,8 +7,9 @@ every run starts from one plain model.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, read_config, source_digest
+from palimpsest.models.whole import check_whole, quietly
 
 __all__ = [
     "Loaded",
@@ -119,9 +121,18 @@ def load(
             f"model {str(source)!r}: no such folder; a Hub name (owner/name) needs a pinned --revision COMMIT"
         )
     place = path.expanduser() if is_local else str(source)
+    loaded = _load(place, source, revision, as_stored=as_stored)
+    if loaded.pixels is not None:
+        return loaded
+    return replace(loaded, tokenizer=_load_tokenizer(place, revision, tokenizer_needed))
+
+
+def _load(place: str | Path, source: str | Path, revision: str | None, *, as_stored: bool) -> Loaded:
+    """A model without its tokenizer, from where it is."""
     adapter = read_config(place, revision, "adapter_config.json") if isinstance(place, Path) else {}
-    if adapter and is_image_model(str(adapter.get("base_model_name_or_path")), adapter.get("revision")):
-        return _image_adapter(place, adapter)
+    if isinstance(place, Path) and adapter:
+        base = _base_of(place, adapter, revision, as_stored=as_stored)
+        return replace(base, model=_adapted(place, base.model).eval(), source=str(source))
     config = read_config(place, revision)
     if is_image_config(config):
         check_timm(config, source)
@@ -129,9 +140,7 @@ def load(
         model = _from_pretrained(place, revision, torch.float32, "AutoModelForImageClassification")
         return _image_model(model, source, preprocessor)
     dtype = "auto" if as_stored and torch.cuda.is_available() else torch.float32
-    model = _merged_causal(place, dtype) if adapter else _from_pretrained(place, revision, dtype)
-    tokenizer = _load_tokenizer(place, revision, tokenizer_needed)
-    return Loaded(model.eval(), tokenizer, str(source))
+    return Loaded(_from_pretrained(place, revision, dtype).eval(), None, str(source))
 
 
 def _image_model(model: Any, source: str | Path, preprocessor: Preprocessor | None = None) -> Loaded:
@@ -139,48 +148,59 @@ def _image_model(model: Any, source: str | Path, preprocessor: Preprocessor | No
     return Loaded(model.eval(), None, str(source), pixels, preprocessor)
 
 
-def _image_adapter(folder: str | Path, adapter: Mapping[str, Any]) -> Loaded:
-    """A LoRA adapter merged into its base."""
+def _base_of(folder: Path, adapter: Mapping[str, Any], revision: str | None, *, as_stored: bool) -> Loaded:
+    """What an adapter is laid on: a folder, which may hold an adapter itself, or a Hub name at the adapter's commit."""
+    name = str(adapter["base_model_name_or_path"])
+    pinned = adapter.get("revision") or revision
+    try:
+        if Path(name).exists() or Path(name).is_absolute() or plain_weights(name) is not None:
+            return load(name, revision=pinned, tokenizer_needed=False, as_stored=as_stored)
+        return _load(name, name, pinned, as_stored=as_stored)  # adapters of 0.1.0 name no commit
+    except ModelError as error:
+        raise ModelError(f"model {folder}: the base of its adapter cannot be loaded: {error}") from error
+
+
+def _adapted(folder: Path, base: Any) -> Any:
+    """A model with a LoRA adapter merged into it; every tensor of the adapter's file must find its place."""
     from peft import PeftModel
-    from safetensors import SafetensorError
 
-    base = load(str(adapter["base_model_name_or_path"]), revision=adapter.get("revision"))
     try:
-        model = PeftModel.from_pretrained(base.model, folder).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below, in our words
+            model = PeftModel.from_pretrained(base, folder)
+            found = model.load_adapter(folder, "default")  # once more: the first call does not tell what it left out
+    except _unusable() as error:
         raise ModelError(f"model {folder}: its adapter cannot be loaded: {_first_line(error)}") from error
-    return Loaded(model.eval(), None, str(folder), base.pixels, base.preprocessor)
-
-
-def _merged_causal(folder: str | Path, dtype: Any) -> Any:
-    from peft import AutoPeftModelForCausalLM
-    from safetensors import SafetensorError
-
-    try:
-        return AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        raise ModelError(f"model {folder}: cannot be loaded as a causal LM: {_first_line(error)}") from error
+    check_whole(folder, base, found.missing_keys, found.unexpected_keys)
+    merged = model.merge_and_unload()
+    merged.name_or_path = str(folder)  # a further adapter lies on this one, not on the base of both
+    return merged
 
 
 def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto: str = "AutoModelForCausalLM") -> Any:
     import transformers
-    from safetensors import SafetensorError
 
     from palimpsest.models import resnet
 
     resnet.register()
     try:
-        model, info = getattr(transformers, auto).from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        # everything transformers, safetensors and the Hub client raise for unusable sources
+        with quietly():
+            model, info = getattr(transformers, auto).from_pretrained(
+                source, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
+    except _unusable() as error:
         what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
         raise ModelError(f"model {source}: cannot be loaded as {what}: {_first_line(error)}") from error
-    missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info.get("mismatched_keys", ()))
-    if missing:
-        raise ModelError(f"model {source}: {len(missing)} weights are missing or misshapen, e.g. {missing[0]}")
+    misshapen = (str(key) for key in info.get("mismatched_keys", ()))
+    check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
     return model
+
+
+def _unusable() -> tuple[type[Exception], ...]:
+    """All that transformers, PEFT, safetensors and the Hub client raise for sources that cannot be used."""
+    from safetensors import SafetensorError
+
+    return OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -72,7 +73,8 @@ def _with_lora(model: Any, scope: Scope) -> Any:
         task_type=None if is_image else "CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        # the commit of a base from the Hub: without it the adapter would be laid on whatever is newest there
+        return get_peft_model(model, config, revision=getattr(model.config, "_commit_hash", None))
     except ValueError as error:
         raise ModelError(f"scope lora: {str(error).splitlines()[0]}") from error
 
@@ -118,6 +120,37 @@ def parameter_digests(model: nn.Module) -> dict[str, str]:
     return {name: tensor_digest(p) for name, p in model.named_parameters()}
 
 
+def state_digests(model: nn.Module) -> dict[str, str]:
+    """Digest of all that is saved of a model, parameters and buffers, by name."""
+    return {name: tensor_digest(tensor) for name, tensor in model.state_dict().items()}
+
+
+def check_changed(model: nn.Module, before: Mapping[str, str]) -> None:
+    """Something that is saved differs from before, and nothing frozen does: what is asked of work without steps.
+
+    Args:
+        model: after a run, whatever was wrapped around it meanwhile.
+        before: ``state_digests`` once the scope was applied, before the method touched the model.
+
+    Raises:
+        FrozenError: nothing differs, or something frozen does.
+    """
+    after = state_digests(model)
+    renamed = after.keys() != before.keys()
+    if Counter(after.values()) == Counter(before.values()) if renamed else after == before:
+        raise FrozenError(
+            "the run changed nothing: every weight is as it was before; give the method more to do (its options, its "
+            "examples) or a scope that holds what it edits"
+        )
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    _refuse_leaks([name for name in frozen if name in before and after[name] != before[name]])
+
+
+def _refuse_leaks(names: Sequence[str]) -> None:
+    if names:
+        raise FrozenError(f"{len(names)} frozen tensors moved, e.g. {names[0]}")
+
+
 def check_moved(model: nn.Module, before: Mapping[str, str]) -> None:
     """Every trainable tensor differs from before, every frozen one is the same.
 
@@ -132,6 +165,4 @@ def check_moved(model: nn.Module, before: Mapping[str, str]) -> None:
     stuck = [name for name, p in model.named_parameters() if p.requires_grad and not moved[name]]
     if stuck:
         raise FrozenError(f"{len(stuck)} trainable tensors did not move, e.g. {stuck[0]}: no gradient reached them")
-    leaked = [name for name, p in model.named_parameters() if not p.requires_grad and moved[name]]
-    if leaked:
-        raise FrozenError(f"{len(leaked)} frozen tensors moved, e.g. {leaked[0]}")
+    _refuse_leaks([name for name, p in model.named_parameters() if not p.requires_grad and moved[name]])

@@ -86,7 +86,7 @@ def source_digest(source: str | Path, revision: str | None = None) -> str:
     """SHA-256 over what makes a source answer as it does; a Hub name stands for itself.
 
     Its safetensors files in the order of their names, its configuration without what saving alone changes, how it
-    reads pixels, and its tokenizer.
+    reads pixels, and its tokenizer; of an adapter also the base that it is laid on.
 
     Raises:
         ModelError: a local source that cannot be a model.
@@ -105,4 +105,8 @@ def source_digest(source: str | Path, revision: str | None = None) -> str:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     if plain is None:
         total.update(digest({k: v for k, v in read_config(path).items() if k not in VOLATILE}).encode())
+        adapter = read_config(path, None, "adapter_config.json")
+        base = adapter.get("base_model_name_or_path")
+        if base is not None:
+            total.update(source_digest(str(base), adapter.get("revision") or revision).encode())
     return total.hexdigest()

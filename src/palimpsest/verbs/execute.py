@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -124,8 +125,9 @@ def _run_in(
     """Everything that trains and measures."""
     folder = target.partial
     columns = {"before": target.remember("before", lambda: _measure(plan, before, sets, "before", progress))}
-    trained = train(plan, _starting(plan, before), sets, folder, progress=progress, trackers=trackers)
-    columns["after"] = target.remember("after", lambda: _measure_folder(plan, folder, sets, "after", progress))
+    trained, saved = train(plan, _starting(plan, before), sets, folder, progress=progress, trackers=trackers)
+    columns["after"] = target.remember("after", partial(_measure, plan, saved, sets, "after", progress))
+    del saved  # one model less while the oracle is measured
     if plan.oracle is not None:
         oracle = plan.oracle
         columns["oracle"] = target.remember("oracle", lambda: _measure_folder(plan, oracle, sets, "oracle", progress))
@@ -189,7 +191,7 @@ def _result(
     origin: Origin | None,
     modality: str,
 ) -> RunResult:
-    scores = {column: dict(measured[0]) for column, measured in columns.items()}
+    scores = {column: measured[0] for column, measured in columns.items()}
     ended, level = trained.ended, trained.level
     if level is not None and plan.oracle is None:
         scores["level"] = level_scores(level, scores["before"]["forget"])

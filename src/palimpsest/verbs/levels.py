@@ -14,12 +14,15 @@ READ_AS = {"ma": "ma", "es": "es", "accuracy": "ma"}  # metric key -> field of a
 FORGET = "forget."
 
 
-def level_scores(level: Level, measured: Mapping[str, Score]) -> dict[str, dict[str, Score]]:
-    """What a model would score that never saw the forget set: set -> metric key -> score, for the metrics it is read in.
+def level_scores(level: Level, measured: Mapping[str, Score]) -> Mapping[str, Mapping[str, Score]]:
+    """What a model would score that never saw the forget set, in the metrics that its level is read in.
 
     Args:
         level: with a reading of every forget row.
         measured: the forget set's scores before the run; the same rows are scored.
+
+    Returns:
+        Set -> metric key -> score.
     """
     found = {}
     for key, score in measured.items():

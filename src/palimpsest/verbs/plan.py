@@ -19,9 +19,11 @@ from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope
 from palimpsest.records import digest
+from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
 SETS = ("forget", "retain", "learn", "replay", "holdout", "general")
+EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
 SECTIONS = ("options", "training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding", "gates")
 
 
@@ -129,12 +131,14 @@ class Plan(Section):
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 
     def digest(self) -> str:
-        """SHA-256 over the version of this code, the file of the method and all of the plan.
+        """SHA-256 over all of the plan, the version, and all code that decides what comes out.
 
-        But for the places inputs were read from: their content counts.
+        But for the places inputs were read from: their content counts. The code is that of every run, of the method,
+        and of the metrics, all of them: who asks for one by name is spread over measuring, refinement and control.
         """
         values = self.model_dump(mode="json", exclude={"files", "model", "base", "oracle"})
-        return digest({**values, "palimpsest": VERSION, "source": methods.source_digest(self.method)})
+        by_name = [methods.file_of(self.method), *metrics.files()]
+        return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
 
 
 def as_text(paths: Mapping[str, str | Path | None]) -> dict[str, str]:

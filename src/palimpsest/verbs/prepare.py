@@ -24,7 +24,7 @@ from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with_sentence_transformer
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
-from palimpsest.models.scope import apply_scope
+from palimpsest.models.scope import apply_scope, state_digests
 from palimpsest.verbs.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
@@ -83,6 +83,7 @@ def prepare_job(
         tools = Tools(plan.control, probes_of(plan, loaded, sets, found), renew, _told(progress))
         guided = guided_by(plan, loaded, sets, tools)
     model = apply_scope(loaded.model, plan.scope)
+    at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
     method = _method(plan, model, sets, folder / "reference", as_it_is=False)
@@ -97,6 +98,7 @@ def prepare_job(
         progress=None if guided is not None else _told_of_steps(progress),
         trackers=trackers,
         repair=repair,
+        at_start=at_start,
     )
     return Prepared(job, guided, {} if pairs is None else pairs.stats)
 

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import extract_model_from_parallel
+
 from palimpsest.control.drive import Guided, drive
 from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
-from palimpsest.errors import DivergedError
+from palimpsest.errors import DivergedError, RunError
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded
-from palimpsest.models.scope import check_moved, leave_scope, parameter_digests
+from palimpsest.models.scope import check_changed, check_moved, leave_scope, parameter_digests
 from palimpsest.records import Cost
 from palimpsest.verbs.counting import counted
 from palimpsest.verbs.memory import peak_bytes
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.prepare import prepare_job
 from palimpsest.verbs.progress import Progress
+from palimpsest.verbs.saved import MERGED_TOLERANCE, TOLERANCE, answers, load_saved
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,6 @@ class Trained:
     """How a run went.
 
     Attributes:
-        model: plain, in eval mode; saved in the folder.
         ended: how the loop ended.
         preparing: cost of masks, pairs, references and levels.
         training: cost of the loop.
@@ -36,7 +38,6 @@ class Trained:
         level: of never seen, where the run was controlled.
     """
 
-    model: Any
     ended: Ended
     preparing: Cost
     training: Cost
@@ -46,7 +47,7 @@ class Trained:
 
 def train(
     plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, *, progress: Progress, trackers: list[str]
-) -> Trained:
+) -> tuple[Trained, Loaded]:
     """Prepare a run, take it to its end, and save the changed model with its tokenizer or preprocessor.
 
     Args:
@@ -57,28 +58,57 @@ def train(
         progress: told the steps.
         trackers: for the loop.
 
+    Returns:
+        How it went, and what was saved: loaded from the folder again, on the same device, and found to answer as the
+        model that was trained. Let go of it as soon as it was measured: the trained one is in memory, too.
+
     Raises:
         DivergedError: a loss or gradient is not finite.
-        FrozenError: a trainable tensor did not move, or a frozen one did.
+        FrozenError: a trainable tensor did not move, or a frozen one did; or a run without steps changed nothing.
+        SavedError: the folder does not answer as the model that was trained.
     """
     with counted(loaded.model) as preparing:
         prepared = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
     job = prepared.job
-    at_start = parameter_digests(job.model)
+    as_prepared = parameter_digests(job.model)
     try:
         ended = _ran(job, prepared.guided)
     except DivergedError as error:
         error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
         raise
-    if ended.steps and ended.unchanged is None:
-        check_moved(job.model, at_start)
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
-    plain: Any = leave_scope(job.method.finish(job.model), plan.scope)
-    plain.eval().save_pretrained(folder, safe_serialization=True)
-    if loaded.companion is not None:
-        loaded.companion.save_pretrained(folder)
+    try:
+        _check(job, ended, as_prepared)
+        saved = _save(plan, job, loaded.companion, sets)
+    except RunError as error:
+        error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
+        raise
     level = prepared.guided.goal.level if isinstance(prepared.guided, Guided) else None
-    return Trained(plain, ended, preparing.cost(), training, prepared.stats, level)
+    return Trained(ended, preparing.cost(), training, prepared.stats, level), saved
+
+
+def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> None:
+    """Did what had to move move, and nothing else?"""
+    if ended.unchanged is not None:
+        return
+    if ended.steps:
+        check_moved(job.model, as_prepared)
+    else:
+        check_changed(job.model, job.at_start)
+
+
+def _save(plan: Plan, job: Job, companion: Any, sets: Mapping[str, Any]) -> Loaded:
+    """Save what a run made of its model, and load it again."""
+    model = job.method.finish(extract_model_from_parallel(job.model, keep_fp32_wrapper=False))
+    trained = answers(model, sets)
+    plain: Any = leave_scope(model, plan.scope)
+    # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here
+    adapter = {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
+    plain.eval().save_pretrained(job.folder, safe_serialization=True, **adapter)
+    if companion is not None:
+        companion.save_pretrained(job.folder)
+    tolerance = MERGED_TOLERANCE if plan.scope.kind == "lora" else TOLERANCE
+    return load_saved(job.folder, trained, sets, tolerance=tolerance)
 
 
 def _ran(job: Job, guided: Guided | Taught | None) -> Ended:
