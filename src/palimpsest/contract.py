@@ -114,6 +114,7 @@ class Method:
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
+        options_for_images: options whose default is another where a controlled run changes an image classifier.
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
@@ -129,6 +130,7 @@ class Method:
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
+    options_for_images: ClassVar[Mapping[str, Any]] = {}
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False

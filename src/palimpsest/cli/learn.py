@@ -23,6 +23,7 @@ def command(
     general: o.General = None,
     revision: o.Revision = None,
     seed: o.Seed = None,
+    preset: o.Preset = None,
     learning_rate: o.LearningRate = None,
     epochs: o.Epochs = None,
     max_steps: o.MaxSteps = None,
@@ -43,7 +44,7 @@ def command(
         "max_steps": max_steps,
         "batch_size": batch_size,
     }
-    sections = o.sections(method, plan, assign, training, scope)
+    sections = o.sections(method, plan, assign, training, scope, preset)
     from palimpsest.verbs import learn
 
     with shown_progress(quiet=json) as progress:

@@ -11,7 +11,7 @@ import typer
 from palimpsest import methods, metrics
 from palimpsest.errors import PlanError, unknown
 
-ROUTED = ("training", "scope", "pairing", "refine", "measuring", "encoding")
+ROUTED = ("training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding")
 
 Model = Annotated[str, typer.Option("--model", help="Folder or Hub name of the model, or resnet20@FOLDER.")]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the new model; must not exist.")]
@@ -25,10 +25,16 @@ MakeOracle = Annotated[
 ]
 Base = Annotated[str | None, typer.Option(help="The model before it learned anything: for retrain, --make-oracle.")]
 Seed = Annotated[int | None, typer.Option(help="Seeds every random choice.  [0]")]
-LearningRate = Annotated[float | None, typer.Option("--learning-rate", "--lr", help="Of AdamW.  [method's]")]
-Epochs = Annotated[float | None, typer.Option(help="Budget of passes.  [10]")]
-MaxSteps = Annotated[int | None, typer.Option(help="Budget of steps, beside --epochs.")]
-BatchSize = Annotated[int | None, typer.Option(help="Examples per step.  [8]")]
+LearningRate = Annotated[
+    float | None, typer.Option("--learning-rate", "--lr", help="A fixed rate.  [the run finds its own]")
+]
+Refine = Annotated[
+    bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when every example passes.")
+]
+Preset = Annotated[str | None, typer.Option(help="paper: the published rate and length of the method.")]
+Epochs = Annotated[float | None, typer.Option(help="At most so many passes.")]
+MaxSteps = Annotated[int | None, typer.Option(help="At most so many steps; wins over --epochs.")]
+BatchSize = Annotated[int | None, typer.Option(help="Examples per step.  [8; images 64]")]
 ScopeKind = Annotated[str | None, typer.Option("--scope", help="all, lora or layers.  [all]")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", help="YAML or JSON with sections of options.")]
 Sets = Annotated[
@@ -46,6 +52,7 @@ def sections(
     assignments: Iterable[str] | None,
     training: Mapping[str, Any],
     scope: str | None,
+    preset: str | None,
 ) -> dict[str, Any]:
     """Sections of a plan: the file's, overridden by ``--set``, overridden by named options.
 
@@ -55,6 +62,7 @@ def sections(
         assignments: of ``--set``.
         training: named training options, None where not given.
         scope: of ``--scope``.
+        preset: of ``--preset``.
 
     Raises:
         PlanError: an assignment that is not ``a.b=value``, or whose ``a`` does not exist.
@@ -70,6 +78,8 @@ def sections(
     given = {key: value for key, value in training.items() if value is not None}
     if given:
         found["training"] = {**found.get("training", {}), **given}
+    if preset is not None:
+        found["preset"] = preset
     if scope is not None:
         found["scope"] = {**found.get("scope", {}), "kind": scope}
     return found

@@ -17,7 +17,9 @@ def command(
     ],
     output: o.OutputFolder,
     retain: Annotated[str | None, typer.Option(help="What must stay.")] = None,
-    method: Annotated[str, typer.Option(help="An unlearning method; see `palimpsest methods`.")] = "icu",
+    method: Annotated[
+        str | None, typer.Option(help="See `palimpsest methods`.  [icu; of an image classifier salun]")
+    ] = None,
     holdout: o.Holdout = None,
     general: o.General = None,
     oracle: o.Oracle = None,
@@ -25,10 +27,9 @@ def command(
     base: o.Base = None,
     replay: o.Replay = None,
     revision: o.Revision = None,
-    refine: Annotated[
-        bool | None, typer.Option("--refine/--no-refine", help="Stop when every example passes.  [icu with a holdout]")
-    ] = None,
+    refine: o.Refine = None,
     seed: o.Seed = None,
+    preset: o.Preset = None,
     learning_rate: o.LearningRate = None,
     epochs: o.Epochs = None,
     max_steps: o.MaxSteps = None,
@@ -49,7 +50,10 @@ def command(
         "max_steps": max_steps,
         "batch_size": batch_size,
     }
-    sections = o.sections(method, plan, assign, training, scope)
+    from palimpsest.verbs.usual import usual_method
+
+    method = usual_method(model, revision) if method is None else method
+    sections = o.sections(method, plan, assign, training, scope, preset)
     from palimpsest.verbs import unlearn
 
     with shown_progress(quiet=json) as progress:

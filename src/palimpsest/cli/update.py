@@ -26,8 +26,11 @@ def command(
     base: o.Base = None,
     replay: o.Replay = None,
     revision: o.Revision = None,
-    refine: Annotated[bool | None, typer.Option("--refine/--no-refine", help="Stop when every example passes.")] = None,
+    refine: Annotated[
+        bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when every example passes.")
+    ] = None,
     seed: o.Seed = None,
+    preset: o.Preset = None,
     learning_rate: o.LearningRate = None,
     epochs: o.Epochs = None,
     max_steps: o.MaxSteps = None,
@@ -48,7 +51,7 @@ def command(
         "max_steps": max_steps,
         "batch_size": batch_size,
     }
-    sections = o.sections(method, plan, assign, training, scope)
+    sections = o.sections(method, plan, assign, training, scope, preset)
     from palimpsest.verbs import update
 
     with shown_progress(quiet=json) as progress:

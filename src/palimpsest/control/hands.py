@@ -15,7 +15,7 @@ from palimpsest.contract import Method
 from palimpsest.control.goal import Used
 from palimpsest.control.probes import Probes
 from palimpsest.control.readings import Reading, read
-from palimpsest.control.settings import Control
+from palimpsest.control.settings import Control, budget_of
 from palimpsest.control.snapshots import Snapshots, write_json
 from palimpsest.control.state import ControlState
 from palimpsest.loop.job import Job, Repair
@@ -26,8 +26,6 @@ from palimpsest.loop.state import State
 CONTROL = "control"  # folder of snapshots and state, in that of the run
 ENDLESS = 10**6  # iterations that a method is told; schedules of its own stand at their start
 COOLINGS = 3  # in a row at most
-LEAST_BUDGET = 240
-OF_RETRAINING = 1.5  # times ten passes over the largest set
 
 Renew = Callable[[int], Method]
 Tell = Callable[[int, int, str], None]
@@ -67,7 +65,8 @@ class Hands:
         self._snapshots = Snapshots(folder, self.machine, self.repairer.optimizer)
         self._state_file = folder / "state.json"
         self._newest = -1
-        self.budget = self._budget()
+        largest = max(len(examples) for examples in (*job.sets.values(), *self.repair.sets.values()))
+        self.budget = budget_of(tools.control, job.training, largest)
         self.state = self._resumed() or ControlState(repairs=self._first_repairs())
 
     # -- going on --------------------------------------------------------------------------------------------------
@@ -94,18 +93,6 @@ class Hands:
         if state.here >= 0:
             self._snapshots.restore(state.here)
         return state
-
-    def _budget(self) -> int:
-        """Iterations and repair steps in all: what was asked for, else by the passes that retraining would take."""
-        training, control = self.job.training, self.tools.control
-        chosen = control.budget or training.max_steps
-        if chosen is not None:
-            return chosen
-        largest = max(len(examples) for examples in (*self.job.sets.values(), *self.repair.sets.values()))
-        passes = math.ceil(largest / training.batch_size)
-        if control.epochs is not None:
-            return math.ceil(control.epochs * passes)
-        return max(LEAST_BUDGET, math.ceil(OF_RETRAINING * 10 * passes))
 
     def begin_stage(self) -> None:
         """Seed the randomness of the next stage: a function of the run's seed and the stage's number."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from palimpsest.loop.training import Training
+
+LEAST_BUDGET = 240
+OF_RETRAINING = 1.5  # times ten passes over the largest set
 
 
 class Control(BaseModel):
@@ -60,3 +66,23 @@ class Control(BaseModel):
                 f"repairs {self.repairs} is above most_repairs {self.most_repairs}; give at most that many"
             )
         return self
+
+
+def budget_of(control: Control, training: Training, largest: int) -> int:
+    """Iterations and repair steps in all: what was asked for, else one and a half times ten passes.
+
+    Args:
+        control: with what was asked for.
+        training: of the run.
+        largest: examples of its largest set.
+
+    >>> budget_of(Control(), Training(batch_size=8), 47), budget_of(Control(), Training(batch_size=8), 4000)
+    (240, 7500)
+    """
+    chosen = control.budget or training.max_steps
+    if chosen is not None:
+        return chosen
+    passes = math.ceil(largest / training.batch_size)
+    if control.epochs is not None:
+        return math.ceil(control.epochs * passes)
+    return max(LEAST_BUDGET, math.ceil(OF_RETRAINING * 10 * passes))

@@ -62,6 +62,7 @@ class SFROn(Method):
     """Masked, annealed ascent on forget between descent steps on retain."""
 
     Config = SFROnConfig
+    options_for_images = {"fast_norm": 1.0, "mask_batch": 32}
     repairs_itself = True
     needs = ("retain", "forget")
 

@@ -101,6 +101,7 @@ class UGCLU(Method):
     """One trajectory towards the learn set, away from the forget set, in the valley of what must stay."""
 
     Config = UGCLUConfig
+    options_for_images = {"ascent": 500.0, "mask_batch": 32}  # images known by heart have hardly a gradient
     repairs_itself = True
     kinds = ("learn", "unlearn", "update")
     needs = ()

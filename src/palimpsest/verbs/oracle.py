@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from palimpsest.errors import PlanError
-from palimpsest.models.load import Loaded, device, load, use_threads
+from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
 from palimpsest.verbs.execute import execute, model_digests
+from palimpsest.verbs.forecast import duration, most_steps, seconds_per_position, step_positions
 from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
 from palimpsest.verbs.learned import check_learned
 from palimpsest.verbs.origin import check_base
@@ -183,44 +183,9 @@ def cost_before(plan: Plan, sets: Mapping[str, list[Example]], threads: int | No
     use_threads(loaded.model, threads)
     loaded.model.to(device())
     encoded = encode_sets(sets, loaded, plan.encoding)
-    anchor = next(iter(encoded))
-    steps = plan.training.planned_steps(len(encoded[anchor]))
-    rows = {name: plan.training.drawn_from(name) if name != anchor else plan.training.batch_size for name in encoded}
-    positions = sum(min(rows[name], len(chosen)) * _mean_length(chosen) for name, chosen in encoded.items())
-    per_position = _seconds_per_position(loaded, encoded[anchor], plan)
+    steps = most_steps(plan, encoded)
+    positions = step_positions(plan, encoded) * steps
+    per_position = seconds_per_position(loaded.model, next(iter(encoded.values())), plan.training.batch_size)
     said = ", ".join(f"{len(chosen)} rows of {name}" for name, chosen in encoded.items())
-    about = _duration(per_position * positions * steps)
-    return f"{said}; {steps} steps, about {positions * steps:,.0f} positions, about {about}"
-
-
-def _mean_length(examples: Any) -> float:
-    """Positions of an example: tokens, or one for an image."""
-    first = examples[examples.ids[0]]
-    if not hasattr(first, "tokens"):
-        return 1.0
-    return sum(len(examples[key].tokens) for key in examples.ids) / len(examples)
-
-
-def _seconds_per_position(loaded: Loaded, examples: Any, plan: Plan) -> float:
-    """One forward and backward pass, timed the second time it is done; the gradients are dropped."""
-    rows = min(plan.training.micro_batch_size or plan.training.batch_size, len(examples))
-    chosen = examples.ids[:rows]
-    batch = examples.batch(chosen).to(device())
-    started = time.perf_counter()
-    for _ in range(2):
-        started = time.perf_counter()
-        batch.predict(loaded.model).logp_S.mean().backward()
-        loaded.model.zero_grad(set_to_none=True)
-    positions = sum(len(examples[key].tokens) if hasattr(examples[key], "tokens") else 1 for key in chosen)
-    return (time.perf_counter() - started) / positions
-
-
-def _duration(seconds: float) -> str:
-    """In the unit that suits it.
-
-    >>> _duration(34.2), _duration(600), _duration(9000)
-    ('34 s', '10 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    most = "at most " if plan.control.kind == "auto" else ""
+    return f"{said}; {most}{steps} steps, about {positions:,.0f} positions, about {duration(per_position * positions)}"

@@ -18,13 +18,27 @@ from palimpsest.control.settings import Control
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope
+from palimpsest.models.sources import is_image_model
 from palimpsest.records import digest
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
 SETS = ("forget", "retain", "learn", "replay", "holdout", "general")
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
-SECTIONS = ("options", "training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding", "gates")
+PRESETS = ("paper",)
+SECTIONS = (
+    "preset",
+    "options",
+    "training",
+    "control",
+    "repair",
+    "scope",
+    "pairing",
+    "refine",
+    "measuring",
+    "encoding",
+    "gates",
+)
 
 
 class Section(BaseModel):
@@ -161,12 +175,15 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         kinds = [name for name in methods.names() if fields["kind"] in methods.load(name).kinds]
         raise PlanError(f"method {fields['method']!r} does not {fields['kind']}; accepted: {', '.join(kinds)}")
     values = checked_sections(sections, "the plan")
-    options = methods.configure(str(fields["method"]), values.pop("options", {}))
+    name = values.pop("preset", None)
+    if name is not None:
+        values["control"] = {**values.get("control", {}), **preset(name, str(fields["method"]), values)}
     values["control"] = resolved_control(fields, values, method)
     if values["control"]["kind"] == "auto":
-        values["training"] = {**values.get("training", {}), "lr_scheduler_type": "constant"}
+        values = _for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
     elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
+    options = methods.configure(str(fields["method"]), values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
@@ -176,6 +193,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     return plan
 
 
+IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs little
 FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
 
 
@@ -207,20 +225,34 @@ def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], metho
     return chosen
 
 
-def preset(name: str, method: str) -> dict[str, Any]:
-    """Sections of a preset: "paper" has the rate and length that the method's authors published.
+def _for_control(values: Mapping[str, Any], method: type[Method], *, is_image: bool) -> dict[str, Any]:
+    """Sections of a run that finds its own rate, with defaults that fit what it changes."""
+    training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
+    if not is_image:
+        return {**values, "training": training}
+    options = {**method.options_for_images, **values.get("options", {})}
+    repair = {"rows": IMAGE_ROWS, **values.get("repair", {})}
+    return {**values, "training": {"batch_size": IMAGE_ROWS, **training}, "options": options, "repair": repair}
+
+
+def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The control section of a preset: "paper" is the fixed rate and length that the method's authors published.
+
+    Args:
+        name: one of ``PRESETS``.
+        method: of the run.
+        sections: beside it.
 
     Raises:
-        PlanError: there is no such preset, or the method has none.
+        PlanError: nothing was published for the method, or control is asked for as well.
     """
-    if name != "paper":
-        raise PlanError(unknown("preset", name, ("paper",)))
     able = [n for n in methods.names() if "learning_rate" in methods.load(n).defaults]
     if method not in able:
-        raise PlanError(
-            f"method {method!r} has no preset: no rate was published for it; accepted with one: {', '.join(able)}"
-        )
-    return {"control": {"kind": "none"}}
+        listed = ", ".join(able)
+        raise PlanError(f"method {method!r} has no preset {name!r}: no rate was published for it; with one: {listed}")
+    if sections.get("control", {}).get("kind") == "auto":
+        raise PlanError(f"preset {name!r} beside control.kind = auto: a published rate is not searched; leave one out")
+    return {"kind": "none"}
 
 
 def checked_sections(value: object, where: str) -> dict[str, Any]:
@@ -239,6 +271,10 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
         if name not in SECTIONS:
             raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS)}")
         is_mapping = isinstance(section, Mapping | Section)
+        if name == "preset":
+            if section not in PRESETS:
+                raise PlanError(unknown("preset", str(section), PRESETS))
+            continue
         if name != "gates" and not is_mapping and not (name == "refine" and section is None):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)

@@ -25,6 +25,7 @@ from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
+from palimpsest.verbs.forecast import forecast, most_steps
 from palimpsest.verbs.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
@@ -86,6 +87,9 @@ def prepare_job(
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
+    if not kind.edits:
+        total = most_steps(plan, drawn)
+        progress("training", 0, total, forecast(plan, model, drawn))
     method = _method(plan, model, sets, folder / "reference", as_it_is=False)
     job = Job(
         method=method,

@@ -9,6 +9,7 @@ from typing import Any
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.progress import Progress, silent
 from palimpsest.verbs.update import update
+from palimpsest.verbs.usual import usual_method
 
 
 def unlearn(
@@ -16,7 +17,7 @@ def unlearn(
     forget: str | Path,
     *,
     output: str | Path,
-    method: str = "icu",
+    method: str | None = None,
     retain: str | Path | None = None,
     holdout: str | Path | None = None,
     general: str | Path | None = None,
@@ -38,7 +39,7 @@ def unlearn(
         model: folder or Hub name.
         forget: the forget set: file or Hub name.
         output: folder for the new model and its report; must not exist yet.
-        method: an unlearning method.
+        method: an unlearning method; None = the usual one of the kind of model (``verbs/usual.py``).
         retain: examples that must stay; ICU draws its analogous set from them.
         holdout: comparable examples the model never saw: the level of "forgotten".
         general: general text, for its perplexity.
@@ -67,7 +68,7 @@ def unlearn(
         forget=forget,
         retain=retain,
         output=output,
-        method=method,
+        method=usual_method(model, revision) if method is None else method,
         holdout=holdout,
         general=general,
         replay=replay,
