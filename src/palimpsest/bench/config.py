@@ -191,7 +191,8 @@ class Bench(Section):
         own = self.methods.get(method, {}) if row is not None else {}
         forced: Sections = {"training": {"seed": seed}, "options": dict(options or {})}
         layers = (self.learning if learns else self.unlearning, own, last, forced)
-        sections = {**merged(*layers), "encoding": self.encoding}
+        fixed = {"control": {"kind": "none"}}  # rows are compared at the rates that the bench names
+        sections = {**fixed, **merged(*layers), "encoding": self.encoding}
         return make_plan({"kind": kind, "method": method, "model": self.model, "files": {}}, sections)
 
 

@@ -192,6 +192,10 @@ class Hands:
         with self.timed("snapshot_seconds"):
             return self._snapshots.take(self._newest)
 
+    def moved_since(self, number: int) -> float:
+        """How far the weights are from a snapshot, as a share of their size (``Snapshots.moved``)."""
+        return self._snapshots.moved(number)
+
     def back(self, number: int) -> None:
         """Back to a snapshot."""
         with self.timed("snapshot_seconds"):

@@ -5,7 +5,9 @@
 
 What must fall is the loss on the holdout where one is given (so that a run ends before it learns by heart), else on the
 learned rows themselves. The rate grows while rounds gain, and is halved from the first round that gains nothing: a
-plateau at a high rate is noise. The last stage anneals it to zero. Floors hold as in unlearning, for the retain set
+plateau at a high rate is noise. The last stage anneals it to zero. Where no
+floor bounds the sweep, a rate that moves the median matrix by a tenth of its size in one iteration does: a model that
+knows nothing gains by any leap at first. Floors hold as in unlearning, for the retain set
 and general text that were given; where neither was, nothing is watched and nothing repaired.
 
 Source: the sweep as in ``sweep.py``; halving on a plateau and stopping early after Prechelt 1998, "Early stopping, but
@@ -31,7 +33,9 @@ GAIN = 0.01  # share of the loss that a round must take off to count
 EASY = 0.75  # units of the floors: a round that used less may have a higher rate and fewer repairs
 ROSE = 1.05  # times the loss before a round, and
 ROSE_BY = 0.02  # nats: what a round may add
+LEAP = 0.1  # share of its size that a matrix may move by in one iteration
 PATIENCE = 4  # rounds without a gain
+MOST_HALVED = 16  # times below the first rate: what is learned there the annealing learns as well
 MOST_REFUSED = 4
 
 
@@ -65,6 +69,7 @@ class _Teaching:
         self.hands = Hands(job, taught.tools)
         self.state = self.hands.state
         passes = math.ceil(len(job.sets[self.hands.machine.anchor_name]) / job.training.batch_size)
+        self.patience = PATIENCE // 2 if taught.validates else PATIENCE
         self.length = max(LEAST_ROUND, min(MOST_ROUND, passes))
 
     def run(self) -> Ended:
@@ -96,7 +101,8 @@ class _Teaching:
         state = self.state
         state.start = state.here = state.best = self.hands.snap()
         before = self.taught.before
-        sweep(self.hands, self.taught.name, before, crosses=lambda now: now.nats > _few(before, now).nats + ROSE_BY)
+        rose = lambda now: now.nats > before.of(now.rows).nats + ROSE_BY  # noqa: E731
+        sweep(self.hands, self.taught.name, before, crosses=rose, furthest=LEAP)
         state.learned = before.nats
         state.stage = "round"
 
@@ -145,7 +151,7 @@ class _Teaching:
             state.ceiling = state.rate
         if learned <= BY_HEART and not self.taught.validates:
             state.stage, state.reason = "last", "known by heart"
-        elif state.idle >= (PATIENCE // 2 if self.taught.validates else PATIENCE):
+        elif state.idle >= self.patience or state.rate < state.first_rate / MOST_HALVED:
             state.stage, state.reason = "last", "the loss no longer falls"
 
     def _ease(self, floors: Used) -> None:
@@ -193,7 +199,3 @@ class _Teaching:
         learned = self.hands.read(name, probes.ids(name, 0)).nats
         validated = self.hands.read("holdout", probes.ids("holdout", 0)).nats if self.taught.validates else learned
         return validated, learned
-
-
-def _few(before: Reading, now: Reading) -> Reading:
-    return before.of(now.rows)

@@ -7,17 +7,21 @@ method's count of iterations. Where the streams stand is not in it: what was dra
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from palimpsest.durable import put
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.machine import Machine
+from palimpsest.models.scope import trainable
 
 SUFFIX = ".safetensors"
+TINY = 1e-12  # norm of a matrix that is still zero, as a fresh adapter's second factor
 
 
 class Snapshots:
@@ -61,6 +65,16 @@ class Snapshots:
         machine.state.step = int(state["step"])
         if method:
             machine.method.load_state(own)
+
+    def moved(self, number: int) -> float:
+        """How far the model is from a snapshot: median over its matrices of ‖θ − θ_snapshot‖ / ‖θ_snapshot‖."""
+        found = []
+        with safe_open(self._path(number), framework="pt") as file:
+            for name, parameter in trainable(self._machine.job.model).items():
+                if parameter.ndim >= 2:  # one matrix at a time: no second copy of the model
+                    then = file.get_tensor(f"weight/{name}")
+                    found.append(float((parameter.detach().cpu() - then).norm() / then.norm().clamp(min=TINY)))
+        return statistics.median(found) if found else 0.0
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Delete all other snapshots."""

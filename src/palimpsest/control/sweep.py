@@ -72,7 +72,9 @@ def first_rate(trials: Sequence[Trial], ceiling: float) -> tuple[float, float]:
     return rate, min(crossing, ceiling * rate)
 
 
-def sweep(hands: Hands, name: str, before: Reading, *, crosses: Callable[[Reading], bool]) -> None:
+def sweep(
+    hands: Hands, name: str, before: Reading, *, crosses: Callable[[Reading], bool], furthest: float = math.inf
+) -> None:
     """Find first rate and ceiling of a run; weights, optimizers and streams are as before afterwards.
 
     Args:
@@ -80,6 +82,7 @@ def sweep(hands: Hands, name: str, before: Reading, *, crosses: Callable[[Readin
         name: the set whose rows say that something moved: "forget" or "learn".
         before: reading of its rows before the run.
         crosses: is a reading of them a reason to go no higher?
+        furthest: share of their size that matrices may move by in one trial; beyond it is the crossing.
     """
     state, loop = hands.state, hands.machine.state
     streams, tokens = (loop.anchor, dict(loop.sides)), loop.tokens
@@ -97,7 +100,9 @@ def sweep(hands: Hands, name: str, before: Reading, *, crosses: Callable[[Readin
     while rate <= HIGHEST and not (trials and trials[-1].crossed):
         hands.back(warm)
         rewound()
-        trials.append(_trial(hands, rate, name, few, crosses))
+        trial = _trial(hands, rate, name, few, crosses)
+        leaps = math.isfinite(furthest) and hands.moved_since(warm) > furthest
+        trials.append(trial._replace(crossed=trial.crossed or leaps))
         rate = next_rate(trials[-1])
     state.first_rate, state.ceiling = first_rate(trials, hands.tools.control.ceiling)
     state.rate = state.first_rate

@@ -15,15 +15,7 @@ from palimpsest.report.schema import RunResult
 from palimpsest.verbs import learn, unlearn
 from palimpsest.verbs.progress import Progress
 
-SMOOTH = {"lr_scheduler_type": "linear", "betas": [0.9, 0.98], "warmup_steps": 20, "num_train_epochs": 10_000}
 LITTLE = {"metrics": ["es"], "limit": 30}
-
-BASE = {"learning_rate": 3e-3, "batch_size": 32, "max_steps": 200, **SMOOTH}
-GROUP_A = {"learning_rate": 2e-3, "batch_size": 16, "side_batch_size": 8, "max_steps": 220, **SMOOTH}
-GROUP_B = {"learning_rate": 2e-3, "batch_size": 16, "side_batch_size": 16, "max_steps": 160, **SMOOTH}
-ORACLE = {"learning_rate": 2e-3, "batch_size": 16, "side_batch_size": 8, "max_steps": 300, **SMOOTH}
-FORGET = {"learning_rate": 3e-4, "batch_size": 8, "side_batch_size": 16, "max_steps": 40, "max_grad_norm": 1.0}
-REPAIRED_ICU = {"repair_steps": 4}
 
 
 def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult, Path]:
@@ -47,16 +39,13 @@ def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult,
     if not (output / "untrained").is_dir():
         texts = [e.content.text for e in read_examples(files.general) if isinstance(e.content, Text)]
         new_model(output / "untrained", texts, seed)
-    stages.learn("1-base", "untrained", files.general, BASE)
-    stages.learn("2-group-a", "1-base", files.group_a, GROUP_A, replay=files.general)
-    stages.learn("3-group-b", "2-group-a", files.group_b, GROUP_B, replay=files.replay_b)
-    stages.unlearn("4-oracle", files, "retrain", ORACLE, base=output / "1-base", replay=files.general)
+    stages.learn("1-base", "untrained", files.general)
+    stages.learn("2-group-a", "1-base", files.group_a, replay=files.general)
+    stages.learn("3-group-b", "2-group-a", files.group_b, replay=files.replay_b)
+    stages.unlearn("4-oracle", files, "retrain", base=output / "1-base", replay=files.general)
     result = stages.unlearn(
         "5-unlearned",
         files,
-        "icu",
-        FORGET,
-        options=REPAIRED_ICU,
         oracle=output / "4-oracle",
         holdout=files.holdout,
         replay=files.general,
@@ -74,15 +63,13 @@ class _Stages:
         self._seed = seed
         self._progress = progress
 
-    def learn(
-        self, name: str, model: str, data: Path, training: Mapping[str, Any], *, replay: Path | None = None
-    ) -> None:
+    def learn(self, name: str, model: str, data: Path, *, replay: Path | None = None) -> None:
         learn(
             self._output / model,
             data,
             output=self._output / name,
             replay=replay,
-            plan={"training": {**training, "seed": self._seed}, "measuring": LITTLE},
+            plan={"training": {"seed": self._seed}, "measuring": LITTLE},
             progress=self._named(name),
         )
 
@@ -90,10 +77,8 @@ class _Stages:
         self,
         name: str,
         files: DemoFiles,
-        method: str,
-        training: Mapping[str, Any],
+        method: str | None = None,
         *,
-        options: Mapping[str, Any] | None = None,
         measuring: Mapping[str, Any] = LITTLE,
         base: Path | None = None,
         oracle: Path | None = None,
@@ -112,12 +97,7 @@ class _Stages:
             holdout=holdout,
             replay=replay,
             general=general,
-            plan={
-                "training": {**training, "seed": self._seed},
-                "options": dict(options or {}),
-                **({"refine": {"share": 0.6}} if holdout is not None else {}),
-                "measuring": dict(measuring),
-            },
+            plan={"training": {"seed": self._seed}, "measuring": dict(measuring)},
             progress=self._named(name),
         )
 
