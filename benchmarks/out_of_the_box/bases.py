@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from out_of_the_box.recipes import SMOOTH, fixed
-from out_of_the_box.texts import cut, lines, stories, write_lines
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoTokenizer,
@@ -23,6 +21,8 @@ from transformers import (
 )
 
 import palimpsest as pal
+from out_of_the_box.recipes import SMOOTH, fixed
+from out_of_the_box.texts import cut, lines, stories, write_lines
 from palimpsest.records import digest
 from palimpsest.report.schema import RunResult
 
@@ -136,7 +136,7 @@ def chunks(data: Path, num_tokens: Callable[[str], int]) -> Iterator[dict[str, s
 
 def counter(folder: Path) -> Callable[[str], int]:
     """How many tokens a model makes of a text, the one before it left out."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=10**9)  # texts are counted before they are cut
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -13,10 +13,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from out_of_the_box.images import ALL_IMAGES, IMAGE_REQUESTS, build_images
+from out_of_the_box.images import ALL_IMAGES, IMAGE_REQUESTS, build_images, may_tune_on_images
 from out_of_the_box.run import CONTROLS, LEFT_OUT, RATES, Cell, Runs
 from out_of_the_box.table import claims, page
-from out_of_the_box.worlds import ALL_TEXT, TEXT_REQUESTS, World, WorldError, build_world, may_tune
+from out_of_the_box.text_worlds import ALL_TEXT, TEXT_REQUESTS, build_world, may_tune
+from out_of_the_box.worlds import World, WorldError
 
 TEXT_METHODS = ("icu", "npo", "grad_diff", "ug_clu")
 IMAGE_METHODS = ("ug_clu", "salun", "scrub")
@@ -35,7 +36,12 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--methods", help=f"default {','.join((*TEXT_METHODS, *CONTROLS))}; images {','.join(IMAGE_METHODS)} and these")
     add("--seeds", default="0", help="of the runs; the worlds stay as they are")
     add("--variants", default="default", help=f"of {', '.join(LEFT_OUT)}")
-    add("--rates", default="searched", choices=RATES, help="what the product does by itself, or the methods' fixed rates")
+    add(
+        "--rates",
+        default="searched",
+        choices=RATES,
+        help="what the product does by itself, or the methods' fixed rates",
+    )
     add("--images", action="store_true", help="image classifiers instead of language models")
     add("--quick", action="store_true", help=f"{QUICK[0]}, its tenth, nothing learned again")
     add("--build", action="store_true", help="make the worlds and say where they are; no runs")
@@ -67,8 +73,8 @@ def chosen_worlds(arguments: argparse.Namespace) -> list[str]:
     if arguments.worlds == "all":
         return list(every)
     if arguments.worlds in ("tune", "show"):
-        tune = arguments.worlds == "tune"
-        return [name for name in every if (not arguments.images and may_tune(name)) == tune]
+        may = may_tune_on_images if arguments.images else may_tune
+        return [name for name in every if may(name) == (arguments.worlds == "tune")]
     return arguments.worlds.split(",")
 
 

@@ -1,10 +1,10 @@
 """What a run is held to, beside an oracle that it was not shown. Pure functions of scores.
 
-    passed        forget scores within 0.10 of the oracle's, and no floor broken
-    floor broken  retain below 0.90 of before; perplexity of general text above 1.10 of before, or, of images, accuracy
-                  on the other classes below 0.90 of before
-    level error   the score that the run took for "never seen", less the oracle's; beyond 0.10 a "passed" is false
-    cost          token positions of the run's training and preparing over those of the oracle's training
+passed        forget scores within 0.10 of the oracle's, and no floor broken
+floor broken  retain below 0.90 of before; perplexity of general text above 1.10 of before, or, of images, accuracy
+              on the other classes below 0.90 of before
+level error   the score that the run took for "never seen", less the oracle's; beyond 0.10 a "passed" is false
+cost          token positions of the run's training and preparing over those of the oracle's training
 """
 
 from __future__ import annotations

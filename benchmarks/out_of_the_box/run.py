@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import palimpsest as pal
 from out_of_the_box.judge import LEVEL, judged, share
 from out_of_the_box.readings import distance, readings
 from out_of_the_box.recipes import Plan, fixed_rates
-from out_of_the_box.worlds import Request, World, after_another
-
-import palimpsest as pal
+from out_of_the_box.text_worlds import after_another
+from out_of_the_box.worlds import Request, World, WorldError
 from palimpsest import methods
 from palimpsest.errors import PalimpsestError
 from palimpsest.records import digest
@@ -143,6 +143,8 @@ class Runs:
         folder = self.output / "-".join(map(str, asdict(cell).values()))
         request, start = world.requests[cell.request], world.learned
         if cell.variant == "after":
+            if world.making is None:
+                raise WorldError(f"--variants: no earlier request in {world.name}; accepted for images: the others")
             earlier, request = after_another(world, cell.request)
             start = self.output / f"earlier-{folder.name}"
             unlearned(cell, world, earlier, world.learned, start)

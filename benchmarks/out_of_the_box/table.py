@@ -86,7 +86,9 @@ def pass_rates(rows: Sequence[Row], down: str, across: str) -> str:
     lines = []
     for name in dict.fromkeys(row[down] for row in rows):
         cells = [[r for r in rows if r[down] == name and r[across] == column] for column in columns]
-        lines.append([name, *(f"{sum(bool(r['passed']) for r in cell)}/{len(cell)}" if cell else "–" for cell in cells)])
+        lines.append(
+            [name, *(f"{sum(bool(r['passed']) for r in cell)}/{len(cell)}" if cell else "–" for cell in cells)]
+        )
     return markdown([down, *columns], lines)
 
 
@@ -100,6 +102,8 @@ def claims(rows: Sequence[Row]) -> list[tuple[str, bool]]:
     """What is claimed of runs that choose their rate, on worlds that are kept for showing, and whether it holds."""
     ours = [row for row in rows if row["rates"] == "searched" and row["method"] not in CONTROLS and not row["tune"]]
     plain = [row for row in ours if row["variant"] == "default"]
+    if not ours:
+        return []
     found = []
     for method, modality in dict.fromkeys((row["method"], row["modality"]) for row in plain):
         least = BEST if DEFAULT[modality] == method else OTHERS

@@ -112,9 +112,7 @@ def passages(data: Path, ranges: Mapping[str, tuple[int, int]]) -> list[Row]:
     chosen = []
     for corpus, (first, last) in ranges.items():
         of_corpus = [row for row in rows if row["corpus"] == corpus]
-        chosen += [
-            {"id": f"x{row['doc_id']}", "subject": corpus, "text": row["text"]} for row in of_corpus[first:last]
-        ]
+        chosen += [{"id": f"x{row['doc_id']}", "subject": corpus, "text": row["text"]} for row in of_corpus[first:last]]
     return chosen
 
 
