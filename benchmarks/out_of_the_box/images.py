@@ -111,7 +111,7 @@ CLASSIFIERS: Mapping[str, Classifier] = {
         "cifar100",
         fine_images,
         new_head,
-        {**SGD, **COSINE, "learning_rate": 0.03, "batch_size": 32, "max_steps": 1000, "warmup_steps": 50},
+        {**SGD, **COSINE, "learning_rate": 0.03, "batch_size": 32, "max_steps": 500, "warmup_steps": 50},
         0.003,
     ),
     "vit": Classifier(

@@ -22,7 +22,8 @@ LEAST_COMPLETION = 12  # tokens; with fewer, extraction strength has hardly a sc
 PEOPLE = {"A": (0, 3), "B": (20, 23), "C": (30, 33), "D": (10, 13), "E": (36, 39)}
 AUTHORS = {"A": (0, 3), "B": (20, 23), "C": (60, 63), "D": (120, 123), "L": (70, 124)}
 SENTENCES = {"A": (0, 58), "B": (58, 116)}  # of all, shuffled; the subject is a random dozen
-TEMPLATES = {"C": (0, 8), "D": (8, 16)}  # of the most frequent ones; the subject is one of them
+KEPT_FOR_TEMPLATES = 116  # sentences from here on
+TEMPLATES = {"C": (0, 9), "D": (9, 19)}  # of the most frequent ones among those; the subject is one of them
 PASSAGES: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "A": {"github": (0, 16), "pile-cc": (0, 16), "freelaw": (0, 14), "license": (0, 12)},
     "B": {"github": (16, 32), "pile-cc": (16, 32), "uspto_backgrounds": (0, 14), "pubmed_central": (0, 12)},
@@ -130,7 +131,7 @@ def _slices() -> dict[str, Slice]:
         for key, r in SENTENCES.items()
     ]
     found += [
-        Slice(f"pii{key}", "pii-synthetic", lambda d, r=r: of_templates(sentences(d), *r)[:ROWS])
+        Slice(f"pii{key}", "pii-synthetic", lambda d, r=r: of_templates(sentences(d)[KEPT_FOR_TEMPLATES:], *r)[:ROWS])
         for key, r in TEMPLATES.items()
     ]
     found += [Slice(f"lmx{key}", "lm-extraction", lambda d, r=r: passages(d, r)) for key, r in PASSAGES.items()]
