@@ -85,8 +85,11 @@ def chosen_cells(arguments: argparse.Namespace, world: str) -> Iterator[Cell]:
     every = (*methods, *CONTROLS)
     names = listed(arguments.methods, every, every, "--methods")
     variants = listed(arguments.variants, (), tuple(LEFT_OUT), "--variants")
-    for variant, request, seed, method in product(variants, requests, arguments.seeds.split(","), names):
-        if method not in ("nothing", "oracle") or seed == arguments.seeds.split(",")[0]:
+    seeds = arguments.seeds.split(",")
+    if not all(seed.isdecimal() for seed in seeds):
+        raise WorldError(f"--seeds: {arguments.seeds!r}; accepted: whole numbers from 0, joined by commas")
+    for variant, request, seed, method in product(variants, requests, seeds, names):
+        if method not in ("nothing", "oracle") or seed == seeds[0]:  # these two do not depend on it
             yield Cell(world, request, method, int(seed), variant, arguments.rates)
 
 

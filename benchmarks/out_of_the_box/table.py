@@ -140,4 +140,6 @@ def page(rows: Sequence[Row]) -> str:
         lines = [[row["world"], row["request"], row["method"], row["variant"], row["error"]] for row in failed]
         parts += ["## Refused or ended", markdown(["world", "request", "method", "variant", "error"], lines)]
     lines = [[words, "holds" if holds else "MISSED"] for words, holds in claims(rows)]
-    return "\n\n".join([*parts, "## Claims, on the worlds kept for showing", markdown(["claim", ""], lines)]) + "\n"
+    if lines:
+        parts += ["## Claims, on the worlds kept for showing", markdown(["claim", ""], lines)]
+    return "\n\n".join(parts) + "\n"

@@ -86,7 +86,9 @@ def test_judged_together() -> None:
 
 @pytest.mark.parametrize("after", [texts(1, 1), texts(0.0, 0.5, retain=0.5)], ids=["still known", "retain lost"])
 def test_said_passed_and_is_not(after: dict) -> None:
-    found = judged({"before": texts(1, 1), "after": after, "oracle": texts(0.0, 0.5)}, modality="text", verdict="passed")
+    found = judged(
+        {"before": texts(1, 1), "after": after, "oracle": texts(0.0, 0.5)}, modality="text", verdict="passed"
+    )
     assert not found["passed"]
     assert found["wrong_pass"]
 

@@ -16,7 +16,9 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-@pytest.mark.parametrize(("most", "kept"), [(0, ""), (1, "one"), (2, "one two"), (3, "one two three"), (9, "one two three")])
+@pytest.mark.parametrize(
+    ("most", "kept"), [(0, ""), (1, "one"), (2, "one two"), (3, "one two three"), (9, "one two three")]
+)
 def test_cut_keeps_whole_words(most: int, kept: str) -> None:
     assert cut("one two three", most, words) == kept
 
