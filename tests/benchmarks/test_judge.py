@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from out_of_the_box.judge import broken_floors, false_pass, forgotten, judged, level_error, share
 
 
@@ -60,8 +61,14 @@ def test_level_error_has_a_sign_and_needs_a_level() -> None:
 
 @pytest.mark.parametrize(
     ("verdict", "error", "false"),
-    [("passed", 0.11, True), ("passed", -0.11, True), ("passed", 0.1, False), ("undecided", 0.5, False)]
-    + [("passed", None, False), (None, 0.5, False)],
+    [
+        ("passed", 0.11, True),
+        ("passed", -0.11, True),
+        ("passed", 0.1, False),
+        ("undecided", 0.5, False),
+        ("passed", None, False),
+        (None, 0.5, False),
+    ],
 )
 def test_false_pass(verdict: str | None, error: float | None, false: bool) -> None:
     assert false_pass(verdict, error) is false

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from out_of_the_box import command
 from out_of_the_box.readings import distance, nats
 from out_of_the_box.recipes import fixed
@@ -15,7 +16,6 @@ from out_of_the_box.run import CONTROLS, LEFT_OUT, Cell, Runs, given, level_of, 
 from out_of_the_box.text_worlds import Making
 from out_of_the_box.texts import write_lines
 from out_of_the_box.worlds import Request, World, WorldError, taught, teach
-
 from palimpsest.demo.tiny_model import new_model
 from palimpsest.records import Direction, Score
 from palimpsest.report.schema import RunResult

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from out_of_the_box.table import claims, numbers, page, pass_rates, relearning_gap, summary
 
 
@@ -55,8 +56,12 @@ def test_the_default_method_must_pass_more_often(method: str, passed: int, holds
 
 @pytest.mark.parametrize(
     ("other", "words"),
-    [({"broken": ["general"]}, "floor"), ({"false_pass": True}, "level wrong"), ({"cost": 0.5}, "below 1000")]
-    + [({"cost": 0.3, "rows": {"forget": 9, "retain": 1000}}, "from 1000")],
+    [
+        ({"broken": ["general"]}, "floor"),
+        ({"false_pass": True}, "level wrong"),
+        ({"cost": 0.5}, "below 1000"),
+        ({"cost": 0.3, "rows": {"forget": 9, "retain": 1000}}, "from 1000"),
+    ],
 )
 def test_claims_that_are_missed(other: dict[str, Any], words: str) -> None:
     missed = [sentence for sentence, holds in claims([row(**other)]) if not holds]

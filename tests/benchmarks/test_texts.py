@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+
 from out_of_the_box.text_worlds import ALL_TEXT, chosen_ids, may_tune, parsed
 from out_of_the_box.texts import SLICES, cut, shortened
 from out_of_the_box.worlds import WorldError
