@@ -69,8 +69,8 @@ def fresh_neox(data: Path, folder: Path) -> None:
 def fresh_llama(data: Path, folder: Path) -> None:
     """A Llama of ten million parameters with a vocabulary of its own."""
     tokenizer = train_tokenizer(corpus(data))
-    sizes = {"hidden_size": 320, "intermediate_size": 864, "num_hidden_layers": 7}
-    heads = {"num_attention_heads": 5, "num_key_value_heads": 5}
+    sizes = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 5}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 6}
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = LlamaConfig(
         vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **sizes, **heads, **special
@@ -104,8 +104,8 @@ BASES = {
     base.name: base
     for base in (
         Base("260k", 80, 3e-3, 160, 1e-3),
-        Base("1m", 80, 2e-3, 160, 1e-3, fresh_neox, {**SCHEDULE, "learning_rate": 4e-3, "max_steps": 700}),
-        Base("10m", 48, 1e-3, 100, 3e-4, fresh_llama, {**SCHEDULE, "learning_rate": 2e-3, "max_steps": 600}),
+        Base("1m", 80, 2e-3, 160, 1e-3, fresh_neox, {**SCHEDULE, "learning_rate": 4e-3, "max_steps": 1000}),
+        Base("10m", 48, 1e-3, 100, 3e-4, fresh_llama, {**SCHEDULE, "learning_rate": 2e-3, "max_steps": 500}),
     )
 }
 
