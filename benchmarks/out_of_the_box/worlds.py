@@ -98,8 +98,9 @@ def teach(folder: Path, start: str | Path, sets: Mapping[str, Path], recipe: Pla
         steps = round(recipe["training"]["max_steps"] * longer)
         plan = {**recipe, "training": {**recipe["training"], "max_steps": steps}}
         learned = folder / f"learned-{steps}"
-        scores = taught(learned, start, sets, plan).scores["after"]["learn"]
-        facts = {"steps": steps, "rows": scores[metric].n, **{name: score.value for name, score in scores.items()}}
+        result = taught(learned, start, sets, plan)
+        values = {name: score.value for name, score in result.scores["after"]["learn"].items()}
+        facts = {"steps": steps, "rows": result.sets["learn"].n, **values}
         alike = kind == "text" and longer == LONGER[-1] and facts["ma"] >= BY_HEART
         if facts[metric] >= KNOWN[kind] or alike:
             write_atomic(folder / "taught.json", json.dumps(facts, indent=1) + "\n")
