@@ -89,7 +89,9 @@ def chosen_cells(arguments: argparse.Namespace, world: str) -> Iterator[Cell]:
     if not all(seed.isdecimal() for seed in seeds):
         raise WorldError(f"--seeds: {arguments.seeds!r}; accepted: whole numbers from 0, joined by commas")
     for variant, request, seed, method in product(variants, requests, seeds, names):
-        if method not in ("nothing", "oracle") or seed == seeds[0]:  # these two do not depend on it
+        # what stands beside the methods depends on no variant, and two of the three on no seed
+        is_needed = variant == "default" and (method == "random_edit" or seed == seeds[0])
+        if method not in CONTROLS or is_needed:
             yield Cell(world, request, method, int(seed), variant, arguments.rates)
 
 

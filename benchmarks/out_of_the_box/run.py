@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from out_of_the_box.judge import LEVEL, judged, share
 from out_of_the_box.readings import distance, readings
 from out_of_the_box.recipes import Plan, fixed_rates
 from out_of_the_box.text_worlds import after_another
-from out_of_the_box.worlds import Request, World, WorldError
+from out_of_the_box.worlds import Request, World
 from palimpsest import methods
-from palimpsest.errors import PalimpsestError
+from palimpsest.errors import PalimpsestError, RunError
 from palimpsest.records import digest
 from palimpsest.report.files import write_atomic
 from palimpsest.report.schema import RunResult
@@ -77,14 +77,21 @@ def given(cell: Cell, request: Request) -> dict[str, Path]:
     return files
 
 
-def unlearned(cell: Cell, world: World, request: Request, start: Path, output: Path) -> RunResult:
+def unlearned(asked: Asked) -> RunResult:
     """Ask the product."""
-    for leftover in (output, output.with_name(output.name + ".partial")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    models = {"base": world.base} if cell.variant == "base" else {}
+    cell, request = asked.cell, asked.request
+    remove(asked.folder)
+    models = {"base": asked.world.base} if cell.variant == "base" else {}
     verb = pal.update if cell.method == "ug_clu" else pal.unlearn
     files = given(cell, request)
-    return verb(start, output=output, method=cell.method, plan=plan_of(cell), threads=1, **files, **models)
+    return verb(asked.start, output=asked.folder, method=cell.method, plan=plan_of(cell), threads=1, **files, **models)
+
+
+def remove(*folders: Path) -> None:
+    """Remove folders of runs, finished or not."""
+    for folder in folders:
+        for each in (folder, folder.with_name(folder.name + ".partial")):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def level_of(result: RunResult, modality: str) -> float | None:
@@ -96,7 +103,7 @@ def level_of(result: RunResult, modality: str) -> float | None:
 
 
 def relearned(model: Path, request: Request, world: World, folder: Path) -> dict[str, float] | None:
-    """Scores of one half of the forget rows after the other was learned again; None for a single row.
+    """Scores of one half of the forget rows after the other was learned again; None for a single row or a broken model.
 
     Args:
         model: an unlearned model or the oracle.
@@ -107,10 +114,13 @@ def relearned(model: Path, request: Request, world: World, folder: Path) -> dict
     if not request.halves:
         return None
     again, other = request.halves
-    for leftover in (folder, folder.with_name(folder.name + ".partial")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    result = pal.learn(model, again, holdout=other, output=folder, plan=world.relearning, threads=1)
-    shutil.rmtree(folder)
+    remove(folder)
+    try:
+        result = pal.learn(model, again, holdout=other, output=folder, plan=world.relearning, threads=1)
+    except RunError:  # a model that was destroyed may not learn anything again
+        return None
+    finally:
+        remove(folder)
     scores = result.scores["after"]["holdout"].items()
     return {name: score.value for name, score in scores if score.value is not None}
 
@@ -124,6 +134,25 @@ def oracle_relearned(request: Request, world: World) -> dict[str, float] | None:
         scores = relearned(request.oracle, request, world, request.oracle.with_name(name))
         write_atomic(kept, json.dumps(scores) + "\n")
     return json.loads(kept.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A cell with the models it is about.
+
+    Attributes:
+        cell: what is asked.
+        world: built.
+        request: with its oracle.
+        start: the model that is asked.
+        folder: for the changed one.
+    """
+
+    cell: Cell
+    world: World
+    request: Request
+    start: Path
+    folder: Path
 
 
 class Runs:
@@ -141,58 +170,60 @@ class Runs:
             done: the rows there are, for the size of the random edit.
         """
         folder = self.output / "-".join(map(str, asdict(cell).values()))
-        request, start = world.requests[cell.request], world.learned
-        if cell.variant == "after":
-            if world.making is None:
-                raise WorldError(f"--variants: no earlier request in {world.name}; accepted for images: the others")
-            earlier, request = after_another(world, cell.request)
-            start = self.output / f"earlier-{folder.name}"
-            unlearned(cell, world, earlier, world.learned, start)
-        row: dict[str, Any] = {**asdict(cell), "model": world.model, "data": world.data, "tune": world.tune}
-        row["modality"] = world.modality
+        earlier = self.output / f"earlier-{folder.name}"
+        asked = Asked(cell, world, world.requests[cell.request], world.learned, folder)
         try:
-            found = self._after(cell, world, request, start, folder, done)
+            if cell.variant == "after":
+                first, later = after_another(world, cell.request)
+                unlearned(Asked(cell, world, first, world.learned, earlier))
+                asked = replace(asked, request=later, start=earlier)
+            found = self._found(asked, size_of_edit(cell, done))
         except PalimpsestError as error:
-            found = {**self._judged(world, request, start, start), "error": str(error), "passed": False}
+            # what was refused or did not end leaves the model as it was
+            found = {**judgement(asked, asked.start), "error": str(error), "passed": False}
         if not self.keep:
-            for used in {folder, start} - {world.learned}:
-                shutil.rmtree(used, ignore_errors=True)
-        return None if found is None else {**row, **found}
+            remove(folder, earlier)
+        about = {"model": world.model, "data": world.data, "tune": world.tune, "modality": world.modality}
+        return None if found is None else {**asdict(cell), **about, **found}
 
-    def _after(
-        self, cell: Cell, world: World, request: Request, start: Path, folder: Path, done: Iterable[Mapping[str, Any]]
-    ) -> dict[str, Any] | None:
-        if cell.method in ("nothing", "oracle"):
-            return self._judged(world, request, start, start if cell.method == "nothing" else request.oracle)
-        if cell.method == "random_edit":
-            size = size_of_edit(cell, done)
-            if size is None:
-                return None
-            result = random_edit(request, start, folder, size=size, seed=cell.seed)
-        else:
-            result = unlearned(cell, world, request, start, folder)
-        found = self._judged(world, request, start, folder, result)
-        found["distance"] = distance(start, folder)
-        if self.relearn and request.halves:
-            found["relearned"] = relearned(folder, request, world, folder.with_name(f"{folder.name}-relearned"))
-            found["oracle_relearned"] = oracle_relearned(request, world)
+    def _found(self, asked: Asked, size: float | None) -> dict[str, Any] | None:
+        method = asked.cell.method
+        if method == "nothing":
+            return judgement(asked, asked.start)
+        if method == "oracle":
+            return judgement(asked, asked.request.oracle)
+        if method == "random_edit" and size is None:
+            return None
+        result = unlearned(asked) if size is None or method != "random_edit" else random_edit(asked, size)
+        found = {**judgement(asked, asked.folder, result), "distance": distance(asked.start, asked.folder)}
+        if self.relearn and asked.request.halves:
+            again = asked.folder.with_name(f"{asked.folder.name}-again")
+            found["relearned"] = relearned(asked.folder, asked.request, asked.world, again)
+            found["oracle_relearned"] = oracle_relearned(asked.request, asked.world)
         return found
 
-    def _judged(
-        self, world: World, request: Request, start: Path, after: Path, result: RunResult | None = None
-    ) -> dict[str, Any]:
-        models = {"before": start, "after": after, "oracle": request.oracle}
-        scores = {column: readings(model, request.files, world.modality) for column, model in models.items()}
-        said: dict[str, Any] = {}
-        if result is not None:
-            verdict = None if result.verdict is None else str(result.verdict.outcome)
-            said = {"verdict": verdict, "level": level_of(result, world.modality)}
-        return {
-            **judged(scores, modality=world.modality, **said),
-            **spent(result, RunResult.load(request.oracle / "result.json")),
-            "rows": {name: count_rows(request.files[name]) for name in ("forget", "retain")},
-            "scores": scores,
-        }
+
+def judgement(asked: Asked, after: Path, result: RunResult | None = None) -> dict[str, Any]:
+    """Everything that is measured and said of a model.
+
+    Args:
+        asked: what was asked.
+        after: the model.
+        result: of the run that made it; None where there was none.
+    """
+    modality, request = asked.world.modality, asked.request
+    models = {"before": asked.start, "after": after, "oracle": request.oracle}
+    scores = {column: readings(model, request.files, modality) for column, model in models.items()}
+    said: dict[str, Any] = {}
+    if result is not None:
+        verdict = None if result.verdict is None else str(result.verdict.outcome)
+        said = {"verdict": verdict, "level": level_of(result, modality)}
+    return {
+        **judged(scores, modality=modality, **said),
+        **spent(result, RunResult.load(request.oracle / "result.json")),
+        "rows": {name: count_rows(request.files[name]) for name in ("forget", "retain")},
+        "scores": scores,
+    }
 
 
 def spent(result: RunResult | None, oracle: RunResult) -> dict[str, Any]:
@@ -221,11 +252,12 @@ def size_of_edit(cell: Cell, done: Iterable[Mapping[str, Any]]) -> float | None:
     return next(sizes, None)
 
 
-def random_edit(request: Request, start: Path, folder: Path, *, size: float, seed: int) -> RunResult:
+def random_edit(asked: Asked, size: float) -> RunResult:
     """Noise of a given size, by the product's own control."""
-    files = {name: request.files[name] for name in ("forget", "retain", "general")}
-    plan = {**fixed_rates(), "options": {"norm": size, "seed": seed}}
-    return pal.unlearn(start, output=folder, method="random_edit", plan=plan, threads=1, **files)
+    remove(asked.folder)
+    files = {name: asked.request.files[name] for name in ("forget", "retain", "general")}
+    plan = {**fixed_rates(), "options": {"norm": size, "seed": asked.cell.seed}}
+    return pal.unlearn(asked.start, output=asked.folder, method="random_edit", plan=plan, threads=1, **files)
 
 
 def count_rows(file: Path) -> int:

@@ -172,7 +172,12 @@ def after_another(world: World, name: str) -> tuple[Request, Request]:
     """A request about another tenth, and one of the world's requests that comes after it.
 
     The oracle of the second lacks both; where a run starts is for the caller to fill in.
+
+    Raises:
+        WorldError: the world makes no further requests.
     """
+    if world.making is None:
+        raise WorldError(f"--variants: no earlier request in {world.name}; accepted there: the other variants")
     learn = [dict(row) for row in lines(world.folder / "data" / "learn.jsonl")]
     earlier = world.making.request("earlier", learn, world.earlier, oracle=False)
     forgotten = [row["id"] for row in lines(world.requests[name].files["forget"])]

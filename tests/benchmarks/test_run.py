@@ -180,3 +180,10 @@ def test_wrong_usage(
     monkeypatch.setattr("sys.argv", ["x", *arguments])
     assert command.main("text") == 2
     assert message in capsys.readouterr().err
+
+
+def test_controls_are_not_repeated() -> None:
+    asked = command.parser("text").parse_args(["--seeds", "0,1", "--variants", "default,bare", "--requests", "one"])
+    cells = list(command.chosen_cells(asked, "w"))
+    found = {method: sum(cell.method == method for cell in cells) for method in ("icu", *CONTROLS)}
+    assert found == {"icu": 4, "nothing": 1, "oracle": 1, "random_edit": 2}
