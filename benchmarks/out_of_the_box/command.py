@@ -132,7 +132,8 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Make worlds and run what is not there yet; all rows."""
     build = build_images if arguments.images else build_world
     cache = arguments.cache.expanduser().resolve()
-    runs = Runs(arguments.output or cache / f"runs-{os.getpid()}", relearn=not arguments.quick, keep=arguments.keep)
+    output = arguments.output or cache / f"runs-{os.getpid()}"
+    runs = Runs(output, relearn=not arguments.quick, keep=arguments.keep)
     rows = read_rows(arguments.json)
     for name in chosen_worlds(arguments):
         cells = [cell for cell in chosen_cells(arguments, name) if not any(is_row_of(row, cell) for row in rows)]
@@ -147,6 +148,8 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 rows.append(row)
                 append(arguments.json, row)
                 print(told(row), flush=True)
+    if output.is_dir() and not any(output.iterdir()):
+        output.rmdir()
     return rows
 
 
@@ -160,6 +163,8 @@ def main(description: str) -> int:
     arguments = parser(description).parse_args()
     try:
         if arguments.table is not None:
+            if not arguments.table.is_file():
+                raise WorldError(f"--table: no file {arguments.table}; give one that --json wrote")
             rows = read_rows(arguments.table)
         elif arguments.data is None:
             raise WorldError("--data FOLDER is needed: where llama-stories260k, tofu, cifar10 and the others are")

@@ -167,6 +167,7 @@ def test_command_skips_the_rows_that_are_there(
     ("arguments", "message"),
     [
         ((), "--data FOLDER is needed"),
+        (("--table", "nowhere.jsonl"), "--table: no file nowhere.jsonl"),
         (("--data", ".", "--methods", "icu,nope"), "--methods: no 'nope'; accepted, joined by commas: icu"),
         (("--data", ".", "--worlds", "nowhere"), "no world 'nowhere'"),
         (("--data", ".", "--images", "--worlds", "nowhere"), "no world 'nowhere' with --images"),
