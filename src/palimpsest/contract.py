@@ -118,6 +118,7 @@ class Method:
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
+        cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
         edits: it changes the weights in ``prepare`` and takes no steps.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
     """
@@ -134,6 +135,7 @@ class Method:
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
+    cycle_option: ClassVar[str] = ""
     edits: ClassVar[bool] = False
 
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
@@ -142,8 +144,8 @@ class Method:
 
     @property
     def cycle(self) -> int:
-        """Iterations that belong together, after which the weights are what they should be; default: each by itself."""
-        return 1
+        """Iterations that belong together, after which the weights are what they should be."""
+        return int(getattr(self.config, self.cycle_option)) if self.cycle_option else 1
 
     @classmethod
     def asks_reference_on(cls, config: Any) -> frozenset[str]:

@@ -133,7 +133,7 @@ def test_retrain_without_a_base(unlearn):
 
 
 def test_replay_that_no_term_would_use(unlearn, clinic):
-    assert "draws from no replay set" in unlearn("--method", "npo", replay=clinic / "general.jsonl")
+    assert "draws from no replay set" in unlearn("--method", "npo", "--lr", "1e-4", replay=clinic / "general.jsonl")
 
 
 def test_an_unknown_method(unlearn):

@@ -45,7 +45,7 @@ def test_help_names_the_codes(capsys):
 
 def test_an_undecided_run_ends_with_three_and_reporting_it_again_with_zero(clinic, tmp_path, capsys):
     sets = [x for name in ("forget", "retain") for x in (f"--{name}", str(clinic / f"{name}.jsonl"))]
-    common = ["--model", str(clinic / "model"), *sets, "--method", "grad_diff", "--max-steps", "1"]
+    common = ["--model", str(clinic / "model"), *sets, "--method", "grad_diff", "--max-steps", "1", "--lr", "1e-5"]
     assert main(["unlearn", *common, "-o", str(tmp_path / "out")]) == 3
     out = capsys.readouterr().out
     assert "Undecided: nothing shows what a model scores that never saw the forget set (MA" in out

@@ -190,4 +190,4 @@ def test_learning_is_not_judged_unless_asked(ward, clinic, tmp_path):
     plan = {**LITTLE, "gates": [{"set": "learn", "metric": "es", "at_least": 0.95}]}
     asked = pal.learn(clinic / "base", clinic / "learn.jsonl", output=tmp_path / "asked", plan=plan)
     assert asked.verdict.outcome is Outcome.FAILED
-    assert asked.advice == ("Learn for longer (--epochs) or at a higher rate (--lr).",)
+    assert asked.advice == ("Leave --lr out, so that it learns to the end.",)

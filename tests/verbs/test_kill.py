@@ -247,7 +247,7 @@ def test_a_resumed_run_holds_the_floor_against_the_model_before_the_run(clinic, 
 def test_a_killed_command_goes_on_and_ends_with_the_same_bits(clinic, tmp_path):
     """The command line itself, killed by the system once its first checkpoint is there."""
     command = [
-        *(sys.executable, "-m", "palimpsest", "unlearn", "--model", str(clinic / "learned"), "--no-refine"),
+        *(sys.executable, "-m", "palimpsest", "unlearn", "--model", str(clinic / "learned"), "--preset", "paper"),
         *("--forget", str(clinic / "forget.jsonl"), "--retain", str(clinic / "retain.jsonl"), "--max-steps", "12"),
         *("--epochs", "99", "--set", "training.checkpoint_steps=1", "--set", 'measuring.metrics=["prob"]'),
     ]

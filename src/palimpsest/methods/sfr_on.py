@@ -64,12 +64,8 @@ class SFROn(Method):
     Config = SFROnConfig
     options_for_images = {"fast_norm": 1.0, "mask_batch": 32}
     repairs_itself = True
+    cycle_option = "every"
     needs = ("retain", "forget")
-
-    @property
-    def cycle(self) -> int:
-        """A fast step and the repairs up to the next."""
-        return int(self.config.every)
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Build the mask at the weights the run starts from."""

@@ -46,15 +46,13 @@ class UGCLUConfig(Config):
     every: int = Field(default=5, ge=1)
     """T_in: repair steps per fast step."""
     ascent: float = Field(default=3.0, ge=0)
-    """A_U, factor of the ascent before clipping, which should bind in the first half of the run: about 3 for texts,
-    25 to 500 for images known by heart; 0 turns it off."""
+    """A_U, factor of the ascent before clipping, which should bind in the first half of the run; 0 turns it off."""
     annealing: Annealing = "cosine"
     """How the fast step falls to 0; "constant" over-forgets."""
     stop_share: float = Field(default=0.05, ge=0, le=1)
     """Share of the run at its end without fast steps."""
     target: float | None = Field(default=None, gt=0)
-    """Nats per scored position: a forget example at or above it is ascended no further; e.g. the mean loss of
-    comparable text never seen. None = no such level."""
+    """Nats per scored position from which on a forget example is ascended no further; None = no such level."""
     forget_temperature: float = Field(default=0.5, ge=0)
     """λ_U: what is remembered best is ascended hardest; 0 weighs all alike."""
     learn_temperature: float = Field(default=0.0, ge=0)
@@ -103,17 +101,13 @@ class UGCLU(Method):
     Config = UGCLUConfig
     options_for_images = {"ascent": 500.0, "mask_batch": 32}  # images known by heart have hardly a gradient
     repairs_itself = True
+    cycle_option = "every"
     kinds = ("learn", "unlearn", "update")
     needs = ()
     one_of = (("learn", "retain"), ("learn", "forget"))
     uses = ("replay",)
     reference_sets = frozenset({"retain"})
     defaults = {"lr_scheduler_type": "linear"}  # the last repairs settle; docs/log.md says what it is worth
-
-    @property
-    def cycle(self) -> int:
-        """A fast step and the repairs up to the next."""
-        return int(self.config.every)
 
     @classmethod
     def asks_reference_on(cls, config: UGCLUConfig) -> frozenset[str]:

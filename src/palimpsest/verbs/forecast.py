@@ -60,15 +60,15 @@ def most_steps(plan: Plan, sets: Mapping[str, Any]) -> int:
     return training.planned_steps(sizes[0])
 
 
-def forecast(plan: Plan, model: Any, sets: Mapping[str, Any]) -> str:
+def forecast(plan: Plan, model: Any, sets: Mapping[str, Any], steps: int) -> str:
     """One line: method, rate, rows, steps and time.
 
     Args:
         plan: resolved.
         model: with parameters that may move.
         sets: that the method draws from, the anchor first.
+        steps: planned, or the most that a controlled run may take.
     """
-    steps = most_steps(plan, sets)
     seconds = seconds_per_position(model, next(iter(sets.values())), plan.training.batch_size)
     searched = plan.control.kind == "auto"
     rate = "rate searched" if searched else f"rate {plan.training.learning_rate:g}"

@@ -125,8 +125,8 @@ class Plan(Section):
     """The method's own options."""
     training: Training = Training()
     """Optimizer, length, budgets, seed."""
-    control: Control = Control()
-    """Who chooses rate and length."""
+    control: Control = Control(kind="none")
+    """Who chooses rate and length; a plan that is made from what a user gave has it decided."""
     repair: Repairing = Repairing()
     """What keeps the rest."""
     scope: Scope = Scope()

@@ -88,12 +88,16 @@ def prepare_job(
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
     if not kind.edits:
-        total = most_steps(plan, drawn)
-        progress("training", 0, total, forecast(plan, model, drawn))
+        stays = {} if repair is None else repair.sets
+        most = most_steps(plan, {**stays, **drawn}) if guided is not None else most_steps(plan, drawn)
+        progress("training", 0, most, forecast(plan, model, drawn, most))
     method = _method(plan, model, sets, folder / "reference", as_it_is=False)
+    prepared = method.prepare(model, drawn)
+    if not method.phases(0, 1):
+        guided = None  # its work is done: there is no rate to find
     job = Job(
         method=method,
-        model=method.prepare(model, drawn),
+        model=prepared,
         sets=drawn,
         training=plan.training,
         folder=folder,

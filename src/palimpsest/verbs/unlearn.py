@@ -60,8 +60,7 @@ def unlearn(
         The result, as in ``result.json``.
 
     Raises:
-        UsageError: something supplied cannot be used; nothing was written.
-        RunError: the run could not end as planned.
+        UsageError, RunError: as ``update``.
     """
     return update(
         model,
