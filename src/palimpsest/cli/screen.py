@@ -76,9 +76,11 @@ class _Lines:
 
 def summary(result: RunResult) -> str:
     """Table, why training ended, verdict with its gates, and what to do next, as plain text."""
+    from palimpsest.report.meaning import where_to
     from palimpsest.report.text import table, verdict
 
-    return "\n".join([table(result), "", f"training ended: {result.stopped}", *verdict(result)])
+    level = [where_to(result)] if result.level is not None else []
+    return "\n".join([table(result), "", f"training ended: {result.stopped}", *level, *verdict(result)])
 
 
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:

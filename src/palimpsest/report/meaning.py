@@ -21,6 +21,18 @@ BOUND = (
 )
 
 
+def where_to(result: RunResult) -> str:
+    """Where a controlled run was to end: the level's source, its numbers and its error; empty at a fixed rate."""
+    level = result.level
+    if level is None:
+        return ""
+    words = f"The run found its own rate. Its level of never seen: {level.sentence}."
+    nats, there = level.after.get("nats"), level.values.get("nats")
+    if nats is not None and there is not None:
+        words += f" It left the forget set at {show(nats, 2)} nats per scored position; the level has {show(there, 2)}."
+    return f"{words} {level.doubt[:1].upper()}{level.doubt[1:]}." if level.doubt else words
+
+
 def meaning(result: RunResult) -> str:
     """What a level of never seen is, in words, with its number; empty where there is none."""
     sources = {

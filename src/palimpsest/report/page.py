@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from palimpsest.report.files import write_atomic
 from palimpsest.report.limits import limits
-from palimpsest.report.meaning import BOUND, ORIGINS, meaning
+from palimpsest.report.meaning import BOUND, ORIGINS, meaning, where_to
 from palimpsest.report.panels import bar_panels, curve_panels
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
@@ -64,6 +64,8 @@ def render(result: RunResult) -> str:
             not_judged=not_judged(result),
             origin=ORIGINS.get(result.oracle_origin or "", ""),
             meaning=meaning(result),
+            where_to=where_to(result),
+            where_to=where_to(result),
             bound=BOUND if result.kind in ("unlearn", "update") else "",
             facts=facts(result),
             columns=columns(result),

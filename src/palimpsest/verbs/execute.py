@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from palimpsest import methods
-from palimpsest.control.level import Level
 from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
@@ -217,7 +216,7 @@ def _result(
         stopped=ended.stopped,
         cost={**costs, **oracle_cost(plan)},
         environment=environment(threads),
-        notes=tuple(_notes(plan, ended, trained.stats, level)),
+        notes=tuple(_notes(plan, ended, trained.stats)),
     )
 
 
@@ -232,10 +231,8 @@ def _curve(folder: Path) -> list[CurvePoint]:
     return points
 
 
-def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float], level: Level | None) -> list[str]:
+def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
     notes = [f"Checks took {ended.check_seconds:.1f} s of the {ended.seconds:.1f} s of training."]
-    if level is not None:
-        notes.append(f"Level of never seen: {level.sentence}.")
     if stats:
         notes.append(f"Pairs: {json.dumps({key: round(value, 4) for key, value in stats.items()})}.")
     if plan.training.max_seconds is not None:

@@ -31,6 +31,7 @@ from palimpsest.verbs.progress import Progress
 
 PLACE = Path(".palimpsest") / "oracles"
 STAGE = "oracle"
+REPEATED = ("seed", "optimizer", "betas", "momentum", "weight_decay", "batch_size", "micro_batch_size")
 
 
 class _Options(NamedTuple):
@@ -103,12 +104,20 @@ def recipe_of(model: str, num_examples: int) -> dict[str, Any]:
         if values.get("kind") != "learn":
             folder = Path(str(values.get("model")))
             continue
+        if dict(values.get("control") or {}).get("kind") == "auto":
+            return _searched(values)
         training = dict(values.get("training", {})) | {"max_seconds": None}  # it could not be repeated bit by bit
         learned = _sizes_in(folder).get("learn", 0)
         if training.get("max_steps") is not None and learned:
             training["max_steps"] = max(1, math.ceil(training["max_steps"] * num_examples / learned))
         return {"training": training, "scope": dict(values.get("scope", {}))}
     return {}
+
+
+def _searched(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a run that found its own rate: to find one again, with the same optimizer and batches."""
+    training = {key: values["training"][key] for key in REPEATED if key in values.get("training", {})}
+    return {"training": training, "control": dict(values["control"]), "scope": dict(values.get("scope", {}))}
 
 
 def _plan_in(folder: Path) -> dict[str, Any] | None:
