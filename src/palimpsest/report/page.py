@@ -65,7 +65,6 @@ def render(result: RunResult) -> str:
             origin=ORIGINS.get(result.oracle_origin or "", ""),
             meaning=meaning(result),
             where_to=where_to(result),
-            where_to=where_to(result),
             bound=BOUND if result.kind in ("unlearn", "update") else "",
             facts=facts(result),
             columns=columns(result),
