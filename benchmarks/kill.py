@@ -56,7 +56,7 @@ FILES = {
 }  # fmt: skip
 COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
 LEARNING = [*COMMON, "--learning-rate", "0.003", "--batch-size", "8", "--set", "training.side_batch_size=8"]
-UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set", "icu.repair_steps=1"]
+UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set", "repair.steps=1"]
 
 
 @dataclass

@@ -63,7 +63,7 @@ METHODS: dict[str, Row] = {
         "icu",
         [
             "training.learning_rate=0.001",
-            "icu.repair_steps=3",
+            "repair.steps=3",
             "training.side_batch_size={retain: 16, replay: 4}",
             "training.max_steps=11",
         ],
@@ -71,7 +71,7 @@ METHODS: dict[str, Row] = {
     ),
     "ICU, repaired": (
         "icu",
-        ["training.learning_rate=0.0007", "icu.repair_steps=4", "training.side_batch_size={retain: 16, replay: 4}"],
+        ["training.learning_rate=0.0007", "repair.steps=4", "training.side_batch_size={retain: 16, replay: 4}"],
         ["--replay", "replay.jsonl"],
     ),
 }

@@ -39,7 +39,7 @@ METHODS: Mapping[str, Any] = {
     },
     "grad_diff": {"training": {"batch_size": 4, "learning_rate": 3e-4, "max_steps": 15, **CONSTANT}},
     "npo": {"training": {"batch_size": 4, "max_steps": 46, **CONSTANT}},
-    "icu": {"training": {"batch_size": 4, "max_steps": 15, **CONSTANT}, "options": {"repair_steps": 3}},
+    "icu": {"training": {"batch_size": 4, "max_steps": 15, **CONSTANT}, "repair": {"steps": 3}},
 }
 ROWS = ("ug_clu", "er+ug_clu", "er+sfr_on", "er+grad_diff", "er+npo", "er+icu")
 

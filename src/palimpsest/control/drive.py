@@ -27,6 +27,7 @@ ROUND_ITERATIONS = 4  # at most
 CATCHING = 8  # annealed repair steps after a round that overdrew the floors
 SLOW = 0.12  # of w: a round that moved less may have a higher rate
 EASY = 0.75  # units: a round that used less may have fewer repairs
+FASTER = 2.0  # times the first rate and its ceiling, for a second start with room to spare
 MOST_REFUSED = 4
 MOST_OVERSHOOTS = 2
 MOST_REBOUND = 0.12
@@ -187,6 +188,8 @@ class _Drive:
         state.anchor = hands.snap()
         hands.start_anew(state.starts)
         state.here = state.earlier = hands.snap()
+        if state.spare:  # it stalled with room to spare: for want of speed, not of care
+            state.first_rate, state.ceiling = FASTER * state.first_rate, FASTER * state.ceiling
         state.rate, state.ways, state.nats = state.first_rate, [], []
         now = self._standing()
         state.way = self._way(now)
@@ -216,6 +219,7 @@ class _Drive:
         state, way = self.state, self._way(now)
         gained, state.way, state.refused = state.way - way, way, 0
         here = self.hands.snap()
+        state.spare = floors.most < EASY
         self._note("accepted", now, floors)
         self._go_on(now, state.rebound)
         if self._reached(now, below=state.rebound):

@@ -18,6 +18,7 @@ class ControlState:
         stages: stages begun; seeds the randomness of each.
         rate, first_rate, ceiling: learning rate now, as found by the sweep, and the highest allowed.
         repairs: repair steps per iteration.
+        spare: did the last accepted round leave most of the floors unused?
         rebound: MA below the level that a round must reach, because cooling brings some back.
         replay_share: of a repair step.
         active: forget rows in play.
@@ -44,6 +45,7 @@ class ControlState:
     first_rate: float = 0.0
     ceiling: float = 0.0
     repairs: int = 0
+    spare: bool = False
     rebound: float = 0.03
     replay_share: float = 0.25
     active: list[str] = field(default_factory=list)
