@@ -16,9 +16,8 @@ import math
 import time
 from dataclasses import dataclass
 
-from palimpsest.control.goal import Goal, Lesson, Used, stalls
+from palimpsest.control.goal import Aims, Standing, Used, stalls
 from palimpsest.control.hands import Hands, Tools
-from palimpsest.control.readings import Reading
 from palimpsest.control.sweep import sweep
 from palimpsest.errors import DivergedError
 from palimpsest.loop.job import Ended, Job
@@ -40,26 +39,11 @@ class Guided:
 
     Attributes:
         tools: settings, probes and the way to build the method anew.
-        goal: the level, and how far away the forget set was.
-        lesson: of a learn set beside it; None without one.
+        aims: where the forget set, and a learn set beside it, should end.
     """
 
     tools: Tools
-    goal: Goal
-    lesson: Lesson | None = None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What was read after a round."""
-
-    forget: Reading
-    learn: Reading | None = None
-
-    @property
-    def is_finite(self) -> bool:
-        """Are all of its nats numbers?"""
-        return math.isfinite(self.forget.nats) and (self.learn is None or math.isfinite(self.learn.nats))
+    aims: Aims
 
 
 def drive(job: Job, guided: Guided) -> Ended:
@@ -77,13 +61,13 @@ class _Drive:
     """One controlled run in progress: what each stage does and decides."""
 
     def __init__(self, job: Job, guided: Guided) -> None:
-        self.job, self.goal, self.lesson = job, guided.goal, guided.lesson
+        self.job, self.aims, self.goal = job, guided.aims, guided.aims.goal
         self.control = guided.tools.control
         self.hands = Hands(job, guided.tools)
         self.state = self.hands.state
         if self.hands.is_new:
             self.state.active = self.goal.active(self.goal.before)
-            if self.goal.reached(self.goal.before) and self.lesson is None:
+            if self.goal.reached(self.goal.before) and self.aims.lesson is None:
                 self._end("the forget set was not known: nothing to do", reached=True)
 
     def run(self) -> Ended:
@@ -165,15 +149,15 @@ class _Drive:
         floors = self.hands.cool()
         now = self._standing()
         here = self._keep_if_best(now, floors)
-        state.way = self._way(now)
+        state.way = self.aims.way(now)
         within = floors.most <= self.control.final
-        if self._reached(now) and within and not (goal.overshot(now.forget) and state.overshoots < MOST_OVERSHOOTS):
+        if self.aims.reached(now) and within and not (goal.overshot(now.forget) and state.overshoots < MOST_OVERSHOOTS):
             state.here = here
             self._end(AT_LEVEL, reached=True)
-        elif self._reached(now) and within:
+        elif self.aims.reached(now) and within:
             self._step_back()
         else:
-            if self._reached(now):
+            if self.aims.reached(now):
                 self._more_repairs()
             state.rebound = min(MOST_REBOUND, max(state.rebound, now.forget.ma - state.ma_reached))
             state.here = here
@@ -192,7 +176,7 @@ class _Drive:
             state.first_rate, state.ceiling = FASTER * state.first_rate, FASTER * state.ceiling
         state.rate, state.ways, state.nats = state.first_rate, [], []
         now = self._standing()
-        state.way = self._way(now)
+        state.way = self.aims.way(now)
         hands.note("second start", f"number {state.starts}")
         self._go_on(now, state.rebound)
 
@@ -203,7 +187,7 @@ class _Drive:
         floors = hands.cool()
         now = self._standing()
         number = self._keep_if_best(now, floors)
-        reached = number == state.best and self._reached(now)
+        reached = number == state.best and self.aims.reached(now)
         hands.back(state.best)
         state.here = state.best
         if reached:
@@ -216,13 +200,13 @@ class _Drive:
     # -- decisions -------------------------------------------------------------------------------------------------
 
     def _accept(self, now: Standing, floors: Used, *, annealed: bool) -> None:
-        state, way = self.state, self._way(now)
+        state, way = self.state, self.aims.way(now)
         gained, state.way, state.refused = state.way - way, way, 0
         here = self.hands.snap()
         state.spare = floors.most < EASY
         self._note("accepted", now, floors)
         self._go_on(now, state.rebound)
-        if self._reached(now, below=state.rebound):
+        if self.aims.reached(now, below=state.rebound):
             state.ma_reached, state.here, state.stage = now.forget.ma, here, "cool"
             return
         state.earlier = state.here = here
@@ -235,7 +219,7 @@ class _Drive:
             state.rate = min(state.ceiling, state.rate * self.control.growth)
         if annealed:
             self._more_repairs()
-        elif floors.most < EASY and state.repairs > (0 if self.job.method.repairs_itself else 1):
+        elif floors.most < EASY and state.repairs > 0:
             state.repairs -= 1
 
     def _refuse(self, why: str, *, more_repairs: bool) -> None:
@@ -258,7 +242,7 @@ class _Drive:
         state.here = state.earlier
         self.hands.back(state.here)
         now = self._standing()
-        state.way = self._way(now)
+        state.way = self.aims.way(now)
         self._go_on(now, 0.0)
 
     def _start_again(self) -> None:
@@ -273,7 +257,7 @@ class _Drive:
 
     def _keep_if_best(self, now: Standing, floors: Used) -> int:
         """A snapshot of cooled weights, and whether it is the best within the floors so far."""
-        state, way = self.state, self._way(now)
+        state, way = self.state, self.aims.way(now)
         number = self.hands.snap()
         self._note("cooled", now, floors)
         if floors.most <= self.control.final and way <= state.best_way:
@@ -298,16 +282,8 @@ class _Drive:
     def _standing(self) -> Standing:
         probes, turn = self.hands.probes, self.state.rounds
         forget = self.hands.read("forget", probes.ids("forget", turn))
-        learn = None if self.lesson is None else self.hands.read("learn", probes.ids("learn", turn))
+        learn = None if self.aims.lesson is None else self.hands.read("learn", probes.ids("learn", turn))
         return Standing(forget, learn)
-
-    def _way(self, now: Standing) -> float:
-        learn = 0.0 if self.lesson is None or now.learn is None else self.lesson.way(now.learn)
-        return max(self.goal.way(now.forget), learn)
-
-    def _reached(self, now: Standing, *, below: float = 0.0) -> bool:
-        learned = self.lesson is None or now.learn is None or self.lesson.way(now.learn) == 0
-        return learned and self.goal.reached(now.forget, below=below)
 
     def _round_length(self) -> int:
         if self.hands.cycle > 1:
@@ -316,6 +292,8 @@ class _Drive:
 
     def _note(self, what: str, now: Standing, floors: Used) -> None:
         spent = ", ".join(f"{name} {value:.2f}" for name, value in vars(floors).items() if value is not None)
-        words = f"MA {now.forget.ma:.2f}, ES {now.forget.es:.2f}, {self._way(now):.0%} of the way left, floors: {spent}"
+        words = (
+            f"MA {now.forget.ma:.2f}, ES {now.forget.es:.2f}, {self.aims.way(now):.0%} of the way left, floors: {spent}"
+        )
         readings = {"forget": now.forget} | ({} if now.learn is None else {"learn": now.learn})
         self.hands.note(what, words, **readings)

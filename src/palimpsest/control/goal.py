@@ -89,6 +89,47 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What was read after a round.
+
+    Attributes:
+        forget: rows of the forget set.
+        learn: rows of the learn set of an update; None where nothing is learned.
+    """
+
+    forget: Reading
+    learn: Reading | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Are all of its nats numbers?"""
+        return math.isfinite(self.forget.nats) and (self.learn is None or math.isfinite(self.learn.nats))
+
+
+@dataclass(frozen=True)
+class Aims:
+    """Where a run should end: the forget set at its level, and the learn set of an update learned.
+
+    Attributes:
+        goal: of the forget set.
+        lesson: of the learn set; None where nothing is learned.
+    """
+
+    goal: Goal
+    lesson: Lesson | None = None
+
+    def way(self, now: Standing) -> float:
+        """w: share of the way that is left, the larger of the two; 0 = there."""
+        learn = 0.0 if self.lesson is None or now.learn is None else self.lesson.way(now.learn)
+        return max(self.goal.way(now.forget), learn)
+
+    def reached(self, now: Standing, *, below: float = 0.0) -> bool:
+        """Is the forget set at its level, or this far below in MA, and the learn set learned?"""
+        learned = self.lesson is None or now.learn is None or self.lesson.way(now.learn) == 0
+        return learned and self.goal.reached(now.forget, below=below)
+
+
+@dataclass(frozen=True)
 class Used:
     """What of the floors is used up, in units; 1 is the aim, ``final`` the bound.
 

@@ -13,7 +13,7 @@ import torch
 from palimpsest import methods
 from palimpsest.contract import ExampleSet
 from palimpsest.control.drive import Guided
-from palimpsest.control.goal import Goal, Lesson
+from palimpsest.control.goal import Aims, Goal, Lesson
 from palimpsest.control.hands import Tools
 from palimpsest.control.learning import Taught
 from palimpsest.control.level import Level, from_classes, from_oracle, from_shadow
@@ -121,7 +121,7 @@ def guided_by(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], tools: Tools)
         return taught_of(plan, loaded, tools)
     before = read(loaded.model, sets["forget"].plain())
     goal = Goal(level_of(plan, loaded, sets), before, plan.control.tolerance)
-    return Guided(tools, goal, lesson_of(loaded, sets, tools.probes))
+    return Guided(tools, Aims(goal, lesson_of(loaded, sets, tools.probes)))
 
 
 def taught_of(plan: Plan, loaded: Loaded, tools: Tools) -> Taught:

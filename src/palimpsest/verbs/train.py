@@ -83,7 +83,7 @@ def train(
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
-    level = prepared.guided.goal.level if isinstance(prepared.guided, Guided) else None
+    level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
     return Trained(ended, preparing.cost(), training, prepared.stats, level), saved
 
 
