@@ -9,6 +9,8 @@ Best source first, and each says how far it can be trusted:
       c = min(0.06, MA(model, general) − MA(shadow, general))                       with general text
       c = the mean of the two with both, 0.06 with neither
 
+  General text calibrates where a replay set was given, of whose kind it is: a shadow that never saw such text knows
+  nothing of it, and the difference would say nothing of the forget set.
   A difference beyond ``TRUSTED`` on either says that this model generalises unlike any n-gram: the run may end on that
   level, but nothing can pass on it. The constants come from 12 requests on 4 worlds (docs/log.md);
 * for images 0 for a class that the retain set has no image of, since nobody predicts a class never shown; else the

@@ -99,6 +99,8 @@ def execute(
         except RunError as error:
             target.reject(str(error))
             raise
+        if result.level is not None:
+            target.describe({"level": result.level.model_dump(mode="json")})
         _write(target.partial, result, _learned(plan, examples))
         target.complete()
     return result

@@ -168,7 +168,7 @@ def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
         probe = subset(sets["holdout"], plan.control.read_rows, plan.training.seed, "holdout")
         everything = Shadow([*staying, *_tokens(sets, "forget")], vocab)
         holdout = (read(loaded.model, probe), _shadowed(everything, probe, base))
-    if "general" in sets:
+    if "general" in sets and "replay" in sets:
         probe = subset(sets["general"], plan.control.read_rows // 2, plan.training.seed, "general")
         general = (read(loaded.model, probe), _shadowed(shadow, probe, base))
     return from_shadow(_shadowed(shadow, forget, base), holdout=holdout, general=general, empty=shadow.is_empty)

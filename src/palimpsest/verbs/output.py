@@ -80,6 +80,12 @@ class Output:
         values = {"digest": plan.digest(), **plan.model_dump(mode="json")}
         write_atomic(self.partial / "plan.json", json.dumps(values, indent=1) + "\n")
 
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Add what the run found out about itself to the plan that lies there; no part of its digest."""
+        path = self.partial / "plan.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        write_atomic(path, json.dumps({**values, **facts}, indent=1) + "\n")
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from the partial folder in the block.
