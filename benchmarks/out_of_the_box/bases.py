@@ -104,7 +104,7 @@ BASES = {
     base.name: base
     for base in (
         Base("260k", 80, 3e-3, 160, 1e-3),
-        Base("1m", 80, 2e-3, 160, 1e-3, fresh_neox, {**SCHEDULE, "learning_rate": 4e-3, "max_steps": 1000}),
+        Base("1m", 80, 3e-3, 240, 1e-3, fresh_neox, {**SCHEDULE, "learning_rate": 4e-3, "max_steps": 1000}),
         Base("10m", 48, 1e-3, 100, 3e-4, fresh_llama, {**SCHEDULE, "learning_rate": 2e-3, "max_steps": 500}),
     )
 }
