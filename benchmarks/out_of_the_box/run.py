@@ -96,10 +96,7 @@ def remove(*folders: Path) -> None:
 
 def level_of(result: RunResult, modality: str) -> float | None:
     """The level of "never seen" that a run aimed at, as far as its result tells."""
-    level = result.model_dump(mode="json").get("level")
-    value = level.get(LEVEL[modality]) if isinstance(level, Mapping) else None
-    value = value.get("value") if isinstance(value, Mapping) else value
-    return float(value) if isinstance(value, int | float) else None
+    return None if result.level is None else result.level.values.get(LEVEL[modality])
 
 
 def relearned(model: Path, request: Request, world: World, folder: Path) -> dict[str, float] | None:

@@ -213,7 +213,7 @@ def _result(
         oracle_origin=origin,
         verdict=None if verdict is None else VerdictRow.of(verdict),
         advice=advice,
-        level=None if level is None else level_info(level, curve),
+        level=None if level is None else level_info(level, curve, scores["before"]["forget"]),
         curve=curve,
         stopped=ended.stopped,
         cost={**costs, **oracle_cost(plan)},

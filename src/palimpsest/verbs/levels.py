@@ -34,13 +34,20 @@ def level_scores(level: Level, measured: Mapping[str, Score]) -> Mapping[str, Ma
     return {"forget": found}
 
 
-def level_info(level: Level, curve: Sequence[CurvePoint]) -> LevelInfo:
-    """Record of a level, beside what was last read of the forget set."""
+def level_info(level: Level, curve: Sequence[CurvePoint], measured: Mapping[str, Score]) -> LevelInfo:
+    """Record of a level, beside what was last read of the forget set.
+
+    Args:
+        level: of the run.
+        curve: what was read on its way.
+        measured: the forget set's scores, whose metrics name the level's values.
+    """
     last = next((point.values for point in reversed(curve) if any(key.startswith(FORGET) for key in point.values)), {})
+    values = {key: getattr(level.reading, read_as) for key, read_as in READ_AS.items() if key in measured}
     return LevelInfo(
         source=level.source,
         sentence=level.sentence,
-        values={"ma": level.ma, "es": level.reading.es, "nats": level.reading.nats},
+        values=values | {"nats": level.reading.nats},
         after={key.removeprefix(FORGET): value for key, value in last.items() if key.startswith(FORGET)},
         correction=level.correction,
         differences=dict(level.differences),
