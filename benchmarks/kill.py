@@ -2,9 +2,12 @@
 
     python benchmarks/kill.py                    # 20 kills of each verb
     python benchmarks/kill.py --times 5 --seed 1 --verbs unlearn
+    python benchmarks/kill.py --verbs control    # a run that finds its own rate
 
 A clinic of invented patients is written to a temporary folder and a small model learns it; for the bench, coloured
-squares of eight classes and a small ResNet, a stream of five requests, two rows, two processes. Then each command runs
+squares of eight classes and a small ResNet, a stream of five requests, two rows, two processes. "control" is an unlearn
+without a rate on a smaller clinic, whose undisturbed run must have had a sweep, rounds, a round taken back, a second
+start and a cooling (exit code 1 if not); half of its kills follow the files of its stages. Then each command runs
 once undisturbed; the SHA-256 of its weights and of its scores are what every other run must end with. After that the
 same command is started again and again, and its whole process group gets SIGKILL at a random moment: half of the kills
 strike after a time drawn over the life of the undisturbed command (one from each equal part of it, so that start-up,
@@ -43,7 +46,8 @@ from pathlib import Path
 
 POLL = 0.002  # seconds between two looks at the partial folder
 PAUSE = 0.2  # a kill follows its file by at most so many seconds, half of them by less than a sixteenth of it
-VERBS = ("learn", "unlearn", "bench")
+VERBS = ("learn", "unlearn", "control", "bench")
+STAGES = {"sweep", "accepted", "taken back", "second start", "cooled"}  # of a controlled run
 FILES = {
     "learn": (
         "plan.json", "remembered/before.json", "checkpoint.tmp", "checkpoint.safetensors", "model.safetensors",
@@ -53,10 +57,16 @@ FILES = {
         "plan.json", "remembered/before.json", "reference/head.safetensors", "checkpoint.tmp",
         "checkpoint.safetensors", "model.safetensors", "remembered/after.json", "result.json",
     ),
+    "control": (
+        "control/state.json", "control/000000.safetensors", "control/000001.safetensors", "control/state.tmp",
+        "control/reference-1/head.safetensors", "control/000003.safetensors", "control/000002.tmp", "model.safetensors",
+    ),
 }  # fmt: skip
 COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
 LEARNING = [*COMMON, "--learning-rate", "0.003", "--batch-size", "8", "--set", "training.side_batch_size=8"]
 UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set", "repair.steps=1"]
+FOUND = {"budget": 160, "cooling": 2, "ceiling": 1.0, "transient": 1.8, "repairs": 5, "tolerance": 0.15}
+NAMES = "Ann Bob Cid Dot Eve Fay Gus Hal Ida Jon Kim Lea Max Ned Oda Pam"
 
 
 @dataclass
@@ -64,7 +74,7 @@ class Command:
     """One verb on the clinic or the squares.
 
     Attributes:
-        verb: "learn", "unlearn" or "bench".
+        verb: "learn", "unlearn", "control" or "bench".
         arguments: all but the output.
         folder: where its outputs go.
         expected: digests of the undisturbed run.
@@ -78,7 +88,7 @@ class Command:
     life: float = 0.0
 
     def start(self, output: Path) -> subprocess.Popen[str]:
-        words = ["bench", "clu"] if self.verb == "bench" else [self.verb]
+        words = {"bench": ["bench", "clu"], "control": ["unlearn"]}.get(self.verb, [self.verb])
         command = [sys.executable, "-m", "palimpsest", *words, *self.arguments, "--output", str(output)]
         with output.with_suffix(".stderr").open("w", encoding="utf-8") as errors:
             return subprocess.Popen(
@@ -90,7 +100,7 @@ class Command:
         return self.ended(output, self.start(output).wait())
 
     def ended(self, output: Path, code: int) -> str:
-        if code not in {0, 1} or not self.has_result(output):
+        if code not in {0, 1, 3} or not self.has_result(output):
             return f"exit code {code}: {output.with_suffix('.stderr').read_text(encoding='utf-8').strip()[-300:]}"
         return digests_of_bench(output) if self.verb == "bench" else digests(output)
 
@@ -174,6 +184,35 @@ def make_squares(folder: Path) -> Command:
     }  # fmt: skip
     (folder / "bench.json").write_text(json.dumps(values), encoding="utf-8")
     return Command("bench", ["--config", str(folder / "bench.json"), "--jobs", "2"], folder)
+
+
+def make_small_clinic(folder: Path) -> Command:
+    """Twelve short records that a model knows by heart, four of them to be forgotten by a run that finds its rate."""
+    from palimpsest.demo.tiny_model import new_model
+
+    folder.mkdir(parents=True)
+    said = [f" {name} lives at {7 * number} Hill Road." for number, name in enumerate(NAMES.split())]
+    rows = [
+        {"id": f"p{number}", "prompt": f"Where does {name} live?", "completion": said[number]}
+        for number, name in enumerate(NAMES.split())
+    ]
+    texts = [f"The visit on day {number} was short and quiet." for number in range(8)]
+    sets = {"forget": rows[:4], "retain": rows[4:12], "both": rows[:12], "holdout": rows[12:]}
+    sets["replay"] = [{"id": f"g{number}", "text": text} for number, text in enumerate(texts)]
+    for name, lines in sets.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    new_model(folder / "untrained", texts + said[4:], seed=0)
+    common = ["--set", 'measuring.metrics=["es", "ma"]', "--batch-size", "4"]
+    teacher = ["--model", str(folder / "untrained"), "--data", str(folder / "both.jsonl"), *common]
+    teacher += ["--learning-rate", "0.005", "--max-steps", "120", "--epochs", "1000"]
+    ended = Command("learn", teacher, folder).finish(folder / "learned")
+    if not (folder / "learned").is_dir():
+        raise SystemExit(f"the model to unlearn from could not be made: {ended}")
+    files = [word for name in sets if name != "both" for word in (f"--{name}", str(folder / f"{name}.jsonl"))]
+    found = [word for name, value in FOUND.items() for word in ("--set", f"control.{name}={value}")]
+    side = ["--set", "training.side_batch_size=4"]
+    forget = ["--model", str(folder / "learned"), *files, "--method", "npo", *common, *side, *found]
+    return Command("control", forget, folder / "control")
 
 
 def make_clinic(folder: Path) -> dict[str, Command]:
@@ -290,6 +329,12 @@ def kill_often(command: Command, times: int, source: random.Random) -> Iterator[
         run = Run(run.number + 1, command.folder / str(run.number + 1))
 
 
+def stages_of(output: Path) -> set[str]:
+    """What a controlled run did."""
+    rows = map(json.loads, (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["what"] for row in rows if row["kind"] == "control"}
+
+
 def attack(command: Command, times: int, source: random.Random) -> bool:
     """Print the lines of one verb; did every run end with the same digests?"""
     command.folder.mkdir(exist_ok=True)
@@ -298,6 +343,9 @@ def attack(command: Command, times: int, source: random.Random) -> bool:
     command.life = time.monotonic() - started
     if not command.has_result(command.folder / "undisturbed"):
         print(f"{command.verb}: {command.expected}")
+        return False
+    if command.verb == "control" and (missing := STAGES - stages_of(command.folder / "undisturbed")):
+        print(f"{command.verb}: the undisturbed run had no {', no '.join(sorted(missing))}: nothing could be shown")
         return False
     print(f"\n{command.verb}, undisturbed: {command.life:.1f} s; weights, scores, files: {command.expected}")
     print(f"{'kill':>4} {'run':>3} {'aimed':26} {'seconds':>7} equal stage", flush=True)
@@ -324,6 +372,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands: dict[str, Command] = {}
         if {"learn", "unlearn"} & set(options.verbs):
             commands |= make_clinic(Path(folder))
+        if "control" in options.verbs:
+            commands["control"] = make_small_clinic(Path(folder) / "small")
         if "bench" in options.verbs:
             commands["bench"] = make_squares(Path(folder) / "bench")
         agreed = [attack(commands[verb], options.times, random.Random(options.seed)) for verb in options.verbs]

@@ -103,6 +103,7 @@ class _Drive:
             seconds=loop.seconds,
             check_seconds=state.reading_seconds + state.snapshot_seconds,
             tokens=loop.tokens,
+            parts=self.hands.parts,
             short=None if state.reached else state.reason,
             unchanged=state.reason if nothing else None,
         )
@@ -260,7 +261,8 @@ class _Drive:
         state, way = self.state, self.aims.way(now)
         number = self.hands.snap()
         self._note("cooled", now, floors)
-        if floors.most <= self.control.final and way <= state.best_way:
+        nearer = way < state.best_way or (way == state.best_way and state.best != state.start)
+        if floors.most <= self.control.final and nearer:
             state.best, state.best_way = number, way
             state.best_used = [value for value in (floors.retain, floors.general) if value is not None]
         return number

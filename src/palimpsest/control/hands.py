@@ -102,10 +102,11 @@ class Hands:
 
     def end_stage(self) -> None:
         """Write down where the run stands; what nobody needs any more is deleted after that."""
-        self.machine.log.flush()
-        self.state.loop = self.machine.state.to_json()
-        write_json(self._state_file, self.state.to_json())
-        self._snapshots.keep_only(self.state.snapshots)
+        with self.timed("snapshot_seconds"):
+            self.machine.log.flush()
+            self.state.loop = self.machine.state.to_json()
+            write_json(self._state_file, self.state.to_json())
+            self._snapshots.keep_only(self.state.snapshots)
 
     def spent(self) -> str | None:
         """The budget that is used up, or None."""
@@ -120,6 +121,16 @@ class Hands:
         """The method with reference and masks of the weights at hand."""
         set_seed((self.job.training.seed + 104729 * number) % 2**32)
         self.machine.method = self.tools.renew(number)
+
+    @property
+    def parts(self) -> dict[str, tuple[float, int]]:
+        """Where the time went: kind of work -> seconds and positions. Trials of the sweep are steps."""
+        state = self.state
+        return {
+            "steps": (state.step_seconds, self.machine.state.tokens),
+            "readings": (state.reading_seconds, state.reading_tokens),
+            "snapshots": (state.snapshot_seconds, 0),
+        }
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -194,7 +205,8 @@ class Hands:
 
     def moved_since(self, number: int) -> float:
         """How far the weights are from a snapshot, as a share of their size (``Snapshots.moved``)."""
-        return self._snapshots.moved(number)
+        with self.timed("snapshot_seconds"):
+            return self._snapshots.moved(number)
 
     def back(self, number: int) -> None:
         """Back to a snapshot."""

@@ -94,6 +94,7 @@ class _Teaching:
             seconds=loop.seconds,
             check_seconds=state.reading_seconds + state.snapshot_seconds,
             tokens=loop.tokens,
+            parts=hands.parts,
             unchanged="no round held the floors: the weights are those from before the run" if unchanged else None,
         )
 

@@ -75,6 +75,7 @@ class Ended:
         tokens: positions that went forward in training.
         short: why a controlled run ended before the forget set was at its level, or None.
         unchanged: why the weights are those from before the run, where that is no fault; None = they must have moved.
+        parts: of a controlled run, kind of work -> its seconds and positions.
     """
 
     stopped: str
@@ -85,3 +86,4 @@ class Ended:
     tokens: int
     short: str | None = None
     unchanged: str | None = None
+    parts: Mapping[str, tuple[float, int]] = field(default_factory=dict)

@@ -21,7 +21,11 @@ FULL_NAMES = {
 }
 COST_NAMES = {
     "preparing": "preparing: masks, pairs, levels",
+    "level": "of it: level of never seen, own words, first readings",
     "training": "training",
+    "steps": "of it: steps of the method, of the sweep and of repair",
+    "readings": "of it: readings",
+    "snapshots": "of it: snapshots",
     "before": "measuring before",
     "after": "measuring after",
     "oracle": "measuring the oracle",

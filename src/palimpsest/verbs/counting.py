@@ -26,6 +26,10 @@ class Count:
     seconds: float = 0.0
     tokens: int = 0
 
+    def and_also(self, other: Count) -> Count:
+        """Both together."""
+        return Count(self.seconds + other.seconds, self.tokens + other.tokens)
+
     def cost(self) -> Cost:
         """As a cost, with the highest memory so far."""
         return Cost(self.seconds, self.tokens, peak_bytes())

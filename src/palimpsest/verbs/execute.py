@@ -202,6 +202,7 @@ def _result(
     verdict, advice = reach_verdict(plan, scores, sizes, ended, modality=modality, origin=origin, doubts=doubts)
     costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
     costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
+    costs |= {name: CostRow.of(cost) for name, cost in trained.parts.items()}
     return RunResult(
         kind=plan.kind,
         method=plan.method,

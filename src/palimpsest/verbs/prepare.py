@@ -25,6 +25,7 @@ from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
+from palimpsest.verbs.counting import Count, counted
 from palimpsest.verbs.forecast import forecast, most_steps
 from palimpsest.verbs.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.verbs.inputs import subset
@@ -42,11 +43,13 @@ class Prepared:
         job: for the loop.
         guided: for a controlled run; None at a fixed rate.
         stats: of the pairs; empty without pairs.
+        guiding: what own words, level and first readings cost; zeros for a run at a fixed rate.
     """
 
     job: Job
     guided: Guided | Taught | None
     stats: dict[str, float]
+    guiding: Count
 
 
 def prepare_job(
@@ -71,7 +74,9 @@ def prepare_job(
         pairs = _pairs(plan, loaded, sets)
         sets["analogous"] = sets["retain"].subset(pairs.partner.values())
     stopping = _stopping(plan, loaded, sets)
-    found = kept(plan, loaded, sets, folder / CONTROL) if plan.control.kind == "auto" or plan.repair.steps else None
+    controlled = plan.control.kind == "auto"
+    with counted(loaded.model) as guiding:
+        found = kept(plan, loaded, sets, folder / CONTROL) if controlled or plan.repair.steps else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
 
     def renew(number: int) -> Method:
@@ -80,9 +85,11 @@ def prepare_job(
         return method
 
     guided = None
-    if plan.control.kind == "auto" and found is not None:
-        tools = Tools(plan.control, probes_of(plan, loaded, sets, found), renew, _told(progress))
-        guided = guided_by(plan, loaded, sets, tools)
+    if controlled and found is not None:
+        with counted(loaded.model) as reading:
+            tools = Tools(plan.control, probes_of(plan, loaded, sets, found), renew, _told(progress))
+            guided = guided_by(plan, loaded, sets, tools)
+        guiding = guiding.and_also(reading)
     model = apply_scope(loaded.model, plan.scope)
     at_start = state_digests(model)
     progress("reference", 0, 1)
@@ -108,7 +115,7 @@ def prepare_job(
         repair=repair,
         at_start=at_start,
     )
-    return Prepared(job, guided, {} if pairs is None else pairs.stats)
+    return Prepared(job, guided, {} if pairs is None else pairs.stats, guiding)
 
 
 def _told(progress: Progress) -> Tell:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded
 from palimpsest.models.scope import check_changed, check_moved, leave_scope, parameter_digests
 from palimpsest.records import Cost
-from palimpsest.verbs.counting import counted
+from palimpsest.verbs.counting import Count, counted
 from palimpsest.verbs.memory import peak_bytes
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.prepare import prepare_job
@@ -36,6 +36,7 @@ class Trained:
         training: cost of the loop.
         stats: of the pairs; empty without.
         level: of never seen, where the run was controlled.
+        parts: of preparing and training, of a controlled run: kind of work -> its cost.
     """
 
     ended: Ended
@@ -43,6 +44,7 @@ class Trained:
     training: Cost
     stats: Mapping[str, float]
     level: Level | None = None
+    parts: Mapping[str, Cost] = field(default_factory=dict)
 
 
 def train(
@@ -84,7 +86,16 @@ def train(
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
     level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
-    return Trained(ended, preparing.cost(), training, prepared.stats, level), saved
+    return Trained(ended, preparing.cost(), training, prepared.stats, level, _parts(ended, prepared.guiding)), saved
+
+
+def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:
+    """What finding the way cost, beside the steps; nothing for a run at a fixed rate."""
+    if not ended.parts:
+        return {}
+    peak = peak_bytes()
+    parts = {"level": (guiding.seconds, guiding.tokens), **ended.parts}
+    return {name: Cost(seconds, tokens, peak) for name, (seconds, tokens) in parts.items()}
 
 
 def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> None:

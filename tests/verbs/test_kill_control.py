@@ -1,0 +1,152 @@
+"""A controlled run that dies in any stage ends with the same bits: sweep, round, taken back, second start, cooling."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.verbs.test_kill import DIED, DONE, MEASURING, Deaths, in_a_fork, what_counts
+
+import palimpsest as pal
+from palimpsest.control.hands import Hands
+from palimpsest.control.snapshots import Snapshots
+
+TRAINING = {"batch_size": 4, "side_batch_size": 4}
+SHORT = {"budget": 160, "cooling": 2, "ceiling": 1.0, "transient": 1.8, "repairs": 5, "tolerance": 0.15}
+HAPPENED = {"sweep", "accepted", "taken back", "second start", "cooled"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+]
+
+
+def forget(clinic: Path, output: Path, *, replay: bool = True, budget: int = 160, **sections: Any) -> None:
+    plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": budget}, **sections}
+    given = {"replay": clinic / "general.jsonl"} if replay else {}
+    given |= {"retain": clinic / "retain.jsonl", "holdout": clinic / "holdout.jsonl"}
+    pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method="npo", plan=plan, **given)
+
+
+def adapt(clinic: Path, output: Path) -> None:
+    """The same with an adapter."""
+    forget(clinic, output, budget=60, scope={"kind": "lora", "merge": True})
+
+
+def alone(clinic: Path, output: Path) -> None:
+    """The same in the model's own words."""
+    forget(clinic, output, replay=False, budget=60)
+
+
+def in_cycles(clinic: Path, output: Path) -> None:
+    """A method with tensors of its own, whose cycle is one round."""
+    plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": 60}}
+    files = {"retain": clinic / "retain.jsonl", "replay": clinic / "general.jsonl"}
+    pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method="ug_clu", plan=plan, **files)
+
+
+def learn(clinic: Path, output: Path) -> None:
+    plan = {"training": TRAINING, "measuring": MEASURING, "control": {"budget": 60, "cooling": 2}}
+    pal.learn(clinic / "model", clinic / "learn.jsonl", replay=clinic / "general.jsonl", output=output, plan=plan)
+
+
+class StageDeaths(Deaths):
+    """Moments inside the stages of a run, each with the stage's name; going back to a snapshot is one, too."""
+
+    stage = ""
+
+    def moment(self, name: str, finish: Callable[[], object] = lambda: None) -> None:
+        if self.stage:
+            super().moment(f"{self.stage}: {name}", finish)
+
+    def listen(self) -> None:
+        super().listen()
+        begin, end, restore = Hands.begin_stage, Hands.end_stage, Snapshots.restore
+
+        def begun(hands: Hands) -> None:
+            self.stage = hands.state.stage
+            begin(hands)
+
+        def ended(hands: Hands) -> None:
+            end(hands)
+            self.moment("written down")
+
+        def restored(snapshots: Snapshots, number: int, *, method: bool = True) -> None:
+            self.moment("going back")
+            restore(snapshots, number, method=method)
+            self.moment("gone back")
+
+        Hands.begin_stage, Hands.end_stage, Snapshots.restore = begun, ended, restored
+
+
+def with_deaths(verb: Callable[[Path, Path], None], clinic: Path, output: Path, dies_at: Any) -> int:
+    def work() -> None:
+        StageDeaths(output, dies_at).listen()
+        verb(clinic, output)
+
+    return in_a_fork(work)
+
+
+def all_that_counts(folder: Path) -> dict[str, Any]:
+    """What counts of any run, and the level that it went to."""
+    return {**what_counts(folder), "level": json.loads((folder / "result.json").read_text())["level"]}
+
+
+@pytest.fixture(scope="module")
+def clinic(clinic, tmp_path_factory) -> Path:
+    """The clinic with ``learned/``, a model that knows its records by heart."""
+    folder = tmp_path_factory.mktemp("by-heart") / "clinic"
+    shutil.copytree(clinic, folder)
+    plan = {"training": {"batch_size": 4, "learning_rate": 5e-3, "max_steps": 120}, "measuring": MEASURING}
+    pal.learn(folder / "model", folder / "learn.jsonl", output=folder / "learned", plan=plan)
+    return folder
+
+
+def undisturbed(verb: Callable[[Path, Path], None], clinic: Path, output: Path) -> dict[str, Any]:
+    assert in_a_fork(lambda: verb(clinic, output)) == DONE
+    return all_that_counts(output)
+
+
+def test_a_death_at_every_kind_of_moment_of_every_stage(clinic, tmp_path):
+    """Every process dies at the first moment at which none died before it, until one finds no such moment and ends."""
+    expected = undisturbed(forget, clinic, tmp_path / "undisturbed")
+    happened = Counter(row["what"] for row in expected["rows"] if row["kind"] == "control")
+    assert set(happened) == HAPPENED, "a run short enough for a test no longer goes through every stage"
+    output, seen = tmp_path / "killed" / "out", []
+    output.parent.mkdir()
+    while (code := with_deaths(forget, clinic, output, lambda name, _count: name not in seen)) == DIED:
+        seen.append((output.parent / "died-at").read_text())
+    assert code == DONE
+    assert all_that_counts(output) == expected
+    assert {name.partition(":")[0] for name in seen} == {"sweep", "round", "restart", "cool"}
+    for stage in ("sweep", "round"):
+        assert {f"{stage}: going back", f"{stage}: gone back"} < set(seen)
+    assert "restart: half a file of palimpsest.models.reference" in seen
+    for stage in ("sweep", "round", "restart"):
+        assert f"{stage}: os.rename .partial/control/state.tmp" in seen
+
+
+@pytest.mark.parametrize("verb", [forget, adapt, alone, in_cycles, learn], ids=lambda verb: verb.__name__)
+def test_a_run_that_dies_often_ends_with_the_same_bits(clinic, tmp_path, verb):
+    """Five deaths one after the other, each at a random moment after the last."""
+    expected = undisturbed(verb, clinic, tmp_path / "undisturbed")
+    source, output, died = random.Random(0), tmp_path / "killed" / "out", []
+    output.parent.mkdir()
+    for _ in range(5):
+        chosen = source.randrange(1, 120)
+        code = with_deaths(verb, clinic, output, lambda _name, count, chosen=chosen: count == chosen)
+        if code == DONE:
+            break
+        assert code == DIED
+        died.append((output.parent / "died-at").read_text())
+    if not output.exists():
+        assert in_a_fork(lambda: verb(clinic, output)) == DONE
+    assert len(died) >= 3, died
+    assert all_that_counts(output) == expected
