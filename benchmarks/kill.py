@@ -65,7 +65,7 @@ FILES = {
 COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
 LEARNING = [*COMMON, "--learning-rate", "0.003", "--batch-size", "8", "--set", "training.side_batch_size=8"]
 UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set", "repair.steps=1"]
-FOUND = {"budget": 160, "cooling": 2, "ceiling": 1.0, "transient": 1.8, "repairs": 5, "tolerance": 0.15}
+FOUND = {"budget": 160, "cooling": 2, "ceiling": 1.0, "transient": 1.2, "final": 1.2, "repairs": 5, "tolerance": 0.15}
 NAMES = "Ann Bob Cid Dot Eve Fay Gus Hal Ida Jon Kim Lea Max Ned Oda Pam"
 
 

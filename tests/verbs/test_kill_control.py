@@ -18,7 +18,7 @@ from palimpsest.control.hands import Hands
 from palimpsest.control.snapshots import Snapshots
 
 TRAINING = {"batch_size": 4, "side_batch_size": 4}
-SHORT = {"budget": 160, "cooling": 2, "ceiling": 1.0, "transient": 1.8, "repairs": 5, "tolerance": 0.15}
+SHORT = {"budget": 160, "cooling": 2, "ceiling": 1.0, "transient": 1.2, "final": 1.2, "repairs": 5, "tolerance": 0.15}
 HAPPENED = {"sweep", "accepted", "taken back", "second start", "cooled"}
 
 pytestmark = [
