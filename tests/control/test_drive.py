@@ -161,7 +161,7 @@ def test_a_method_that_stalls_starts_anew_once_and_then_gives_up(monkeypatch):
 
 def test_a_reading_that_is_not_finite_passes_nothing(monkeypatch):
     run = begun(driving(monkeypatch))
-    monkeypatch.setattr(World, "floors", lambda world, whole: Used(math.inf, None))
+    monkeypatch.setattr(World, "floors", lambda world, **_how: Used(math.inf, None))
     run._round()
     assert "taken back" in world_of(run).done
     assert world_of(run).at == (0.0, 0.0)

@@ -76,7 +76,7 @@ class World:
         self.anneal(self.tools.control.cooling, 0.0)
         return self.floors(whole=True)
 
-    def floors(self, *, whole: bool) -> Used:
+    def floors(self, *, whole: bool, steps: int = 3) -> Used:
         return Used(self.at[1], None)
 
     def read(self, name: str, ids: Sequence[str]) -> Reading:

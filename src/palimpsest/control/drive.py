@@ -125,12 +125,14 @@ class _Drive:
         state, hands, transient = self.state, self.hands, self.control.transient
         state.rounds += 1
         annealed, floors, now = False, Used(math.inf, math.inf), None
+        length = self._round_length()
+        steps = length * (1 + state.repairs)
         try:
-            for _ in range(self._round_length()):
+            for _ in range(length):
                 hands.iterate(state.rate)
                 hands.mend(state.repairs, state.rate)
             hands.settle()
-            floors = hands.floors(whole=False)
+            floors = hands.floors(whole=False, steps=steps)
             if floors.most > transient and hands.repairer.can:
                 hands.anneal(CATCHING, state.rate)
                 annealed, floors = True, hands.floors(whole=False)

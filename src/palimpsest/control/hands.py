@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 
 from palimpsest.contract import Method
 from palimpsest.control.goal import Used
-from palimpsest.control.probes import Probes
+from palimpsest.control.probes import FULL_ROUND, Probes
 from palimpsest.control.readings import Reading, read
 from palimpsest.control.settings import Control, budget_of
 from palimpsest.control.snapshots import Snapshots, write_json
@@ -178,10 +178,10 @@ class Hands:
 
     # -- readings --------------------------------------------------------------------------------------------------
 
-    def floors(self, *, whole: bool) -> Used:
-        """What is used up of the floors; moves the share of replay to where it is needed."""
+    def floors(self, *, whole: bool, steps: int = FULL_ROUND) -> Used:
+        """What is used up of the floors (``Probes.floors``); moves the share of replay to where it is needed."""
         with self.timed("reading_seconds"):
-            floors, readings = self.probes.floors(self.job.model, whole=whole)
+            floors, readings = self.probes.floors(self.job.model, whole=whole, steps=steps)
         self.state.reading_tokens += sum(reading.positions for reading in readings.values())
         if math.isfinite(floors.most):
             self.state.replay_share = self.repairer.replay_share = floors.replay_share

@@ -13,6 +13,7 @@ from palimpsest.data.batch import ExampleSet
 from palimpsest.data.draws import shuffled
 
 ROUND_ROWS = 24  # retain rows that are read in a round; all of the probe at a cooling
+FULL_ROUND = 3  # steps; of a shorter round the reading would cost half as much as the steps, so fewer rows are read
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,25 @@ class Probes:
         """Before and now of every watched set, at most so many rows of each."""
         return {name: watched.now(model, most.get(name)) for name, watched in self.watched.items()}
 
-    def floors(self, model: Any, *, whole: bool) -> tuple[Used, dict[str, Reading]]:
-        """What of the floors is used up; read on all of the probes, or on the few that a round reads."""
-        few = {} if whole else {"retain": ROUND_ROWS, "general": ROUND_ROWS // 2}
+    def floors(self, model: Any, *, whole: bool, steps: int = FULL_ROUND) -> tuple[Used, dict[str, Reading]]:
+        """What of the floors is used up.
+
+        Args:
+            model: as it is now.
+            whole: read all of the probes, not the few of a round.
+            steps: that the round took, repairs included.
+        """
+        rows = rows_of_round(steps)
+        few = {} if whole else {"retain": rows, "general": rows // 2}
         pairs = self.pairs(model, few)
         found = used(self.control, pairs.get("retain"), pairs.get("general"))
         return found, {name: now for name, (_, now) in pairs.items()}
+
+
+def rows_of_round(steps: int) -> int:
+    """Retain rows that a round of so many steps reads: all of its few, at least half of them.
+
+    >>> [rows_of_round(steps) for steps in (1, 2, 3, 40)]
+    [12, 16, 24, 24]
+    """
+    return max(ROUND_ROWS // 2, min(ROUND_ROWS, ROUND_ROWS * steps // FULL_ROUND))

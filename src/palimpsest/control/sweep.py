@@ -120,6 +120,8 @@ def _trial(hands: Hands, rate: float, name: str, before: Reading, crosses: Calla
         return Trial(rate, math.inf, crossed=True, moved=math.inf)
     hands.settle()
     now = hands.read(name, list(before.rows))
+    if abs(now.nats - before.nats) < UNMOVED:  # what the step was taken on is as it was: so is the rest, unread
+        return Trial(rate, 0.0, crossed=False, moved=abs(now.nats - before.nats))
     with hands.timed("reading_seconds"):
         pairs = hands.probes.pairs(hands.job.model, ROWS)
     spent = used(hands.tools.control, pairs.get("retain"), pairs.get("general")).most
