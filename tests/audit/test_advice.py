@@ -79,8 +79,15 @@ def test_what_is_still_known(why: Why) -> None:
         "The run ended short of its level (stalls): try another method (--method npo), give --replay FILE to rehearse, "
         "or a larger budget (--max-steps)."
     )
+    (line,) = advice(finding(why), finds_rate=True, steps=0, short="budget: 1 seconds", **ORACLE)
+    assert line.startswith("The run ended short of its level (budget: 1 seconds): give --replay FILE")
     (line,) = advice(finding(why), steps=0, **ORACLE)
     assert line.startswith("The run took no step: leave --refine out")
+
+
+def test_few_rows_do_not_hide_that_a_run_ended_short() -> None:
+    lines = advice(finding(Why.FEW), finds_rate=True, short="budget: 1 steps", sizes={"forget": 4}, **ORACLE)
+    assert [line[:30] for line in lines] == ["The run ended short of its lev", "The forget set has 4 examples:"]
 
 
 def test_what_was_forgotten_too_well() -> None:

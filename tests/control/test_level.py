@@ -6,6 +6,7 @@ import pytest
 
 from palimpsest.control.level import from_classes, from_oracle, from_shadow
 from palimpsest.control.readings import Reading, RowReading
+from palimpsest.errors import PlanError
 
 
 def known(ma: float, rows: int = 2) -> Reading:
@@ -64,5 +65,18 @@ def test_a_class_that_stays_is_known_as_on_the_holdout():
     assert level.doubt == ""
 
 
-def test_a_class_that_stays_without_a_holdout_is_unknown():
-    assert "holdout" in from_classes({"a": 3}, frozenset({3}), {}).doubt
+def test_a_class_that_the_holdout_lacks_is_as_the_whole_holdout_and_nothing_passes():
+    unseen = {1: [RowReading(0.1, 1, 1.0, 1.0), RowReading(1.5, 1, 0.0, 0.0)]}
+    level = from_classes({"a": 3}, frozenset({1, 3}), unseen)
+    assert level.ma == 0.5
+    assert "class 3" in level.doubt
+
+
+def test_a_class_that_stays_without_a_holdout_is_refused():
+    """A level of 1 would be reached at once, and "not known: nothing to do" be said of images known by heart."""
+    with pytest.raises(PlanError, match="--holdout FILE.*--make-oracle"):
+        from_classes({"a": 3}, frozenset({3}), {})
+
+
+def test_nothing_passes_where_nothing_tells_which_classes_stay():
+    assert "no retain" in from_classes({"a": 3}, frozenset(), {}).doubt

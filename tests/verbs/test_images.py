@@ -16,7 +16,7 @@ from palimpsest import methods
 from palimpsest.cli import main
 from palimpsest.data.augment import Augmentation
 from palimpsest.data.examples import read_examples
-from palimpsest.errors import DataError, PlanError
+from palimpsest.errors import DataError, FrozenError, PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
@@ -80,6 +80,28 @@ def test_learning_images(album):
     assert (album / "model" / "report.html").stat().st_size > 1000
     assert all(changed(album / "new", album / "model", statistics=kind) for kind in (True, False))
     assert load(album / "model").pixels == load(album / "new").pixels
+
+
+@pytest.mark.slow
+def test_a_net_that_never_saw_data_learns_at_a_rate_of_its_own(album, tmp_path):
+    """Its statistics of batch normalisation are far from the data's: until they are near, every reading rises."""
+    torch.manual_seed(0)
+    net = SmallResNet(resnet_config("resnet20", 3, widths=(8, 8, 8), image_size=8))
+    net.save_pretrained(tmp_path / "new")
+    plan = {"training": {"max_steps": 60}}
+    result = pal.learn(tmp_path / "new", album / "learn.npz", output=tmp_path / "out", plan=plan)
+    assert result.plan["control"]["kind"] == "auto"
+    assert result.scores["after"]["learn"]["accuracy"].value > 0.9
+
+
+def test_learning_that_changed_nothing_is_an_error(album, tmp_path):
+    """Without a round there is nothing to keep; what must stay would hold, and the verdict say passed."""
+    plan = {"training": {"max_seconds": 1e-9}}
+    with pytest.raises(FrozenError, match=r"nothing was learned \(1e-09 seconds.*--lr"):
+        pal.learn(
+            album / "model", album / "forget.npz", retain=album / "retain.npz", output=tmp_path / "out", plan=plan
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_unlearning_images_moves_statistics_by_what_stays_alone(album, tmp_path):

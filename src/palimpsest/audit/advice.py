@@ -103,13 +103,14 @@ def _flag(name: str) -> str:
 def _forgetting(facts: Facts) -> list[str]:
     """Forgot too little or too much."""
     reasons = _reasons(facts, "forget")
-    if {Why.AS_KNOWN, Why.ABOVE} & reasons:
+    known = bool({Why.AS_KNOWN, Why.ABOVE} & reasons)
+    if facts.finds_rate and (known or facts.short is not None):  # also where too few rows leave the gates undecided
+        return [_went_short(facts)]
+    if known:
         if facts.steps == 0:
             return [
                 "The run took no step: leave --refine out, or lower its levels (--set refine.ma=... refine.el=...)."
             ]
-        if facts.finds_rate:
-            return [_went_short(facts)]
         if facts.rate_given:
             return ["Leave --lr out, so that the run finds its own rate."]
         return ["Leave the preset out, so that the run finds its own rate and length."]
@@ -124,10 +125,10 @@ def _forgetting(facts: Facts) -> list[str]:
 def _went_short(facts: Facts) -> str:
     """After a run that found no way to its level within the floors."""
     missing = [f"--{name} FILE" for name in ("retain", "replay") if name not in facts.given]
-    more = f", give {' and '.join(missing)} to rehearse" if missing else ", give more rows to --retain and --replay"
-    others = f" (--method {' or '.join(facts.others)})" if facts.others else " (--method)"
+    more = f"give {' and '.join(missing)} to rehearse" if missing else "give more rows to --retain and --replay"
+    others = f"try another method (--method {' or '.join(facts.others)}), " if facts.others else ""
     why = f" ({facts.short})" if facts.short else ""
-    return f"The run ended short of its level{why}: try another method{others}{more}, or a larger budget (--max-steps)."
+    return f"The run ended short of its level{why}: {others}{more}, or a larger budget (--max-steps)."
 
 
 def _keeping(facts: Facts) -> list[str]:

@@ -14,7 +14,8 @@ Best source first, and each says how far it can be trusted:
   A difference beyond ``TRUSTED`` on either says that this model generalises unlike any n-gram: the run may end on that
   level, but nothing can pass on it. The constants come from 12 requests on 4 worlds (docs/log.md);
 * for images 0 for a class that the retain set has no image of, since nobody predicts a class never shown; else the
-  accuracy on the holdout, class by class.
+  accuracy on the holdout, class by class, or over all of it for a class that it lacks, where nothing can pass. Without
+  a holdout there is no level, and the run is refused: whatever it aimed at would be a guess.
 
 A bare holdout is no level for texts: rows about people whom the model knows are easier than rows about one it does not.
 Nothing here is read from an oracle that was not given, and no forget row changes the shadow.
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palimpsest.control.readings import Reading, RowReading
+from palimpsest.errors import PlanError
 
 Source = Literal["oracle", "shadow", "holdout", "classes"]
 ALONE = 0.06  # MA: mean of oracle minus shadow where nothing calibrates it
@@ -121,6 +123,7 @@ def from_shadow(
     return Level("shadow", moved(shadow, correction), correction, differences, doubt)
 
 
+_NO_CLASS_STAYS = "the level of never seen is uncertain: there is no retain or replay set to tell which classes stay"
 _NOTHING_STAYS = "the level of never seen is uncertain: there is no retain or replay set to make a shadow of"
 
 
@@ -131,16 +134,24 @@ def from_classes(labels: Mapping[str, int], staying: frozenset[int], holdout: Ma
         labels: forget id -> class.
         staying: classes that the retain or replay set has images of.
         holdout: class -> readings of unseen images of it, under the model before.
+
+    Raises:
+        PlanError: classes of the forget set stay, and there is no holdout at all.
     """
-    rows, doubt = {}, ""
+    if not holdout and staying & set(labels.values()):
+        raise PlanError(
+            "classes of the forget set stay, and nothing shows what a model scores on images of them that it never "
+            "saw; give --holdout FILE, --oracle DIR, or --base DIR --make-oracle"
+        )
+    rows, doubt = {}, "" if staying else _NO_CLASS_STAYS
+    everything = [row for found in holdout.values() for row in found]
     for example_id, label in labels.items():
-        unseen = holdout.get(label, [])
         if label not in staying:
             rows[example_id] = RowReading(0.0, 1, 0.0, 0.0)
-        elif unseen:
-            accuracy = sum(row.ma for row in unseen) / len(unseen)
-            rows[example_id] = RowReading(sum(row.nats for row in unseen) / len(unseen), 1, accuracy, accuracy)
-        else:
-            doubt = "the level of never seen is unknown: classes of the forget set stay, and no holdout shows them"
-            rows[example_id] = RowReading(0.0, 1, 1.0, 1.0)
+            continue
+        if label not in holdout:
+            doubt = f"the level of never seen is uncertain: the holdout has no image of class {label}, which stays"
+        unseen = holdout.get(label, everything)
+        accuracy = sum(row.ma for row in unseen) / len(unseen)
+        rows[example_id] = RowReading(sum(row.nats for row in unseen) / len(unseen), 1, accuracy, accuracy)
     return Level("holdout" if staying & set(labels.values()) else "classes", Reading(rows), doubt=doubt)

@@ -37,3 +37,9 @@ def statistics_kept(model: nn.Module, *, everywhere: bool) -> Iterator[None]:
 def _is_frozen(layer: nn.Module) -> bool:
     own = list(layer.parameters(recurse=False))
     return bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
+def statistics_fresh(model: nn.Module) -> bool:
+    """Has a layer that learns statistics never seen a batch?"""
+    counts = [m.num_batches_tracked for m in model.modules() if isinstance(m, _BatchNorm)]
+    return any(count is not None and not int(count) for count in counts)

@@ -28,7 +28,7 @@ def where_to(result: RunResult) -> str:
         return ""
     words = f"The run found its own rate. Its level of never seen: {level.sentence}."
     nats, there = level.after.get("nats"), level.values.get("nats")
-    if nats is not None and there is not None:
+    if nats is not None and there:  # of a class that nobody predicts there are no nats
         words += f" It left the forget set at {show(nats, 2)} nats per scored position; the level has {show(there, 2)}."
     return f"{words} {level.doubt[:1].upper()}{level.doubt[1:]}." if level.doubt else words
 

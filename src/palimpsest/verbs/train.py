@@ -12,7 +12,7 @@ from accelerate.utils import extract_model_from_parallel
 from palimpsest.control.drive import Guided, drive
 from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
-from palimpsest.errors import DivergedError, RunError
+from palimpsest.errors import DivergedError, FrozenError, RunError
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded
@@ -80,6 +80,11 @@ def train(
         raise
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
     try:
+        if isinstance(prepared.guided, Taught) and ended.unchanged is not None:
+            raise FrozenError(
+                f"nothing was learned ({ended.stopped}): {ended.unchanged}; give a rate (--lr), a longer run "
+                "(--max-steps), or more of what must stay to rehearse (--retain FILE, --replay FILE)"
+            )
         _check(job, ended, as_prepared)
         saved = _save(plan, job, loaded.companion, sets)
     except RunError as error:

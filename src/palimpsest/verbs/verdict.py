@@ -83,6 +83,6 @@ def reach_verdict(
         finds_rate=finds_rate,
         budget_ended=ended.budget,
         short=ended.short,
-        others=[name for name in ALTERNATIVES[modality] if name != plan.method],
+        others=[n for n in ALTERNATIVES[modality] if n != plan.method and plan.kind in methods.load(n).kinds],
     )
     return Verdict(verdict.outcome, verdict.sentence, verdict.gates, plain), advise(facts)
