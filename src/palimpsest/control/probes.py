@@ -13,7 +13,7 @@ from palimpsest.data.batch import ExampleSet
 from palimpsest.data.draws import shuffled
 
 ROUND_ROWS = 24  # retain rows that are read in a round; all of the probe at a cooling
-FULL_ROUND = 3  # steps; of a shorter round the reading would cost half as much as the steps, so fewer rows are read
+FULL_ROUND = 4  # steps; of a shorter round the reading would cost half as much as the steps, so fewer rows are read
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Probes:
 def rows_of_round(steps: int) -> int:
     """Retain rows that a round of so many steps reads: all of its few, at least half of them.
 
-    >>> [rows_of_round(steps) for steps in (1, 2, 3, 40)]
-    [12, 16, 24, 24]
+    >>> [rows_of_round(steps) for steps in (1, 2, 3, 4)]
+    [12, 12, 18, 24]
     """
     return max(ROUND_ROWS // 2, min(ROUND_ROWS, ROUND_ROWS * steps // FULL_ROUND))
