@@ -103,6 +103,7 @@ class _Drive:
             seconds=loop.seconds,
             check_seconds=state.reading_seconds + state.snapshot_seconds,
             tokens=loop.tokens,
+            method=self.hands.machine.method,
             parts=self.hands.parts,
             short=None if state.reached else state.reason,
             unchanged=state.reason if nothing else None,

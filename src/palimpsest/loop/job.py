@@ -75,6 +75,7 @@ class Ended:
         tokens: positions that went forward in training.
         short: why a controlled run ended before the forget set was at its level, or None.
         unchanged: why the weights are those from before the run, where that is no fault; None = they must have moved.
+        method: the one that a second start built anew; None = that of the job.
         parts: of a controlled run, kind of work -> its seconds and positions.
     """
 
@@ -86,4 +87,5 @@ class Ended:
     tokens: int
     short: str | None = None
     unchanged: str | None = None
+    method: Method | None = None
     parts: Mapping[str, tuple[float, int]] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate.utils import extract_model_from_parallel
 
+from palimpsest.contract import Method
 from palimpsest.control.drive import Guided, drive
 from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
@@ -86,7 +87,7 @@ def train(
                 "(--max-steps), or more of what must stay to rehearse (--retain FILE, --replay FILE)"
             )
         _check(job, ended, as_prepared)
-        saved = _save(plan, job, loaded.companion, sets)
+        saved = _save(plan, job, ended.method or job.method, loaded.companion, sets)
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
@@ -113,9 +114,9 @@ def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> None:
         check_changed(job.model, job.at_start)
 
 
-def _save(plan: Plan, job: Job, companion: Any, sets: Mapping[str, Any]) -> Loaded:
+def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[str, Any]) -> Loaded:
     """Save what a run made of its model, and load it again."""
-    model = job.method.finish(extract_model_from_parallel(job.model, keep_fp32_wrapper=False))
+    model = method.finish(extract_model_from_parallel(job.model, keep_fp32_wrapper=False))
     trained = answers(model, sets)
     plain: Any = leave_scope(model, plan.scope)
     # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here
