@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.control.world import World, reading
+from torch import nn
 
 from palimpsest.control import learning
 from palimpsest.control.learning import LEAST_ROUND, MOST_REFUSED, Taught, _Teaching
@@ -23,7 +24,7 @@ def teaching(
     world = World(control, gain=gain, **how)
     monkeypatch.setattr(learning, "Hands", lambda job, tools: world)
     monkeypatch.setattr(learning, "sweep", lambda hands, name, before, crosses, furthest: hands.note("sweep", ""))
-    job: Any = SimpleNamespace(training=SimpleNamespace(batch_size=4), sets={"forget": range(4)})
+    job: Any = SimpleNamespace(training=SimpleNamespace(batch_size=4), sets={"forget": range(4)}, model=nn.Identity())
     tools: Any = SimpleNamespace(control=control)
     return _Teaching(job, Taught(tools, "learn", reading(0.0), validates=False))
 

@@ -45,7 +45,7 @@ class World:
         self.probes = SimpleNamespace(sets=sets, watched=watched, ids=lambda name, turn: IDS)
         loop = SimpleNamespace(step=7, seconds=0.0, tokens=0)
         accelerator = SimpleNamespace(end_training=lambda: None)
-        self.machine = SimpleNamespace(state=loop, anchor_name="forget", accelerator=accelerator)
+        self.machine = SimpleNamespace(state=loop, anchor_name="forget", accelerator=accelerator, method=None)
         self.parts: dict[str, tuple[float, int]] = {}
 
     def begin_stage(self) -> None:
