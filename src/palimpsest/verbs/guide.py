@@ -17,7 +17,7 @@ from palimpsest.control.goal import Aims, Goal, Lesson
 from palimpsest.control.hands import Tools
 from palimpsest.control.learning import Taught
 from palimpsest.control.level import Level, from_classes, from_oracle, from_shadow
-from palimpsest.control.own_words import own_words
+from palimpsest.control.own_words import COUNT, own_words
 from palimpsest.control.probes import Probes, Watched
 from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
@@ -35,6 +35,7 @@ MOST_REPAIR_ROWS = 512  # of each set; what they keep, the rest keeps
 BY_HEART = 0.05  # nats per scored position: what counts as known where there is no retain set to compare with
 LEARNED = 0.05  # nats above it that count as learned
 HELD_BACK = 32  # replay rows or own words that are read and not repaired on
+FEWEST_OWN = 0.5  # share of own words left by the cleaning: with less, the model says little but what must go
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Kept:
 def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> Kept:
     """Choose them from what was given; texts without a replay file are rehearsed in the model's own words.
 
+    A model that knows little but its few rows says blends of them: a floor on those would forbid to forget. Then the
+    retain set alone is kept.
+
     Args:
         plan: resolved.
         loaded: the model before, on its device.
@@ -68,6 +72,8 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
     rehearsed = sets.get("replay")
     if rehearsed is None and loaded.modality == "text" and plan.control.kind == "auto" and _watches(plan, sets):
         rehearsed = own_words(loaded, sets.get("forget"), seed=seed, file=folder / "own_words.json")
+        if repaired and len(rehearsed) < FEWEST_OWN * COUNT:
+            rehearsed = None
     general = sets.get("general")
     if rehearsed is not None and len(rehearsed):
         rest = subset(rehearsed.plain(), MOST_REPAIR_ROWS + HELD_BACK, seed, "replay")

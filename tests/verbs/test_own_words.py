@@ -1,0 +1,41 @@
+"""What a controlled run keeps, chosen from what was given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from palimpsest.control.own_words import COUNT
+from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.verbs import guide
+from palimpsest.verbs.plan import Plan, make_plan
+
+
+def texts(name: str, count: int) -> TextSet:
+    return TextSet([TokenSequence(f"{name} {n}", (1, 2, 3), (False, True, True)) for n in range(count)], pad_id=0)
+
+
+def plan_of(*names: str) -> Plan:
+    fields = {"kind": "unlearn", "method": "npo", "model": "m", "files": {name: f"{name}.jsonl" for name in names}}
+    return make_plan(fields, {})
+
+
+@pytest.mark.parametrize(
+    ("left", "given", "repaired"),
+    [
+        (COUNT, ("forget", "retain"), {"retain", "replay"}),
+        (COUNT // 2 - 1, ("forget", "retain"), {"retain"}),  # it says little but what must go
+        (COUNT // 2 - 1, ("forget",), {"replay"}),  # better than nothing
+    ],
+)
+def test_own_words_are_kept_where_the_model_has_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: int, given: tuple[str, ...], repaired: set[str]
+) -> None:
+    monkeypatch.setattr(guide, "own_words", lambda *_, **__: texts("own", left))
+    loaded: Any = SimpleNamespace(modality="text")
+    found = guide.kept(plan_of(*given), loaded, {name: texts(name, 9) for name in given}, tmp_path)
+    assert set(found.repaired) == repaired
+    assert (found.general is not None) == ("replay" in repaired)
