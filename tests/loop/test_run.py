@@ -218,3 +218,12 @@ def test_paired_examples_follow_their_anchor(train, sets, monkeypatch):
     train({"forget": sets["learn"], "analogous": sets["replay"]}, name="icu", pairs={"analogous": pairs}, max_steps=3)
     assert len(seen) == 3
     assert all(tuple(pairs[i] for i in anchors) == partners for anchors, partners in seen)
+
+
+@pytest.mark.parametrize(("learned", "forgotten"), [(3, 10), (10, 3)])
+def test_an_update_goes_over_the_larger_of_its_two_sets(sets, train, learned, forgotten):
+    """Ten examples in batches of four are three steps a pass, two passes six; three examples alone would be two."""
+    ids, others = sets["learn"].ids, sets["replay"].ids
+    both = TextSet([sets["learn"][i] for i in ids] + [sets["replay"][i] for i in others], pad_id=0)
+    given = {"learn": both.subset(both.ids[:learned]), "forget": both.subset(both.ids[-forgotten:])}
+    assert train(given, name="ug_clu", options={"gamma": 0.0, "probes": 0}, num_train_epochs=2).steps == 6

@@ -20,8 +20,9 @@ def test_schedules_after_two_steps_of_warm_up(kind, expected):
     assert [training.learning_rate_at(step, planned=6) for step in range(5)] == pytest.approx(expected)
 
 
-def test_budget_is_the_smaller_of_epochs_and_steps():
+def test_an_explicit_number_of_steps_wins_over_epochs():
     assert Training(batch_size=8, num_train_epochs=2, max_steps=5).planned_steps(20) == 5
+    assert Training(batch_size=8, num_train_epochs=2, max_steps=50).planned_steps(20) == 50
     assert Training(batch_size=8, num_train_epochs=0.5).planned_steps(32) == 2
 
 
