@@ -102,6 +102,8 @@ def test_learning_that_changed_nothing_is_an_error(album, tmp_path):
             album / "model", album / "forget.npz", retain=album / "retain.npz", output=tmp_path / "out", plan=plan
         )
     assert not (tmp_path / "out").exists()
+    left = {path.name for path in (tmp_path / "out.partial").iterdir()}
+    assert left == {"plan.json", "metrics.jsonl", "rejected.txt"}
 
 
 def test_unlearning_images_moves_statistics_by_what_stays_alone(album, tmp_path):
@@ -175,7 +177,7 @@ def test_text_for_an_image_model_and_the_reverse(album, clinic, tmp_path):
 
 def test_what_compares_tokens_is_refused(album, tmp_path):
     with pytest.raises(PlanError, match="method 'icu' looks for analogous texts and .*accepted: .*grad_diff") as error:
-        unlearn(album, tmp_path / "out", retain=album / "retain.npz")
+        unlearn(album, tmp_path / "out", method="icu", retain=album / "retain.npz")
     assert "icu," not in str(error.value)
     with pytest.raises(PlanError, match="refine tests what of a text can be extracted"):
         unlearn(album, tmp_path / "out", method="gradient_ascent", refine=True)

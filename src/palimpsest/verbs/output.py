@@ -108,8 +108,14 @@ class Output:
             self._clear()
 
     def reject(self, reason: str) -> None:
-        """Leave the partial folder for a look, with why; the next run into this output clears it away."""
+        """Leave plan and log for a look, with why; the next run into this output clears them away.
+
+        Nobody goes on from here, and the rest is large and tells of the forget set: weights that know it, answers to
+        its rows, texts that the model said.
+        """
         write_atomic(self.partial / REJECTED, reason + "\n")
+        for name in ONLY_FOR_THE_RUN:
+            _remove(self.partial / name)
 
     def _clear(self) -> None:
         for path in self.partial.iterdir():
