@@ -71,7 +71,7 @@ def test_more_rows(why: Why, name: str, words: str) -> None:
 @pytest.mark.parametrize("why", [Why.AS_KNOWN, Why.ABOVE])
 def test_what_is_still_known(why: Why) -> None:
     (line,) = advice(finding(why), **ORACLE)
-    assert line == "Leave the preset out, so that the run finds its own rate and length."
+    assert line == "Give no preset, rate or schedule, so that the run finds its own rate and length."
     (line,) = advice(finding(why), rate_given=True, **ORACLE)
     assert line == "Leave --lr out, so that the run finds its own rate."
     (line,) = advice(finding(why), finds_rate=True, short="stalls", others=("npo",), **ORACLE)

@@ -16,7 +16,6 @@ def known(ma: float, rows: int = 2) -> Reading:
 @pytest.mark.parametrize(
     ("calibrated", "correction"),
     [
-        ({}, 0.06),
         ({"general": (known(0.50), known(0.40))}, 0.06),
         ({"general": (known(0.40), known(0.50))}, -0.10),
         ({"holdout": (known(0.45), known(0.44))}, 0.06),
@@ -28,6 +27,12 @@ def test_correction_by_hand(calibrated, correction):
     assert level.correction == pytest.approx(correction)
     assert level.ma == pytest.approx(0.30 + correction)
     assert level.doubt == ""
+
+
+def test_a_shadow_that_nothing_calibrates_is_not_trusted():
+    level = from_shadow(known(0.30))
+    assert level.ma == pytest.approx(0.36)
+    assert "nothing calibrates" in level.doubt
 
 
 @pytest.mark.parametrize("name", ["holdout", "general"])

@@ -58,6 +58,9 @@ class World:
     def spent(self) -> str | None:
         return f"{self.budget} steps" if self.state.taken >= self.budget else None
 
+    def hold_back(self, steps: int) -> None:
+        pass  # steps here are free
+
     def iterate(self, rate: float, *, trial: bool = False) -> None:
         if rate >= self.diverges_at:
             raise DivergedError("not finite")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import palimpsest as pal
 from palimpsest.control.own_words import COUNT
 from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.verbs import guide
@@ -39,3 +41,21 @@ def test_own_words_are_kept_where_the_model_has_some(
     found = guide.kept(plan_of(*given), loaded, {name: texts(name, 9) for name in given}, tmp_path)
     assert set(found.repaired) == repaired
     assert (found.general is not None) == ("replay" in repaired)
+
+
+def taken(folder: Path) -> int:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return max(row["step"] for row in rows if row["kind"] == "control")
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_run_takes_no_more_steps_than_were_asked_for(clinic, tmp_path, steps):
+    """Iterations and repairs together, the last cooling included; trials of the sweep are taken back."""
+    heart = {"training": {"batch_size": 4, "learning_rate": 5e-3, "max_steps": 60}, "measuring": {"metrics": ["ma"]}}
+    pal.learn(clinic / "model", clinic / "learn.jsonl", output=tmp_path / "known", plan=heart)
+    plan = {"training": {"max_steps": steps, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
+    pal.learn(clinic / "model", clinic / "learn.jsonl", output=tmp_path / "learned", plan=plan)
+    files = {"retain": clinic / "retain.jsonl", "holdout": clinic / "holdout.jsonl"}
+    pal.unlearn(tmp_path / "known", clinic / "forget.jsonl", output=tmp_path / "forgot", plan=plan, **files)
+    assert 0 < taken(tmp_path / "learned") <= steps
+    assert 0 < taken(tmp_path / "forgot") <= steps

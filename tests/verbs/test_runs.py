@@ -154,7 +154,7 @@ def test_a_run_that_another_process_ended_meanwhile_is_not_run_again(clinic, tmp
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        (5, "plan is 5; accepted: a mapping of options"),
+        (5, "plan is 5; accepted: a mapping of preset, options"),
         ({"training": None}, "plan: section 'training' is None; accepted: a mapping"),
         ({"measuring": None}, "section 'measuring' is None"),
         ({"options": 5}, "section 'options' is 5"),

@@ -113,7 +113,7 @@ def _forgetting(facts: Facts) -> list[str]:
             ]
         if facts.rate_given:
             return ["Leave --lr out, so that the run finds its own rate."]
-        return ["Leave the preset out, so that the run finds its own rate and length."]
+        return ["Give no preset, rate or schedule, so that the run finds its own rate and length."]
     if Why.BELOW in reasons:
         lower = (
             "Try another method (--method)" if facts.finds_rate else "Leave --lr out, so that the run finds its rate"

@@ -65,6 +65,7 @@ class _Drive:
         self.control = guided.tools.control
         self.hands = Hands(job, guided.tools)
         self.state = self.hands.state
+        self.hands.hold_back(self.control.cooling)
         if self.hands.is_new:
             self.state.active = self.goal.active(self.goal.before)
             if self.goal.reached(self.goal.before) and self.aims.lesson is None:
@@ -187,6 +188,7 @@ class _Drive:
     def _last(self) -> None:
         """Cool where it stands; keep the best cooled weights within the floors, or those from before the run."""
         state, hands = self.state, self.hands
+        hands.hold_back(0)
         hands.back(state.here)
         floors = hands.cool()
         now = self._standing()

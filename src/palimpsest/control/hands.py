@@ -64,7 +64,7 @@ class Hands:
         folder = job.folder / CONTROL
         self._snapshots = Snapshots(folder, self.machine, self.repairer.optimizer)
         self._state_file = folder / "state.json"
-        self._newest = -1
+        self._newest, self._held_back = -1, 0
         largest = max(len(examples) for examples in (*job.sets.values(), *self.repair.sets.values()))
         self.budget = budget_of(tools.control, job.training, largest)
         self.state = self._resumed() or ControlState(repairs=self._first_repairs())
@@ -108,10 +108,19 @@ class Hands:
             write_json(self._state_file, self.state.to_json())
             self._snapshots.keep_only(self.state.snapshots)
 
+    @property
+    def left(self) -> int:
+        """Iterations and repair steps that the budget still allows, but for those held back for the end of the run."""
+        return max(0, self.budget - self._held_back - self.state.taken)
+
+    def hold_back(self, steps: int) -> None:
+        """Keep so many steps of the budget, at most half of it, for the end of the run; 0 gives them free."""
+        self._held_back = min(steps, self.budget // 2)
+
     def spent(self) -> str | None:
         """The budget that is used up, or None."""
         seconds = self.job.training.max_seconds
-        if self.state.taken >= self.budget:
+        if not self.left:
             return f"{self.budget} steps"
         if seconds is not None and self.machine.state.seconds >= seconds:
             return f"{seconds:g} seconds"
@@ -135,13 +144,15 @@ class Hands:
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def iterate(self, rate: float, *, trial: bool = False) -> None:
-        """One iteration of the method.
+        """One iteration of the method, unless the budget is used up.
 
         Args:
             rate: learning rate.
             trial: it will be taken back, and counts in no budget.
         """
         machine = self.machine
+        if not (trial or self.left):
+            return
         with self.timed("step_seconds"):
             if machine.state.anchor.exhausted:
                 machine.state.anchor = machine.state.anchor.restart(machine.state.anchor.ids)
@@ -151,8 +162,8 @@ class Hands:
         self.tell("")
 
     def mend(self, count: int, rate: float) -> None:
-        """Repair steps at one rate; none where there is nothing to repair on."""
-        for _ in range(count if self.repairer.can else 0):
+        """Repair steps at one rate, within the budget; none where there is nothing to repair on."""
+        for _ in range(min(count, self.left) if self.repairer.can else 0):
             with self.timed("step_seconds"):
                 self.repairer.step(rate)
             self.state.repair_steps += 1

@@ -74,6 +74,7 @@ class _Teaching:
         passes = math.ceil(len(job.sets[self.hands.machine.anchor_name]) / job.training.batch_size)
         self.patience = PATIENCE // 2 if taught.validates else PATIENCE
         self.length = max(LEAST_ROUND, min(MOST_ROUND, passes))
+        self.hands.hold_back(self.length)
 
     def run(self) -> Ended:
         """All stages, each written down before the next."""
@@ -172,6 +173,7 @@ class _Teaching:
     def _last(self) -> None:
         """Anneal from the best weights; keep what that gives if it is no worse and within the floors."""
         state, hands = self.state, self.hands
+        hands.hold_back(0)
         hands.back(state.best)
         if state.best == state.start:
             state.stage = "ended"

@@ -113,7 +113,7 @@ def from_shadow(
         differences["general"] = general[0].ma - general[1].ma
         corrections.append(min(ALONE, differences["general"]))
     correction = sum(corrections) / len(corrections) if corrections else ALONE
-    doubt = _NOTHING_STAYS if empty else ""
+    doubt = _NOTHING_STAYS if empty else "" if corrections else _NOTHING_CALIBRATES
     for name, difference in differences.items():
         if abs(difference) > TRUSTED:
             doubt = (
@@ -124,6 +124,9 @@ def from_shadow(
 
 
 _NO_CLASS_STAYS = "the level of never seen is uncertain: there is no retain or replay set to tell which classes stay"
+_NOTHING_CALIBRATES = (
+    "the level of never seen is an estimate that nothing calibrates: give --holdout FILE, or --replay and --general"
+)
 _NOTHING_STAYS = "the level of never seen is uncertain: there is no retain or replay set to make a shadow of"
 
 

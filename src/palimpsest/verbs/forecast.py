@@ -75,7 +75,7 @@ def forecast(plan: Plan, model: Any, sets: Mapping[str, Any], steps: int) -> str
     rows = ", ".join(f"{len(examples)} {name}" for name, examples in sets.items())
     most = "at most " if searched else ""
     about = duration(seconds * step_positions(plan, sets) * steps)
-    return f"{plan.method}, {rate}; rows: {rows}; {most}{steps} steps, {most or 'about '}{about}"
+    return f"{plan.method}, {rate}; rows: {rows}; {most}{steps} steps, about {about}"
 
 
 def duration(seconds: float) -> str:

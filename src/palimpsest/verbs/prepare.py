@@ -30,7 +30,7 @@ from palimpsest.verbs.forecast import forecast, most_steps
 from palimpsest.verbs.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.plan import Plan
-from palimpsest.verbs.progress import Progress
+from palimpsest.verbs.progress import Progress, silent
 
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
 
@@ -94,7 +94,7 @@ def prepare_job(
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
-    if not kind.edits:
+    if progress is not silent and not kind.edits:
         stays = {} if repair is None else repair.sets
         most = most_steps(plan, {**stays, **drawn}) if guided is not None else most_steps(plan, drawn)
         progress("training", 0, most, forecast(plan, model, drawn, most))
