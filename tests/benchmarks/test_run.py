@@ -99,7 +99,7 @@ def test_rows_of_a_world(world: World, tmp_path: Path) -> None:
     runs = Runs(tmp_path / "runs")
     rows: list[dict[str, Any]] = []
     for method in ("grad_diff", *CONTROLS):
-        row = runs.row(Cell("tiny", "tenth", method), world, rows)
+        row = runs.row(Cell("tiny", "tenth", method, rates="papers"), world, rows)
         assert row is not None
         assert json.loads(json.dumps(row)) == row
         rows.append(row)
@@ -117,7 +117,7 @@ def test_rows_of_a_world(world: World, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_after_an_earlier_request(world: World, tmp_path: Path) -> None:
     row = Runs(tmp_path / "runs", relearn=False, keep=True).row(
-        Cell("tiny", "tenth", "grad_diff", variant="after"), world
+        Cell("tiny", "tenth", "grad_diff", variant="after", rates="papers"), world
     )
     assert row is not None
     assert row["rows"] == {"forget": 2, "retain": 9}

@@ -63,7 +63,8 @@ def test_it_is_made_as_the_model_was_and_its_origin_is_known(request_of, clinic,
     assert len(read_learned(folder)) == 8
     made = json.loads((folder / "result.json").read_text())
     assert made["verdict"] is None
-    assert result.cost["oracle_training"].tokens == made["cost"]["training"]["tokens"]
+    parts = [made["cost"][part]["tokens"] for part in ("preparing", "training")]
+    assert result.cost["oracle_training"].tokens == sum(parts)
 
 
 def test_the_cost_is_told_before_it_starts(request_of):
