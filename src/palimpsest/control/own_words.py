@@ -16,14 +16,15 @@ from torch import Tensor
 
 from palimpsest.control.snapshots import write_json
 from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.models.load import Loaded
+from palimpsest.models.load import CPU_ONE_THREAD_BELOW as SMALL
+from palimpsest.models.load import Loaded, count_parameters
 from palimpsest.models.modes import asked
 
 COUNT = 160
 LENGTH = 80
 GRAM = 6
 LEAST_TOKENS = 8
-AT_ONCE = 32
+AT_ONCE = 32  # texts whose keys and values stand in memory together; of a small model all of them
 
 
 def own_words(loaded: Loaded, forget: TextSet | None, *, seed: int, file: Path) -> TextSet:
@@ -63,10 +64,11 @@ def _grams(tokens: tuple[int, ...], gram: int) -> set[tuple[int, ...]]:
 def _sampled(loaded: Loaded, seed: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(seed)
     longest = getattr(loaded.model.config, "max_position_embeddings", None) or LENGTH
+    at_once = COUNT if count_parameters(loaded.model) < SMALL else AT_ONCE
     texts: list[list[int]] = []
     with asked(loaded.model):
-        for start in range(0, COUNT, AT_ONCE):
-            drawn_BT = _draw(loaded, min(AT_ONCE, COUNT - start), min(LENGTH, longest), generator)
+        for start in range(0, COUNT, at_once):
+            drawn_BT = _draw(loaded, min(at_once, COUNT - start), min(LENGTH, longest), generator)
             texts += [_until_end(row, loaded.eos_ids) for row in drawn_BT.tolist()]
     return texts
 
