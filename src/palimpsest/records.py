@@ -74,11 +74,25 @@ class Example:
         id: given by the user, or the SHA-256 of the canonical content (``content_id``).
         content: what is learned or forgotten.
         subject: whose data it is, if known.
+        where: the place it was read from, e.g. "people.jsonl, line 3"; no part of what it is.
     """
 
     id: str
     content: Content
     subject: str | None = None
+    where: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """What a message calls it: its place, and its id unless that is a digest.
+
+        >>> Example("p1", Text("a"), where="people.jsonl, line 3").name
+        "people.jsonl, line 3 (id 'p1')"
+        """
+        if not self.where:
+            return f"example {self.id!r}"
+        derived = len(self.id) == 64 and self.id == content_id(self.content)
+        return self.where if derived else f"{self.where} (id {self.id!r})"
 
 
 def content_id(content: Content) -> str:
@@ -138,6 +152,27 @@ class Score:
     unit: str
     version: int
     by_id: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What models say to one prompt, greedily.
+
+    Attributes:
+        id: of the example.
+        subject: whose data it is, if known.
+        standing: why it is shown: "worst" (still most known after the run), "median" or "best"; "" in a plain list.
+        prompt: what the model was asked.
+        expected: what the example holds in its place.
+        said: "before", "after", "oracle" -> the model's own words, as many tokens as expected at most.
+    """
+
+    id: str
+    subject: str | None
+    standing: str
+    prompt: str
+    expected: str
+    said: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

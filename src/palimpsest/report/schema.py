@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from palimpsest.errors import DataError
-from palimpsest.records import Cost, Direction, GateResult, Outcome, Score, Verdict
+from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
 from palimpsest.report.files import write_atomic
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
@@ -159,6 +159,45 @@ class LevelInfo(Row):
     """Why nothing may pass on it, or empty."""
 
 
+class AnswerRow(Row):
+    """What the models said to one prompt; ``records.Answer``."""
+
+    id: str
+    subject: str | None = None
+    """Whose data it is, if known."""
+    standing: str = ""
+    """"worst" (still most known after the run), "median" or "best"."""
+    prompt: str
+    """What was asked."""
+    expected: str
+    """What the example holds in its place."""
+    said: dict[str, str]
+    """Column ("before", "after", "oracle") -> the model's own words, greedy."""
+
+    @classmethod
+    def of(cls, answer: Answer) -> AnswerRow:
+        """The row of an answer."""
+        names = ("id", "subject", "standing", "prompt", "expected")
+        return cls(said=dict(answer.said), **{name: getattr(answer, name) for name in names})
+
+
+class RequestInfo(Row):
+    """What was asked, by whom and when, as far as it was given."""
+
+    subjects: tuple[str, ...] = ()
+    """Whose rows were named."""
+    ids: tuple[str, ...] = ()
+    """Rows that were named one by one."""
+    classes: tuple[str, ...] = ()
+    """Classes of images that were named."""
+    data: str = ""
+    """File that the named rows were taken from; what was not named in it stays."""
+    asked_by: str = ""
+    """Who asked."""
+    asked_on: str = ""
+    """When the request came, ISO 8601 date."""
+
+
 class RunResult(Row):
     """One run, measured."""
 
@@ -187,6 +226,11 @@ class RunResult(Row):
     """What the gates say, or None where there are none."""
     advice: tuple[str, ...] = ()
     """What to do after "failed" or "undecided"."""
+    request: RequestInfo | None = None
+    """What was asked; None where only files were given."""
+    answers: tuple[AnswerRow, ...] = ()
+    """What the models say to prompts of the forget set (of what was learned, where nothing was forgotten); empty where
+    that was switched off."""
     curve: tuple[CurvePoint, ...] = ()
     """Measurements during training, in the order of steps."""
     stopped: str = ""
