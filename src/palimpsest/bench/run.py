@@ -20,8 +20,8 @@ from palimpsest.bench.summary import summary
 from palimpsest.errors import DataError
 from palimpsest.models.load import check_folder, load
 from palimpsest.report.files import write_atomic
-from palimpsest.verbs.execute import environment
 from palimpsest.verbs.inputs import encode_set
+from palimpsest.verbs.outcome import environment
 from palimpsest.verbs.progress import Progress, silent
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"

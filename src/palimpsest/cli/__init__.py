@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from palimpsest.cli import bench, demo, env, learn, listing, measure, report, unlearn, update
+from palimpsest.cli import bench, demo, env, listing, measure, report, runs
 from palimpsest.errors import PalimpsestError
 
 INTERRUPTED = 130
@@ -24,9 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("learn")(learn.command)
-app.command("unlearn")(unlearn.command)
-app.command("update")(update.command)
+for verb in runs.ABOUT:
+    app.command(verb, epilog=runs.EPILOG)(runs.command(verb))
 app.command("measure")(measure.command)
 app.command("report")(report.command)
 app.command("methods")(listing.methods_command)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from palimpsest import methods
 from palimpsest.data.augment import Augmentation
 from palimpsest.data.batch import ExampleSet
 from palimpsest.data.draws import shuffled
-from palimpsest.data.examples import read_examples, set_digest
+from palimpsest.data.examples import check_layout_used, read_rows, set_digest
 from palimpsest.data.image import encode_images
+from palimpsest.data.layout import describe_source
+from palimpsest.data.selection import Selection, select
 from palimpsest.data.splits import check_disjoint
 from palimpsest.data.text import encode
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.load import Loaded, is_image_model
-from palimpsest.records import Example, Image
+from palimpsest.records import Example, Image, content_id
+from palimpsest.report.schema import RequestInfo
+from palimpsest.verbs.arguments import SETS, Given
 from palimpsest.verbs.plan import Encoding, Plan
+from palimpsest.verbs.progress import Progress, silent
 
 Examples = Mapping[str, list[Example]]
 TRAINED_ON = frozenset({"forget", "retain", "learn", "replay"})
@@ -26,23 +31,81 @@ Chosen = TypeVar("Chosen", bound=ExampleSet)
 MAY_OVERLAP = {frozenset(pair) for pair in (("replay", "general"), ("replay", "retain"), ("replay", "learn"))}
 
 
-def read_sets(files: Mapping[str, str], **options: Any) -> dict[str, list[Example]]:
-    """Read every file of a plan and check that the sets are disjoint.
+class Read(NamedTuple):
+    """What was read for a run.
+
+    Attributes:
+        examples: role -> its examples.
+        notes: what a reader of the result should know of the reading, e.g. columns that were left out.
+        request: what was asked, as it stands in the record; None where only files were given.
+    """
+
+    examples: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
+    request: RequestInfo | None = None
+
+
+def read_given(given: Given, progress: Progress = silent) -> Read:
+    """Read every set of a request, take from the pool what must go, and check that the sets are disjoint.
 
     Args:
-        files: set name -> file or Hub name.
-        options: of ``read_examples``.
+        given: the request.
+        progress: told what was left out.
 
     Raises:
-        DataError: the first file that cannot be used, or an overlap of two sets.
+        DataError: the first source that cannot be used, or an overlap of two sets.
     """
-    sets = {name: read_examples(source, **options) for name, source in files.items()}
+    sources = {**given.sets, **({} if given.data is None else {"data": given.data})}
+    rows = {name: read_rows(source, given.layout) for name, source in sources.items()}
+    check_layout_used(given.layout, rows.values())
+    notes = []
+    for name, read in rows.items():
+        for note in read.notes:
+            notes.append(f"{name} ({describe_source(sources[name])}): {note}.")
+            progress(f"reading {name}", len(read.examples), len(read.examples), note)
+    examples = {name: list(read.examples) for name, read in rows.items()}
+    if given.data is not None:
+        pooled(examples, given.selection)
+    _check_apart(examples)
+    return Read({role: examples[role] for role in SETS if role in examples}, tuple(notes), _asked(given))
+
+
+def pooled(examples: dict[str, list[Example]], selection: Selection) -> None:
+    """Split the pool in place: what is named into "forget", the rest into "retain", beside what was given to retain.
+
+    Raises:
+        DataError: as ``select``; or nothing is left to stay.
+    """
+    pool = examples.pop("data")
+    forget, rest = select(pool, selection)
+    kept = examples.get("retain", [])
+    known = {(example.id, content_id(example.content)) for example in kept}
+    retain = [*kept, *(e for e in rest if (e.id, content_id(e.content)) not in known)]
+    examples["forget"] = forget
+    if retain:
+        examples["retain"] = retain
+
+
+def _check_apart(sets: Examples) -> None:
     names = list(sets)
     for position, left in enumerate(names):
         for right in names[position + 1 :]:
             if frozenset((left, right)) not in MAY_OVERLAP:
                 check_disjoint({left: sets[left], right: sets[right]})
-    return sets
+
+
+def _asked(given: Given) -> RequestInfo | None:
+    """The record of the request, where there is anything to record beside files."""
+    chosen = given.selection
+    info = RequestInfo(
+        subjects=chosen.subjects,
+        ids=chosen.ids,
+        classes=chosen.classes,
+        data="" if given.data is None else describe_source(given.data),
+        asked_by=given.asked_by,
+        asked_on=given.asked_on,
+    )
+    return None if info == RequestInfo() else info
 
 
 def check_needs(plan: Plan) -> None:

@@ -20,10 +20,10 @@ from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.records import digest
+from palimpsest.report.schema import RequestInfo
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
-SETS = ("forget", "retain", "learn", "replay", "holdout", "general")
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
 PRESETS = ("paper",)
 SECTIONS = (
@@ -141,6 +141,8 @@ class Plan(Section):
     """How examples become what the model takes."""
     gates: tuple[Gate, ...] | None = None
     """Bounds for the verdict; None = the default ones. The forget set has its own even where none is named for it."""
+    request: RequestInfo | None = None
+    """What was asked, by whom and when; None where only files were given."""
     digests: dict[str, str] = Field(default_factory=dict)
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 
@@ -153,11 +155,6 @@ class Plan(Section):
         values = self.model_dump(mode="json", exclude={"files", "model", "base", "oracle"})
         by_name = [methods.file_of(self.method), *metrics.files()]
         return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
-
-
-def as_text(paths: Mapping[str, str | Path | None]) -> dict[str, str]:
-    """The paths that were given, as text."""
-    return {name: str(path) for name, path in paths.items() if path is not None}
 
 
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
