@@ -33,6 +33,8 @@ def describe_source(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     count = getattr(source, "num_rows", None)  # a DatasetDict counts by split
+    if count is None and not hasattr(source, "__len__"):
+        return f"a {_kind(source)}"  # nothing that can be read: whoever opens it says so
     number = sum(count.values()) if isinstance(count, dict) else len(source)
     return f"{number} row{'' if number == 1 else 's'} in memory ({_kind(source)})"
 

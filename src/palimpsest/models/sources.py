@@ -82,6 +82,21 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
     return config
 
 
+def class_names_in(source: str | Path, revision: str | None = None) -> dict[str, int]:
+    """Name -> class, as far as a source's config names its classes; loads nothing.
+
+    Args:
+        source: folder or Hub name.
+        revision: commit of a Hub name.
+    """
+    path = Path(source).expanduser()
+    found = read_config(path if path.is_dir() else str(source), revision).get("label2id")
+    names = found if isinstance(found, Mapping) else {}
+    return {
+        str(name): number for name, number in names.items() if isinstance(number, int) and name != f"LABEL_{number}"
+    }
+
+
 def source_digest(source: str | Path, revision: str | None = None) -> str:
     """SHA-256 over what makes a source answer as it does; a Hub name stands for itself.
 
