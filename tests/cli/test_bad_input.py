@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib import import_module
 
 import pytest
 
@@ -248,7 +247,7 @@ def test_an_output_that_no_folder_can_be(refused, clinic, name):
     [("nope", "unknown tracker to report to 'nope'; accepted: tensorboard, trackio, wandb"), ("wandb", "pip install")],
 )
 def test_a_tracker_that_is_not_there(unlearn, monkeypatch, name, words):
-    monkeypatch.setattr(import_module("palimpsest.verbs.update"), "get_available_trackers", lambda: ["tensorboard"])
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
     assert words in unlearn("--report-to", name)
 
 

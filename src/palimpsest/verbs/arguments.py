@@ -152,7 +152,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
     for name in arguments:
         if name not in NAMES:
             raise PlanError(unknown("argument", name, (*NAMES, "output", "method", "plan")))
-    named = {role: arguments.get(role) for role in SETS if role in arguments} | dict(sets)
+    named = {role: {**arguments, **sets}.get(role) for role in SETS}
     selection = Selection(
         *(_listed(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
     )
