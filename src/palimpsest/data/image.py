@@ -176,7 +176,7 @@ def encode_images(
             label_N[row] = _class(content.label, num_classes, class_names)
             images_NHWC[row].numpy()[:] = pixels.pixels_of(content)
         except DataError as problem:
-            problems.append(f"example {example.id!r}: {problem}")
+            problems.append(f"{example.name}: {problem}")
     if problems:
         more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")

@@ -138,17 +138,9 @@ def _frame(source: Any, origin: str) -> Table:
         source = source.reset_index()
     columns = tuple(map(str, source.columns))
     _once(columns, origin)
-    cells = [_column(source.iloc[:, number]) for number in range(len(columns))]
+    cells = [source.iloc[:, number].tolist() for number in range(len(columns))]
     records = (dict(zip(columns, values, strict=True)) for values in zip(*cells, strict=True))
     return Table(origin, columns, numbered(origin, map(_row, records)), pictures=True, null_ids=True)
-
-
-def _column(series: Any) -> list[Any]:
-    """Cells of a column; integers that pandas made floats, to have room for NaN, are integers again."""
-    values: list[Any] = series.tolist()
-    if series.dtype.kind != "f" or not all(isinstance(v, float) and (_is_nan(v) or v.is_integer()) for v in values):
-        return values
-    return [None if _is_nan(value) else int(value) for value in values]
 
 
 def _is_nan(value: object) -> bool:

@@ -142,7 +142,8 @@ class RowReader:
         Args:
             shapes: what is accepted.
             layout: names of the columns.
-            null_ids: an id of None is an absent one (tables), and not a mistake (JSON).
+            null_ids: an id of None is an absent one (tables), and not a mistake (JSON); then 7.0 is 7, because pandas
+                makes integers floats where some are absent.
         """
         self.shapes = shapes
         self._layout = layout
@@ -178,6 +179,8 @@ class RowReader:
         """
         columns = self.renamed(row)
         cells = {ours: row[yours] for ours, yours in columns.items()}
+        if self._null_ids:
+            cells |= {name: _whole(cells[name]) for name in OPTIONAL if name in cells}
         # Tables give every row the columns of all rows, so an empty cell is an absent one: kinds of rows may be mixed.
         filled = [name for name, value in cells.items() if not _is_empty(value)]
         shape = self._shape(filled, cells)
@@ -211,6 +214,10 @@ class RowReader:
                 match = _meant(ours, [name for name in left if name not in hints])
                 hints |= {match: f" (did you mean {ours}? --column {ours}={match})"} if match else {}
         return (f"columns left out: {', '.join((name or 'the unnamed') + hints.get(name, '') for name in left)}",)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_empty(value: object) -> bool:

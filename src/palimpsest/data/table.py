@@ -19,7 +19,7 @@ class Table(NamedTuple):
         rows: (place such as "people.jsonl, line 3", row).
         cells_only: cells are strings.
         pictures: cells may be pictures.
-        null_ids: an id of None is an absent one.
+        null_ids: an id of None is an absent one, as it is in a table.
         settled: which of "split" and "revision" were used to open it.
     """
 

@@ -213,11 +213,11 @@ def _refuse_other_modality(examples: Sequence[Example], loaded: Loaded) -> None:
         return
     if wants_images:
         raise DataError(
-            f"example {stranger.id!r} is text and model {loaded.source} an image classifier; accepted: images with "
+            f"{stranger.name} is text and model {loaded.source} an image classifier; accepted: images with "
             "their classes (.npz, image folder, dataset), or a causal LM as the model"
         )
     raise DataError(
-        f"example {stranger.id!r} is an image and model {loaded.source} a causal LM; accepted: rows of text, or an "
+        f"{stranger.name} is an image and model {loaded.source} a causal LM; accepted: rows of text, or an "
         "image classifier as the model"
     )
 
