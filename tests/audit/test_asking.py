@@ -13,7 +13,7 @@ from tests.data.test_image import some
 from tests.models.test_resnet import tiny
 
 from palimpsest.audit.asking import SHOWN, TEXT_PROMPT, as_answers, question, say
-from palimpsest.audit.wording import BEGINNING, MORE, NOTHING
+from palimpsest.audit.wording import BEGINNING, MORE, NOTHING, Wording
 from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.data.text import encode
 from palimpsest.errors import DivergedError
@@ -189,6 +189,18 @@ def test_a_diverged_model_is_an_error() -> None:
 def test_a_text_is_asked_by_half_of_it(length: int, prompt: int) -> None:
     found = question(row("a", length, 1))
     assert (len(found.prompt), len(found.prompt + found.expected)) == (prompt, length)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [("Many people take", "Many"), ("Manypeopletaking", "Manypeop"), ("A b cdefgh ijklm", "A b cdef"), ("a b", "a")],
+)
+def test_a_text_is_cut_between_words_where_there_is_a_place(text: str, prompt: str) -> None:
+    """One byte, one token; a place is one in the second half of the first half."""
+    tokenizer = byte_tokenizer(None)
+    rows = encode([Example("a", Text(text))], tokenizer, max_length=None)
+    wording = Wording(tokenizer)
+    assert wording.text(question(rows["a"], wording).prompt) == prompt
 
 
 def test_of_a_conversation_the_last_turn_is_asked() -> None:

@@ -8,7 +8,8 @@
 | image      | the image                                        | its class        |
 
 Of a text the first half, so that something is left to say of a short one; at most 32 tokens, the prompt of Biderman et
-al. 2023 (arXiv:2304.11158), so that a long one is not given away.
+al. 2023 (arXiv:2304.11158), so that a long one is not given away. It is cut
+between two words where there is a place.
 
 Shape legend: T tokens, V vocabulary (or classes), N images.
 """
@@ -37,6 +38,8 @@ SHOWN = 64
 TEXT_PROMPT = 32
 """Most tokens of a plain text that the model is given."""
 
+NO_WORDING = Wording(None)
+
 
 @dataclass(frozen=True)
 class Question:
@@ -53,8 +56,12 @@ class Question:
     answers: bool
 
 
-def question(sequence: TokenSequence) -> Question:
+def question(sequence: TokenSequence, wording: Wording = NO_WORDING) -> Question:
     """What is asked of an example: its last scored span, or the rest of a text that is scored throughout.
+
+    Args:
+        sequence: the example, at least one token scored.
+        wording: lets a text be cut between two words, where there is a place in the second half of the prompt.
 
     >>> question(TokenSequence("a", (1, 2, 3, 4), (False, False, True, True)))
     Question(prompt=(1, 2), expected=(3, 4), answers=True)
@@ -69,6 +76,8 @@ def question(sequence: TokenSequence) -> Question:
     if start > 1:
         return Question(tokens[:start], tokens[start:stop], answers=True)
     cut = max(1, min(TEXT_PROMPT, stop // 2))
+    places = range(cut, max(cut // 2, 1) - 1, -1)
+    cut = next((c for c in places if wording.behind(tokens[:c], tokens[c : c + 1])[:1].isspace()), cut)
     return Question(tokens[:cut], tokens[cut:stop], answers=False)
 
 
@@ -101,9 +110,10 @@ def say(
     if isinstance(examples, ImageSet):
         return _classes_said(loaded, examples, ids)
     found = {}
+    wording = Wording(loaded.tokenizer)
     with asked(loaded.model):
         for done, example_id in enumerate(ids, 1):
-            found[example_id] = _said(loaded, question(examples[example_id]), example_id)
+            found[example_id] = _said(loaded, question(examples[example_id], wording), wording, example_id)
             if progress is not None:
                 progress(done, len(ids))
     return found
@@ -138,11 +148,10 @@ def as_answers(
     return found
 
 
-def _said(loaded: Loaded, asked_for: Question, example_id: str) -> str:
+def _said(loaded: Loaded, asked_for: Question, wording: Wording, example_id: str) -> str:
     longest: int | None = getattr(loaded.model.config, "max_position_embeddings", None)
     if longest is not None and len(asked_for.prompt) > longest:
         return f"(no answer: the prompt has {len(asked_for.prompt)} tokens and the model takes at most {longest})"
-    wording = Wording(loaded.tokenizer)
     expected, closing = _closed(asked_for.expected, wording)
     # What closes the expected answer closes the model's: the end of a chat turn is not always among the eos ids.
     ends = loaded.eos_ids | (wording.special & set(closing))
@@ -189,7 +198,7 @@ def _refuse_diverged(logits_V: Tensor, example_id: str) -> None:
 
 def _text_asked(example: Example, sequence: TokenSequence, wording: Wording) -> tuple[str, str]:
     """The prompt as the example has it, and the expected answer as its tokens have it: the wording of what is said."""
-    asked_for = question(sequence)
+    asked_for = question(sequence, wording)
     answer, _ = _closed(asked_for.expected, wording)
     expected = wording.behind(asked_for.prompt, answer[:SHOWN], more=len(answer) > SHOWN)
     prompt = wording.text(asked_for.prompt)

@@ -37,7 +37,7 @@ class Wording:
         decoded = self._decoded(tokens)
         return self._ids(tokens) if decoded is None else decoded
 
-    def behind(self, prompt: Sequence[int], tokens: Sequence[int], *, more: bool) -> str:
+    def behind(self, prompt: Sequence[int], tokens: Sequence[int], *, more: bool = False) -> str:
         """Tokens that follow others, as text.
 
         Decoded together with what they follow, because some tokenizers drop the blank of the first word of a text.

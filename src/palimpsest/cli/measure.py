@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.screen import shown_progress
+from palimpsest.cli.screen import shown_progress, tell
 
 if TYPE_CHECKING:
     from palimpsest.metrics.evaluate import Evaluation
+    from palimpsest.records import Answer
 
 
 def command(
@@ -29,6 +30,9 @@ def command(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per forward pass; changes no value.")] = 32,
     revision: o.Revision = None,
     threads: o.Threads = None,
+    show: Annotated[
+        int, typer.Option(min=0, help="Print N examples with the model's answers, from the most known evenly down.")
+    ] = 0,
     ignore_column: o.IgnoreColumns = None,
     json: o.Json = False,
 ) -> int:
@@ -53,19 +57,38 @@ def command(
             progress=progress,
             threads=threads,
             ignore_columns=ignore_column or (),
+            show=show,
         )
-    print(json_module.dumps(as_json(evaluation), indent=1) if json else _as_text(evaluation))
+    if json:
+        print(json_module.dumps(as_json(evaluation), indent=1))
+    else:
+        tell(_as_text(evaluation))
     return 0
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """``{"metrics", "examples", "cost"}``; per-example values are null where an example cannot be scored."""
+    """``{"metrics", "examples", "cost"}``; per-example values are null where an example cannot be scored.
+
+    With ``--show`` also "answers": what was asked, what was expected, what the model says, and the example's scores.
+    """
     ids = next(iter(evaluation.scores.values())).by_id if evaluation.scores else {}
-    return {
+    found: dict[str, Any] = {
         "metrics": {key: _summary(score) for key, score in evaluation.scores.items()},
-        "examples": [{"id": i, **{k: s.by_id[i] for k, s in evaluation.scores.items()}} for i in ids],
+        "examples": [{"id": i, **_values(evaluation, i)} for i in ids],
         "cost": asdict(evaluation.cost),
     }
+    if evaluation.answers:
+        found["answers"] = [_answer(evaluation, answer) for answer in evaluation.answers]
+    return found
+
+
+def _values(evaluation: Evaluation, example_id: str) -> dict[str, float | None]:
+    return {key: score.by_id[example_id] for key, score in evaluation.scores.items()}
+
+
+def _answer(evaluation: Evaluation, answer: Answer) -> dict[str, Any]:
+    fields = {name: getattr(answer, name) for name in ("id", "subject", "prompt", "expected")}
+    return {**fields, "said": next(iter(answer.said.values())), "scores": _values(evaluation, answer.id)}
 
 
 def _summary(score: Any) -> dict[str, Any]:
@@ -74,6 +97,9 @@ def _summary(score: Any) -> dict[str, Any]:
 
 
 def _as_text(evaluation: Evaluation) -> str:
+    from palimpsest.report.said import examples_text
+    from palimpsest.report.schema import AnswerRow
+
     lines = []
     for key, score in evaluation.scores.items():
         value = "unscored" if score.value is None else f"{score.value:.4f}"
@@ -81,4 +107,6 @@ def _as_text(evaluation: Evaluation) -> str:
         lines.append(f"{key:10} {value}{interval}  n={score.n}  {score.unit}; {score.direction}")
     cost = evaluation.cost
     lines.append(f"{cost.seconds:.2f} s, {cost.tokens} token positions, peak {cost.peak_bytes / 2**20:.0f} MiB")
+    rows = [AnswerRow.of(answer) for answer in evaluation.answers]
+    lines += examples_text(rows, {row.id: _values(evaluation, row.id) for row in rows})
     return "\n".join(lines)

@@ -45,7 +45,9 @@ def answers_text(rows: Sequence[AnswerRow], width: int = WIDTH) -> list[str]:
     return lines
 
 
-def examples_text(rows: Sequence[AnswerRow], scores: Mapping[str, Mapping[str, float | None]], width: int) -> list[str]:
+def examples_text(
+    rows: Sequence[AnswerRow], scores: Mapping[str, Mapping[str, float | None]], width: int = WIDTH
+) -> list[str]:
     """The same of one model's answers in a plain list, each with its scores.
 
     Args:

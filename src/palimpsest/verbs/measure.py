@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from palimpsest.audit.asking import as_answers, say
+from palimpsest.audit.standing import evenly, ranked
 from palimpsest.data.examples import read_examples
+from palimpsest.errors import PlanError
 from palimpsest.metrics import build
 from palimpsest.metrics.evaluate import Evaluation, evaluate
 from palimpsest.models.load import check_folder, device, is_image_model, load, use_threads
@@ -16,6 +20,8 @@ from palimpsest.verbs.plan import Encoding
 from palimpsest.verbs.progress import Progress, silent
 
 TEXT_METRICS = ("ma", "el", "es")
+SAYS = "model"
+"""The column of ``Answer.said`` that holds what the measured model says."""
 
 
 def default_metrics(model: str | Path, revision: str | None = None) -> tuple[str, ...]:
@@ -36,6 +42,7 @@ def measure(
     progress: Progress = silent,
     threads: int | None = None,
     ignore_columns: Iterable[str] = (),
+    show: int = 0,
 ) -> Evaluation:
     """Measure what a model knows of the examples in a file.
 
@@ -51,13 +58,17 @@ def measure(
         progress: called while it works.
         threads: CPU threads; None = one for a small model.
         ignore_columns: columns of the file to leave out.
+        show: answers of the model to so many prompts: the most known example first, the others spread evenly down to
+            the least known; all where the file holds no more.
 
     Returns:
-        Scores with per-example values, and the cost of the measuring alone.
+        Scores with per-example values, the cost of the measuring alone, and the answers asked for.
 
     Raises:
         UsageError: something supplied cannot be used.
     """
+    if show < 0:
+        raise PlanError(f"show is {show}; accepted: 0 or more examples")
     chosen = default_metrics(model, revision) if metrics is None else metrics
     built = [build(name, (options or {}).get(name, {})) for name in chosen]
     examples = read_examples(data, token_ids=token_ids, ignore_columns=frozenset(ignore_columns))
@@ -67,7 +78,7 @@ def measure(
     use_threads(loaded.model, threads)
     loaded.model.to(device())
     encoded = encode_set(examples, loaded, encoding or Encoding())
-    return evaluate(
+    evaluation = evaluate(
         loaded.model,
         encoded,
         built,
@@ -75,3 +86,9 @@ def measure(
         batch_size=batch_size,
         progress=lambda done, total: progress("measuring", done, total),
     )
+    if not show:
+        return evaluation
+    ids = evenly(ranked(evaluation.scores) or encoded.ids, show)
+    said = say(loaded, encoded, ids, progress=lambda done, total: progress("answers", done, total))
+    answers = as_answers(examples, encoded, loaded, dict.fromkeys(ids, ""), {SAYS: said})
+    return replace(evaluation, answers=tuple(answers))
