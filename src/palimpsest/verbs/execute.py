@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -31,6 +32,7 @@ from palimpsest.verbs.output import RESULT, Measured, Output
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
 from palimpsest.verbs.train import Trained, train
+from palimpsest.verbs.unfinished import told_how_far
 from palimpsest.verbs.verdict import reach_verdict
 
 
@@ -59,6 +61,7 @@ def execute(
     Raises:
         UsageError: something supplied cannot be used; nothing was written.
         RunError: the run could not end as planned; the partial folder is left for a look.
+        Interrupted: Ctrl-C or SIGTERM stopped it; the partial folder holds all that was done.
     """
     check_needs(plan)
     examples = read_sets(plan.files, ignore_columns=ignore_columns)
@@ -78,11 +81,11 @@ def execute(
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
     target.begin(plan)
-    with target.held():
+    with told_how_far(target.partial), target.held():
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
             target.abandon()
             return RunResult.load(target.folder / RESULT)
-        try:
+        with _cleared_if_refused(target):
             result = _run_in(
                 target,
                 plan,
@@ -93,17 +96,24 @@ def execute(
                 threads=used_threads,
                 trackers=list(trackers),
             )
-        except UsageError:
-            target.abandon()
-            raise
-        except RunError as error:
-            target.reject(str(error))
-            raise
         if result.level is not None:
             target.describe({"level": result.level.model_dump(mode="json")})
         _write(target.partial, result, _learned(plan, examples))
         target.complete()
     return result
+
+
+@contextmanager
+def _cleared_if_refused(target: Output) -> Iterator[None]:
+    """Leave what an error of the run should leave: nothing where the input was wrong, plan and log where it failed."""
+    try:
+        yield
+    except UsageError:
+        target.abandon()
+        raise
+    except RunError as error:
+        target.reject(str(error))
+        raise
 
 
 def _learned(plan: Plan, examples: dict[str, list[Example]]) -> frozenset[str] | None:
