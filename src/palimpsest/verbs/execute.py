@@ -71,7 +71,7 @@ def execute(
         check_base(plan, examples.get("forget", []))
     target = Output(output)
     if target.finished(plan):
-        return RunResult.load(target.folder / RESULT)
+        return _shown_again(target, progress)
     if "forget" in examples:
         check_learned(examples["forget"], plan.model)
     before = load(plan.model, revision=plan.revision)
@@ -84,7 +84,7 @@ def execute(
     with told_how_far(target.partial), target.held():
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
             target.abandon()
-            return RunResult.load(target.folder / RESULT)
+            return _shown_again(target, progress)
         with _cleared_if_refused(target):
             result = _run_in(
                 target,
@@ -100,6 +100,14 @@ def execute(
             target.describe({"level": result.level.model_dump(mode="json")})
         _write(target.partial, result, _learned(plan, examples))
         target.complete()
+    return result
+
+
+def _shown_again(target: Output, progress: Progress) -> RunResult:
+    """The result that is there, and word that nothing was run."""
+    result = RunResult.load(target.folder / RESULT)
+    date = result.created.replace("T", " ").removesuffix("+00:00")
+    progress(f"already done on {date} UTC: the result of {target.folder} is shown again; nothing was run", 0, 0)
     return result
 
 
