@@ -51,7 +51,11 @@ def test_every_unlearning_method_runs_and_is_measured(clinic, tmp_path, method):
 def test_the_same_call_again_returns_the_finished_run(clinic, tmp_path):
     first = unlearn(clinic, tmp_path / "out")
     stamp = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
-    assert unlearn(clinic, tmp_path / "out") == first
+    told = []
+    assert unlearn(clinic, tmp_path / "out", progress=lambda *word: told.append(word)) == first
+    date = first.created.replace("T", " ")[:19]
+    words = f"already done on {date} UTC: the result of {tmp_path / 'out'} is shown again; nothing was run"
+    assert told == [(words, 0, 0)]
     assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == stamp
 
 

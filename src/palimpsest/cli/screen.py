@@ -53,6 +53,9 @@ def _bars() -> Iterator[Progress]:
         tasks = {}
 
         def tell(stage: str, done: int, total: int, note: str = "") -> None:
+            if not total:
+                display.console.print(f"{stage} {note}".rstrip(), markup=False, highlight=False)
+                return
             if stage not in tasks:
                 tasks[stage] = display.add_task(stage, total=total, note=note)
             display.update(tasks[stage], completed=done, total=total, note=note)
@@ -71,7 +74,8 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage or done == total or now - self._last >= SECONDS_BETWEEN_LINES:
             self._stage, self._last = stage, now
-            print(f"{stage}: {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+            count = f": {done}/{total}" if total else ""
+            print(f"{stage}{count} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
 def summary(result: RunResult) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
 from palimpsest.verbs.split import write_split
 from palimpsest.verbs.train import train
+from palimpsest.verbs.unfinished import told_how_far
 
 
 def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
@@ -42,6 +44,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     Raises:
         UsageError: something supplied cannot be used; nothing was written.
         RunError: the run could not end as planned; the partial folder is left for a look.
+        Interrupted: Ctrl-C or SIGTERM stopped it; the partial folder holds all that was done.
     """
     examples = read.examples
     plan = plan.model_copy(update={"request": read.request, "digests": {**digests(examples), **model_digests(plan)}})
@@ -50,7 +53,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
         check_base(plan, examples.get("forget", []))
     target = Output(manner.output)
     if target.finished(plan):
-        return RunResult.load(target.folder / RESULT)
+        return _shown_again(target, manner.progress)
     if "forget" in examples:
         check_learned(examples["forget"], plan.model)
     before = load(plan.model, revision=plan.revision)
@@ -61,23 +64,38 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
         check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
     run = Run(plan, read, sets, manner, origin, threads, before.modality)
     target.begin(plan)
-    with target.held():
+    with told_how_far(target.partial), target.held():
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
             target.abandon()
-            return RunResult.load(target.folder / RESULT)
-        try:
+            return _shown_again(target, manner.progress)
+        with _cleared_if_refused(target):
             result = _run_in(target, run, before)
-        except UsageError:
-            target.abandon()
-            raise
-        except RunError as error:
-            target.reject(str(error))
-            raise
         if result.level is not None:
             target.describe({"level": result.level.model_dump(mode="json")})
         _write(target.partial, run, result)
         target.complete()
     return result
+
+
+def _shown_again(target: Output, progress: Progress) -> RunResult:
+    """The result that is there, and word that nothing was run."""
+    result = RunResult.load(target.folder / RESULT)
+    date = result.created.replace("T", " ").removesuffix("+00:00")
+    progress(f"already done on {date} UTC: the result of {target.folder} is shown again; nothing was run", 0, 0)
+    return result
+
+
+@contextmanager
+def _cleared_if_refused(target: Output) -> Iterator[None]:
+    """Leave what an error of the run should leave: nothing where the input was wrong, plan and log where it failed."""
+    try:
+        yield
+    except UsageError:
+        target.abandon()
+        raise
+    except RunError as error:
+        target.reject(str(error))
+        raise
 
 
 def _learned(plan: Plan, examples: dict[str, list[Example]]) -> frozenset[str] | None:

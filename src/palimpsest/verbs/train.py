@@ -75,7 +75,8 @@ def train(
     job = prepared.job
     as_prepared = parameter_digests(job.model)
     try:
-        ended = _ran(job, prepared.guided)
+        with job.stop.listening("step" if prepared.guided is None else "round"):
+            ended = _ran(job, prepared.guided)
     except DivergedError as error:
         error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
         raise
