@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from palimpsest import methods
+from palimpsest.audit.words import show
 from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
@@ -25,6 +25,7 @@ from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
 from palimpsest.verbs.learned import check_learned, learned_after, write_learned
 from palimpsest.verbs.levels import level_info, level_scores
 from palimpsest.verbs.measuring import measure_sets
+from palimpsest.verbs.notes import pair_note
 from palimpsest.verbs.oracle_cost import oracle_cost
 from palimpsest.verbs.origin import check_base, check_oracle, check_weights
 from palimpsest.verbs.output import RESULT, Measured, Output
@@ -235,9 +236,9 @@ def _curve(folder: Path) -> list[CurvePoint]:
 
 
 def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
-    notes = [f"Checks took {ended.check_seconds:.1f} s of the {ended.seconds:.1f} s of training."]
+    notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training."]
     if stats:
-        notes.append(f"Pairs: {json.dumps({key: round(value, 4) for key, value in stats.items()})}.")
+        notes.append(pair_note(stats))
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes
