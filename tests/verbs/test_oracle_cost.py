@@ -1,4 +1,4 @@
-"""What an oracle cost, over chains of runs: all of its goes, or nothing. Folders hold a result and a name of weights."""
+"""What an oracle cost, over chains of runs: all its goes, or nothing. A folder holds a result and a name of weights."""
 
 from __future__ import annotations
 

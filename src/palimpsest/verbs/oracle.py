@@ -198,4 +198,5 @@ def cost_before(plan: Plan, sets: Mapping[str, list[Example]], threads: int | No
     per_position = seconds_per_position(loaded.model, next(iter(encoded.values())), plan.training.batch_size)
     said = ", ".join(f"{counted(len(chosen), 'row')} of {name}" for name, chosen in encoded.items())
     most = "at most " if plan.control.kind == "auto" else ""
-    return f"{said}; {most}{counted(steps, 'step')}, about {positions:,.0f} positions, about {duration(per_position * positions)}"
+    about = f"about {positions:,.0f} positions, about {duration(per_position * positions)}"
+    return f"{said}; {most}{counted(steps, 'step')}, {about}"
