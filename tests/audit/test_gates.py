@@ -238,7 +238,7 @@ SCORES = {"after": {name: {"es": score([0.7, 0.8] * 4)} for name in ("a", "b", "
             [FAILING],
             "40 steps",
             Outcome.FAILED,
-            "Failed: 1 of 1 gates failed (b es at least 0.90). The run's budget (40 steps) ended it before all "
+            "Failed: 1 of 1 gate failed (b es at least 0.90). The run's budget (40 steps) ended it before all "
             "examples passed.",
         ),
     ],

@@ -45,8 +45,8 @@ def test_nothing_moved_fails_without_an_oracle_for_any_number_of_rows(n: int) ->
     found = check(n, before=KNOWN, after={"es": [0.96], "ma": [1.0]})
     assert [(f.outcome, f.why) for f in found] == [(Outcome.FAILED, Why.AS_KNOWN)]
     assert found[0].result.sentence == (
-        f"forget es 1.00 before and 0.96 after (drop +0.04 [+0.04, +0.04]), ma 1.00 before and 1.00 after (drop +0.00 "
-        f"[+0.00, +0.00]), n {n}: failed, the forget set is as known as before, no drop reaches 0.10."
+        f"forget es 1.00 before and 0.96 after (drop +0.04 [+0.04, +0.04]), ma 1.00 before and 1.00 after (drop 0.00 "
+        f"[0.00, 0.00]), n {n}: failed, the forget set is as known as before, no drop reaches 0.10."
     )
 
 

@@ -66,15 +66,15 @@ def test_the_page_is_whole_and_escapes_what_users_wrote(finished, tmp_path):
 
 def test_the_page_shows_values_ranges_and_what_was_stopped(finished):
     page = render(finished)
-    assert "0.00 to 9.50" in page  # gap of the row over its two seeds
-    assert "KL U 0.050 (0.050 to 0.050)" in page
+    assert "0.00–9.50" in page  # gap of the row over its two seeds
+    assert "KL U 0.05 (0.05 to 0.05)" in page
     assert page.count("it diverged") == 4
 
 
 def test_each_table_says_how_far_two_oracles_are_apart(finished):
     said = re.findall(r"Two oracles[^:]*apart: ([^<]*)</p>", " ".join(render(finished).split()))
     assert said[0] == "gap U 4.00 (4.00 to 4.00)."
-    assert said[1].endswith("KL U 0.050 (0.050 to 0.050), KL R 0.050 (0.050 to 0.050).")
+    assert said[1].endswith("KL U 0.05 (0.05 to 0.05), KL R 0.05 (0.05 to 0.05).")
 
 
 def test_what_the_page_does_not_prove(finished):

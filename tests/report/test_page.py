@@ -71,8 +71,7 @@ def test_every_number_of_the_table_appears(result: RunResult) -> None:
     for sets in result.scores.values():
         for metrics in sets.values():
             for score in metrics.values():
-                assert f"{score.value:.3f}" in text
-                assert f"[{score.low:.3f}, {score.high:.3f}]" in text
+                assert f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]" in text
 
 
 def test_verdict_says_word_and_sentence_once(result: RunResult) -> None:
@@ -90,7 +89,8 @@ def test_the_verdict_is_said_plainly_and_what_to_do_next_with_it(result: RunResu
     text = words(render(RunResult.model_validate(value)))
     plain = "Failed The model lost part of what had to stay (ES 0.97 before, 0.91 after)."
     gates = "1 of 3 gates failed (retain es at least 0.98 times its value before)."
-    assert f"{plain} {gates} What to do next Give a lower rate (--lr): what had to stay was lost." in text
+    assert f"{plain} {gates} What to do next" in text
+    assert "What to do next Give a lower rate (--lr): what had to stay was lost." in text
     assert "What to do next" not in words(render(result))
 
 
@@ -114,17 +114,15 @@ def test_a_run_that_was_not_judged_says_what_was_looked_at(result: RunResult) ->
 
 def test_the_level_is_explained_with_its_number(result: RunResult) -> None:
     text = words(render(result))
-    assert (
-        "An oracle is a model trained without the forget set. What it scores, MA 0.59, can be guessed without" in text
-    )
-    assert "best known of it after row-0004, es 0.05" in text
+    assert "MA 0.59 is what a model scores that never saw these rows (the oracle, retrained without them)." in text
+    assert "After the run it is 0.56, before it was 0.99." in text
 
 
 def test_cost_names_seconds_tokens_memory_and_share_of_the_oracle(result: RunResult) -> None:
     text = words(render(result))
     # 124,800 positions of 5,120,000 are 2.4375 %.
     assert "Training took 2.4 % of the token positions that training the oracle took." in text
-    assert "training 13.0 124 800 412.0" in text.replace("\u202f", " ")
+    assert "training 13.0 124 800 412 " in text.replace("\u202f", " ")
 
 
 def test_page_says_what_it_does_not_prove(result: RunResult) -> None:
@@ -134,7 +132,7 @@ def test_page_says_what_it_does_not_prove(result: RunResult) -> None:
         "Only the metrics listed (es, ma, el_10, ppl) were measured",
         "relearning on related text, quantising the weights or rephrasing the questions, were not run",
         "not evidence of compliance with any law",
-        "The forget set has 16 examples.",
+        "The forget set has 16 rows.",
     ):
         assert sentence in text
     assert "No retrained model" not in text
@@ -158,7 +156,7 @@ def test_without_oracle_holdout_curve_and_cost(result: RunResult) -> None:
 def test_a_bare_measurement(bare: RunResult) -> None:
     text = words(render(bare))
     assert "Measurement" in text
-    assert "0.750" in text
+    assert "0.75" in text
     assert "n 2, 1 unscored" in text.replace("\u00a0", " ")
     assert "certificate" not in text
 

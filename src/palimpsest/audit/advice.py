@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, Why
+from palimpsest.audit.words import counted
 from palimpsest.records import Outcome
 
 MAKE = "--make-oracle --base DIR"
@@ -85,7 +86,7 @@ def _size(facts: Facts) -> list[str]:
     said = []
     for name in dict.fromkeys(f.set for f in facts.findings):
         reasons = _reasons(facts, name)
-        n = f" has {facts.sizes[name]} examples" if name in facts.sizes else " is small"
+        n = f" has {counted(facts.sizes[name], 'example')}" if name in facts.sizes else " is small"
         if Why.FEW in reasons:
             said.append(f"The {name} set{n}: give at least {MIN_EXAMPLES}{_flag(name)}.")
         elif Why.ACROSS in reasons:

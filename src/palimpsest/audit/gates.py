@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from palimpsest.audit.comparison import Average, Mode
-from palimpsest.audit.words import show
+from palimpsest.audit.words import exact
 from palimpsest.errors import PlanError
 
 SAME = 0.10
@@ -84,17 +84,17 @@ class Gate(BaseModel):
         """The bound in words, without what it is on."""
         whose = _WHOSE.get(str(self.relative_to), "")
         if self.within is not None:
-            return f"within {show(self.within)} of {whose}"
+            return f"within {exact(self.within)} of {whose}"
         low, high = self.low_high
         upper = math.isfinite(high)
         end = high if upper else low
         if self.relative_to is None:
-            return f"at {'most' if upper else 'least'} {show(end)}"
+            return f"at {'most' if upper else 'least'} {exact(end)}"
         if self.mode == "ratio":
-            return f"at {'most' if upper else 'least'} {show(end)} times {whose}"
+            return f"at {'most' if upper else 'least'} {exact(end)} times {whose}"
         # "at most 0.10 below" is what a lower bound of -0.10 means, and the reverse.
         word = "most" if upper == (end >= 0) else "least"
-        return f"at {word} {show(abs(end))} {'above' if end >= 0 else 'below'} {whose}"
+        return f"at {word} {exact(abs(end))} {'above' if end >= 0 else 'below'} {whose}"
 
     @property
     def low_high(self) -> tuple[float, float]:

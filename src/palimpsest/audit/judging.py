@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired
 from palimpsest.audit.gates import Gate
-from palimpsest.audit.words import interval, show
+from palimpsest.audit.words import counted, interval, show
 from palimpsest.records import GateResult, Outcome, Score, Verdict
 
 MIN_EXAMPLES = 6
@@ -140,9 +140,12 @@ def sum_up(
     hold = f"all {len(findings)} gates hold" if len(findings) > 1 else "the one gate holds"
     outcome = Outcome.UNDECIDED
     if failed:
-        outcome, words = Outcome.FAILED, f"{len(failed)} of {len(findings)} gates failed ({'; '.join(failed)})."
+        outcome, words = (
+            Outcome.FAILED,
+            f"{len(failed)} of {counted(len(findings), 'gate')} failed ({'; '.join(failed)}).",
+        )
     elif undecided:
-        words = f"{len(undecided)} of {len(findings)} gates undecided ({'; '.join(undecided)})."
+        words = f"{len(undecided)} of {counted(len(findings), 'gate')} undecided ({'; '.join(undecided)})."
     elif not findings:
         words = "the plan has no gates."
     elif budget_ended:
@@ -211,10 +214,10 @@ def _against_reference(gate: Gate, scores: Scores, score: Score, after: str, dra
 
 def _compared(gate: Gate, result: Comparison, reference_n: int) -> str:
     if result.value is None:
-        return f"which have no {gate.mode} over {result.n} examples"
+        return f"which have no {gate.mode} over {counted(result.n, 'example')}"
     signed = gate.mode == "difference"
     ends = interval(result.low, result.high, signed=signed)
-    over = f"{result.n} pairs" if gate.relative_to != "holdout" else f"n {reference_n} there"
+    over = counted(result.n, "pair") if gate.relative_to != "holdout" else f"n {reference_n} there"
     name = "mean ratio" if gate.mode == "ratio" and gate.average == "geometric" else gate.mode
     return f"{name} {show(result.value, signed=signed)}{ends} ({over})"
 

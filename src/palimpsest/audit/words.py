@@ -1,19 +1,53 @@
-"""How numbers are written in gates, verdicts and advice."""
+"""How numbers are written wherever a person reads them: gates, verdicts, advice, and through the report every table.
+
+One rule: two digits behind the point below 10, one below 100, none above. A third digit of a mean over a few dozen
+examples says nothing.
+"""
 
 from __future__ import annotations
 
 import math
 
 
-def show(value: float, *, signed: bool = False) -> str:
-    """Two decimals, or three significant digits where two decimals would hide the size.
+def show(value: float, decimals: int = 2, *, signed: bool = False) -> str:
+    """A value with so many decimals, fewer as it grows; below 100 000 never more than six characters for values >= 0.
 
-    >>> show(0.5), show(0.001), show(0.5, signed=True)
-    ('0.50', '0.001', '+0.50')
+    What rounds to nothing has no sign: a difference of -0.001 is written 0.00.
+
+    >>> show(0.00842), show(0.5), show(12.345), show(123.45), show(1.25e9)
+    ('0.01', '0.50', '12.3', '123', '1.2e9')
+    >>> show(0.5, signed=True), show(-0.001, signed=True)
+    ('+0.50', '0.00')
     """
+    if not math.isfinite(value):
+        return f"{value:g}"
+    size = abs(value)
     sign = "+" if signed else ""
-    plain = value == 0 or 0.01 <= abs(value) < 1000
-    return f"{value:{sign}.2f}" if plain else f"{value:{sign}.3g}"
+    if size >= 99999.5:
+        mantissa, exponent = f"{value:{sign}.{1 if size < 9.5e9 else 0}e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    places = _places(size, decimals)
+    if float(f"{size:.{places}f}") == 0:
+        return f"{0:.{places}f}"
+    return f"{value:{sign}.{places}f}"
+
+
+def _places(size: float, decimals: int) -> int:
+    # Rounding decides the size: 9.996 is written as 10.0, not as 10.00.
+    for step in range(decimals):
+        if float(f"{size:.{decimals - step}f}") < 10 ** (step + 1):
+            return decimals - step
+    return 0
+
+
+def exact(value: float) -> str:
+    """A bound as it was chosen: at least two decimals, and as many as it has.
+
+    >>> exact(0.1), exact(0.001), exact(1.1), exact(1500)
+    ('0.10', '0.001', '1.10', '1500.00')
+    """
+    short = f"{value:.2f}"
+    return short if float(short) == value else f"{value:.12g}"
 
 
 def interval(low: float | None, high: float | None, *, signed: bool = False) -> str:
@@ -25,3 +59,12 @@ def interval(low: float | None, high: float | None, *, signed: bool = False) -> 
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
     return f" [{show(low, signed=signed)}, {show(high, signed=signed)}]"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "step"), counted(40, "step")
+    ('1 step', '40 steps')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"

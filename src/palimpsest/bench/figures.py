@@ -71,7 +71,7 @@ def _lost_pattern() -> Markup:
     )
 
 
-BAR_WIDTH, BAR_LEFT, BAR_RIGHT, BAR_STEP = 620.0, 190.0, 540.0, 24.0
+BAR_WIDTH, BAR_LEFT, BAR_RIGHT, BAR_STEP = 420.0, 1.0, 320.0, 42.0
 
 
 def gap_bars(rows: Mapping[str, tuple[Spread | None, Spread | None]]) -> Markup:
@@ -86,26 +86,26 @@ def gap_bars(rows: Mapping[str, tuple[Spread | None, Spread | None]]) -> Markup:
     parts = []
     for share in (0.0, 0.5, 1.0):
         value = share * scale.high
-        parts += [segment("grid", scale.at(value), 0, scale.at(value), bottom)]
-        parts += [text(scale.at(value), bottom + 15, f"{value:g}", "tick middle")]
+        parts += [segment("grid", scale.at(value), 16, scale.at(value), bottom)]
+        parts += [text(scale.at(value), bottom + 15, f"{value:g}", "tick middle" if share else "tick")]
     for row, (label, (mean, worst)) in enumerate(rows.items()):
         y = row * BAR_STEP
-        parts.append(text(BAR_LEFT - 10, y + 15, _cut(label, 26), "label end"))
+        parts.append(text(0, y + 12, _cut(label, 48), "group"))
         parts += [] if mean is None else _gap_bar(scale, y, mean, worst)
     title = "Gap to the oracle, mean and worst over the requests, points"
     return picture(title, BAR_WIDTH, bottom + 24, Markup("").join(parts))
 
 
 def _gap_bar(scale: Scale, y: float, mean: Spread, worst: Spread | None) -> list[Markup]:
-    numbers = (scale.start, y + 5, scale.at(mean.mean) - scale.start, 13.0)
+    numbers = (scale.start, y + 20, scale.at(mean.mean) - scale.start, 13.0)
     bar = Markup('<rect class="bar after" x="{}" y="{}" width="{}" height="{}"/>').format(*map(number, numbers))
     parts = [bar]
     if mean.n > 1:
-        parts.append(segment("whisker", scale.at(mean.low), y + 11.5, scale.at(mean.high), y + 11.5))
+        parts.append(segment("whisker", scale.at(mean.low), y + 26.5, scale.at(mean.high), y + 26.5))
     if worst is not None:
-        parts.append(segment("worst", scale.at(worst.mean), y + 3, scale.at(worst.mean), y + 20))
-    words = show(mean.mean, 2) + ("" if worst is None else f" ({show(worst.mean, 2)})")
-    return [*parts, text(BAR_WIDTH, y + 15, words, "value end")]
+        parts.append(segment("worst", scale.at(worst.mean), y + 17, scale.at(worst.mean), y + 36))
+    words = show(mean.mean) + ("" if worst is None else f" ({show(worst.mean)})")
+    return [*parts, text(BAR_WIDTH, y + 31, words, "value end")]
 
 
 MINI_WIDTH, MINI_HEIGHT, MINI_LEFT, MINI_RIGHT, MINI_TOP, MINI_BOTTOM = 176.0, 104.0, 26.0, 170.0, 24.0, 84.0

@@ -10,6 +10,7 @@ from palimpsest.bench.results import BenchResult
 from palimpsest.bench.summary import DECIMALS, noise
 from palimpsest.bench.text import stopped
 from palimpsest.bench.view import curve_views, gap_picture, request_views, streams, table_views
+from palimpsest.report.brief import moment
 from palimpsest.report.files import write_atomic
 from palimpsest.report.numbers import show
 from palimpsest.report.page import templates
@@ -29,6 +30,7 @@ def render(result: BenchResult) -> str:
         .get_template("bench.html.j2")
         .render(
             result=result,
+            created=moment(result.created),
             facts=_facts(result),
             requests=next(iter(result.streams.values())),
             streams=streams(result),

@@ -23,7 +23,7 @@ STRENGTHS = {"LES": "learn", "UES": "forget", "RES": "retain"}
 """Extraction strength on a set, a share."""
 DIVERGENCES = {"KL L": "learn", "KL U": "forget", "KL R": "retain"}
 """KL(oracle ‖ model) on a set, nats."""
-DECIMALS = {"stopped": 0, **dict.fromkeys((*STRENGTHS, *DIVERGENCES, "relapse ES", "time share", "token share"), 3)}
+DECIMALS = {"stopped": 0}
 """Of the columns that are not written with two."""
 
 Values = dict[str, float | None]

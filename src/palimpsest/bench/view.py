@@ -81,12 +81,12 @@ def cell(name: str, value: Spread | None) -> Cell:
     """One number of a column.
 
     >>> cell("gap", Spread(1.0, 0.5, 1.5, 2))
-    Cell(value='1.00', spread='0.50 to 1.50')
+    Cell(value='1.00', spread='0.50–1.50')
     """
     if value is None:
         return Cell(NONE, "")
     mean, low, high = (show(v, DECIMALS.get(name, 2)) for v in (value.mean, value.low, value.high))
-    return Cell(mean, f"{low} to {high}" if low != high else "")
+    return Cell(mean, f"{low}–{high}" if low != high else "")
 
 
 def request_views(result: BenchResult) -> tuple[TableView, ...]:

@@ -106,7 +106,9 @@ def _as_text(evaluation: Evaluation) -> str:
         interval = "" if score.low is None else f" [{score.low:.4f}, {score.high:.4f}]"
         lines.append(f"{key:10} {value}{interval}  n={score.n}  {score.unit}; {score.direction}")
     cost = evaluation.cost
-    lines.append(f"{cost.seconds:.2f} s, {cost.tokens} token positions, peak {cost.peak_bytes / 2**20:.0f} MiB")
+    images = any("image" in score.unit for score in evaluation.scores.values())
+    passed = "images" if images else "token positions"
+    lines.append(f"{cost.seconds:.2f} s, {cost.tokens} {passed}, peak {cost.peak_bytes / 2**20:.0f} MiB")
     rows = [AnswerRow.of(answer) for answer in evaluation.answers]
     lines += examples_text(rows, {row.id: _values(evaluation, row.id) for row in rows})
     return "\n".join(lines)

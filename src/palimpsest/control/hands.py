@@ -126,9 +126,9 @@ class Hands:
         """The budget that is used up, or None."""
         seconds = self.job.training.max_seconds
         if not self.left:
-            return f"{self.budget} steps"
+            return f"{self.budget} step{'s' * (self.budget != 1)}"
         if seconds is not None and self.machine.state.seconds >= seconds:
-            return f"{seconds:g} seconds"
+            return f"{seconds:g} second{'s' * (seconds != 1)}"
         return None
 
     def start_anew(self, number: int) -> None:

@@ -110,7 +110,7 @@ class _Loop:
         """Ask the stopping which examples go on; the rest of the epoch goes over these."""
         state = self.state
         if state.epoch >= self.epochs:
-            self._end_by_budget(f"{state.epoch} epochs")
+            self._end_by_budget(f"{state.epoch} epoch{'s' * (state.epoch != 1)}")
             return
         active = state.anchor.ids
         if self.job.stopping is not None:
@@ -148,9 +148,9 @@ class _Loop:
         if state.stopped is not None:
             return
         if state.step >= self.planned:
-            self._end_by_budget(f"{state.step} steps")
+            self._end_by_budget(f"{state.step} step{'s' * (state.step != 1)}")
         elif training.max_seconds is not None and state.seconds >= training.max_seconds:
-            self._end_by_budget(f"{training.max_seconds:g} seconds")
+            self._end_by_budget(f"{training.max_seconds:g} second{'s' * (training.max_seconds != 1)}")
 
     def _end_by_budget(self, budget: str) -> None:
         """A budget ends the run; one last check says whether the stopping was satisfied all the same."""
@@ -162,7 +162,8 @@ class _Loop:
         if self._ended_by(check):
             return
         state.budget = budget
-        state.stopped = f"budget: {budget}; {len(check.active)} examples do not pass yet"
+        left = "1 example does" if len(check.active) == 1 else f"{len(check.active)} examples do"
+        state.stopped = f"budget: {budget}; {left} not pass yet"
 
     def _save(self) -> None:
         machine = self.machine

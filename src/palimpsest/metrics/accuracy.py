@@ -22,6 +22,7 @@ class Accuracy(Metric):
     direction = Direction.HIGHER
     modalities = ("text", "image")
     unit = "share of examples"
+    image_unit = "share of images"
     version = 1
 
     def update(self, facts: Facts) -> Statistics | None:

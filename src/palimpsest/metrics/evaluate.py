@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -114,6 +114,9 @@ def evaluate(
                 progress(done, len(examples))
     cost = Cost(time.perf_counter() - started, tally.positions, peak.bytes)
     scores = {metric.key: metric.compute(statistics[metric.key], seed=seed) for metric in metrics}
+    if isinstance(examples, ImageSet):
+        units = {metric.key: metric.image_unit or metric.unit for metric in metrics}
+        scores = {key: replace(score, unit=units[key]) for key, score in scores.items()}
     return Evaluation(scores, cost, tally.near_ties)
 
 

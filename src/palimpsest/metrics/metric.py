@@ -88,6 +88,7 @@ class Metric:
         direction: which way it points.
         modalities: what it measures, of "text" and "image".
         unit: of its value.
+        image_unit: of its value over images, where another; "" where the same.
         low, high: ends of its range.
         version: bumped when a value could change.
     """
@@ -96,6 +97,7 @@ class Metric:
     direction: ClassVar[Direction]
     modalities: ClassVar[tuple[str, ...]] = ("text",)
     unit: ClassVar[str]
+    image_unit: ClassVar[str] = ""
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
     version: ClassVar[int]

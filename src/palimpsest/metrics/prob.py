@@ -24,6 +24,7 @@ class Prob(Metric):
     direction = Direction.HIGHER
     modalities = ("text", "image")
     unit = "probability per token"
+    image_unit = "probability of the class, per image"
     version = 1
 
     def update(self, facts: Facts) -> Statistics | None:

@@ -74,10 +74,10 @@ class Line(NamedTuple):
     points: tuple[tuple[float, float], ...]
     level: float | None = None
     level_name: str = ""
-    decimals: int = 3
+    decimals: int = 2
 
 
-BAR_WIDTH, BAR_LEFT, BAR_RIGHT = 460.0, 64.0, 404.0
+BAR_WIDTH, BAR_LEFT, BAR_RIGHT = 400.0, 64.0, 344.0
 BAR_STEP, BAR_HEIGHT, GROUP_HEAD, GROUP_GAP, AXIS_ROOM = 18.0, 12.0, 20.0, 10.0, 26.0
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from palimpsest.report.meaning import UNLEARNING
+from palimpsest.report.nouns import things
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import focus, row_keys
 
 SMALL_N = 30
-UNLEARNING = ("unlearn", "update")
 
 
 def limits(result: RunResult) -> tuple[str, ...]:
@@ -24,7 +25,7 @@ def _particular(result: RunResult) -> list[str]:
         )
     if name is not None and name in result.sets and result.sets[name].n < SMALL_N:
         sentences.append(
-            f"The {name} set has {result.sets[name].n} examples. The intervals come from resampling these; where "
+            f"The {name} set has {things(result, result.sets[name].n)}. The intervals come from resampling these; where "
             "all of them score the same, an interval has no width although n is small."
         )
     if result.kind in UNLEARNING and "holdout" not in {owner for owner, _ in row_keys(result)}:

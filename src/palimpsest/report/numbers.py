@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import math
 
+from palimpsest.audit.words import show as written
+
 NONE = "–"
 """What stands where there is no value."""
 
 
-def show(value: float | None, decimals: int = 3) -> str:
-    """A value with so many decimals, fewer as it grows, never more than six characters for values >= 0.
+def show(value: float | None, decimals: int = 2) -> str:
+    """A value by the rule of ``audit.words``, or a dash where there is none.
 
-    >>> [show(v) for v in (0.98, 12.345, 123.45, 12345.6, 1.25e9, None)]
-    ['0.980', '12.35', '123.5', '12346', '1.2e9', '–']
-    >>> show(0.98, 2)
-    '0.98'
+    >>> [show(v) for v in (0.98, 0.00842, 12.345, 123.45, 12345.6, 1.25e9, None)]
+    ['0.98', '0.01', '12.3', '123', '12346', '1.2e9', '–']
     """
-    if value is None:
-        return NONE
-    if not math.isfinite(value):
-        return f"{value:g}"
-    size = abs(value)
-    if size >= 99999.5:
-        mantissa, exponent = f"{value:.{1 if size < 9.5e9 else 0}e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    # Rounding decides the size: 9.9996 is written as 10.00, not as 10.000.
-    for step in range(decimals):
-        if float(f"{size:.{decimals - step}f}") < 10 ** (step + 1):
-            return f"{value:.{decimals - step}f}"
-    return f"{value:.0f}"
+    return NONE if value is None else written(value, decimals)
 
 
-def interval(low: float | None, high: float | None, decimals: int = 3) -> str:
+def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
     """An interval in brackets; empty when there is none.
 
-    >>> interval(0.951, 1.0, 2)
+    >>> interval(0.951, 1.0)
     '[0.95, 1.00]'
     """
     return "" if low is None or high is None else f"[{show(low, decimals)}, {show(high, decimals)}]"
+
+
+def percent(share: float) -> str:
+    r"""A share in percent, one decimal below ten percent.
+
+    >>> percent(0.02437).replace("\u00a0", " "), percent(1.559).replace("\u00a0", " ")
+    ('2.4 %', '156 %')
+    """
+    value = 100 * share
+    return f"{value:.{1 if value < 9.95 else 0}f}\u00a0%"
+
+
+def several(number: int, thing: str) -> str:
+    """A count with its noun.
+
+    >>> several(1, "row"), several(18, "row")
+    ('1 row', '18 rows')
+    """
+    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
 
 
 def count(value: int) -> str:

@@ -7,21 +7,25 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from palimpsest.report.brief import brief, oracle_share, request_rows
+from palimpsest.report.cards import cards
 from palimpsest.report.files import write_atomic
+from palimpsest.report.glossary import glossary
 from palimpsest.report.limits import limits
-from palimpsest.report.meaning import BOUND, ORIGINS, meaning, where_to
+from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
+from palimpsest.report.nouns import of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
     MAX_EXAMPLES,
     columns,
     cost_table,
-    example_table,
-    facts,
+    example_tables,
+    focus,
     main_table,
     not_judged,
-    oracle_share,
     plain_words,
+    row_keys,
     verdict_words,
 )
 
@@ -59,26 +63,52 @@ def render(result: RunResult) -> str:
         .render(
             run=result,
             title=TITLES[result.kind],
-            verdict_words=verdict_words(result),
-            plain_words=plain_words(result),
-            not_judged=not_judged(result),
-            origin=ORIGINS.get(result.oracle_origin or "", ""),
-            meaning=meaning(result),
-            where_to=where_to(result),
-            bound=BOUND if result.kind in ("unlearn", "update") else "",
-            facts=facts(result),
-            columns=columns(result),
-            table=main_table(result),
-            bar_panels=bar_panels(result),
-            curve_panels=curve_panels(result),
-            examples=example_table(result),
-            max_examples=MAX_EXAMPLES,
-            costs=cost_table(result),
-            oracle_share=oracle_share(result),
-            limits=limits(result),
             plan=json.dumps(result.plan, indent=2, ensure_ascii=False),
+            **_head(result),
+            **_evidence(result),
         )
     )
+
+
+def _head(result: RunResult) -> dict[str, object]:
+    """What the first screen shows, and what the models say."""
+    return {
+        "verdict_words": verdict_words(result),
+        "plain_words": plain_words(result),
+        "not_judged": not_judged(result),
+        "origin": ORIGINS.get(result.oracle_origin or "", ""),
+        "brief": brief(result),
+        "request_rows": request_rows(result),
+        "cards": cards(result),
+        "focus": focus(result),
+        "forgets": "forget" in result.sets,
+        "unlearns": result.kind in UNLEARNING,
+    }
+
+
+def _evidence(result: RunResult) -> dict[str, object]:
+    """Tables, figures and what they mean."""
+    images = of_images(result)
+    metrics = tuple(dict.fromkeys(metric for _, metric in row_keys(result)))
+    table = main_table(result)
+    return {
+        "images": images,
+        "passed_through": passed_through(result),
+        "meaning": meaning(result),
+        "where_to": where_to(result),
+        "glossary": glossary(metrics, images=images),
+        "bound": BOUND if result.kind in UNLEARNING else "",
+        "columns": columns(result),
+        "table": table,
+        "any_worst": any(row.worst for group in table for row in group.rows),
+        "bar_panels": bar_panels(result),
+        "curve_panels": curve_panels(result),
+        "example_tables": example_tables(result),
+        "max_examples": MAX_EXAMPLES,
+        "costs": cost_table(result),
+        "oracle_share": oracle_share(result),
+        "limits": limits(result),
+    }
 
 
 def save_html(result: RunResult, path: str | Path) -> None:

@@ -8,8 +8,12 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from palimpsest.report.figures import Bar, Group, Line, bars, curve
+from palimpsest.report.glossary import full_name
 from palimpsest.report.schema import RunResult
-from palimpsest.report.view import any_score, full_name, row_keys
+from palimpsest.report.view import any_score, row_keys
+
+NATS = "nats per scored position"
+LEVELS = {"oracle": "oracle", "level": "never seen"}
 
 
 class Panel(NamedTuple):
@@ -54,6 +58,15 @@ def _line(result: RunResult, quantity: str) -> Line:
     points = tuple((float(p.step), p.values[quantity]) for p in result.curve if quantity in p.values)
     name, _, metric = quantity.partition(".")
     score = any_score(result, name, metric)
-    oracle = result.scores.get("oracle", {}).get(name, {}).get(metric)
-    title = f"{name} {metric}".strip()
-    return Line(title, score.unit if score else "", points, oracle.value if oracle else None, "oracle")
+    level, level_name = _level(result, name, metric)
+    unit = score.unit if score else NATS if metric == "nats" else ""
+    return Line(f"{name} {metric}".strip(), unit, points, level, level_name)
+
+
+def _level(result: RunResult, name: str, metric: str) -> tuple[float | None, str]:
+    """What the oracle scores, else what a model should score that never saw the set."""
+    for column, words in LEVELS.items():
+        score = result.scores.get(column, {}).get(name, {}).get(metric)  # type: ignore[call-overload]
+        if score is not None and score.value is not None:
+            return score.value, words
+    return None, ""

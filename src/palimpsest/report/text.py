@@ -5,12 +5,14 @@ from __future__ import annotations
 import textwrap
 
 from palimpsest.records import Direction
+from palimpsest.report.nouns import short
 from palimpsest.report.numbers import interval, show
 from palimpsest.report.schema import Column, RunResult, ScoreRow
 from palimpsest.report.view import not_judged, row_keys, verdict_words
+from palimpsest.report.worst import worst
 
 WIDTH = 100
-SET_WIDTH, METRIC_WIDTH, N_WIDTH = 9, 12, 9
+SET_WIDTH, METRIC_WIDTH, N_WIDTH, WORST_WIDTH = 9, 12, 9, 8
 
 
 def table(result: RunResult) -> str:
@@ -21,8 +23,8 @@ def table(result: RunResult) -> str:
 
     Returns:
         Lines of at most 100 columns: one row per set and metric with n, then each column as "value [low, high]"
-        (95 % intervals); below it direction and unit of every metric, and what could not be scored.
-        Names too long for their column end in "..".
+        (95 % intervals), then the worst example after the run with its id, as far as there is room; below it direction
+        and unit of every metric, and what could not be scored. Names too long for their column end in "..".
     """
     columns = tuple(result.scores)
     rows = [("set", "metric", "n", *columns)]
@@ -32,9 +34,30 @@ def table(result: RunResult) -> str:
     limits = (SET_WIDTH, METRIC_WIDTH, N_WIDTH, *(WIDTH for _ in columns))
     cut = [tuple(_cut(text, limit) for text, limit in zip(row, limits, strict=True)) for row in rows]
     widths = [max(len(row[i]) for row in cut) for i in range(len(limits))]
+    worst_cells, width = _worst(result, WIDTH - sum(widths) - 2 * len(widths))
+    if width:
+        cut = [(*row, cell) for row, cell in zip(cut, worst_cells, strict=True)]
+        widths.append(width)
     lines = [_line(row, widths) for row in cut]
     lines.insert(1, "-" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join([*lines, *_legend(result), *_unscored(result)])
+    about = _wrap(_about_worst(result)) if width else []
+    return "\n".join([*lines, *_legend(result), *about, *_unscored(result)])
+
+
+def _worst(result: RunResult, room: int) -> tuple[list[str], int]:
+    """The last column with its head, and its width; 0 where there is none, or no room for it."""
+    cells = ["worst"]
+    for name, metric in row_keys(result):
+        found = worst(result, name, metric)
+        cells.append("" if found is None else _cut(f"{show(found.value)} {short(found.id)}".replace("…", ".."), room))
+    width = max(map(len, cells))
+    return (cells, width) if any(cells[1:]) and room >= WORST_WIDTH else ([], 0)
+
+
+def _about_worst(result: RunResult) -> str:
+    forgets = any(name == "forget" for name, _ in row_keys(result))
+    which = "of the forget set the one still known best, of what is to stay " if forgets else ""
+    return f"worst: the worst example after the run, {which}the one known least"
 
 
 def verdict(result: RunResult) -> list[str]:
@@ -50,7 +73,7 @@ def verdict(result: RunResult) -> list[str]:
 def _cell(score: ScoreRow | None) -> str:
     if score is None or score.value is None:
         return "-"
-    return f"{show(score.value, 2)} {interval(score.low, score.high, 2)}".rstrip()
+    return f"{show(score.value)} {interval(score.low, score.high)}".rstrip()
 
 
 def _n(scores: list[ScoreRow | None]) -> str:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from palimpsest.report.glossary import full_name
+from palimpsest.report.nouns import short, things
 from palimpsest.report.numbers import NONE, count, interval, show
 from palimpsest.report.schema import Column, CostRow, RunResult, ScoreRow
+from palimpsest.report.worst import worst
 
 SET_ORDER = ("forget", "learn", "retain", "analogous", "holdout", "general")
+METRICS_ABREAST = 4
+"""Metrics in one per-example table, so that it fits the page."""
 MAX_EXAMPLES = 500
 """Rows of the per-example table; the JSON twin has them all."""
 
-FULL_NAMES = {
-    "es": "extraction strength",
-    "ma": "memorization accuracy",
-    "el": "extraction likelihood",
-    "em": "exact memorization",
-    "prob": "answer probability",
-    "ppl": "perplexity",
-}
 COST_NAMES = {
     "preparing": "preparing: masks, pairs, levels",
     "level": "of it: level of never seen, own words, first readings",
@@ -36,21 +34,31 @@ COST_NAMES = {
 class Cell(NamedTuple):
     """One value of the main table, written out."""
 
+    column: str
     value: str
     interval: str
-    n: str
-    unscored: str
+    note: str
+
+
+class WorstCell(NamedTuple):
+    """The worst example of a set by one metric, written out."""
+
+    label: str
+    value: str
+    id: str
 
 
 class MetricRow(NamedTuple):
-    """One metric of one set."""
+    """One metric of one set; ``n`` is empty where it is the set's, and where the cells differ in it and say it."""
 
     metric: str
     full_name: str
     arrow: str
     direction: str
     unit: str
+    n: str
     cells: tuple[Cell, ...]
+    worst: WorstCell | None
 
 
 class SetRows(NamedTuple):
@@ -61,12 +69,20 @@ class SetRows(NamedTuple):
     rows: tuple[MetricRow, ...]
 
 
+class ExampleRow(NamedTuple):
+    """One example: its id, the id in full, and its values metric by metric, in the columns."""
+
+    id: str
+    full_id: str
+    values: tuple[tuple[str, ...], ...]
+
+
 class ExampleRows(NamedTuple):
-    """The per-example table of one set."""
+    """A per-example table: as many metrics as fit beside each other."""
 
     set: str
     metrics: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    rows: tuple[ExampleRow, ...]
     total: int
 
 
@@ -94,22 +110,13 @@ def any_score(result: RunResult, name: str, metric: str) -> ScoreRow | None:
     return next((score for score in found if score is not None), None)
 
 
-def full_name(metric: str) -> str:
-    """What the abbreviation stands for, or the key itself.
-
-    >>> full_name("el_10"), full_name("mine")
-    ('extraction likelihood', 'mine')
-    """
-    return FULL_NAMES.get(metric.partition("_")[0], metric)
-
-
 def main_table(result: RunResult) -> tuple[SetRows, ...]:
     """The before / after / oracle table."""
     keys = row_keys(result)
     groups = []
     for name in dict.fromkeys(name for name, _ in keys):
         rows = tuple(_metric_row(result, name, metric) for owner, metric in keys if owner == name)
-        size = f"{count(result.sets[name].n)} examples" if name in result.sets else ""
+        size = things(result, result.sets[name].n) if name in result.sets else ""
         groups.append(SetRows(name, size, rows))
     return tuple(groups)
 
@@ -117,16 +124,37 @@ def main_table(result: RunResult) -> tuple[SetRows, ...]:
 def _metric_row(result: RunResult, name: str, metric: str) -> MetricRow:
     score = any_score(result, name, metric)
     direction = str(score.direction) if score else ""
-    arrow = "↑" if direction.startswith("higher") else "↓"
-    cells = tuple(_cell(sets.get(name, {}).get(metric)) for sets in result.scores.values())
-    return MetricRow(metric, full_name(metric), arrow, direction, score.unit if score else "", cells)
+    found = {column: sets.get(name, {}).get(metric) for column, sets in result.scores.items()}
+    size = result.sets[name].n if name in result.sets else -1
+    alike = len({s.n for s in found.values() if s is not None}) == 1
+    cells = tuple(_cell(column, s, with_n=not alike or bool(s and s.unscored)) for column, s in found.items())
+    return MetricRow(
+        metric,
+        full_name(metric),
+        "↑" if direction.startswith("higher") else "↓",
+        direction,
+        score.unit if score else "",
+        _n(score.n) if score is not None and alike and score.n != size else "",
+        cells,
+        _worst_cell(result, name, metric),
+    )
 
 
-def _cell(score: ScoreRow | None) -> Cell:
+def _n(number: int) -> str:
+    return f"n\u00a0{count(number)}"
+
+
+def _cell(column: str, score: ScoreRow | None, *, with_n: bool) -> Cell:
     if score is None:
-        return Cell(NONE, "", "not measured", "")
+        return Cell(column, NONE, "", "not measured")
     unscored = f"{count(score.unscored)} unscored" if score.unscored else ""
-    return Cell(show(score.value), interval(score.low, score.high), f"n\u00a0{count(score.n)}", unscored)
+    note = ", ".join(part for part in (_n(score.n) if with_n else "", unscored) if part)
+    return Cell(column, show(score.value), interval(score.low, score.high), note)
+
+
+def _worst_cell(result: RunResult, name: str, metric: str) -> WorstCell | None:
+    found = worst(result, name, metric)
+    return None if found is None else WorstCell("worst after", show(found.value), short(found.id))
 
 
 def focus(result: RunResult) -> str | None:
@@ -135,22 +163,31 @@ def focus(result: RunResult) -> str | None:
     return next((name for name in ("forget", "learn") if name in names), names[0] if names else None)
 
 
-def example_table(result: RunResult) -> ExampleRows | None:
-    """Values of each example of the focus set, at most ``MAX_EXAMPLES`` rows; None when there are none."""
+def example_tables(result: RunResult) -> tuple[ExampleRows, ...]:
+    """Values of each example of the focus set, at most ``MAX_EXAMPLES`` rows; a table for every four metrics."""
     name = focus(result)
-    if name is None:
-        return None
     metrics = tuple(metric for owner, metric in row_keys(result) if owner == name)
-    scores = [sets.get(name, {}).get(metric) for metric in metrics for sets in result.scores.values()]
-    ids = list(dict.fromkeys(key for score in scores if score for key in score.by_id))
+    return tuple(
+        found
+        for start in range(0, len(metrics), METRICS_ABREAST)
+        if (found := _example_rows(result, str(name), metrics[start : start + METRICS_ABREAST])) is not None
+    )
+
+
+def _example_rows(result: RunResult, name: str, metrics: Sequence[str]) -> ExampleRows | None:
+    scores = [[sets.get(name, {}).get(metric) for sets in result.scores.values()] for metric in metrics]
+    ids = list(dict.fromkeys(key for found in scores for score in found if score for key in score.by_id))
     if not ids:
         return None
-    rows = tuple((key, tuple(show(score.by_id.get(key) if score else None) for score in scores)) for key in ids)
-    return ExampleRows(name, metrics, rows[:MAX_EXAMPLES], len(ids))
+    rows = tuple(
+        ExampleRow(short(i), i, tuple(tuple(show(s.by_id.get(i) if s else None) for s in found) for found in scores))
+        for i in ids[:MAX_EXAMPLES]
+    )
+    return ExampleRows(name, tuple(metrics), rows, len(ids))
 
 
 def cost_table(result: RunResult) -> tuple[CostLine, ...]:
-    """Seconds, tokens and peak memory of every part of the run."""
+    """Seconds, positions and peak memory of every part of the run."""
     names = sorted(
         result.cost, key=lambda name: list(COST_NAMES).index(name) if name in COST_NAMES else len(COST_NAMES)
     )
@@ -158,57 +195,7 @@ def cost_table(result: RunResult) -> tuple[CostLine, ...]:
 
 
 def _cost_line(name: str, cost: CostRow) -> CostLine:
-    return CostLine(name, seconds(cost.seconds), count(cost.tokens), f"{cost.peak_bytes / 2**20:.1f}")
-
-
-def seconds(value: float) -> str:
-    """Seconds with one decimal, two below ten.
-
-    >>> seconds(0.034), seconds(412.04)
-    ('0.03', '412.0')
-    """
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
-
-
-def oracle_share(result: RunResult) -> str:
-    """Token positions of preparing and training as a share of the oracle's, or an empty string when one is unknown.
-
-    Positions, not seconds: these depend on the machine and on what else runs there.
-    """
-    oracle = result.cost.get("oracle_training")
-    if "training" not in result.cost or oracle is None or oracle.tokens == 0:
-        return ""
-    mine = sum(result.cost[name].tokens for name in ("preparing", "training") if name in result.cost)
-    return f"{100 * mine / oracle.tokens:.1f}\u00a0%"
-
-
-def facts(result: RunResult) -> tuple[tuple[str, str], ...]:
-    """The few facts under the verdict: (name, value)."""
-    rows = []
-    name = focus(result)
-    if name is not None and name in result.sets:
-        rows.append((f"{name} set", f"{count(result.sets[name].n)} examples"))
-    if worst := best_known(result):
-        rows.append(("best known of it after", worst))
-    if result.stopped:
-        rows.append(("training ended by", result.stopped))
-    if training := result.cost.get("training"):
-        rows.append(("training time", f"{seconds(training.seconds)}\u00a0s"))
-        if share := oracle_share(result):
-            rows.append(("token positions", f"{share} of the oracle’s"))
-        rows.append(("peak memory", f"{training.peak_bytes / 2**20:.0f}\u00a0MiB"))
-    return tuple(rows)
-
-
-def best_known(result: RunResult) -> str:
-    """The example of the forget set that the model after knows best: a mean hides it. Empty without one."""
-    scores = result.scores.get("after", {}).get("forget", {})
-    metric = next((m for m in ("es", "accuracy") if m in scores), None)
-    known = [(value, key) for key, value in scores[metric].by_id.items() if value is not None] if metric else []
-    if len(known) < 2:
-        return ""
-    value, key = max(known, key=lambda pair: pair[0])
-    return f"{key}, {metric} {show(value, 2)}"
+    return CostLine(name, show(cost.seconds), count(cost.tokens), count(round(cost.peak_bytes / 2**20)))
 
 
 def verdict_words(result: RunResult) -> str:
@@ -233,7 +220,7 @@ def not_judged(result: RunResult) -> str:
     """What was looked at in a run that no gate was asked of, and how to have it judged."""
     name = focus(result)
     looked = [
-        f"{name} {metric} {', '.join(f'{show(s.value, 2)} {column}' for column, s in found)}"
+        f"{name} {metric} {', '.join(f'{show(s.value)} {column}' for column, s in found)}"
         for owner, metric in row_keys(result)
         if owner == name
         and (found := [(c, s[name][metric]) for c, s in result.scores.items() if metric in s.get(name or "", {})])

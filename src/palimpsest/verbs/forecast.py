@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from palimpsest.audit.words import counted
 from palimpsest.control.settings import budget_of
 from palimpsest.data.batch import ExampleSet
 from palimpsest.models.load import device
@@ -75,7 +76,7 @@ def forecast(plan: Plan, model: Any, sets: Mapping[str, Any], steps: int) -> str
     rows = ", ".join(f"{len(examples)} {name}" for name, examples in sets.items())
     most = "at most " if searched else ""
     about = duration(seconds * step_positions(plan, sets) * steps)
-    return f"{plan.method}, {rate}; rows: {rows}; {most}{steps} steps, about {about}"
+    return f"{plan.method}, {rate}; rows: {rows}; {most}{counted(steps, 'step')}, about {about}"
 
 
 def duration(seconds: float) -> str:

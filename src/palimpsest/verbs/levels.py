@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from palimpsest.control.level import Level
 from palimpsest.metrics import build
@@ -30,7 +31,7 @@ def level_scores(level: Level, measured: Mapping[str, Score]) -> Mapping[str, Ma
             continue
         rows = {i: level.reading.rows[i] for i in score.by_id}
         values = {i: Statistics(getattr(row, READ_AS[key]) * row.length, row.length) for i, row in rows.items()}
-        found[key] = build(key, {}).compute(values)
+        found[key] = replace(build(key, {}).compute(values), unit=score.unit)
     return {"forget": found}
 
 

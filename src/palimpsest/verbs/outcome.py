@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from palimpsest.audit.words import show
 from palimpsest.data.batch import TextSet
 from palimpsest.loop.job import Ended
 from palimpsest.loop.log import RunLog
@@ -20,6 +20,7 @@ from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, Run
 from palimpsest.verbs.arguments import Manner
 from palimpsest.verbs.inputs import Read
 from palimpsest.verbs.levels import level_info, level_scores
+from palimpsest.verbs.notes import pair_note
 from palimpsest.verbs.oracle_cost import oracle_cost
 from palimpsest.verbs.output import Measured
 from palimpsest.verbs.plan import Plan
@@ -108,9 +109,9 @@ def _curve(folder: Path) -> list[CurvePoint]:
 
 
 def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
-    notes = [f"Checks took {ended.check_seconds:.1f} s of the {ended.seconds:.1f} s of training."]
+    notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training."]
     if stats:
-        notes.append(f"Pairs: {json.dumps({key: round(value, 4) for key, value in stats.items()})}.")
+        notes.append(pair_note(stats))
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes
