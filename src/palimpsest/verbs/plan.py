@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
-from palimpsest.audit.refine import Refinement
+from palimpsest.audit.refinement import Refinement
 from palimpsest.contract import Method
 from palimpsest.control.settings import Control
 from palimpsest.errors import PlanError, unknown
