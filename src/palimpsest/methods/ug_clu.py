@@ -99,6 +99,10 @@ class UGCLU(Method):
     """One trajectory towards the learn set, away from the forget set, in the valley of what must stay."""
 
     Config = UGCLUConfig
+    use_when = (
+        "you learn and forget in one run; passes alone as often as icu. "
+        "Not where cost matters most: it asks about twice as much as icu."
+    )
     options_for_images = {"ascent": 500.0, "mask_batch": 32}  # images known by heart have hardly a gradient
     repairs_itself = True
     cycle_option = "every"

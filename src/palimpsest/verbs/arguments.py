@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -19,7 +20,8 @@ from palimpsest.verbs.progress import Progress, silent
 SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
 """Roles of the sets of a run, each the name of the argument and of the option that gives it."""
 MODELS = ("base", "oracle", "revision")
-TRACKERS = ("tensorboard", "trackio", "wandb")
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""Tracker -> packages, one of which must be installed."""
 
 
 class Arguments(TypedDict, total=False):
@@ -231,8 +233,6 @@ def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:
     for name in given:
         if name not in TRACKERS:
             raise PlanError(unknown("tracker to report to", name, TRACKERS))
-        from accelerate.tracking import get_available_trackers
-
-        if name not in map(str, get_available_trackers()):  # Accelerate would report to nobody
+        if not any(find_spec(package) for package in TRACKERS[name]):  # Accelerate would report to nobody
             raise PlanError(f"report_to = {name}: it is not installed; pip install {name}, or report to nothing")
     return given

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palimpsest.data.examples import read_examples
-from palimpsest.metrics import build
-from palimpsest.metrics.evaluate import Evaluation, evaluate
-from palimpsest.models.load import check_folder, device, is_image_model, load, use_threads
+from palimpsest.metrics import build, refuse_modality
+from palimpsest.models.sources import check_source, is_image_model
+from palimpsest.verbs.early import check_examples
 from palimpsest.verbs.inputs import encode_set
 from palimpsest.verbs.measuring import IMAGE_METRICS
 from palimpsest.verbs.plan import Encoding
 from palimpsest.verbs.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from palimpsest.metrics.evaluate import Evaluation
 
 TEXT_METRICS = ("ma", "el", "es")
 
@@ -60,9 +63,13 @@ def measure(
     """
     chosen = default_metrics(model, revision) if metrics is None else metrics
     built = [build(name, (options or {}).get(name, {})) for name in chosen]
+    check_source(model, revision)
+    refuse_modality(built, "image" if is_image_model(model, revision) else "text")
     examples = read_examples(data, token_ids=token_ids, ignore_columns=frozenset(ignore_columns))
-    if Path(model).exists():
-        check_folder(Path(model))
+    check_examples(examples, str(model), revision)
+    from palimpsest.metrics.evaluate import evaluate  # and torch with it
+    from palimpsest.models.load import device, load, use_threads
+
     loaded = load(model, revision=revision, tokenizer_needed=not token_ids, as_stored=True)
     use_threads(loaded.model, threads)
     loaded.model.to(device())
