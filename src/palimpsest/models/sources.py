@@ -111,7 +111,7 @@ def classes_of(source: str | Path) -> tuple[int, dict[str, int]] | None:
     labels = config.get("id2label")
     if not (is_image_config(config) and isinstance(labels, dict) and labels):
         return None
-    return len(labels), named({str(name): int(number) for number, name in labels.items()})
+    return len(labels), class_names_in(source)
 
 
 def _shape_in(file: Path, tensor: str) -> list[int] | None:
@@ -140,6 +140,19 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
     except (OSError, ValueError):
         return {}
     return config
+
+
+def class_names_in(source: str | Path, revision: str | None = None) -> dict[str, int]:
+    """Name -> class, as far as a source's config names its classes; loads nothing.
+
+    Args:
+        source: folder or Hub name.
+        revision: commit of a Hub name.
+    """
+    path = Path(source).expanduser()
+    found = read_config(path if path.is_dir() else str(source), revision).get("label2id")
+    names = found if isinstance(found, Mapping) else {}
+    return named({str(name): number for name, number in names.items() if isinstance(number, int)})
 
 
 def source_digest(source: str | Path, revision: str | None = None) -> str:

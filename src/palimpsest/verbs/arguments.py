@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
 
-from palimpsest.data.layout import Layout, Source, checked_columns
+from palimpsest.data.layout import Layout, Source
 from palimpsest.data.selection import Selection
 from palimpsest.errors import PlanError, UsageError, unknown
 from palimpsest.verbs.progress import Progress, silent
@@ -34,21 +34,10 @@ class Arguments(TypedDict, total=False):
         replay: earlier or general examples rehearsed beside, because a small model forgets everything else.
         holdout: comparable examples the model never saw: the level of "forgotten".
         general: general text, for its perplexity.
-        data: a pool that what must go is taken from by subject, id or class; what is not named stays (is retained).
-        forget_subject: subjects whose rows of ``data`` must go; one or several.
-        forget_id: ids of rows of ``data`` that must go.
-        forget_class: classes whose images of ``data`` must go.
         columns: our name -> the file's, e.g. {"prompt": "question", "completion": "answer"}.
         ignore_columns: columns to leave out although they could be read.
         split: of dataset folders and Hub datasets.
-        base: the model before it learned anything, for methods that retrain and for ``make_oracle``.
-        oracle: a model retrained without the forget set, to measure beside.
-        make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
         revision: commit of a Hub name.
-        refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
-            fixed rate and a holdout.
-        asked_by: who asked for it; stands in the report.
-        asked_on: when, a date or "YYYY-MM-DD".
         answers: show in the report what the models say to a few prompts; False where rows are private.
         progress: called while it works.
         threads: CPU threads; None = one for a small model.
@@ -59,24 +48,46 @@ class Arguments(TypedDict, total=False):
     replay: Source | None
     holdout: Source | None
     general: Source | None
-    data: Source | None
-    forget_subject: str | Iterable[str]
-    forget_id: str | Iterable[str]
-    forget_class: str | int | Iterable[str | int]
     columns: Mapping[str, str]
     ignore_columns: Iterable[str]
     split: str | None
-    base: str | Path | None
-    oracle: str | Path | None
-    make_oracle: bool
     revision: str | None
-    refine: bool | None
-    asked_by: str | None
-    asked_on: str | date | None
     answers: bool
     progress: Progress
     threads: int | None
     report_to: str | Iterable[str]
+
+
+class Forgetting(Arguments, total=False):
+    """What ``unlearn`` and ``update`` take besides.
+
+    Attributes:
+        data: a pool that what must go is taken from by subject, id or class; what is not named stays (is retained).
+        forget_subject: subjects whose rows of ``data`` must go; one or several.
+        forget_id: ids of rows of ``data`` that must go.
+        forget_class: classes whose images of ``data`` must go.
+        base: the model before it learned anything, for methods that retrain and for ``make_oracle``.
+        oracle: a model retrained without the forget set, to measure beside.
+        make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
+        refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
+            fixed rate and a holdout.
+        asked_by: who asked for it; stands in the report.
+        asked_on: when, a date or "YYYY-MM-DD".
+    """
+
+    data: Source | None
+    forget_subject: str | Iterable[str]
+    forget_id: str | Iterable[str]
+    forget_class: str | int | Iterable[str | int]
+    base: str | Path | None
+    oracle: str | Path | None
+    make_oracle: bool
+    refine: bool | None
+    asked_by: str | None
+    asked_on: str | date | None
+
+
+NAMES = tuple(Forgetting.__annotations__)
 
 
 @dataclass(frozen=True)
@@ -141,8 +152,8 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         UsageError: an argument that is not one, or a value that cannot be.
     """
     for name in arguments:
-        if name not in Arguments.__annotations__:
-            raise PlanError(unknown("argument", name, (*Arguments.__annotations__, "output", "method", "plan")))
+        if name not in NAMES:
+            raise PlanError(unknown("argument", name, (*NAMES, "output", "method", "plan")))
     named = {role: arguments.get(role) for role in SETS if role in arguments} | dict(sets)
     selection = Selection(
         *(_listed(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
@@ -156,7 +167,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         data,
         selection,
         Layout(
-            columns=checked_columns(arguments.get("columns") or {}),
+            columns=arguments.get("columns") or {},
             ignore=frozenset(_listed(arguments.get("ignore_columns"), "ignore_columns")),
             split=arguments.get("split"),
         ),
@@ -197,9 +208,11 @@ def path_of(value: object, name: str) -> str:
     )
 
 
-def _listed(value: Any, name: str) -> tuple[str, ...]:
+def _listed(value: object, name: str) -> tuple[str, ...]:
     """One value or several, as text."""
-    several = () if value is None else (value,) if isinstance(value, str | int) else tuple(value)
+    if value is None:
+        return ()
+    several = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     for item in several:
         if isinstance(item, bool) or not isinstance(item, str | int):
             raise PlanError(f"{name} holds a {type(item).__name__}; accepted: text, or a list of texts")

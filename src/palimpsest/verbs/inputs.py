@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from palimpsest import methods
 from palimpsest.data.draws import shuffled
-from palimpsest.data.examples import check_layout_used, read_rows, set_digest
-from palimpsest.data.layout import describe_source
-from palimpsest.data.selection import Selection, select
+from palimpsest.data.examples import read_rows, set_digest
+from palimpsest.data.layout import check_used
+from palimpsest.data.memory import describe_source
+from palimpsest.data.selection import select
 from palimpsest.data.splits import check_disjoint
 from palimpsest.errors import DataError, PlanError
-from palimpsest.models.sources import is_image_model
+from palimpsest.models.sources import class_names_in, is_image_model
 from palimpsest.records import Example, Image, content_id
 from palimpsest.report.schema import RequestInfo
 from palimpsest.verbs.arguments import SETS, Given
@@ -56,34 +57,36 @@ def read_given(given: Given, progress: Progress = silent) -> Read:
         DataError: the first source that cannot be used, or an overlap of two sets.
     """
     sources = {**given.sets, **({} if given.data is None else {"data": given.data})}
-    rows = {name: read_rows(source, given.layout) for name, source in sources.items()}
-    check_layout_used(given.layout, rows.values())
+    rows = {name: read_rows(source, given.layout, name=name) for name, source in sources.items()}
+    check_used(given.layout, rows.values())
     notes = []
     for name, read in rows.items():
         for note in read.notes:
-            notes.append(f"{name} ({describe_source(sources[name])}): {note}.")
+            notes.append(f"{note}.")
             progress(f"reading {name}", len(read.examples), len(read.examples), note)
     examples = {name: list(read.examples) for name, read in rows.items()}
     if given.data is not None:
-        pooled(examples, given.selection)
+        pooled(examples, given)
     _check_apart(examples)
     return Read({role: examples[role] for role in SETS if role in examples}, tuple(notes), _asked(given))
 
 
-def pooled(examples: dict[str, list[Example]], selection: Selection) -> None:
+def pooled(examples: dict[str, list[Example]], given: Given) -> None:
     """Split the pool in place: what is named into "forget", the rest into "retain", beside what was given to retain.
 
     Raises:
-        DataError: as ``select``; or nothing is left to stay.
+        DataError: as ``select``.
     """
     pool = examples.pop("data")
-    forget, rest = select(pool, selection)
+    revision = given.models.get("revision")
+    names = class_names_in(given.model, revision) if given.selection.classes and is_image_model(given.model) else {}
+    forget, rest = select(pool, given.selection, names, source=describe_source(given.data))
     kept = examples.get("retain", [])
     known = {(example.id, content_id(example.content)) for example in kept}
     retain = [*kept, *(e for e in rest if (e.id, content_id(e.content)) not in known)]
-    examples["forget"] = forget
-    if retain:
-        examples["retain"] = retain
+    if not retain:
+        raise DataError(f"{describe_source(given.data)}: every row is named, so that nothing stays; name fewer")
+    examples["forget"], examples["retain"] = forget, retain
 
 
 def _check_apart(sets: Examples) -> None:

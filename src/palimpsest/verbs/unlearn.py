@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from palimpsest.data.layout import Source
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Arguments, path_of
+from palimpsest.verbs.arguments import Forgetting, path_of
 from palimpsest.verbs.update import update
 from palimpsest.verbs.usual import usual_method
 
@@ -20,7 +20,7 @@ def unlearn(
     output: str | Path,
     method: str | None = None,
     plan: Mapping[str, Any] | None = None,
-    **arguments: Unpack[Arguments],
+    **arguments: Unpack[Forgetting],
 ) -> RunResult:
     """Make a model forget examples it was trained on.
 
@@ -30,7 +30,7 @@ def unlearn(
         output: folder for the new model and its report; must not exist yet.
         method: an unlearning method; None = the usual one of the kind of model (``verbs/usual.py``).
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
-        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Arguments``.
+        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Forgetting``.
 
     Returns:
         The result, as in ``result.json``.

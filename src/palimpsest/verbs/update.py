@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from palimpsest.data.layout import Source, describe_source
+from palimpsest.data.layout import Source
+from palimpsest.data.memory import describe_source
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Arguments, Given, given_by, manner_of
+from palimpsest.verbs.arguments import Forgetting, Given, given_by, manner_of
 from palimpsest.verbs.early import check_before, check_rows
 from palimpsest.verbs.inputs import read_given
 from palimpsest.verbs.plan import Plan, checked_sections, make_plan
@@ -23,7 +24,7 @@ def update(
     forget: Source | None = None,
     method: str = "ug_clu",
     plan: Mapping[str, Any] | None = None,
-    **arguments: Unpack[Arguments],
+    **arguments: Unpack[Forgetting],
 ) -> RunResult:
     """Change a model along one trajectory: towards the learn set, away from the forget set, true to the retain set.
 
@@ -34,7 +35,7 @@ def update(
         forget: examples to unlearn; at least one of the two is given, or ``data`` with what of it must go.
         method: one that does what is asked; see ``palimpsest methods``.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
-        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Arguments``.
+        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Forgetting``.
 
     Returns:
         The result, as in ``result.json``.
