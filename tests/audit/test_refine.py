@@ -14,11 +14,11 @@ from palimpsest.audit import refine
 from palimpsest.audit.refine import (
     ExtractionTest,
     Levels,
-    Refinement,
     Utility,
     extraction_metrics,
     measured_levels,
 )
+from palimpsest.audit.refinement import Refinement
 from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
 from palimpsest.models.load import load

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from palimpsest.errors import DataError
-from palimpsest.models.load import load
 from palimpsest.records import Example, Image
 
 Label = str | int | None
@@ -27,6 +26,8 @@ def spelled_alike(sets: Mapping[str, Sequence[Example]], model: str) -> dict[str
     labels = {e.content.label for examples in sets.values() for e in examples if isinstance(e.content, Image)}
     if len({type(label) for label in labels}) < 2:
         return {name: list(examples) for name, examples in sets.items()}
+    from palimpsest.models.load import load
+
     numbers = load(model).class_names
     return {name: [_numbered(example, numbers) for example in examples] for name, examples in sets.items()}
 

@@ -21,6 +21,7 @@ from palimpsest.data.splits import check_disjoint, check_unique
 from palimpsest.data.stream import Stream
 from palimpsest.data.tasks import Task, by_domain, split_by_class, split_by_subject
 from palimpsest.errors import DataError, PlanError, unknown
+from palimpsest.models.sources import check_source
 from palimpsest.records import Example, Image, content_id, digest
 
 
@@ -100,6 +101,17 @@ def _pool(
     test, replay = ({example.id: example for example in sets.get(name, ())} for name in ("test", "replay"))
     check_tested(test.values(), chosen.values())
     return Pool(chosen, files, test, replay)
+
+
+def check_streams(bench: Bench) -> None:
+    """Refuse, before a model is loaded, a model folder that is none, and data that do not give the streams.
+
+    Raises:
+        UsageError: as ``pool_of_bench`` and ``stream_of``.
+    """
+    check_source(bench.model)
+    for seed in bench.seeds:
+        stream_of(bench, seed)
 
 
 def stream_of(bench: Bench, seed: int) -> Stream:

@@ -54,7 +54,7 @@ def clu(
     Every request has its oracle: the model retrained on all that is to be known. Interrupted, the same command goes on.
     """
     from palimpsest.bench.config import make_bench
-    from palimpsest.bench.run import run_bench
+    from palimpsest.bench.pool import check_streams
     from palimpsest.verbs.plan import read_mapping
 
     values: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
@@ -73,6 +73,9 @@ def clu(
         _, path, value = o.parse_assignment(f"bench.{assignment}")
         _put(values, path, value)
     bench = make_bench(values)
+    check_streams(bench)
+    from palimpsest.bench.run import run_bench  # and torch with it
+
     with shown_progress(quiet=json) as progress:
         result = run_bench(bench, output, oracles=oracles, jobs=jobs, threads=threads, progress=progress)
     return _show(result, output, as_json=json)

@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
 def command(
     model: o.Model,
-    data: Annotated[str, typer.Option("--data", help="Examples: JSONL, CSV, Parquet, .npz, image folder or Hub name.")],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help="Rows or images: file, folder or Hub name.")],
     metrics: Annotated[
         str | None,
-        typer.Option(help="Names, separated by commas; see `palimpsest metrics`.  [ma,el,es; of images accuracy,prob]"),
+        typer.Option(metavar="NAMES", help="E.g. ma,es; see `palimpsest metrics`.  [ma,el,es; images accuracy,prob]"),
     ] = None,
     assign: o.Sets = None,
     token_ids: Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')] = False,
-    max_length: Annotated[int | None, typer.Option(min=2, help="Longest example in tokens.  [the model's]")] = None,
-    truncate: Annotated[bool, typer.Option("--truncate", help="Cut longer examples instead of refusing.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples per forward pass; changes no value.")] = 32,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Longest row in tokens.  [the model's]")
+    ] = None,
+    truncate: o.Truncate = False,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows per forward pass; changes no value.")] = 32,
     revision: o.Revision = None,
     threads: o.Threads = None,
-    show: Annotated[
-        int, typer.Option(min=0, help="Print N examples with the model's answers, from the most known evenly down.")
-    ] = 0,
+    show: Annotated[int, typer.Option(min=0, metavar="N", help="N answers, the most known row's first.  [0]")] = 0,
+    column: o.Columns = None,
     ignore_column: o.IgnoreColumns = None,
+    split: o.Split = None,
     json: o.Json = False,
 ) -> int:
     """Measure what a model knows of the examples in a file."""
@@ -56,7 +58,9 @@ def command(
             batch_size=batch_size,
             progress=progress,
             threads=threads,
+            columns=o.column_names(column),
             ignore_columns=ignore_column or (),
+            split=split,
             show=show,
         )
     if json:

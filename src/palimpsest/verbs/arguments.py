@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -19,7 +20,8 @@ from palimpsest.verbs.progress import Progress, silent
 SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
 """Roles of the sets of a run, each the name of the argument and of the option that gives it."""
 MODELS = ("base", "oracle", "revision")
-TRACKERS = ("tensorboard", "trackio", "wandb")
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""Tracker -> packages, one of which must be installed."""
 
 
 class Arguments(TypedDict, total=False):
@@ -154,7 +156,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
             raise PlanError(unknown("argument", name, (*NAMES, "output", "method", "plan")))
     named = {role: {**arguments, **sets}.get(role) for role in SETS}
     selection = Selection(
-        *(_listed(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
+        *(listed(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
     )
     data = arguments.get("data")
     _check_pool(data, selection, named)
@@ -166,7 +168,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         selection,
         Layout(
             columns=arguments.get("columns") or {},
-            ignore=frozenset(_listed(arguments.get("ignore_columns"), "ignore_columns")),
+            ignore=frozenset(listed(arguments.get("ignore_columns"), "ignore_columns")),
             split=arguments.get("split"),
         ),
         asked_by=str(arguments.get("asked_by") or ""),
@@ -206,8 +208,12 @@ def path_of(value: object, name: str) -> str:
     )
 
 
-def _listed(value: object, name: str) -> tuple[str, ...]:
-    """One value or several, as text."""
+def listed(value: object, name: str) -> tuple[str, ...]:
+    """One value or several, as text.
+
+    Raises:
+        PlanError: something else among them.
+    """
     if value is None:
         return ()
     several = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
@@ -244,8 +250,6 @@ def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:
     for name in given:
         if name not in TRACKERS:
             raise PlanError(unknown("tracker to report to", name, TRACKERS))
-        from accelerate.tracking import get_available_trackers
-
-        if name not in map(str, get_available_trackers()):  # Accelerate would report to nobody
+        if not any(find_spec(package) for package in TRACKERS[name]):  # Accelerate would report to nobody
             raise PlanError(f"report_to = {name}: it is not installed; pip install {name}, or report to nothing")
     return given

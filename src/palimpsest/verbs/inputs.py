@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from palimpsest import methods
-from palimpsest.data.augment import Augmentation
-from palimpsest.data.batch import ExampleSet
 from palimpsest.data.draws import shuffled
 from palimpsest.data.examples import read_rows, set_digest
-from palimpsest.data.image import encode_images
 from palimpsest.data.layout import check_used
 from palimpsest.data.memory import describe_source
 from palimpsest.data.selection import select
 from palimpsest.data.splits import check_disjoint
-from palimpsest.data.text import encode
 from palimpsest.errors import DataError, PlanError
-from palimpsest.models.load import Loaded, is_image_model
-from palimpsest.models.sources import class_names_in
+from palimpsest.models.sources import class_names_in, is_image_model
 from palimpsest.records import Example, Image, content_id
 from palimpsest.report.schema import RequestInfo
 from palimpsest.verbs.arguments import SETS, Given
 from palimpsest.verbs.plan import Encoding, Plan
 from palimpsest.verbs.progress import Progress, silent
 
+if TYPE_CHECKING:  # what is wrong with the rows is said before torch is imported
+    from palimpsest.data.batch import ExampleSet
+    from palimpsest.models.load import Loaded
+
 Examples = Mapping[str, list[Example]]
 TRAINED_ON = frozenset({"forget", "retain", "learn", "replay"})
-Chosen = TypeVar("Chosen", bound=ExampleSet)
+Chosen = TypeVar("Chosen", bound="ExampleSet")
 
 MAY_OVERLAP = {frozenset(pair) for pair in (("replay", "general"), ("replay", "retain"), ("replay", "learn"))}
 
@@ -118,7 +117,7 @@ def check_needs(plan: Plan) -> None:
     Raises:
         PlanError: names what is missing and the option that gives it.
     """
-    method = methods.load(plan.method)
+    method = methods.card(plan.method)
     given = set(plan.files)
     for name in method.needs:
         source = "retain" if name == "analogous" else name
@@ -148,9 +147,9 @@ def check_needs(plan: Plan) -> None:
 
 def check_images(plan: Plan) -> None:
     """Neighbours and refinement compare tokens."""
-    if "analogous" in methods.load(plan.method).needs:
-        kinds = {name: methods.load(name) for name in methods.names()}
-        able = [name for name, kind in kinds.items() if plan.kind in kind.kinds and "analogous" not in kind.needs]
+    if "image" not in methods.card(plan.method).modalities:
+        cards = map(methods.card, methods.names())
+        able = [card.name for card in cards if plan.kind in card.kinds and "image" in card.modalities]
         raise PlanError(
             f"method {plan.method!r} looks for analogous texts and model {plan.model} is an image classifier; "
             f"accepted: {', '.join(able)}"
@@ -172,6 +171,8 @@ def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str,
         loaded: the model.
         encoding: how; its augmentation is for the sets that are trained on, and measuring leaves it out.
     """
+    from palimpsest.data.augment import Augmentation
+
     augment = None if encoding.augment is None else Augmentation(**encoding.augment.model_dump())
     encoded = {name: encode_set(examples, loaded, encoding) for name, examples in sets.items()}
     if loaded.modality == "text":
@@ -193,7 +194,10 @@ def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) 
     Raises:
         DataError: an example that is nothing for this model.
     """
-    _refuse_other_modality(examples, loaded)
+    from palimpsest.data.image import encode_images
+    from palimpsest.data.text import encode
+
+    refuse_other_modality(examples, loaded.source, wants_images=loaded.modality == "image")
     if loaded.pixels is not None:
         return encode_images(examples, loaded.pixels, num_classes=loaded.num_outputs, class_names=loaded.class_names)
     longest = encoding.max_length or getattr(loaded.model.config, "max_position_embeddings", None)
@@ -206,18 +210,22 @@ def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) 
     )
 
 
-def _refuse_other_modality(examples: Sequence[Example], loaded: Loaded) -> None:
-    wants_images = loaded.modality == "image"
+def refuse_other_modality(examples: Sequence[Example], model: str, *, wants_images: bool) -> None:
+    """Refuse texts for an image classifier and images for a causal LM.
+
+    Raises:
+        DataError: names the first.
+    """
     stranger = next((e for e in examples if isinstance(e.content, Image) != wants_images), None)
     if stranger is None:
         return
     if wants_images:
         raise DataError(
-            f"{stranger.name} is text and model {loaded.source} an image classifier; accepted: images with "
+            f"{stranger.name} is text and model {model} an image classifier; accepted: images with "
             "their classes (.npz, image folder, dataset), or a causal LM as the model"
         )
     raise DataError(
-        f"{stranger.name} is an image and model {loaded.source} a causal LM; accepted: rows of text, or an "
+        f"{stranger.name} is an image and model {model} a causal LM; accepted: rows of text, or an "
         "image classifier as the model"
     )
 

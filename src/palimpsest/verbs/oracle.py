@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.audit.words import counted
-from palimpsest.errors import PlanError
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
 from palimpsest.verbs.arguments import Manner
@@ -26,7 +25,7 @@ from palimpsest.verbs.execute import execute, model_digests
 from palimpsest.verbs.forecast import duration, most_steps, seconds_per_position, step_positions
 from palimpsest.verbs.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.verbs.learned import check_learned
-from palimpsest.verbs.origin import check_base
+from palimpsest.verbs.origin import check_base, check_makeable
 from palimpsest.verbs.output import RESULT, Output
 from palimpsest.verbs.plan import Plan, make_plan
 
@@ -49,7 +48,7 @@ def make_oracle(plan: Plan, read: Read, manner: Manner) -> Plan:
     Raises:
         UsageError: no oracle can be made for this plan, or the plan itself cannot be run; nothing was written.
     """
-    _check(plan)
+    check_makeable(plan)
     examples = read.examples
     check_learned(examples["forget"], plan.model)
     check_base(plan.model_copy(update={"digests": model_digests(plan)}), examples["forget"])
@@ -58,18 +57,6 @@ def make_oracle(plan: Plan, read: Read, manner: Manner) -> Plan:
     if "learn" in plan.files:
         made = _made(_teaching(plan, made, recipe_of(plan.model, len(examples["learn"]))), examples, manner)
     return plan.model_copy(update={"oracle": str(made)})
-
-
-def _check(plan: Plan) -> None:
-    """Can an oracle be made for this plan?"""
-    if plan.oracle is not None:
-        raise PlanError("--make-oracle and --oracle were both given; give one of them")
-    if "forget" not in plan.files:
-        raise PlanError("--make-oracle retrains without the forget set, and there is none; give it with --forget FILE")
-    if plan.base is None:
-        raise PlanError("--make-oracle retrains from the model before it learned anything; give it with --base DIR")
-    if "retain" not in plan.files:
-        raise PlanError("--make-oracle retrains on what must stay; give it with --retain FILE")
 
 
 def recipe_of(model: str, num_examples: int) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from palimpsest.data.memory import describe_source
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import Forgetting, Given, given_by, manner_of
-from palimpsest.verbs.execute import execute
-from palimpsest.verbs.inputs import check_needs, read_given
-from palimpsest.verbs.oracle import make_oracle
+from palimpsest.verbs.early import check_before, check_rows
+from palimpsest.verbs.inputs import read_given
 from palimpsest.verbs.plan import Plan, checked_sections, make_plan
 
 
@@ -50,9 +49,14 @@ def update(
     refine = arguments.get("refine")
     refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
     made = planned(given, method, {**refined, **checked_sections({} if plan is None else plan, "plan")})
-    check_needs(made)
+    makes_oracle = bool(arguments.get("make_oracle"))
+    check_before(made, manner, makes_oracle=makes_oracle)
     read = read_given(given, manner.progress)
-    if arguments.get("make_oracle"):
+    check_rows(made, read, makes_oracle=makes_oracle)
+    from palimpsest.verbs.execute import execute  # and torch with it: all above is refused in less time than that takes
+    from palimpsest.verbs.oracle import make_oracle
+
+    if makes_oracle:
         made = make_oracle(made, read, manner)
     return execute(made, read, manner)
 
