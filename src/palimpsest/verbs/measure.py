@@ -86,18 +86,15 @@ def measure(
     check_source(model, revision)
     refuse_modality(built, "image" if is_image_model(model, revision) else "text")
     layout = Layout(columns, frozenset(listed(ignore_columns, "ignore_columns")), split, None, token_ids)
-    rows = read_rows(data, layout, name="data")
-    check_used(layout, [rows])
-    for note in rows.notes:
-        progress("reading data", len(rows.examples), len(rows.examples), note)
-    check_examples(rows.examples, model, revision)
+    examples = _read(data, layout, progress)
+    check_examples(examples, model, revision)
     from palimpsest.metrics.evaluate import evaluate  # and torch with it
     from palimpsest.models.load import device, load, use_threads
 
     loaded = load(model, revision=revision, tokenizer_needed=not token_ids, as_stored=True)
     use_threads(loaded.model, threads)
     loaded.model.to(device())
-    encoded = encode_set(rows.examples, loaded, encoding or Encoding())
+    encoded = encode_set(examples, loaded, encoding or Encoding())
     evaluation = evaluate(
         loaded.model,
         encoded,
@@ -108,8 +105,17 @@ def measure(
     )
     if not show:
         return evaluation
-    answers = _answers(loaded, rows.examples, encoded, scores=evaluation.scores, show=show, progress=progress)
+    answers = _answers(loaded, examples, encoded, scores=evaluation.scores, show=show, progress=progress)
     return replace(evaluation, answers=answers)
+
+
+def _read(data: Source, layout: Layout, progress: Progress) -> list[Example]:
+    """The rows, and word of what was left out."""
+    rows = read_rows(data, layout, name="data")
+    check_used(layout, [rows])
+    for note in rows.notes:
+        progress("reading data", len(rows.examples), len(rows.examples), note)
+    return rows.examples
 
 
 def _answers(
