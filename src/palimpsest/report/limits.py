@@ -25,8 +25,8 @@ def _particular(result: RunResult) -> list[str]:
         )
     if name is not None and name in result.sets and result.sets[name].n < SMALL_N:
         sentences.append(
-            f"The {name} set has {things(result, result.sets[name].n)}. The intervals come from resampling these; where "
-            "all of them score the same, an interval has no width although n is small."
+            f"The {name} set has {things(result, result.sets[name].n)}. The intervals come from resampling these; "
+            "where all of them score the same, an interval has no width although n is small."
         )
     if result.kind in UNLEARNING and "holdout" not in {owner for owner, _ in row_keys(result)}:
         sentences.append(

@@ -12,7 +12,6 @@ from palimpsest.report.glossary import full_name
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import any_score, row_keys
 
-
 NATS = "nats per scored position"
 LEVELS = {"oracle": "oracle", "level": "never seen"}
 

@@ -27,7 +27,8 @@ def worst(result: RunResult, name: str, metric: str) -> Worst | None:
         metric: key.
 
     Returns:
-        The first of those that tie; None of other sets, after a mere measurement, below two examples, and of a metric that only says right or wrong.
+        The first of those that tie; None of other sets, after a mere measurement, below two examples, and of a metric
+        that only says right or wrong.
     """
     score = result.scores.get("after", {}).get(name, {}).get(metric)
     if score is None or result.kind == "measure" or name not in ("forget", *KEPT):
