@@ -34,7 +34,7 @@ def test_nothing_said_is_said_and_long_words_are_whole(answered: RunResult) -> N
 def test_images_are_named_and_right_or_not(images: RunResult) -> None:
     (card,) = cards(images)
     assert [(line.speaker, line.words, line.remark) for line in card.lines[1:]] == [
-        ("the image is", "cat", ""),
+        ("its class", "cat", ""),
         ("before", "cat (0.98)", "right"),
         ("after", "dog (0.51)", ""),
     ]
