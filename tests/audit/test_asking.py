@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -289,6 +290,9 @@ def test_images_are_answered_by_class_and_probability() -> None:
         ("image a.npz, row 3 (id 'i2')", "class 2"),
         ("image 'i0'", "class 0"),
     ]
+    digest = replace(images, ids=("0f" * 32, "i1", "i2"))
+    [unnamed] = as_answers([Example(digest.ids[0], examples[0].content)], digest, loaded, {digest.ids[0]: "worst"}, {})
+    assert unnamed.prompt == "image '0f0f0f0f..'"
     model.config.label2id = {"cat": 0, "dog": 1, "owl": 2, "cow": 3}
     assert say(loaded, images, ["i0"])["i0"].split(" (")[0] in {"cat", "dog", "owl", "cow"}
     [named] = as_answers(examples[:1], images, loaded, {"i0": "worst"}, {})

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
-from palimpsest.data.examples import read_examples, set_digest
+from palimpsest.data.examples import read_examples, read_rows, set_digest
+from palimpsest.data.layout import Layout
 from palimpsest.errors import DataError
 from palimpsest.records import Image, content_id
 
@@ -121,9 +122,23 @@ def test_an_npz_without_classes_or_without_sense(tmp_path):
         read_examples(npz(tmp_path / "d.npz"), split="train")
 
 
-def test_unknown_arrays_can_be_left_out(tmp_path):
+def test_other_arrays_are_left_out_with_a_note(tmp_path):
+    """Unread, because they may be pickles."""
     path = npz(tmp_path / "a.npz", index=np.array(["1", "2", "3"], dtype=object))
-    assert len(read_examples(path, ignore_columns=frozenset({"index"}))) == 3
+    rows = read_rows(path)
+    assert [e.where for e in rows.examples] == [f"{path}, row {n}" for n in (1, 2, 3)]
+    assert rows.notes == (f"{path}: arrays left out: index",)
+    assert read_rows(path, Layout(ignore=frozenset({"index"}))).notes == ()
+
+
+def test_arrays_have_any_name(tmp_path):
+    np.savez(tmp_path / "a.npz", pixels=X, y=[0, 0, 0], fine=Y, who=np.array(["ann", "bo", ""]))
+    rows = read_rows(tmp_path / "a.npz", Layout({"image": "pixels", "label": "fine", "subject": "who", "text": "t"}))
+    assert [(e.content.label, e.subject) for e in rows.examples] == [(2, "ann"), (0, "bo"), (1, None)]
+    assert rows.mapped == {"image", "label", "subject"}
+    assert rows.notes == (f"{tmp_path / 'a.npz'}: arrays left out: y",)
+    with pytest.raises(DataError, match=r"no array x; it holds pixels, y, fine, who; .* --column image=ARRAY"):
+        read_rows(tmp_path / "a.npz")
 
 
 @pytest.fixture

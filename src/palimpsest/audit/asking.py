@@ -31,7 +31,7 @@ from palimpsest.metrics.greedy.choice import forward_last
 from palimpsest.models.class_logits import class_logits
 from palimpsest.models.load import Loaded
 from palimpsest.models.modes import asked
-from palimpsest.records import Answer, Chat, Completion, Example, Image, Message
+from palimpsest.records import Answer, Chat, Completion, Example, Image, Message, short_id
 
 SHOWN = 64
 """Most tokens of an answer that are shown, of the expected one as of the model's."""
@@ -238,7 +238,7 @@ def _classes_said(loaded: Loaded, examples: ImageSet, ids: Sequence[str]) -> dic
 
 def _image_asked(example: Example, encoded: ImageSet, loaded: Loaded) -> tuple[str, str]:
     label = int(encoded.label_N[encoded.ids.index(example.id)])
-    place = example.name if example.where else repr(example.id)
+    place = example.name if example.where else repr(short_id(example.id))
     name = example.content.label if isinstance(example.content, Image) else label
     return f"image {place}", name if isinstance(name, str) else _class_name(loaded, label)
 

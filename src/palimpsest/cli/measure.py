@@ -29,10 +29,14 @@ def command(
         int | None, typer.Option(min=2, metavar="N", help="Longest row in tokens.  [the model's]")
     ] = None,
     truncate: o.Truncate = False,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows per forward pass; changes no value.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", show_default=False, help="Rows per forward pass; changes no value.  [32]")
+    ] = 32,
     revision: o.Revision = None,
     threads: o.Threads = None,
-    show: Annotated[int, typer.Option(min=0, metavar="N", help="N answers, the most known row's first.  [0]")] = 0,
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", show_default=False, help="N answers, the most known row's first.  [0]")
+    ] = 0,
     column: o.Columns = None,
     ignore_column: o.IgnoreColumns = None,
     split: o.Split = None,

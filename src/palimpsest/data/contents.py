@@ -20,8 +20,8 @@ _SPEAKERS = {"human": "user", "gpt": "assistant"}
 
 
 def shown(value: object) -> str:
-    """A value in a message, cut where it is long."""
-    text = repr(value)
+    """A value in a message: on one line, cut where it is long."""
+    text = " ".join(repr(value).split("\n"))
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 

@@ -37,8 +37,14 @@ def find_split(source: str | os.PathLike[str]) -> tuple[Path, str] | None:
     return (Path(folder), split) if sign and split and Path(folder).is_dir() else None
 
 
-def split_of(folder: Path, split: str | None, readers: Readers) -> str | None:
+def split_of(folder: Path, split: str | None, readers: Readers, *, named: bool = False) -> str:
     """Which split to open: the named one, or the only one.
+
+    Args:
+        folder: of the dataset.
+        split: asked for, if one is.
+        readers: ending -> what reads such a file.
+        named: it was asked of this folder (FOLDER:SPLIT), and not of all sources of a command.
 
     Raises:
         DataError: there are several and none is named, there is no such split, or there are no rows.
@@ -47,6 +53,8 @@ def split_of(folder: Path, split: str | None, readers: Readers) -> str | None:
     syntax = f"{folder}:SPLIT or --split SPLIT"
     if split is not None and split in found:
         return split
+    if split is not None and found == [""] and named:
+        raise DataError(f"{folder}: is one saved dataset without splits; give the folder alone")
     if split is not None and found and found != [""]:
         raise DataError(f"{folder}: {unknown('split', split, found)}; name one as {syntax}")
     if split is not None and not found and (folder / split).is_dir():
@@ -103,7 +111,7 @@ def _split_name(file: Path) -> str:
     return "/".join([*folders, *([stem] if stem else [])]) or "train"
 
 
-def open_split(folder: Path, split: str | None, readers: Readers, *, given: bool) -> Table:
+def open_split(folder: Path, split: str, readers: Readers, *, given: bool) -> Table:
     """The rows of a split.
 
     Args:
@@ -117,10 +125,10 @@ def open_split(folder: Path, split: str | None, readers: Readers, *, given: bool
     """
     settled = frozenset({"split"} if given and split else ())
     found = splits(folder, readers)
-    if split is None or split not in found:
-        return _pictures(folder, str(split))._replace(settled=settled)
+    if split not in found:
+        return _pictures(folder, split)._replace(settled=settled)
     parts = found[split]
-    if _is_saved(parts[0]):
+    if parts[0].suffix.lower() not in readers or parts[0].is_dir():
         return _saved(parts[0])._replace(settled=settled)
     endings = sorted({part.suffix.lower() for part in parts})
     if len(endings) > 1:

@@ -32,6 +32,8 @@ def describe_source(source: Source) -> str:
     """
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
+    if not hasattr(source, "__len__"):
+        return f"in memory ({_kind(source)})"
     count = getattr(source, "num_rows", None)  # a DatasetDict counts by split
     if count is None and not hasattr(source, "__len__"):
         return f"a {_kind(source)}"  # nothing that can be read: whoever opens it says so
@@ -76,7 +78,7 @@ def open_memory(source: object, layout: Layout, name: str) -> Table:
     cure = "; give list(...) of it" if hasattr(source, "__next__") or _is(source, "datasets", "IterableDataset") else ""
     if isinstance(source, Example | Mapping):
         cure = "; one row is a list of one, [row]"
-    raise DataError(f"{name or 'the data'}: {shown(source)} is of type {_kind(source)}{cure}; {_ACCEPTED}")
+    raise DataError(f"{name or 'the data'} is of type {_kind(source)}{cure}; {_ACCEPTED}")
 
 
 def _row(row: object) -> Row | Example | DataError:

@@ -105,6 +105,8 @@ def _json_line(line: str) -> Row | DataError:
         value = _parsed(line)
     except DataError as error:
         return error
+    except json.JSONDecodeError as error:
+        return DataError(f"not JSON ({error.msg} at character {error.pos + 1}); {_LINE}")
     except (ValueError, RecursionError) as error:
         return DataError(f"not JSON ({error}); {_LINE}")
     return value if isinstance(value, dict) else DataError(f"a JSON {type(value).__name__}; {_LINE}")
@@ -138,6 +140,8 @@ def read_csv(path: Path) -> Table:
     records = _csv_records(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     _, cells = next(records)
     header = [name.strip() for name in cells]
+    if not header:
+        raise DataError(f"{path}, line 1: blank; accepted: the names of the columns in the first line")
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         raise DataError(f"{path}, line 1: column {twice[0]!r} appears twice; keep one")

@@ -64,8 +64,9 @@ def shapes_for(*, token_ids_only: bool, cells_only: bool, pictures: bool) -> Sha
 
 
 def accepted(shapes: Shapes) -> str:
-    """The kinds as one phrase for a message."""
-    return f"accepted: {' or '.join(map(_braced, shapes))}, with optional id and subject"
+    """The kinds as one phrase for a message; each in its fullest form."""
+    full = [shape for shape in shapes if "img" not in shape and not any(set(shape) < set(other) for other in shapes)]
+    return f"accepted: {' or '.join(map(_braced, full))}, with optional id and subject"
 
 
 def _braced(shape: Iterable[str]) -> str:
@@ -89,10 +90,14 @@ def shape_of(names: Collection[str], shapes: Shapes) -> Shape:
     rest = [name for name in names if name in others and name not in chosen]
     if rest:
         raise DataError(
-            f"holds {_braced(chosen)} and also {', '.join(rest)}; accepted: one kind of row, so leave columns out, "
-            f"such as {' '.join(f'--ignore-column {name}' for name in rest)}, or say which to take with --column"
+            f"holds {_braced(chosen)} and also {', '.join(rest)}; accepted: one kind of row, so keep the first with "
+            f"{_ignored(rest)}, or leave it out with {_ignored(chosen)}"
         )
     return chosen
+
+
+def _ignored(names: Iterable[str]) -> str:
+    return " ".join(f"--ignore-column {name}" for name in names)
 
 
 def _none_fits(names: Collection[str], shapes: Shapes) -> str:
@@ -184,11 +189,18 @@ class RowReader:
         # Tables give every row the columns of all rows, so an empty cell is an absent one: kinds of rows may be mixed.
         filled = [name for name, value in cells.items() if not _is_empty(value)]
         shape = self._shape(filled, cells)
-        content = self.shapes[shape](cells)
-        self.used |= {columns[name] for name in (*shape, *OPTIONAL) if name in columns}
-        # An unknown subject is legitimate and CSV can only write it as an empty cell; a missing id is a mistake.
-        subject = None if _is_empty(cells.get("subject")) else label_cell(cells, "subject")
-        return Example(self._id(cells, content), content, subject)
+        # Of Alpaca's input it is said by its kind of row what becomes of it when it is empty: it is used, too.
+        fullest = {name for other in self.shapes if set(shape) <= set(other) for name in other}
+        self.used |= {columns[name] for name in (*fullest, *OPTIONAL) if name in columns}
+        try:
+            content = self.shapes[shape](cells)
+            # An unknown subject is legitimate and CSV can only write it as an empty cell; a missing id is a mistake.
+            subject = None if _is_empty(cells.get("subject")) else label_cell(cells, "subject")
+            return Example(self._id(cells, content), content, subject)
+        except DataError as problem:
+            word = str(problem).partition(" ")[0].partition("[")[0]
+            yours = f" ({word} is the column {columns[word]!r})" if columns.get(word, word) != word else ""
+            raise DataError(f"{problem}{yours}") from problem
 
     def _shape(self, filled: Collection[str], cells: Row) -> Shape:
         try:

@@ -35,13 +35,18 @@ def open_table(source: str | os.PathLike[str], layout: Layout) -> Table:
     named = find_split(source)
     if named is not None:
         folder, split = named
-        return open_split(folder, split_of(folder, split, READERS), READERS, given=False)
+        return open_split(folder, split_of(folder, split, READERS, named=True), READERS, given=False)
+    file, sign, _ = os.fspath(source).rpartition(":")
+    if sign and Path(file).exists():
+        raise DataError(
+            f"{source}: {file} has no such split; accepted: {file} alone, or FOLDER:SPLIT of a dataset folder"
+        )
     hub = _hub_name(source) if isinstance(source, str) else None
     if hub is not None:
         return _read_hub(hub["name"], hub["config"], layout)
     problem = f"unknown extension {path.suffix!r}" if path.exists() else "no such file"
-    cure = f"{_CURES[ending]}; " if path.exists() and ending in _CURES else ""
-    raise DataError(f"{source}: {problem}; {cure}{accepted_sources()}")
+    cure = f", {_CURES[ending]}" if path.exists() and ending in _CURES else ""
+    raise DataError(f"{source}: {problem}{cure}; {accepted_sources()}")
 
 
 def accepted_sources() -> str:

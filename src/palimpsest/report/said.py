@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from palimpsest.records import short_id
 from palimpsest.report.numbers import show
 from palimpsest.report.schema import AnswerRow, RunResult
 
@@ -79,8 +80,7 @@ def _escaped(character: str) -> str:
 
 
 def _name(row: AnswerRow) -> str:
-    derived = len(row.id) == 64 and all(c in "0123456789abcdef" for c in row.id)
-    name = f"'{row.id[:8]}..'" if derived else f"'{printable(row.id)}'"
+    name = f"'{printable(short_id(row.id))}'"
     return f"{name} ({printable(row.subject)})" if row.subject else name
 
 

@@ -87,9 +87,6 @@ class Forgetting(Arguments, total=False):
     asked_on: str | date | None
 
 
-NAMES = tuple(Forgetting.__annotations__)
-
-
 @dataclass(frozen=True)
 class Given:
     """What a request is given.
@@ -151,9 +148,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
     Raises:
         UsageError: an argument that is not one, or a value that cannot be.
     """
-    for name in arguments:
-        if name not in NAMES:
-            raise PlanError(unknown("argument", name, (*NAMES, "output", "method", "plan")))
+    refuse_unknown(arguments, Forgetting)
     named = {role: {**arguments, **sets}.get(role) for role in SETS}
     selection = Selection(
         *(listed(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
@@ -174,6 +169,18 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         asked_by=str(arguments.get("asked_by") or ""),
         asked_on=_day(arguments.get("asked_on")),
     )
+
+
+def refuse_unknown(arguments: Mapping[str, Any], kind: type) -> None:
+    """Refuse an argument that a verb does not have, as Python refuses it where no dict is in between.
+
+    Raises:
+        PlanError: with the closest one that it has.
+    """
+    names = kind.__annotations__
+    for name in arguments:
+        if name not in names:
+            raise PlanError(unknown("argument", name, names))
 
 
 def manner_of(output: str | Path, arguments: Mapping[str, Any]) -> Manner:
