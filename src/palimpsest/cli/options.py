@@ -117,6 +117,8 @@ def _section(found: dict[str, Any], method: str, place: str) -> dict[str, Any]:
         return found.setdefault("options", {})  # type: ignore[no-any-return]
     if place in metrics.names():
         return found.setdefault("measuring", {}).setdefault("options", {}).setdefault(place, {})  # type: ignore[no-any-return]
+    if place == "gates":
+        raise PlanError("--set gates.…: gates are a list; give it in a file for --plan; see `palimpsest options gates`")
     if place in methods.names():
         raise PlanError(f"--set {place}.…: the run's method is {method!r}; give --method {place}, or set {method}.…")
     raise PlanError(f"--set: {unknown('section', place, (*ROUTED, method, *metrics.names()))}")

@@ -68,6 +68,7 @@ class EL(Metric):
     """Extraction likelihood; per example and, over a set, the mean over examples."""
 
     Config = ELOptions
+    means = "Shown the beginning of a text, how much of what follows the model writes by itself, in runs of n tokens."
     direction = Direction.HIGHER
     unit = "share of n-grams"
     version = 1

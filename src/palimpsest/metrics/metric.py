@@ -85,6 +85,7 @@ class Metric:
 
     Class attributes:
         Config: its options (``Options`` above).
+        means: what its value says, in one plain sentence.
         direction: which way it points.
         modalities: what it measures, of "text" and "image".
         unit: of its value.
@@ -94,6 +95,7 @@ class Metric:
     """
 
     Config: ClassVar[type[Options]] = Options
+    means: ClassVar[str]
     direction: ClassVar[Direction]
     modalities: ClassVar[tuple[str, ...]] = ("text",)
     unit: ClassVar[str]

@@ -21,6 +21,7 @@ from palimpsest.records import Direction
 class Prob(Metric):
     """Length-normalised probability; per example and, over a set, the mean over examples."""
 
+    means = "How probable the model finds the answer, per token; of an image, its class."
     direction = Direction.HIGHER
     modalities = ("text", "image")
     unit = "probability per token"

@@ -26,6 +26,8 @@ from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
 PRESETS = ("paper",)
+MEANT = {"lr": "learning_rate", "epochs": "num_train_epochs", "steps": "max_steps", "scheduler": "lr_scheduler_type"}
+"""Short names of options, the flags' among them."""
 SECTIONS = (
     "preset",
     "options",
@@ -294,7 +296,8 @@ def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
         fields = type(section).model_fields if isinstance(section, BaseModel) else Plan.model_fields
         if place[0] == "refine" and len(place) > 1:
             fields = Refinement.model_fields
-        return unknown(f"option of {place[0]}" if len(place) > 1 else "option", place[-1], fields)
+        meant = {word: option for word, option in MEANT.items() if option in fields}
+        return unknown(f"option of {place[0]}" if len(place) > 1 else "option", place[-1], fields, meant)
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{'.'.join(place)} = {problem['input']!r}: {message}"
 
