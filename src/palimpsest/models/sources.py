@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.data.hub import is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.images import is_image_config
 from palimpsest.models.plain import plain_weights
@@ -76,7 +77,8 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
     from transformers import PreTrainedConfig
 
     try:
-        config: Mapping[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+        found = PreTrainedConfig.get_config_dict(source, revision=revision, local_files_only=not is_reachable())
+        config: Mapping[str, Any] = found[0]
     except (OSError, ValueError):
         return {}
     return config
