@@ -20,9 +20,8 @@ verdict: 0 passed (or nothing was asked), 1 failed, 3 undecided.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
-from types import MappingProxyType
 
 
 class PalimpsestError(Exception):
@@ -88,20 +87,20 @@ class Interrupted(KeyboardInterrupt):
     """A run was stopped from outside; says how far it got, and where what it did is kept."""
 
 
-def unknown(what: str, value: str, accepted: Iterable[str], meant: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Message for a name that is not in a list, with the closest one that is.
+def unknown(what: str, value: str, accepted: Iterable[str], meant: str | None = None) -> str:
+    """Message for a name that is not in a list, with the closest one that is, or the one that is known to be meant.
 
     Args:
         what: that it should be the name of.
         value: as it was given.
         accepted: the names there are.
-        meant: other words for them, which are too far away to be guessed by spelling.
+        meant: the one that is known to be meant by the name, too far away to be guessed by spelling.
 
     >>> unknown("method", "ico", ["icu", "npo"])
     "unknown method 'ico'; did you mean 'icu'? accepted: icu, npo"
     """
     names = sorted(accepted)
-    close = [meant[value]] if value in meant else get_close_matches(value, names, n=1, cutoff=0.5)
+    close = [meant] if meant is not None else get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {what} {value!r}{hint} accepted: {', '.join(names) or 'none'}"
 

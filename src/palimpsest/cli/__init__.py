@@ -37,7 +37,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is asked for."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise UsageError(unknown("command", args[0], self.commands, MEANT))
+            raise UsageError(unknown("command", args[0], self.commands, MEANT.get(args[0])))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

@@ -16,6 +16,7 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.cards import Card
 from palimpsest.control.settings import Control
 from palimpsest.errors import PlanError, unknown
+from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
@@ -26,7 +27,6 @@ from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
 PRESETS = ("paper",)
-MEANT = {"lr": "learning_rate", "epochs": "num_train_epochs", "steps": "max_steps", "scheduler": "lr_scheduler_type"}
 """Short names of options, the flags' among them."""
 SECTIONS = (
     "preset",
@@ -268,7 +268,7 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
         raise PlanError(f"{where} is {value!r}; accepted: a mapping of {', '.join(SECTIONS)}")
     for name, section in value.items():
         if name not in SECTIONS:
-            raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS)}")
+            raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS, meant_section(str(name)))}")
         is_mapping = isinstance(section, Mapping | Section)
         if name == "preset":
             if section not in PRESETS:
@@ -296,8 +296,9 @@ def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
         fields = type(section).model_fields if isinstance(section, BaseModel) else Plan.model_fields
         if place[0] == "refine" and len(place) > 1:
             fields = Refinement.model_fields
-        meant = {word: option for word, option in MEANT.items() if option in fields}
-        return unknown(f"option of {place[0]}" if len(place) > 1 else "option", place[-1], fields, meant)
+        if len(place) == 1:
+            return unknown("option", place[0], fields)
+        return unknown(f"option of {place[0]}", place[-1], fields, meant_option(place[0], place[-1]))
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{'.'.join(place)} = {problem['input']!r}: {message}"
 
