@@ -22,25 +22,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
+from palimpsest.cards import Config, Kind
 from palimpsest.data.batch import Batch, ExampleSet, Predictions
 from palimpsest.models.reference import Reference
 
-Kind = Literal["learn", "unlearn", "update"]
 Per = Literal["token", "example"]
 
 __all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Step", "Term", "Terms"]
-
-
-class Config(BaseModel):
-    """Base of every option schema: frozen, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-    RETIRED: ClassVar[Mapping[str, str]] = {}
-    """Option of an earlier version -> what took its place."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +97,9 @@ class Method:
     """One published way to learn, unlearn or both. Subclass it in ``methods/<name>.py`` and set ``METHOD``.
 
     Class attributes:
-        Config: its options (``Config`` above).
+        Config: its options (``Config`` in ``cards.py``, where the attributes that tell what a method is are read from
+            its file, so write those as plain values).
+        use_when: one sentence for who chooses: what it is good for, and what it is not.
         kinds: what it does: "learn", "unlearn", "update" (both in one run).
         needs: sets it cannot work without.
         one_of: groups of sets, of each of which at least one must be given.
@@ -120,10 +113,12 @@ class Method:
             versions does that, answers with the copy, and keeps its examples out of every memory.
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
         edits: it changes the weights in ``prepare`` and takes no steps.
+        yardstick: it is there to be compared with: a control, or the gold standard.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
     """
 
     Config: ClassVar[type[BaseModel]] = Config
+    use_when: ClassVar[str] = ""
     kinds: ClassVar[tuple[Kind, ...]] = ("unlearn",)
     needs: ClassVar[tuple[str, ...]] = ("forget",)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
@@ -137,6 +132,7 @@ class Method:
     repairs_itself: ClassVar[bool] = False
     cycle_option: ClassVar[str] = ""
     edits: ClassVar[bool] = False
+    yardstick: ClassVar[bool] = False
 
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
         self.config = config

@@ -11,6 +11,9 @@ PalimpsestError
     ├── FrozenError         a parameter that should have moved did not, or the reverse
     └── SavedError          the saved folder does not answer as the model that was trained
 
+KeyboardInterrupt
+└── Interrupted             Ctrl-C or SIGTERM stopped a run; the same call goes on (CLI exit code 130)
+
 A message says what was refused, where, what is accepted and what to do. Without an error the exit code is that of the
 verdict: 0 passed (or nothing was asked), 1 failed, 3 undecided.
 """
@@ -78,6 +81,10 @@ class FrozenError(RunError):
 
 class SavedError(RunError):
     """What was saved does not answer as the model that was trained."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped from outside; says how far it got, and where what it did is kept."""
 
 
 def unknown(what: str, value: str, accepted: Iterable[str]) -> str:

@@ -108,6 +108,16 @@ def content_id(content: Content) -> str:
     return digest({"kind": type(content).__name__, **fields})
 
 
+def short_id(example_id: str) -> str:
+    """An id as a person reads it: of a digest the first eight digits.
+
+    >>> short_id("k018"), short_id("0f" * 32)
+    ('k018', '0f0f0f0f..')
+    """
+    derived = len(example_id) == 64 and set(example_id) <= set("0123456789abcdef")
+    return f"{example_id[:8]}.." if derived else example_id
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form: sorted keys, UTF-8, no blanks.
 

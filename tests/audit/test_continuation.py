@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.audit.continuation import NEW_TOKENS, ContinuationTest, continuation_test, split, words
-from palimpsest.audit.refine import Refinement
+from palimpsest.audit.refinement import Refinement
 from palimpsest.data.batch import TextSet, TokenSequence, collate
 from palimpsest.errors import MissingExtra, PlanError
 from palimpsest.models.load import Loaded

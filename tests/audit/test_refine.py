@@ -14,16 +14,17 @@ from palimpsest.audit import refine
 from palimpsest.audit.refine import (
     ExtractionTest,
     Levels,
-    Refinement,
     Utility,
     extraction_metrics,
     measured_levels,
 )
+from palimpsest.audit.refinement import Refinement
 from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.examples import read_examples
 from palimpsest.errors import PlanError
 from palimpsest.models.load import load
 from palimpsest.records import Direction, Score
-from palimpsest.verbs.inputs import encode_sets, read_sets
+from palimpsest.verbs.inputs import encode_sets
 from palimpsest.verbs.plan import make_plan
 from palimpsest.verbs.prepare import prepare_job
 from palimpsest.verbs.progress import silent
@@ -197,7 +198,7 @@ def test_after_a_resume_the_floor_still_refers_to_the_model_before_the_run(clini
     fields = {"kind": "unlearn", "method": "gradient_ascent", "model": str(clinic / "model"), "files": files}
     plan = make_plan(fields, {"refine": {"ma": 0.0, "el": 0.0, "floor": 0.5}})
     loaded = load(plan.model)
-    sets = encode_sets(read_sets(files), loaded, plan.encoding)
+    sets = encode_sets({name: read_examples(path) for name, path in files.items()}, loaded, plan.encoding)
     job = prepare_job(plan, loaded, sets, tmp_path, progress=silent, trackers=[]).job
     with torch.no_grad():
         job.model.get_output_embeddings().weight.mul_(50)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from palimpsest.bench.graph import Task, run_tasks
-from palimpsest.errors import DataError
+from palimpsest.errors import DataError, Interrupted
 
 WAITS_FOREVER = """
 import sys, time
@@ -52,6 +52,35 @@ def test_results_are_handed_on():
     results = run_tasks(TASKS, jobs=1, threads=None, done=lambda *a: seen.append(a))
     assert results == {"two": 2, "three": 3, "five": 5, "eleven": 11}
     assert seen[-1] == ("eleven", 4, 4)
+
+
+def test_ctrl_c_says_how_many_are_done():
+    def stop(name: str, count: int, total: int) -> None:
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"^after 2 of 4 steps of the bench$"):
+        run_tasks(TASKS, jobs=1, threads=None, done=stop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to_the_group", [True, False], ids=["Ctrl-C", "to the bench alone"])
+def test_workers_end_with_an_interrupted_bench_and_without_a_word(tmp_path, to_the_group):
+    script, pids = tmp_path / "waits.py", tmp_path / "pids"
+    script.write_text(WAITS_FOREVER)
+    pids.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [sys.executable, script, pids]
+    bench = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    assert within(30, lambda: list(pids.iterdir()))
+    if to_the_group:
+        os.killpg(bench.pid, signal.SIGINT)
+    else:
+        bench.send_signal(signal.SIGINT)
+    said = bench.communicate(timeout=20)[1]
+    assert not alive(int(next(pids.iterdir()).name))
+    assert said.rstrip().endswith("Interrupted: after 0 of 1 steps of the bench")
+    assert "Process Spawn" not in said, "a worker's traceback"
 
 
 @pytest.mark.slow

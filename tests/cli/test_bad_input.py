@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib import import_module
 
 import pytest
 
@@ -36,16 +35,16 @@ def to_pickle(folder):
 
 BAD_FILES = {
     "empty file": ("", "empty"),
-    "not JSON": ("{oops\n", "row 1"),
-    "not an object": ("[1, 2]\n", "row 1"),
-    "unknown column": ('{"id": "a", "promt": "x", "completion": "y"}\n', "promt.*did you mean 'prompt'"),
+    "not JSON": ("{oops\n", "line 1"),
+    "not an object": ("[1, 2]\n", "line 1"),
+    "unknown column": ('{"id": "a", "promt": "x", "completion": "y"}\n', "no column 'prompt'; did you mean 'promt'"),
     "missing completion": ('{"id": "a", "prompt": "x"}\n', "completion"),
     "empty completion": ('{"id": "a", "prompt": "x", "completion": ""}\n', "completion"),
     "blank text": ('{"id": "a", "text": "   "}\n', "text"),
     "number as text": ('{"id": "a", "text": 5}\n', "text"),
-    "duplicate id": (f"{json.dumps(GOOD_ROW)}\n" * 2, "row 2.*x1.*row 1"),
-    "duplicate content": ('{"text": "a b"}\n{"text": "a b"}\n', "same content as row 1"),
-    "blank line inside": ('{"text": "a b"}\n\n{"text": "c d"}\n', "row 2"),
+    "duplicate id": (f"{json.dumps(GOOD_ROW)}\n" * 2, "line 2.*x1.*line 1"),
+    "duplicate content": ('{"text": "a b"}\n{"text": "a b"}\n', "same content as line 1"),
+    "blank line inside": ('{"text": "a b"}\n\n{"text": "c d"}\n', "line 2"),
     "not UTF-8": (b'{"text": "\xff\xfe"}\n', "UTF-8"),
     "NaN in JSON": ('{"id": NaN, "text": "a"}\n', "NaN"),
     "chat without assistant": ('{"messages": [{"role": "user", "content": "hi"}]}\n', "assistant"),
@@ -248,7 +247,7 @@ def test_an_output_that_no_folder_can_be(refused, clinic, name):
     [("nope", "unknown tracker to report to 'nope'; accepted: tensorboard, trackio, wandb"), ("wandb", "pip install")],
 )
 def test_a_tracker_that_is_not_there(unlearn, monkeypatch, name, words):
-    monkeypatch.setattr(import_module("palimpsest.verbs.update"), "get_available_trackers", lambda: ["tensorboard"])
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
     assert words in unlearn("--report-to", name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palimpsest.cli import main
-from palimpsest.cli.screen import show_result, summary
+from palimpsest.cli.screen import show_result, shown_progress, summary
 from palimpsest.records import Outcome
 from palimpsest.report.schema import RunResult, VerdictRow
 
@@ -35,6 +35,18 @@ def test_what_to_do_next_comes_last():
 def test_a_result_of_0_1_0_without_plain_words_shows_its_sentence():
     old = BARE.model_copy(update={"verdict": VerdictRow(outcome=Outcome.FAILED, sentence="Failed: 1 of 1.")})
     assert summary(old).endswith("Failed: 1 of 1.")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_news_is_a_line_without_a_count(terminal, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with shown_progress(quiet=False) as progress:
+        progress("already done on a day: shown again", 0, 0)
+        progress("training", 1, 2, "loss 3.000")
+    said = capsys.readouterr().err
+    assert "already done on a day: shown again\n" in said
+    assert "0/0" not in said
+    assert "1/2" in said
 
 
 def test_help_names_the_codes(capsys):

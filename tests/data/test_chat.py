@@ -118,7 +118,7 @@ def test_chat_rows_are_encoded_without_a_second_eos() -> None:
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"no chat template; set tokenizer\.chat_template"):
+    with pytest.raises(ModelError, match=r"no chat template; put one into the model\'s folder as chat_template\.jinja"):
         chat_tokens(TURNS, byte_tokenizer(None))
     with pytest.raises(ModelError, match="rewrites earlier turns"):
         chat_tokens(TURNS, byte_tokenizer(FORGETFUL))

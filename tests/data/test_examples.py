@@ -93,7 +93,8 @@ def test_token_ids_only_on_request(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "f.jsonl", {"id": "a", "input_ids": [3, 0, 5]})
     assert read_examples(path, token_ids=True) == [Example("a", TokenIds((3, 0, 5)))]
     assert "--token-ids" in message(path)
-    assert "accepted: id, input_ids, subject" in message(write(tmp_path / "t.jsonl", GOOD), token_ids=True)
+    text = message(write(tmp_path / "t.jsonl", GOOD), token_ids=True)
+    assert "the columns are 'text'; accepted: {input_ids}, with optional id and subject" in text
 
 
 def test_ignored_columns_are_left_out(tmp_path: Path) -> None:
@@ -120,13 +121,22 @@ def test_ignored_columns_are_left_out(tmp_path: Path) -> None:
         ('{"text": 3}', "text is 3; accepted: a string"),
         ('{"text": null}', "text is None; accepted: a string"),
         ('{"text": "\\ud800"}', "half of a surrogate pair"),
-        ('{"prompt": "a"}', "content columns are prompt; accepted: {text} or {prompt, completion} or {messages}"),
+        (
+            '{"prompt": "a"}',
+            "the columns are 'prompt'; accepted: {text} or {prompt, completion} or {messages}",
+        ),
         ('{"prompt": "a", "completion": ""}', "completion is empty"),
         ('{"prompt": " ", "completion": "b"}', "prompt is empty"),
-        ('{"text": "a", "prompt": "b", "completion": "c"}', "content columns are completion, prompt, text"),
-        ('{"id": "a"}', "content columns are none"),
-        ('{"txet": "a"}', "unknown column 'txet'; did you mean 'text'? accepted: completion, id, messages, prompt"),
-        ('{"text": "a", "person": 1, "kind": 2}', "(also unknown: 'kind'); name it in ignore_columns"),
+        (
+            '{"text": "a", "prompt": "b", "completion": "c"}',
+            "{text} and also prompt, completion; accepted: one kind",
+        ),
+        ('{"id": "a"}', "the columns are 'id'; accepted: {text} or"),
+        (
+            '{"txet": "a"}',
+            "no column 'text'; did you mean 'txet'? then say --column text=txet; the columns are",
+        ),
+        ('{"text": "a", "prompt": "b"}', "holds {text} and also prompt; accepted: one kind of row"),
         ('{"id": "", "text": "a"}', "id is ''; accepted"),
         ('{"id": null, "text": "a"}', "id is None; accepted"),
         ('{"id": true, "text": "a"}', "id is True; accepted"),
@@ -152,7 +162,7 @@ def test_ignored_columns_are_left_out(tmp_path: Path) -> None:
 )
 def test_a_bad_row_is_named(tmp_path: Path, line: str, problem: str) -> None:
     text = message(write(tmp_path / "f.jsonl", GOOD + line + "\n" + '{"text": "other"}\n'))
-    assert "f.jsonl, row 2: " in text
+    assert "f.jsonl, line 2: " in text
     assert problem in text
     assert "more bad row" not in text
 
@@ -171,55 +181,57 @@ def test_a_bad_row_is_named(tmp_path: Path, line: str, problem: str) -> None:
 def test_bad_token_ids_are_named(tmp_path: Path, value: str, problem: str) -> None:
     path = write(tmp_path / "f.jsonl", f'{{"input_ids": {value}}}\n')
     text = message(path, token_ids=True)
-    assert "row 1: " in text
+    assert "line 1: " in text
     assert problem in text
 
 
 def test_a_blank_line_at_either_end_is_a_row(tmp_path: Path) -> None:
-    assert "row 2: blank line" in message(write(tmp_path / "end.jsonl", GOOD + "\n"))
+    assert "line 2: blank line" in message(write(tmp_path / "end.jsonl", GOOD + "\n"))
     text = message(write(tmp_path / "begin.jsonl", "\n" + '{"text": ""}\n'))
-    assert "row 1: blank line" in text
+    assert "line 1: blank line" in text
     assert text.endswith("(and 1 more bad row)")
 
 
 def test_the_first_bad_row_is_reported_and_the_others_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "f.jsonl", GOOD + '{"text": ""}\nnonsense\n{"text": 1}\n')
-    assert "row 2: text is empty" in message(path)
+    assert "line 2: text is empty" in message(path)
     assert message(path).endswith("(and 2 more bad rows)")
 
 
 def test_invalid_utf8_names_its_row(tmp_path: Path) -> None:
-    assert "row 2: byte 11 is not UTF-8" in message(write(tmp_path / "f.jsonl", GOOD.encode() + b'{"text": "\xff"}\n'))
-    assert "line 3: not UTF-8" in message(write(tmp_path / "f.csv", b"text\na\n\xff\n"))
+    assert "line 2: byte 11 is not UTF-8" in message(write(tmp_path / "f.jsonl", GOOD.encode() + b'{"text": "\xff"}\n'))
+    assert "line 3: byte 1 is not UTF-8" in message(write(tmp_path / "f.csv", b"text\na\n\xff\n"))
 
 
 def test_duplicate_ids_name_both_rows(tmp_path: Path) -> None:
     given = write_jsonl(tmp_path / "g.jsonl", {"id": 1, "text": "a"}, {"id": "1", "text": "b"})
-    assert "row 2: id '1' is already the id of row 1" in message(given)
+    assert "line 2: id '1' is already the id of line 1" in message(given)
     derived = write_jsonl(tmp_path / "d.jsonl", {"text": "a"}, {"text": "b"}, {"text": "a"})
-    assert "row 3: the same content as row 1" in message(derived)
+    assert "line 3: the same content as line 1" in message(derived)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_empty_file_and_byte_order_mark(tmp_path: Path, suffix: str) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path, suffix: str) -> None:
     assert "the file is empty" in message(write(tmp_path / f"e{suffix}", "\n"))
-    assert "row 1: the file starts with a byte order mark" in message(write(tmp_path / f"b{suffix}", "\ufefftext\na\n"))
+    assert "the file is empty" in message(write(tmp_path / f"b{suffix}", "\ufeff\n"))
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("text\na\n\nb\n", "row 3: blank row"),
-        ("text,id\na,1\n,2\n", "row 3: text is empty"),
-        ("text,id\na,1\nb,\n", "row 3: id is ''"),
-        ("text\na,b\n", "row 2: 2 cells; accepted: 1"),
-        ("text,id\na\n", "row 2: 1 cells; accepted: 2"),
-        ('text\n"a" b\n', "row 2: not CSV"),
-        ('text\na\n"open\n', "row 3: not CSV"),
-        ("text,text\na,b\n", "row 1: column 'text' appears twice"),
-        (",text\n0,a\n", "header: unknown column ''"),
-        ("prompt;completion\na;b\n", "header: unknown column 'prompt;completion'; did you mean 'completion'?"),
-        ("messages\na\n", "header: unknown column 'messages'"),
+        ("text\na\n\nb\n", "line 3: blank row"),
+        ("text,id\na,1\n,2\n", "line 3: text is empty"),
+        ("text,id\na,1\nb,\n", "line 3: id is ''"),
+        ("text\na,b\n", "line 2: 2 cells; accepted: 1"),
+        ("text,id\na\n", "line 2: 1 cells; accepted: 2"),
+        ('text\n"a" b\n', "line 2: not CSV"),
+        ('text\na\n"open\n', "line 3: not CSV"),
+        ("text,text\na,b\n", "line 1: column 'text' appears twice"),
+        (
+            "prompt|completion\na|b\n",
+            "header: the columns are 'prompt|completion'; accepted: {text} or {prompt,",
+        ),
+        ("messages\na\n", "header: the columns are 'messages'; 'messages' is a list, which CSV cannot hold: use JSONL"),
         ("text\n", "no rows"),
     ],
 )
@@ -234,7 +246,9 @@ def test_an_empty_subject_cell_is_no_subject(tmp_path: Path) -> None:
 def test_bad_parquet_is_named(tmp_path: Path) -> None:
     assert "row 2: text is None" in message(write_parquet(tmp_path / "n.parquet", {"text": ["a", None]}))
     assert "row 1: text is nan" in message(write_parquet(tmp_path / "f.parquet", {"text": [float("nan")]}))
-    assert "header: unknown column 'body'" in message(write_parquet(tmp_path / "u.parquet", {"body": ["a"]}))
+    assert "header: no column 'text'; did you mean 'body'?" in message(
+        write_parquet(tmp_path / "u.parquet", {"body": ["a"]})
+    )
     assert "not a readable Parquet file" in message(write(tmp_path / "x.parquet", "nonsense"))
     assert "no rows" in message(write_parquet(tmp_path / "e.parquet", {"text": pa.array([], pa.string())}))
 
@@ -242,21 +256,24 @@ def test_bad_parquet_is_named(tmp_path: Path) -> None:
 def test_wrong_places_are_named(tmp_path: Path) -> None:
     assert "no such file" in message(tmp_path / "missing.jsonl")
     assert "no such file" in message(str(tmp_path / "missing"))
-    assert "unknown extension '.txt'; accepted: a .jsonl or .csv or .parquet or .npz file" in message(
+    assert "unknown extension '.txt'; accepted: a .jsonl or .json or .csv or .tsv or .parquet or .npz file" in message(
         write(tmp_path / "f.txt", "a")
     )
-    assert "is a folder; give one of its files, or name a split" in message(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "cannot be read as a dataset" in message(tmp_path / "empty", split="train")
-    assert "split and revision are for Hub names" in message(write(tmp_path / "f.jsonl", GOOD), split="train")
+    assert "is a folder without rows" in message(tmp_path / "empty")
+    assert "is a folder without rows" in message(tmp_path / "empty", split="train")
+    for option in ("split", "revision"):
+        assert f"{option} 'x' has nothing to choose from" in message_for(
+            str(write(tmp_path / "f.jsonl", GOOD)), **{option: "x"}
+        )
 
 
 def test_splits_of_a_dataset_folder(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", {"text": "a"})
     write_jsonl(tmp_path / "test.jsonl", {"text": "b"}, {"text": ""})
     assert [e.content for e in read_examples(tmp_path, split="train")] == [Text("a")]
-    assert "row 2: text is empty" in message(tmp_path, split="test")
-    assert "Bad split" in message(tmp_path, split="nonsense")
+    assert "test.jsonl, line 2: text is empty" in message(tmp_path, split="test")
+    assert "unknown split 'nonsense'; accepted: test, train" in message(tmp_path, split="nonsense")
 
 
 def test_hub_names_are_asked_for_and_errors_kept_to_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +286,7 @@ def test_hub_names_are_asked_for_and_errors_kept_to_one_line(monkeypatch: pytest
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     assert "Couldn't reach the Hub" in message_for("owner/name:config", split="train", revision="abc")
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **o: datasets.IterableDatasetDict(b=None, a=None))
-    assert "has the splits a, b; name one of them" in message_for("owner/name")
+    assert "has the splits a, b; name one with --split" in message_for("owner/name")
     assert asked == [(("owner/name", "config"), {"split": "train", "revision": "abc", "streaming": True})]
 
 
@@ -303,5 +320,12 @@ def test_set_digest_sees_ids_and_contents_but_not_order() -> None:
 @pytest.mark.shared
 def test_real_rows(shared_data: Path) -> None:
     path = shared_data / "knowundo-privacy" / "qa.jsonl"
-    assert "row 1: unknown column 'person'" in message(path)
+    assert (
+        "line 1: no column 'prompt'; did you mean 'question'? then say --column prompt=question --column comp"
+        in message(path)
+    )
     assert "more bad rows" in message(path)
+    columns = {"prompt": "question", "completion": "answer", "subject": "person"}
+    examples = read_examples(path, columns=columns)
+    assert examples[4].where == f"{path}, line 5"
+    assert all(example.subject for example in examples)

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
-from palimpsest.data.examples import read_examples, set_digest
+from palimpsest.data.examples import read_examples, read_rows, set_digest
+from palimpsest.data.layout import Layout
 from palimpsest.errors import DataError
 from palimpsest.records import Image, content_id
 
@@ -88,7 +89,6 @@ def test_a_digest_names_a_set_of_images(tmp_path):
         ({"name": np.array(["a", "b", "a"])}, "row 3: id 'a' is already the id of row 1"),
         ({"x": X[[0, 1, 0]], "y": Y[[0, 1, 0]]}, "row 3: the same content as row 1; remove one, or give both an id"),
         ({"id": Y, "name": Y}, "holds both id and name; accepted: one of them"),
-        ({"index": Y}, "unknown array 'index'.*name it in ignore_columns"),
         ({"name": np.array(["a", "\ud800", "b"])}, "row 2: name holds half of a surrogate pair"),
         ({"name": np.array([{}, 1, 2], dtype=object)}, "not a readable .npz file .*allow_pickle=False"),
     ],
@@ -118,13 +118,27 @@ def test_an_npz_without_classes_or_without_sense(tmp_path):
         read_examples(tmp_path / "b.npz")
     with pytest.raises(DataError, match="no such file"):
         read_examples(tmp_path / "c.npz")
-    with pytest.raises(DataError, match="split and revision are for Hub names"):
-        read_examples(tmp_path / "a.npz", split="train")
+    with pytest.raises(DataError, match="split 'train' has nothing to choose from"):
+        read_examples(npz(tmp_path / "d.npz"), split="train")
 
 
-def test_unknown_arrays_can_be_left_out(tmp_path):
+def test_other_arrays_are_left_out_with_a_note(tmp_path):
+    """Unread, because they may be pickles."""
     path = npz(tmp_path / "a.npz", index=np.array(["1", "2", "3"], dtype=object))
-    assert len(read_examples(path, ignore_columns=frozenset({"index"}))) == 3
+    rows = read_rows(path)
+    assert [e.where for e in rows.examples] == [f"{path}, row {n}" for n in (1, 2, 3)]
+    assert rows.notes == (f"{path}: arrays left out: index",)
+    assert read_rows(path, Layout(ignore=frozenset({"index"}))).notes == ()
+
+
+def test_arrays_have_any_name(tmp_path):
+    np.savez(tmp_path / "a.npz", pixels=X, y=[0, 0, 0], fine=Y, who=np.array(["ann", "bo", ""]))
+    rows = read_rows(tmp_path / "a.npz", Layout({"image": "pixels", "label": "fine", "subject": "who", "text": "t"}))
+    assert [(e.content.label, e.subject) for e in rows.examples] == [(2, "ann"), (0, "bo"), (1, None)]
+    assert rows.mapped == {"image", "label", "subject"}
+    assert rows.notes == (f"{tmp_path / 'a.npz'}: arrays left out: y",)
+    with pytest.raises(DataError, match=r"no array x; it holds pixels, y, fine, who; .* --column image=ARRAY"):
+        read_rows(tmp_path / "a.npz")
 
 
 @pytest.fixture
@@ -165,7 +179,7 @@ def test_a_file_that_is_no_picture_is_named(folder):
 
 def test_a_folder_without_pictures_is_no_image_folder(tmp_path):
     (tmp_path / "cat").mkdir()
-    with pytest.raises(DataError, match="is a folder; give one of its files"):
+    with pytest.raises(DataError, match="is a folder without rows; accepted: .jsonl/.json/"):
         read_examples(tmp_path)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from palimpsest.data.splits import check_disjoint, check_known, check_unique
 from palimpsest.errors import DataError
-from palimpsest.records import Completion, Example, Image, Text
+from palimpsest.records import Completion, Example, Image, Text, content_id
 
 A, B, C = (Example(name, Text(name * 3)) for name in "abc")
 
@@ -18,26 +18,26 @@ def test_the_same_text_in_another_shape_is_other_content() -> None:
 
 
 def test_a_shared_id_names_both_sets() -> None:
-    with pytest.raises(DataError, match=r"forget and retain share 2 ids \(first: 'a'\); accepted"):
+    with pytest.raises(DataError, match=r"forget and retain share 2 ids \(first: example 'a'\); accepted"):
         check_disjoint({"forget": [A, B], "retain": [C, B, Example("a", Text("other"))]})
 
 
 def test_the_same_content_under_two_ids_names_both() -> None:
-    with pytest.raises(DataError, match=r"forget and retain 1 times \(first: forget 'a' and retain 'twin'\)"):
+    names = r"forget's example 'a' and retain's example 'twin'"
+    with pytest.raises(DataError, match=rf"forget and retain 1 times \(first: {names}\)"):
         check_disjoint({"forget": [A], "retain": [B, Example("twin", A.content)]})
 
 
 def test_equal_pixels_are_one_content_whatever_their_class() -> None:
     cat, dog = (Example(name, Image(b"123", (1, 1, 3), label)) for name, label in (("cat", 0), ("dog", "dog")))
-    with pytest.raises(DataError, match="forget 'cat' and retain 'dog'"):
+    with pytest.raises(DataError, match="forget's example 'cat' and retain's example 'dog'"):
         check_disjoint({"forget": [cat], "retain": [dog]})
 
 
 def test_a_content_under_two_ids_is_found_within_a_set() -> None:
     check_unique([A, B, C], "the data")
-    with pytest.raises(
-        DataError, match=r"^the data: 2 contents .* \(first: 'a' and 'twin'\).*accepted: each content once"
-    ):
+    expected = r"^the data: 2 contents .* \(first: example 'a' and example 'twin'\).*accepted: each content once"
+    with pytest.raises(DataError, match=expected):
         check_unique([A, B, Example("twin", A.content), Example("again", A.content)], "the data")
 
 
@@ -45,7 +45,8 @@ def test_all_problems_come_in_one_line() -> None:
     with pytest.raises(DataError) as caught:
         check_disjoint({"forget": [A, B], "retain": [A], "holdout": [Example("twin", B.content), A]})
     text = str(caught.value)
-    for part in ("forget and retain share 1", "forget and holdout share 1", "forget 'b' and holdout 'twin'"):
+    twins = "forget's example 'b' and holdout's example 'twin'"
+    for part in ("forget and retain share 1", "forget and holdout share 1", twins):
         assert part in text
     assert "retain and holdout share 1" in text
     assert "\n" not in text
@@ -54,6 +55,21 @@ def test_all_problems_come_in_one_line() -> None:
 def test_forget_ids_must_have_been_learned() -> None:
     check_known([A, B], {"a", "b", "c"})
     with pytest.raises(
-        DataError, match=r"2 of 3 ids \(first: 'patient-1' \(did you mean 'patient-10'\?\)\) of the forget"
+        DataError, match=r"2 of 3 ids \(first: example 'patient-1' \(did you mean 'patient-10'\?\)\) of the forget"
     ):
         check_known([A, Example("patient-1", Text("x")), Example("q", Text("y"))], ["a", "patient-10"])
+
+
+def test_both_places_are_named() -> None:
+    one = Example("a", Text("x"), where="people.jsonl, line 3")
+    other = Example("a", Text("y"), where="keep.csv, line 9")
+    with pytest.raises(DataError, match=r"first: people.jsonl, line 3 \(id 'a'\) and keep.csv, line 9 \(id 'a'\)"):
+        check_disjoint({"forget": [one], "retain": [other]})
+    copies = [Example(content_id(Text("x")), Text("x"), where="keep.csv, line 2")]
+    names = r"forget's people.jsonl, line 3 \(id 'a'\) and retain's keep.csv, line 2\)"
+    with pytest.raises(DataError, match=names):
+        check_disjoint({"forget": [one], "retain": copies})
+    with pytest.raises(DataError, match=r"first: people.jsonl, line 3 \(id 'a'\) and keep.csv, line 2\), so that"):
+        check_unique([one, *copies], "the data")
+    with pytest.raises(DataError, match=r"1 of 1 ids \(first: people.jsonl, line 3 \(id 'a'\)\)"):
+        check_known([one], [])

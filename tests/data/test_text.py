@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from palimpsest.data.batch import TokenSequence
 from palimpsest.data.text import encode
 from palimpsest.errors import DataError, ModelError
-from palimpsest.records import Completion, Content, Example, Text, TokenIds
+from palimpsest.records import Chat, Completion, Content, Example, Message, Text, TokenIds
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 
@@ -119,11 +119,21 @@ def test_token_ids_outside_the_vocabulary_are_refused() -> None:
 
 def test_too_long_is_refused_with_numbers_and_ways_out() -> None:
     examples = [Example("ok", Text("ab")), Example("big", Text("abcdef")), Example("bigger", Text("abcdefg"))]
-    expected = r"example 'big': 7 tokens; accepted: at most 6; .* max_length or set truncate \(and 1 more examples\)"
+    expected = r"example 'big': 7 tokens; accepted: at most 6; .*--truncate, .*=N \(and 1 more examples\)"
     with pytest.raises(DataError, match=expected):
         encode(examples, BYTES, max_length=6)
     cut = encode(examples, BYTES, max_length=6, truncate=True)
     assert [BYTES.decode(cut[i].tokens) for i in cut.ids] == ["ab</s>", "abcdef", "abcdef"]
+
+
+def test_a_row_is_named_by_its_place() -> None:
+    placed = Example("big", Text("abcdef"), where="people.csv, line 4")
+    with pytest.raises(DataError, match=r"^people.csv, line 4 \(id 'big'\): 7 tokens; accepted: at most 6;"):
+        encode([placed], BYTES, max_length=6)
+    chat = Example("c", Chat((Message("assistant", "a"),)), where="people.csv, line 5")
+    mixed = [Example("t", Text("ab"), where="people.csv, line 4"), chat]
+    with pytest.raises(ModelError, match=r"^people.csv, line 5 \(id 'c'\): is a conversation, and .* no chat template"):
+        encode(mixed, BYTES, max_length=None)
 
 
 def test_nothing_to_predict_is_refused() -> None:

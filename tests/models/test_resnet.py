@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForImageClassification
 
-from palimpsest.models.resnet import ARCHITECTURES, SmallResNet, register, resnet_config
+from palimpsest.models.architectures import ARCHITECTURES
+from palimpsest.models.resnet import SmallResNet, register, resnet_config
 
 
 def tiny(architecture: str = "resnet20", **options) -> SmallResNet:

@@ -12,10 +12,11 @@ from tests.verbs.conftest import write_rows
 
 import palimpsest as pal
 from palimpsest.control.level import Level
+from palimpsest.data.examples import read_examples
 from palimpsest.models import load as models
 from palimpsest.models.load import Loaded
 from palimpsest.verbs.guide import level_of
-from palimpsest.verbs.inputs import encode_sets, read_sets
+from palimpsest.verbs.inputs import encode_sets
 from palimpsest.verbs.plan import make_plan
 
 SHORT = {
@@ -36,7 +37,11 @@ def level(
     """The level of a request, from its files."""
     fields = {"kind": "unlearn", "method": "npo", "model": str(clinic / "model"), "files": files, "oracle": oracle}
     plan = make_plan(fields, {"control": {"level": source}})
-    return level_of(plan, loaded, encode_sets(read_sets(plan.files), loaded, plan.encoding))
+    return level_of(
+        plan,
+        loaded,
+        encode_sets({name: read_examples(path) for name, path in plan.files.items()}, loaded, plan.encoding),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -169,9 +169,11 @@ def test_a_plan_that_asks_for_text_metrics_is_refused(album, tmp_path):
 
 
 def test_text_for_an_image_model_and_the_reverse(album, clinic, tmp_path):
-    with pytest.raises(DataError, match=r"example 'p0' is text and model .* an image classifier; accepted: images"):
+    with pytest.raises(
+        DataError, match=r"line 1 \(id 'p0'\) is text and model .* an image classifier; accepted: images"
+    ):
         pal.measure(album / "model", clinic / "forget.jsonl")
-    with pytest.raises(DataError, match=r"example 'photo-0' is an image and model .* a causal LM; accepted: rows"):
+    with pytest.raises(DataError, match=r"row 1 \(id 'photo-0'\) is an image and model .* a causal LM; accepted: rows"):
         pal.unlearn(clinic / "model", album / "forget.npz", output=tmp_path / "out", method="gradient_ascent")
 
 

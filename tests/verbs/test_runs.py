@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -38,6 +39,22 @@ def test_learning_raises_what_is_known_and_the_folder_loads(clinic, tmp_path):
     assert not (tmp_path / "v1.partial").exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_every_file_may_be_read_by_whom_the_umask_lets(clinic, tmp_path):
+    modes = {}
+
+    def look(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "training":
+            modes.update({path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out.partial").rglob("*.*")})
+
+    plan = {**FAST, "training": {**FAST["training"], "checkpoint_steps": 1}}
+    unlearn(clinic, tmp_path / "out", method="npo", plan=plan, progress=look)
+    assert {"checkpoint.safetensors", "plan.json"} <= modes.keys()
+    modes |= {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*.*")}
+    assert {"model.safetensors", "result.json", "tokenizer.json"} <= modes.keys()
+    assert len(set(modes.values())) == 1, modes
+
+
 @pytest.mark.parametrize("method", ["icu", "grad_diff", "gradient_ascent", "kl", "npo", "random_edit"])
 def test_every_unlearning_method_runs_and_is_measured(clinic, tmp_path, method):
     result = unlearn(clinic, tmp_path / "out", method=method)
@@ -51,7 +68,11 @@ def test_every_unlearning_method_runs_and_is_measured(clinic, tmp_path, method):
 def test_the_same_call_again_returns_the_finished_run(clinic, tmp_path):
     first = unlearn(clinic, tmp_path / "out")
     stamp = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
-    assert unlearn(clinic, tmp_path / "out") == first
+    told = []
+    assert unlearn(clinic, tmp_path / "out", progress=lambda *word: told.append(word)) == first
+    date = first.created.replace("T", " ")[:19]
+    words = f"already done on {date} UTC: the result of {tmp_path / 'out'} is shown again; nothing was run"
+    assert told == [(words, 0, 0)]
     assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == stamp
 
 

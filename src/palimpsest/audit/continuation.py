@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from palimpsest.audit.bleu import sentence_bleu
-from palimpsest.audit.refine import Refinement, Utility, enough_pass
+from palimpsest.audit.refine import Utility, enough_pass
+from palimpsest.audit.refinement import Refinement
 from palimpsest.data.batch import TextSet, TokenSequence
 from palimpsest.errors import MissingExtra, PlanError
 from palimpsest.loop.stopping import Check

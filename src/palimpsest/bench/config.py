@@ -11,7 +11,7 @@ from palimpsest import methods
 from palimpsest.bench.defaults import with_defaults
 from palimpsest.bench.results import NOTHING, RANDOM
 from palimpsest.bench.rows import Row, Sections, merged
-from palimpsest.contract import Kind
+from palimpsest.cards import Kind
 from palimpsest.errors import PlanError, unknown
 from palimpsest.models.sources import is_image_model
 from palimpsest.verbs.inputs import check_images
@@ -186,7 +186,7 @@ class Bench(Section):
         Raises:
             PlanError: a section, option or value that the method does not take.
         """
-        learns = kind == "learn" or methods.load(method).starts_from == "base"
+        learns = kind == "learn" or methods.card(method).starts_from == "base"
         last = self.oracle if row is None else row.methods.get(method, {})
         own = self.methods.get(method, {}) if row is not None else {}
         forced: Sections = {"training": {"seed": seed}, "options": dict(options or {})}

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
+
+from palimpsest.errors import Interrupted
 
 Done = Callable[[str, int, int], None]
 
@@ -46,13 +49,32 @@ def run_tasks(tasks: Mapping[str, Task], *, jobs: int, threads: int | None, done
 
     Raises:
         Exception: whatever the first failing task raised; tasks that have not begun never do.
+        Interrupted: Ctrl-C or SIGTERM stopped it; says how many tasks are done.
     """
+    finished: list[str] = []
+
+    def told(name: str, count: int, total: int) -> None:
+        finished.append(name)
+        done(name, count, total)
+
+    try:
+        return _run(tasks, jobs, threads, told)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"after {len(finished)} of {len(tasks)} steps of the bench") from stop
+
+
+def _run(tasks: Mapping[str, Task], jobs: int, threads: int | None, done: Done) -> dict[str, Any]:
     if jobs == 1:
         return _here(tasks, threads, done)
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
     try:
         return _spread(pool, tasks, jobs, done)
+    except KeyboardInterrupt:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()  # one that trains writes its checkpoint first
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -83,6 +105,8 @@ def _spread(pool: ProcessPoolExecutor, tasks: Mapping[str, Task], jobs: int, don
 
 
 def _begin_worker(threads: int | None) -> None:
+    # Beside training, where a run listens, a worker may die without a word: what it did is on the disk.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _use_threads(threads)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from palimpsest import methods
 from palimpsest.bench.results import CONTROLS
-from palimpsest.contract import Kind
+from palimpsest.cards import Kind
 from palimpsest.errors import unknown
 from palimpsest.verbs.plan import Section
 
@@ -34,23 +34,23 @@ class Row(Section):
     @property
     def learner(self) -> str:
         """The first that learns."""
-        return next(name for name in self.names if "learn" in methods.load(name).kinds)
+        return next(name for name in self.names if "learn" in methods.card(name).kinds)
 
     @property
     def unlearner(self) -> str | None:
         """The last that unlearns; None in the row that only learns."""
         if self.only_learns:
             return None
-        return next((name for name in reversed(self.names) if "unlearn" in methods.load(name).kinds), None)
+        return next((name for name in reversed(self.names) if "unlearn" in methods.card(name).kinds), None)
 
     @property
     def isolates(self) -> bool:
         """Does it answer what is temporary by networks of their own?"""
-        return not self.only_learns and methods.load(self.names[0]).isolates
+        return not self.only_learns and methods.card(self.names[0]).isolates
 
     def parts(self, *, learns: bool, forgets: bool) -> tuple[tuple[Kind, str], ...]:
         """What runs on a request, in order: what it is for, and by which method."""
-        if learns and forgets and self.learner == self.unlearner and "update" in methods.load(self.learner).kinds:
+        if learns and forgets and self.learner == self.unlearner and "update" in methods.card(self.learner).kinds:
             return (("update", self.learner),)
         found: list[tuple[Kind, str]] = []
         if forgets and self.unlearner is not None:
@@ -70,7 +70,7 @@ class Row(Section):
                 yield unknown(f"method with sections in row {label!r}", name, self.names)
         if len(self.names) > 2:
             yield f"row {label!r} is a chain of {len(self.names)}; accepted: one method, or two joined by '+'"
-        if any(methods.load(name).isolates for name in self.names):
+        if any(methods.card(name).isolates for name in self.names):
             if len(self.names) > 1:
                 yield f"row {label!r} joins a method that isolates to another; accepted: it stands alone"
             return
@@ -78,10 +78,10 @@ class Row(Section):
 
     def _unable(self, label: str) -> Iterator[str]:
         """What no method of the chain can do, or not in its place."""
-        kinds = [methods.load(name).kinds for name in self.names]
+        kinds = [methods.card(name).kinds for name in self.names]
         for kind in ("learn", "unlearn"):
             if not any(kind in own for own in kinds):
-                able = ", ".join(name for name in methods.names() if kind in methods.load(name).kinds)
+                able = ", ".join(name for name in methods.names() if kind in methods.card(name).kinds)
                 yield f"row {label!r} has no method that can {kind}; accepted: a chain like er+npo, with one of {able}"
         if len(kinds) == 2 and "learn" in kinds[1] and "learn" not in kinds[0]:
             yield f"row {label!r} unlearns before it learns; accepted: {self.names[1]}+{self.names[0]}"

@@ -17,11 +17,11 @@ from palimpsest.bench.sets import check_answerable
 from palimpsest.bench.situations import Situation
 from palimpsest.bench.steps import oracle_step, row_step
 from palimpsest.bench.summary import summary
-from palimpsest.errors import DataError
+from palimpsest.errors import DataError, Interrupted
 from palimpsest.models.load import check_folder, load
 from palimpsest.report.files import write_atomic
-from palimpsest.verbs.execute import environment
 from palimpsest.verbs.inputs import encode_set
+from palimpsest.verbs.outcome import environment
 from palimpsest.verbs.progress import Progress, silent
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
@@ -70,7 +70,10 @@ def run_bench(
     def done(name: str, finished: int, total: int) -> None:
         progress("bench", finished, total, name)
 
-    steps = run_tasks(tasks, jobs=jobs, threads=threads, done=done)
+    try:
+        steps = run_tasks(tasks, jobs=jobs, threads=threads, done=done)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; they lie in {folder}, with a checkpoint of what was under way") from stop
     result = BenchResult(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         bench=bench.model_dump(mode="json"),

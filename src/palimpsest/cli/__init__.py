@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from palimpsest.cli import bench, demo, env, learn, listing, measure, report, unlearn, update
-from palimpsest.errors import PalimpsestError
+from palimpsest.cli import bench, demo, env, listing, measure, report, runs
+from palimpsest.errors import Interrupted, PalimpsestError
 
 INTERRUPTED = 130
 
 # typer >= 0.26 carries its own copy of click, older ones use the package: the class is reached through typer either way
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+
+class _Stopped(Exception):
+    """A command that was interrupted. typer would swallow a KeyboardInterrupt itself, some versions without a word."""
+
+
+class _Commands(TyperGroup):
+    """Lets an interruption through."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise _Stopped from stop
+
+
 app = typer.Typer(
     name="palimpsest",
+    cls=_Commands,
     help="Keep a trained model alive under learning and unlearning, and show what was done.",
     epilog="Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided, 130 interrupted.",
     no_args_is_help=True,
@@ -24,9 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("learn")(learn.command)
-app.command("unlearn")(unlearn.command)
-app.command("update")(update.command)
+for verb in runs.ABOUT:
+    app.command(verb, epilog=runs.EPILOG)(runs.command(verb))
 app.command("measure")(measure.command)
 app.command("report")(report.command)
 app.command("methods")(listing.methods_command)
@@ -43,13 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None = those of the process.
 
     Returns:
-        Exit code: 0 passed or done, 1 verdict or run failed, 2 wrong usage, 3 undecided.
+        Exit code: 0 passed or done, 1 verdict or run failed, 2 wrong usage, 3 undecided, 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
+        with _termination_interrupts():
+            code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except PalimpsestError as error:
         if debug:
@@ -57,8 +82,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except ClickException as error:
         return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
-    except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted; the same command again goes on from the last checkpoint", INTERRUPTED)
+    except (_Stopped, typer.Abort, KeyboardInterrupt) as stop:
+        return _interrupted(stop, _as_typed(arguments))
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """SIGTERM is heard as Ctrl-C in the block, where nobody else hears it."""
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(stop: BaseException, command: str) -> int:
+    """One line on stderr: how far it got, where that is kept, how to go on."""
+    stopped = next((error for error in (stop, stop.__cause__) if isinstance(error, Interrupted)), None)
+    if stopped is None:
+        words = "before anything was written (what an earlier run left is as it was); the same command"
+    else:
+        words = f"{stopped}; the same command goes on from there"
+    print(f"palimpsest: interrupted {words}: {command}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _as_typed(arguments: Sequence[str] | None) -> str:
+    """The command as the shell would take it again.
+
+    >>> _as_typed(["report", "my run"])
+    "palimpsest report 'my run'"
+    """
+    if arguments is not None:
+        return shlex.join(["palimpsest", *arguments])
+    script = Path(sys.argv[0])
+    if script.name == "__main__.py":
+        return shlex.join([*sys.orig_argv[:1], "-m", "palimpsest", *sys.argv[1:]])
+    on_path = shutil.which(script.name) == str(script)  # the system gives a script its whole path
+    return shlex.join([script.name if on_path else str(script), *sys.argv[1:]])
 
 
 def _fail(message: str, code: int) -> int:

@@ -53,11 +53,7 @@ def clu(
 
     Every request has its oracle: the model retrained on all that is to be known. Interrupted, the same command goes on.
     """
-    from palimpsest.bench.config import make_bench
-    from palimpsest.bench.run import run_bench
-    from palimpsest.verbs.plan import read_mapping
-
-    values: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
+    values: dict[str, Any] = {} if config is None else _read(config)
     if isinstance(values.get("stream"), str):
         values["stream"] = {"kind": values["stream"]}
     given = {"model": model, "data": data or None, "per_class": per_class, "test": test, "replay": replay, "twin": twin}
@@ -72,10 +68,22 @@ def clu(
     for assignment in assign or ():
         _, path, value = o.parse_assignment(f"bench.{assignment}")
         _put(values, path, value)
+    from palimpsest.bench.early import check_early
+
+    check_early(values)
+    from palimpsest.bench.config import make_bench
+    from palimpsest.bench.run import run_bench
+
     bench = make_bench(values)
     with shown_progress(quiet=json) as progress:
         result = run_bench(bench, output, oracles=oracles, jobs=jobs, threads=threads, progress=progress)
     return _show(result, output, as_json=json)
+
+
+def _read(config: Path) -> dict[str, Any]:
+    from palimpsest.verbs.plan import read_mapping
+
+    return read_mapping(config, "bench", "options")
 
 
 def _numbers(option: str, words: Iterable[str]) -> list[int]:

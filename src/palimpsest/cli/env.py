@@ -11,7 +11,7 @@ def command(json: o.Json = False) -> int:
     """Print versions and machine, for bug reports."""
     import torch
 
-    from palimpsest.verbs.execute import environment
+    from palimpsest.verbs.outcome import environment
 
     found = environment(torch.get_num_threads())
     print(json_module.dumps(found, indent=1) if json else "\n".join(f"{k:14} {v}" for k, v in found.items()))

@@ -11,27 +11,37 @@ import typer
 from palimpsest.audit.words import interval as ends
 from palimpsest.audit.words import show as written
 from palimpsest.cli import options as o
-from palimpsest.cli.screen import shown_progress
+from palimpsest.cli.screen import shown_progress, tell
 
 if TYPE_CHECKING:
     from palimpsest.metrics.evaluate import Evaluation
+    from palimpsest.records import Answer
 
 
 def command(
     model: o.Model,
-    data: Annotated[str, typer.Option("--data", help="Examples: JSONL, CSV, Parquet, .npz, image folder or Hub name.")],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help="Rows or images: file, folder or Hub name.")],
     metrics: Annotated[
         str | None,
-        typer.Option(help="Names, separated by commas; see `palimpsest metrics`.  [ma,el,es; of images accuracy,prob]"),
+        typer.Option(metavar="NAMES", help="E.g. ma,es; see `palimpsest metrics`.  [ma,el,es; images accuracy,prob]"),
     ] = None,
     assign: o.Sets = None,
     token_ids: Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')] = False,
-    max_length: Annotated[int | None, typer.Option(min=2, help="Longest example in tokens.  [the model's]")] = None,
-    truncate: Annotated[bool, typer.Option("--truncate", help="Cut longer examples instead of refusing.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples per forward pass; changes no value.")] = 32,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Longest row in tokens.  [the model's]")
+    ] = None,
+    truncate: o.Truncate = False,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", show_default=False, help="Rows per forward pass; changes no value.  [32]")
+    ] = 32,
     revision: o.Revision = None,
     threads: o.Threads = None,
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", show_default=False, help="N answers, the most known row's first.  [0]")
+    ] = 0,
+    column: o.Columns = None,
     ignore_column: o.IgnoreColumns = None,
+    split: o.Split = None,
     json: o.Json = False,
 ) -> int:
     """Measure what a model knows of the examples in a file."""
@@ -54,20 +64,41 @@ def command(
             batch_size=batch_size,
             progress=progress,
             threads=threads,
+            columns=o.column_names(column),
             ignore_columns=ignore_column or (),
+            split=split,
+            show=show,
         )
-    print(json_module.dumps(as_json(evaluation), indent=1) if json else _as_text(evaluation))
+    if json:
+        print(json_module.dumps(as_json(evaluation), indent=1))
+    else:
+        tell(_as_text(evaluation))
     return 0
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """``{"metrics", "examples", "cost"}``; per-example values are null where an example cannot be scored."""
+    """``{"metrics", "examples", "cost"}``; per-example values are null where an example cannot be scored.
+
+    With ``--show`` also "answers": what was asked, what was expected, what the model says, and the example's scores.
+    """
     ids = next(iter(evaluation.scores.values())).by_id if evaluation.scores else {}
-    return {
+    found: dict[str, Any] = {
         "metrics": {key: _summary(score) for key, score in evaluation.scores.items()},
-        "examples": [{"id": i, **{k: s.by_id[i] for k, s in evaluation.scores.items()}} for i in ids],
+        "examples": [{"id": i, **_values(evaluation, i)} for i in ids],
         "cost": asdict(evaluation.cost),
     }
+    if evaluation.answers:
+        found["answers"] = [_answer(evaluation, answer) for answer in evaluation.answers]
+    return found
+
+
+def _values(evaluation: Evaluation, example_id: str) -> dict[str, float | None]:
+    return {key: score.by_id[example_id] for key, score in evaluation.scores.items()}
+
+
+def _answer(evaluation: Evaluation, answer: Answer) -> dict[str, Any]:
+    fields = {name: getattr(answer, name) for name in ("id", "subject", "prompt", "expected")}
+    return {**fields, "said": next(iter(answer.said.values())), "scores": _values(evaluation, answer.id)}
 
 
 def _summary(score: Any) -> dict[str, Any]:
@@ -76,6 +107,9 @@ def _summary(score: Any) -> dict[str, Any]:
 
 
 def _as_text(evaluation: Evaluation) -> str:
+    from palimpsest.report.said import examples_text
+    from palimpsest.report.schema import AnswerRow
+
     lines = []
     for key, score in evaluation.scores.items():
         value = "unscored" if score.value is None else written(score.value)
@@ -85,4 +119,6 @@ def _as_text(evaluation: Evaluation) -> str:
     images = any("image" in score.unit for score in evaluation.scores.values())
     passed = "images" if images else "token positions"
     lines.append(f"{written(cost.seconds)} s, {cost.tokens} {passed}, peak {cost.peak_bytes / 2**20:.0f} MiB")
+    rows = [AnswerRow.of(answer) for answer in evaluation.answers]
+    lines += examples_text(rows, {row.id: _values(evaluation, row.id) for row in rows})
     return "\n".join(lines)

@@ -13,37 +13,41 @@ from palimpsest.errors import PlanError, unknown
 
 ROUTED = ("training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding")
 
-Model = Annotated[str, typer.Option("--model", help="Folder or Hub name of the model, or resnet20@FOLDER.")]
-OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder for the new model; must not exist.")]
-Revision = Annotated[str | None, typer.Option(help="Commit of a Hub name.")]
-Holdout = Annotated[str | None, typer.Option(help="Comparable examples the model never saw.")]
-General = Annotated[str | None, typer.Option(help="General text, for perplexity.")]
-Replay = Annotated[str | None, typer.Option(help="Examples rehearsed beside.")]
-Oracle = Annotated[str | None, typer.Option(help="Folder of a model retrained without the forget set.")]
-MakeOracle = Annotated[
-    bool, typer.Option("--make-oracle", help="Have the oracle retrained from --base on --retain; kept, and reused.")
-]
-Base = Annotated[str | None, typer.Option(help="The model before it learned anything: for retrain, --make-oracle.")]
-Seed = Annotated[int | None, typer.Option(help="Seeds every random choice.  [0]")]
+Model = Annotated[str, typer.Option("--model", metavar="DIR", help="Folder, Hub name or resnet20@DIR.")]
+OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder for model and report.")]
+Revision = Annotated[str | None, typer.Option(metavar="COMMIT", help="Commit of a Hub name.")]
+MakeOracle = Annotated[bool, typer.Option("--make-oracle", help="Retrain one from --base on --retain; kept.")]
 LearningRate = Annotated[
-    float | None, typer.Option("--learning-rate", "--lr", help="A fixed rate.  [the run finds its own]")
+    float | None, typer.Option("--learning-rate", "--lr", metavar="N", help="A fixed rate.  [searched]")
 ]
-Refine = Annotated[
-    bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when every example passes.")
-]
-Preset = Annotated[str | None, typer.Option(help="paper: the published rate and length of the method.")]
-Epochs = Annotated[float | None, typer.Option(help="At most so many passes.")]
-MaxSteps = Annotated[int | None, typer.Option(help="At most so many steps; wins over --epochs.")]
-BatchSize = Annotated[int | None, typer.Option(help="Examples per step.  [8; images 64]")]
-ScopeKind = Annotated[str | None, typer.Option("--scope", help="all, lora or layers.  [all]")]
-PlanFile = Annotated[Path | None, typer.Option("--plan", help="YAML or JSON with sections of options.")]
+Refine = Annotated[bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when all rows pass.")]
+Truncate = Annotated[bool, typer.Option("--truncate", help="Cut longer rows instead of refusing.")]
+PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="YAML or JSON with options.")]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="a.b=value, e.g. icu.alpha=0.3 training.betas=[0.9,0.98].")
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Any option; see `palimpsest options`.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [1 for a small model]")]
-ReportTo = Annotated[list[str] | None, typer.Option(help="tensorboard, trackio or wandb.")]
-IgnoreColumns = Annotated[list[str] | None, typer.Option(help="Column of the data to leave out.")]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads.  [1 for a small model]")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", metavar="OURS=YOURS", help="E.g. prompt=question; may repeat.")
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Of dataset folders and Hub names, e.g. train.")]
+IgnoreColumns = Annotated[
+    list[str] | None, typer.Option("--ignore-column", metavar="NAME", help="A column to leave out.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def column_names(assignments: Iterable[str] | None) -> dict[str, str]:
+    """Our name -> the file's, from ``--column``.
+
+    Raises:
+        DataError: no NAME=YOURS, or a name twice.
+    """
+    if not assignments:
+        return {}
+    from palimpsest.data.layout import parse_columns
+
+    return dict(parse_columns(assignments))
 
 
 def sections(

@@ -53,6 +53,9 @@ def _bars() -> Iterator[Progress]:
         tasks = {}
 
         def tell(stage: str, done: int, total: int, note: str = "") -> None:
+            if not total:
+                display.console.print(f"{stage} {note}".rstrip(), markup=False, highlight=False)
+                return
             if stage not in tasks:
                 tasks[stage] = display.add_task(stage, total=total, note=note)
             display.update(tasks[stage], completed=done, total=total, note=note)
@@ -71,16 +74,25 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage or done == total or now - self._last >= SECONDS_BETWEEN_LINES:
             self._stage, self._last = stage, now
-            print(f"{stage}: {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+            count = f": {done}/{total}" if total else ""
+            print(f"{stage}{count} {note}".rstrip(), file=sys.stderr, flush=True)
 
 
 def summary(result: RunResult) -> str:
-    """Table, why training ended, verdict with its gates, and what to do next, as plain text."""
+    """Table, what the models say, why training ended, verdict with its gates, what to do next, as plain text."""
     from palimpsest.report.meaning import where_to
+    from palimpsest.report.said import answers_text, heading
     from palimpsest.report.text import table, verdict
 
     level = [where_to(result)] if result.level is not None else []
-    return "\n".join([table(result), "", f"training ended: {result.stopped}", *level, *verdict(result)])
+    said = ["", heading(result), *answers_text(result.answers)] if result.answers else []
+    return "\n".join([table(result), *said, "", f"training ended: {result.stopped}", *level, *verdict(result)])
+
+
+def tell(text: str) -> None:
+    """Print; characters that the terminal's encoding lacks are escaped. What a model says may hold any."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
@@ -92,6 +104,6 @@ def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
     if as_json:
         print(result.model_dump_json(indent=1))
     else:
-        print(summary(result))
+        tell(summary(result))
         print(f"\nmodel   {folder}\nreport  {folder}/report.html")
     return 0 if result.verdict is None else EXIT_CODES[result.verdict.outcome]

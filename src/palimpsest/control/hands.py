@@ -101,12 +101,17 @@ class Hands:
         self.repairer.replay_share = self.state.replay_share
 
     def end_stage(self) -> None:
-        """Write down where the run stands; what nobody needs any more is deleted after that."""
+        """Write down where the run stands; what nobody needs any more is deleted after that.
+
+        Raises:
+            KeyboardInterrupt: the run was asked to stop.
+        """
         with self.timed("snapshot_seconds"):
             self.machine.log.flush()
             self.state.loop = self.machine.state.to_json()
             write_json(self._state_file, self.state.to_json())
             self._snapshots.keep_only(self.state.snapshots)
+        self.job.stop.heed()
 
     @property
     def left(self) -> int:

@@ -35,7 +35,8 @@ def chat_tokens(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
     """
     if not tokenizer.chat_template:
         raise ModelError(
-            "the tokenizer has no chat template; set tokenizer.chat_template, or give prompt/completion rows"
+            "the tokenizer has no chat template; put one into the model's folder as chat_template.jinja, or give "
+            "rows of {prompt, completion}"
         )
     if not tokenizer.is_fast:
         raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; chat rows need a fast tokenizer")

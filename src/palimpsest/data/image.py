@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from palimpsest.data.augment import Augmentation
 from palimpsest.data.batch import Predictions
 from palimpsest.data.batch_norm import statistics_kept
+from palimpsest.data.classes import class_number
 from palimpsest.data.pixels import PixelFormat
-from palimpsest.errors import DataError, unknown
+from palimpsest.errors import DataError
 from palimpsest.records import Example, Image
 
 
@@ -173,10 +174,10 @@ def encode_images(
     for row, example in enumerate(examples):
         try:
             content = _image(example, ids)
-            label_N[row] = _class(content.label, num_classes, class_names)
+            label_N[row] = class_number(content.label, num_classes, class_names)
             images_NHWC[row].numpy()[:] = pixels.pixels_of(content)
         except DataError as problem:
-            problems.append(f"example {example.id!r}: {problem}")
+            problems.append(f"{example.name}: {problem}")
     if problems:
         more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")
@@ -191,18 +192,3 @@ def _image(example: Example, seen: dict[str, None]) -> Image:
         raise DataError("this id occurs twice; accepted: ids that occur once")
     seen[example.id] = None
     return example.content
-
-
-def _class(label: int | str, num_classes: int, class_names: Mapping[str, int]) -> int:
-    if isinstance(label, str):
-        if not class_names:
-            raise DataError(
-                f"class name {label!r} for a model whose classes have no names; accepted: 0 to {num_classes - 1}, as "
-                "label or as name of the folder"
-            )
-        if label not in class_names:
-            raise DataError(unknown("class name", label, class_names))
-        return class_names[label]
-    if not 0 <= label < num_classes:
-        raise DataError(f"class {label}; accepted: 0 to {num_classes - 1}, the model's classes")
-    return label

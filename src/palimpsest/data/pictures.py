@@ -6,8 +6,8 @@
 | image folder | PNG and JPEG files in sub-folders     | the sub-folder's name  | path in the folder             |
 | dataset      | image: a picture, or its file's bytes | label: integer or name | id, else the content's         |
 
-An .npz may also hold subject and task, (N,). A sub-folder whose name is a number is that class; any other name is one
-that the model must know.
+An .npz may also hold subject and task, (N,); other arrays are left out. A sub-folder whose name is a number is that
+class; any other name is one that the model must know.
 
 Shape legend: N images, H height, W width, C channels.
 """
@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from palimpsest.errors import DataError, encodable, unknown
+from palimpsest.data.layout import Layout, Rows
+from palimpsest.errors import DataError, encodable
 from palimpsest.records import Example, Image, content_id
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
@@ -33,24 +34,25 @@ ACCEPTED = (
     "accepted: x (uint8, N x H x W or N x H x W x C) and y (integers, N), with optional id or name, subject, task"
 )
 _COLUMNS = ("x", "y", "id", "name", "subject", "task")
+_IN_NPZ = {"image": "x", "label": "y"}
 
 
-def read_npz(path: Path, ignore: frozenset[str] = frozenset()) -> list[Example]:
+def read_npz(path: Path, layout: Layout) -> Rows:
     """Examples of an .npz file, in order; ids may still repeat.
 
     Args:
         path: the file; no pickles are read.
-        ignore: arrays to leave out; any other unknown array is an error.
+        layout: names of the arrays (its image is x and its label y) and arrays to leave out.
 
     Raises:
         DataError: what the file holds instead.
     """
-    columns = _arrays(path, ignore)
+    held, mapped, columns = _arrays(path, layout)
     images_NHWC = _images(path, columns)
     label_N = _labels(path, columns, len(images_NHWC))
     given = [name for name in ("id", "name") if name in columns]
     if len(given) > 1:
-        raise DataError(f"{path}: holds both id and name; accepted: one of them, so leave out name with ignore_columns")
+        raise DataError(f"{path}: holds both id and name; accepted: one of them, so add --ignore-column name")
     other = {name: _texts(path, name, columns, len(images_NHWC)) for name in (*given, "subject", "task")}
     ids = other[given[0]] if given else None
     shape = images_NHWC.shape[1:]
@@ -59,8 +61,13 @@ def read_npz(path: Path, ignore: frozenset[str] = frozenset()) -> list[Example]:
         task = other["task"][row] if other["task"] else None
         content = Image(images_NHWC[row].tobytes(), shape, label, task)
         subject = (str(other["subject"][row]) or None) if other["subject"] else None
-        examples.append(Example(str(ids[row]) if ids else content_id(content), content, subject))
-    return examples
+        given_id = str(ids[row]) if ids else content_id(content)
+        examples.append(Example(given_id, content, subject, f"{path}, row {row + 1}"))
+    used = {mapped.get(name, name) for name in columns}
+    left = [name for name in held if name not in used and name not in layout.ignore]
+    notes = (f"{path}: arrays left out: {', '.join(left)}",) if left else ()
+    ours = frozenset(name for name, yours in layout.columns.items() if yours in used)
+    return Rows(examples, notes, tuple(held), ours)
 
 
 UNREADABLE = (
@@ -69,27 +76,30 @@ UNREADABLE = (
 )
 
 
-def _arrays(path: Path, ignore: frozenset[str]) -> dict[str, np.ndarray]:
+def _arrays(path: Path, layout: Layout) -> tuple[list[str], dict[str, str], dict[str, np.ndarray]]:
+    """Names of all arrays, the name of the mapped ones in the file, and the arrays that are read, by our names."""
     found: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as file:
-            for member in file.namelist():
-                name = member.removesuffix(".npy")
-                if name in ignore:
-                    continue
-                if name not in _COLUMNS:
-                    raise DataError(
-                        f"{path}: {unknown('array', name, _COLUMNS)}; name it in ignore_columns to leave it out"
-                    )
-                with file.open(member) as stream:
-                    found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+            held = {member.removesuffix(".npy"): member for member in file.namelist()}
+            wanted = {_IN_NPZ.get(ours, ours): yours for ours, yours in layout.columns.items()}
+            mapped = {ours: yours for ours, yours in wanted.items() if ours in _COLUMNS and yours in held}
+            gone = layout.ignore.union(mapped.values())
+            for name, yours in {**{name: name for name in held if name not in gone}, **mapped}.items():
+                if name in _COLUMNS:
+                    with file.open(held[yours]) as stream:
+                        found[name] = np.lib.format.read_array(stream, allow_pickle=False)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable .npz file ({reason}); {ACCEPTED}") from error
     missing = [name for name in ("x", "y") if name not in found]
     if missing:
-        raise DataError(f"{path}: no array {missing[0]}; {ACCEPTED}")
-    return found
+        ours = next(ours for ours, name in _IN_NPZ.items() if name == missing[0])
+        raise DataError(
+            f"{path}: no array {missing[0]}; it holds {', '.join(held) or 'nothing'}; {ACCEPTED}; name yours with "
+            f"--column {ours}=ARRAY"
+        )
+    return list(held), mapped, found
 
 
 def _images(path: Path, columns: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "N H W C"]:
@@ -159,7 +169,7 @@ def read_image_folder(folder: Path) -> list[Example]:
         except (DataError, OSError) as error:
             problems.append(DataError(f"{file}: {error}"))
         else:
-            examples.append(Example(name.as_posix(), image_of(pixels_HWC, label)))
+            examples.append(Example(name.as_posix(), image_of(pixels_HWC, label), where=str(file)))
     if problems:
         more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}") from problems[0]

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from palimpsest.data.pairing import RandomPairing
 from palimpsest.data.population import Population, digest_of, refuse
 from palimpsest.data.purge import NO_COPIES, check_purged
 from palimpsest.data.saved import restored
 from palimpsest.errors import DataError, unknown
+
+if TYPE_CHECKING:  # a stream is checked before torch is imported
+    from torch import Tensor
 
 Payload = Literal["logits", "features"]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -1,169 +1,236 @@
-"""One row of a table -> one Example. The accepted columns are written here and nowhere else."""
+"""Which kind of row some columns make. The accepted columns are written here and nowhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 
-from palimpsest.data.pictures import decode, image_of, pixels_of
-from palimpsest.errors import DataError, encodable, unknown
-from palimpsest.records import Chat, Completion, Content, Example, Message, Text, TokenIds, content_id
+from palimpsest.data.contents import (
+    PICTURE_COLUMNS,
+    Builder,
+    Row,
+    completion,
+    conversation,
+    instruction,
+    label_cell,
+    labelled,
+    plain_text,
+    token_ids,
+)
+from palimpsest.data.layout import NAMES, Layout
+from palimpsest.errors import DataError
+from palimpsest.records import Content, Example, content_id
 
-Row = Mapping[str, object]
-Shapes = Mapping[tuple[str, ...], Callable[[Row], Content]]
+Shape = tuple[str, ...]
+Shapes = Mapping[Shape, Builder]
 
-_OPTIONAL = ("id", "subject")
-_PICTURE_COLUMNS = ("image", "img")
-_SHOWN_CHARACTERS = 40
+OPTIONAL = ("id", "subject")
+# Columns that are never left out unasked: beside another kind of row they are a question, not an extra.
+_DECISIVE = frozenset({"text", "prompt", "completion", "messages"})
+_LISTS = ("messages", "conversations", "input_ids")
+CONTENT_COLUMNS = frozenset({*_DECISIVE, *PICTURE_COLUMNS, "instruction", "conversations", "input_ids"})
+_USUAL = {  # what others call these columns, for hints only
+    "prompt": ("question", "query", "instruction", "input", "q"),
+    "completion": ("answer", "response", "output", "target", "chosen", "a"),
+    "text": ("content", "body", "sentence", "document"),
+    "messages": ("conversation", "conversations", "chat", "dialog"),
+    "image": ("picture", "photo", "pixels"),
+    "label": ("class", "target", "fine_label"),
+    "subject": ("person", "patient", "user", "author", "entity"),
+    "id": ("uid", "key", "row_id"),
+}
 
 
-def shapes_for(*, token_ids: bool, cells_only: bool, pictures: bool) -> Shapes:
-    """Row shapes that are accepted, each with what turns it into a content.
+def shapes_for(*, token_ids_only: bool, cells_only: bool, pictures: bool) -> Shapes:
+    """Kinds of rows that are accepted, each with what turns it into a content.
 
     Args:
-        token_ids: accept rows of token ids, and nothing else.
+        token_ids_only: accept rows of token ids, and nothing else.
         cells_only: the file holds plain cells (CSV), so lists cannot occur.
-        pictures: the source can hold pictures (Parquet, datasets).
+        pictures: the source can hold pictures (Parquet, datasets, rows in memory).
     """
-    if token_ids:
-        return MappingProxyType({("input_ids",): _token_ids})
-    plain: dict[tuple[str, ...], Callable[[Row], Content]] = {
-        ("text",): lambda row: Text(_text(row, "text")),
-        ("prompt", "completion"): _completion,
-    }
+    if token_ids_only:
+        return MappingProxyType({("input_ids",): token_ids})
+    found: dict[Shape, Builder] = {("text",): plain_text, ("prompt", "completion"): completion}
     if not cells_only:
-        plain[("messages",)] = lambda row: _chat(_messages(row, "messages"), "messages")
+        found[("messages",)] = conversation("messages")
     if pictures:
-        plain |= {(column, "label"): partial(_labelled, column) for column in _PICTURE_COLUMNS}
-    return MappingProxyType(plain)
+        found |= {(column, "label"): labelled(column) for column in PICTURE_COLUMNS}
+    found |= {("instruction", "output"): instruction, ("instruction", "input", "output"): instruction}
+    if not cells_only:
+        found[("conversations",)] = conversation("conversations")
+    return MappingProxyType(found)
 
 
 def accepted(shapes: Shapes) -> str:
-    """The shapes as one phrase for a message."""
-    return f"accepted: {' or '.join('{' + ', '.join(shape) + '}' for shape in shapes)}, with optional id and subject"
+    """The kinds as one phrase for a message; each in its fullest form."""
+    full = [shape for shape in shapes if "img" not in shape and not any(set(shape) < set(other) for other in shapes)]
+    return f"accepted: {' or '.join(map(_braced, full))}, with optional id and subject"
 
 
-def check_columns(names: Iterable[str], shapes: Shapes, ignore: frozenset[str]) -> tuple[str, ...]:
-    """The shape that these columns have.
-
-    Raises:
-        DataError: a column is unknown, one is missing, or two shapes are mixed.
-    """
-    present = [name for name in names if name not in ignore]
-    known = {column for shape in shapes for column in shape} | set(_OPTIONAL)
-    strangers = [name for name in present if name not in known]
-    if "input_ids" in strangers:
-        raise DataError(f"column 'input_ids' is read only with token_ids (--token-ids); {accepted(shapes)}")
-    if strangers:
-        also = f" (also unknown: {', '.join(map(repr, strangers[1:]))})" if len(strangers) > 1 else ""
-        raise DataError(f"{unknown('column', strangers[0], known)}{also}; name it in ignore_columns to leave it out")
-    content = {name for name in present if name not in _OPTIONAL}
-    for shape in shapes:
-        if content == set(shape):
-            return shape
-    have = ", ".join(sorted(content)) or "none"
-    raise DataError(f"content columns are {have}; {accepted(shapes)}")
+def _braced(shape: Iterable[str]) -> str:
+    return "{" + ", ".join(shape) + "}"
 
 
-def to_example(row: Row, shapes: Shapes, ignore: frozenset[str]) -> Example:
-    """One row as an example; the id is kept, or derived from the content.
+def shape_of(names: Collection[str], shapes: Shapes) -> Shape:
+    """The kind of row that these columns make; columns it has no use for do not count.
 
     Raises:
-        DataError: what is wrong with the row, without saying where the row is.
+        DataError: they make none, or two kinds are mixed.
     """
-    shape = check_columns(row, shapes, ignore)
-    content = shapes[shape](row)
-    given = _label(row, "id") if "id" in row and "id" not in ignore else content_id(content)
-    # An unknown subject is legitimate and CSV can only write it as an empty cell; a missing id is a mistake.
-    has_subject = "subject" not in ignore and row.get("subject") not in (None, "")
-    return Example(given, content, _label(row, "subject") if has_subject else None)
+    fits = [shape for shape in shapes if set(shape) <= set(names)]
+    largest = [shape for shape in fits if not any(set(shape) < set(other) for other in fits)]
+    if not largest:
+        raise DataError(_none_fits(names, shapes))
+    chosen = largest[0]
+    others = {name for shape in largest[1:] for name in shape}
+    if ("input_ids",) not in shapes:
+        others |= _DECISIVE & set(names)
+    rest = [name for name in names if name in others and name not in chosen]
+    if rest:
+        raise DataError(
+            f"holds {_braced(chosen)} and also {', '.join(rest)}; accepted: one kind of row, so keep the first with "
+            f"{_ignored(rest)}, or leave it out with {_ignored(chosen)}"
+        )
+    return chosen
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+def _ignored(names: Iterable[str]) -> str:
+    return " ".join(f"--ignore-column {name}" for name in names)
 
 
-def _label(row: Row, column: str) -> str:
-    value = row[column]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{column} is {_shown(value)}; accepted: a non-empty string or an integer")
-    return encodable(value, column)
+def _none_fits(names: Collection[str], shapes: Shapes) -> str:
+    have = f"the columns are {', '.join(map(repr, names))}" if names else "there are no columns"
+    if "input_ids" in names and ("input_ids",) not in shapes:
+        return f"{have}; column 'input_ids' is read only as ready-made tokens (--token-ids); {accepted(shapes)}"
+    lists = [name for name in names if name in _LISTS]
+    if lists and not any(name in shape for shape in shapes for name in lists) and ("input_ids",) not in shapes:
+        return f"{have}; {lists[0]!r} is a list, which CSV cannot hold: use JSONL; {accepted(shapes)}"
+    guesses = max((_guess(shape, names) for shape in shapes if set(shape) <= set(NAMES)), key=len, default={})
+    if not guesses:
+        return f"{have}; {accepted(shapes)}; say which is which with --column, such as --column prompt=question"
+    flags = " ".join(f"--column {ours}={yours}" for ours, yours in guesses.items())
+    missing, meant = next(iter(guesses.items()))
+    return f"no column {missing!r}; did you mean {meant!r}? then say {flags}; {have}; {accepted(shapes)}"
 
 
-def _text(row: Row, column: str) -> str:
-    value = row[column]
-    if not isinstance(value, str):
-        raise DataError(f"{column} is {_shown(value)}; accepted: a string that is not empty")
-    if not value.strip():
-        raise DataError(f"{column} is empty; accepted: a string that is not empty")
-    return encodable(value, column)
+def _guess(shape: Shape, names: Collection[str]) -> dict[str, str]:
+    """Our name -> the column that may be meant, for each that is missing; nothing where one of them has no match."""
+    free = [name for name in names if name not in shape and name not in OPTIONAL]
+    found: dict[str, str] = {}
+    for ours in shape:
+        if ours in names:
+            continue
+        match = _meant(ours, [name for name in free if name not in found.values()])
+        if match is None:
+            return {}
+        found[ours] = match
+    return found
 
 
-def _completion(row: Row) -> Content:
-    if isinstance(row["prompt"], list) or isinstance(row["completion"], list):
-        prompt, completion = _messages(row, "prompt"), _messages(row, "completion")
-        if any(message.role == "assistant" for message in prompt):
-            raise DataError("prompt holds an assistant turn, which would be scored; put the whole talk in messages")
-        if any(message.role != "assistant" for message in completion):
-            raise DataError("completion holds a turn that is not the assistant's; put the whole talk in messages")
-        return _chat((*prompt, *completion), "completion")
-    return Completion(_text(row, "prompt"), _text(row, "completion"))
+def _meant(ours: str, names: Iterable[str]) -> str | None:
+    lowered = {name.strip().lower(): name for name in names}
+    for usual in (ours, *_USUAL.get(ours, ())):
+        if usual in lowered:
+            return lowered[usual]
+    close = get_close_matches(ours, lowered, n=1, cutoff=0.75)
+    return lowered[close[0]] if close else None
 
 
-def _messages(row: Row, column: str) -> tuple[Message, ...]:
-    value = row[column]
-    if not isinstance(value, list):
-        raise DataError(f"{column} is {_shown(value)}; accepted: a list of {{role, content}}")
-    return tuple(_message(turn, f"{column}[{index}]") for index, turn in enumerate(value))
+class RowReader:
+    """Rows -> examples under one layout; remembers which columns there were and which were used."""
+
+    def __init__(self, shapes: Shapes, layout: Layout, *, null_ids: bool) -> None:
+        """Read rows of these kinds.
+
+        Args:
+            shapes: what is accepted.
+            layout: names of the columns.
+            null_ids: an id of None is an absent one (tables), and not a mistake (JSON); then 7.0 is 7, because pandas
+                makes integers floats where some are absent.
+        """
+        self.shapes = shapes
+        self._layout = layout
+        self._null_ids = null_ids
+        self.seen: dict[str, None] = {}
+        self.used: set[str] = set()
+        self.mapped: set[str] = set()
+
+    def renamed(self, names: Iterable[str]) -> dict[str, str]:
+        """Our name -> column, for the columns that take part."""
+        names = dict.fromkeys(names)
+        self.seen |= names
+        mapped = {ours: yours for ours, yours in self._layout.columns.items() if yours in names}
+        self.mapped |= set(mapped)
+        gone = self._layout.ignore.union(mapped.values())
+        return {**{name: name for name in names if name not in gone and name not in mapped}, **mapped}
+
+    def check_header(self, names: Iterable[str]) -> None:
+        """Refuse columns that can make no row.
+
+        Raises:
+            DataError: what is missing.
+        """
+        columns = self.renamed(names)
+        if not any(set(shape) <= set(columns) for shape in self.shapes):
+            shape_of(columns, self.shapes)
+
+    def example(self, row: Row) -> Example:
+        """One row as an example; the id is kept, or derived from the content.
+
+        Raises:
+            DataError: what is wrong with the row, without saying where the row is.
+        """
+        columns = self.renamed(row)
+        cells = {ours: row[yours] for ours, yours in columns.items()}
+        if self._null_ids:
+            cells |= {name: _whole(cells[name]) for name in OPTIONAL if name in cells}
+        # Tables give every row the columns of all rows, so an empty cell is an absent one: kinds of rows may be mixed.
+        filled = [name for name, value in cells.items() if not _is_empty(value)]
+        shape = self._shape(filled, cells)
+        # Of Alpaca's input it is said by its kind of row what becomes of it when it is empty: it is used, too.
+        fullest = {name for other in self.shapes if set(shape) <= set(other) for name in other}
+        self.used |= {columns[name] for name in (*fullest, *OPTIONAL) if name in columns}
+        try:
+            content = self.shapes[shape](cells)
+            # An unknown subject is legitimate and CSV can only write it as an empty cell; a missing id is a mistake.
+            subject = None if _is_empty(cells.get("subject")) else label_cell(cells, "subject")
+            return Example(self._id(cells, content), content, subject)
+        except DataError as problem:
+            word = str(problem).partition(" ")[0].partition("[")[0]
+            yours = f" ({word} is the column {columns[word]!r})" if columns.get(word, word) != word else ""
+            raise DataError(f"{problem}{yours}") from problem
+
+    def _shape(self, filled: Collection[str], cells: Row) -> Shape:
+        try:
+            return shape_of(filled, self.shapes)
+        except DataError:
+            # Perhaps a cell that is needed is empty; then the kind of row is known, and the cell will be named.
+            if len(filled) == len(cells):
+                raise
+            return shape_of(cells, self.shapes)
+
+    def _id(self, cells: Row, content: Content) -> str:
+        absent = "id" not in cells or (cells["id"] is None and self._null_ids)
+        return content_id(content) if absent else label_cell(cells, "id")
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out unasked, as one line; a column that looks like a misspelt one of ours is asked about."""
+        left = [name for name in self.seen if name not in self.used and name not in self._layout.ignore]
+        if not left:
+            return ()
+        hints: dict[str, str] = {}
+        for ours in OPTIONAL:
+            if ours not in self.seen and ours not in self.mapped:
+                match = _meant(ours, [name for name in left if name not in hints])
+                hints |= {match: f" (did you mean {ours}? --column {ours}={match})"} if match else {}
+        return (f"columns left out: {', '.join((name or 'the unnamed') + hints.get(name, '') for name in left)}",)
 
 
-def _message(turn: object, where: str) -> Message:
-    if not isinstance(turn, dict):
-        raise DataError(f"{where} is {_shown(turn)}; accepted: {{role, content}}")
-    # Arrow gives every turn the keys of all turns, so a null key is an absent one.
-    filled = {key: value for key, value in turn.items() if value is not None}
-    strangers = [key for key in filled if key not in Message._fields]
-    if strangers:
-        raise DataError(f"{where}: {unknown('key', strangers[0], Message._fields)}")
-    missing = [key for key in Message._fields if key not in filled]
-    if missing:
-        raise DataError(f"{where} has no {missing[0]}; accepted: {{role, content}}")
-    texts = {f"{where}.{key}": filled[key] for key in Message._fields}
-    return Message(*(_text(texts, key) for key in texts))
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _chat(messages: tuple[Message, ...], column: str) -> Chat:
-    if not any(message.role == "assistant" for message in messages):
-        raise DataError(f"{column} has no turn with role 'assistant', so nothing would be scored")
-    return Chat(messages)
-
-
-def _labelled(column: str, row: Row) -> Content:
-    label, picture = row["label"], row[column]
-    if (
-        not isinstance(label, int | str)
-        or isinstance(label, bool)
-        or label == ""
-        or (isinstance(label, int) and label < 0)
-    ):
-        raise DataError(f"label is {_shown(label)}; accepted: the number of a class, or its name")
-    if hasattr(picture, "convert"):
-        return image_of(pixels_of(picture), label)
-    data = picture.get("bytes") if isinstance(picture, dict) else picture
-    if not isinstance(data, bytes):
-        raise DataError(f"{column} is {_shown(picture)}; accepted: a picture, or the bytes of a PNG or JPEG file")
-    return image_of(decode(data), label)
-
-
-def _token_ids(row: Row) -> Content:
-    value = row["input_ids"]
-    if not isinstance(value, list) or len(value) < 2:
-        raise DataError(f"input_ids is {_shown(value)}; accepted: a list of at least 2 token ids")
-    for index, token in enumerate(value):
-        if not isinstance(token, int) or isinstance(token, bool) or token < 0:
-            raise DataError(f"input_ids[{index}] is {_shown(token)}; accepted: integers >= 0")
-    return TokenIds(tuple(value))
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value)

@@ -34,7 +34,7 @@ def check_known(forget: Sequence[Example], learned_ids: Collection[str]) -> None
         DataError: how many ids are not among the learned ones, the first of them and its closest learned id.
     """
     learned = frozenset(learned_ids)
-    strangers = [example.id for example in forget if example.id not in learned]
+    strangers = [example for example in forget if example.id not in learned]
     if strangers:
         raise DataError(
             f"{_missing(strangers, len(forget), learned)} of the forget set were never learned; {_ACCEPTED}"
@@ -54,12 +54,11 @@ def check_unique(examples: Sequence[Example], name: str) -> None:
     Raises:
         DataError: how often, and the first two ids.
     """
-    first: dict[str, str] = {}
-    twins = [(e.id, first[k]) for e in examples if first.setdefault(k := _likeness(e.content), e.id) != e.id]
+    first: dict[str, Example] = {}
+    twins = [(first[k], e) for e in examples if first.setdefault(k := _likeness(e.content), e).id != e.id]
     if twins:
-        again, before = twins[0]
         raise DataError(
-            f"{name}: {len(twins)} contents are there under two ids (first: {before!r} and {again!r}), so that "
+            f"{name}: {len(twins)} contents are there under two ids (first: {_both(*twins[0])}), so that "
             "forgetting one would leave the other; accepted: each content once"
         )
 
@@ -69,25 +68,29 @@ def _likeness(content: Content) -> str:
     return content_id(replace(content, label=0) if isinstance(content, Image) else content)
 
 
-def _missing(strangers: Sequence[str], out_of: int, known: frozenset[str]) -> str:
-    close = get_close_matches(strangers[0], known, n=1)
+def _both(one: Example, other: Example) -> str:
+    """What two examples are called together, once if they have one name."""
+    return " and ".join(dict.fromkeys((one.name, other.name)))
+
+
+def _missing(strangers: Sequence[Example], out_of: int, known: frozenset[str]) -> str:
+    close = get_close_matches(strangers[0].id, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{len(strangers)} of {out_of} ids (first: {strangers[0]!r}{hint})"
+    return f"{len(strangers)} of {out_of} ids (first: {strangers[0].name}{hint})"
 
 
 def _overlaps(left: tuple[str, Sequence[Example]], right: tuple[str, Sequence[Example]]) -> Iterator[str]:
     (left_name, left_examples), (right_name, right_examples) = left, right
-    right_ids = {example.id for example in right_examples}
-    shared = [example.id for example in left_examples if example.id in right_ids]
+    by_id = {example.id: example for example in right_examples}
+    shared = [(example, by_id[example.id]) for example in left_examples if example.id in by_id]
     if shared:
-        yield f"{left_name} and {right_name} share {len(shared)} ids (first: {shared[0]!r})"
-    by_content: dict[str, str] = {}
+        yield f"{left_name} and {right_name} share {len(shared)} ids (first: {_both(*shared[0])})"
+    by_content: dict[str, Example] = {}
     for example in right_examples:
-        by_content.setdefault(_likeness(example.content), example.id)
-    twins = [(e.id, by_content[key]) for e in left_examples if (key := _likeness(e.content)) in by_content]
+        by_content.setdefault(_likeness(example.content), example)
+    twins = [(e, by_content[key]) for e in left_examples if (key := _likeness(e.content)) in by_content]
     # Equal ids were counted above already; here only the same content under two ids.
-    twins = [(mine, theirs) for mine, theirs in twins if mine != theirs]
+    twins = [(mine, theirs) for mine, theirs in twins if mine.id != theirs.id]
     if twins:
-        mine, theirs = twins[0]
-        names = f"{left_name} {mine!r} and {right_name} {theirs!r}"
+        names = f"{left_name}'s {twins[0][0].name} and {right_name}'s {twins[0][1].name}"
         yield f"the same content is in {left_name} and {right_name} {len(twins)} times (first: {names})"

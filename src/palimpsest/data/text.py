@@ -60,7 +60,7 @@ def encode(
             _check_vocabulary(tokens, _vocabulary(tokenizer, vocab_size, given=isinstance(example.content, TokenIds)))
             sequences.append(_fit(example.id, tokens, scored, max_length=max_length, truncate=truncate))
         except DataError as problem:
-            problems.append(f"example {example.id!r}: {problem}")
+            problems.append(f"{example.name}: {problem}")
     if problems:
         more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")
@@ -88,7 +88,8 @@ def _fit(
     if max_length is not None and len(tokens) > max_length:
         if not truncate:
             raise DataError(
-                f"{len(tokens)} tokens; accepted: at most {max_length}; shorten it, raise max_length or set truncate"
+                f"{len(tokens)} tokens; accepted: at most {max_length}; shorten it, cut such rows with --truncate, or "
+                "set another limit with --set encoding.max_length=N"
             )
         tokens, scored = tokens[:max_length], scored[:max_length]
     scored = [False, *scored[1:]]
@@ -113,7 +114,11 @@ class _Encoder:
         if isinstance(content, Completion):
             return self._completion(content)
         if isinstance(content, Chat):
-            return chat_tokens(content.messages, self._tokenizer)
+            try:
+                return chat_tokens(content.messages, self._tokenizer)
+            except ModelError as problem:
+                # Rows of several kinds may be in one file: which is the first that this model cannot take?
+                raise ModelError(f"{example.name}: is a conversation, and {problem}") from problem
         if isinstance(content, Image):
             raise DataError("an image for a causal LM; accepted: rows of text, or an image classifier as the model")
         return list(content.input_ids), [True] * len(content.input_ids)
@@ -135,7 +140,10 @@ class _Encoder:
     def _eos(self) -> int:
         eos = self._tokenizer.eos_token_id
         if eos is None:
-            raise ModelError("the tokenizer has no eos token; set its eos_token, or append_eos to false")
+            raise ModelError(
+                "the tokenizer has no eos token, which ends texts and completions; set eos_token in the model's "
+                "tokenizer_config.json, or give rows of token ids"
+            )
         return int(eos)
 
     def _open(self, text: str) -> list[int]:

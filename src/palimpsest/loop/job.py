@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.contract import ExampleSet, Method, Reference
+from palimpsest.loop.stop import Stop
 from palimpsest.loop.stopping import Stopping
 from palimpsest.loop.training import Training
 
@@ -46,6 +47,7 @@ class Job:
         progress: called with (step, planned steps, what the last step did).
         trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
         repair: what keeps the rest, or None.
+        stop: heeded at every safe point.
         at_start: digest of every saved tensor before the method touched the model; what a run changed is seen by it.
     """
 
@@ -60,6 +62,7 @@ class Job:
     trackers: Sequence[str] = ()
     repair: Repair | None = None
     at_start: Mapping[str, str] = field(default_factory=dict)
+    stop: Stop = field(default_factory=Stop)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def run(job: Job) -> Ended:
     Raises:
         DivergedError: a loss or gradient is not finite.
         PlanError: the method draws from a set that was not given.
+        KeyboardInterrupt: the job was asked to stop; a checkpoint holds every step that was taken.
     """
     return _Loop(job).run()
 
@@ -76,8 +77,11 @@ class _Loop:
                 raise
             state.seconds = time.perf_counter() - started
             self._spend_budgets()
-            if state.stopped is not None or state.step % self.job.training.checkpoint_steps == 0:
+            asked = bool(self.job.stop.heard)
+            if asked or state.stopped is not None or state.step % self.job.training.checkpoint_steps == 0:
                 self._save()
+            if asked:
+                self.job.stop.heed()
         self.job.method.settle(self.job.model)
         self.machine.accelerator.end_training()
         return Ended(

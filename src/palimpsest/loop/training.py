@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from torch import nn
 
 from palimpsest.errors import unknown
+
+if TYPE_CHECKING:  # a plan is checked before torch is imported
+    import torch
+    from torch import nn
 
 SCHEDULES = ("constant", "linear", "cosine", "halving")
 MOST = 1_000_000  # examples per step
@@ -70,6 +72,8 @@ class Training(BaseModel):
 
     def new_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """A fresh optimizer; nothing an earlier run remembered is in it."""
+        import torch
+
         rate, decay = self.learning_rate, self.weight_decay
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, weight_decay=decay)

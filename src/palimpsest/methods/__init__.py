@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
+    from palimpsest.cards import Card
     from palimpsest.contract import Method
 
 
@@ -42,6 +43,18 @@ def load(name: str) -> type[Method]:
     return method  # type: ignore[no-any-return]
 
 
+def card(name: str) -> Card:
+    """What a method is, without importing it, unless its file is written so that only its class can tell.
+
+    Raises:
+        PlanError: no such method; or as ``load``.
+    """
+    from palimpsest.card_files import read_card
+    from palimpsest.cards import card_of
+
+    return read_card(name, file_of(name)) or card_of(name, load(name))
+
+
 def file_of(name: str) -> Path:
     """The file of a method.
 
@@ -61,20 +74,9 @@ def configure(name: str, options: Mapping[str, Any]) -> Any:
     Raises:
         PlanError: an unknown option (names the closest one) or a value out of range.
     """
-    from pydantic import ValidationError
+    from palimpsest.cards import configured
 
-    schema = load(name).Config
-    for option in options:
-        retired: Mapping[str, str] = getattr(schema, "RETIRED", {})
-        if option in retired:
-            raise PlanError(f"{name}.{option} is gone: {retired[option]}")
-        if option not in schema.model_fields:
-            raise PlanError(unknown(f"option of {name}", option, schema.model_fields))
-    try:
-        return schema.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise PlanError(f"{name}.{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from None
+    return configured(name, load(name).Config, options)
 
 
 def _folders() -> list[str]:

@@ -57,6 +57,10 @@ class BadTeacher(Method):
     """Distil from an incompetent teacher on forget and from the model before on retain, in one step."""
 
     Config = BadTeacherConfig
+    use_when = (
+        "images should be answered as if never learned, at the risk of the rest. "
+        "Not first choice: in the streams it was run on it lost much of what was to stay."
+    )
     needs = ("forget", "retain")
     reference_sets = frozenset({"retain"})
     defaults = {"learning_rate": 1e-5}

@@ -64,6 +64,11 @@ class CLPUDERpp(Method):
     """DER++ on the main network; with a side network, distillation from it too."""
 
     Config = CLPUDERppConfig
+    use_when = (
+        "what is learned for a time must later be forgotten exactly. "
+        "Not for single rows or classes, nor for what was learned for good; it needs a copy of the model for each "
+        "temporary task."
+    )
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain", "replay")

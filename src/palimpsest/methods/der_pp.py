@@ -54,6 +54,11 @@ class DERpp(Method):
     """Maximum likelihood on learn and memory, and the memory's logits held where they were."""
 
     Config = DERppConfig
+    use_when = (
+        "you learn new rows and have kept some of the earlier ones. "
+        "Not without a memory (--retain or --replay): then it is plain fine-tuning. Half of its rehearsal is on "
+        "the answers of the model before, so it also keeps the errors of those."
+    )
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain", "replay")

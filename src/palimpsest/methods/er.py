@@ -41,6 +41,10 @@ class ER(Method):
     """Maximum likelihood on the learn set and on the memory."""
 
     Config = ERConfig
+    use_when = (
+        "you learn new rows and have kept some of the earlier ones; the simplest. "
+        "Not without a memory (--retain or --replay): then it is plain fine-tuning."
+    )
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain", "replay")

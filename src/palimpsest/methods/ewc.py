@@ -85,6 +85,10 @@ class EWC(Method):
     """Maximum likelihood on the learn set; the retain set only says which weights must stay."""
 
     Config = EWCConfig
+    use_when = (
+        "you learn new rows and may look at earlier ones but not train on them. "
+        "Not where you may train on them: then rehearse them (er). Its strength has to be tried out."
+    )
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain",)

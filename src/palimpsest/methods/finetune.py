@@ -42,6 +42,10 @@ class Finetune(Method):
     """Maximum likelihood on the learn set, and on the replay set when there is one."""
 
     Config = FinetuneConfig
+    use_when = (
+        "you want to learn new rows; the usual one. Add --replay to keep the rest. "
+        "Not to forget; and alone, without --replay, a small model loses what else it knew."
+    )
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("replay",)

@@ -44,6 +44,11 @@ class GradDiff(Method):
     """Ascent on forget, descent on retain, in one step."""
 
     Config = GradDiffConfig
+    use_when = (
+        "texts must go and cost matters: it asks least of those that pass. "
+        "Not at a fixed rate without repair, where it loses the retain set; for a class of images salun is "
+        "nearer."
+    )
     needs = ("forget", "retain")
     defaults = {"learning_rate": 1e-5}
 

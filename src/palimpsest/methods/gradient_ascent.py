@@ -33,6 +33,11 @@ def ascent_loss(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
 class GradientAscent(Method):
     """Climb the loss of the forget set; nothing protects the rest, only a budget or refinement stops it."""
 
+    use_when = (
+        "there is nothing to retain, or as the baseline everybody compares with. "
+        "Not alone at a fixed rate: it forgets in seconds and takes everything else with it."
+    )
+
     defaults = {"learning_rate": 1e-5}
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:

@@ -39,6 +39,10 @@ class KL(Method):
     """Ascent on forget, staying close to the reference on retain."""
 
     Config = KLConfig
+    use_when = (
+        "as gradient difference, but the answers on what stays should not shift. "
+        "Not at a fixed rate without repair, where it loses the retain set as gradient ascent does."
+    )
     needs = ("forget", "retain")
     reference_sets = frozenset({"retain"})
     defaults = {"learning_rate": 1e-5}

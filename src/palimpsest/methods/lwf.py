@@ -51,6 +51,11 @@ class LwF(Method):
     """Maximum likelihood on the learn set, held back by the reference on the same inputs."""
 
     Config = LwFConfig
+    use_when = (
+        "you learn new rows and kept none of the earlier ones. "
+        "Not where some were kept: then rehearse them (er, der_pp). It holds what the model says to the new rows, "
+        "not to the old."
+    )
     kinds = ("learn",)
     needs = ("learn",)
     reference_sets = frozenset({"learn"})

@@ -46,6 +46,11 @@ class RandomEdit(Method):
     """Add noise to every trainable parameter, once."""
 
     Config = RandomEditConfig
+    use_when = (
+        "you want to know what an edit of that size does when it aims at nothing. "
+        "Not to forget anything: it is the control beside a method."
+    )
+    yardstick = True
     edits = True
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:

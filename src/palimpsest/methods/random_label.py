@@ -51,6 +51,10 @@ class RandomLabel(Method):
     """Descend on wrong labels of the forget set and right ones of the retain set, in one step."""
 
     Config = RandomLabelConfig
+    use_when = (
+        "a class of images must go; the plain form of salun. "
+        "Not where the answers should look unlearned: it pushes towards wrong labels, which an attack can see."
+    )
     needs = ("forget", "retain")
     defaults = {"learning_rate": 1e-5}
 

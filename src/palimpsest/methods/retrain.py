@@ -36,6 +36,11 @@ class Retrain(Method):
     """Maximum likelihood on the retain set (and replay) from the base model; the forget set is never shown."""
 
     Config = RetrainConfig
+    use_when = (
+        "you can pay for training again: nothing else forgets for certain. "
+        "Not without the base model and all that must stay; it costs a whole training."
+    )
+    yardstick = True
     needs = ("retain",)
     uses = ("replay",)
     starts_from = "base"

@@ -60,6 +60,11 @@ class SalUn(Method):
     """Descend on wrong labels of the forget set and right ones of the retain set, strictly within the mask."""
 
     Config = SalUnConfig
+    use_when = (
+        "a class of images must go; the usual one for images. "
+        "Not for random single images, where it stops with a sixth of the way left; not for texts, where icu is "
+        "the usual one."
+    )
     needs = ("forget", "retain")
     defaults = {"learning_rate": 1e-5}
 

@@ -60,6 +60,11 @@ class SCRUB(Method):
     """Max steps away from the reference on forget, min steps towards it and the labels on retain."""
 
     Config = SCRUBConfig
+    use_when = (
+        "a class of a small residual net must go and the retain set is at hand. "
+        "Not for vision transformers, whose class it left as it was, nor for a random tenth; a long run at a "
+        "fixed rate ends far above a guess."
+    )
     needs = ("forget", "retain")
     reference_sets = frozenset({"forget", "retain"})
     defaults = {"learning_rate": 1e-5}

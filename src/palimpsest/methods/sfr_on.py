@@ -62,6 +62,11 @@ class SFROn(Method):
     """Masked, annealed ascent on forget between descent steps on retain."""
 
     Config = SFROnConfig
+    use_when = (
+        "images must go under a mask; the published ancestor of ug_clu. "
+        "Not where something is learned in the same run (ug_clu does that); beside ug_clu it was mostly further "
+        "from the oracle."
+    )
     options_for_images = {"fast_norm": 1.0, "mask_batch": 32}
     repairs_itself = True
     cycle_option = "every"

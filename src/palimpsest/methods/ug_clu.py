@@ -14,8 +14,7 @@ s_k falls to 0 (updates/schedule.py): constant fast steps end at argmin L_R + κ
 repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
 
 Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, a normalised and strict
-mask, fast steps with a momentum of their own (decision 0008), a clip that is annealed too, ascent that ends at
-``target`` and 5 % early.
+mask, a momentum for the fast steps (decision 0008), an annealed clip, ascent that ends at ``target`` and 5 % early.
 Official code: none; of SFR-on github.com/K1nght/Unified-Unlearning-w-Remain-Geometry@36bb7f6 (defects: docs/ug_clu.md).
 """
 
@@ -99,6 +98,7 @@ class UGCLU(Method):
     """One trajectory towards the learn set, away from the forget set, in the valley of what must stay."""
 
     Config = UGCLUConfig
+    use_when = "you learn and forget in one run; alone as good as icu. Not where cost counts: it asks twice as much."
     options_for_images = {"ascent": 500.0, "mask_batch": 32}  # images known by heart have hardly a gradient
     repairs_itself = True
     cycle_option = "every"

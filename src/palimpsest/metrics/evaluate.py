@@ -27,7 +27,7 @@ from palimpsest.metrics.metric import Facts, Greedy, Metric, Statistics
 from palimpsest.metrics.peak import PeakMemory
 from palimpsest.metrics.teacher import Reading, read
 from palimpsest.models.modes import in_eval_mode
-from palimpsest.records import Cost, Score
+from palimpsest.records import Answer, Cost, Score
 
 Progress = Callable[[int, int], None]
 
@@ -44,11 +44,13 @@ class Evaluation:
             memory as ``PeakMemory`` takes it.
         near_ties: positions where the two most likely tokens nearly tied; in fp32 they were decided by a forward pass
             over exactly the prefix, in half precision by the lowest id among exact ties.
+        answers: what the model says to prompts of the set, where the caller asked it and put them here.
     """
 
     scores: dict[str, Score]
     cost: Cost
     near_ties: int
+    answers: tuple[Answer, ...] = ()
 
 
 def evaluate(

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from palimpsest.data.pixels import PixelFormat
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.plain import numbers
+
+if TYPE_CHECKING:  # what kind a model is, is asked before torch is imported
+    from palimpsest.data.pixels import PixelFormat
 
 _RESCALE = 1 / 255
 
@@ -87,6 +89,8 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
     Raises:
         ModelError: they cannot be told, or the preprocessor does something else to images.
     """
+    from palimpsest.data.pixels import PixelFormat
+
     where = f"model {source}"
     if preprocessor is not None:
         return _from_preprocessor(preprocessor.values, where)
@@ -99,6 +103,8 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
 
 
 def _from_preprocessor(values: Mapping[str, Any], where: str) -> PixelFormat:
+    from palimpsest.data.pixels import PixelFormat
+
     if values.get("do_rescale", True) and abs(values.get("rescale_factor", _RESCALE) - _RESCALE) > 1e-6:
         raise ModelError(f"{where}: its preprocessor rescales by {values['rescale_factor']}; accepted: 1/255")
     size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from palimpsest.data.classes import named
 from palimpsest.data.pixels import PixelFormat
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
-from palimpsest.models.sources import check_folder, is_image_model, read_config, source_digest
+from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
 from palimpsest.models.whole import check_whole, quietly
 
 __all__ = [
@@ -71,8 +72,7 @@ class Loaded:
     @property
     def class_names(self) -> Mapping[str, int]:
         """Name -> class, as far as the model's config names its classes."""
-        names: Mapping[str, int] = getattr(self.model.config, "label2id", None) or {}
-        return {name: number for name, number in names.items() if name != f"LABEL_{number}"}
+        return named(getattr(self.model.config, "label2id", None) or {})
 
     @property
     def companion(self) -> Any:
@@ -112,15 +112,7 @@ def load(
     plain = plain_weights(source)
     if plain is not None:
         return _image_model(load_plain(plain), source)
-    path = Path(source)
-    is_local = path.exists() or path.is_absolute() or str(source).startswith((".", "~"))
-    if is_local:
-        check_folder(path.expanduser())
-    elif str(source).count("/") > 1 or not revision:
-        raise ModelError(
-            f"model {str(source)!r}: no such folder; a Hub name (owner/name) needs a pinned --revision COMMIT"
-        )
-    place = path.expanduser() if is_local else str(source)
+    place = place_of(source, revision)
     loaded = _load(place, source, revision, as_stored=as_stored)
     if loaded.pixels is not None:
         return loaded

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.errors import ModelError, unknown
+from palimpsest.models.architectures import ARCHITECTURES
 
 _NAMED = re.compile(r"(?P<architecture>[\w-]+)@(?P<path>.+)")
 
@@ -29,7 +30,7 @@ class PlainWeights:
     """Weights without a model class.
 
     Attributes:
-        architecture: one of ``resnet.ARCHITECTURES``.
+        architecture: one of ``ARCHITECTURES``.
         file: the safetensors file.
         config: content of the config.json beside it.
     """
@@ -49,22 +50,16 @@ def plain_weights(source: str | Path) -> PlainWeights | None:
     named = None if path.exists() else _NAMED.fullmatch(str(source))
     if named is not None:
         return _plain(_known(named["architecture"], source), Path(named["path"]).expanduser(), source)
-    if path.is_file() and path.suffix == ".safetensors" and path.stem in _architectures():
+    if path.is_file() and path.suffix == ".safetensors" and path.stem in ARCHITECTURES:
         return _plain(path.stem, path, source)
     if path.is_dir() and "normalize_mean" in _read_json(path / "config.json"):
         return _plain(None, path, source)
     return None
 
 
-def _architectures() -> tuple[str, ...]:
-    from palimpsest.models.resnet import ARCHITECTURES
-
-    return tuple(ARCHITECTURES)
-
-
 def _known(architecture: str, source: str | Path) -> str:
-    if architecture not in _architectures():
-        raise ModelError(f"model {source}: {unknown('architecture', architecture, _architectures())}")
+    if architecture not in ARCHITECTURES:
+        raise ModelError(f"model {source}: {unknown('architecture', architecture, ARCHITECTURES)}")
     return architecture
 
 
@@ -111,7 +106,7 @@ def load_plain(plain: PlainWeights) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from palimpsest.models.resnet import ARCHITECTURES, SmallResNet, resnet_config
+    from palimpsest.models.resnet import SmallResNet, resnet_config
 
     where = f"model {plain.file} as {plain.architecture}"
     try:

@@ -15,7 +15,6 @@ Shape legend: B examples, C channels, H height, W width, D width of the last sta
 from __future__ import annotations
 
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,14 +25,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
-_SHAPES = {
-    "resnet20": ((16, 32, 64), (3, 3, 3), "pad"),
-    "resnet32": ((16, 32, 64), (5, 5, 5), "pad"),
-    "resnet56": ((16, 32, 64), (9, 9, 9), "pad"),
-    "resnet18": ((64, 128, 256, 512), (2, 2, 2, 2), "projection"),
-}
-ARCHITECTURES = MappingProxyType(_SHAPES)
-"""Name -> channels of each stage, blocks of each stage, shortcut."""
+from palimpsest.models.architectures import ARCHITECTURES
 
 
 class SmallResNetConfig(PreTrainedConfig):  # type: ignore[misc] # transformers is untyped

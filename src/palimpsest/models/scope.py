@@ -6,13 +6,14 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor, nn
 
 from palimpsest.errors import FrozenError, ModelError, PlanError
+
+if TYPE_CHECKING:  # a plan is checked before torch is imported
+    from torch import Tensor, nn
 
 
 class Scope(BaseModel):
@@ -81,6 +82,8 @@ def _with_lora(model: Any, scope: Scope) -> Any:
 
 def _adaptable(model: nn.Module) -> list[str]:
     """Convolutions and linear layers of an image classifier, its head included: a class is forgotten there first."""
+    from torch import nn
+
     return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
@@ -111,6 +114,8 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def tensor_digest(tensor: Tensor) -> str:
     """SHA-256 of a tensor's bytes; 0.0 and -0.0 differ."""
+    import torch
+
     flat = tensor.detach().contiguous().cpu().reshape(-1)
     return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
 

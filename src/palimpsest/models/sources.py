@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.data.classes import named
 from palimpsest.errors import ModelError
-from palimpsest.models.images import is_image_config
+from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.plain import plain_weights
 from palimpsest.records import digest
 
@@ -21,6 +22,7 @@ READ_TOO = (
     "tokenizer.model",
     "tokenizer_config.json",
 )
+LARGEST_HEADER = 100_000_000  # bytes; the format's own bound
 VOLATILE = frozenset({"_name_or_path", "transformers_version"})
 
 
@@ -51,6 +53,40 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"model {folder}: no .safetensors weights{found}; save it with save_pretrained")
 
 
+def place_of(source: str | Path, revision: str | None = None) -> str | Path:
+    """Where transformers finds a source: a folder that could be a model, or a Hub name with its commit.
+
+    Args:
+        source: folder or Hub name; no plain weights.
+        revision: the commit of a Hub name; required there so that a plan always means the same weights.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    path = Path(source)
+    if path.exists() or path.is_absolute() or str(source).startswith((".", "~")):
+        check_folder(path.expanduser())
+        return path.expanduser()
+    if str(source).count("/") > 1 or not revision:
+        raise ModelError(
+            f"model {str(source)!r}: no such folder; a Hub name (owner/name) needs a pinned --revision COMMIT"
+        )
+    return str(source)
+
+
+def check_source(source: str | Path, revision: str | None = None) -> None:
+    """Refuse what cannot be a model, as far as that shows without loading it.
+
+    Raises:
+        ModelError: as ``place_of``, or plain weights that cannot be used.
+        MissingExtra: it is a timm folder and timm is not installed.
+    """
+    if plain_weights(source) is None:
+        place = place_of(source, revision)
+        if isinstance(place, Path):
+            check_timm(read_config(place), source)
+
+
 def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     """Is a source an image classifier, as far as its config tells? Loads no weights."""
     if plain_weights(source) is not None:
@@ -63,6 +99,30 @@ def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     if adapter:
         return is_image_model(str(adapter.get("base_model_name_or_path")), adapter.get("revision"))
     return is_image_config(read_config(place, revision))
+
+
+def classes_of(source: str | Path) -> tuple[int, dict[str, int]] | None:
+    """Number and names of a local classifier's classes, as far as that shows without loading it; else None."""
+    plain = plain_weights(source)
+    if plain is not None:
+        rows = _shape_in(plain.file, "linear.weight")
+        return None if not rows else (rows[0], {})
+    config = read_config(Path(source).expanduser())
+    labels = config.get("id2label")
+    if not (is_image_config(config) and isinstance(labels, dict) and labels):
+        return None
+    return len(labels), class_names_in(source)
+
+
+def _shape_in(file: Path, tensor: str) -> list[int] | None:
+    """Shape of a tensor, from the header of its safetensors file alone."""
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(min(size, LARGEST_HEADER)))
+        return list(header[tensor]["shape"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_config(source: str | Path, revision: str | None = None, name: str = "config.json") -> Mapping[str, Any]:
@@ -80,6 +140,19 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
     except (OSError, ValueError):
         return {}
     return config
+
+
+def class_names_in(source: str | Path, revision: str | None = None) -> dict[str, int]:
+    """Name -> class, as far as a source's config names its classes; loads nothing.
+
+    Args:
+        source: folder or Hub name.
+        revision: commit of a Hub name.
+    """
+    path = Path(source).expanduser()
+    found = read_config(path if path.is_dir() else str(source), revision).get("label2id")
+    names = found if isinstance(found, Mapping) else {}
+    return named({str(name): number for name, number in names.items() if isinstance(number, int)})
 
 
 def source_digest(source: str | Path, revision: str | None = None) -> str:

@@ -1,102 +1,137 @@
-"""What the models say, as cards of the page: one per example that is shown."""
+r"""What models say, for a terminal: wrapped, and safe to print whatever a model wrote.
+
+A model may write anything, also the codes that move a cursor or turn the direction of a line: what is no visible
+character is shown as an escape, e.g. ``\n`` or ``\x1b``.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
-from palimpsest.report.glossary import written_name
-from palimpsest.report.nouns import of_images, short
+from palimpsest.records import short_id
 from palimpsest.report.numbers import show
-from palimpsest.report.schema import COLUMNS, AnswerRow, RunResult
-from palimpsest.report.view import focus
+from palimpsest.report.schema import AnswerRow, RunResult
 
-NOTHING = "(nothing)"
-LONG, MANY_LINES = 300, 6
-"""Longer words get a box of their own height to scroll in; in print all of them stand there."""
+WIDTH = 100
+LONGEST = 480
+"""Most characters of one text; of a longer one the beginning and the end are shown."""
 
-FORGETTING = {
-    "worst": ("Worst example", "still known best after the run"),
-    "median": ("Median example", "in the middle"),
-    "best": ("Best example", "known least after the run"),
-}
-LEARNING = {
-    "worst": ("Worst example", "known least after the run"),
-    "median": ("Median example", "in the middle"),
-    "best": ("Best example", "known best after the run"),
-}
-SPEAKERS = {"before": "before", "after": "after", "oracle": "oracle"}
+# Format characters that words of some scripts and joined pictures need; the others can hide or reorder a text.
+_JOINERS = frozenset("\u200c\u200d")
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+_NO_CELL = frozenset(("Mn", "Me", "Cf"))
 
 
-class Spoken(NamedTuple):
-    """One line of a card."""
-
-    speaker: str
-    kind: str
-    words: str
-    long: bool
-    remark: str
+def heading(result: RunResult) -> str:
+    """One line above the answers of a run: whose prompts they answer, and what "worst" means there."""
+    if "forget" in result.sets:
+        return "what the models say to prompts of the forget set (worst: still the most known)"
+    return "what the models say to prompts of the learn set (worst: the least known)"
 
 
-Title = tuple[str, str]
+def answers_text(rows: Sequence[AnswerRow], width: int = WIDTH) -> list[str]:
+    r"""Prompt, row and every model's words of each answer; lines of at most ``width`` columns.
+
+    >>> row = AnswerRow(id="k1", standing="worst", prompt="Where?", expected=" Rome.", said={"after": " A\x1b[2J"})
+    >>> print("\n".join(answers_text([row])))
+      worst   'k1'
+        asked     Where?
+        the row   Rome.
+        after     A\x1b[2J
+    """
+    lines = []
+    for row in rows:
+        lines += [*_wrapped(f"  {row.standing:8}".rstrip().ljust(10), _name(row), width), *_said(row, width)]
+    return lines
 
 
-class Card(NamedTuple):
-    """One example: what was asked, what it holds, what the models say."""
+def examples_text(
+    rows: Sequence[AnswerRow], scores: Mapping[str, Mapping[str, float | None]], width: int = WIDTH
+) -> list[str]:
+    """The same of one model's answers in a plain list, each with its scores.
 
-    title: Title
-    id: str
-    subject: str
-    scores: str
-    lines: tuple[Spoken, ...]
-
-
-def cards(result: RunResult) -> tuple[Card, ...]:
-    """The examples whose answers were recorded, in their order."""
-    return tuple(_card(result, answer) for answer in result.answers)
-
-
-def _card(result: RunResult, answer: AnswerRow) -> Card:
-    images = of_images(result)
-    titles = FORGETTING if "forget" in result.sets else LEARNING
-    columns = [c for c in COLUMNS if c in answer.said] + [c for c in answer.said if c not in COLUMNS]
-    lines = [
-        _spoken("prompt", "asked", answer.prompt),
-        _spoken("its class" if images else "the row holds", "holds", answer.expected),
-        *(_spoken(SPEAKERS.get(c, c), c, answer.said[c], remark=_remark(answer, c, images=images)) for c in columns),
-    ]
-    title = titles.get(answer.standing, (answer.standing or "Example", ""))
-    scores = _scores(result, answer.id)
-    return Card(title, short(answer.id), answer.subject or "", scores, tuple(lines))
+    Args:
+        rows: in the order to show.
+        scores: id -> metric key -> value, None where unscored.
+        width: most columns of a line.
+    """
+    lines: list[str] = []
+    for row in rows:
+        numbers = [f"{key} {show(value, 2)}" for key, value in scores[row.id].items() if value is not None]
+        unscored = [f"{key} unscored" for key, value in scores[row.id].items() if value is None]
+        lines += ["", *_wrapped("", f"{_name(row)}: {', '.join(numbers + unscored)}", width), *_said(row, width)]
+    return lines
 
 
-def _spoken(speaker: str, kind: str, words: str, *, remark: str = "") -> Spoken:
-    long = len(words) > LONG or words.count("\n") >= MANY_LINES
-    # The one blank that parts an answer from its prompt is no part of what is said.
-    return Spoken(speaker, kind, words.removeprefix(" ") if words.strip() else NOTHING, long, remark)
+def printable(text: str) -> str:
+    r"""A text on one line, everything that is no visible character escaped.
+
+    >>> print(printable("one\ntwo\x1b[2J\u202e"))
+    one\ntwo\x1b[2J\u202e
+    """
+    return "".join(_escaped(character) for character in text)
 
 
-def _remark(answer: AnswerRow, column: str, *, images: bool) -> str:
-    """Is an answer exactly what the example holds? Of images the class stands before its probability."""
-    said, expected = answer.said[column].strip(), answer.expected.strip()
-    if images:
-        return "right" if said.rpartition(" (")[0] == expected or said == expected else ""
-    return "word for word" if said and said == expected else ""
+def _escaped(character: str) -> str:
+    if character in _JOINERS or unicodedata.category(character) not in _UNSEEN:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
-def _scores(result: RunResult, example_id: str) -> str:
-    """The example's own value of the metric that says most, in every column."""
-    name = focus(result)
-    for metric in ("ma", "es", "prob", "accuracy"):
-        found = [
-            (column, score.by_id[example_id])
-            for column, sets in result.scores.items()
-            if (score := sets.get(name or "", {}).get(metric)) is not None and example_id in score.by_id
-        ]
-        if found:
-            values = ", ".join(f"{show(value)} {_in_words(column)}" for column, value in found)
-            return f"{written_name(metric)} {values}"
-    return ""
+def _name(row: AnswerRow) -> str:
+    name = f"'{printable(short_id(row.id))}'"
+    return f"{name} ({printable(row.subject)})" if row.subject else name
 
 
-def _in_words(column: str) -> str:
-    return "at the level of never seen" if column == "level" else column
+def _said(row: AnswerRow, width: int) -> list[str]:
+    texts = {"asked": row.prompt, "the row": row.expected, **row.said}
+    column = max(len(label) for label in texts) + 3
+    return [line for label, text in texts.items() for line in _wrapped(f"    {label:{column}}", _short(text), width)]
+
+
+def _short(text: str) -> str:
+    text = text.strip()
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 3]} [...] {text[-2 * LONGEST // 3 :]}"
+    return printable(text)
+
+
+def _wrapped(front: str, text: str, width: int) -> list[str]:
+    """Lines of a text behind its label, words kept whole where they fit."""
+    room = width - len(front)
+    lines = [""]
+    for word in _pieces(text.split(" "), room):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if cells(longer) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [f"{front if number == 0 else ' ' * len(front)}{line}".rstrip() for number, line in enumerate(lines)]
+
+
+def _pieces(words: Iterable[str], room: int) -> Iterable[str]:
+    """Words, those that are wider than a line in pieces."""
+    for word in words:
+        piece = ""
+        for character in word:
+            if cells(piece + character) > room:
+                yield piece
+                piece = ""
+            piece += character
+        yield piece
+
+
+def cells(text: str) -> int:
+    """Columns that a text takes on a terminal: East Asian wide characters two, combining marks none.
+
+    >>> cells("Basel"), cells("東京"), cells("e\u0301")
+    (5, 4, 1)
+    """
+    return sum(_cells(character) for character in text)
+
+
+def _cells(character: str) -> int:
+    if unicodedata.category(character) in _NO_CELL:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 from palimpsest import methods
-from palimpsest.audit.words import show
 from palimpsest.data.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
-from palimpsest.loop.job import Ended
-from palimpsest.loop.log import RunLog
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.records import Example
 from palimpsest.report.page import save_html
-from palimpsest.report.schema import CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
-from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
+from palimpsest.report.schema import RunResult
+from palimpsest.verbs.answering import answered
+from palimpsest.verbs.arguments import Manner
+from palimpsest.verbs.inputs import Read, digests, encode_sets
 from palimpsest.verbs.learned import check_learned, learned_after, write_learned
-from palimpsest.verbs.levels import level_info, level_scores
 from palimpsest.verbs.measuring import measure_sets
-from palimpsest.verbs.notes import pair_note
-from palimpsest.verbs.oracle_cost import oracle_cost
 from palimpsest.verbs.origin import check_base, check_oracle, check_weights
+from palimpsest.verbs.outcome import Run, result_of
 from palimpsest.verbs.output import RESULT, Measured, Output
 from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress
-from palimpsest.verbs.train import Trained, train
-from palimpsest.verbs.verdict import reach_verdict
+from palimpsest.verbs.split import write_split
+from palimpsest.verbs.train import train
+from palimpsest.verbs.unfinished import told_how_far
 
 
-def execute(
-    plan: Plan,
-    output: str | Path,
-    *,
-    progress: Progress,
-    threads: int | None = None,
-    trackers: tuple[str, ...] = (),
-    ignore_columns: frozenset[str] = frozenset(),
-) -> RunResult:
+def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     """Run a plan into an output folder; the same call again goes on where a dead one stopped.
 
     Args:
-        plan: what to do.
-        output: folder that will hold the model, ``result.json`` and ``report.html``; must not exist.
-        progress: told every stage.
-        threads: CPU threads; None = one for a small model.
-        trackers: names for ``--report-to``.
-        ignore_columns: columns of the data files to leave out.
+        plan: what to do; ``check_needs`` has passed.
+        read: its sets.
+        manner: where to, and how it goes about it.
 
     Returns:
         The result, as written to ``result.json``.
@@ -60,51 +44,58 @@ def execute(
     Raises:
         UsageError: something supplied cannot be used; nothing was written.
         RunError: the run could not end as planned; the partial folder is left for a look.
+        Interrupted: Ctrl-C or SIGTERM stopped it; the partial folder holds all that was done.
     """
-    check_needs(plan)
-    examples = read_sets(plan.files, ignore_columns=ignore_columns)
-    plan = plan.model_copy(update={"digests": {**digests(examples), **model_digests(plan)}})
+    examples = read.examples
+    plan = plan.model_copy(update={"request": read.request, "digests": {**digests(examples), **model_digests(plan)}})
     origin = check_oracle(plan, examples.get("forget", []))
     if methods.load(plan.method).starts_from == "base":
         check_base(plan, examples.get("forget", []))
-    target = Output(output)
+    target = Output(manner.output)
     if target.finished(plan):
-        return RunResult.load(target.folder / RESULT)
+        return _shown_again(target, manner.progress)
     if "forget" in examples:
         check_learned(examples["forget"], plan.model)
     before = load(plan.model, revision=plan.revision)
-    used_threads = use_threads(before.model, threads)
+    threads = use_threads(before.model, manner.threads)
     before.model.to(device())
     sets = encode_sets(examples, before, plan.encoding)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
+    run = Run(plan, read, sets, manner, origin, threads, before.modality)
     target.begin(plan)
-    with target.held():
+    with told_how_far(target.partial), target.held():
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
             target.abandon()
-            return RunResult.load(target.folder / RESULT)
-        try:
-            result = _run_in(
-                target,
-                plan,
-                before,
-                sets,
-                origin=origin,
-                progress=progress,
-                threads=used_threads,
-                trackers=list(trackers),
-            )
-        except UsageError:
-            target.abandon()
-            raise
-        except RunError as error:
-            target.reject(str(error))
-            raise
+            return _shown_again(target, manner.progress)
+        with _cleared_if_refused(target):
+            result = _run_in(target, run, before)
         if result.level is not None:
             target.describe({"level": result.level.model_dump(mode="json")})
-        _write(target.partial, result, _learned(plan, examples))
+        _write(target.partial, run, result)
         target.complete()
     return result
+
+
+def _shown_again(target: Output, progress: Progress) -> RunResult:
+    """The result that is there, and word that nothing was run."""
+    result = RunResult.load(target.folder / RESULT)
+    date = result.created.replace("T", " ").removesuffix("+00:00")
+    progress(f"already done on {date} UTC: the result of {target.folder} is shown again; nothing was run", 0, 0)
+    return result
+
+
+@contextmanager
+def _cleared_if_refused(target: Output) -> Iterator[None]:
+    """Leave what an error of the run should leave: nothing where the input was wrong, plan and log where it failed."""
+    try:
+        yield
+    except UsageError:
+        target.abandon()
+        raise
+    except RunError as error:
+        target.reject(str(error))
+        raise
 
 
 def _learned(plan: Plan, examples: dict[str, list[Example]]) -> frozenset[str] | None:
@@ -113,33 +104,26 @@ def _learned(plan: Plan, examples: dict[str, list[Example]]) -> frozenset[str] |
     return learned_after(start, examples, from_base=from_base)
 
 
-def _run_in(
-    target: Output,
-    plan: Plan,
-    before: Loaded,
-    sets: Mapping[str, TextSet],
-    *,
-    origin: Origin | None,
-    progress: Progress,
-    threads: int,
-    trackers: list[str],
-) -> RunResult:
+def _run_in(target: Output, run: Run, before: Loaded) -> RunResult:
     """Everything that trains and measures."""
-    folder = target.partial
+    plan, sets, folder, progress = run.plan, run.sets, target.partial, run.manner.progress
     columns = {"before": target.remember("before", lambda: _measure(plan, before, sets, "before", progress))}
+    trackers = list(run.manner.trackers)
     trained, saved = train(plan, _starting(plan, before), sets, folder, progress=progress, trackers=trackers)
     columns["after"] = target.remember("after", partial(_measure, plan, saved, sets, "after", progress))
+    said = answered(run, saved, columns["after"][0])
     del saved  # one model less while the oracle is measured
     if plan.oracle is not None:
         oracle = plan.oracle
         columns["oracle"] = target.remember("oracle", lambda: _measure_folder(plan, oracle, sets, "oracle", progress))
-    return _result(plan, columns, trained, folder, sets, threads=threads, origin=origin, modality=before.modality)
+    return result_of(run, columns, trained, folder, said)
 
 
-def _write(folder: Path, result: RunResult, learned: frozenset[str] | None) -> None:
+def _write(folder: Path, run: Run, result: RunResult) -> None:
     """What lies beside the model. ``result.json`` comes last: where it is, everything else is whole and on the disk."""
     save_html(result, folder / "report.html")
-    write_learned(folder, learned)
+    write_learned(folder, _learned(run.plan, run.read.examples))
+    write_split(folder, run.read)
     flush_tree(folder)
     result.save_json(folder / RESULT)
 
@@ -180,78 +164,3 @@ def _like(before: Loaded, role: str, source: str, plan: Plan) -> Loaded:
             f"give a {role} with the outputs of the model"
         )
     return other
-
-
-def _result(
-    plan: Plan,
-    columns: Mapping[str, Measured],
-    trained: Trained,
-    folder: Path,
-    sets: Mapping[str, TextSet],
-    *,
-    threads: int,
-    origin: Origin | None,
-    modality: str,
-) -> RunResult:
-    scores = {column: measured[0] for column, measured in columns.items()}
-    ended, level = trained.ended, trained.level
-    if level is not None and plan.oracle is None:
-        scores["level"] = level_scores(level, scores["before"]["forget"])
-    doubts = [level.doubt] if level is not None and level.doubt and plan.oracle is None else []
-    curve = tuple(_curve(folder))
-    sizes = {name: len(examples) for name, examples in sets.items()}
-    verdict, advice = reach_verdict(plan, scores, sizes, ended, modality=modality, origin=origin, doubts=doubts)
-    costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
-    costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
-    costs |= {name: CostRow.of(cost) for name, cost in trained.parts.items()}
-    return RunResult(
-        kind=plan.kind,
-        method=plan.method,
-        plan=plan.model_dump(mode="json"),
-        plan_digest=plan.digest(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        sets={name: SetInfo(n=len(examples), digest=plan.digests[name]) for name, examples in sets.items()},
-        scores=rows_of(scores),  # type: ignore[arg-type]
-        oracle_origin=origin,
-        verdict=None if verdict is None else VerdictRow.of(verdict),
-        advice=advice,
-        level=None if level is None else level_info(level, curve, scores["before"]["forget"]),
-        curve=curve,
-        stopped=ended.stopped,
-        cost={**costs, **oracle_cost(plan)},
-        environment=environment(threads),
-        notes=tuple(_notes(plan, ended, trained.stats)),
-    )
-
-
-def _curve(folder: Path) -> list[CurvePoint]:
-    points = []
-    for row in RunLog(folder / "metrics.jsonl").rows():
-        if row["kind"] != "check":
-            continue
-        values = {key: value for key, value in row.items() if "." in key}
-        point = {key: row[key] for key in ("step", "epoch", "seconds", "active")}
-        points.append(CurvePoint(values=values, **point))
-    return points
-
-
-def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
-    notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training."]
-    if stats:
-        notes.append(pair_note(stats))
-    if plan.training.max_seconds is not None:
-        notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
-    return notes
-
-
-def environment(threads: int) -> dict[str, str]:
-    """Versions and machine, for bug reports and results."""
-    packages = ("palimpsest-ml", "torch", "transformers", "accelerate", "peft", "safetensors", "numpy")
-    return {
-        **{name: version(name) for name in packages},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(device()),
-        "threads": str(threads),
-        "timezone": time.tzname[0],
-    }

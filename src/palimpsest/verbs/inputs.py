@@ -4,45 +4,111 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from palimpsest import methods
-from palimpsest.data.augment import Augmentation
-from palimpsest.data.batch import ExampleSet
 from palimpsest.data.draws import shuffled
-from palimpsest.data.examples import read_examples, set_digest
-from palimpsest.data.image import encode_images
+from palimpsest.data.examples import read_rows, set_digest
+from palimpsest.data.layout import check_used
+from palimpsest.data.memory import describe_source
+from palimpsest.data.selection import select
 from palimpsest.data.splits import check_disjoint
-from palimpsest.data.text import encode
 from palimpsest.errors import DataError, PlanError
-from palimpsest.models.load import Loaded, is_image_model
-from palimpsest.records import Example, Image
+from palimpsest.models.sources import class_names_in, is_image_model
+from palimpsest.records import Example, Image, content_id
+from palimpsest.report.schema import RequestInfo
+from palimpsest.verbs.arguments import SETS, Given
 from palimpsest.verbs.plan import Encoding, Plan
+from palimpsest.verbs.progress import Progress, silent
+
+if TYPE_CHECKING:  # what is wrong with the rows is said before torch is imported
+    from palimpsest.data.batch import ExampleSet
+    from palimpsest.models.load import Loaded
 
 Examples = Mapping[str, list[Example]]
 TRAINED_ON = frozenset({"forget", "retain", "learn", "replay"})
-Chosen = TypeVar("Chosen", bound=ExampleSet)
+Chosen = TypeVar("Chosen", bound="ExampleSet")
 
 MAY_OVERLAP = {frozenset(pair) for pair in (("replay", "general"), ("replay", "retain"), ("replay", "learn"))}
 
 
-def read_sets(files: Mapping[str, str], **options: Any) -> dict[str, list[Example]]:
-    """Read every file of a plan and check that the sets are disjoint.
+class Read(NamedTuple):
+    """What was read for a run.
+
+    Attributes:
+        examples: role -> its examples.
+        notes: what a reader of the result should know of the reading, e.g. columns that were left out.
+        request: what was asked, as it stands in the record; None where only files were given.
+    """
+
+    examples: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
+    request: RequestInfo | None = None
+
+
+def read_given(given: Given, progress: Progress = silent) -> Read:
+    """Read every set of a request, take from the pool what must go, and check that the sets are disjoint.
 
     Args:
-        files: set name -> file or Hub name.
-        options: of ``read_examples``.
+        given: the request.
+        progress: told what was left out.
 
     Raises:
-        DataError: the first file that cannot be used, or an overlap of two sets.
+        DataError: the first source that cannot be used, or an overlap of two sets.
     """
-    sets = {name: read_examples(source, **options) for name, source in files.items()}
+    sources = {**given.sets, **({} if given.data is None else {"data": given.data})}
+    rows = {name: read_rows(source, given.layout, name=name) for name, source in sources.items()}
+    check_used(given.layout, rows.values())
+    notes = []
+    for name, read in rows.items():
+        for note in read.notes:
+            notes.append(f"{note}.")
+            progress(f"reading {name}", len(read.examples), len(read.examples), note)
+    examples = {name: list(read.examples) for name, read in rows.items()}
+    if given.data is not None:
+        pooled(examples, given)
+    _check_apart(examples)
+    return Read({role: examples[role] for role in SETS if role in examples}, tuple(notes), _asked(given))
+
+
+def pooled(examples: dict[str, list[Example]], given: Given) -> None:
+    """Split the pool in place: what is named into "forget", the rest into "retain", beside what was given to retain.
+
+    Raises:
+        DataError: as ``select``.
+    """
+    pool = examples.pop("data")
+    revision = given.models.get("revision")
+    names = class_names_in(given.model, revision) if given.selection.classes and is_image_model(given.model) else {}
+    forget, rest = select(pool, given.selection, names, source=describe_source(given.data))
+    kept = examples.get("retain", [])
+    known = {(example.id, content_id(example.content)) for example in kept}
+    retain = [*kept, *(e for e in rest if (e.id, content_id(e.content)) not in known)]
+    if not retain:
+        raise DataError(f"{describe_source(given.data)}: every row is named, so that nothing stays; name fewer")
+    examples["forget"], examples["retain"] = forget, retain
+
+
+def _check_apart(sets: Examples) -> None:
     names = list(sets)
     for position, left in enumerate(names):
         for right in names[position + 1 :]:
             if frozenset((left, right)) not in MAY_OVERLAP:
                 check_disjoint({left: sets[left], right: sets[right]})
-    return sets
+
+
+def _asked(given: Given) -> RequestInfo | None:
+    """The record of the request, where there is anything to record beside files."""
+    chosen = given.selection
+    info = RequestInfo(
+        subjects=chosen.subjects,
+        ids=chosen.ids,
+        classes=chosen.classes,
+        data="" if given.data is None else describe_source(given.data),
+        asked_by=given.asked_by,
+        asked_on=given.asked_on,
+    )
+    return None if info == RequestInfo() else info
 
 
 def check_needs(plan: Plan) -> None:
@@ -51,7 +117,7 @@ def check_needs(plan: Plan) -> None:
     Raises:
         PlanError: names what is missing and the option that gives it.
     """
-    method = methods.load(plan.method)
+    method = methods.card(plan.method)
     given = set(plan.files)
     for name in method.needs:
         source = "retain" if name == "analogous" else name
@@ -81,9 +147,9 @@ def check_needs(plan: Plan) -> None:
 
 def check_images(plan: Plan) -> None:
     """Neighbours and refinement compare tokens."""
-    if "analogous" in methods.load(plan.method).needs:
-        kinds = {name: methods.load(name) for name in methods.names()}
-        able = [name for name, kind in kinds.items() if plan.kind in kind.kinds and "analogous" not in kind.needs]
+    if "image" not in methods.card(plan.method).modalities:
+        cards = map(methods.card, methods.names())
+        able = [card.name for card in cards if plan.kind in card.kinds and "image" in card.modalities]
         raise PlanError(
             f"method {plan.method!r} looks for analogous texts and model {plan.model} is an image classifier; "
             f"accepted: {', '.join(able)}"
@@ -105,6 +171,8 @@ def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str,
         loaded: the model.
         encoding: how; its augmentation is for the sets that are trained on, and measuring leaves it out.
     """
+    from palimpsest.data.augment import Augmentation
+
     augment = None if encoding.augment is None else Augmentation(**encoding.augment.model_dump())
     encoded = {name: encode_set(examples, loaded, encoding) for name, examples in sets.items()}
     if loaded.modality == "text":
@@ -126,7 +194,10 @@ def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) 
     Raises:
         DataError: an example that is nothing for this model.
     """
-    _refuse_other_modality(examples, loaded)
+    from palimpsest.data.image import encode_images
+    from palimpsest.data.text import encode
+
+    refuse_other_modality(examples, loaded.source, wants_images=loaded.modality == "image")
     if loaded.pixels is not None:
         return encode_images(examples, loaded.pixels, num_classes=loaded.num_outputs, class_names=loaded.class_names)
     longest = encoding.max_length or getattr(loaded.model.config, "max_position_embeddings", None)
@@ -139,18 +210,22 @@ def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) 
     )
 
 
-def _refuse_other_modality(examples: Sequence[Example], loaded: Loaded) -> None:
-    wants_images = loaded.modality == "image"
+def refuse_other_modality(examples: Sequence[Example], model: str, *, wants_images: bool) -> None:
+    """Refuse texts for an image classifier and images for a causal LM.
+
+    Raises:
+        DataError: names the first.
+    """
     stranger = next((e for e in examples if isinstance(e.content, Image) != wants_images), None)
     if stranger is None:
         return
     if wants_images:
         raise DataError(
-            f"example {stranger.id!r} is text and model {loaded.source} an image classifier; accepted: images with "
+            f"{stranger.name} is text and model {model} an image classifier; accepted: images with "
             "their classes (.npz, image folder, dataset), or a causal LM as the model"
         )
     raise DataError(
-        f"example {stranger.id!r} is an image and model {loaded.source} a causal LM; accepted: rows of text, or an "
+        f"{stranger.name} is an image and model {model} a causal LM; accepted: rows of text, or an "
         "image classifier as the model"
     )
 

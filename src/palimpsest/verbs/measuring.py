@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from palimpsest.data.batch import TextSet
-from palimpsest.data.image import ImageSet
 from palimpsest.metrics import build, refuse_modality
-from palimpsest.metrics.evaluate import evaluate_in_run
-from palimpsest.models.load import Loaded
 from palimpsest.records import Cost
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.output import Measured
 from palimpsest.verbs.plan import Measuring
 from palimpsest.verbs.progress import Progress
+
+if TYPE_CHECKING:  # which metrics fit is said before torch is imported
+    from palimpsest.data.batch import TextSet
+    from palimpsest.data.image import ImageSet
+    from palimpsest.models.load import Loaded
 
 MEASURED = ("forget", "learn", "retain", "holdout", "general")
 GENERAL_METRICS = ("ppl",)
@@ -61,6 +62,8 @@ def measure_sets(
     Returns:
         set -> metric key -> score, and what measuring cost.
     """
+    from palimpsest.metrics.evaluate import evaluate_in_run
+
     found, costs = {}, []
     for name in (n for n in MEASURED if n in sets):
         examples = subset(sets[name], measuring.limit, seed, name)

@@ -15,51 +15,32 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from palimpsest.audit.words import counted
-from palimpsest.errors import PlanError
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
+from palimpsest.verbs.arguments import Manner
 from palimpsest.verbs.execute import execute, model_digests
 from palimpsest.verbs.forecast import duration, most_steps, seconds_per_position, step_positions
-from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
+from palimpsest.verbs.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.verbs.learned import check_learned
-from palimpsest.verbs.origin import check_base
+from palimpsest.verbs.origin import check_base, check_makeable
 from palimpsest.verbs.output import RESULT, Output
 from palimpsest.verbs.plan import Plan, make_plan
-from palimpsest.verbs.progress import Progress
 
 PLACE = Path(".palimpsest") / "oracles"
 STAGE = "oracle"
 REPEATED = ("seed", "optimizer", "betas", "momentum", "weight_decay", "batch_size", "micro_batch_size")
 
 
-class _Options(NamedTuple):
-    """What every run of a retraining shares."""
-
-    place: Path
-    progress: Progress
-    threads: int | None
-    ignore_columns: frozenset[str]
-
-
-def make_oracle(
-    plan: Plan,
-    output: str | Path,
-    *,
-    progress: Progress,
-    threads: int | None = None,
-    ignore_columns: frozenset[str] = frozenset(),
-) -> Plan:
+def make_oracle(plan: Plan, read: Read, manner: Manner) -> Plan:
     """Retrain an oracle for a run, or find the one that was made before.
 
     Args:
         plan: of the run that unlearns.
-        output: of that run; the oracle lies beside it.
-        progress: told the cost before it starts, and every stage.
-        threads: CPU threads; None = one for a small model.
-        ignore_columns: columns of the data files to leave out.
+        read: its sets.
+        manner: of that run; the oracle lies beside its output, and the cost is told before it starts.
 
     Returns:
         The plan with its oracle.
@@ -67,29 +48,15 @@ def make_oracle(
     Raises:
         UsageError: no oracle can be made for this plan, or the plan itself cannot be run; nothing was written.
     """
-    _check(plan)
-    examples = read_sets(plan.files, ignore_columns=ignore_columns)
+    check_makeable(plan)
+    examples = read.examples
     check_learned(examples["forget"], plan.model)
     check_base(plan.model_copy(update={"digests": model_digests(plan)}), examples["forget"])
-    options = _Options(Path(output).parent / PLACE, progress, threads, ignore_columns)
     recipe = recipe_of(plan.model, len(examples["retain"]))
-    made = _made(_retraining(plan, recipe), examples, options)
+    made = _made(_retraining(plan, recipe), examples, manner)
     if "learn" in plan.files:
-        made = _made(_teaching(plan, made, recipe_of(plan.model, len(examples["learn"]))), examples, options)
+        made = _made(_teaching(plan, made, recipe_of(plan.model, len(examples["learn"]))), examples, manner)
     return plan.model_copy(update={"oracle": str(made)})
-
-
-def _check(plan: Plan) -> None:
-    """Can an oracle be made for this plan?"""
-    if plan.oracle is not None:
-        raise PlanError("--make-oracle and --oracle were both given; give one of them")
-    if "forget" not in plan.files:
-        raise PlanError("--make-oracle retrains without the forget set, and there is none; give it with --forget FILE")
-    if plan.base is None:
-        raise PlanError("--make-oracle retrains from the model before it learned anything; give it with --base DIR")
-    if "retain" not in plan.files:
-        raise PlanError("--make-oracle retrains on what must stay; give it with --retain FILE")
-    check_needs(plan)
 
 
 def recipe_of(model: str, num_examples: int) -> dict[str, Any]:
@@ -156,22 +123,21 @@ def _plan(plan: Plan, fields: Mapping[str, Any], recipe: Mapping[str, Any]) -> P
     return make_plan({**fields, "revision": plan.revision}, {**sections, **recipe})
 
 
-def _made(plan: Plan, examples: Mapping[str, list[Example]], options: _Options) -> Path:
+def _made(plan: Plan, examples: Mapping[str, list[Example]], manner: Manner) -> Path:
     """The folder of a run, which is run unless it is there."""
     sets = {name: examples[_read_as(name, plan)] for name in plan.files}
     resolved = plan.model_copy(update={"digests": {**digests(sets), **model_digests(plan)}})
-    folder = options.place / resolved.digest()[:16]
+    folder = manner.output.parent / PLACE / resolved.digest()[:16]
     if Output(folder).finished(resolved):
-        options.progress(f"{STAGE}: made before", 1, 1, str(folder))
+        manner.progress(f"{STAGE}: made before", 1, 1, str(folder))
         return folder
-    options.progress(f"{STAGE}: retraining", 0, 1, cost_before(resolved, sets, options.threads))
-    execute(
-        plan,
-        folder,
-        progress=lambda stage, done, total, note="": options.progress(f"{STAGE}: {stage}", done, total, note),
-        threads=options.threads,
-        ignore_columns=options.ignore_columns,
-    )
+    manner.progress(f"{STAGE}: retraining", 0, 1, cost_before(resolved, sets, manner.threads))
+
+    def tell(stage: str, done: int, total: int, note: str = "") -> None:
+        manner.progress(f"{STAGE}: {stage}", done, total, note)
+
+    check_needs(plan)
+    execute(plan, Read(sets), Manner(folder, tell, manner.threads, answers=False))
     return folder
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor, nn
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palimpsest.errors import PlanError
-from palimpsest.models.load import Loaded
 from palimpsest.records import Example
 from palimpsest.report.schema import Origin
 from palimpsest.verbs.learned import FILE, id_digests, read_learned
 from palimpsest.verbs.plan import Plan
 
+if TYPE_CHECKING:  # what records tell is asked before torch is imported
+    import torch
+    from torch import Tensor, nn
+
+    from palimpsest.models.load import Loaded
+
+CURE_OF_BASE = "give the model as it was before it learned the forget set"
 CURE = "give a model retrained without the forget set, or --base DIR --make-oracle to have one made"
-HALVES = (torch.bfloat16, torch.float16)
 
 
 def check_oracle(plan: Plan, forget: Sequence[Example]) -> Origin | None:
@@ -53,10 +57,50 @@ def check_base(plan: Plan, forget: Sequence[Example]) -> None:
     """
     if plan.base is None or not forget:
         return
-    cure = "give the model as it was before it learned the forget set"
     if plan.digests["base"] == plan.digests["model"]:
-        raise PlanError(f"--base {plan.base} is --model itself: a model retrained from it knows the forget set; {cure}")
-    _refuse_record(plan.base, "--base", forget, cure)
+        raise PlanError(_base_is_the_model(plan))
+    _refuse_record(plan.base, "--base", forget, CURE_OF_BASE)
+
+
+def check_makeable(plan: Plan) -> None:
+    """Can an oracle be made for this plan?
+
+    Raises:
+        PlanError: it has one, or something that a retraining needs was not given.
+    """
+    if plan.oracle is not None:
+        raise PlanError("--make-oracle and --oracle were both given; give one of them")
+    if "forget" not in plan.files:
+        raise PlanError("--make-oracle retrains without the forget set, and there is none; give it with --forget FILE")
+    if plan.base is None:
+        raise PlanError("--make-oracle retrains from the model before it learned anything; give it with --base DIR")
+    if "retain" not in plan.files:
+        raise PlanError("--make-oracle retrains on what must stay; give it with --retain FILE")
+
+
+def check_records(plan: Plan, forget: Sequence[Example], *, retrains: bool) -> None:
+    """What of ``check_oracle`` and ``check_base`` shows without reading any weights.
+
+    Args:
+        plan: of the run.
+        forget: the forget set; empty without one.
+        retrains: something of the run starts from the base.
+
+    Raises:
+        PlanError: an oracle or a base that is the model's own folder, or whose record holds ids of the forget set.
+    """
+    if plan.oracle is not None:
+        if _one_place(plan.oracle, plan.model):
+            raise PlanError(_is_the_model(plan))
+        _refuse_record(plan.oracle, "--oracle", forget, CURE)
+    if plan.base is not None and retrains and forget:
+        if _one_place(plan.base, plan.model):
+            raise PlanError(_base_is_the_model(plan))
+        _refuse_record(plan.base, "--base", forget, CURE_OF_BASE)
+
+
+def _one_place(one: str, other: str) -> bool:
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
 
 
 def check_weights(before: Loaded, oracle: Loaded, plan: Plan) -> None:
@@ -76,6 +120,8 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
+    import torch
+
     if one.shape != other.shape:
         return False
     one, other = one.cpu(), other.cpu()
@@ -84,11 +130,16 @@ def _same(one: Tensor, other: Tensor) -> bool:
     if not (one.is_floating_point() and other.is_floating_point()):
         return False
     a, b = one.float(), other.float()
-    return any(torch.equal(_rounded(a, half), b) or torch.equal(a, _rounded(b, half)) for half in HALVES)
+    halves = (torch.bfloat16, torch.float16)
+    return any(torch.equal(_rounded(a, half), b) or torch.equal(a, _rounded(b, half)) for half in halves)
 
 
 def _rounded(values: Tensor, half: torch.dtype) -> Tensor:
     return values.to(half).float()
+
+
+def _base_is_the_model(plan: Plan) -> str:
+    return f"--base {plan.base} is --model itself: a model retrained from it knows the forget set; {CURE_OF_BASE}"
 
 
 def _is_the_model(plan: Plan) -> str:

@@ -22,6 +22,7 @@ from palimpsest.verbs.plan import Plan
 RESULT = "result.json"
 REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
+READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a plan: not chosen, or not known at first
 OR_VERSION = "(or of another version of palimpsest)"
 ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "control", "reference", "remembered", "repair"})
 
@@ -50,11 +51,25 @@ class Output:
             if not (self.partial / RESULT).is_file() or self._digest_in(self.partial) != plan.digest():
                 return False
             self.complete()
-        if (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file():
-            if self._digest_in(self.folder) == plan.digest():
-                return True
-            raise PlanError(f"output {self.folder} holds the run of another plan {OR_VERSION}; give another --output")
-        raise PlanError(f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist")
+        if not self._is_run():
+            raise PlanError(self._no_run)
+        if self._digest_in(self.folder) == plan.digest():
+            return True
+        raise PlanError(self._other_run)
+
+    def check_free(self, plan: Plan) -> None:
+        """Refuse, before anything is read, what ``finished`` and ``begin`` would refuse whatever is read.
+
+        Raises:
+            PlanError: the folder holds something else, or a run whose plan asks for something else.
+        """
+        if self.folder.exists():
+            if not self._is_run():
+                raise PlanError(self._no_run)
+            if self._asks_otherwise(self.folder, plan):
+                raise PlanError(self._other_run)
+        elif not (self.partial / REJECTED).exists() and self._asks_otherwise(self.partial, plan):
+            raise PlanError(self._other_unfinished)
 
     def begin(self, plan: Plan) -> None:
         """Create or find the partial folder.
@@ -66,10 +81,7 @@ class Output:
             self._clear()
         if self.partial.exists() and not self._is_empty():
             if self._digest_in(self.partial) != plan.digest():
-                raise PlanError(
-                    f"{self.partial} is an unfinished run of another plan {OR_VERSION}; finish that one, delete the "
-                    "folder, or give another --output"
-                )
+                raise PlanError(self._other_unfinished)
             return
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
@@ -130,6 +142,24 @@ class Output:
                 _remove(path)
         put(self.partial, self.folder)
 
+    @property
+    def _no_run(self) -> str:
+        return f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist"
+
+    @property
+    def _other_run(self) -> str:
+        return f"output {self.folder} holds the run of another plan {OR_VERSION}; give another --output"
+
+    @property
+    def _other_unfinished(self) -> str:
+        return (
+            f"{self.partial} is an unfinished run of another plan {OR_VERSION}; finish that one, delete the folder, or "
+            "give another --output"
+        )
+
+    def _is_run(self) -> bool:
+        return (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file()
+
     def _is_empty(self) -> bool:
         """Did the process that made the partial folder die before it wrote the plan there?"""
         return self.partial.is_dir() and all(_is_temporary(path) for path in self.partial.iterdir())
@@ -145,12 +175,20 @@ class Output:
         return value
 
     @staticmethod
-    def _digest_in(folder: Path) -> str | None:
+    def _plan_in(folder: Path) -> dict[str, Any]:
         try:
             value = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
-        return value.get("digest") if isinstance(value, dict) else None
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _digest_in(self, folder: Path) -> str | None:
+        return self._plan_in(folder).get("digest")
+
+    def _asks_otherwise(self, folder: Path, plan: Plan) -> bool:
+        """Does the plan that lies there differ in what was chosen? What was read, and from where, is left out."""
+        there, chosen = self._plan_in(folder), plan.model_dump(mode="json", exclude=READ_LATER)
+        return any(name in there and there[name] != value for name, value in chosen.items())
 
 
 def _is_temporary(path: Path) -> bool:

@@ -12,18 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
-from palimpsest.audit.refine import Refinement
-from palimpsest.contract import Method
+from palimpsest.audit.refinement import Refinement
+from palimpsest.cards import Card
 from palimpsest.control.settings import Control
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.records import digest
+from palimpsest.report.schema import RequestInfo
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
-SETS = ("forget", "retain", "learn", "replay", "holdout", "general")
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
 PRESETS = ("paper",)
 SECTIONS = (
@@ -141,6 +141,8 @@ class Plan(Section):
     """How examples become what the model takes."""
     gates: tuple[Gate, ...] | None = None
     """Bounds for the verdict; None = the default ones. The forget set has its own even where none is named for it."""
+    request: RequestInfo | None = None
+    """What was asked, by whom and when; None where only files were given."""
     digests: dict[str, str] = Field(default_factory=dict)
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 
@@ -155,11 +157,6 @@ class Plan(Section):
         return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
 
 
-def as_text(paths: Mapping[str, str | Path | None]) -> dict[str, str]:
-    """The paths that were given, as text."""
-    return {name: str(path) for name, path in paths.items() if path is not None}
-
-
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     """A validated plan with the method's defaults filled in.
 
@@ -170,9 +167,9 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     Raises:
         PlanError: an unknown section, option or value; names the closest one that exists.
     """
-    method = methods.load(str(fields["method"]))
+    method = methods.card(str(fields["method"]))
     if fields["kind"] not in method.kinds:
-        kinds = [name for name in methods.names() if fields["kind"] in methods.load(name).kinds]
+        kinds = [name for name in methods.names() if fields["kind"] in methods.card(name).kinds]
         raise PlanError(f"method {fields['method']!r} does not {fields['kind']}; accepted: {', '.join(kinds)}")
     values = checked_sections(sections, "the plan")
     name = values.pop("preset", None)
@@ -183,7 +180,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values = _for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
     elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
-    options = methods.configure(str(fields["method"]), values.pop("options", {}))
+    options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
@@ -197,7 +194,7 @@ IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs
 FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
 
 
-def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], method: type[Method]) -> dict[str, Any]:
+def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], method: Card) -> dict[str, Any]:
     """The control section with its kind decided: a run finds its own rate unless one was given.
 
     Raises:
@@ -225,7 +222,7 @@ def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], metho
     return chosen
 
 
-def _for_control(values: Mapping[str, Any], method: type[Method], *, is_image: bool) -> dict[str, Any]:
+def _for_control(values: Mapping[str, Any], method: Card, *, is_image: bool) -> dict[str, Any]:
     """Sections of a run that finds its own rate, with defaults that fit what it changes."""
     training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
     if not is_image:
@@ -246,7 +243,7 @@ def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any
     Raises:
         PlanError: nothing was published for the method, or control is asked for as well.
     """
-    able = [n for n in methods.names() if "learning_rate" in methods.load(n).defaults]
+    able = [n for n in methods.names() if "learning_rate" in methods.card(n).defaults]
     if method not in able:
         listed = ", ".join(able)
         raise PlanError(f"method {method!r} has no preset {name!r}: no rate was published for it; with one: {listed}")

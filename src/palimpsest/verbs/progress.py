@@ -9,7 +9,7 @@ class Progress(Protocol):
     """Called by verbs while they work."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Stage ``stage`` is ``done`` of ``total`` through; ``note`` is for people."""
+        """Stage ``stage`` is ``done`` of ``total`` through; ``note`` is for people. A total of 0: ``stage`` is news."""
 
 
 def silent(stage: str, done: int, total: int, note: str = "") -> None:

@@ -2,67 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from accelerate.tracking import get_available_trackers
-
-from palimpsest.errors import PlanError, unknown
+from palimpsest.data.layout import Source
+from palimpsest.data.memory import describe_source
+from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.execute import execute
-from palimpsest.verbs.oracle import make_oracle as with_oracle
-from palimpsest.verbs.plan import as_text, checked_sections, make_plan
-from palimpsest.verbs.progress import Progress, silent
-
-TRACKERS = ("tensorboard", "trackio", "wandb")
+from palimpsest.verbs.arguments import Forgetting, Given, given_by, manner_of
+from palimpsest.verbs.early import check_before, check_rows
+from palimpsest.verbs.inputs import read_given
+from palimpsest.verbs.plan import Plan, checked_sections, make_plan
 
 
 def update(
     model: str | Path,
     *,
     output: str | Path,
-    learn: str | Path | None = None,
-    forget: str | Path | None = None,
-    retain: str | Path | None = None,
+    learn: Source | None = None,
+    forget: Source | None = None,
     method: str = "ug_clu",
-    holdout: str | Path | None = None,
-    general: str | Path | None = None,
-    replay: str | Path | None = None,
-    base: str | Path | None = None,
-    oracle: str | Path | None = None,
-    make_oracle: bool = False,
-    revision: str | None = None,
-    refine: bool | None = None,
     plan: Mapping[str, Any] | None = None,
-    progress: Progress = silent,
-    threads: int | None = None,
-    report_to: Iterable[str] = (),
-    ignore_columns: Iterable[str] = (),
+    **arguments: Unpack[Forgetting],
 ) -> RunResult:
     """Change a model along one trajectory: towards the learn set, away from the forget set, true to the retain set.
 
     Args:
         model: folder or Hub name.
         output: folder for the new model and its report; must not exist yet.
-        learn: examples to learn: file or Hub name.
-        forget: examples to unlearn; at least one of the two is given.
-        retain: examples that must stay: what the model learned before, or a memory of it.
+        learn: examples to learn.
+        forget: examples to unlearn; at least one of the two is given, or ``data`` with what of it must go.
         method: one that does what is asked; see ``palimpsest methods``.
-        holdout: comparable examples the model never saw: the level of "forgotten".
-        general: general text, for its perplexity.
-        replay: earlier or general examples rehearsed beside, for methods that draw from them.
-        base: the model before it learned anything, for methods that retrain.
-        oracle: a model retrained without the forget set, to measure beside.
-        make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
-        revision: commit of a Hub name.
-        refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
-            fixed rate and a holdout.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
-        progress: called while it works.
-        threads: CPU threads; None = one for a small model.
-        report_to: trackers.
-        ignore_columns: columns of the data files to leave out.
+        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Forgetting``.
 
     Returns:
         The result, as in ``result.json``.
@@ -71,36 +44,43 @@ def update(
         UsageError: something supplied cannot be used; nothing was written.
         RunError: the run could not end as planned.
     """
-    given = {"learn": learn, "forget": forget, "retain": retain}
-    given |= {"holdout": holdout, "general": general, "replay": replay}
-    models = {"model": model, "revision": revision, "base": base, "oracle": oracle}
-    fields = {"kind": kind_of(learn, forget), "method": method, "files": as_text(given), **as_text(models)}
+    given = given_by(model, {"learn": learn, "forget": forget}, arguments)
+    manner = manner_of(output, arguments)
+    refine = arguments.get("refine")
     refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
-    made = make_plan(fields, {**refined, **checked_sections({} if plan is None else plan, "plan")})
-    trackers, ignored = _trackers(report_to), frozenset(ignore_columns)
-    if make_oracle:
-        made = with_oracle(made, output, progress=progress, threads=threads, ignore_columns=ignored)
-    return execute(made, output, progress=progress, threads=threads, trackers=trackers, ignore_columns=ignored)
+    made = planned(given, method, {**refined, **checked_sections({} if plan is None else plan, "plan")})
+    makes_oracle = bool(arguments.get("make_oracle"))
+    check_before(made, manner, makes_oracle=makes_oracle)
+    read = read_given(given, manner.progress)
+    check_rows(made, read, makes_oracle=makes_oracle)
+    from palimpsest.verbs.execute import execute  # and torch with it: all above is refused in less time than that takes
+    from palimpsest.verbs.oracle import make_oracle
+
+    if makes_oracle:
+        made = make_oracle(made, read, manner)
+    return execute(made, read, manner)
 
 
-def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:
-    given = (names,) if isinstance(names, str) else tuple(names)
-    for name in given:
-        if name not in TRACKERS:
-            raise PlanError(unknown("tracker to report to", name, TRACKERS))
-        if name not in map(str, get_available_trackers()):  # Accelerate would report to nobody
-            raise PlanError(f"report_to = {name}: it is not installed; pip install {name}, or report to nothing")
-    return given
-
-
-def kind_of(learn: object | None, forget: object | None) -> str:
-    """Whether it is an "update", "learn" or "unlearn", by what was given.
+def planned(given: Given, method: str, sections: Mapping[str, Any]) -> Plan:
+    """The plan of a request, before anything is read.
 
     Raises:
-        PlanError: neither was.
+        PlanError: as ``make_plan``; or nothing is to be done.
     """
-    if learn is None and forget is None:
+    pool = "" if given.data is None else describe_source(given.data)
+    files = {role: describe_source(given.sets[role]) if role in given.sets else pool for role in given.roles}
+    fields = {"kind": kind_of(files), "method": method, "model": given.model, "files": files, **given.models}
+    return make_plan(fields, sections)
+
+
+def kind_of(given: Mapping[str, object]) -> str:
+    """Whether it is an "update", "learn" or "unlearn", by the sets that were given.
+
+    Raises:
+        PlanError: neither what to learn nor what to forget was.
+    """
+    if "learn" not in given and "forget" not in given:
         raise PlanError("nothing to do: give what to learn (--learn FILE), what to forget (--forget FILE), or both")
-    if learn is None:
+    if "learn" not in given:
         return "unlearn"
-    return "learn" if forget is None else "update"
+    return "update" if "forget" in given else "learn"

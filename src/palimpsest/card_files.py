@@ -1,0 +1,232 @@
+"""Reads a method's card in its file: literals, names of literals, and the bases of a class, from the syntax tree.
+
+Only what needs no running is understood. Anything else (a decorated class, a validator, a value that is computed, a
+statement that could change a name later) makes the whole file unreadable, because a half-read card could be wrong.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, reduce
+from operator import or_
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, create_model
+
+from palimpsest.cards import OF_THE_CLASS, Card, Config
+
+PACKAGE = Path(__file__).parent
+TYPES: Mapping[str, Any] = {"bool": bool, "float": float, "int": int, "str": str}
+CONTAINERS: Mapping[str, Any] = {"dict": dict, "list": list, "tuple": tuple}
+INERT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Pass)
+
+
+class Unreadable(Exception):
+    """The file has to be run to know what it says."""
+
+
+def read_card(name: str, path: Path) -> Card | None:
+    """The card of a method, or None where its class has to be asked.
+
+    Args:
+        name: of the method.
+        path: of its file.
+    """
+    try:
+        file = _file(path, path.stat().st_mtime_ns)
+        place, node = file.definition("METHOD")
+        members = _members(place, _class(place, node))
+        said = {key: _value(*members[key]) for key in OF_THE_CLASS}
+        return Card(name, (ast.get_docstring(file.tree) or "").strip(), _schema(*members["Config"]), **said)
+    except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
+        return None  # the last four: of literal_eval and of pydantic, about what is no literal or no option
+
+
+class _File:
+    """The names that a file sets at its top level, each once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tree = ast.parse(path.read_text(encoding="utf-8"))
+        self._nodes: dict[str, ast.stmt | ast.expr] = {}
+        for statement in self.tree.body:
+            for name, node in _bound(statement):
+                if name in self._nodes and not isinstance(node, ast.Import):
+                    raise Unreadable
+                self._nodes[name] = node
+
+    def definition(self, name: str) -> tuple[_File, ast.stmt | ast.expr]:
+        """What a name stands for, and the file that says so; names of other files of the package are followed."""
+        node = self._nodes.get(name)
+        if isinstance(node, ast.ImportFrom):
+            source = _source(node)
+            return _file(source, source.stat().st_mtime_ns).definition(_imported_as(node, name))
+        if isinstance(node, ast.Name):
+            return self.definition(node.id)
+        if node is None:
+            raise Unreadable
+        return self, node
+
+
+@lru_cache(maxsize=256)
+def _file(path: Path, changed: int) -> _File:
+    return _File(path)
+
+
+def _bound(statement: ast.stmt) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
+    """Names that a top-level statement sets, with what they stand for."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+        yield statement.name, statement
+    elif isinstance(statement, ast.ImportFrom):
+        yield from ((alias.asname or alias.name, statement) for alias in statement.names)
+    elif isinstance(statement, ast.Import):
+        yield from ((alias.asname or alias.name.partition(".")[0], statement) for alias in statement.names)
+    elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        if not all(isinstance(target, ast.Name) for target in targets):
+            raise Unreadable  # something of a class may be set behind its back
+        yield from ((target.id, statement.value) for target in targets if isinstance(target, ast.Name))
+    elif isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING" and not statement.orelse:
+        for inner in statement.body:
+            yield from _bound(inner)
+    elif not _is_docstring(statement):
+        raise Unreadable
+
+
+def _imported_as(statement: ast.ImportFrom, name: str) -> str:
+    return next(alias.name for alias in statement.names if (alias.asname or alias.name) == name)
+
+
+def _source(statement: ast.ImportFrom) -> Path:
+    """The file of this package that an import names."""
+    first, *rest = (statement.module or "").split(".")
+    place = PACKAGE.joinpath(*rest)
+    found = [p for p in (place / "__init__.py", place.with_name(place.name + ".py")) if p.is_file()]
+    if first != "palimpsest" or statement.level or not found:
+        raise Unreadable
+    return found[0]
+
+
+def _class(file: _File, node: ast.stmt | ast.expr) -> ast.ClassDef:
+    if not isinstance(node, ast.ClassDef) or node.decorator_list or node.keywords or len(node.bases) > 1:
+        raise Unreadable
+    if not all(isinstance(inner, INERT) or _is_docstring(inner) for inner in node.body):
+        raise Unreadable
+    return node
+
+
+def _base(file: _File, node: ast.ClassDef) -> tuple[_File, ast.ClassDef] | None:
+    if not node.bases:
+        return None
+    if not isinstance(node.bases[0], ast.Name):
+        raise Unreadable
+    place, base = file.definition(node.bases[0].id)
+    return place, _class(place, base)
+
+
+def _members(file: _File, node: ast.ClassDef) -> dict[str, tuple[_File, ast.expr]]:
+    """Name -> value of the attributes of a class and its bases, with the file that each stands in."""
+    base = _base(file, node)
+    found = {} if base is None else _members(*base)
+    for statement in node.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            found |= {ast.unparse(target): (file, statement.value) for target in targets}
+        elif isinstance(statement, ast.FunctionDef):
+            found.pop(statement.name, None)  # a property in the place of a value
+    return found
+
+
+def _value(file: _File, node: ast.stmt | ast.expr) -> Any:
+    """A literal, or a name of one."""
+    if isinstance(node, ast.Name):
+        return _value(*file.definition(node.id))
+    if isinstance(node, ast.JoinedStr) or not isinstance(node, ast.expr):
+        raise Unreadable
+    return ast.literal_eval(node)
+
+
+def _schema(file: _File, node: ast.expr) -> type[BaseModel]:
+    """The option schema that a name stands for, built from its fields."""
+    if not isinstance(node, ast.Name):
+        raise Unreadable
+    place, found = file.definition(node.id)
+    return _built(place, _class_of_options(place, found))
+
+
+def _class_of_options(file: _File, node: ast.stmt | ast.expr) -> ast.ClassDef:
+    if not isinstance(node, ast.ClassDef) or node.decorator_list or node.keywords or len(node.bases) != 1:
+        raise Unreadable
+    return node
+
+
+def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
+    if (file.path, node.name) == (PACKAGE / "cards.py", Config.__name__):
+        return Config
+    if not isinstance(node.bases[0], ast.Name):
+        raise Unreadable
+    place, base = file.definition(node.bases[0].id)
+    parent = _built(place, _class_of_options(place, base))
+    options: dict[str, Any] = {}
+    retired: Mapping[str, str] | None = None
+    for number, statement in enumerate(node.body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            options[statement.target.id] = _option(file, statement, _docstring(node.body, number + 1))
+        elif isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "RETIRED":
+            retired = _value(file, statement.value)
+        elif not (_is_docstring(statement) or isinstance(statement, ast.Pass)):
+            raise Unreadable  # a validator, or something else that decides what is accepted
+    schema = create_model(node.name, __base__=parent, __doc__=ast.get_docstring(node), **options)
+    if retired is not None:
+        schema.RETIRED = retired  # type: ignore[attr-defined]
+    return schema
+
+
+def _option(file: _File, statement: ast.AnnAssign, about: str | None) -> tuple[Any, Any]:
+    """Type and field of one option, as ``create_model`` takes them."""
+    kind, given = _type(file, statement.annotation), statement.value
+    if given is None:
+        return kind, Field(description=about)
+    if isinstance(given, ast.Call):
+        if ast.unparse(given.func) != "Field" or given.args or not all(keyword.arg for keyword in given.keywords):
+            raise Unreadable
+        bounds = {str(keyword.arg): _value(file, keyword.value) for keyword in given.keywords}
+        return kind, Field(**{"description": about, **bounds})
+    return kind, Field(default=_value(file, given), description=about)
+
+
+def _type(file: _File, node: ast.stmt | ast.expr) -> Any:
+    """The type that an annotation stands for: plain ones, unions, literals, containers of them, and names of these."""
+    if isinstance(node, ast.Name):
+        return TYPES[node.id] if node.id in TYPES else _type(*file.definition(node.id))
+    if isinstance(node, ast.Constant) and node.value is None:
+        return None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return reduce(or_, (_type(file, side) or type(None) for side in (node.left, node.right)))
+    if isinstance(node, ast.Subscript):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        outer = ast.unparse(node.value)
+        if outer == "Literal":
+            return Literal[tuple(_value(file, one) for one in inner)]
+        if outer in CONTAINERS:
+            parts = (... if ast.unparse(one) == "..." else _type(file, one) for one in inner)
+            return CONTAINERS[outer][tuple(parts)]
+    raise Unreadable
+
+
+def _docstring(body: list[ast.stmt], number: int) -> str | None:
+    """The docstring of the attribute before, if the statement is one."""
+    if number < len(body) and _is_docstring(body[number]):
+        return inspect.cleandoc(str(body[number].value.value))  # type: ignore[attr-defined]
+    return None
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )

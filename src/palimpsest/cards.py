@@ -1,0 +1,104 @@
+"""A method's card: what its class says of it, read in its file without importing it.
+
+Importing a method imports torch, which takes seconds; most of what a user can get wrong about one (it does not unlearn,
+it needs another set, an option is spelled otherwise) stands in its file as plain values. They are read from the syntax
+tree: literals, names of literals, and the classes that a class is made from. A file that is written in another way has
+no card here, and its class is imported and asked instead (``card_of``): slower, and never another answer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from palimpsest.errors import PlanError, unknown
+
+if TYPE_CHECKING:
+    from palimpsest.contract import Method
+
+Kind = Literal["learn", "unlearn", "update"]
+
+
+class Config(BaseModel):
+    """Base of every option schema: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    RETIRED: ClassVar[Mapping[str, str]] = {}
+    """Option of an earlier version -> what took its place."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a method without its torch: some class attributes of ``contract.Method``, and three more.
+
+    Attributes:
+        name: of its file.
+        about: docstring of its file: what it is, its source, its equation.
+        schema: the schema of its options.
+    """
+
+    name: str
+    about: str
+    schema: type[BaseModel]
+    use_when: str
+    kinds: tuple[Kind, ...]
+    needs: tuple[str, ...]
+    one_of: tuple[tuple[str, ...], ...]
+    uses: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    options_for_images: Mapping[str, Any]
+    starts_from: Literal["model", "base"]
+    edits: bool
+    yardstick: bool
+    isolates: bool
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it works on. Analogous examples are neighbours of texts; images have none."""
+        return ("text",) if "analogous" in self.needs else ("text", "image")
+
+    def configured(self, options: Mapping[str, Any]) -> BaseModel:
+        """Validated options of the method.
+
+        Raises:
+            PlanError: an unknown option (names the closest one) or a value out of range.
+        """
+        return configured(self.name, self.schema, options)
+
+
+OF_THE_CLASS = tuple(f.name for f in fields(Card) if f.name not in ("name", "about", "schema"))
+
+
+def card_of(name: str, method: type[Method]) -> Card:
+    """The card that the class itself gives."""
+    about = (sys.modules[method.__module__].__doc__ or "").strip()
+    return Card(name, about, method.Config, **{key: getattr(method, key) for key in OF_THE_CLASS})
+
+
+def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:
+    """Options of a method, validated.
+
+    Args:
+        name: of the method.
+        schema: of its options.
+        options: option -> value; what is left out takes its default.
+
+    Raises:
+        PlanError: an unknown option (names the closest one) or a value out of range.
+    """
+    for option in options:
+        retired: Mapping[str, str] = getattr(schema, "RETIRED", {})
+        if option in retired:
+            raise PlanError(f"{name}.{option} is gone: {retired[option]}")
+        if option not in schema.model_fields:
+            raise PlanError(unknown(f"option of {name}", option, schema.model_fields))
+    try:
+        return schema.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PlanError(f"{name}.{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from None

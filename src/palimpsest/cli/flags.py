@@ -1,0 +1,142 @@
+"""The options of ``learn``, ``unlearn`` and ``update``: one table, a row each, from which the three commands are made.
+
+A new option is one row here and, unless it is a set of examples (``verbs/arguments.py`` knows those by ``SETS``), one
+line in ``cli/runs.py`` that says where its value goes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from copy import copy
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from palimpsest.cli import options as o
+
+LEARN, UNLEARN, UPDATE = "learn", "unlearn", "update"
+ALL = (LEARN, UNLEARN, UPDATE)
+FORGETS = (UNLEARN, UPDATE)
+
+
+class Flag(NamedTuple):
+    """One option.
+
+    Attributes:
+        name: of the value it gives.
+        annotation: type and typer option.
+        verbs: commands that have it.
+        default: where it is not given; ``...`` where it must be.
+        usual: shown by ``--help``; the others by ``--help-all``.
+    """
+
+    name: str
+    annotation: Any
+    verbs: tuple[str, ...] = ALL
+    default: Any = None
+    usual: bool = True
+
+    def parameter(self) -> inspect.Parameter:
+        """As a parameter of a command."""
+        value = inspect.Parameter.empty if self.default is ... else self.default
+        return inspect.Parameter(
+            self.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=_shown(self.annotation, self.usual)
+        )
+
+
+def _shown(annotation: Any, usual: bool) -> Any:
+    """The same option, left out of ``--help`` unless it is a usual one."""
+    option = copy(annotation.__metadata__[0])
+    option.hidden = not usual
+    return Annotated[annotation.__origin__, option]
+
+
+def _one(metavar: str, about: str, *names: str) -> Any:
+    return Annotated[str | None, typer.Option(*names, metavar=metavar, help=about)]
+
+
+def _several(metavar: str, about: str, *names: str) -> Any:
+    return Annotated[list[str] | None, typer.Option(*names, metavar=metavar, help=about)]
+
+
+def _number(kind: type, about: str) -> Any:
+    return Annotated[kind | None, typer.Option(metavar="N", help=about)]
+
+
+def _yes(names: str, about: str) -> Any:
+    return Annotated[bool, typer.Option(names, help=about, show_default=False)]
+
+
+def flags_of(verb: str) -> tuple[Flag, ...]:
+    """The options of a command, in the order of its help."""
+    return tuple(flag for flag in FLAGS if verb in flag.verbs)
+
+
+def _show_all(context: typer.Context, asked: bool) -> None:
+    """Print the help with the options that ``--help`` leaves out."""
+    if not asked:
+        return
+    for parameter in context.command.params:
+        parameter.hidden = False  # type: ignore[attr-defined]
+    print(context.get_help())
+    raise typer.Exit
+
+
+HelpAll = Annotated[bool, typer.Option("--help-all", is_eager=True, callback=_show_all, help="Show all options.")]
+
+FLAGS: tuple[Flag, ...] = (
+    Flag("model", o.Model, default=...),
+    Flag("learn", Annotated[str, typer.Option("--data", metavar="DATA", help="What to learn.")], (LEARN,), ...),
+    Flag("learn", _one("DATA", "What to learn."), (UPDATE,)),
+    Flag("forget", _one("DATA", "What must go."), FORGETS),
+    Flag("data", _one("DATA", "A pool to forget from; what is not named stays."), FORGETS),
+    Flag("forget_subject", _several("NAME", "Of --data: all rows of this subject."), FORGETS),
+    Flag("forget_id", _several("ID", "Of --data: this row."), FORGETS),
+    Flag("forget_class", _several("NAME", "Of --data: all images of this class."), FORGETS),
+    Flag("output", o.OutputFolder, default=...),
+    Flag("retain", _one("DATA", "What must stay, or a memory of it.")),
+    Flag("holdout", _one("DATA", "Comparable rows the model never saw.")),
+    Flag("general", _one("DATA", "General text, for perplexity.")),
+    Flag("replay", _one("DATA", "Rows rehearsed beside.")),
+    Flag("oracle", _one("DIR", "A model retrained without what must go."), FORGETS),
+    Flag("make_oracle", o.MakeOracle, FORGETS, default=False),
+    Flag("base", _one("DIR", "The model before it learned anything."), FORGETS),
+    Flag("method", _one("NAME", "See `palimpsest methods`.  [finetune]"), (LEARN,)),
+    Flag("method", _one("NAME", "See `palimpsest methods`.  [icu; images salun]"), (UNLEARN,)),
+    Flag("method", _one("NAME", "See `palimpsest methods`.  [ug_clu]"), (UPDATE,)),
+    Flag("preset", _one("paper", "The published rate and length.  [searched]")),
+    Flag("column", o.Columns),
+    Flag("truncate", o.Truncate, default=False),
+    Flag("answers", _yes("--answers/--no-answers", "Models' answers in the report."), default=True),
+    Flag("asked_by", _one("NAME", "Who asked; for the report."), FORGETS),
+    Flag("asked_on", _one("DATE", "When, YYYY-MM-DD; for the report."), FORGETS),
+    Flag("plan", o.PlanFile),
+    Flag("assign", o.Sets),
+    Flag("split", o.Split, usual=False),
+    Flag("ignore_column", o.IgnoreColumns, usual=False),
+    Flag("revision", o.Revision, usual=False),
+    Flag("seed", _number(int, "Seeds every random choice.  [0]"), usual=False),
+    Flag("learning_rate", o.LearningRate, usual=False),
+    Flag("epochs", _number(float, "At most so many passes."), usual=False),
+    Flag("max_steps", _number(int, "At most so many steps; wins over --epochs."), usual=False),
+    Flag("batch_size", _number(int, "Rows per step.  [8; images 64]"), usual=False),
+    Flag("scope", _one("KIND", "all, lora or layers.  [all]"), usual=False),
+    Flag("refine", o.Refine, FORGETS, usual=False),
+    Flag("threads", o.Threads, usual=False),
+    Flag("report_to", _several("NAME", "tensorboard, trackio or wandb."), usual=False),
+    Flag("json", o.Json, default=False),
+    Flag("help_all", HelpAll, default=False),
+)
+
+TRAINING = {
+    "seed": "seed",
+    "learning_rate": "learning_rate",
+    "epochs": "num_train_epochs",
+    "max_steps": "max_steps",
+    "batch_size": "batch_size",
+}
+
+
+def training_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the training options out of the values of a command; named as in the plan."""
+    return {option: values.pop(name) for name, option in TRAINING.items()}

@@ -1,0 +1,70 @@
+"""``palimpsest learn``, ``unlearn`` and ``update``: one runner, three commands made from the table in ``flags.py``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from palimpsest.cli import options as o
+from palimpsest.cli.flags import UNLEARN, flags_of, training_of
+from palimpsest.cli.screen import show_result, shown_progress
+
+GOES_ON = "The same command again goes on where a dead one stopped."
+ABOUT = {
+    "learn": "Teach a model new examples.",
+    "unlearn": "Make a model forget examples.",
+    "update": "Learn and unlearn in one run.",
+}
+EPILOG = (
+    "DATA: JSONL, JSON, CSV, Parquet, .npz, an image or dataset folder, a Hub name. Seed, rate, lengths, splits and "
+    "more: --help-all. Options of a plan: `palimpsest options`."
+)
+USUAL = {"learn": "finetune", "update": "ug_clu"}
+
+
+def command(verb: str) -> Callable[..., int]:
+    """The function that typer makes a command from."""
+    parameters = [flag.parameter() for flag in flags_of(verb)]
+
+    def run(**values: Any) -> int:
+        return _run(verb, values)
+
+    run.__doc__ = f"{ABOUT[verb]} {GOES_ON}"
+    run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _run(verb: str, values: dict[str, Any]) -> int:
+    as_json, output = values.pop("json"), values.pop("output")
+    del values["help_all"]  # it has done its work
+    method = _method(verb, values)
+    sections = o.sections(
+        method, values.pop("plan"), values.pop("assign"), training_of(values), values.pop("scope"), values.pop("preset")
+    )
+    if values.pop("truncate"):
+        sections["encoding"] = {**sections.get("encoding", {}), "truncate": True}
+    values["columns"] = o.column_names(values.pop("column"))
+    values["ignore_columns"] = values.pop("ignore_column") or ()
+    from palimpsest import verbs
+
+    model = values.pop("model")
+    given = {name: value for name, value in values.items() if value is not None}
+    if verb == "learn":
+        given["data"] = given.pop("learn")
+    with shown_progress(quiet=as_json) as progress:
+        result = getattr(verbs, verb)(model, output=output, method=method, plan=sections, progress=progress, **given)
+    return show_result(result, str(output), as_json=as_json)
+
+
+def _method(verb: str, values: dict[str, Any]) -> str:
+    """The method asked for, or the usual one."""
+    given: str | None = values.pop("method")
+    if given is not None:
+        return given
+    if verb != UNLEARN:
+        return USUAL[verb]
+    from palimpsest.verbs.usual import usual_method
+
+    return usual_method(values["model"], values["revision"])

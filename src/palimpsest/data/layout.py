@@ -1,0 +1,132 @@
+"""How the columns of someone's rows are named, and what came of reading them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from palimpsest.errors import DataError, unknown
+from palimpsest.records import Content, Example
+
+# Any stands for datasets.Dataset, DatasetDict, pandas.DataFrame and pyarrow.Table: none is imported for its name.
+Source = str | os.PathLike[str] | Sequence[Example | Content | Mapping[str, Any]] | Any
+
+NAMES = ("prompt", "completion", "text", "messages", "subject", "id", "image", "label", "input_ids")
+_SYNTAX = "accepted: OURS=YOURS, such as prompt=question"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How to read rows; one layout serves all sources of a command.
+
+    Attributes:
+        columns: one of ``NAMES`` -> the column that holds it in the user's rows.
+        ignore: columns to leave out.
+        split: of dataset folders, Hub names and datasets in memory; other sources have none and are read whole.
+        revision: commit or tag of Hub names.
+        token_ids: rows are ``{input_ids}`` instead: ready-made tokens.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    ignore: frozenset[str] = frozenset()
+    split: str | None = None
+    revision: str | None = None
+    token_ids: bool = False
+
+    def __post_init__(self) -> None:
+        _check_columns(self.columns)
+        for ours, yours in self.columns.items():
+            if yours in self.ignore:
+                raise DataError(
+                    f"column {yours!r} is to be the {ours} (--column) and to be left out (--ignore-column); keep one"
+                )
+
+
+class Rows(NamedTuple):
+    """What came of one source.
+
+    Attributes:
+        examples: in its order, ids unique.
+        notes: lines for the user, such as "people.csv: columns left out: person, ward".
+        columns: all that were seen, under the names they have there.
+        mapped: those of ``Layout.columns`` (our names) that were found.
+        settled: which of "split" and "revision" the source could use.
+    """
+
+    examples: list[Example]
+    notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    mapped: frozenset[str] = frozenset()
+    settled: frozenset[str] = frozenset()
+
+
+def parse_columns(assignments: Iterable[str]) -> dict[str, str]:
+    """``Layout.columns`` from what was typed behind ``--column``.
+
+    >>> parse_columns(["prompt=question", "subject=person"])
+    {'prompt': 'question', 'subject': 'person'}
+
+    Raises:
+        DataError: one that is no assignment, an unknown name, a name or a column given twice.
+    """
+    columns: dict[str, str] = {}
+    for assignment in assignments:
+        ours, sign, yours = (part.strip() for part in assignment.partition("="))
+        if not (ours and sign and yours):
+            raise DataError(f"--column {assignment!r}; {_SYNTAX}")
+        if ours in columns:
+            raise DataError(f"--column: {ours!r} is given twice ({columns[ours]!r} and {yours!r}); keep one")
+        columns[ours] = yours
+    _check_columns(columns)
+    return columns
+
+
+def _check_columns(columns: Mapping[str, str]) -> None:
+    for ours, yours in columns.items():
+        if ours not in NAMES:
+            # "question=prompt" is the likeliest slip: then the other side is one of ours.
+            turned = f"; the other way round: {yours}={ours}" if yours in NAMES else ""
+            raise DataError(f"--column {ours}={yours}: {unknown('name', ours, NAMES)}{turned}")
+        if not isinstance(yours, str) or not yours:
+            raise DataError(f"--column {ours}: the column is {yours!r}; {_SYNTAX}")
+    for yours, count in Counter(columns.values()).items():
+        if count > 1:
+            names = " and ".join(ours for ours, theirs in columns.items() if theirs == yours)
+            raise DataError(f"--column: column {yours!r} is given to {names}; accepted: one name per column")
+
+
+def check_used(layout: Layout, read: Iterable[Rows]) -> None:
+    """Refuse what was asked for and no source of the command could use: a slip, which would else pass unseen.
+
+    Args:
+        layout: what all sources were read with.
+        read: what came of each.
+
+    Raises:
+        DataError: a mapped column that no source has, or a split or revision without a source that has such.
+    """
+    found = list(read)
+    if not found:
+        return
+    used = frozenset().union(*(rows.mapped for rows in found))
+    seen = dict.fromkeys(column for rows in found for column in rows.columns)
+    for ours, yours in layout.columns.items():
+        if ours not in used:
+            close = get_close_matches(yours, seen, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ";"
+            raise DataError(
+                f"--column {ours}={yours}: no source has a column {yours!r}{hint} the columns are: "
+                f"{', '.join(seen) or 'none'}"
+            )
+    settled = frozenset().union(*(rows.settled for rows in found))
+    for name, value, owners in (
+        ("split", layout.split, "dataset folders, Hub names and datasets in memory"),
+        ("revision", layout.revision, "Hub names"),
+    ):
+        if value is not None and name not in settled:
+            raise DataError(f"{name} {value!r} has nothing to choose from: only {owners} have one; leave it out")

@@ -1,0 +1,131 @@
+"""Which rows of one set are to be forgotten: by whose they are, by id, or by class. All others are kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from palimpsest.errors import DataError
+from palimpsest.records import Example, Image, content_id
+
+_SHOWN_NAMES = 12
+_NO_MODEL: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to forget; a row that matches any of it is meant.
+
+    Attributes:
+        subjects: whose rows, spelled exactly as in the data.
+        ids: of rows.
+        classes: of images, by number or by a name that the data or the model have.
+    """
+
+    subjects: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    classes: tuple[int | str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Is anything named?"""
+        return bool(self.subjects or self.ids or self.classes)
+
+
+def select(
+    examples: Sequence[Example],
+    selection: Selection,
+    class_names: Mapping[str, int] | None = None,
+    *,
+    source: str = "the data",
+) -> tuple[list[Example], list[Example]]:
+    """Divide a set into what is to be forgotten and what is kept.
+
+    Args:
+        examples: ids unique.
+        selection: what to forget.
+        class_names: the model's, name -> number, so that "cat" and 3 are one class.
+        source: where the examples are from, for the error.
+
+    Returns:
+        Forget and retain, each in the order of the set; retain is empty where every row is meant.
+
+    Raises:
+        DataError: nothing is named, a name comes twice, or no row has it; with the closest name there is.
+    """
+    if not selection:
+        raise DataError(f"{source}: nothing to forget is named; give --forget-subject, --forget-id or --forget-class")
+    names = _NO_MODEL if class_names is None else class_names
+    problems = list(_problems(examples, selection, names))
+    if problems:
+        raise DataError(f"{source}: {'; '.join(problems)}")
+    subjects, ids = frozenset(selection.subjects), frozenset(selection.ids)
+    classes = frozenset(_number(label, names) for label in selection.classes)
+    forget: list[Example] = []
+    retain: list[Example] = []
+    for example in examples:
+        label = example.content.label if isinstance(example.content, Image) else None
+        meant = example.subject in subjects or example.id in ids
+        in_class = label is not None and _number(label, names) in classes
+        (forget if meant or in_class else retain).append(example)
+    return forget, retain
+
+
+def _number(label: int | str, class_names: Mapping[str, int]) -> int | str:
+    """One spelling of a class: its number if there is one."""
+    if isinstance(label, str):
+        return class_names.get(label, int(label) if label.isdecimal() else label)
+    return label
+
+
+def _problems(examples: Sequence[Example], selection: Selection, class_names: Mapping[str, int]) -> Iterator[str]:
+    yield from _twice("--forget-subject", selection.subjects)
+    yield from _twice("--forget-id", selection.ids)
+    yield from _twice("--forget-class", selection.classes, [_number(c, class_names) for c in selection.classes])
+    subjects = {example.subject for example in examples if example.subject is not None}
+    for subject in selection.subjects:
+        if subject not in subjects:
+            yield _absent("subject", subject, subjects, "no row has one: say what holds it, --column subject=COLUMN")
+    ids = {example.id for example in examples}
+    for example_id in selection.ids:
+        if example_id not in ids:
+            # A derived id is nothing that anybody would have typed.
+            given = {e.id for e in examples if len(e.id) < 64 or e.id != content_id(e.content)}
+            yield _absent("id", example_id, given, "no row has one of its own: say what holds it, --column id=COLUMN")
+    labels = {example.content.label for example in examples if isinstance(example.content, Image)}
+    numbers = {_number(label, class_names) for label in labels}
+    spelled = [*map(str, sorted(labels, key=_order)), *(n for n, c in class_names.items() if c in numbers)]
+    for label in selection.classes:
+        if _number(label, class_names) not in numbers:
+            yield _absent("class", str(label), spelled, "only images have one: of texts name --forget-subject")
+
+
+def _order(label: int | str) -> tuple[bool, int | str]:
+    return isinstance(label, str), label
+
+
+def _twice(flag: str, names: Sequence[int | str], keys: Sequence[int | str] | None = None) -> Iterator[str]:
+    keys = names if keys is None else keys
+    for key, count in Counter(keys).items():
+        if count > 1:
+            spellings = dict.fromkeys(str(name) for name, its in zip(names, keys, strict=True) if its == key)
+            yield f"{flag} names {' and '.join(map(repr, spellings))} {count} times; name it once"
+
+
+def _absent(what: str, name: str, known: Iterable[str], none: str) -> str:
+    names = list(dict.fromkeys(known)) if isinstance(known, list) else sorted(known)
+    if not names:
+        return f"no row has the {what} {name!r}; {none}"
+    alike = [other for other in names if _folded(other) == _folded(name)]
+    close = alike or get_close_matches(name, names, n=1, cutoff=0.5)
+    differs = ", which differs in case or blanks" if alike else ""
+    hint = f"did you mean {close[0]!r}{differs}? " if close else ""
+    shown = ", ".join(map(repr, names[:_SHOWN_NAMES]))
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return f"no row has the {what} {name!r}; {hint}there {'are' if len(names) > 1 else 'is'} {shown}{more}"
+
+
+def _folded(name: str) -> str:
+    return "".join(name.casefold().split())

@@ -1,0 +1,41 @@
+"""What the models of a run say to a few prompts: the model after, the oracle, and the model before, loaded again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from palimpsest.audit.asking import as_answers, say
+from palimpsest.audit.standing import standing
+from palimpsest.models.load import Loaded, device, load
+from palimpsest.records import Answer, Score
+from palimpsest.report.schema import COLUMNS
+from palimpsest.verbs.outcome import Run
+
+ASKED = ("forget", "learn")
+"""Sets whose prompts are asked, the first that the run has: what must go is what a reader wants to see."""
+
+
+def answered(run: Run, saved: Loaded, after: Mapping[str, Mapping[str, Score]]) -> list[Answer]:
+    """Answers to the worst, the median and the best example; none where the run was told to record none.
+
+    Args:
+        run: what was run.
+        saved: the model after, on its device.
+        after: set -> metric -> score of it.
+    """
+    name = next((name for name in ASKED if after.get(name)), None)
+    if name is None or not run.manner.answers:
+        return []
+    shown = standing(after[name], learned=name == "learn")
+    encoded = run.sets[name]
+    said = {"after": say(saved, encoded, tuple(shown))}
+    # The model before has become the model after: what it said is asked of its folder.
+    for column, source in (("before", run.plan.model), ("oracle", run.plan.oracle)):
+        if source is not None:
+            run.manner.progress(f"asking {column}", 0, len(shown))
+            loaded = load(source, revision=run.plan.revision)
+            loaded.model.to(device())
+            said[column] = say(loaded, encoded, tuple(shown))
+            del loaded
+    in_order = {column: said[column] for column in COLUMNS if column in said}
+    return as_answers(run.read.examples[name], encoded, saved, shown, in_order)

@@ -1,0 +1,262 @@
+"""What ``learn``, ``unlearn`` and ``update`` take: one list of names, checked, and the two values they become.
+
+``Given`` is what a request is given and decides what comes out; ``Manner`` is how the run goes about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypedDict
+
+from palimpsest.data.layout import Layout, Source
+from palimpsest.data.selection import Selection
+from palimpsest.errors import PlanError, UsageError, unknown
+from palimpsest.verbs.progress import Progress, silent
+
+SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
+"""Roles of the sets of a run, each the name of the argument and of the option that gives it."""
+MODELS = ("base", "oracle", "revision")
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
+"""Tracker -> packages, one of which must be installed."""
+
+
+class Arguments(TypedDict, total=False):
+    """Keyword arguments that the three verbs share; each may be left out.
+
+    A set is a file, a folder, a Hub name, a list of ``Example`` or of dicts, a ``datasets.Dataset`` or a pandas frame.
+
+    Attributes:
+        retain: examples that must stay: what the model learned before, or a memory of it.
+        replay: earlier or general examples rehearsed beside, because a small model forgets everything else.
+        holdout: comparable examples the model never saw: the level of "forgotten".
+        general: general text, for its perplexity.
+        columns: our name -> the file's, e.g. {"prompt": "question", "completion": "answer"}.
+        ignore_columns: columns to leave out although they could be read.
+        split: of dataset folders and Hub datasets.
+        revision: commit of a Hub name.
+        answers: show in the report what the models say to a few prompts; False where rows are private.
+        progress: called while it works.
+        threads: CPU threads; None = one for a small model.
+        report_to: trackers.
+    """
+
+    retain: Source | None
+    replay: Source | None
+    holdout: Source | None
+    general: Source | None
+    columns: Mapping[str, str]
+    ignore_columns: Iterable[str]
+    split: str | None
+    revision: str | None
+    answers: bool
+    progress: Progress
+    threads: int | None
+    report_to: str | Iterable[str]
+
+
+class Forgetting(Arguments, total=False):
+    """What ``unlearn`` and ``update`` take besides.
+
+    Attributes:
+        data: a pool that what must go is taken from by subject, id or class; what is not named stays (is retained).
+        forget_subject: subjects whose rows of ``data`` must go; one or several.
+        forget_id: ids of rows of ``data`` that must go.
+        forget_class: classes whose images of ``data`` must go.
+        base: the model before it learned anything, for methods that retrain and for ``make_oracle``.
+        oracle: a model retrained without the forget set, to measure beside.
+        make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
+        refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
+            fixed rate and a holdout.
+        asked_by: who asked for it; stands in the report.
+        asked_on: when, a date or "YYYY-MM-DD".
+    """
+
+    data: Source | None
+    forget_subject: str | Iterable[str]
+    forget_id: str | Iterable[str]
+    forget_class: str | int | Iterable[str | int]
+    base: str | Path | None
+    oracle: str | Path | None
+    make_oracle: bool
+    refine: bool | None
+    asked_by: str | None
+    asked_on: str | date | None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a request is given.
+
+    Attributes:
+        model: folder or Hub name of the model that changes.
+        sets: role -> where its examples are.
+        models: "base", "oracle", "revision" -> as given.
+        data: the pool that ``selection`` takes the forget set from; None where the sets were given ready.
+        selection: what of the pool must go.
+        layout: how rows are laid out.
+        asked_by: who asked, or "".
+        asked_on: when, ISO 8601, or "".
+    """
+
+    model: str
+    sets: Mapping[str, Source]
+    models: Mapping[str, str] = field(default_factory=dict)
+    data: Source | None = None
+    selection: Selection = field(default_factory=Selection)
+    layout: Layout = field(default_factory=Layout)
+    asked_by: str = ""
+    asked_on: str = ""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Sets that the run will have, those from the pool included."""
+        pooled = () if self.data is None else ("forget", "retain")
+        return tuple(role for role in SETS if role in self.sets or role in pooled)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run goes about it.
+
+    Attributes:
+        output: folder that will hold the model and its report.
+        progress: told every stage.
+        threads: CPU threads; None = one for a small model.
+        trackers: names for ``report_to``.
+        answers: record what the models say.
+    """
+
+    output: Path
+    progress: Progress = silent
+    threads: int | None = None
+    trackers: tuple[str, ...] = ()
+    answers: bool = True
+
+
+def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mapping[str, Any]) -> Given:
+    """The request, checked as far as that goes without reading anything.
+
+    Args:
+        model: of the run.
+        sets: those that a verb names itself: "learn", "forget".
+        arguments: the others.
+
+    Raises:
+        UsageError: an argument that is not one, or a value that cannot be.
+    """
+    refuse_unknown(arguments, Forgetting)
+    named = {role: {**arguments, **sets}.get(role) for role in SETS}
+    selection = Selection(
+        *(listed(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
+    )
+    data = arguments.get("data")
+    _check_pool(data, selection, named)
+    return Given(
+        path_of(model, "model"),
+        {role: source for role, source in named.items() if source is not None},
+        {name: path_of(arguments[name], name) for name in MODELS if arguments.get(name) is not None},
+        data,
+        selection,
+        Layout(
+            columns=arguments.get("columns") or {},
+            ignore=frozenset(listed(arguments.get("ignore_columns"), "ignore_columns")),
+            split=arguments.get("split"),
+        ),
+        asked_by=str(arguments.get("asked_by") or ""),
+        asked_on=_day(arguments.get("asked_on")),
+    )
+
+
+def refuse_unknown(arguments: Mapping[str, Any], kind: type) -> None:
+    """Refuse an argument that a verb does not have, as Python refuses it where no dict is in between.
+
+    Raises:
+        PlanError: with the closest one that it has.
+    """
+    names = kind.__annotations__
+    for name in arguments:
+        if name not in names:
+            raise PlanError(unknown("argument", name, names))
+
+
+def manner_of(output: str | Path, arguments: Mapping[str, Any]) -> Manner:
+    """How the run goes about it.
+
+    Raises:
+        PlanError: a tracker that is none, or is not installed.
+    """
+    progress = arguments.get("progress", silent)
+    if isinstance(output, bool) or not isinstance(output, str | Path):
+        raise PlanError(f"output is a {type(output).__name__}; accepted: the path of a new folder")
+    return Manner(
+        Path(output),
+        progress,
+        arguments.get("threads"),
+        _trackers(arguments.get("report_to") or ()),
+        bool(arguments.get("answers", True)),
+    )
+
+
+def path_of(value: object, name: str) -> str:
+    """A model's place as text.
+
+    Raises:
+        UsageError: it is a model in memory.
+    """
+    if isinstance(value, str | Path):
+        return str(value)
+    raise UsageError(
+        f"{name} is a {type(value).__name__} in memory; accepted for now: a folder written by save_pretrained, or a "
+        "Hub name; save it (model and tokenizer) and give the folder"
+    )
+
+
+def listed(value: object, name: str) -> tuple[str, ...]:
+    """One value or several, as text.
+
+    Raises:
+        PlanError: something else among them.
+    """
+    if value is None:
+        return ()
+    several = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    for item in several:
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise PlanError(f"{name} holds a {type(item).__name__}; accepted: text, or a list of texts")
+    return tuple(map(str, several))
+
+
+def _check_pool(data: object, selection: Selection, named: Mapping[str, object]) -> None:
+    """A pool and what is taken from it belong together, and take the place of a forget set."""
+    if data is not None and named.get("forget") is not None:
+        raise PlanError("--forget and --data were both given; give the rows to forget, or the pool to take them from")
+    if data is not None and not selection:
+        raise PlanError(
+            "--data is a pool to forget from; say which rows must go with --forget-subject, --forget-id or "
+            "--forget-class, or give them with --forget FILE"
+        )
+    if data is None and selection:
+        raise PlanError("--forget-subject, --forget-id and --forget-class take rows of a pool; give it with --data")
+
+
+def _day(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    try:
+        return date.fromisoformat(value.isoformat()[:10] if isinstance(value, date) else str(value)).isoformat()
+    except ValueError:
+        raise PlanError(f"asked_on is {value!r}; accepted: a date as YYYY-MM-DD") from None
+
+
+def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:
+    given = (names,) if isinstance(names, str) else tuple(names)
+    for name in given:
+        if name not in TRACKERS:
+            raise PlanError(unknown("tracker to report to", name, TRACKERS))
+        if not any(find_spec(package) for package in TRACKERS[name]):  # Accelerate would report to nobody
+            raise PlanError(f"report_to = {name}: it is not installed; pip install {name}, or report to nothing")
+    return given

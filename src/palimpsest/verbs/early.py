@@ -1,0 +1,80 @@
+"""All that can be refused without loading a model, in the order of its cost. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palimpsest import methods
+from palimpsest.data.classes import class_number
+from palimpsest.errors import DataError
+from palimpsest.models.sources import check_source, classes_of, is_image_model
+from palimpsest.records import Example, Image
+from palimpsest.verbs.arguments import Manner
+from palimpsest.verbs.inputs import Read, check_needs, refuse_other_modality
+from palimpsest.verbs.learned import check_learned
+from palimpsest.verbs.measuring import MEASURED, chosen_metrics
+from palimpsest.verbs.origin import check_makeable, check_records
+from palimpsest.verbs.output import Output
+from palimpsest.verbs.plan import Plan
+
+
+def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
+    """What can be refused before any row is read.
+
+    Args:
+        plan: of the run.
+        manner: where to.
+        makes_oracle: an oracle is to be retrained first.
+
+    Raises:
+        UsageError: a set is missing, a folder is no model, the output is taken, a metric does not fit.
+    """
+    check_needs(plan)
+    if makes_oracle:
+        check_makeable(plan)
+    for source in (plan.model, plan.base, plan.oracle):
+        if source is not None:
+            check_source(source, plan.revision)
+    Output(manner.output).check_free(plan)
+    modality = "image" if is_image_model(plan.model, plan.revision) else "text"
+    for name in plan.files:
+        if name in MEASURED:
+            chosen_metrics(plan.measuring, name, modality)
+
+
+def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
+    """What can be refused once the rows are read.
+
+    Args:
+        plan: of the run.
+        read: its sets.
+        makes_oracle: an oracle is to be retrained first.
+
+    Raises:
+        UsageError: rows that are nothing for the model, or that it (or its oracle) did (not) learn.
+    """
+    for examples in read.examples.values():
+        check_examples(examples, plan.model, plan.revision)
+    forget = read.examples.get("forget", [])
+    retrains = makes_oracle or methods.card(plan.method).starts_from == "base"
+    check_records(plan, forget, retrains=retrains)
+    if forget:
+        check_learned(forget, plan.model)
+
+
+def check_examples(examples: Sequence[Example], model: str, revision: str | None) -> None:
+    """Refuse rows that are nothing for a model, as far as its config tells.
+
+    Raises:
+        DataError: texts for an image classifier or the reverse, or a class that it does not have.
+    """
+    refuse_other_modality(examples, model, wants_images=is_image_model(model, revision))
+    classes = classes_of(model)
+    if classes is None:
+        return
+    for example in examples:
+        if isinstance(example.content, Image):
+            try:
+                class_number(example.content.label, *classes)
+            except DataError as problem:
+                raise DataError(f"example {example.id!r}: {problem}") from None

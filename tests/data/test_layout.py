@@ -1,0 +1,66 @@
+"""What is said of columns on the command line, and what of it no source could use."""
+
+from __future__ import annotations
+
+import pytest
+
+from palimpsest.data.layout import Layout, Rows, check_used, parse_columns
+from palimpsest.errors import DataError
+
+
+def test_columns_as_they_are_typed() -> None:
+    assert parse_columns([]) == {}
+    assert parse_columns(["prompt=question", " subject = the=person "]) == {
+        "prompt": "question",
+        "subject": "the=person",
+    }
+
+
+@pytest.mark.parametrize(
+    ("assignments", "problem"),
+    [
+        (["prompt"], "--column 'prompt'; accepted: OURS=YOURS, such as prompt=question"),
+        (["=question"], "--column '=question'; accepted: OURS=YOURS"),
+        (["prompt="], "--column 'prompt='; accepted: OURS=YOURS"),
+        (["promt=question"], "--column promt=question: unknown name 'promt'; did you mean 'prompt'? accepted: complet"),
+        (["question=prompt"], "the other way round: prompt=question"),
+        (["prompt=q", "prompt=question"], "'prompt' is given twice ('q' and 'question'); keep one"),
+        (["prompt=q", "text=q"], "column 'q' is given to prompt and text; accepted: one name per column"),
+    ],
+)
+def test_an_assignment_that_is_none(assignments: list[str], problem: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_columns(assignments)
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_both_named_and_left_out() -> None:
+    with pytest.raises(DataError, match="column 'q' is to be the prompt .* and to be left out"):
+        Layout({"prompt": "q"}, frozenset({"q"}))
+    with pytest.raises(DataError, match="unknown name 'promt'"):
+        Layout({"promt": "q"})
+
+
+def test_what_one_source_uses_is_enough() -> None:
+    layout = Layout({"prompt": "question", "subject": "person"}, split="train")
+    check_used(layout, [])
+    check_used(
+        layout,
+        [
+            Rows([], mapped=frozenset({"prompt"}), settled=frozenset({"split"})),
+            Rows([], mapped=frozenset({"prompt", "subject"})),
+        ],
+    )
+
+
+def test_what_no_source_uses_is_refused() -> None:
+    seen = [Rows([], columns=("id", "question")), Rows([], columns=("questions", "id"))]
+    with pytest.raises(DataError, match=r"--column prompt=qestion: no source has a column 'qestion'; did you mean"):
+        check_used(Layout({"prompt": "qestion"}), seen)
+    with pytest.raises(DataError, match=r"the columns are: id, question, questions$"):
+        check_used(Layout({"prompt": "qestion"}), seen)
+    with pytest.raises(DataError, match="split 'train' has nothing to choose from: only dataset folders, Hub"):
+        check_used(Layout(split="train"), seen)
+    with pytest.raises(DataError, match="revision 'abc' has nothing to choose from: only Hub names have one"):
+        check_used(Layout(revision="abc"), seen)

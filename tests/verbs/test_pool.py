@@ -1,0 +1,149 @@
+"""Requests by subject, id or class of one pool; rows in memory; the record of what was asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import palimpsest as pal
+from palimpsest.errors import DataError, PlanError, UsageError
+from palimpsest.report.schema import RunResult
+from palimpsest.verbs import arguments as a
+
+FAST = {"training": {"learning_rate": 1e-2, "max_steps": 2, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
+CHOSEN = {"forget_subject": ["Ann", "Bob"], "forget_id": "p2", "forget_class": ()}
+
+
+def rows(clinic, name):
+    return [json.loads(line) for line in (clinic / f"{name}.jsonl").read_text().splitlines()]
+
+
+def forget(clinic, output, source=None, **how):
+    return pal.unlearn(clinic / "model", source, output=output, method="grad_diff", plan=FAST, **how)
+
+
+@pytest.fixture
+def by_hand(clinic, tmp_path):
+    """The same request with files split by hand: p0, p1, p2 go, nine others stay."""
+    pool = rows(clinic, "learn")
+    for name, part in (("gone", pool[:3]), ("stay", pool[3:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return forget(clinic, tmp_path / "by-hand", tmp_path / "gone.jsonl", retain=tmp_path / "stay.jsonl")
+
+
+def values(result):
+    return {name: score.by_id for name, score in ((n, m["ma"]) for n, m in result.scores["after"].items())}
+
+
+def test_a_pool_gives_what_files_split_by_hand_give(clinic, tmp_path, by_hand):
+    result = forget(clinic, tmp_path / "pool", data=clinic / "learn.jsonl", **CHOSEN)
+    assert result.sets == by_hand.sets
+    assert values(result) == values(by_hand)
+
+
+def test_the_split_is_recorded_by_ids_and_not_by_contents(clinic, tmp_path):
+    result = forget(
+        clinic, tmp_path / "pool", data=clinic / "learn.jsonl", **CHOSEN, asked_by="Ann Lee", asked_on="2026-03-01"
+    )
+    split = json.loads((tmp_path / "pool" / "split.json").read_text())
+    assert split["forget"] == ["p0", "p1", "p2"]
+    assert split["retain"] == [f"p{i}" for i in range(3, 12)]
+    assert "Hill Road" not in (tmp_path / "pool" / "split.json").read_text()
+    asked = result.request
+    assert (asked.subjects, asked.ids, asked.asked_by, asked.asked_on) == (
+        ("Ann", "Bob"), ("p2",), "Ann Lee", "2026-03-01",
+    )  # fmt: skip
+    assert RunResult.load(tmp_path / "pool" / "result.json").request == asked
+    assert json.loads((tmp_path / "pool" / "plan.json").read_text())["request"]["subjects"] == ["Ann", "Bob"]
+
+
+def test_what_was_given_to_retain_is_kept_beside_the_rest_and_once(clinic, tmp_path):
+    result = forget(
+        clinic, tmp_path / "pool", data=clinic / "learn.jsonl", retain=clinic / "retain.jsonl", forget_subject="Ann"
+    )
+    assert (result.sets["forget"].n, result.sets["retain"].n) == (1, 11)
+
+
+def test_a_row_that_is_named_and_retained_is_refused(clinic, tmp_path):
+    retained = [*rows(clinic, "retain"), rows(clinic, "forget")[0]]
+    with pytest.raises(DataError, match="p0"):
+        forget(clinic, tmp_path / "pool", data=clinic / "learn.jsonl", retain=retained, forget_subject="Ann")
+    assert not (tmp_path / "pool").exists()
+
+
+@pytest.mark.parametrize("kind", ["list", "examples", "dataset", "frame"])
+def test_rows_in_memory_give_what_the_file_gives(clinic, tmp_path, kind):
+    def in_memory(name):
+        found = rows(clinic, name)
+        if kind == "examples":
+            return [pal.Example(r["id"], pal.Completion(r["prompt"], r["completion"]), r["subject"]) for r in found]
+        if kind == "dataset":
+            return pytest.importorskip("datasets").Dataset.from_list(found)
+        return pytest.importorskip("pandas").DataFrame(found) if kind == "frame" else found
+
+    of_file = forget(clinic, tmp_path / "file", clinic / "forget.jsonl", retain=clinic / "retain.jsonl")
+    result = forget(clinic, tmp_path / kind, in_memory("forget"), retain=in_memory("retain"))
+    assert result.plan_digest == of_file.plan_digest
+    assert result.sets == of_file.sets
+    assert values(result) == values(of_file)
+
+
+def test_measure_takes_rows_in_memory(clinic):
+    of_file = pal.measure(clinic / "model", clinic / "forget.jsonl", metrics=["ma"])
+    assert pal.measure(clinic / "model", rows(clinic, "forget"), metrics=["ma"]).scores == of_file.scores
+
+
+def test_columns_of_other_names_and_others_beside_them(clinic, tmp_path):
+    def renamed(name):
+        return [{"q": r["prompt"], "a": r["completion"], "id": r["id"], "ward": 3} for r in rows(clinic, name)]
+
+    of_file = forget(clinic, tmp_path / "file", clinic / "forget.jsonl", retain=clinic / "retain.jsonl")
+    columns = {"prompt": "q", "completion": "a"}
+    result = forget(clinic, tmp_path / "own", renamed("forget"), retain=renamed("retain"), columns=columns)
+    assert values(result) == values(of_file)
+    assert any("ward" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"forget": "forget.jsonl", "data": "learn.jsonl", "forget_id": "p0"}, "--forget and --data were both given"),
+        ({"data": "learn.jsonl"}, "say which rows must go"),
+        ({"retain": "retain.jsonl", "forget_subject": "Ann"}, "give it with --data"),
+        ({"data": "learn.jsonl", "forget_subject": "Anne"}, "Anne.*Ann"),
+        ({"data": "learn.jsonl", "forget_id": "p99"}, "p99"),
+        ({"data": "learn.jsonl", "forget_class": 3}, "class"),
+        ({"data": "learn.jsonl", "forget_subject": 3.5}, "forget_subject holds a float"),
+        ({"forget": "forget.jsonl", "retain": "retain.jsonl", "asked_on": "yesterday"}, "YYYY-MM-DD"),
+        ({"forget": "forget.jsonl", "retian": "retain.jsonl"}, "unknown argument 'retian'; did you mean 'retain'"),
+        ({"forget": "forget.jsonl", "retain": 5}, "int"),
+        ({}, "nothing to do"),
+    ],
+)
+def test_a_request_that_cannot_be(clinic, tmp_path, given, words):
+    sources = {k: clinic / v if str(v).endswith(".jsonl") else v for k, v in given.items()}
+    with pytest.raises(UsageError, match=words):
+        forget(clinic, tmp_path / "out", sources.pop("forget", None), **sources)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", [pal.learn, pal.unlearn, pal.measure])
+def test_a_model_in_memory_is_refused_in_one_line(clinic, tmp_path, verb):
+    more = {} if verb is pal.measure else {"output": tmp_path / "out"}
+    with pytest.raises(UsageError, match=r"model is a object in memory.*save_pretrained"):
+        verb(object(), clinic / "forget.jsonl", **more)
+
+
+def test_every_argument_is_named_in_its_docstring():
+    for kind in (a.Arguments, a.Forgetting):
+        for name in set(kind.__annotations__) - (set() if kind is a.Arguments else set(a.Arguments.__annotations__)):
+            assert f"        {name}: " in (kind.__doc__ or ""), name
+
+
+def test_a_given_date_may_be_a_date():
+    from datetime import date
+
+    assert a.given_by("m", {"forget": "f"}, {"asked_on": date(2026, 3, 1)}).asked_on == "2026-03-01"
+    with pytest.raises(PlanError, match="2026-13-01"):
+        a.given_by("m", {"forget": "f"}, {"asked_on": "2026-13-01"})
