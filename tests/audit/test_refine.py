@@ -181,7 +181,7 @@ def test_the_floor_is_a_share_of_the_start(answers, floor, now, broken):
         answers += [evaluation(ma={"a": 0.9}, el_10={"a": 0.9}), evaluation(prob={"r": value})]
         checks.append(test.check(MODEL, step=0))
     assert checks[0].stop is None
-    expected = f"utility floor: retain answer probability {now:.3f} is below {floor or 0:g} of 0.800"
+    expected = f"utility floor: retain answer probability {now:.2f} is below {floor or 0:g} of 0.80"
     assert checks[1].stop == (expected if broken else None)
 
 

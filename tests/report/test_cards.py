@@ -25,7 +25,7 @@ def test_a_card_says_what_was_asked_what_it_holds_and_who_says_what(answered: Ru
 def test_nothing_said_is_said_and_long_words_are_whole(answered: RunResult) -> None:
     median, best = cards(answered)[1:]
     assert median.lines[3].words == best.lines[3].words == NOTHING
-    assert median.id == "abababababab…"
+    assert median.id == "abababab.."
     assert [line.long for line in median.lines] == [True, False, True, False, False]
     assert median.lines[0].words == answered.answers[1].prompt
     assert median.lines[1].words == "two\n   lines"
@@ -62,3 +62,9 @@ def test_without_answers_one_line_and_no_section(result: RunResult, bare: RunRes
     assert page.count("What the model says is not on this page") == 1
     assert 'id="said"' not in page
     assert "What the model says" not in render(bare)
+
+
+def test_what_cannot_be_seen_is_shown_as_an_escape(answered: RunResult) -> None:
+    answer = answered.answers[0].model_copy(update={"said": {"after": "a\u202eb\x1b[2J\tc\nd"}})
+    (card,) = cards(answered.model_copy(update={"answers": (answer,)}))
+    assert card.lines[2].words == "a\\u202eb\\x1b[2J\tc\nd"

@@ -15,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from palimpsest.audit.refinement import Refinement
+from palimpsest.audit.words import show
 from palimpsest.data.batch import TextSet
 from palimpsest.errors import PlanError
 from palimpsest.loop.stopping import Check
@@ -145,4 +146,4 @@ class Utility:
         before, now = self._at_start.get("retain.prob"), found.get("retain.prob")
         if self._floor is None or before is None or now is None or now >= self._floor * before:
             return None
-        return f"utility floor: retain answer probability {now:.3f} is below {self._floor:g} of {before:.3f}"
+        return f"utility floor: retain answer probability {show(now)} is below {self._floor:g} of {show(before)}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palimpsest.audit.words import interval as ends
+from palimpsest.audit.words import show as written
 from palimpsest.cli import options as o
 from palimpsest.cli.screen import shown_progress, tell
 
@@ -110,13 +112,13 @@ def _as_text(evaluation: Evaluation) -> str:
 
     lines = []
     for key, score in evaluation.scores.items():
-        value = "unscored" if score.value is None else f"{score.value:.4f}"
-        interval = "" if score.low is None else f" [{score.low:.4f}, {score.high:.4f}]"
+        value = "unscored" if score.value is None else written(score.value)
+        interval = ends(score.low, score.high)
         lines.append(f"{key:10} {value}{interval}  n={score.n}  {score.unit}; {score.direction}")
     cost = evaluation.cost
     images = any("image" in score.unit for score in evaluation.scores.values())
     passed = "images" if images else "token positions"
-    lines.append(f"{cost.seconds:.2f} s, {cost.tokens} {passed}, peak {cost.peak_bytes / 2**20:.0f} MiB")
+    lines.append(f"{written(cost.seconds)} s, {cost.tokens} {passed}, peak {cost.peak_bytes / 2**20:.0f} MiB")
     rows = [AnswerRow.of(answer) for answer in evaluation.answers]
     lines += examples_text(rows, {row.id: _values(evaluation, row.id) for row in rows})
     return "\n".join(lines)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from palimpsest.report.nouns import file_name, listed, of_images, passed_through, short, things
+from palimpsest.records import short_id
+from palimpsest.report.nouns import file_name, listed, of_images, passed_through, things
 from palimpsest.report.numbers import count, percent
 from palimpsest.report.schema import RequestInfo, RunResult
 
@@ -43,7 +44,7 @@ def _to_forget(result: RunResult) -> str:
     classes = (
         f"the class{'es' if len(request.classes) > 1 else ''} {listed(request.classes)}" if request.classes else ""
     )
-    ids = listed([short(i) for i in request.ids])
+    ids = listed([short_id(i) for i in request.ids])
     named = [words for words in (listed(request.subjects), classes, ids) if words]
     return f"forget {'; '.join(named)} ({rows})" if named else f"forget {rows}"
 

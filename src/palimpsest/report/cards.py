@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from palimpsest.records import short_id
 from palimpsest.report.glossary import written_name
-from palimpsest.report.nouns import of_images, short
+from palimpsest.report.nouns import of_images
 from palimpsest.report.numbers import show
+from palimpsest.report.said import printable
 from palimpsest.report.schema import COLUMNS, AnswerRow, RunResult
 from palimpsest.report.view import focus
 
 NOTHING = "(nothing)"
+KEPT = "\n\t"
+"""What is no visible character and is shown all the same; the others could hide or turn a text."""
 LONG, MANY_LINES = 300, 6
 """Longer words get a box of their own height to scroll in; in print all of them stand there."""
 
@@ -66,13 +70,14 @@ def _card(result: RunResult, answer: AnswerRow) -> Card:
     ]
     title = titles.get(answer.standing, (answer.standing or "Example", ""))
     scores = _scores(result, answer.id)
-    return Card(title, short(answer.id), answer.subject or "", scores, tuple(lines))
+    return Card(title, short_id(answer.id), answer.subject or "", scores, tuple(lines))
 
 
 def _spoken(speaker: str, kind: str, words: str, *, remark: str = "") -> Spoken:
     long = len(words) > LONG or words.count("\n") >= MANY_LINES
     # The one blank that parts an answer from its prompt is no part of what is said.
-    return Spoken(speaker, kind, words.removeprefix(" ") if words.strip() else NOTHING, long, remark)
+    shown = words.removeprefix(" ") if words.strip() else NOTHING
+    return Spoken(speaker, kind, "".join(c if c in KEPT else printable(c) for c in shown), long, remark)
 
 
 def _remark(answer: AnswerRow, column: str, *, images: bool) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from palimpsest.report.nouns import heading
+from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import nice_ceiling, show
 from palimpsest.report.svg import number, picture, segment, text
 
@@ -119,7 +119,7 @@ def bars(title: str, groups: Sequence[Group]) -> Markup:
 
 def _bar(bar: Bar, scale: Scale, y: float) -> Markup:
     middle = y + BAR_HEIGHT / 2
-    parts = [text(BAR_LEFT - 8, y + 10, heading(bar.column), "label end")]
+    parts = [text(BAR_LEFT - 8, y + 10, column_name(bar.column), "label end")]
     if bar.value is not None and not math.isnan(bar.value):
         width = scale.at(bar.value) - scale.start
         parts.append(

@@ -8,8 +8,6 @@ from pathlib import PurePath
 from palimpsest.report.numbers import several
 from palimpsest.report.schema import RunResult
 
-DIGEST_LENGTH, SHOWN = 64, 12
-
 
 def of_images(result: RunResult) -> bool:
     """Were images measured? Their units say so."""
@@ -27,23 +25,13 @@ def passed_through(result: RunResult) -> str:
     return "images" if of_images(result) else "token positions"
 
 
-def heading(column: str) -> str:
+def column_name(column: str) -> str:
     """A column as it is headed: the estimated level is what a model should score that never saw the rows.
 
-    >>> heading("after"), heading("level")
+    >>> column_name("after"), column_name("level")
     ('after', 'never seen')
     """
     return "never seen" if column == "level" else column
-
-
-def short(identifier: str) -> str:
-    """An id as it is, a digest by its first digits.
-
-    >>> short("k018"), short("ab" * 32)
-    ('k018', 'abababababab…')
-    """
-    is_digest = len(identifier) == DIGEST_LENGTH and set(identifier) <= set("0123456789abcdef")
-    return f"{identifier[:SHOWN]}…" if is_digest else identifier
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from palimpsest.records import Direction
-from palimpsest.report.nouns import heading, short
+from palimpsest.records import Direction, short_id
+from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import interval, show
 from palimpsest.report.schema import Column, RunResult, ScoreRow
 from palimpsest.report.view import not_judged, row_keys, verdict_words
@@ -27,7 +27,7 @@ def table(result: RunResult) -> str:
         and unit of every metric, and what could not be scored. Names too long for their column end in "..".
     """
     columns = tuple(result.scores)
-    rows = [("set", "metric", "n", *map(heading, columns))]
+    rows = [("set", "metric", "n", *map(column_name, columns))]
     for name, metric in row_keys(result):
         found = [result.scores[column].get(name, {}).get(metric) for column in columns]
         rows.append((name, metric, _n(found), *(_cell(score) for score in found)))
@@ -49,7 +49,7 @@ def _worst(result: RunResult, room: int) -> tuple[list[str], int]:
     cells = ["worst"]
     for name, metric in row_keys(result):
         found = worst(result, name, metric)
-        cells.append("" if found is None else _cut(f"{show(found.value)} {short(found.id)}".replace("…", ".."), room))
+        cells.append("" if found is None else _cut(f"{show(found.value)} {short_id(found.id)}", room))
     width = max(map(len, cells))
     return (cells, width) if any(cells[1:]) and room >= WORST_WIDTH else ([], 0)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from palimpsest.records import short_id
 from palimpsest.report.glossary import full_name
-from palimpsest.report.nouns import heading, short, things
+from palimpsest.report.nouns import column_name, things
 from palimpsest.report.numbers import NONE, count, interval, show
 from palimpsest.report.schema import Column, CostRow, RunResult, ScoreRow
 from palimpsest.report.worst import worst
@@ -154,7 +155,7 @@ def _cell(column: str, score: ScoreRow | None, *, with_n: bool) -> Cell:
 
 def _worst_cell(result: RunResult, name: str, metric: str) -> WorstCell | None:
     found = worst(result, name, metric)
-    return None if found is None else WorstCell("worst after", show(found.value), short(found.id))
+    return None if found is None else WorstCell("worst after", show(found.value), short_id(found.id))
 
 
 def focus(result: RunResult) -> str | None:
@@ -180,7 +181,7 @@ def _example_rows(result: RunResult, name: str, metrics: Sequence[str]) -> Examp
     if not ids:
         return None
     rows = tuple(
-        ExampleRow(short(i), i, tuple(tuple(show(s.by_id.get(i) if s else None) for s in found) for found in scores))
+        ExampleRow(short_id(i), i, tuple(tuple(show(s.by_id.get(i) if s else None) for s in found) for found in scores))
         for i in ids[:MAX_EXAMPLES]
     )
     return ExampleRows(name, tuple(metrics), rows, len(ids))
@@ -220,7 +221,7 @@ def not_judged(result: RunResult) -> str:
     """What was looked at in a run that no gate was asked of, and how to have it judged."""
     name = focus(result)
     looked = [
-        f"{name} {metric} {', '.join(f'{show(s.value)} {heading(column)}' for column, s in found)}"
+        f"{name} {metric} {', '.join(f'{show(s.value)} {column_name(column)}' for column, s in found)}"
         for owner, metric in row_keys(result)
         if owner == name
         and (found := [(c, s[name][metric]) for c, s in result.scores.items() if metric in s.get(name or "", {})])
