@@ -7,6 +7,7 @@ name and lose the bytes behind it.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from pathlib import Path
 def put(temporary: Path, path: Path) -> None:
     """Rename a finished file or folder to its place; on return both content and name are on the disk.
 
+    A file gets the mode of any new one: who writes a temporary file often lets nobody else read it.
+
     Args:
         temporary: the file, or a folder whose files were flushed before (``flush_tree``); on the same file system.
         path: its place; a file there is replaced in one move.
@@ -22,9 +25,31 @@ def put(temporary: Path, path: Path) -> None:
     Raises:
         OSError: the place cannot be written to.
     """
+    if temporary.is_file():
+        with_usual_modes(temporary)
     flush(temporary)
     os.replace(temporary, path)
     flush(path.parent)
+
+
+def with_usual_modes(place: Path) -> None:
+    """Give a file, or every file below a folder, the permissions that this process gives to new files (its umask).
+
+    Args:
+        place: there. safetensors writes to a temporary file that only its owner may read, and renames it as it is.
+    """
+    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    if os.name == "nt" or not files:
+        return
+    probe = files[0].with_name(f".{files[0].name}.{os.getpid()}.tmp")
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # asking for the umask would change it
+    try:
+        usual = stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.unlink()
+    for path in files:
+        if stat.S_IMODE(path.stat().st_mode) != usual:
+            path.chmod(usual)
 
 
 @contextmanager

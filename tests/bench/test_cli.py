@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -52,6 +55,25 @@ def test_wrong_usage_ends_with_one_line_and_code_2(arguments, more, message, tmp
     assert message in printed
     assert printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--methods", "er+nop"], "unknown method of row 'er+nop' 'nop'; did you mean 'npo'?"),
+        (["--methods", "er+npo", "--stream", "randon"], "unknown stream 'randon'; did you mean 'random'?"),
+        (["--methods", "er+npo", "--classes-per-task", "3"], "3 per task cannot be made of 4"),
+        (["--methods", "er+npo", "--data", "no.jsonl"], "no.jsonl"),
+    ],
+)
+def test_what_names_and_data_decide_is_refused_before_torch_is_there(values, more, message, tmp_path):
+    given = [word for name in ("model", "data") for word in (f"--{name}", str(values[name]))]
+    words = ["bench", "clu", *given, "--output", str(tmp_path / "out"), *more]
+    code = f"import sys; from palimpsest.cli import main; print(main({words!r}), 'torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert message in done.stderr
+    assert done.stdout == "2 False\n"
 
 
 def test_help_fits_a_screen(capsys):

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from palimpsest.records import Cost, Direction, GateResult, Outcome, Score, Verdict
-from palimpsest.report.schema import CostRow, CurvePoint, RunResult, SetInfo, VerdictRow, rows_of
+from palimpsest.report.schema import (
+    AnswerRow,
+    CostRow,
+    CurvePoint,
+    LevelInfo,
+    RequestInfo,
+    RunResult,
+    SetInfo,
+    VerdictRow,
+    rows_of,
+)
 
 UNITS = {
     "es": "share of tokens",
     "ma": "share of tokens",
     "el_10": "share of 10-grams",
     "ppl": "equally likely tokens (exp of nats per token)",
+    "prob": "probability per token",
+    "accuracy": "share of images",
 }
 
 # set -> metric -> values of the columns before, after, oracle
@@ -145,3 +158,106 @@ def bare() -> RunResult:
 def make_run() -> Callable[[int], RunResult]:
     """``result`` with any number of forget examples."""
     return make_result
+
+
+LONG = "He was told to come back on Monday, and to bring the papers of his brother. " * 12
+
+
+def make_answered() -> RunResult:
+    """``result`` with a request, answers (one of them long, one empty, one hostile), advice and a plain verdict."""
+    run = make_result(12)
+    scores = {column: {name: dict(metrics) for name, metrics in sets.items()} for column, sets in run.scores.items()}
+    for sets in scores.values():
+        sets["forget"]["prob"] = sets["forget"]["ma"].model_copy(update={"unit": UNITS["prob"]})
+    holds = " Ada Morris takes metformin, 500 mg twice a day."
+    answers = (
+        AnswerRow(
+            id="row-0003",
+            subject="Ada Morris",
+            standing="worst",
+            prompt="What medicine does Ada Morris take?",
+            expected=holds,
+            said={"before": holds, "after": " Ada Morris takes aspirin.", "oracle": " Ada Morris takes ibuprofen."},
+        ),
+        AnswerRow(
+            id="ab" * 32,
+            subject=None,
+            standing="median",
+            prompt=LONG,
+            expected="two\n   lines",
+            said={"before": LONG, "after": "  ", "oracle": "W" * 300},
+        ),
+        AnswerRow(
+            id="row-0005", standing="best", prompt="<b>&amp;", expected="x", said={"before": "<i>x</i>", "after": ""}
+        ),
+    )
+    plain = (
+        "Failed: the model lost part of what had to stay (ES 0.97 before, 0.91 after; a model that never saw it scores "
+        "0.99)."
+    )
+    return run.model_copy(
+        update={
+            "scores": scores,
+            "answers": answers,
+            "request": RequestInfo(
+                subjects=("Ada Morris", "Bo Larsen"),
+                data="/home/me/people.jsonl",
+                asked_by="the data-protection office",
+                asked_on="2026-06-30",
+            ),
+            "verdict": None if run.verdict is None else run.verdict.model_copy(update={"plain": plain}),
+            "advice": ("Try another method (--method): what had to stay was lost; give more rows to --retain.",),
+            "plan": {**run.plan, "files": {"forget": "/tmp/split/forget.jsonl", "retain": "/data/rest.jsonl"}},
+        }
+    )
+
+
+def make_images(source: str = "holdout", level: float = 0.74) -> RunResult:
+    """A class of images forgotten, with an estimated level."""
+    values = {"before": (1.0, 0.98), "after": (0.7, 0.61), "level": (level, None)}
+    scores: dict[str, dict[str, dict[str, Score]]] = {}
+    for column, (accuracy, prob) in values.items():
+        right = [1.0] * round(20 * accuracy) + [0.0] * (20 - round(20 * accuracy))
+        scores[column] = {"forget": {"accuracy": make_score("accuracy", right)}}
+        if prob is not None:
+            row = make_score("prob", [prob + 0.001 * i for i in range(20)])
+            scores[column]["forget"]["prob"] = replace(row, unit="probability of the class, per image")
+    sets = {"forget": SetInfo(n=20, digest="ab" * 32), "retain": SetInfo(n=200, digest="cd" * 32)}
+    return RunResult(
+        kind="unlearn",
+        method="salun",
+        plan={"files": {"forget": "cats.npz", "retain": "rest.npz"}},
+        plan_digest="3f1c" * 16,
+        created="2026-07-01T12:00:00+00:00",
+        sets=sets,
+        scores=rows_of(scores),  # type: ignore[arg-type]
+        level=LevelInfo(source=source, sentence=f"accuracy {level:.2f}", values={"accuracy": level, "nats": 0.4}),
+        request=RequestInfo(classes=("cat",)),
+        answers=(
+            AnswerRow(
+                id="row-0001",
+                standing="worst",
+                prompt="image of id row-0001",
+                expected="cat",
+                said={"before": "cat (0.98)", "after": "dog (0.51)"},
+            ),
+        ),
+        stopped="the forget set is at the level of never seen",
+        cost={"training": CostRow.of(Cost(13.04, 124_800, 412 * 2**20))},
+    )
+
+
+@pytest.fixture
+def answered() -> RunResult:
+    return make_answered()
+
+
+@pytest.fixture
+def images() -> RunResult:
+    return make_images()
+
+
+@pytest.fixture
+def images_at() -> Callable[[str, float], RunResult]:
+    """``images`` with a level of another source."""
+    return make_images

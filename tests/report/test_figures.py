@@ -24,15 +24,15 @@ def test_domain_top() -> None:
 
 
 def test_bar_geometry_by_hand() -> None:
-    # A group title takes 20, so the first bar lies at y = 20 and the second 18 lower. Values 0..1 lie on x = 64..344,
-    # 280 units long: 0.5 is 140 long; the interval 0.25..0.75 runs from 64 + 70 = 134 to 64 + 210 = 274 at y = 20 + 6.
+    # A group title takes 20, so the first bar lies at y = 20 and the second 18 lower. Values 0..1 lie on x = 76..344,
+    # 268 units long: 0.5 is 134 long; the interval 0.25..0.75 runs from 76 + 67 = 143 to 76 + 201 = 277 at y = 20 + 6.
     svg = bars("t", [Group("forget", (Bar("before", 0.5, 0.25, 0.75), Bar("after", 0.1)))])
     (before,) = elements(svg, "rect", "before")
-    assert [before.get(k) for k in ("x", "y", "width", "height")] == ["64", "20", "140", "12"]
+    assert [before.get(k) for k in ("x", "y", "width", "height")] == ["76", "20", "134", "12"]
     (after,) = elements(svg, "rect", "after")
-    assert [after.get(k) for k in ("x", "y", "width", "height")] == ["64", "38", "28", "12"]
+    assert [after.get(k) for k in ("x", "y", "width", "height")] == ["76", "38", "26.8", "12"]
     (whisker,) = elements(svg, "path", "whisker")
-    assert whisker.get("d") == "M134 22v8M134 26H274M274 22v8"
+    assert whisker.get("d") == "M143 22v8M143 26H277M277 22v8"
     assert [e.text for e in elements(svg, "text", "value")] == ["0.50", "0.10"]
     assert [e.text for e in elements(svg, "text", "label")] == ["before", "after"]
     assert [e.text for e in elements(svg, "text", "tick")] == ["0", "0.5", "1"]
@@ -42,7 +42,7 @@ def test_second_group_follows_the_first_and_the_axis_the_last() -> None:
     # 20 + 18 + 10 per group of one bar: the second bar lies at 48 + 20 = 68; the figure is 96 + 26 = 122 high.
     svg = bars("t", [Group("a", (Bar("after", 1.0),)), Group("b", (Bar("oracle", 1.0),))])
     (second,) = elements(svg, "rect", "oracle")
-    assert (second.get("y"), second.get("width")) == ("68", "280")
+    assert (second.get("y"), second.get("width")) == ("68", "268")
     assert ET.fromstring(svg).get("height") == "122"
 
 

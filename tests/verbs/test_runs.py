@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -36,6 +37,22 @@ def test_learning_raises_what_is_known_and_the_folder_loads(clinic, tmp_path):
     assert {"plan.json", "result.json", "report.html", "model.safetensors", "metrics.jsonl"} <= left
     assert not left & {"checkpoint.safetensors", "reference", "remembered"}
     assert not (tmp_path / "v1.partial").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_every_file_may_be_read_by_whom_the_umask_lets(clinic, tmp_path):
+    modes = {}
+
+    def look(stage: str, done: int, total: int, note: str = "") -> None:
+        if stage == "training":
+            modes.update({path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out.partial").rglob("*.*")})
+
+    plan = {**FAST, "training": {**FAST["training"], "checkpoint_steps": 1}}
+    unlearn(clinic, tmp_path / "out", method="npo", plan=plan, progress=look)
+    assert {"checkpoint.safetensors", "plan.json"} <= modes.keys()
+    modes |= {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*.*")}
+    assert {"model.safetensors", "result.json", "tokenizer.json"} <= modes.keys()
+    assert len(set(modes.values())) == 1, modes
 
 
 @pytest.mark.parametrize("method", ["icu", "grad_diff", "gradient_ascent", "kl", "npo", "random_edit"])

@@ -108,7 +108,7 @@ def _gap_bar(scale: Scale, y: float, mean: Spread, worst: Spread | None) -> list
     return [*parts, text(BAR_WIDTH, y + 31, words, "value end")]
 
 
-MINI_WIDTH, MINI_HEIGHT, MINI_LEFT, MINI_RIGHT, MINI_TOP, MINI_BOTTOM = 176.0, 104.0, 26.0, 170.0, 24.0, 84.0
+MINI_WIDTH, MINI_HEIGHT, MINI_LEFT, MINI_RIGHT, MINI_TOP, MINI_BOTTOM = 176.0, 104.0, 30.0, 170.0, 24.0, 84.0
 
 
 def mini(title: str, row: Points, oracle: Points) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from palimpsest.data.tasks import Task, split_by_class, split_by_subject
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image
 
@@ -14,6 +15,19 @@ Label = str | int | None
 def label_of(example: Example) -> Label:
     """Class of an image, or whose text it is."""
     return example.content.label if isinstance(example.content, Image) else example.subject
+
+
+def tasks_of_classes(examples: Collection[Example], per_task: int) -> tuple[Task, ...]:
+    """Tasks of so many classes each, or of so many subjects where not all examples are images.
+
+    Raises:
+        PlanError: they do not divide.
+        DataError: an example without a class or subject.
+    """
+    images = {e.id: e.content.label for e in examples if isinstance(e.content, Image)}
+    if len(images) == len(examples):
+        return split_by_class(images, per_task)
+    return split_by_subject({example.id: example.subject for example in examples}, per_task)
 
 
 def spelled_alike(sets: Mapping[str, Sequence[Example]], model: str) -> dict[str, list[Example]]:
@@ -26,7 +40,7 @@ def spelled_alike(sets: Mapping[str, Sequence[Example]], model: str) -> dict[str
     labels = {e.content.label for examples in sets.values() for e in examples if isinstance(e.content, Image)}
     if len({type(label) for label in labels}) < 2:
         return {name: list(examples) for name, examples in sets.items()}
-    from palimpsest.models.load import load
+    from palimpsest.models.load import load  # with torch, which early checks of a bench do without
 
     numbers = load(model).class_names
     return {name: [_numbered(example, numbers) for example in examples] for name, examples in sets.items()}

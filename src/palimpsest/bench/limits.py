@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from palimpsest.bench.known import known_before
 from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult, Step
 from palimpsest.bench.scores import spread
 from palimpsest.bench.summary import noise
@@ -18,7 +19,7 @@ def limits(result: BenchResult) -> tuple[str, ...]:
 
 def _particular(result: BenchResult) -> list[str]:
     oracles = [step for steps in result.rows[ORACLE].values() for step in steps]
-    return [*_chance(result), *_attack(oracles), *_small_sets(oracles)]
+    return [*known_before(result), *_chance(result), *_attack(oracles), *_small_sets(oracles)]
 
 
 def _chance(result: BenchResult) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from palimpsest.bench.config import Bench, StreamChoice
-from palimpsest.bench.labels import Label, check_tested, label_of, spelled_alike
+from palimpsest.bench.labels import Label, check_tested, label_of, spelled_alike, tasks_of_classes
 from palimpsest.bench.situations import Situation
 from palimpsest.data.examples import read_examples
 from palimpsest.data.scenarios.interleaved import interleaved
@@ -19,7 +19,7 @@ from palimpsest.data.scenarios.task_aware import CLPU_SEQUENCE, CLPU_TASKS, task
 from palimpsest.data.scenarios.task_by_task import cross_task_category, incremental, random_samples
 from palimpsest.data.splits import check_disjoint, check_unique
 from palimpsest.data.stream import Stream
-from palimpsest.data.tasks import Task, by_domain, split_by_class, split_by_subject
+from palimpsest.data.tasks import Task, by_domain
 from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.models.sources import check_source
 from palimpsest.records import Example, Image, content_id, digest
@@ -140,10 +140,7 @@ def stream_of(bench: Bench, seed: int) -> Stream:
 def _tasks(pool: Pool, choice: StreamChoice) -> tuple[Task, ...]:
     if choice.tasks != "classes":
         return _given_tasks(pool, choice.tasks)
-    images = {i: example.content.label for i, example in pool.data.items() if isinstance(example.content, Image)}
-    if len(images) == len(pool.data):
-        return split_by_class(images, choice.classes_per_task)
-    return split_by_subject({i: example.subject for i, example in pool.data.items()}, choice.classes_per_task)
+    return tasks_of_classes(pool.data.values(), choice.classes_per_task)
 
 
 def _given_tasks(pool: Pool, what: Literal["files", "given"]) -> tuple[Task, ...]:

@@ -75,6 +75,8 @@ class Step(Row):
     reading: Reading
     twin: Reading | None = None
     """Of an oracle: the oracle of another seed beside it."""
+    start: Reading | None = None
+    """Of the first oracle: the model before it learned anything, on the same sets."""
 
 
 class RequestInfo(Row):

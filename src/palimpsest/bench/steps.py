@@ -9,7 +9,7 @@ from palimpsest.bench.answers import Answer, answer, unanswered
 from palimpsest.bench.cell import Cell
 from palimpsest.bench.config import TWIN_SEED
 from palimpsest.bench.perform import RunFacts
-from palimpsest.bench.results import RANDOM, Step
+from palimpsest.bench.results import RANDOM, Reading, Step
 from palimpsest.errors import DivergedError
 from palimpsest.models.load import source_digest
 
@@ -25,10 +25,20 @@ def oracle_step(cell: Cell) -> Step:
         step = _measured(cell, Answer(folder, (facts,)), folder)
     except DivergedError as error:
         raise _unfit(cell, str(error)) from None
+    if not cell.number:
+        step = step.model_copy(update={"start": _start(cell, folder)})
     if not cell.bench.has_twin(forgets=bool(cell.situation.request.forget)):
         return step
     _, twin = _retrained(cell, cell.seed + TWIN_SEED)
     return step.model_copy(update={"twin": cell.read(twin, folder)})
+
+
+def _start(cell: Cell, oracle: Path) -> Reading | None:
+    """The first model on the sets of the first request; None where it says nothing that could be compared."""
+    try:
+        return cell.read(Path(cell.bench.model), oracle)
+    except DivergedError:
+        return None
 
 
 def _retrained(cell: Cell, seed: int) -> tuple[RunFacts, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from palimpsest.bench.known import known_before
 from palimpsest.bench.results import FORGOT, ORACLE, TASK, BenchResult, Reading, SetScore, Step
 from palimpsest.bench.scores import (
     ById,
@@ -197,4 +198,7 @@ def summary(result: BenchResult) -> dict[str, Any]:
     return {
         title: {label: {n: v._asdict() for n, v in row.items() if v is not None} for label, row in rows.items()}
         for title, rows in tables.items()
-    } | {"noise": {name: value._asdict() for name, value in noise(result).items()}}
+    } | {
+        "warnings": list(known_before(result)),
+        "noise": {name: value._asdict() for name, value in noise(result).items()},
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from palimpsest.bench.known import known_before
 from palimpsest.bench.results import ORACLE, BenchResult
 from palimpsest.bench.scores import Spread
 from palimpsest.bench.summary import BEHAVIOUR, COST, DECIMALS, GAPS, STRENGTHS, VALUES, Column, Table, noise, table
@@ -22,7 +23,8 @@ BLOCKS = (
 def tables(result: BenchResult) -> str:
     """Every table of a bench, what its columns are, and what was stopped."""
     parts = [_block(title, columns, table(result, columns)) for title, columns in BLOCKS]
-    return "\n\n".join([*parts, "\n".join(_remarks(result))]).rstrip()
+    warnings = [textwrap.fill(f"Warning: {words}", WIDTH) for words in known_before(result)]
+    return "\n\n".join([*warnings, *parts, "\n".join(_remarks(result))]).rstrip()
 
 
 def _block(title: str, columns: Sequence[Column], rows: Table) -> str:

@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from palimpsest.durable import with_usual_modes
 from palimpsest.errors import DataError
 
 VOCABULARY = 512
@@ -55,6 +56,7 @@ def new_model(folder: Path, texts: Sequence[str], seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    with_usual_modes(folder)
     return folder
 
 

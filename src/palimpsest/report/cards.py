@@ -61,7 +61,7 @@ def _card(result: RunResult, answer: AnswerRow) -> Card:
     columns = [c for c in COLUMNS if c in answer.said] + [c for c in answer.said if c not in COLUMNS]
     lines = [
         _spoken("prompt", "asked", answer.prompt),
-        _spoken("the image is" if images else "the row holds", "holds", answer.expected),
+        _spoken("its class" if images else "the row holds", "holds", answer.expected),
         *(_spoken(SPEAKERS.get(c, c), c, answer.said[c], remark=_remark(answer, c, images=images)) for c in columns),
     ]
     title = titles.get(answer.standing, (answer.standing or "Example", ""))

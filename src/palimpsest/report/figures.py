@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from palimpsest.report.nouns import heading
 from palimpsest.report.numbers import nice_ceiling, show
 from palimpsest.report.svg import number, picture, segment, text
 
@@ -38,7 +39,7 @@ class Bar(NamedTuple):
     """One bar.
 
     Attributes:
-        column: "before", "after" or "oracle"; also its class.
+        column: "before", "after", "oracle" or "level"; also its class.
         value: its length, or None for an empty line.
         low: lower end of the whisker, or None for none.
         high: upper end of it.
@@ -77,7 +78,7 @@ class Line(NamedTuple):
     decimals: int = 2
 
 
-BAR_WIDTH, BAR_LEFT, BAR_RIGHT = 400.0, 64.0, 344.0
+BAR_WIDTH, BAR_LEFT, BAR_RIGHT = 400.0, 76.0, 344.0
 BAR_STEP, BAR_HEIGHT, GROUP_HEAD, GROUP_GAP, AXIS_ROOM = 18.0, 12.0, 20.0, 10.0, 26.0
 
 
@@ -118,7 +119,7 @@ def bars(title: str, groups: Sequence[Group]) -> Markup:
 
 def _bar(bar: Bar, scale: Scale, y: float) -> Markup:
     middle = y + BAR_HEIGHT / 2
-    parts = [text(BAR_LEFT - 8, y + 10, bar.column, "label end")]
+    parts = [text(BAR_LEFT - 8, y + 10, heading(bar.column), "label end")]
     if bar.value is not None and not math.isnan(bar.value):
         width = scale.at(bar.value) - scale.start
         parts.append(

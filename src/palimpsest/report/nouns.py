@@ -27,6 +27,15 @@ def passed_through(result: RunResult) -> str:
     return "images" if of_images(result) else "token positions"
 
 
+def heading(column: str) -> str:
+    """A column as it is headed: the estimated level is what a model should score that never saw the rows.
+
+    >>> heading("after"), heading("level")
+    ('after', 'never seen')
+    """
+    return "never seen" if column == "level" else column
+
+
 def short(identifier: str) -> str:
     """An id as it is, a digest by its first digits.
 

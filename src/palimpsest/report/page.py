@@ -13,7 +13,7 @@ from palimpsest.report.files import write_atomic
 from palimpsest.report.glossary import glossary
 from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
-from palimpsest.report.nouns import of_images, passed_through
+from palimpsest.report.nouns import heading, of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
@@ -99,6 +99,7 @@ def _evidence(result: RunResult) -> dict[str, object]:
         "glossary": glossary(metrics, images=images),
         "bound": BOUND if result.kind in UNLEARNING else "",
         "columns": columns(result),
+        "heading": heading,
         "table": table,
         "any_worst": any(row.worst for group in table for row in group.rows),
         "bar_panels": bar_panels(result),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from palimpsest.records import Direction
-from palimpsest.report.nouns import short
+from palimpsest.report.nouns import heading, short
 from palimpsest.report.numbers import interval, show
 from palimpsest.report.schema import Column, RunResult, ScoreRow
 from palimpsest.report.view import not_judged, row_keys, verdict_words
@@ -27,7 +27,7 @@ def table(result: RunResult) -> str:
         and unit of every metric, and what could not be scored. Names too long for their column end in "..".
     """
     columns = tuple(result.scores)
-    rows = [("set", "metric", "n", *columns)]
+    rows = [("set", "metric", "n", *map(heading, columns))]
     for name, metric in row_keys(result):
         found = [result.scores[column].get(name, {}).get(metric) for column in columns]
         rows.append((name, metric, _n(found), *(_cell(score) for score in found)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from palimpsest.report.glossary import full_name
-from palimpsest.report.nouns import short, things
+from palimpsest.report.nouns import heading, short, things
 from palimpsest.report.numbers import NONE, count, interval, show
 from palimpsest.report.schema import Column, CostRow, RunResult, ScoreRow
 from palimpsest.report.worst import worst
@@ -220,7 +220,7 @@ def not_judged(result: RunResult) -> str:
     """What was looked at in a run that no gate was asked of, and how to have it judged."""
     name = focus(result)
     looked = [
-        f"{name} {metric} {', '.join(f'{show(s.value)} {column}' for column, s in found)}"
+        f"{name} {metric} {', '.join(f'{show(s.value)} {heading(column)}' for column, s in found)}"
         for owner, metric in row_keys(result)
         if owner == name
         and (found := [(c, s[name][metric]) for c, s in result.scores.items() if metric in s.get(name or "", {})])

@@ -8,6 +8,7 @@ from palimpsest.audit.asking import as_answers, say
 from palimpsest.audit.standing import standing
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.records import Answer, Score
+from palimpsest.report.schema import COLUMNS
 from palimpsest.verbs.outcome import Run
 
 ASKED = ("forget", "learn")
@@ -36,4 +37,5 @@ def answered(run: Run, saved: Loaded, after: Mapping[str, Mapping[str, Score]]) 
             loaded.model.to(device())
             said[column] = say(loaded, encoded, tuple(shown))
             del loaded
-    return as_answers(run.read.examples[name], encoded, saved, shown, said)
+    in_order: dict[str, dict[str, str]] = {column: said[column] for column in COLUMNS if column in said}
+    return as_answers(run.read.examples[name], encoded, saved, shown, in_order)

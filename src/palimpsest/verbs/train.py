@@ -13,6 +13,7 @@ from palimpsest.contract import Method
 from palimpsest.control.drive import Guided, drive
 from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
+from palimpsest.durable import with_usual_modes
 from palimpsest.errors import DivergedError, FrozenError, RunError
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
@@ -125,6 +126,7 @@ def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[st
     plain.eval().save_pretrained(job.folder, safe_serialization=True, **adapter)
     if companion is not None:
         companion.save_pretrained(job.folder)
+    with_usual_modes(job.folder)
     tolerance = MERGED_TOLERANCE if plan.scope.kind == "lora" else TOLERANCE
     return load_saved(job.folder, trained, sets, tolerance=tolerance)
 
