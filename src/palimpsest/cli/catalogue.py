@@ -46,7 +46,7 @@ BESIDE = {
 
 
 def command(section: Section = None, json: o.Json = False, markdown: Markdown = False) -> int:
-    """List every option of a plan with its default, or those of a section or a method."""
+    """List all options of a plan, or of one method."""
     if markdown:
         print(page(), end="")
         return 0

@@ -29,7 +29,7 @@ Name = Annotated[str | None, typer.Argument(help="Show this one with its options
 
 
 def methods_command(name: Name = None, json: o.Json = False) -> int:
-    """List the methods by what they do, or show one with its source, sets and options."""
+    """List the methods by what they do, or show one."""
     cards = {n: methods.card(n) for n in ([name] if name else methods.names())}
     if json:
         print(json_module.dumps({n: method_values(card) for n, card in cards.items()}, indent=1))
@@ -39,7 +39,7 @@ def methods_command(name: Name = None, json: o.Json = False) -> int:
 
 
 def metrics_command(name: Name = None, json: o.Json = False) -> int:
-    """List the metrics and what their values mean, or show one with its source and options."""
+    """List the metrics and what they mean, or show one."""
     found = {n: metrics.load(n) for n in ([name] if name else metrics.names())}
     if json:
         print(json_module.dumps({n: _metric_values(metric) for n, metric in found.items()}, indent=1))
