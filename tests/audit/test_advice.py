@@ -119,3 +119,15 @@ def test_a_budget() -> None:
 def test_several_causes_give_several_lines_once_each() -> None:
     lines = advice(finding(Why.AS_KNOWN), finding(Why.ABOVE), finding(Why.BELOW, "retain"), **ORACLE)
     assert len(lines) == 2
+
+
+def test_an_estimate_that_nothing_checks() -> None:
+    (line,) = advice(finding(Why.HELD), outcome=Outcome.UNDECIDED, level=True, doubted=True, given=("forget", "retain"))
+    assert line == (
+        "Give rows of the same kind that the model never saw (--holdout FILE) or general text (--replay FILE and "
+        "--general FILE), which check the estimate, or a model retrained without the forget set: --oracle DIR, or "
+        "--make-oracle --base DIR."
+    )
+    given = ("forget", "retain", "holdout", "general")
+    (line,) = advice(finding(Why.HELD), outcome=Outcome.UNDECIDED, level=True, doubted=True, given=given)
+    assert line == "Give a model retrained without the forget set: --oracle DIR, or --make-oracle --base DIR."

@@ -10,6 +10,11 @@ from palimpsest.audit.words import counted
 from palimpsest.records import Outcome
 
 MAKE = "--make-oracle --base DIR"
+CHECKS = {
+    "holdout": "rows of the same kind that the model never saw (--holdout FILE)",
+    "general": "general text (--replay FILE and --general FILE)",
+}
+"""Set that was not given -> what would check an estimated level of never seen."""
 
 
 class Facts(NamedTuple):
@@ -22,6 +27,7 @@ class Facts(NamedTuple):
         takes: sets that the method can draw from.
         sizes: set -> number of examples.
         level: is there an estimated level of never seen?
+        doubted: is what the verdict rests on an estimate that nothing checks, or that is uncertain?
         unknown_oracle: has the oracle no record of what it learned?
         steps: optimizer iterations that were taken.
         rate_given: was the rate chosen by hand, and not by a preset?
@@ -37,6 +43,7 @@ class Facts(NamedTuple):
     takes: Collection[str] = ("retain", "replay")
     sizes: Mapping[str, int] = {}
     level: bool = False
+    doubted: bool = False
     unknown_oracle: bool = False
     steps: int | None = None
     rate_given: bool = False
@@ -76,6 +83,10 @@ def _level(facts: Facts) -> list[str]:
             "Give a level to compare with: --holdout FILE (comparable rows that the model never saw), --oracle DIR (a "
             f"model retrained without the forget set), or {make} to have one retrained."
         ]
+    if facts.doubted:
+        missing = [words for name, words in CHECKS.items() if name not in facts.given]
+        first = f"Give {' or '.join(missing)}, which check the estimate, or" if missing else "Give"
+        return [f"{first} a model retrained without the forget set: --oracle DIR, or {make}."]
     if facts.unknown_oracle:
         return [f"This oracle is of unknown origin: have one made whose record is known, {make} instead of --oracle."]
     return []

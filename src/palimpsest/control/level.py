@@ -125,7 +125,8 @@ def from_shadow(
 
 _NO_CLASS_STAYS = "the level of never seen is uncertain: there is no retain or replay set to tell which classes stay"
 _NOTHING_CALIBRATES = (
-    "the level of never seen is an estimate that nothing calibrates: give --holdout FILE, or --replay and --general"
+    "what a model scores that never saw these rows is only estimated here, and nothing given to the run checks the "
+    "estimate"
 )
 _NOTHING_STAYS = "the level of never seen is uncertain: there is no retain or replay set to make a shadow of"
 
