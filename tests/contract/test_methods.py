@@ -20,8 +20,6 @@ from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import methods
-from palimpsest.card_files import read_card
-from palimpsest.cards import card_of
 from palimpsest.contract import Method
 from palimpsest.data.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.errors import PlanError
@@ -29,6 +27,8 @@ from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.loop.training import Training
+from palimpsest.method_card import card_of
+from palimpsest.method_file import read_card
 from palimpsest.models.load import load
 from palimpsest.models.reference import AdapterOff, build_reference
 from palimpsest.models.scope import Scope, apply_scope, leave_scope, parameter_digests

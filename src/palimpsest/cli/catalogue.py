@@ -19,7 +19,7 @@ from palimpsest.errors import PlanError, unknown
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from palimpsest.cards import Card
+    from palimpsest.method_card import Card
 
 Section = Annotated[str | None, typer.Argument(metavar="SECTION or METHOD", help="Show this one in full.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print docs/options.md.")]

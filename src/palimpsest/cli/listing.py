@@ -14,7 +14,7 @@ from palimpsest.cli import options as o
 from palimpsest.cli.rows import WIDTH, OptionRow, as_text, first_sentence, rows_of, written
 
 if TYPE_CHECKING:
-    from palimpsest.cards import Card
+    from palimpsest.method_card import Card
     from palimpsest.metrics.metric import Metric
 
 GROUPS = {

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict
 
 from palimpsest.metrics.statistics import bootstrap
 from palimpsest.records import Direction, Score
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 
 class Options(BaseModel):

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
-from palimpsest.cards import Card
 from palimpsest.control.settings import Control
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
+from palimpsest.method_card import Card
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.records import digest

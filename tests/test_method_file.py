@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from palimpsest import methods
-from palimpsest.card_files import read_card
 from palimpsest.errors import PlanError
+from palimpsest.method_file import read_card
 
 PLAIN = '''"""Plain: says all in literals.
 
