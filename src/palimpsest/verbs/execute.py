@@ -22,7 +22,7 @@ from palimpsest.models.load import Loaded, device, load, source_digest, use_thre
 from palimpsest.records import Example
 from palimpsest.report.page import save_html
 from palimpsest.report.schema import CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
-from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets
+from palimpsest.verbs.inputs import check_needs, digests, encode_sets, read_sets, unwatched
 from palimpsest.verbs.learned import check_learned, learned_after, write_learned
 from palimpsest.verbs.levels import level_info, level_scores
 from palimpsest.verbs.measuring import measure_sets
@@ -72,6 +72,8 @@ def execute(
     target = Output(output)
     if target.finished(plan):
         return _shown_again(target, progress)
+    if (note := unwatched(plan)) is not None:
+        progress(f"note: {note}", 0, 0)
     if "forget" in examples:
         check_learned(examples["forget"], plan.model)
     before = load(plan.model, revision=plan.revision)
@@ -256,6 +258,8 @@ def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
     notes = [f"Checks took {ended.check_seconds:.1f} s of the {ended.seconds:.1f} s of training."]
     if stats:
         notes.append(f"Pairs: {json.dumps({key: round(value, 4) for key, value in stats.items()})}.")
+    if (note := unwatched(plan)) is not None:
+        notes.append(f"{note[:1].upper()}{note[1:]}.")
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes

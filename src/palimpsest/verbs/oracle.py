@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from palimpsest.errors import PlanError
+from palimpsest.loop.words import so_many
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
 from palimpsest.verbs.execute import execute, model_digests
@@ -88,7 +89,7 @@ def _check(plan: Plan) -> None:
         raise PlanError("--make-oracle retrains from the model before it learned anything; give it with --base DIR")
     if "retain" not in plan.files:
         raise PlanError("--make-oracle retrains on what must stay; give it with --retain FILE")
-    check_needs(plan)
+    check_needs(plan, makes_oracle=True)
 
 
 def recipe_of(model: str, num_examples: int) -> dict[str, Any]:
@@ -195,6 +196,7 @@ def cost_before(plan: Plan, sets: Mapping[str, list[Example]], threads: int | No
     steps = most_steps(plan, encoded)
     positions = step_positions(plan, encoded) * steps
     per_position = seconds_per_position(loaded.model, next(iter(encoded.values())), plan.training.batch_size)
-    said = ", ".join(f"{len(chosen)} rows of {name}" for name, chosen in encoded.items())
+    said = ", ".join(f"{so_many(len(chosen), 'row')} of {name}" for name, chosen in encoded.items())
     most = "at most " if plan.control.kind == "auto" else ""
-    return f"{said}; {most}{steps} steps, about {positions:,.0f} positions, about {duration(per_position * positions)}"
+    size = f"{most}{so_many(steps, 'step')}, about {positions:,.0f} positions"
+    return f"{said}; {size}, about {duration(per_position * positions)} for these alone"
