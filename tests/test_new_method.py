@@ -66,13 +66,11 @@ def test_the_guide_spells_out_two_files():
 
 def test_the_commands_list_it(own_folder, capsys):
     assert main(["methods"]) == 0
-    assert (
-        "scaled_ascent     Scaled ascent: gradient ascent on the forget set with a factor." in capsys.readouterr().out
-    )
+    assert "  scaled_ascent   both   use when you follow this guide\n" in capsys.readouterr().out
     assert main(["methods", "scaled_ascent"]) == 0
     shown = capsys.readouterr().out
     assert "Source: none; an exercise." in shown
-    assert "  scaled_ascent.scale = 1.0\n      Factor of the ascent term, > 0;" in shown
+    assert "  scaled_ascent.scale = 1.0   (number above 0)\n      Factor of the ascent term, > 0;" in shown
 
 
 def test_a_run_with_it_forgets(own_folder, clinic, tmp_path):

@@ -30,7 +30,7 @@ import palimpsest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-COMMANDS = ("bench", "demo", "env", "learn", "measure", "methods", "metrics", "report", "unlearn", "update")
+COMMANDS = ("bench", "demo", "env", "learn", "measure", "methods", "metrics", "options", "report", "unlearn", "update")
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 WORST = re.compile(r"\bp\d{4}-[a-z]+")

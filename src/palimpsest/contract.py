@@ -25,8 +25,8 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from palimpsest.cards import Config, Kind
 from palimpsest.data.batch import Batch, ExampleSet, Predictions
+from palimpsest.method_card import Config, Kind
 from palimpsest.models.reference import Reference
 
 Per = Literal["token", "example"]
@@ -97,8 +97,8 @@ class Method:
     """One published way to learn, unlearn or both. Subclass it in ``methods/<name>.py`` and set ``METHOD``.
 
     Class attributes:
-        Config: its options (``Config`` in ``cards.py``, where the attributes that tell what a method is are read from
-            its file, so write those as plain values).
+        Config: its options (``Config`` in ``method_card.py``, which reads what a method is in its file without running
+            it, so write these attributes as plain values).
         use_when: one sentence for who chooses: what it is good for, and what it is not.
         kinds: what it does: "learn", "unlearn", "update" (both in one run).
         needs: sets it cannot work without.

@@ -87,14 +87,20 @@ class Interrupted(KeyboardInterrupt):
     """A run was stopped from outside; says how far it got, and where what it did is kept."""
 
 
-def unknown(what: str, value: str, accepted: Iterable[str]) -> str:
-    """Message for a name that is not in a list, with the closest one that is.
+def unknown(what: str, value: str, accepted: Iterable[str], meant: str | None = None) -> str:
+    """Message for a name that is not in a list, with the closest one that is, or the one that is known to be meant.
+
+    Args:
+        what: that it should be the name of.
+        value: as it was given.
+        accepted: the names there are.
+        meant: the one that is known to be meant by the name, too far away to be guessed by spelling.
 
     >>> unknown("method", "ico", ["icu", "npo"])
     "unknown method 'ico'; did you mean 'icu'? accepted: icu, npo"
     """
     names = sorted(accepted)
-    close = get_close_matches(value, names, n=1, cutoff=0.5)
+    close = [meant] if meant is not None else get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {what} {value!r}{hint} accepted: {', '.join(names) or 'none'}"
 

@@ -116,4 +116,6 @@ def test_a_budget_that_ended_the_run_is_the_reason_where_every_gate_holds() -> N
 
 def test_doubts_are_the_reason_where_every_gate_holds() -> None:
     scores = scores_of(before=BEFORE, after=forget(0.42), level=NEVER)
-    assert said(scores, doubts=["the level is not trusted."]) == "Undecided: the level is not trusted."
+    words = said(scores, doubts=["the level is not trusted."])
+    assert words.startswith("Undecided: it seems that the model answers the forget set like one that never saw it (MA")
+    assert words.endswith(" set, but the level is not trusted.")

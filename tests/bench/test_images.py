@@ -80,7 +80,8 @@ def test_one_image_under_two_ids_is_refused(values, tmp_path):
         doubled = {name: np.concatenate([arrays[name]] * 2) for name in ("x", "y")}
     np.savez(tmp_path / "twice.npz", id=np.array([f"i{k}" for k in range(len(doubled["y"]))]), **doubled)
     said = refused(values, tmp_path / "out", data=[str(tmp_path / "twice.npz")], per_class=None)
-    assert "48 contents are there under two ids (first: 'i0' and 'i48')" in said
+    assert "48 contents are there under two ids (first: " in said
+    assert "row 1 (id 'i0') and " in said
 
 
 def test_an_output_that_is_a_file_is_refused(values, tmp_path):

@@ -10,7 +10,7 @@ import copy
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.loop.training import Training
+from palimpsest.method_card import card_of
+from palimpsest.method_file import read_card
 from palimpsest.models.load import load
 from palimpsest.models.reference import AdapterOff, build_reference
 from palimpsest.models.scope import Scope, apply_scope, leave_scope, parameter_digests
@@ -284,6 +286,27 @@ def test_its_training_defaults_exist(name):
     defaults = methods.load(name).defaults
     given = Training(**defaults).model_dump(include=set(defaults))
     assert given == dict(defaults)  # each is an option of training and is taken as it stands
+
+
+def test_says_when_to_use_it_and_when_not(name):
+    """``palimpsest methods`` shows the first sentence behind the name, in at most 100 columns."""
+    first, stop, second = methods.card(name).use_when.partition(". ")
+    assert len(f"  {name:16}{'texts':7}use when {first}") <= 100
+    assert stop
+    assert second.startswith(("Not ", "Add "))
+    assert " Not " in f" {second}"
+    assert second.endswith(".")
+
+
+def test_its_card_is_what_its_class_says(name):
+    """Read from the file without importing it, and no other answer."""
+    read, asked = read_card(name, methods.file_of(name)), card_of(name, methods.load(name))
+    assert read is not None, f"{name} is written so that only its class can tell"
+    assert {f.name: getattr(read, f.name) for f in fields(read) if f.name != "schema"} == {
+        f.name: getattr(asked, f.name) for f in fields(asked) if f.name != "schema"
+    }
+    assert read.schema.model_json_schema() == asked.schema.model_json_schema()
+    assert read.schema.RETIRED == asked.schema.RETIRED
 
 
 def test_states_source_equation_and_departures(name):

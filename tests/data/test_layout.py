@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from palimpsest.data.layout import Layout, Rows, check_used, parse_columns
@@ -64,3 +67,15 @@ def test_what_no_source_uses_is_refused() -> None:
         check_used(Layout(split="train"), seen)
     with pytest.raises(DataError, match="revision 'abc' has nothing to choose from: only Hub names have one"):
         check_used(Layout(revision="abc"), seen)
+
+
+def test_reading_rows_needs_none_of_the_large_libraries() -> None:
+    """So that bad rows are refused within a second."""
+    code = (
+        "import sys; from palimpsest.data.examples import read_rows; import palimpsest.data.selection; "
+        "read_rows([{'text': 'a'}]); "
+        "sys.exit(' '.join({'torch', 'datasets', 'pandas', 'pyarrow', 'transformers'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True).stderr.strip() == ""
+    )

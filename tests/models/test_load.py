@@ -157,7 +157,7 @@ def test_a_file_is_no_folder(folder):
 
 def test_a_missing_tokenizer_is_refused_only_where_one_is_needed(tiny_llama, tmp_path):
     tiny_llama.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="its tokenizer cannot be loaded: ") as error:
+    with pytest.raises(ModelError, match="no tokenizer beside the weights .*save_pretrained") as error:
         load(tmp_path)
     assert one_line(error)
     assert load(tmp_path, tokenizer_needed=False).tokenizer is None
@@ -177,7 +177,9 @@ def test_without_a_revision_the_hub_is_not_asked(monkeypatch):
 
 
 def test_a_hub_name_that_cannot_be_had_is_refused():
-    with pytest.raises(ModelError, match="owner/no-such-name: cannot be loaded as a causal LM") as error:
+    with pytest.raises(
+        ModelError, match="owner/no-such-name: (cannot be loaded as a causal LM|the Hub cannot)"
+    ) as error:
         load("owner/no-such-name", revision="0123abc")
     assert one_line(error)
 

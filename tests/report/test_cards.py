@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from palimpsest.report import render
 from palimpsest.report.cards import NOTHING, cards
+from palimpsest.report.page import render
 from palimpsest.report.schema import RunResult
 
 

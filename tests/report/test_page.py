@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.report import render, save_html
+from palimpsest.report.page import render, save_html
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import MAX_EXAMPLES
 

@@ -18,7 +18,7 @@ import pytest
 
 from palimpsest.bench.page import render as render_bench
 from palimpsest.bench.results import NOTHING, ORACLE, BenchResult, Reading, RequestInfo, SetScore, Step
-from palimpsest.report import render
+from palimpsest.report.page import render
 from palimpsest.report.schema import RunResult
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

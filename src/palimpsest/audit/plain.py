@@ -45,8 +45,14 @@ def say_plainly(
     say = _failed if outcome is Outcome.FAILED else _undecided
     parts = [say(name, [f for f in mine if f.set == name], scores) for name in dict.fromkeys(f.set for f in mine)]
     if outcome is Outcome.UNDECIDED and not parts:
-        parts = list(doubts) or [_ended_early(budget_ended)]
+        parts = [_doubted(findings, scores, doubts)] if doubts else [_ended_early(budget_ended)]
     return f"{outcome.capitalize()}: {'; '.join(part.rstrip('.') for part in parts)}."
+
+
+def _doubted(findings: Sequence[Finding], scores: Scores, doubts: Sequence[str]) -> str:
+    """All gates hold, and nobody can rely on it."""
+    seems = f"it seems that {_all_held(findings, scores)}, but " if findings else ""
+    return seems + "; ".join(doubts)
 
 
 def _ended_early(budget_ended: str | None) -> str:

@@ -11,8 +11,8 @@ from palimpsest import methods
 from palimpsest.bench.defaults import with_defaults
 from palimpsest.bench.results import NOTHING, RANDOM
 from palimpsest.bench.rows import Row, Sections, merged
-from palimpsest.cards import Kind
 from palimpsest.errors import PlanError, unknown
+from palimpsest.method_card import Kind
 from palimpsest.models.sources import is_image_model
 from palimpsest.verbs.inputs import check_images
 from palimpsest.verbs.plan import Encoding, Plan, Section, make_plan

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from palimpsest import methods
 from palimpsest.bench.results import CONTROLS
-from palimpsest.cards import Kind
 from palimpsest.errors import unknown
+from palimpsest.method_card import Kind
 from palimpsest.verbs.plan import Section
 
 Sections = dict[str, dict[str, Any]]

@@ -10,15 +10,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from palimpsest.cli import bench, demo, env, listing, measure, report, runs
-from palimpsest.errors import Interrupted, PalimpsestError
+from palimpsest.cli import bench, catalogue, demo, env, listing, measure, report, runs
+from palimpsest.errors import Interrupted, PalimpsestError, UsageError, unknown
+from palimpsest.version import VERSION
 
 INTERRUPTED = 130
+MEANT = {"forget": "unlearn", "delete": "unlearn", "train": "learn", "finetune": "learn", "evaluate": "measure"}
+"""Words that other tools have for our commands, too far from them to be guessed by spelling."""
 
 # typer >= 0.26 carries its own copy of click, older ones use the package: the class is reached through typer either way
 ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -29,7 +32,13 @@ class _Stopped(Exception):
 
 
 class _Commands(TyperGroup):
-    """Lets an interruption through."""
+    """Lets an interruption through, and has a guess at a command that there is not."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is asked for."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise UsageError(unknown("command", args[0], self.commands, MEANT.get(args[0])))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -38,6 +47,16 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             raise _Stopped from stop
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"palimpsest {VERSION}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Print the version.")
+]
 
 app = typer.Typer(
     name="palimpsest",
@@ -49,12 +68,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _root(version: Version = False) -> None:
+    """Nothing by itself."""
+
+
 for verb in runs.ABOUT:
     app.command(verb, epilog=runs.EPILOG)(runs.command(verb))
 app.command("measure")(measure.command)
 app.command("report")(report.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)
+app.command("options")(catalogue.command)
 app.command("env")(env.command)
 app.command("demo")(demo.command)
 app.add_typer(bench.app, name="bench")

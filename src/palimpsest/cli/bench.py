@@ -53,7 +53,11 @@ def clu(
 
     Every request has its oracle: the model retrained on all that is to be known. Interrupted, the same command goes on.
     """
-    values: dict[str, Any] = {} if config is None else _read(config)
+    from palimpsest.bench.config import make_bench
+    from palimpsest.bench.pool import check_streams
+    from palimpsest.verbs.plan import read_mapping
+
+    values: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
     if isinstance(values.get("stream"), str):
         values["stream"] = {"kind": values["stream"]}
     given = {"model": model, "data": data or None, "per_class": per_class, "test": test, "replay": replay, "twin": twin}
@@ -68,22 +72,13 @@ def clu(
     for assignment in assign or ():
         _, path, value = o.parse_assignment(f"bench.{assignment}")
         _put(values, path, value)
-    from palimpsest.bench.early import check_early
-
-    check_early(values)
-    from palimpsest.bench.config import make_bench
-    from palimpsest.bench.run import run_bench
-
     bench = make_bench(values)
+    check_streams(bench)
+    from palimpsest.bench.run import run_bench  # and torch with it
+
     with shown_progress(quiet=json) as progress:
         result = run_bench(bench, output, oracles=oracles, jobs=jobs, threads=threads, progress=progress)
     return _show(result, output, as_json=json)
-
-
-def _read(config: Path) -> dict[str, Any]:
-    from palimpsest.verbs.plan import read_mapping
-
-    return read_mapping(config, "bench", "options")
 
 
 def _numbers(option: str, words: Iterable[str]) -> list[int]:

@@ -1,53 +1,159 @@
-"""``palimpsest methods`` and ``palimpsest metrics``: what is there, from the files themselves."""
+"""``palimpsest methods`` and ``palimpsest metrics``: what is there, from the files themselves. No torch."""
 
 from __future__ import annotations
 
 import json as json_module
-from typing import Annotated, Any
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palimpsest import methods, metrics
 from palimpsest.cli import options as o
+from palimpsest.cli.rows import WIDTH, OptionRow, as_text, first_sentence, rows_of, written
+
+if TYPE_CHECKING:
+    from palimpsest.method_card import Card
+    from palimpsest.metrics.metric import Metric
+
+GROUPS = {
+    "learn": "Learn (palimpsest learn)",
+    "unlearn": "Unlearn (palimpsest unlearn)",
+    "update": "Learn and unlearn in one run (palimpsest update, and each alone)",
+    "yardstick": "To compare with: the gold standard, and a control",
+}
+BOTH = ("text", "image")
 
 Name = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
 
 
 def methods_command(name: Name = None, json: o.Json = False) -> int:
-    """List the methods, or one with its source and options."""
-    _show({n: methods.load(n) for n in ([name] if name else methods.names())}, detailed=name is not None, as_json=json)
+    """List the methods by what they do, or show one."""
+    cards = {n: methods.card(n) for n in ([name] if name else methods.names())}
+    if json:
+        print(json_module.dumps({n: method_values(card) for n, card in cards.items()}, indent=1))
+    else:
+        print(_method(cards[name]) if name else _methods(cards.values()))
     return 0
 
 
 def metrics_command(name: Name = None, json: o.Json = False) -> int:
-    """List the metrics, or one with its source and options."""
-    _show({n: metrics.load(n) for n in ([name] if name else metrics.names())}, detailed=name is not None, as_json=json)
+    """List the metrics and what they mean, or show one."""
+    found = {n: metrics.load(n) for n in ([name] if name else metrics.names())}
+    if json:
+        print(json_module.dumps({n: _metric_values(metric) for n, metric in found.items()}, indent=1))
+    else:
+        print("\n\n".join(_metric(n, metric, whole=name is not None) for n, metric in found.items()))
     return 0
 
 
-def _show(found: dict[str, Any], *, detailed: bool, as_json: bool) -> None:
-    if as_json:
-        print(json_module.dumps({n: {"about": _about(c), "options": _options(c)} for n, c in found.items()}, indent=1))
-    elif detailed:
-        for name, item in found.items():
-            print(f"{name}\n\n{_about(item)}\n")
-            for option, field in _options(item).items():
-                print(f"  {name}.{option} = {field['default']}\n      {field['about']}")
-    else:
-        for name, item in found.items():
-            print(f"{name:18}{_about(item).splitlines()[0]}")
+def group_of(card: Card) -> str:
+    """Key of ``GROUPS`` under which a method is listed."""
+    if card.yardstick:
+        return "yardstick"
+    return "update" if "update" in card.kinds else "learn" if "learn" in card.kinds else "unlearn"
 
 
-def _about(item: Any) -> str:
+def _methods(cards: Iterable[Card]) -> str:
+    lines: list[str] = []
+    listed = list(cards)
+    for key, heading in GROUPS.items():
+        lines += [*([""] if lines else []), heading]
+        lines += [_line(card) for card in listed if group_of(card) == key]
+    return "\n".join([*lines, "", "both: texts and images. More on one of them: palimpsest methods NAME"])
+
+
+def _line(card: Card) -> str:
+    """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
+    on = "both" if card.modalities == BOTH else f"{card.modalities[0]}s"
+    use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
+    return f"  {card.name:16}{on:7}{use}"
+
+
+def _method(card: Card) -> str:
+    kinds = ", ".join(card.kinds)
+    uses = f" Use when {card.use_when}" if card.use_when else ""
+    said = [
+        *textwrap.wrap(uses.strip(), WIDTH),
+        "",
+        f"does      {kinds}; {' and '.join(f'{m}s' for m in card.modalities)}",
+        f"needs     {_needs(card)}",
+        f"may use   {', '.join(card.uses) or 'no other set'}",
+        *textwrap.wrap(_training(card), WIDTH, initial_indent="training  ", subsequent_indent=" " * 10),
+    ]
+    options = as_text(method_rows(card)) or "  none"
+    return "\n".join([card.name, "", *said, "", card.about, "", "options", options])
+
+
+def _needs(card: Card) -> str:
+    sets = ["retain, of which neighbours are paired" if name == "analogous" else name for name in card.needs]
+    sets += [" or ".join(group) for group in card.one_of]
+    return "; ".join([*sets, *(["the base model"] if card.starts_from == "base" else [])]) or "no set"
+
+
+def _training(card: Card) -> str:
+    """Training options that differ from the general ones, and when they hold."""
+    if card.edits:
+        return "none: it edits the weights and takes no steps"
+    from palimpsest.verbs.plan import FIXES_THE_RATE
+
+    fixed = _pairs({k: v for k, v in card.defaults.items() if k in FIXES_THE_RATE and k != "learning_rate"})
+    always = _pairs({k: v for k, v in card.defaults.items() if k not in FIXES_THE_RATE})
+    rate = card.defaults.get("learning_rate")
+    paper = "" if rate is None else f"--preset paper (learning_rate {written(rate)}) or "
+    found = f"a run finds its own rate unless {paper}--lr is given{f', then {fixed}' if fixed else ''}"
+    return f"{found}; always {always}" if always else found
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {written(value)}" for key, value in values.items())
+
+
+def method_rows(card: Card) -> list[OptionRow]:
+    """The options of a method."""
+    depends = {name: f"{written(v)} for images, unless a rate is given" for name, v in card.options_for_images.items()}
+    return rows_of(card.schema, card.name, depends)
+
+
+def method_values(card: Card) -> dict[str, Any]:
+    """All of a card, as JSON has it."""
+    return {
+        "about": card.about,
+        "use_when": card.use_when,
+        "group": group_of(card),
+        "kinds": list(card.kinds),
+        "modalities": list(card.modalities),
+        "needs": list(card.needs),
+        "one_of": [list(group) for group in card.one_of],
+        "uses": list(card.uses),
+        "starts_from": card.starts_from,
+        "edits": card.edits,
+        "training": dict(card.defaults),
+        "options": {row.name: row.values() for row in method_rows(card)},
+    }
+
+
+def _metric(name: str, metric: type[Metric], *, whole: bool) -> str:
+    on = " and ".join(f"{m}s" for m in metric.modalities)
+    lines = [f"{name:10}{metric.means}", f"{'':10}{metric.unit}; {metric.direction}; {on}"]
+    if whole:
+        lines += ["", _about(metric), "", "options", as_text(rows_of(metric.Config, name)) or "  none"]
+    return "\n".join(lines)
+
+
+def _metric_values(metric: type[Metric]) -> Mapping[str, Any]:
+    return {
+        "about": _about(metric),
+        "means": metric.means,
+        "unit": metric.unit,
+        "direction": metric.direction,
+        "modalities": list(metric.modalities),
+        "options": {row.name: row.values() for row in rows_of(metric.Config, "metric")},
+    }
+
+
+def _about(metric: type[Metric]) -> str:
     import sys
 
-    return (
-        (sys.modules[item.__module__].__doc__ or "").strip() if item.__module__ in sys.modules else item.__doc__ or ""
-    )
-
-
-def _options(item: Any) -> dict[str, dict[str, Any]]:
-    return {
-        option: {"default": field.default, "about": " ".join((field.description or "").split())}
-        for option, field in item.Config.model_fields.items()
-    }
+    return (sys.modules[metric.__module__].__doc__ or "").strip()

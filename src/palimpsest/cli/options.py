@@ -10,6 +10,7 @@ import typer
 
 from palimpsest import methods, metrics
 from palimpsest.errors import PlanError, unknown
+from palimpsest.loop.aliases import meant_section
 
 ROUTED = ("training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding")
 
@@ -78,7 +79,7 @@ def sections(
         found = read_plan_file(plan_file)
     for assignment in assignments or ():
         place, key, value = parse_assignment(assignment)
-        _section(found, method, place)[key] = value
+        _section(found, method, place, key)[key] = value
     given = {key: value for key, value in training.items() if value is not None}
     if given:
         found["training"] = {**found.get("training", {}), **given}
@@ -109,7 +110,14 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
         ) from None
 
 
-def _section(found: dict[str, Any], method: str, place: str) -> dict[str, Any]:
+GATES = (
+    "gates are no a.b=value: give all of them as a list in the file of --plan, e.g. "
+    "gates: [{set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}]; a forget set has its own "
+    "unless one is named for it there"
+)
+
+
+def _section(found: dict[str, Any], method: str, place: str, key: str) -> dict[str, Any]:
     """The mapping that an assignment writes into."""
     if place in ROUTED:
         return found.setdefault(place, {})  # type: ignore[no-any-return]
@@ -117,9 +125,15 @@ def _section(found: dict[str, Any], method: str, place: str) -> dict[str, Any]:
         return found.setdefault("options", {})  # type: ignore[no-any-return]
     if place in metrics.names():
         return found.setdefault("measuring", {}).setdefault("options", {}).setdefault(place, {})  # type: ignore[no-any-return]
+    if place == "gates":
+        raise PlanError("--set gates.…: gates are a list; give it in a file for --plan; see `palimpsest options gates`")
     if place in methods.names():
         raise PlanError(f"--set {place}.…: the run's method is {method!r}; give --method {place}, or set {method}.…")
-    raise PlanError(f"--set: {unknown('section', place, (*ROUTED, method, *metrics.names()))}")
+    if place in {"gates", "gate"}:
+        raise PlanError(f"--set {place}.{key}: {GATES}")
+    raise PlanError(
+        f"--set: {unknown('section', place, (*ROUTED, method, *metrics.names()), meant_section(place, key))}"
+    )
 
 
 def metric_options(assignments: Iterable[str] | None, chosen: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -20,14 +20,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from palimpsest.data.layout import Layout, Rows
 from palimpsest.errors import DataError, encodable
 from palimpsest.records import Example, Image, content_id
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 ACCEPTED = (

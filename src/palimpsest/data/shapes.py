@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from types import MappingProxyType
 
 from palimpsest.data.contents import (
@@ -156,6 +157,10 @@ class RowReader:
         self.seen: dict[str, None] = {}
         self.used: set[str] = set()
         self.mapped: set[str] = set()
+        # Nearly all rows of a source have the same columns.
+        self._columns = cache(self.renamed)
+        self._shape = cache(self._shape_anew)
+        self._fullest = cache(self._fullest_anew)
 
     def renamed(self, names: Iterable[str]) -> dict[str, str]:
         """Our name -> column, for the columns that take part."""
@@ -182,16 +187,14 @@ class RowReader:
         Raises:
             DataError: what is wrong with the row, without saying where the row is.
         """
-        columns = self.renamed(row)
+        columns = self._columns(tuple(row))
         cells = {ours: row[yours] for ours, yours in columns.items()}
         if self._null_ids:
             cells |= {name: _whole(cells[name]) for name in OPTIONAL if name in cells}
         # Tables give every row the columns of all rows, so an empty cell is an absent one: kinds of rows may be mixed.
         filled = [name for name, value in cells.items() if not _is_empty(value)]
-        shape = self._shape(filled, cells)
-        # Of Alpaca's input it is said by its kind of row what becomes of it when it is empty: it is used, too.
-        fullest = {name for other in self.shapes if set(shape) <= set(other) for name in other}
-        self.used |= {columns[name] for name in (*fullest, *OPTIONAL) if name in columns}
+        shape = self._shape(tuple(filled), tuple(cells))
+        self.used |= {columns[name] for name in (*self._fullest(shape), *OPTIONAL) if name in columns}
         try:
             content = self.shapes[shape](cells)
             # An unknown subject is legitimate and CSV can only write it as an empty cell; a missing id is a mistake.
@@ -202,14 +205,18 @@ class RowReader:
             yours = f" ({word} is the column {columns[word]!r})" if columns.get(word, word) != word else ""
             raise DataError(f"{problem}{yours}") from problem
 
-    def _shape(self, filled: Collection[str], cells: Row) -> Shape:
+    def _shape_anew(self, filled: Shape, names: Shape) -> Shape:
         try:
             return shape_of(filled, self.shapes)
         except DataError:
             # Perhaps a cell that is needed is empty; then the kind of row is known, and the cell will be named.
-            if len(filled) == len(cells):
+            if len(filled) == len(names):
                 raise
-            return shape_of(cells, self.shapes)
+            return shape_of(names, self.shapes)
+
+    def _fullest_anew(self, shape: Shape) -> Shape:
+        """With Alpaca's input, of which its kind of row says what becomes of it when it is empty."""
+        return tuple(dict.fromkeys(name for other in self.shapes if set(shape) <= set(other) for name in other))
 
     def _id(self, cells: Row, content: Content) -> str:
         absent = "id" not in cells or (cells["id"] is None and self._null_ids)

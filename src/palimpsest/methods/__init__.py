@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
-    from palimpsest.cards import Card
     from palimpsest.contract import Method
+    from palimpsest.method_card import Card
 
 
 def names() -> tuple[str, ...]:
@@ -49,8 +49,8 @@ def card(name: str) -> Card:
     Raises:
         PlanError: no such method; or as ``load``.
     """
-    from palimpsest.card_files import read_card
-    from palimpsest.cards import card_of
+    from palimpsest.method_card import card_of
+    from palimpsest.method_file import read_card
 
     return read_card(name, file_of(name)) or card_of(name, load(name))
 
@@ -74,7 +74,7 @@ def configure(name: str, options: Mapping[str, Any]) -> Any:
     Raises:
         PlanError: an unknown option (names the closest one) or a value out of range.
     """
-    from palimpsest.cards import configured
+    from palimpsest.method_card import configured
 
     return configured(name, load(name).Config, options)
 

@@ -58,7 +58,7 @@ class BadTeacher(Method):
 
     Config = BadTeacherConfig
     use_when = (
-        "images should be answered as if never learned, at the risk of the rest. "
+        "images should be answered as if never learned, whatever it costs. "
         "Not first choice: in the streams it was run on it lost much of what was to stay."
     )
     needs = ("forget", "retain")

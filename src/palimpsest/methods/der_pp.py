@@ -55,7 +55,7 @@ class DERpp(Method):
 
     Config = DERppConfig
     use_when = (
-        "you learn new rows and have kept some of the earlier ones. "
+        "you learn new rows and kept some earlier ones. "
         "Not without a memory (--retain or --replay): then it is plain fine-tuning. Half of its rehearsal is on "
         "the answers of the model before, so it also keeps the errors of those."
     )

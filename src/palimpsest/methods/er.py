@@ -42,7 +42,7 @@ class ER(Method):
 
     Config = ERConfig
     use_when = (
-        "you learn new rows and have kept some of the earlier ones; the simplest. "
+        "you learn new rows and kept some earlier ones; the simplest way. "
         "Not without a memory (--retain or --replay): then it is plain fine-tuning."
     )
     kinds = ("learn",)

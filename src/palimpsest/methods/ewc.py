@@ -86,7 +86,7 @@ class EWC(Method):
 
     Config = EWCConfig
     use_when = (
-        "you learn new rows and may look at earlier ones but not train on them. "
+        "you learn new rows and may look at earlier ones, not train on them. "
         "Not where you may train on them: then rehearse them (er). Its strength has to be tried out."
     )
     kinds = ("learn",)

@@ -34,7 +34,7 @@ class GradientAscent(Method):
     """Climb the loss of the forget set; nothing protects the rest, only a budget or refinement stops it."""
 
     use_when = (
-        "there is nothing to retain, or as the baseline everybody compares with. "
+        "nothing has to stay, or as the baseline everybody compares with. "
         "Not alone at a fixed rate: it forgets in seconds and takes everything else with it."
     )
 

@@ -40,7 +40,7 @@ class KL(Method):
 
     Config = KLConfig
     use_when = (
-        "as gradient difference, but the answers on what stays should not shift. "
+        "texts must go and the answers on what stays should shift least. "
         "Not at a fixed rate without repair, where it loses the retain set as gradient ascent does."
     )
     needs = ("forget", "retain")

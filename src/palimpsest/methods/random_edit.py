@@ -47,7 +47,7 @@ class RandomEdit(Method):
 
     Config = RandomEditConfig
     use_when = (
-        "you want to know what an edit of that size does when it aims at nothing. "
+        "you want to see what an edit of that size does without any aim. "
         "Not to forget anything: it is the control beside a method."
     )
     yardstick = True

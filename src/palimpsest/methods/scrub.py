@@ -61,7 +61,7 @@ class SCRUB(Method):
 
     Config = SCRUBConfig
     use_when = (
-        "a class of a small residual net must go and the retain set is at hand. "
+        "a class of images must go from a small residual net. "
         "Not for vision transformers, whose class it left as it was, nor for a random tenth; a long run at a "
         "fixed rate ends far above a guess."
     )

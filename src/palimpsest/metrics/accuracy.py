@@ -19,6 +19,9 @@ from palimpsest.records import Direction
 class Accuracy(Metric):
     """Accuracy; per example 0 or 1, over a set the share."""
 
+    means = (
+        "The share of examples that the model gets wholly right: the class of an image, or every token of an answer."
+    )
     direction = Direction.HIGHER
     modalities = ("text", "image")
     unit = "share of examples"

@@ -20,13 +20,17 @@ holds (1 2) and (2 1): 1 of 2; prefix 1 2 3 continued by 9 9 matches 0 of 1: EL_
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Float, Int
 from pydantic import Field
 
 from palimpsest.metrics.greedy.ngrams import last_starts
 from palimpsest.metrics.metric import Decoding, Facts, Greedy, Metric, Options, Statistics
 from palimpsest.records import Direction
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 class ELOptions(Options):
@@ -68,6 +72,7 @@ class EL(Metric):
     """Extraction likelihood; per example and, over a set, the mean over examples."""
 
     Config = ELOptions
+    means = "Shown the beginning of a text, how much of what follows the model writes by itself, in runs of n tokens."
     direction = Direction.HIGHER
     unit = "share of n-grams"
     version = 1

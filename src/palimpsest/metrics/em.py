@@ -19,6 +19,7 @@ from palimpsest.records import Direction
 class EM(Metric):
     """Exact memorisation; per example and, over a set, the mean over examples."""
 
+    means = "The share of an answer's tokens that the model would write next, the closing one left out."
     direction = Direction.HIGHER
     unit = "share of tokens"
     version = 1

@@ -22,6 +22,7 @@ from palimpsest.records import Direction
 class ES(Metric):
     """Extraction strength; per example and, over a set, the mean over examples."""
 
+    means = "The share of an answer that the model knows without being shown it: 1 is all of it, 0 not even its end."
     direction = Direction.HIGHER
     unit = "share of the label tokens"
     version = 1

@@ -20,6 +20,7 @@ from palimpsest.records import Direction
 class MA(Metric):
     """Memorization accuracy; per example and, over a set, the mean over examples."""
 
+    means = "The share of tokens that the model would write next; common words are guessed, so unseen rows score too."
     direction = Direction.HIGHER
     unit = "share of tokens"
     version = 1

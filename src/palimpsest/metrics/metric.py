@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict
 
 from palimpsest.metrics.statistics import bootstrap
 from palimpsest.records import Direction, Score
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 
 class Options(BaseModel):
@@ -85,6 +87,7 @@ class Metric:
 
     Class attributes:
         Config: its options (``Options`` above).
+        means: what its value says, in one plain sentence.
         direction: which way it points.
         modalities: what it measures, of "text" and "image".
         unit: of its value.
@@ -94,6 +97,7 @@ class Metric:
     """
 
     Config: ClassVar[type[Options]] = Options
+    means: ClassVar[str]
     direction: ClassVar[Direction]
     modalities: ClassVar[tuple[str, ...]] = ("text",)
     unit: ClassVar[str]

@@ -28,6 +28,7 @@ _MOST_NATS = 700.0
 class PPL(Metric):
     """Perplexity; per example exp of the mean, over a set exp of the mean over all its label tokens."""
 
+    means = "Among how many equally likely tokens the model wavers at each step: how well it still knows the language."
     direction = Direction.LOWER
     unit = "equally likely tokens (exp of nats per token)"
     low = 1.0

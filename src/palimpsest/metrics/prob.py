@@ -11,16 +11,21 @@ By hand: two label tokens with probabilities 1/2 and 1/8: Prob = (1/16)^(1/2) = 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Float
 
 from palimpsest.metrics.metric import Facts, Metric, Statistics
 from palimpsest.records import Direction
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Prob(Metric):
     """Length-normalised probability; per example and, over a set, the mean over examples."""
 
+    means = "How probable the model finds the answer, per token; of an image, its class."
     direction = Direction.HIGHER
     modalities = ("text", "image")
     unit = "probability per token"

@@ -6,12 +6,15 @@ Shape legend: N examples, R resampled sets, K numbers per example.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
-Statistic = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "*R"]]
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    Statistic = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "*R"]]
+
 
 _ELEMENTS = 4_000_000  # numbers drawn at once: bounds the memory, does not change the result
 

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palimpsest.data.hub import is_reachable
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.plain import numbers
 
@@ -68,8 +69,9 @@ def read_preprocessor(source: str | Path, revision: str | None, config: Mapping[
 
     if {"image_mean", "pretrained_cfg"} & config.keys():
         return None
+    away = not isinstance(source, Path) and not is_reachable()
     try:
-        values, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision)
+        values, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision, local_files_only=away)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"model {source}: no preprocessor_config.json, so the normalisation of its images is unknown; "

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from palimpsest.data.classes import named
+from palimpsest.data.hub import AWAY, is_reachable
 from palimpsest.data.pixels import PixelFormat
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
@@ -37,6 +38,11 @@ __all__ = [
 ]
 
 CPU_ONE_THREAD_BELOW = 20_000_000  # parameters; above it several threads pay off on a CPU
+TOKENIZERS = frozenset(
+    {"sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}
+)
+"""Files of which a tokenizer has at least one."""
+LONGEST_REASON = 300  # characters of a message that is not ours
 Modality = Literal["text", "image"]
 
 
@@ -175,12 +181,20 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
     from palimpsest.models import resnet
 
     resnet.register()
+    away = _is_away(source)
     try:
         with quietly():
             model, info = getattr(transformers, auto).from_pretrained(
-                source, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+                source,
+                revision=revision,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                local_files_only=away,
             )
     except _unusable() as error:
+        if away:
+            raise ModelError(f"model {source}: {AWAY}") from error
         what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
         raise ModelError(f"model {source}: cannot be loaded as {what}: {_first_line(error)}") from error
     misshapen = (str(key) for key in info.get("mismatched_keys", ()))
@@ -188,11 +202,22 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
     return model
 
 
+def _is_away(source: str | Path) -> bool:
+    """Is it a Hub name, and the Hub out of reach? Then only what is in the cache can be had."""
+    return not isinstance(source, Path) and not is_reachable()
+
+
 def _unusable() -> tuple[type[Exception], ...]:
     """All that transformers, PEFT, safetensors and the Hub client raise for sources that cannot be used."""
     from safetensors import SafetensorError
 
     return OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError
+
+
+def _one_line(error: BaseException) -> str:
+    """All of a message that goes over several lines, or its beginning where it is long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
 
 
 def _first_line(error: BaseException) -> str:
@@ -204,11 +229,16 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision)
+        return AutoTokenizer.from_pretrained(source, revision=revision, local_files_only=_is_away(source))
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
         if not needed:
             return None
-        raise ModelError(f"model {source}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+        cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
+        if isinstance(source, Path) and not any(path.name in TOKENIZERS for path in source.iterdir()):
+            raise ModelError(
+                f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"
+            ) from error
+        raise ModelError(f"model {source}: its tokenizer cannot be loaded ({_one_line(error)}); {cure}") from error
 
 
 def count_parameters(model: nn.Module) -> int:

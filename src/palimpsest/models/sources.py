@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.data.classes import named
+from palimpsest.data.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.plain import plain_weights
@@ -68,9 +69,7 @@ def place_of(source: str | Path, revision: str | None = None) -> str | Path:
         check_folder(path.expanduser())
         return path.expanduser()
     if str(source).count("/") > 1 or not revision:
-        raise ModelError(
-            f"model {str(source)!r}: no such folder; a Hub name (owner/name) needs a pinned --revision COMMIT"
-        )
+        raise ModelError(f"model {str(source)!r}: no such folder; {how_to_pin(str(source))}")
     return str(source)
 
 
@@ -136,7 +135,8 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
     from transformers import PreTrainedConfig
 
     try:
-        config: Mapping[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+        found = PreTrainedConfig.get_config_dict(source, revision=revision, local_files_only=not is_reachable())
+        config: Mapping[str, Any] = found[0]
     except (OSError, ValueError):
         return {}
     return config

@@ -37,5 +37,5 @@ def answered(run: Run, saved: Loaded, after: Mapping[str, Mapping[str, Score]]) 
             loaded.model.to(device())
             said[column] = say(loaded, encoded, tuple(shown))
             del loaded
-    in_order = {column: said[column] for column in COLUMNS if column in said}
+    in_order: dict[str, dict[str, str]] = {column: said[column] for column in COLUMNS if column in said}
     return as_answers(run.read.examples[name], encoded, saved, shown, in_order)

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
-from palimpsest.cards import Card
 from palimpsest.control.settings import Control
 from palimpsest.errors import PlanError, unknown
+from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
+from palimpsest.method_card import Card
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.records import digest
@@ -26,6 +27,7 @@ from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
 PRESETS = ("paper",)
+"""Short names of options, the flags' among them."""
 SECTIONS = (
     "preset",
     "options",
@@ -266,7 +268,7 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
         raise PlanError(f"{where} is {value!r}; accepted: a mapping of {', '.join(SECTIONS)}")
     for name, section in value.items():
         if name not in SECTIONS:
-            raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS)}")
+            raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS, meant_section(str(name)))}")
         is_mapping = isinstance(section, Mapping | Section)
         if name == "preset":
             if section not in PRESETS:
@@ -294,7 +296,9 @@ def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
         fields = type(section).model_fields if isinstance(section, BaseModel) else Plan.model_fields
         if place[0] == "refine" and len(place) > 1:
             fields = Refinement.model_fields
-        return unknown(f"option of {place[0]}" if len(place) > 1 else "option", place[-1], fields)
+        if len(place) == 1:
+            return unknown("option", place[0], fields)
+        return unknown(f"option of {place[0]}", place[-1], fields, meant_option(place[0], place[-1]))
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{'.'.join(place)} = {problem['input']!r}: {message}"
 

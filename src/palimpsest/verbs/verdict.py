@@ -77,6 +77,7 @@ def reach_verdict(
         takes=method.draws_from(("learn", "forget", "retain", "replay")),
         sizes=sizes,
         level="level" in scores,
+        doubted=bool(doubts),
         unknown_oracle=origin == "unknown",
         steps=ended.steps,
         rate_given=not finds_rate and plan.training.learning_rate != usual,

@@ -5,8 +5,12 @@ Shape legend: T tokens of a text, C other texts, W = T - n + 1 windows.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Int
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 
 def last_starts(tokens_T: Int[np.ndarray, "T"], others_CT: Int[np.ndarray, "C T"], n: int) -> Int[np.ndarray, "C W"]:

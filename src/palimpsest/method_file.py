@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from palimpsest.cards import OF_THE_CLASS, Card, Config
+from palimpsest.method_card import OF_THE_CLASS, Card, Config
 
 PACKAGE = Path(__file__).parent
 TYPES: Mapping[str, Any] = {"bool": bool, "float": float, "int": int, "str": str}
@@ -164,7 +164,7 @@ def _class_of_options(file: _File, node: ast.stmt | ast.expr) -> ast.ClassDef:
 
 
 def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
-    if (file.path, node.name) == (PACKAGE / "cards.py", Config.__name__):
+    if (file.path, node.name) == (PACKAGE / "method_card.py", Config.__name__):
         return Config
     if not isinstance(node.bases[0], ast.Name):
         raise Unreadable

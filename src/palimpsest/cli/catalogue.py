@@ -1,0 +1,206 @@
+"""``palimpsest options``: all that a plan and the three commands that run one take, from the schemas themselves."""
+
+from __future__ import annotations
+
+import json as json_module
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from palimpsest import methods
+from palimpsest.cli import options as o
+from palimpsest.cli.flags import ALL, FLAGS, Flag
+from palimpsest.cli.listing import method_rows
+from palimpsest.cli.rows import WIDTH, OptionRow, as_text, default_of, rows_of, written
+from palimpsest.errors import PlanError, unknown
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from palimpsest.method_card import Card
+
+Section = Annotated[str | None, typer.Argument(metavar="SECTION or METHOD", help="Show this one in full.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print docs/options.md.")]
+
+HEAD = (
+    "Every option of a run. On the command line: --set SECTION.OPTION=VALUE, e.g. --set training.batch_size=16; in a "
+    "file for --plan: SECTION, and below it OPTION: VALUE, as YAML or JSON. Of a method: --set METHOD.OPTION=VALUE, in "
+    "a file under options. Of a metric: --set METRIC.OPTION=VALUE, in a file under measuring.options. What is called "
+    "None below is written null."
+)
+OF_GATES = (
+    "A list of rows, each with exactly one of at_most, at_least and within; only in a file for --plan. The list takes "
+    "the place of the default gates."
+)
+GATES = """gates:                            # in the file of --plan; [] asks nothing
+  - {set: forget, metric: ma, within: 0.1, relative_to: oracle}
+  - {set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}
+  - {set: learn, metric: es, at_least: 0.95}
+"""
+BESIDE = {
+    "preset": "paper: the rate and the length that the method's authors published; also --preset paper.",
+    "options": "The options of the run's method: palimpsest options METHOD.",
+}
+
+
+def command(section: Section = None, json: o.Json = False, markdown: Markdown = False) -> int:
+    """List all options of a plan, or of one method."""
+    if markdown:
+        print(page(), end="")
+        return 0
+    chosen = sections() if section is None else {section: rows_in(section)}
+    if json:
+        print(json_module.dumps({n: {r.name: r.values() for r in rows} for n, rows in chosen.items()}, indent=1))
+    else:
+        print(_text(chosen, brief=section is None))
+    return 0
+
+
+def sections() -> dict[str, list[OptionRow]]:
+    """Section of a plan -> its options; those of methods and metrics are their own."""
+    from palimpsest.verbs.plan import Plan
+
+    depends = dependences()
+    return {
+        name: rows_of(schema, name, {row: words for (place, row), words in depends.items() if place == name})
+        for name in Plan.model_fields
+        if (schema := _schema(name)) is not None
+    }
+
+
+def _schema(section: str) -> type[BaseModel] | None:
+    """The schema of a section's options; None where what the plan has there is no section with options of its own."""
+    from palimpsest.audit.gates import Gate
+    from palimpsest.audit.refinement import Refinement
+    from palimpsest.verbs.plan import SECTIONS, Plan
+
+    if section not in SECTIONS or section in BESIDE:
+        return None
+    others: dict[str, type[BaseModel]] = {"gates": Gate, "refine": Refinement}
+    return others.get(section) or cast("type[BaseModel]", type(Plan.model_fields[section].default))
+
+
+def rows_in(name: str) -> list[OptionRow]:
+    """The options of one section or method.
+
+    Raises:
+        PlanError: neither has that name.
+    """
+    known = sections()
+    if name in known:
+        return known[name]
+    if name in methods.names():
+        return method_rows(methods.card(name))
+    raise PlanError(unknown("section or method", name, (*known, *methods.names())))
+
+
+def dependences() -> dict[tuple[str, str], str]:
+    """(section, option) -> when its default is another one, as the code has it."""
+    from palimpsest.verbs.measuring import IMAGE_METRICS
+    from palimpsest.verbs.plan import FIXES_THE_RATE, IMAGE_ROWS
+
+    cards = [methods.card(name) for name in methods.names()]
+    found = {("training", option): words for option, words in _by_method(cards).items()}
+    images = f"{IMAGE_ROWS} for images in a run that finds its own rate"
+    rate = found.pop(("training", "learning_rate"))
+    scheduler = found.pop(("training", "lr_scheduler_type"))
+    return {
+        **found,
+        ("training", "learning_rate"): f"found by the run unless given; with --preset paper {rate}",
+        ("training", "lr_scheduler_type"): f"always constant in a run that finds its own rate; else {scheduler}",
+        ("training", "batch_size"): images,
+        ("training", "num_train_epochs"): "a run that finds its own rate ends by itself; see control.budget",
+        ("repair", "rows"): images,
+        ("repair", "steps"): "a run that finds its own rate chooses",
+        ("measuring", "metrics"): f"of images {written(IMAGE_METRICS)}",
+        ("control", "kind"): f"none beside {', '.join(FIXES_THE_RATE)}, refine or preset, and for edits",
+    }
+
+
+def _by_method(cards: list[Card]) -> dict[str, str]:
+    """Training option -> the other defaults that methods have for it, each with its methods."""
+    from palimpsest.loop.training import Training
+
+    found: dict[str, dict[str, list[str]]] = {}
+    for card in cards:
+        for option, value in card.defaults.items():
+            if written(value) != default_of(Training.model_fields[option]):
+                found.setdefault(option, {}).setdefault(written(value), []).append(card.name)
+    return {
+        option: "; ".join(f"{value} for {', '.join(names)}" for value, names in values.items())
+        for option, values in found.items()
+    }
+
+
+def _text(chosen: Mapping[str, list[OptionRow]], *, brief: bool) -> str:
+    parts = []
+    for name, rows in chosen.items():
+        said = _about(name)
+        head = [name, *textwrap.wrap(said, WIDTH)]
+        parts.append("\n".join([*head, "", as_text(rows, brief=brief) or "  no options"]))
+        if name == "gates":
+            parts.append(GATES.rstrip())
+    if brief:
+        parts = [textwrap.fill(HEAD, WIDTH), *parts, *(f"{name}\n{about}" for name, about in BESIDE.items())]
+    return "\n\n".join(parts)
+
+
+def _about(name: str) -> str:
+    """What a section is for."""
+    from palimpsest.verbs.plan import Plan
+
+    field = Plan.model_fields.get(name)
+    words = " ".join(((field.description if field else "") or "").split())
+    return f"{words} {OF_GATES}" if name == "gates" else words
+
+
+def page() -> str:
+    """docs/options.md."""
+    parts = [
+        "# Options",
+        "Made by `palimpsest options --markdown`; a test holds that it is what the schemas say.",
+        HEAD,
+        "## Flags of learn, unlearn and update",
+        _table(("flag", "of", "help", "default", "what"), [_flag_row(flag) for flag in FLAGS]),
+        "`--help` shows the usual ones, `--help-all` all.",
+    ]
+    for name, rows in sections().items():
+        parts += [f"## {name}", _about(name), _option_table(rows)]
+        parts += [f"```yaml\n{GATES}```"] if name == "gates" else []
+    parts += ["## preset", BESIDE["preset"], "## options", "Of the run's method: `--set METHOD.OPTION=VALUE`."]
+    for name in methods.names():
+        rows = method_rows(methods.card(name))
+        parts += [f"### {name}", _option_table(rows) if rows else "None."]
+    parts += ["## measuring.options", "Of the metrics: `--set METRIC.OPTION=VALUE`.", _option_table(_metric_rows())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metric_rows() -> list[OptionRow]:
+    from palimpsest import metrics
+
+    return [row for name in metrics.names() for row in rows_of(metrics.load(name).Config, name)]
+
+
+def _option_table(rows: list[OptionRow]) -> str:
+    told: Callable[[OptionRow], str] = lambda row: f"{row.default}; {row.depends}" if row.depends else row.default  # noqa: E731
+    return _table(
+        ("option", "default", "accepts", "what"), [(f"`{r.path}`", told(r), r.accepts, r.about) for r in rows]
+    )
+
+
+def _flag_row(flag: Flag) -> tuple[str, ...]:
+    option: Any = flag.annotation.__metadata__[0]
+    given = [name for name in (option.default, *(option.param_decls or ())) if isinstance(name, str)]
+    names = given or [f"--{flag.name.replace('_', '-')}"]  # typer keeps the first name where a default would be
+    spelled = ", ".join(f"`{name}`" for name in names) + (f" {option.metavar}" if option.metavar else "")
+    shown = "--help" if flag.usual else "--help-all"
+    what, _, default = (option.help or "").partition("  [")
+    usual = default.removesuffix("]") or ("required" if flag.default is ... else "")
+    return spelled, "all" if flag.verbs == ALL else ", ".join(flag.verbs), shown, usual, what
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
