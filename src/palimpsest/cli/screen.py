@@ -54,13 +54,17 @@ def _bars() -> Iterator[Progress]:
 
         def tell(stage: str, done: int, total: int, note: str = "") -> None:
             if not total:
-                display.console.print(f"{stage} {note}".rstrip(), markup=False, highlight=False)
+                display.console.print(_news(stage, note), markup=False, highlight=False, soft_wrap=True)
                 return
             if stage not in tasks:
                 tasks[stage] = display.add_task(stage, total=total, note=note)
             display.update(tasks[stage], completed=done, total=total, note=note)
 
         yield tell
+
+
+def _news(stage: str, note: str) -> str:
+    return f"{stage}: {note}" if note else stage
 
 
 class _Lines:
@@ -74,8 +78,8 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage or done == total or now - self._last >= SECONDS_BETWEEN_LINES:
             self._stage, self._last = stage, now
-            count = f": {done}/{total}" if total else ""
-            print(f"{stage}{count} {note}".rstrip(), file=sys.stderr, flush=True)
+            words = f"{stage}: {done}/{total} {note}".rstrip() if total else _news(stage, note)
+            print(words, file=sys.stderr, flush=True)
 
 
 def summary(result: RunResult) -> str:

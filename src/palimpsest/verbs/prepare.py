@@ -97,7 +97,7 @@ def prepare_job(
     if progress is not silent and not kind.edits:
         stays = {} if repair is None else repair.sets
         most = most_steps(plan, {**stays, **drawn}) if guided is not None else most_steps(plan, drawn)
-        progress("this run", 1, 1, forecast(plan, model, drawn, most))
+        progress("this run", 0, 0, forecast(plan, model, drawn, most))
     method = _method(plan, model, sets, folder / "reference", as_it_is=False)
     prepared = method.prepare(model, drawn)
     if not method.phases(0, 1):
