@@ -113,7 +113,7 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
 GATES = (
     "gates are no a.b=value: give all of them as a list in the file of --plan, e.g. "
     "gates: [{set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}]; a forget set has its own "
-    "unless one is named for it there"
+    "unless one is named for it there; `palimpsest options gates` has the fields"
 )
 
 
@@ -125,8 +125,6 @@ def _section(found: dict[str, Any], method: str, place: str, key: str) -> dict[s
         return found.setdefault("options", {})  # type: ignore[no-any-return]
     if place in metrics.names():
         return found.setdefault("measuring", {}).setdefault("options", {}).setdefault(place, {})  # type: ignore[no-any-return]
-    if place == "gates":
-        raise PlanError("--set gates.…: gates are a list; give it in a file for --plan; see `palimpsest options gates`")
     if place in methods.names():
         raise PlanError(f"--set {place}.…: the run's method is {method!r}; give --method {place}, or set {method}.…")
     if place in {"gates", "gate"}:
