@@ -57,7 +57,7 @@ def test_an_oracle_of_unknown_origin_and_one_that_knows() -> None:
 @pytest.mark.parametrize(
     ("why", "name", "words"),
     [
-        (Why.FEW, "forget", "The forget set has 3 examples: give at least 6 (--forget FILE)."),
+        (Why.FEW, "forget", "The forget set has 3 examples, and below 6 no run can pass, with or without an oracle"),
         (Why.FEW, "learn", "The learn set is small: give at least 6."),
         (Why.ACROSS, "retain", "The retain set has 9 examples, too few for an interval this wide: give more (--retain"),
         (Why.UNMEASURED, "retain", "Give the retain set (--retain FILE), so that it is measured."),
@@ -79,15 +79,18 @@ def test_what_is_still_known(why: Why) -> None:
         "The run ended short of its level (stalls): try another method (--method npo), give --replay FILE to rehearse, "
         "or a larger budget (--max-steps)."
     )
-    (line,) = advice(finding(why), finds_rate=True, steps=0, short="budget: 1 seconds", **ORACLE)
-    assert line.startswith("The run ended short of its level (budget: 1 seconds): give --replay FILE")
+    (line,) = advice(finding(why), finds_rate=True, steps=0, short="budget: 1 second; not reached", **ORACLE)
+    assert line == (
+        "The run ended short of its level (budget: 1 second; not reached): give --replay FILE to rehearse, or a larger "
+        "budget (--set training.max_seconds=...)."
+    )
     (line,) = advice(finding(why), steps=0, **ORACLE)
     assert line.startswith("The run took no step: leave --refine out")
 
 
 def test_few_rows_do_not_hide_that_a_run_ended_short() -> None:
-    lines = advice(finding(Why.FEW), finds_rate=True, short="budget: 1 steps", sizes={"forget": 4}, **ORACLE)
-    assert [line[:30] for line in lines] == ["The run ended short of its lev", "The forget set has 4 examples:"]
+    lines = advice(finding(Why.FEW), finds_rate=True, short="budget: 1 step", sizes={"forget": 4}, **ORACLE)
+    assert [line[:30] for line in lines] == ["The run ended short of its lev", "The forget set has 4 examples,"]
 
 
 def test_what_was_forgotten_too_well() -> None:
@@ -114,6 +117,14 @@ def test_what_was_not_learned() -> None:
 def test_a_budget() -> None:
     (line,) = advice(finding(Why.HELD), outcome=Outcome.UNDECIDED, budget_ended="budget: 40 steps", **ORACLE)
     assert line == "The budget (40 steps) ended the run: give a larger one (--max-steps, --epochs)."
+    for ended in ("budget: 3 seconds", "0.5 seconds", "1e-05 seconds"):
+        (line,) = advice(finding(Why.HELD), outcome=Outcome.UNDECIDED, budget_ended=ended, **ORACLE)
+        assert line.endswith("ended the run: give a larger one (--set training.max_seconds=...).")
+
+
+def test_a_small_holdout_is_not_taken_for_a_small_forget_set() -> None:
+    (line,) = advice(finding(Why.FEW), sizes={"forget": 30, "holdout": 1}, given=("holdout",))
+    assert line == "The holdout set has 1 example: give at least 6 (--holdout FILE)."
 
 
 def test_several_causes_give_several_lines_once_each() -> None:

@@ -49,7 +49,9 @@ def test_a_shadow_of_nothing_is_not_trusted():
 def test_an_oracle_is_taken_as_it_is():
     level = from_oracle(known(0.42))
     assert (level.ma, level.correction, level.doubt) == (0.42, 0.0, "")
-    assert "oracle" in level.sentence
+    assert level.sentence == "the oracle's own reading: MA 0.42, ES 0.00, 0.30 nats per token"
+    images = from_oracle(known(0.42), of_images=True)
+    assert images.sentence == "the oracle's own reading: accuracy 0.42, 0.30 nats per image"
 
 
 def test_moved_rows_stay_shares():

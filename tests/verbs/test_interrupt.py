@@ -126,7 +126,7 @@ def test_a_run_that_finds_its_rate_finishes_its_stage_and_ends_with_the_same_bit
 def test_beside_training_it_stops_at_once_and_says_what_is_kept(clinic, tmp_path, stage):
     kept = {
         "measuring before: forget": "before anything was measured",
-        "measuring after: forget": "after all 12 steps of training",
+        "measuring after: forget": "after all of training (12 steps)",
         "reference": "before the first step; what was measured before is kept",
     }
     with pytest.raises(Interrupted) as stopped:

@@ -70,7 +70,7 @@ def test_it_is_made_as_the_model_was_and_its_origin_is_known(request_of, clinic,
 def test_the_cost_is_told_before_it_starts(request_of):
     request_of()
     cost = next(i for i, line in enumerate(request_of.told) if line.startswith("oracle: retraining"))
-    pattern = r"8 rows of retain; 8 steps, about [\d,]+ positions, about \d+ s"
+    pattern = r"8 rows of retain; 8 steps, about [\d,]+ positions, about \d+ s for these alone"
     assert re.search(pattern, request_of.told[cost]), request_of.told[cost]
     assert next(i for i, line in enumerate(request_of.told) if line.startswith("oracle: training")) > cost
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, Why
-from palimpsest.audit.words import counted
+from palimpsest.loop.words import so_many
 from palimpsest.records import Outcome
 
 MAKE = "--make-oracle --base DIR"
@@ -97,14 +98,28 @@ def _size(facts: Facts) -> list[str]:
     said = []
     for name in dict.fromkeys(f.set for f in facts.findings):
         reasons = _reasons(facts, name)
-        n = f" has {counted(facts.sizes[name], 'example')}" if name in facts.sizes else " is small"
+        n = f" has {so_many(facts.sizes[name], 'example')}" if name in facts.sizes else " is small"
         if Why.FEW in reasons:
-            said.append(f"The {name} set{n}: give at least {MIN_EXAMPLES}{_flag(name)}.")
+            said.append(_few(facts, name, n))
         elif Why.ACROSS in reasons:
             said.append(f"The {name} set{n}, too few for an interval this wide: give more{_flag(name)}.")
         elif Why.NO_REFERENCE not in reasons and Why.UNMEASURED in reasons:
             said.append(f"Give the {name} set{_flag(name)}, so that it is measured.")
     return said
+
+
+def _few(facts: Facts, name: str, has: str) -> str:
+    """What would be needed. A forget set is what somebody asked for: few who ask for one person can give more rows."""
+    size = facts.sizes.get(name, 0)
+    if name == "forget" and size >= MIN_EXAMPLES and "holdout" in facts.sizes:  # an unpaired gate counts the smaller
+        return _few(facts, "holdout", f" has {so_many(facts.sizes['holdout'], 'example')}")
+    if name != "forget":
+        return f"The {name} set{has}: give at least {MIN_EXAMPLES}{_flag(name)}."
+    return (
+        f"The forget set{has}, and below {MIN_EXAMPLES} no run can pass, with or without an oracle or a holdout: "
+        "an interval over so few says nothing. Forget several requests in one run, or give each fact as a row of its "
+        "own; else judge by what the model answers, row by row."
+    )
 
 
 def _flag(name: str) -> str:
@@ -140,7 +155,13 @@ def _went_short(facts: Facts) -> str:
     more = f"give {' and '.join(missing)} to rehearse" if missing else "give more rows to --retain and --replay"
     others = f"try another method (--method {' or '.join(facts.others)}), " if facts.others else ""
     why = f" ({facts.short})" if facts.short else ""
-    return f"The run ended short of its level{why}: {others}{more}, or a larger budget (--max-steps)."
+    return f"The run ended short of its level{why}: {others}{more}, or a larger budget ({_budget(facts.short)})."
+
+
+def _budget(ended: str | None, otherwise: str = "--max-steps") -> str:
+    """The option that gives more of what a run had too little of, by the words in which it said so."""
+    seconds = ended is not None and re.match(r"(budget: )?[\d.]+(e[+-]?\d+)? seconds?\b", ended)
+    return "--set training.max_seconds=..." if seconds else otherwise
 
 
 def _keeping(facts: Facts) -> list[str]:
@@ -161,4 +182,5 @@ def _length(facts: Facts) -> list[str]:
     if facts.budget_ended is None:
         return []
     budget = facts.budget_ended.removeprefix("budget: ")
-    return [f"The budget ({budget}) ended the run: give a larger one (--max-steps, --epochs)."]
+    larger = _budget(budget, "--max-steps, --epochs")
+    return [f"The budget ({budget}) ended the run: give a larger one ({larger})."]

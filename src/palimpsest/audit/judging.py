@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired
 from palimpsest.audit.gates import Gate
-from palimpsest.audit.words import counted, interval, show
+from palimpsest.audit.words import interval, show
+from palimpsest.loop.words import so_many
 from palimpsest.records import GateResult, Outcome, Score, Verdict
 
 MIN_EXAMPLES = 6
@@ -142,10 +143,10 @@ def sum_up(
     if failed:
         outcome, words = (
             Outcome.FAILED,
-            f"{len(failed)} of {counted(len(findings), 'gate')} failed ({'; '.join(failed)}).",
+            f"{len(failed)} of {so_many(len(findings), 'gate')} failed ({'; '.join(failed)}).",
         )
     elif undecided:
-        words = f"{len(undecided)} of {counted(len(findings), 'gate')} undecided ({'; '.join(undecided)})."
+        words = f"{len(undecided)} of {so_many(len(findings), 'gate')} undecided ({'; '.join(undecided)})."
     elif not findings:
         words = "the plan has no gates."
     elif budget_ended:
@@ -214,10 +215,10 @@ def _against_reference(gate: Gate, scores: Scores, score: Score, after: str, dra
 
 def _compared(gate: Gate, result: Comparison, reference_n: int) -> str:
     if result.value is None:
-        return f"which have no {gate.mode} over {counted(result.n, 'example')}"
+        return f"which have no {gate.mode} over {so_many(result.n, 'example')}"
     signed = gate.mode == "difference"
     ends = interval(result.low, result.high, signed=signed)
-    over = counted(result.n, "pair") if gate.relative_to != "holdout" else f"n {reference_n} there"
+    over = so_many(result.n, "pair") if gate.relative_to != "holdout" else f"n {reference_n} there"
     name = "mean ratio" if gate.mode == "ratio" and gate.average == "geometric" else gate.mode
     return f"{name} {show(result.value, signed=signed)}{ends} ({over})"
 

@@ -59,12 +59,3 @@ def interval(low: float | None, high: float | None, *, signed: bool = False) -> 
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
     return f" [{show(low, signed=signed)}, {show(high, signed=signed)}]"
-
-
-def counted(number: int, thing: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "step"), counted(40, "step")
-    ('1 step', '40 steps')
-    """
-    return f"{number} {thing}{'' if number == 1 else 's'}"

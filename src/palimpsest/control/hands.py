@@ -22,6 +22,7 @@ from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
 from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
+from palimpsest.loop.words import so_many
 
 CONTROL = "control"  # folder of snapshots and state, in that of the run
 ENDLESS = 10**6  # iterations that a method is told; schedules of its own stand at their start
@@ -126,9 +127,9 @@ class Hands:
         """The budget that is used up, or None."""
         seconds = self.job.training.max_seconds
         if not self.left:
-            return f"{self.budget} step{'s' * (self.budget != 1)}"
+            return so_many(self.budget, "step")
         if seconds is not None and self.machine.state.seconds >= seconds:
-            return f"{seconds:g} second{'s' * (seconds != 1)}"
+            return so_many(seconds, "second")
         return None
 
     def start_anew(self, number: int) -> None:

@@ -47,6 +47,7 @@ class Level:
         correction: added to each row's MA.
         differences: set that it was calibrated on -> MA of the model minus that of the shadow.
         doubt: why nothing may pass on this level, or "".
+        of_images: what are MA and ES of texts are then both accuracy.
     """
 
     source: Source
@@ -54,6 +55,7 @@ class Level:
     correction: float = 0.0
     differences: Mapping[str, float] = field(default_factory=dict)
     doubt: str = ""
+    of_images: bool = False
 
     @property
     def ma(self) -> float:
@@ -69,6 +71,8 @@ class Level:
     def sentence(self) -> str:
         """In words, with its numbers."""
         numbers = f"MA {self.ma:.2f}, ES {self.reading.es:.2f}, {self.reading.nats:.2f} nats per token"
+        if self.of_images:
+            numbers = f"accuracy {self.ma:.2f}, {self.reading.nats:.2f} nats per image"
         if self.source == "oracle":
             return f"the oracle's own reading: {numbers}"
         if self.source in ("holdout", "classes"):
@@ -85,9 +89,9 @@ def moved(shadow: Reading, correction: float) -> Reading:
     return Reading(rows)
 
 
-def from_oracle(oracle: Reading) -> Level:
+def from_oracle(oracle: Reading, *, of_images: bool = False) -> Level:
     """The level that a given oracle shows."""
-    return Level("oracle", oracle)
+    return Level("oracle", oracle, of_images=of_images)
 
 
 def from_shadow(

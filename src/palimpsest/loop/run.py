@@ -14,6 +14,7 @@ from palimpsest.loop.machine import Machine
 from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
 from palimpsest.loop.stopping import Check, Stopping
+from palimpsest.loop.words import so_many
 
 EVERY_EXAMPLE_PASSES = "all examples pass"
 FORGET = "forget"  # its examples leave the batches when they pass; those of the anchor where there is none
@@ -110,7 +111,7 @@ class _Loop:
         """Ask the stopping which examples go on; the rest of the epoch goes over these."""
         state = self.state
         if state.epoch >= self.epochs:
-            self._end_by_budget(f"{state.epoch} epoch{'s' * (state.epoch != 1)}")
+            self._end_by_budget(so_many(state.epoch, "epoch"))
             return
         active = state.anchor.ids
         if self.job.stopping is not None:
@@ -148,9 +149,9 @@ class _Loop:
         if state.stopped is not None:
             return
         if state.step >= self.planned:
-            self._end_by_budget(f"{state.step} step{'s' * (state.step != 1)}")
+            self._end_by_budget(so_many(state.step, "step"))
         elif training.max_seconds is not None and state.seconds >= training.max_seconds:
-            self._end_by_budget(f"{training.max_seconds:g} second{'s' * (training.max_seconds != 1)}")
+            self._end_by_budget(so_many(training.max_seconds, "second"))
 
     def _end_by_budget(self, budget: str) -> None:
         """A budget ends the run; one last check says whether the stopping was satisfied all the same."""
@@ -162,8 +163,7 @@ class _Loop:
         if self._ended_by(check):
             return
         state.budget = budget
-        left = "1 example does" if len(check.active) == 1 else f"{len(check.active)} examples do"
-        state.stopped = f"budget: {budget}; {left} not pass yet"
+        state.stopped = f"budget: {budget}; {_waiting(len(check.active))} not pass yet"
 
     def _save(self) -> None:
         machine = self.machine
@@ -178,3 +178,7 @@ class _Loop:
                 own=self.job.method.state(),
                 other=self._other_optimizer,
             )
+
+
+def _waiting(count: int) -> str:
+    return f"{so_many(count, 'example')} {'does' if count == 1 else 'do'}"

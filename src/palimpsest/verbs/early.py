@@ -29,7 +29,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     Raises:
         UsageError: a set is missing, a folder is no model, the output is taken, a metric does not fit.
     """
-    check_needs(plan)
+    check_needs(plan, makes_oracle=makes_oracle)
     if makes_oracle:
         check_makeable(plan)
     for source in (plan.model, plan.base, plan.oracle):

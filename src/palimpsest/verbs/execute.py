@@ -17,7 +17,7 @@ from palimpsest.report.page import save_html
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.answering import answered
 from palimpsest.verbs.arguments import Manner
-from palimpsest.verbs.inputs import Read, digests, encode_sets
+from palimpsest.verbs.inputs import Read, digests, encode_sets, unwatched
 from palimpsest.verbs.learned import check_learned, learned_after, write_learned
 from palimpsest.verbs.measuring import measure_sets
 from palimpsest.verbs.origin import check_base, check_oracle, check_weights
@@ -54,6 +54,8 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     target = Output(manner.output)
     if target.finished(plan):
         return _shown_again(target, manner.progress)
+    if (note := unwatched(plan)) is not None:
+        manner.progress(f"note: {note}", 0, 0)
     if "forget" in examples:
         check_learned(examples["forget"], plan.model)
     before = load(plan.model, revision=plan.revision)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from palimpsest.audit.words import counted
 from palimpsest.control.settings import budget_of
 from palimpsest.data.batch import ExampleSet
+from palimpsest.loop.words import so_many
 from palimpsest.models.load import device
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.verbs.plan import Plan
@@ -74,9 +74,9 @@ def forecast(plan: Plan, model: Any, sets: Mapping[str, Any], steps: int) -> str
     searched = plan.control.kind == "auto"
     rate = "rate searched" if searched else f"rate {plan.training.learning_rate:g}"
     rows = ", ".join(f"{len(examples)} {name}" for name, examples in sets.items())
-    most = "at most " if searched else ""
+    most, alone = ("at most ", "these; readings come on top") if searched else ("", "these alone")
     about = duration(seconds * step_positions(plan, sets) * steps)
-    return f"{plan.method}, {rate}; rows: {rows}; {most}{counted(steps, 'step')}, about {about}"
+    return f"{plan.method}, {rate}; rows: {rows}; {most}{so_many(steps, 'step')}, about {about} for {alone}"
 
 
 def duration(seconds: float) -> str:

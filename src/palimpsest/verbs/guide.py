@@ -23,7 +23,6 @@ from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
 from palimpsest.data.batch import TextSet
 from palimpsest.data.image import ImageSet
-from palimpsest.errors import PlanError
 from palimpsest.loop.job import Repair
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.modes import asked
@@ -147,17 +146,11 @@ def lesson_of(loaded: Loaded, sets: Mapping[str, Any], probes: Probes) -> Lesson
 
 
 def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
-    """The level of never seen, from the best source there is.
-
-    Raises:
-        PlanError: the plan asks for a source that was not given.
-    """
-    wanted = plan.control.level
-    if wanted == "oracle" and plan.oracle is None:
-        raise PlanError("control.level = oracle, and no oracle was given; give --oracle DIR, or leave the level out")
-    if plan.oracle is not None and wanted != "shadow":
+    """The level of never seen, from the best source there is; ``check_needs`` saw to it that there is one."""
+    if plan.oracle is not None and plan.control.level != "shadow":
         oracle = load(plan.oracle, revision=plan.revision)
-        return from_oracle(read(oracle.model.to(device()), sets["forget"]))
+        reading = read(oracle.model.to(device()), sets["forget"])
+        return from_oracle(reading, of_images=loaded.modality == "image")
     if loaded.modality == "image":
         return _of_images(loaded, sets)
     return _of_texts(plan, loaded, sets)

@@ -111,8 +111,12 @@ def _asked(given: Given) -> RequestInfo | None:
     return None if info == RequestInfo() else info
 
 
-def check_needs(plan: Plan) -> None:
+def check_needs(plan: Plan, *, makes_oracle: bool = False) -> None:
     """Every set and model the method needs was given, and none that it would ignore.
+
+    Args:
+        plan: resolved.
+        makes_oracle: an oracle will be there by the time that it is needed.
 
     Raises:
         PlanError: names what is missing and the option that gives it.
@@ -141,8 +145,33 @@ def check_needs(plan: Plan) -> None:
             f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, "
             "or use --general to measure"
         )
+    _check_level(plan, has_oracle=makes_oracle or plan.oracle is not None)
     if is_image_model(plan.model, plan.revision):
         check_images(plan)
+
+
+def _check_level(plan: Plan, *, has_oracle: bool) -> None:
+    """A level that was asked for is one that the run will aim at, from a source that is there."""
+    level = plan.control.level
+    if level == "auto":
+        return
+    if plan.kind == "learn":
+        raise PlanError(f"control.level = {level}: a run that only learns aims at no level of never seen; leave it out")
+    if plan.control.kind == "none":
+        raise PlanError(f"control.level = {level}: a run at a fixed rate aims at no level; leave it or the rate out")
+    if level == "oracle" and not has_oracle:
+        raise PlanError("control.level = oracle, and no oracle was given; give --oracle DIR, or leave the level out")
+
+
+def unwatched(plan: Plan) -> str | None:
+    """Why a run that finds its rate will hardly get anywhere with the sets that it was given, or None."""
+    if plan.kind != "update" or plan.control.kind == "none" or {"retain", "replay"} & plan.files.keys():
+        return None
+    blind = "" if plan.oracle else ", and nothing tells what a model scores that never saw the forget set"
+    return (
+        "an update without --retain and --replay rehearses nothing but the model's own words, which learning changes"
+        f"{blind}: it often ends short, with the weights from before; give one of the two, better both"
+    )
 
 
 def check_images(plan: Plan) -> None:

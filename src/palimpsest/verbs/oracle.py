@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palimpsest.audit.words import counted
+from palimpsest.loop.words import so_many
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
 from palimpsest.verbs.arguments import Manner
@@ -162,7 +162,7 @@ def cost_before(plan: Plan, sets: Mapping[str, list[Example]], threads: int | No
     steps = most_steps(plan, encoded)
     positions = step_positions(plan, encoded) * steps
     per_position = seconds_per_position(loaded.model, next(iter(encoded.values())), plan.training.batch_size)
-    said = ", ".join(f"{counted(len(chosen), 'row')} of {name}" for name, chosen in encoded.items())
+    said = ", ".join(f"{so_many(len(chosen), 'row')} of {name}" for name, chosen in encoded.items())
     most = "at most " if plan.control.kind == "auto" else ""
-    about = f"about {positions:,.0f} positions, about {duration(per_position * positions)}"
-    return f"{said}; {most}{counted(steps, 'step')}, {about}"
+    size = f"{most}{so_many(steps, 'step')}, about {positions:,.0f} positions"
+    return f"{said}; {size}, about {duration(per_position * positions)} for these alone"

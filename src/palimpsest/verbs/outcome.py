@@ -18,7 +18,7 @@ from palimpsest.models.load import device
 from palimpsest.records import Answer
 from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.arguments import Manner
-from palimpsest.verbs.inputs import Read
+from palimpsest.verbs.inputs import Read, unwatched
 from palimpsest.verbs.levels import level_info, level_scores
 from palimpsest.verbs.notes import pair_note
 from palimpsest.verbs.oracle_cost import oracle_cost
@@ -112,6 +112,8 @@ def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
     notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training."]
     if stats:
         notes.append(pair_note(stats))
+    if (note := unwatched(plan)) is not None:
+        notes.append(f"{note[:1].upper()}{note[1:]}.")
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes

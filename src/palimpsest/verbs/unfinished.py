@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from palimpsest.control.hands import CONTROL
 from palimpsest.errors import Interrupted
+from palimpsest.loop.words import so_many
 
 
 @contextmanager
@@ -40,9 +41,9 @@ def _reached(partial: Path) -> str:
     if (partial / "remembered" / "after.json").is_file():
         return "after training and the measuring after it"
     if ended:
-        return f"after all {steps} steps of training"
+        return f"after all of training ({so_many(steps, 'step')})"
     if steps:
-        return f"after {steps} {'step' if steps == 1 else 'steps'}"
+        return f"after {so_many(steps, 'step')}"
     if (partial / "remembered" / "before.json").is_file():
         return "before the first step; what was measured before is kept"
     return "before anything was measured"
