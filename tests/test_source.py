@@ -67,7 +67,7 @@ def of_a_run(package: Path, method: str) -> str:
         ("icu", "updates/fast_slow.py", False),
         ("icu", "report/page.py", False),
         ("icu", "report/schema.py", False),
-        ("icu", "cli/unlearn.py", False),
+        ("icu", "cli/runs.py", False),
         ("icu", "bench/perform.py", False),
         ("icu", "demo/run.py", False),
         ("ug_clu", "updates/saliency.py", True),

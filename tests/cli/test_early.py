@@ -58,7 +58,7 @@ REFUSED = {
     "gate with two bounds": ((*TEXTS, "--plan", "gates.yaml"), "exactly one of"),
     "unknown tracker": ((*TEXTS, "--report-to", "nope"), "unknown tracker"),
     "model that is missing": (("unlearn", "--model", "./no", *SETS, "-o", "out"), "no such folder"),
-    "model from the Hub": (("unlearn", "--model", "some/model", *SETS, "-o", "out"), "pinned --revision"),
+    "model from the Hub": (("unlearn", "--model", "some/model", *SETS, "-o", "out"), "--revision COMMIT"),
     "model without weights": (("unlearn", "--model", "empty", *SETS, "-o", "out"), "no .safetensors weights"),
     "unknown architecture": (("unlearn", "--model", "resnet21@net", *SETS, "-o", "out"), "unknown architecture"),
     "oracle that is missing": ((*TEXTS, "--oracle", "./no"), "no such folder"),

@@ -112,7 +112,8 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
 
 GATES = (
     "gates are no a.b=value: give all of them as a list in the file of --plan, e.g. "
-    "gates: [{set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}]; see `palimpsest options gates`"
+    "gates: [{set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}]; a forget set has its own "
+    "unless one is named for it there; `palimpsest options gates` has the fields"
 )
 
 

@@ -27,7 +27,6 @@ from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
 PRESETS = ("paper",)
-"""Short names of options, the flags' among them."""
 SECTIONS = (
     "preset",
     "options",
