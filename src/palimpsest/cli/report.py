@@ -16,6 +16,9 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the page goes.  [<run>/report.html]")
     ] = None,
+    no_answers: Annotated[
+        bool, typer.Option("--no-answers", help="Take what the models said out of result.json and the page.")
+    ] = False,
     json: o.Json = False,
 ) -> int:
     """Write a run's page again, and print its table."""
@@ -25,6 +28,9 @@ def command(
     source = run / "result.json" if run.is_dir() else run
     result = RunResult.load(source)
     page = output or source.with_name("report.html")
+    if no_answers and result.answers:
+        result = result.model_copy(update={"answers": ()})
+        result.save_json(source)
     save_html(result, page)
     print(result.model_dump_json(indent=1) if json else f"{summary(result)}\n\nreport  {page}")
     return 0
