@@ -1,0 +1,20 @@
+"""The user guide is run, block by block, and shows what its chapters promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.documents import GUIDE, blocks, commands, run_page
+
+
+@pytest.mark.slow
+def test_guide_blocks_run(tmp_path: Path) -> None:
+    assert run_page(GUIDE, tmp_path), "the guide shows no session"
+
+
+def test_every_unlearning_of_the_guide_ends_in_passed() -> None:
+    shown = [c for language, block in blocks(GUIDE.read_text("utf-8")) if language == "console" for c in commands(block)]
+    for command in shown:
+        if command.line.split()[1] in ("unlearn", "update"):
+            assert any(line.startswith("Passed:") for line in command.expected), command.line
