@@ -18,7 +18,7 @@ from palimpsest.verbs.arguments import listed, path_of, refuse_unknown
 from palimpsest.verbs.early import check_examples
 from palimpsest.verbs.inputs import encode_set
 from palimpsest.verbs.measuring import IMAGE_METRICS
-from palimpsest.verbs.plan import Encoding
+from palimpsest.verbs.plan import Encoding, as_taught
 from palimpsest.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def measure(
     from palimpsest.metrics.evaluate import evaluate  # and torch with it
 
     loaded = _loaded(source, manners)
-    encoded = encode_set(examples, loaded, manners.get("encoding") or Encoding())
+    encoded = encode_set(examples, loaded, as_taught(manners.get("encoding") or Encoding(), source))
     evaluation = evaluate(
         loaded.model,
         encoded,

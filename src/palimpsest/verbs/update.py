@@ -51,7 +51,7 @@ def update(
     made = planned(given, method, {**refined, **checked_sections({} if plan is None else plan, "plan")})
     makes_oracle = bool(arguments.get("make_oracle"))
     check_before(made, manner, makes_oracle=makes_oracle)
-    read = read_given(given, manner.progress)
+    read = read_given(given, manner.progress, separator=made.encoding.separator)
     check_rows(made, read, makes_oracle=makes_oracle)
     from palimpsest.verbs.execute import execute  # and torch with it: all above is refused in less time than that takes
     from palimpsest.verbs.oracle import make_oracle
