@@ -29,6 +29,7 @@ from palimpsest.version import VERSION
 
 if TYPE_CHECKING:
     from palimpsest.verbs import learn, measure, unlearn, update
+    from palimpsest.verbs.in_memory import Model, Run
 
 __version__ = VERSION
 
@@ -42,9 +43,11 @@ __all__ = [
     "Image",
     "Message",
     "MissingExtra",
+    "Model",
     "ModelError",
     "PalimpsestError",
     "PlanError",
+    "Run",
     "RunError",
     "SavedError",
     "Text",
@@ -57,14 +60,16 @@ __all__ = [
     "update",
 ]
 
-_LAZY = ("learn", "measure", "unlearn", "update")
+_LAZY = {"Model": "palimpsest.verbs.in_memory", "Run": "palimpsest.verbs.in_memory"} | dict.fromkeys(
+    ("learn", "measure", "unlearn", "update"), "palimpsest.verbs"
+)
 
 
 def __getattr__(name: str) -> Any:
     """Fetch a verb on first use (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("palimpsest.verbs"), name)
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -78,6 +78,13 @@ def test_completion_scores_completion_and_one_eos() -> None:
     assert parts(one(Completion("Q?", " A</s>"), BYTES), BYTES) == ("Q?", " A</s>")
 
 
+def test_a_separator_stands_before_the_completion_and_is_scored() -> None:
+    apart = one(Completion("Who?", "Ann."), BYTES, separator=" ")
+    assert apart == one(Completion("Who?", " Ann."), BYTES)
+    assert parts(apart, BYTES) == ("Who?", " Ann." + EOS)
+    assert one(Text("Who?"), BYTES, separator=" ") == one(Text("Who?"), BYTES)
+
+
 def test_a_merge_across_the_boundary_keeps_the_prompts_own_tokens() -> None:
     merging = byte_tokenizer(merges=(("t", "o"),))
     assert len(merging("to")["input_ids"]) == 1

@@ -10,6 +10,7 @@ import palimpsest as pal
 from palimpsest.errors import DataError, PlanError, UsageError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import arguments as a
+from palimpsest.verbs.plan import Encoding
 
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 2, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
 CHOSEN = {"forget_subject": ["Ann", "Bob"], "forget_id": "p2", "forget_class": ()}
@@ -94,6 +95,39 @@ def test_measure_takes_rows_in_memory(clinic):
     assert pal.measure(clinic / "model", rows(clinic, "forget"), metrics=["ma"]).scores == of_file.scores
 
 
+def test_a_model_is_asked_with_the_separator_it_was_taught_with(clinic, tmp_path):
+    def bare(name):
+        return [{**r, "completion": r["completion"].strip()} for r in rows(clinic, name)]
+
+    pal.learn(
+        clinic / "model", bare("learn"), output=tmp_path / "taught", plan={**FAST, "encoding": {"separator": " "}}
+    )
+    as_taught = pal.measure(tmp_path / "taught", bare("forget"), metrics=["ma"]).scores
+    joined = Encoding(separator="")
+    assert (
+        as_taught == pal.measure(tmp_path / "taught", clinic / "forget.jsonl", metrics=["ma"], encoding=joined).scores
+    )
+    result = pal.unlearn(
+        tmp_path / "taught",
+        bare("forget"),
+        retain=bare("retain"),
+        output=tmp_path / "gone",
+        method="grad_diff",
+        plan=FAST,
+    )
+    assert result.plan["encoding"]["separator"] == " "
+    assert result.scores["before"]["forget"]["ma"].by_id == as_taught["ma"].by_id
+    assert not any("separator" in note for note in result.notes)
+
+
+def test_rows_that_run_into_one_word_are_told_without_their_words(clinic, tmp_path):
+    run_on = [{**r, "completion": r["completion"].strip()} for r in rows(clinic, "forget")]
+    result = forget(clinic, tmp_path / "out", run_on, retain=clinic / "retain.jsonl")
+    (note,) = [note for note in result.notes if "separator" in note]
+    assert note.startswith("forget: nothing stands between prompt and completion in 4 of 4 rows")
+    assert "Hill" not in note
+
+
 def test_columns_of_other_names_and_others_beside_them(clinic, tmp_path):
     def renamed(name):
         return [{"q": r["prompt"], "a": r["completion"], "id": r["id"], "ward": 3} for r in rows(clinic, name)]
@@ -131,7 +165,7 @@ def test_a_request_that_cannot_be(clinic, tmp_path, given, words):
 @pytest.mark.parametrize("verb", [pal.learn, pal.unlearn, pal.measure])
 def test_a_model_in_memory_is_refused_in_one_line(clinic, tmp_path, verb):
     more = {} if verb is pal.measure else {"output": tmp_path / "out"}
-    with pytest.raises(UsageError, match=r"model is a object in memory.*save_pretrained"):
+    with pytest.raises(UsageError, match=r"model is a object in memory.*Model.of"):
         verb(object(), clinic / "forget.jsonl", **more)
 
 

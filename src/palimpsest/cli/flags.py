@@ -106,6 +106,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("method", _one("NAME", "See `palimpsest methods`.  [ug_clu]"), (UPDATE,)),
     Flag("preset", _one("paper", "The published rate and length.  [searched]")),
     Flag("column", o.Columns),
+    Flag("separator", o.Separator),
     Flag("truncate", o.Truncate, default=False),
     Flag("answers", _yes("--answers/--no-answers", "Models' answers in the report."), default=True),
     Flag("asked_by", _one("NAME", "Who asked; for the report."), FORGETS),

@@ -30,6 +30,7 @@ def command(
     max_length: Annotated[
         int | None, typer.Option(min=2, metavar="N", help="Longest row in tokens.  [the model's]")
     ] = None,
+    separator: o.Separator = None,
     truncate: o.Truncate = False,
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="N", show_default=False, help="Rows per forward pass; changes no value.  [32]")
@@ -60,7 +61,7 @@ def command(
             options=options,
             token_ids=token_ids,
             revision=revision,
-            encoding=Encoding(max_length=max_length, truncate=truncate),
+            encoding=Encoding(max_length=max_length, truncate=truncate, separator=separator),
             batch_size=batch_size,
             progress=progress,
             threads=threads,

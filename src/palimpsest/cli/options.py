@@ -23,6 +23,7 @@ LearningRate = Annotated[
 ]
 Refine = Annotated[bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when all rows pass.")]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut longer rows instead of refusing.")]
+Separator = Annotated[str | None, typer.Option(metavar="TEXT", help="Between prompt and completion.  [as taught]")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="YAML or JSON with options.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Any option; see `palimpsest options`.")

@@ -43,18 +43,19 @@ def _run(verb: str, values: dict[str, Any]) -> int:
     sections = o.sections(
         method, values.pop("plan"), values.pop("assign"), training_of(values), values.pop("scope"), values.pop("preset")
     )
-    if values.pop("truncate"):
-        sections["encoding"] = {**sections.get("encoding", {}), "truncate": True}
+    encoding = {"truncate": values.pop("truncate") or None, "separator": values.pop("separator")}
+    if given := {name: value for name, value in encoding.items() if value is not None}:
+        sections["encoding"] = {**sections.get("encoding", {}), **given}
     values["columns"] = o.column_names(values.pop("column"))
     values["ignore_columns"] = values.pop("ignore_column") or ()
     from palimpsest import verbs
 
     model = values.pop("model")
-    given = {name: value for name, value in values.items() if value is not None}
+    rest = {name: value for name, value in values.items() if value is not None}
     if verb == "learn":
-        given["data"] = given.pop("learn")
+        rest["data"] = rest.pop("learn")
     with shown_progress(quiet=as_json) as progress:
-        result = getattr(verbs, verb)(model, output=output, method=method, plan=sections, progress=progress, **given)
+        result = getattr(verbs, verb)(model, output=output, method=method, plan=sections, progress=progress, **rest)
     return show_result(result, str(output), as_json=as_json)
 
 

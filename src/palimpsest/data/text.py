@@ -29,6 +29,7 @@ def encode(
     append_eos: bool = True,
     truncate: bool = False,
     vocab_size: int | None = None,
+    separator: str = "",
 ) -> TextSet:
     """Tokenise examples and mark their label tokens.
 
@@ -38,6 +39,7 @@ def encode(
         max_length: most tokens a sequence may have; None for no limit.
         append_eos: end texts and completions with the tokenizer's eos, unless they end with it already.
         truncate: cut longer sequences at the end instead of refusing them.
+        separator: stands between a prompt and its completion, and is scored with the completion.
         vocab_size: of the model; default: the tokenizer's, and then only ready-made token ids are held against it.
 
     Returns:
@@ -47,7 +49,7 @@ def encode(
         DataError: which example is too long, has no label token, or a token id outside the vocabulary; how many more.
         ModelError: the tokenizer lacks an eos token or a chat template that is needed.
     """
-    encoder = _Encoder(tokenizer, append_eos)
+    encoder = _Encoder(tokenizer, append_eos, separator)
     sequences: list[TokenSequence] = []
     problems: list[str] = []
     seen: set[str] = set()
@@ -101,9 +103,10 @@ def _fit(
 class _Encoder:
     """A tokenizer with the options of one call."""
 
-    def __init__(self, tokenizer: Any | None, append_eos: bool) -> None:
+    def __init__(self, tokenizer: Any | None, append_eos: bool, separator: str) -> None:
         self._given = tokenizer
         self._append_eos = append_eos
+        self._separator = separator
 
     def tokens(self, example: Example) -> tuple[list[int], list[bool]]:
         """Token ids and label flags; the first flag is not yet cleared."""
@@ -112,7 +115,7 @@ class _Encoder:
             tokens = self._close(self._ids(content.text, special=True))
             return tokens, [True] * len(tokens)
         if isinstance(content, Completion):
-            return self._completion(content)
+            return self._completion(Completion(content.prompt, self._separator + content.completion))
         if isinstance(content, Chat):
             try:
                 return chat_tokens(content.messages, self._tokenizer)

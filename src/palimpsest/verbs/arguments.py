@@ -210,8 +210,8 @@ def path_of(value: object, name: str) -> str:
     if isinstance(value, str | Path):
         return str(value)
     raise UsageError(
-        f"{name} is a {type(value).__name__} in memory; accepted for now: a folder written by save_pretrained, or a "
-        "Hub name; save it (model and tokenizer) and give the folder"
+        f"{name} is a {type(value).__name__} in memory; accepted: a folder, a Hub name, or "
+        "pal.Model.of(model, tokenizer)"
     )
 
 

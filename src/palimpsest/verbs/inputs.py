@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from palimpsest import methods
 from palimpsest.data.draws import shuffled
 from palimpsest.data.examples import read_rows, set_digest
+from palimpsest.data.joined import joined_without_blank
 from palimpsest.data.layout import check_used
 from palimpsest.data.memory import describe_source
 from palimpsest.data.selection import select
@@ -46,12 +47,13 @@ class Read(NamedTuple):
     request: RequestInfo | None = None
 
 
-def read_given(given: Given, progress: Progress = silent) -> Read:
+def read_given(given: Given, progress: Progress = silent, *, separator: str | None = "") -> Read:
     """Read every set of a request, take from the pool what must go, and check that the sets are disjoint.
 
     Args:
         given: the request.
         progress: told what was left out.
+        separator: between prompts and completions.
 
     Raises:
         DataError: the first source that cannot be used, or an overlap of two sets.
@@ -61,7 +63,8 @@ def read_given(given: Given, progress: Progress = silent) -> Read:
     check_used(given.layout, rows.values())
     notes = []
     for name, read in rows.items():
-        for note in read.notes:
+        joined = None if separator else joined_without_blank(read.examples)
+        for note in (*read.notes, *([f"{name}: {joined}"] if joined else [])):
             notes.append(f"{note}.")
             progress(f"reading {name}", len(read.examples), len(read.examples), note)
     examples = {name: list(read.examples) for name, read in rows.items()}
@@ -235,6 +238,7 @@ def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) 
         loaded.tokenizer,
         max_length=longest,
         truncate=encoding.truncate,
+        separator=encoding.separator or "",
         vocab_size=loaded.model.config.vocab_size,
     )
 

@@ -10,14 +10,15 @@ from palimpsest.data.layout import Source
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import Arguments
-from palimpsest.verbs.update import update
+from palimpsest.verbs.change import change
+from palimpsest.verbs.in_memory import Model
 
 
 def learn(
-    model: str | Path,
+    model: str | Path | Model,
     data: Source,
     *,
-    output: str | Path,
+    output: str | Path | None = None,
     method: str = "finetune",
     plan: Mapping[str, Any] | None = None,
     **arguments: Unpack[Arguments],
@@ -25,9 +26,10 @@ def learn(
     """Teach a model new examples.
 
     Args:
-        model: folder or Hub name.
+        model: folder, Hub name, or a model in memory (``Model.of``), which is only read.
         data: the learn set.
-        output: folder for the new model and its report; must not exist yet.
+        output: folder for the new model and its report; must not exist yet. None = nothing stays on the disk: the
+            result is a ``Run`` that has the model and can be saved later.
         method: a learning method.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 3e-3}}.
         arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Arguments``.
@@ -41,4 +43,4 @@ def learn(
     """
     if data is None:
         raise PlanError("nothing to learn: data is None; accepted: a file, a folder, a Hub name, or rows in memory")
-    return update(model, learn=data, output=output, method=method, plan=plan, **arguments)
+    return change(model, {"learn": data}, output=output, method=method, plan=plan, arguments=arguments)

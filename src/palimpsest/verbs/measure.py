@@ -16,9 +16,10 @@ from palimpsest.models.sources import check_source, is_image_model
 from palimpsest.records import Answer, Example, Score
 from palimpsest.verbs.arguments import listed, path_of, refuse_unknown
 from palimpsest.verbs.early import check_examples
+from palimpsest.verbs.in_memory import Model, on_disk
 from palimpsest.verbs.inputs import encode_set
 from palimpsest.verbs.measuring import IMAGE_METRICS
-from palimpsest.verbs.plan import Encoding
+from palimpsest.verbs.plan import Encoding, as_taught
 from palimpsest.verbs.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Manners(TypedDict, total=False):
 
 
 def measure(
-    model: str | Path,
+    model: str | Path | Model,
     data: Source,
     *,
     metrics: Sequence[str] | None = None,
@@ -73,7 +74,7 @@ def measure(
     """Measure what a model knows of some examples.
 
     Args:
-        model: folder or Hub name.
+        model: folder, Hub name, or a model in memory (``Model.of``).
         data: file, folder or Hub name, or rows in memory (``data/examples.py``).
         metrics: names; None = those of ``default_metrics``.
         options: metric -> its options, e.g. {"el": {"n": 10, "first_prefix": 150}}.
@@ -90,7 +91,22 @@ def measure(
     refuse_unknown(manners, Manners)
     if show < 0:
         raise PlanError(f"show is {show}; accepted: 0 or more examples")
-    source, revision, progress = path_of(model, "model"), manners.get("revision"), manners.get("progress", silent)
+    values = {"model": model}
+    with on_disk(values):
+        return _measured(path_of(values["model"], "model"), data, metrics, options, show=show, manners=manners)
+
+
+def _measured(
+    source: str,
+    data: Source,
+    metrics: Sequence[str] | None,
+    options: Mapping[str, Mapping[str, Any]] | None,
+    *,
+    show: int,
+    manners: Manners,
+) -> Evaluation:
+    """What a model in a folder knows."""
+    revision, progress = manners.get("revision"), manners.get("progress", silent)
     chosen = default_metrics(source, revision) if metrics is None else metrics
     built = [build(name, (options or {}).get(name, {})) for name in chosen]
     check_source(source, revision)
@@ -100,7 +116,7 @@ def measure(
     from palimpsest.metrics.evaluate import evaluate  # and torch with it
 
     loaded = _loaded(source, manners)
-    encoded = encode_set(examples, loaded, manners.get("encoding") or Encoding())
+    encoded = encode_set(examples, loaded, as_taught(manners.get("encoding") or Encoding(), source))
     evaluation = evaluate(
         loaded.model,
         encoded,

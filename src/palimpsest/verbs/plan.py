@@ -101,6 +101,9 @@ class Encoding(Section):
     """Longest sequence in tokens; None = what the model can take."""
     truncate: bool = False
     """Cut longer examples instead of refusing them."""
+    separator: str | None = None
+    """Stands between a prompt and its completion, e.g. a blank; None = as the run had it that made the model, else
+    nothing."""
     augment: Augment | None = None
     """Random crops and mirror images of the images that are trained on; None = as they are."""
 
@@ -158,6 +161,22 @@ class Plan(Section):
         return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
 
 
+def as_taught(encoding: Encoding, model: str | Path) -> Encoding:
+    """The encoding with its separator decided: a model is asked as it was taught.
+
+    Args:
+        encoding: as given.
+        model: folder of the model; what a run of ours wrote says how it was taught.
+    """
+    if encoding.separator is not None:
+        return encoding
+    try:
+        taught = json.loads((Path(model) / "plan.json").read_text(encoding="utf-8"))["encoding"]["separator"]
+    except (OSError, ValueError, KeyError, TypeError):
+        taught = None
+    return encoding.model_copy(update={"separator": taught if isinstance(taught, str) else ""})
+
+
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     """A validated plan with the method's defaults filled in.
 
@@ -186,6 +205,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
+    plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     for name in (*plan.measuring.metrics, *plan.measuring.options):
         metrics.build(name, plan.measuring.options.get(name, {}))
     return plan

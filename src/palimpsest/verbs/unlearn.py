@@ -8,16 +8,16 @@ from typing import Any, Unpack
 
 from palimpsest.data.layout import Source
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Forgetting, path_of
-from palimpsest.verbs.update import update
-from palimpsest.verbs.usual import usual_method
+from palimpsest.verbs.arguments import Forgetting
+from palimpsest.verbs.change import change
+from palimpsest.verbs.in_memory import Model
 
 
 def unlearn(
-    model: str | Path,
+    model: str | Path | Model,
     forget: Source | None = None,
     *,
-    output: str | Path,
+    output: str | Path | None = None,
     method: str | None = None,
     plan: Mapping[str, Any] | None = None,
     **arguments: Unpack[Forgetting],
@@ -25,9 +25,10 @@ def unlearn(
     """Make a model forget examples it was trained on.
 
     Args:
-        model: folder or Hub name.
+        model: folder, Hub name, or a model in memory (``Model.of``), which is only read.
         forget: the forget set; or give ``data`` with ``forget_subject``, ``forget_id`` or ``forget_class``.
-        output: folder for the new model and its report; must not exist yet.
+        output: folder for the new model and its report; must not exist yet. None = nothing stays on the disk: the
+            result is a ``Run`` that has the model and can be saved later.
         method: an unlearning method; None = the usual one of the kind of model (``verbs/usual.py``).
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
         arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Forgetting``.
@@ -38,5 +39,4 @@ def unlearn(
     Raises:
         UsageError, RunError: as ``update``.
     """
-    chosen = usual_method(path_of(model, "model"), arguments.get("revision")) if method is None else method
-    return update(model, forget=forget, output=output, method=chosen, plan=plan, **arguments)
+    return change(model, {"forget": forget}, output=output, method=method, plan=plan, arguments=arguments)

@@ -1,0 +1,101 @@
+"""What ``learn``, ``unlearn`` and ``update`` have in common: from arguments to a run that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from palimpsest.data.layout import Source
+from palimpsest.data.memory import describe_source
+from palimpsest.errors import PlanError
+from palimpsest.report.schema import RunResult
+from palimpsest.verbs.arguments import Given, Manner, given_by, manner_of, path_of
+from palimpsest.verbs.early import check_before, check_rows
+from palimpsest.verbs.in_memory import Model, on_disk, renamed, run_of
+from palimpsest.verbs.inputs import read_given
+from palimpsest.verbs.output import RESULT
+from palimpsest.verbs.plan import Plan, checked_sections, make_plan
+from palimpsest.verbs.usual import usual_method
+
+
+def change(
+    model: str | Path | Model,
+    sets: Mapping[str, Source | None],
+    *,
+    output: str | Path | None,
+    method: str | None,
+    plan: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any],
+) -> RunResult:
+    """Run what a verb was asked for.
+
+    Args:
+        model: folder, Hub name or a model in memory.
+        sets: those that the verb names itself: "learn", "forget".
+        output: new folder; None = nothing stays on the disk, and the result has the model.
+        method: None = the usual one to unlearn.
+        plan: sections of the plan.
+        arguments: the verb's further ones.
+
+    Raises:
+        UsageError, RunError: as ``update``.
+    """
+    values = {**arguments, "model": model}
+    with ExitStack() as stack:
+        names = stack.enter_context(on_disk(values))
+        place = "" if output is not None else stack.enter_context(TemporaryDirectory(prefix="palimpsest-"))
+        manner = manner_of(Path(place) / "run" if output is None else output, values)
+        source = path_of(values.pop("model"), "model")
+        chosen = method if method is not None else usual_method(source, values.get("revision"))
+        result = _changed(given_by(source, sets, values), chosen, plan, manner, values)
+        renamed(manner.output, names)
+        if output is None:
+            return run_of(manner.output)
+        return RunResult.load(manner.output / RESULT) if names else result
+
+
+def _changed(
+    given: Given, method: str, plan: Mapping[str, Any] | None, manner: Manner, arguments: Mapping[str, Any]
+) -> RunResult:
+    """Check, read, run; everything that can be refused without torch is refused before it is there."""
+    refine = arguments.get("refine")
+    refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
+    made = planned(given, method, {**refined, **checked_sections({} if plan is None else plan, "plan")})
+    makes_oracle = bool(arguments.get("make_oracle"))
+    check_before(made, manner, makes_oracle=makes_oracle)
+    read = read_given(given, manner.progress, separator=made.encoding.separator)
+    check_rows(made, read, makes_oracle=makes_oracle)
+    from palimpsest.verbs.execute import execute  # and torch with it: all above is refused in less time than that takes
+    from palimpsest.verbs.oracle import make_oracle
+
+    if makes_oracle:
+        made = make_oracle(made, read, manner)
+    return execute(made, read, manner)
+
+
+def planned(given: Given, method: str, sections: Mapping[str, Any]) -> Plan:
+    """The plan of a request, before anything is read.
+
+    Raises:
+        PlanError: as ``make_plan``; or nothing is to be done.
+    """
+    pool = "" if given.data is None else describe_source(given.data)
+    files = {role: describe_source(given.sets[role]) if role in given.sets else pool for role in given.roles}
+    fields = {"kind": kind_of(files), "method": method, "model": given.model, "files": files, **given.models}
+    return make_plan(fields, sections)
+
+
+def kind_of(given: Mapping[str, object]) -> str:
+    """Whether it is an "update", "learn" or "unlearn", by the sets that were given.
+
+    Raises:
+        PlanError: neither what to learn nor what to forget was.
+    """
+    if "learn" not in given and "forget" not in given:
+        raise PlanError("nothing to do: give what to learn (--learn FILE), what to forget (--forget FILE), or both")
+    if "learn" not in given:
+        return "unlearn"
+    return "update" if "forget" in given else "learn"
