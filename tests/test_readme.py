@@ -15,6 +15,7 @@ import palimpsest
 
 COMMANDS = ("bench", "demo", "env", "learn", "measure", "methods", "metrics", "options", "report", "unlearn", "update")
 
+
 @pytest.mark.slow
 def test_readme_blocks_run(tmp_path: Path) -> None:
     assert run_page(README, tmp_path), "the README shows no session"

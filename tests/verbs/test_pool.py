@@ -90,6 +90,15 @@ def test_rows_in_memory_give_what_the_file_gives(clinic, tmp_path, kind):
     assert values(result) == values(of_file)
 
 
+def test_a_request_is_the_same_wherever_its_pool_was_read_from(clinic, tmp_path):
+    pool = clinic / "learn.jsonl"
+    first = forget(clinic, tmp_path / "out", data=pool, **CHOSEN, asked_by="Ann Lee")
+    again = forget(clinic, tmp_path / "out", data=rows(clinic, "learn"), **CHOSEN, asked_by="Ann Lee")
+    assert again.created == first.created
+    with pytest.raises(PlanError, match="another plan"):
+        forget(clinic, tmp_path / "out", data=pool, **CHOSEN, asked_by="Bob Roe")
+
+
 def test_measure_takes_rows_in_memory(clinic):
     of_file = pal.measure(clinic / "model", clinic / "forget.jsonl", metrics=["ma"])
     assert pal.measure(clinic / "model", rows(clinic, "forget"), metrics=["ma"]).scores == of_file.scores

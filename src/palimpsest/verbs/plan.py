@@ -156,7 +156,8 @@ class Plan(Section):
         But for the places inputs were read from: their content counts. The code is that of every run, of the method,
         and of the metrics, all of them: who asks for one by name is spread over measuring, refinement and control.
         """
-        values = self.model_dump(mode="json", exclude={"files", "model", "base", "oracle"})
+        places: Any = {**dict.fromkeys(("files", "model", "base", "oracle"), True), "request": {"data"}}
+        values = self.model_dump(mode="json", exclude=places)
         by_name = [methods.file_of(self.method), *metrics.files()]
         return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
 
