@@ -190,6 +190,10 @@ def test_a_bad_assignment(unlearn, assignment, words):
     assert words in unlearn("--set", assignment)
 
 
+def test_a_gate_that_cannot_be_read(unlearn):
+    assert "gate 'retain es above 0.9' cannot be read; accepted: " in unlearn("--gate", "retain es above 0.9")
+
+
 def test_a_regular_expression_that_matches_nothing(unlearn):
     assert "matches no parameter" in unlearn("--set", "scope.kind=layers", "--set", "scope.names=[nothing]")
 

@@ -65,3 +65,11 @@ def test_an_undecided_run_ends_with_three_and_reporting_it_again_with_zero(clini
     assert "--make-oracle" in out
     assert main(["report", str(tmp_path / "out")]) == 0
     assert "What to do next:" in capsys.readouterr().out
+
+
+def test_bounds_by_gate_decide(clinic, tmp_path, capsys):
+    sets = [x for name in ("forget", "retain") for x in (f"--{name}", str(clinic / f"{name}.jsonl"))]
+    common = ["--model", str(clinic / "model"), *sets, "--method", "grad_diff", "--max-steps", "1", "--lr", "1e-5"]
+    bound = ["--gate", "forget es <= 1", "--gate", "retain prob >= 0.9"]
+    assert main(["unlearn", *common, *bound, "-o", str(tmp_path / "out"), "--no-answers"]) == 1
+    assert "retain prob at least 0.9" in capsys.readouterr().out

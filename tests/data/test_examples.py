@@ -283,11 +283,18 @@ def test_hub_names_are_asked_for_and_errors_kept_to_one_line(monkeypatch: pytest
         asked.append((args, options))
         raise ConnectionError("Couldn't reach\nthe Hub")
 
+    monkeypatch.setattr("palimpsest.data.tables.is_reachable", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     assert "Couldn't reach the Hub" in message_for("owner/name:config", split="train", revision="abc")
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **o: datasets.IterableDatasetDict(b=None, a=None))
     assert "has the splits a, b; name one with --split" in message_for("owner/name")
     assert asked == [(("owner/name", "config"), {"split": "train", "revision": "abc", "streaming": True})]
+
+
+def test_a_hub_name_without_a_network_is_refused_before_its_client_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: pytest.fail("went to the network"))
+    assert "owner/name: no such file, and as the name of a Hub dataset: the Hub cannot be" in message_for("owner/name")
 
 
 @pytest.mark.parametrize("source", ["visits", "owner/visits.jsonl", "owner/visits.txt", "tests/visits"])

@@ -31,8 +31,9 @@ HEAD = (
     "None below is written null."
 )
 OF_GATES = (
-    "A list of rows, each with exactly one of at_most, at_least and within; only in a file for --plan. The list takes "
-    "the place of the default gates."
+    "One line each with --gate: 'forget ma within 0.1 of level', 'forget es <= oracle + 0.1', 'retain es >= 0.9 * "
+    "before', 'learn es >= 0.95'. Or, in a file for --plan, a list of rows, each with exactly one of at_most, at_least "
+    "and within. What is given takes the place of the default gates; the forget set keeps its own unless one is named."
 )
 GATES = """gates:                            # in the file of --plan; [] asks nothing
   - {set: forget, metric: ma, within: 0.1, relative_to: oracle}

@@ -112,9 +112,9 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
 
 
 GATES = (
-    "gates are no a.b=value: give all of them as a list in the file of --plan, e.g. "
-    "gates: [{set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}]; a forget set has its own "
-    "unless one is named for it there; `palimpsest options gates` has the fields"
+    "gates are no a.b=value: give each as --gate 'retain es >= 0.9 * before', or all as a list in the file of --plan, "
+    "e.g. gates: [{set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}]; a forget set has "
+    "its own unless one is named for it there; `palimpsest options gates` has the fields"
 )
 
 

@@ -46,6 +46,10 @@ def _run(verb: str, values: dict[str, Any]) -> int:
     encoding = {"truncate": values.pop("truncate") or None, "separator": values.pop("separator")}
     if given := {name: value for name, value in encoding.items() if value is not None}:
         sections["encoding"] = {**sections.get("encoding", {}), **given}
+    if bounds := values.pop("gate"):
+        from palimpsest.audit.gate_text import gate_fields
+
+        sections["gates"] = [gate_fields(bound) for bound in bounds]
     values["columns"] = o.column_names(values.pop("column"))
     values["ignore_columns"] = values.pop("ignore_column") or ()
     from palimpsest import verbs

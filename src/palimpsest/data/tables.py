@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from palimpsest.data.folders import Readers, find_split, open_split, split_of
+from palimpsest.data.hub import AWAY, is_reachable
 from palimpsest.data.layout import Layout
 from palimpsest.data.plain_files import read_csv, read_json, read_jsonl
 from palimpsest.data.table import Table, numbered, one_line
@@ -81,6 +82,8 @@ def _read_hub(name: str, config: str | None, layout: Layout) -> Table:
 
     Streamed, because otherwise ``datasets`` leaves a copy of the rows in its cache, where no deletion would reach them.
     """
+    if not is_reachable():  # asked again and again, for half a minute, its client would say the same
+        raise DataError(f"{name}: no such file, and as the name of a Hub dataset: {AWAY}")
     import datasets
 
     settled = {key for key in ("split", "revision") if getattr(layout, key) is not None}
