@@ -191,3 +191,9 @@ def test_asked_again_without_answers_a_finished_run_loses_them(clinic, tmp_path)
     assert not RunResult.load(tmp_path / "run" / "result.json").answers
     for path in (tmp_path / "run").glob("*.[jh]*"):
         assert words not in path.read_text(), path.name
+
+
+def test_a_row_of_almost_the_same_subject_that_stays_is_in_the_notes(clinic, tmp_path):
+    pool = [*rows(clinic, "learn"), {"id": "q", "subject": "ann ", "text": "Ann has a cold."}]
+    result = forget(clinic, tmp_path / "pool", data=pool, forget_subject="Ann")
+    assert any("'ann ' (1 row)" in note for note in result.notes)
