@@ -21,3 +21,13 @@ def test_answers_are_taken_out_of_record_and_page(tmp_path, capsys):
         assert secret not in (tmp_path / name).read_text(), name
     kept = RunResult.load(tmp_path / "result.json")
     assert kept == answered.model_copy(update={"answers": ()})
+
+
+def test_a_page_that_goes_elsewhere_leaves_no_answers_on_the_old_one(tmp_path, capsys):
+    answered = make_answered()
+    answered.save_json(tmp_path / "result.json")
+    secret = answered.answers[0].expected.strip()
+    assert main(["report", str(tmp_path)]) == 0
+    assert main(["report", str(tmp_path), "--no-answers", "-o", str(tmp_path / "other.html")]) == 0
+    for name in ("result.json", "report.html", "other.html"):
+        assert secret not in (tmp_path / name).read_text(), name

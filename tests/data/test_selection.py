@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.data.selection import Selection, select
+from palimpsest.data.selection import Selection, select, written_alike
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Text, content_id
 
@@ -75,3 +75,28 @@ def test_a_long_list_is_cut() -> None:
     many = [Example(f"e{n}", Text(str(n)), f"person {n:02}") for n in range(30)]
     with pytest.raises(DataError, match=r"'person 11' and 18 more$"):
         select(many, Selection(subjects=("nobody at all",)))
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        ("zoë lee", "'zoë lee'"),
+        (" Zoë Lee", "' Zoë Lee'"),
+        ("Zoë\u00a0Lee", r"'Zoë\xa0Lee'"),
+        ("Zoë\u200b Lee", r"'Zoë\u200b Lee'"),
+        ("Zoe\u0308 Lee", r"'Zoe\u0308 Lee'"),
+    ],
+)
+def test_a_subject_written_almost_alike_is_told_of_when_its_rows_stay(other: str, shown: str) -> None:
+    rows = [Example("1", Text("one"), "Zoë Lee"), Example("2", Text("two"), other), Example("3", Text("three"), "Bob")]
+    selection = Selection(("Zoë Lee",))
+    _, retain = select(rows, selection)
+    assert f"{shown} (1 row)" in (written_alike(retain, selection) or "")
+    both = Selection(("Zoë Lee", other))
+    assert written_alike(select(rows, both)[1], both) is None
+
+
+def test_a_name_that_is_composed_otherwise_is_shown_by_its_code_points() -> None:
+    rows = [Example("1", Text("one"), "Zoe\u0308"), Example("2", Text("two"), "Bob")]
+    with pytest.raises(DataError, match=r"differs in its characters, 'Zoe\\u0308' for 'Zo\\xeb'"):
+        select(rows, Selection(("Zo\u00eb",)))

@@ -190,3 +190,19 @@ def test_a_given_date_may_be_a_date():
     assert a.given_by("m", {"forget": "f"}, {"asked_on": date(2026, 3, 1)}).asked_on == "2026-03-01"
     with pytest.raises(PlanError, match="2026-13-01"):
         a.given_by("m", {"forget": "f"}, {"asked_on": "2026-13-01"})
+
+
+def test_asked_again_without_answers_a_finished_run_loses_them(clinic, tmp_path):
+    given = {"data": clinic / "learn.jsonl", "forget_subject": "Ann"}
+    words = "Ann lives at"
+    assert words in " ".join(answer.expected for answer in forget(clinic, tmp_path / "run", **given).answers)
+    assert not forget(clinic, tmp_path / "run", **given, answers=False).answers
+    assert not RunResult.load(tmp_path / "run" / "result.json").answers
+    for path in (tmp_path / "run").glob("*.[jh]*"):
+        assert words not in path.read_text(), path.name
+
+
+def test_a_row_of_almost_the_same_subject_that_stays_is_in_the_notes(clinic, tmp_path):
+    pool = [*rows(clinic, "learn"), {"id": "q", "subject": "ann ", "text": "Ann has a cold."}]
+    result = forget(clinic, tmp_path / "pool", data=pool, forget_subject="Ann")
+    assert any("'ann ' (1 row)" in note for note in result.notes)

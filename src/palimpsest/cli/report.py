@@ -22,15 +22,12 @@ def command(
     json: o.Json = False,
 ) -> int:
     """Write a run's page again, and print its table."""
-    from palimpsest.report.page import save_html
+    from palimpsest.report.page import PAGE, save_html, without_answers
     from palimpsest.report.schema import RunResult
 
     source = run / "result.json" if run.is_dir() else run
-    result = RunResult.load(source)
-    page = output or source.with_name("report.html")
-    if no_answers and result.answers:
-        result = result.model_copy(update={"answers": ()})
-        result.save_json(source)
+    result = without_answers(source) if no_answers else RunResult.load(source)
+    page = output or source.with_name(PAGE)
     save_html(result, page)
     print(result.model_dump_json(indent=1) if json else f"{summary(result)}\n\nreport  {page}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,12 +121,47 @@ def _absent(what: str, name: str, known: Iterable[str], none: str) -> str:
         return f"no row has the {what} {name!r}; {none}"
     alike = [other for other in names if _folded(other) == _folded(name)]
     close = alike or get_close_matches(name, names, n=1, cutoff=0.5)
-    differs = ", which differs in case or blanks" if alike else ""
+    differs = f", which differs in {_difference(close[0], name)}" if alike else ""
     hint = f"did you mean {close[0]!r}{differs}? " if close else ""
     shown = ", ".join(map(repr, names[:_SHOWN_NAMES]))
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
     return f"no row has the {what} {name!r}; {hint}there {'are' if len(names) > 1 else 'is'} {shown}{more}"
 
 
+def _difference(one: str, other: str) -> str:
+    """In what two names differ that are written alike: code points, where nothing of it can be seen."""
+    if "".join(one.casefold().split()) == "".join(other.casefold().split()):
+        return "case or blanks"
+    return f"its characters, {one!a} for {other!a}"
+
+
+def _spelled(name: str) -> str:
+    """A name in quotes; its code points where it would look like its other spelling."""
+    return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
+
+
 def _folded(name: str) -> str:
-    return "".join(name.casefold().split())
+    """A name as it is heard: without case, blanks and what cannot be seen, however its characters are composed."""
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
+
+
+def written_alike(retained: Iterable[Example], selection: Selection) -> str | None:
+    """A note where rows stay whose subject is written almost as one that must go: perhaps the same person.
+
+    >>> from palimpsest.records import Text
+    >>> rows = [Example("1", Text("a"), "ann lee"), Example("2", Text("b"), "Bob")]
+    >>> written_alike(rows, Selection(("Ann Lee",)))
+    "kept, though its subject is written almost as one to forget: 'ann lee' (1 row); if it is the same, name it too"
+    """
+    meant = {_folded(name) for name in selection.subjects}
+    near = Counter(e.subject for e in retained if e.subject is not None and _folded(e.subject) in meant)
+    if not near:
+        return None
+    names = [
+        f"{_spelled(name)} ({count} row{'s' if count > 1 else ''})" for name, count in near.most_common(_SHOWN_NAMES)
+    ]
+    return (
+        f"kept, though its subject is written almost as one to forget: {', '.join(names)}; if it is the same, name it "
+        "too"
+    )

@@ -29,6 +29,7 @@ from palimpsest.report.view import (
     verdict_words,
 )
 
+PAGE = "report.html"
 TITLES = {
     "learn": "Learning report",
     "unlearn": "Unlearning report",
@@ -119,3 +120,24 @@ def save_html(result: RunResult, path: str | Path) -> None:
         DataError: the place cannot be written to.
     """
     write_atomic(Path(path), render(result))
+
+
+def without_answers(path: Path) -> RunResult:
+    """Take what the models said out of a run's record, and out of the page beside it.
+
+    The page goes first: whoever is stopped in between finds the answers in the record, and does it all again.
+
+    Args:
+        path: the result.json.
+
+    Raises:
+        DataError: it is none, or the place cannot be written to.
+    """
+    result = RunResult.load(path)
+    if result.answers:
+        result = result.model_copy(update={"answers": ()})
+        page = path.with_name(PAGE)
+        if page.exists():
+            save_html(result, page)
+        result.save_json(path)
+    return result

@@ -13,7 +13,7 @@ from palimpsest.durable import flush_tree
 from palimpsest.errors import PlanError, RunError, UsageError
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.records import Example
-from palimpsest.report.page import save_html
+from palimpsest.report.page import PAGE, save_html, without_answers
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.answering import answered
 from palimpsest.verbs.arguments import Manner
@@ -53,7 +53,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
         check_base(plan, examples.get("forget", []))
     target = Output(manner.output)
     if target.finished(plan):
-        return _shown_again(target, manner.progress)
+        return _shown_again(target, manner)
     if (note := unwatched(plan)) is not None:
         manner.progress(f"note: {note}", 0, 0)
     if "forget" in examples:
@@ -69,7 +69,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     with told_how_far(target.partial), target.held():
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
             target.abandon()
-            return _shown_again(target, manner.progress)
+            return _shown_again(target, manner)
         with _cleared_if_refused(target):
             result = _run_in(target, run, before)
         if result.level is not None:
@@ -79,11 +79,12 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     return result
 
 
-def _shown_again(target: Output, progress: Progress) -> RunResult:
+def _shown_again(target: Output, manner: Manner) -> RunResult:
     """The result that is there, and word that nothing was run."""
-    result = RunResult.load(target.folder / RESULT)
+    path = target.folder / RESULT
+    result = RunResult.load(path) if manner.answers else without_answers(path)
     date = result.created.replace("T", " ").removesuffix("+00:00")
-    progress(f"already done on {date} UTC: the result of {target.folder} is shown again; nothing was run", 0, 0)
+    manner.progress(f"already done on {date} UTC: the result of {target.folder} is shown again; nothing was run", 0, 0)
     return result
 
 
@@ -123,7 +124,7 @@ def _run_in(target: Output, run: Run, before: Loaded) -> RunResult:
 
 def _write(folder: Path, run: Run, result: RunResult) -> None:
     """What lies beside the model. ``result.json`` comes last: where it is, everything else is whole and on the disk."""
-    save_html(result, folder / "report.html")
+    save_html(result, folder / PAGE)
     write_learned(folder, _learned(run.plan, run.read.examples))
     write_split(folder, run.read)
     flush_tree(folder)

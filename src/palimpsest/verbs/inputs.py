@@ -12,7 +12,7 @@ from palimpsest.data.examples import read_rows, set_digest
 from palimpsest.data.joined import joined_without_blank
 from palimpsest.data.layout import check_used
 from palimpsest.data.memory import describe_source
-from palimpsest.data.selection import select
+from palimpsest.data.selection import select, written_alike
 from palimpsest.data.splits import check_disjoint
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.sources import class_names_in, is_image_model
@@ -70,6 +70,10 @@ def read_given(given: Given, progress: Progress = silent, *, separator: str | No
     examples = {name: list(read.examples) for name, read in rows.items()}
     if given.data is not None:
         pooled(examples, given)
+        near = written_alike(examples["retain"], given.selection)
+        if near is not None:
+            notes.append(f"{describe_source(given.data)}: {near}.")
+            progress(f"note: {notes[-1]}", 0, 0)
     _check_apart(examples)
     return Read({role: examples[role] for role in SETS if role in examples}, tuple(notes), _asked(given))
 
