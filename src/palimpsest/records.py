@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 
@@ -91,8 +92,21 @@ class Example:
         """
         if not self.where:
             return f"example {self.id!r}"
-        derived = len(self.id) == 64 and self.id == content_id(self.content)
+        derived = is_digest(self.id) and self.id == content_id(self.content)
         return self.where if derived else f"{self.where} (id {self.id!r})"
+
+    @property
+    def place(self) -> str:
+        """Its place, short enough for a table; "" where it is not known.
+
+        >>> Example("p1", Text("a"), where="data/people.csv, line 26").place
+        'people.csv:26'
+        >>> Example("p1", Text("a"), where="the list given as forget, row 3").place
+        'forget:3'
+        """
+        origin, _, number = self.where.rpartition(", ")
+        digits = number.rpartition(" ")[2]
+        return f"{PurePath(origin.rpartition(' given as ')[2]).name}:{digits}" if origin and digits.isdecimal() else ""
 
 
 def content_id(content: Content) -> str:
@@ -114,8 +128,12 @@ def short_id(example_id: str) -> str:
     >>> short_id("k018"), short_id("0f" * 32)
     ('k018', '0f0f0f0f..')
     """
-    derived = len(example_id) == 64 and set(example_id) <= set("0123456789abcdef")
-    return f"{example_id[:8]}.." if derived else example_id
+    return f"{example_id[:8]}.." if is_digest(example_id) else example_id
+
+
+def is_digest(example_id: str) -> bool:
+    """Is an id one that was derived from a content, and no name that anybody gave?"""
+    return len(example_id) == 64 and set(example_id) <= set("0123456789abcdef")
 
 
 def digest(value: Any) -> str:
@@ -175,6 +193,7 @@ class Answer:
         prompt: what the model was asked.
         expected: what the example holds in its place.
         said: "before", "after", "oracle" -> the model's own words, as many tokens as expected at most.
+        place: of the example, such as "people.csv:26"; "" where it is not known.
     """
 
     id: str
@@ -183,6 +202,7 @@ class Answer:
     prompt: str
     expected: str
     said: Mapping[str, str]
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

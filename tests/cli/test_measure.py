@@ -34,7 +34,7 @@ def test_json_has_prompt_row_words_and_scores(clinic, capsys):
     assert measure(clinic, "--show", "1", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     [answer] = found["answers"]
-    assert set(answer) == {"id", "subject", "prompt", "expected", "said", "scores"}
+    assert set(answer) == {"id", "place", "subject", "prompt", "expected", "said", "scores"}
     assert isinstance(answer["said"], str)
     assert {"id": answer["id"], **answer["scores"]} in found["examples"]
     assert answer["scores"]["ma"] == max(example["ma"] for example in found["examples"])

@@ -17,8 +17,9 @@ from palimpsest.report.schema import RunResult
 from palimpsest.verbs.inputs import encode_sets
 from palimpsest.verbs.learned import check_learned
 from palimpsest.verbs.measuring import chosen_metrics, measure_sets
-from palimpsest.verbs.plan import Encoding, Measuring, Plan
+from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import silent
+from palimpsest.verbs.sections import Encoding, Measuring
 
 FROZEN = Path(__file__).parent / "0.1.0"
 FOLDERS = ("text_learned", "text_unlearned", "text_adapter", "image_unlearned")

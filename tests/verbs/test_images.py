@@ -24,7 +24,7 @@ from palimpsest.models.load import load
 from palimpsest.models.resnet import SmallResNet, resnet_config
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.plan import Encoding
+from palimpsest.verbs.sections import Encoding
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 FAST = {"training": {"learning_rate": 0.02, "batch_size": 16, "max_steps": 20}}

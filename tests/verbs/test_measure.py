@@ -9,7 +9,7 @@ from palimpsest.audit.asking import say
 from palimpsest.data.examples import read_examples
 from palimpsest.models.load import load
 from palimpsest.verbs.inputs import encode_set
-from palimpsest.verbs.plan import Encoding
+from palimpsest.verbs.sections import Encoding
 
 
 def test_nothing_is_asked_unless_it_is_wanted(clinic):

@@ -21,8 +21,8 @@ from palimpsest.errors import SavedError
 from palimpsest.models.load import load
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.plan import Encoding
 from palimpsest.verbs.saved import TOLERANCE, answers, apart, load_saved
+from palimpsest.verbs.sections import Encoding
 
 adapter = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 3, "batch_size": 4}}

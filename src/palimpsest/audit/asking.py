@@ -31,7 +31,7 @@ from palimpsest.metrics.greedy.choice import forward_last
 from palimpsest.models.class_logits import class_logits
 from palimpsest.models.load import Loaded
 from palimpsest.models.modes import asked
-from palimpsest.records import Answer, Chat, Completion, Example, Image, Message, short_id
+from palimpsest.records import Answer, Chat, Completion, Example, Image, Message, is_digest, short_id
 
 SHOWN = 64
 """Most tokens of an answer that are shown, of the expected one as of the model's."""
@@ -144,7 +144,8 @@ def as_answers(
         else:
             prompt, expected = _text_asked(example, encoded[example_id], Wording(loaded.tokenizer))
         words = {column: texts[example_id] for column, texts in said.items() if example_id in texts}
-        found.append(Answer(example_id, example.subject, why, prompt, expected, words))
+        place = example.place if is_digest(example_id) else ""
+        found.append(Answer(example_id, example.subject, why, prompt, expected, words, place))
     return found
 
 

@@ -15,7 +15,8 @@ from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import Kind
 from palimpsest.models.sources import is_image_model
 from palimpsest.verbs.inputs import check_images
-from palimpsest.verbs.plan import Encoding, Plan, Section, make_plan
+from palimpsest.verbs.plan import Plan, make_plan
+from palimpsest.verbs.sections import Encoding, Section
 
 RECIPE = ("training", "scope", "pairing")
 RANDOM_EDIT = "random_edit"

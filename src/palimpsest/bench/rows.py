@@ -11,7 +11,7 @@ from palimpsest import methods
 from palimpsest.bench.results import CONTROLS
 from palimpsest.errors import unknown
 from palimpsest.method_card import Kind
-from palimpsest.verbs.plan import Section
+from palimpsest.verbs.sections import Section
 
 Sections = dict[str, dict[str, Any]]
 

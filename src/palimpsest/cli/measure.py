@@ -48,7 +48,7 @@ def command(
     """Measure what a model knows of the examples in a file."""
     from palimpsest.verbs import measure
     from palimpsest.verbs.measure import default_metrics
-    from palimpsest.verbs.plan import Encoding
+    from palimpsest.verbs.sections import Encoding
 
     given = default_metrics(model, revision) if metrics is None else metrics.split(",")
     chosen = [name.strip() for name in given if name.strip()]
@@ -98,7 +98,7 @@ def _values(evaluation: Evaluation, example_id: str) -> dict[str, float | None]:
 
 
 def _answer(evaluation: Evaluation, answer: Answer) -> dict[str, Any]:
-    fields = {name: getattr(answer, name) for name in ("id", "subject", "prompt", "expected")}
+    fields = {name: getattr(answer, name) for name in ("id", "place", "subject", "prompt", "expected")}
     return {**fields, "said": next(iter(answer.said.values())), "scores": _values(evaluation, answer.id)}
 
 
@@ -120,6 +120,7 @@ def _as_text(evaluation: Evaluation) -> str:
     images = any("image" in score.unit for score in evaluation.scores.values())
     passed = "images" if images else "token positions"
     lines.append(f"{written(cost.seconds)} s, {cost.tokens} {passed}, peak {cost.peak_bytes / 2**20:.0f} MiB")
-    rows = [AnswerRow.of(answer) for answer in evaluation.answers]
-    lines += examples_text(rows, {row.id: _values(evaluation, row.id) for row in rows})
+    names = {answer.id: answer.place or answer.id for answer in evaluation.answers}
+    rows = [AnswerRow.of(answer).model_copy(update={"id": names[answer.id]}) for answer in evaluation.answers]
+    lines += examples_text(rows, {name: _values(evaluation, key) for key, name in names.items()})
     return "\n".join(lines)

@@ -85,9 +85,11 @@ class _Lines:
 def summary(result: RunResult) -> str:
     """Table, what the models say, why training ended, verdict with its gates, what to do next, as plain text."""
     from palimpsest.report.meaning import where_to
+    from palimpsest.report.places import with_places
     from palimpsest.report.said import answers_text, heading
     from palimpsest.report.text import table, verdict
 
+    result = with_places(result)
     level = [where_to(result)] if result.level is not None else []
     said = ["", heading(result), *answers_text(result.answers)] if result.answers else []
     return "\n".join([table(result), *said, "", f"training ended: {result.stopped}", *level, *verdict(result)])

@@ -228,6 +228,8 @@ class RunResult(Row):
     """What to do after "failed" or "undecided"."""
     request: RequestInfo | None = None
     """What was asked; None where only files were given."""
+    places: dict[str, str] = Field(default_factory=dict)
+    """Id that was derived from a content -> where its example stands, such as "people.csv:26"."""
     answers: tuple[AnswerRow, ...] = ()
     """What the models say to prompts of the forget set (of what was learned, where nothing was forgotten); empty where
     that was switched off."""

@@ -61,6 +61,9 @@ class Model:
 
     def save(self, folder: str | Path) -> None:
         """Write it as ``save_pretrained`` does, safetensors only."""
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
         for part in (self.module, self.tokenizer, self.processor):
             if part is not None:
                 part.save_pretrained(str(folder))

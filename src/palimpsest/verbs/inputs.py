@@ -19,8 +19,9 @@ from palimpsest.models.sources import class_names_in, is_image_model
 from palimpsest.records import Example, Image, content_id
 from palimpsest.report.schema import RequestInfo
 from palimpsest.verbs.arguments import SETS, Given
-from palimpsest.verbs.plan import Encoding, Plan
+from palimpsest.verbs.plan import Plan
 from palimpsest.verbs.progress import Progress, silent
+from palimpsest.verbs.sections import Encoding
 
 if TYPE_CHECKING:  # what is wrong with the rows is said before torch is imported
     from palimpsest.data.batch import ExampleSet

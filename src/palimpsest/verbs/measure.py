@@ -19,8 +19,8 @@ from palimpsest.verbs.early import check_examples
 from palimpsest.verbs.in_memory import Model, on_disk
 from palimpsest.verbs.inputs import encode_set
 from palimpsest.verbs.measuring import IMAGE_METRICS
-from palimpsest.verbs.plan import Encoding, as_taught
 from palimpsest.verbs.progress import Progress, silent
+from palimpsest.verbs.sections import Encoding, as_taught
 
 if TYPE_CHECKING:
     from palimpsest.metrics.evaluate import Evaluation

@@ -9,8 +9,8 @@ from palimpsest.metrics import build, refuse_modality
 from palimpsest.records import Cost
 from palimpsest.verbs.inputs import subset
 from palimpsest.verbs.output import Measured
-from palimpsest.verbs.plan import Measuring
 from palimpsest.verbs.progress import Progress
+from palimpsest.verbs.sections import Measuring
 
 if TYPE_CHECKING:  # which metrics fit is said before torch is imported
     from palimpsest.data.batch import TextSet

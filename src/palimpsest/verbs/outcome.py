@@ -15,11 +15,12 @@ from palimpsest.data.batch import TextSet
 from palimpsest.loop.job import Ended
 from palimpsest.loop.log import RunLog
 from palimpsest.models.load import device
-from palimpsest.records import Answer
+from palimpsest.records import Answer, is_digest
 from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.arguments import Manner
 from palimpsest.verbs.inputs import Read, unwatched
 from palimpsest.verbs.levels import level_info, level_scores
+from palimpsest.verbs.measuring import MEASURED
 from palimpsest.verbs.notes import pair_note
 from palimpsest.verbs.oracle_cost import oracle_cost
 from palimpsest.verbs.output import Measured
@@ -84,6 +85,7 @@ def result_of(
         sets={name: SetInfo(n=len(examples), digest=plan.digests[name]) for name, examples in sets.items()},
         scores=rows_of(scores),  # type: ignore[arg-type]
         request=run.read.request,
+        places=_places(run),
         answers=tuple(map(AnswerRow.of, said)),
         oracle_origin=run.origin,
         verdict=None if verdict is None else VerdictRow.of(verdict),
@@ -95,6 +97,12 @@ def result_of(
         environment=environment(run.threads),
         notes=(*run.read.notes, *_notes(plan, ended, trained.stats)),
     )
+
+
+def _places(run: Run) -> dict[str, str]:
+    """Where rows without a name of their own stand, of the sets that are measured."""
+    rows = (example for name in MEASURED for example in run.read.examples.get(name, []))
+    return {example.id: example.place for example in rows if example.place and is_digest(example.id)}
 
 
 def _curve(folder: Path) -> list[CurvePoint]:

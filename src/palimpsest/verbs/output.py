@@ -55,7 +55,7 @@ class Output:
             raise PlanError(self._no_run)
         if self._digest_in(self.folder) == plan.digest():
             return True
-        raise PlanError(self._other_run)
+        raise PlanError(self._other_run(plan))
 
     def check_free(self, plan: Plan) -> None:
         """Refuse, before anything is read, what ``finished`` and ``begin`` would refuse whatever is read.
@@ -67,9 +67,9 @@ class Output:
             if not self._is_run():
                 raise PlanError(self._no_run)
             if self._asks_otherwise(self.folder, plan):
-                raise PlanError(self._other_run)
+                raise PlanError(self._other_run(plan))
         elif not (self.partial / REJECTED).exists() and self._asks_otherwise(self.partial, plan):
-            raise PlanError(self._other_unfinished)
+            raise PlanError(self._other_unfinished(plan))
 
     def begin(self, plan: Plan) -> None:
         """Create or find the partial folder.
@@ -81,7 +81,7 @@ class Output:
             self._clear()
         if self.partial.exists() and not self._is_empty():
             if self._digest_in(self.partial) != plan.digest():
-                raise PlanError(self._other_unfinished)
+                raise PlanError(self._other_unfinished(plan))
             return
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
@@ -146,16 +146,20 @@ class Output:
     def _no_run(self) -> str:
         return f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist"
 
-    @property
-    def _other_run(self) -> str:
-        return f"output {self.folder} holds the run of another plan {OR_VERSION}; give another --output"
+    def _other_run(self, plan: Plan) -> str:
+        return f"output {self.folder} holds the run of {self._other(self.folder, plan)}; give another --output"
 
-    @property
-    def _other_unfinished(self) -> str:
+    def _other_unfinished(self, plan: Plan) -> str:
         return (
-            f"{self.partial} is an unfinished run of another plan {OR_VERSION}; finish that one, delete the folder, or "
-            "give another --output"
+            f"{self.partial} is an unfinished run of {self._other(self.partial, plan)}; finish that one, delete the "
+            "folder, or give another --output"
         )
+
+    def _other(self, folder: Path, plan: Plan) -> str:
+        """Another plan, and in what; or of another version, where nothing else differs."""
+        known = plan.model_dump(mode="json", exclude=set() if plan.digests else READ_LATER)
+        there = differing(self._plan_in(folder), known)
+        return f"another plan (it differs in {there})" if there else f"another plan {OR_VERSION}"
 
     def _is_run(self) -> bool:
         return (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file()
@@ -189,6 +193,28 @@ class Output:
         """Does the plan that lies there differ in what was chosen? What was read, and from where, is left out."""
         there, chosen = self._plan_in(folder), plan.model_dump(mode="json", exclude=READ_LATER)
         return any(name in there and there[name] != value for name, value in chosen.items())
+
+
+PLACES = frozenset({"files", "model", "base", "oracle"})
+"""Fields of a plan that say where something was read, which decides nothing."""
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -> str:
+    """Options in which two plans differ, by name.
+
+    >>> differing({"training": {"seed": 0}, "method": "icu"}, {"training": {"seed": 1}, "method": "icu"})
+    'training.seed'
+    """
+    found: list[str] = []
+    for name in sorted((one.keys() & other.keys()) - PLACES):
+        mine, theirs = one[name], other[name]
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            # What was not resolved yet, such as digests of rows not read, is no difference.
+            found += [f"{name}.{key}" for key in sorted(mine.keys() & theirs.keys()) if mine[key] != theirs[key]]
+        elif mine != theirs:
+            found.append(name)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def _is_temporary(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
@@ -23,6 +23,7 @@ from palimpsest.models.sources import is_image_model
 from palimpsest.records import digest
 from palimpsest.report.schema import RequestInfo
 from palimpsest.source import code_digest
+from palimpsest.verbs.sections import Encoding, Measuring, Pairing, Repairing, Section, as_taught
 from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.verbs.execute"  # the module whose imports lead to all that every run does
@@ -40,72 +41,6 @@ SECTIONS = (
     "encoding",
     "gates",
 )
-
-
-class Section(BaseModel):
-    """Base of the plan's parts: frozen, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Pairing(Section):
-    """How the analogous set is built from the retain set."""
-
-    encoder: str = "model"
-    """"model": mean hidden state of the model itself; else a sentence-transformers folder or name."""
-    k: int = Field(default=10, ge=1)
-    """Neighbours looked at."""
-    dedup: bool = True
-    """Pass over near-copies of the forget text; False is the paper."""
-    max_overlap: float = Field(default=0.1, gt=0, le=1)
-    """A neighbour that shares this share of 10-grams or more is a near-copy."""
-    last_tokens: int = Field(default=100, ge=1)
-    """Tokens at the end of each text that are embedded."""
-    random: bool = False
-    """Pair at random instead, for the ablation."""
-
-
-class Repairing(Section):
-    """Steps that bring what must stay back to the model before, by divergence; of any method."""
-
-    steps: int = Field(default=0, ge=0)
-    """After each iteration of a run at fixed rates; a controlled run chooses for itself."""
-    rows: int = Field(default=20, ge=2)
-    """Examples of one step."""
-
-
-class Measuring(Section):
-    """What is measured before and after, and how."""
-
-    metrics: tuple[str, ...] = ("es", "ma", "el", "prob")
-    """Metrics on every set but general text, where it is perplexity alone."""
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Metric -> its options."""
-    limit: int = Field(default=1000, ge=1)
-    """At most so many examples per set, drawn with the run's seed."""
-
-
-class Augment(Section):
-    """What may happen to an image while it is trained on."""
-
-    padding: int = Field(default=4, ge=0, le=1000)
-    """Pixels padded on each side before a random crop; 0 = no crop."""
-    mirror: bool = True
-    """Mirror half of the images; wrong for digits and letters."""
-
-
-class Encoding(Section):
-    """How examples become what a model takes."""
-
-    max_length: int | None = Field(default=None, ge=2)
-    """Longest sequence in tokens; None = what the model can take."""
-    truncate: bool = False
-    """Cut longer examples instead of refusing them."""
-    separator: str | None = None
-    """Stands between a prompt and its completion, e.g. a blank; None = as the run had it that made the model, else
-    nothing."""
-    augment: Augment | None = None
-    """Random crops and mirror images of the images that are trained on; None = as they are."""
 
 
 class Plan(Section):
@@ -160,22 +95,6 @@ class Plan(Section):
         values = self.model_dump(mode="json", exclude=places)
         by_name = [methods.file_of(self.method), *metrics.files()]
         return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
-
-
-def as_taught(encoding: Encoding, model: str | Path) -> Encoding:
-    """The encoding with its separator decided: a model is asked as it was taught.
-
-    Args:
-        encoding: as given.
-        model: folder of the model; what a run of ours wrote says how it was taught.
-    """
-    if encoding.separator is not None:
-        return encoding
-    try:
-        taught = json.loads((Path(model) / "plan.json").read_text(encoding="utf-8"))["encoding"]["separator"]
-    except (OSError, ValueError, KeyError, TypeError):
-        taught = None
-    return encoding.model_copy(update={"separator": taught if isinstance(taught, str) else ""})
 
 
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:

@@ -1,0 +1,38 @@
+"""Rows without a name of their own are called by their places."""
+
+from __future__ import annotations
+
+from tests.report.conftest import make_answered
+
+from palimpsest.report.page import render
+from palimpsest.report.places import with_places
+from palimpsest.report.text import table
+
+DIGEST = "c3" * 32
+
+
+def unnamed():
+    """A run of which one forget example has no id of its own."""
+    result = make_answered()
+    old = result.answers[0].id
+    text = result.model_dump_json().replace(old, DIGEST)
+    return type(result).model_validate_json(text).model_copy(update={"places": {DIGEST: "people.csv:26"}})
+
+
+def test_a_derived_id_is_its_place_on_page_and_screen_and_stays_in_the_record() -> None:
+    result = unnamed()
+    assert DIGEST[:8] not in render(result)
+    assert render(result).count("people.csv:26") > 1
+    assert with_places(result).answers[0].id == "people.csv:26"
+    assert "people.csv:26" in with_places(result).scores["after"]["forget"]["ma"].by_id
+    assert DIGEST in result.model_dump_json()
+
+
+def test_the_same_values_under_other_names() -> None:
+    result = unnamed()
+    shown = with_places(result)
+    before, after = (r.scores["after"]["forget"]["ma"].by_id for r in (result, shown))
+    assert list(before.values()) == list(after.values())
+    assert table(shown).count("\n") == table(result).count("\n")
+    named = result.model_copy(update={"places": {}})
+    assert with_places(named) is named
