@@ -189,7 +189,8 @@ class Answer:
     Attributes:
         id: of the example.
         subject: whose data it is, if known.
-        standing: why it is shown: "worst" (still most known after the run), "median" or "best"; "" in a plain list.
+        standing: why it is shown: "worst" (still most known after the run), "median" or "best"; "kept": of what
+            stays the least known; "" in a plain list.
         prompt: what the model was asked.
         expected: what the example holds in its place.
         said: "before", "after", "oracle" -> the model's own words, as many tokens as expected at most.

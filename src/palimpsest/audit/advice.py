@@ -101,8 +101,8 @@ def _size(facts: Facts) -> list[str]:
         n = f" has {so_many(facts.sizes[name], 'example')}" if name in facts.sizes else " is small"
         if Why.FEW in reasons:
             said.append(_few(facts, name, n))
-        elif Why.ACROSS in reasons:
-            said.append(f"The {name} set{n}, too few for an interval this wide: give more{_flag(name)}.")
+        elif Why.ACROSS in reasons and not (name == "forget" and facts.short is not None):
+            said.append(f"The {name} set{n}, too few for an interval this wide: give more, such as other questions.")
         elif Why.NO_REFERENCE not in reasons and Why.UNMEASURED in reasons:
             said.append(f"Give the {name} set{_flag(name)}, so that it is measured.")
     return said
@@ -155,7 +155,9 @@ def _went_short(facts: Facts) -> str:
     more = f"give {' and '.join(missing)} to rehearse" if missing else "give more rows to --retain and --replay"
     others = f"try another method (--method {' or '.join(facts.others)}), " if facts.others else ""
     why = f" ({facts.short})" if facts.short else ""
-    return f"The run ended short of its level{why}: {others}{more}, or a larger budget ({_budget(facts.short)})."
+    # More steps help a run that used them up, not one that stalled.
+    budget = f", or a larger budget ({_budget(facts.short)})" if re.match(r"(budget: )?\d", facts.short or "") else ""
+    return f"The run ended short of its level{why}: {others}{more}{budget}."
 
 
 def _budget(ended: str | None, otherwise: str = "--max-steps") -> str:

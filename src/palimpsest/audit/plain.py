@@ -29,6 +29,7 @@ def say_plainly(
     *,
     doubts: Sequence[str] = (),
     budget_ended: str | None = None,
+    short: str | None = None,
 ) -> str:
     """The verdict as an outsider would say it.
 
@@ -38,12 +39,16 @@ def say_plainly(
         scores: column -> set -> metric key -> score.
         doubts: why nobody can call it passed though all gates hold.
         budget_ended: the budget that ended the run before all examples passed, or None.
+        short: why the run ended before the forget set was at its level, or None.
     """
     if outcome is Outcome.PASSED:
         return f"Passed: {_all_held(findings, scores)}."
     mine = [f for f in findings if f.outcome is outcome]
     say = _failed if outcome is Outcome.FAILED else _undecided
     parts = [say(name, [f for f in mine if f.set == name], scores) for name in dict.fromkeys(f.set for f in mine)]
+    if outcome is Outcome.UNDECIDED and short is not None and mine and mine[0].set == "forget":
+        said = f"the run ended before the forget set was at the level of never seen ({_numbers(mine, scores)})"
+        parts = [said, *parts[1:]]
     if outcome is Outcome.UNDECIDED and not parts:
         parts = [_doubted(findings, scores, doubts)] if doubts else [_ended_early(budget_ended)]
     return f"{outcome.capitalize()}: {'; '.join(part.rstrip('.') for part in parts)}."

@@ -33,7 +33,8 @@ HEAD = (
 OF_GATES = (
     "One line each with --gate: 'forget ma within 0.1 of level', 'forget es <= oracle + 0.1', 'retain es >= 0.9 * "
     "before', 'learn es >= 0.95'. Or, in a file for --plan, a list of rows, each with exactly one of at_most, at_least "
-    "and within. What is given takes the place of the default gates; the forget set keeps its own unless one is named."
+    "and within. --gate takes the place of the gate of the same set and metric and leaves the others; a list takes the "
+    "place of all default gates, but the forget set keeps its own unless one is named."
 )
 GATES = """gates:                            # in the file of --plan; [] asks nothing
   - {set: forget, metric: ma, within: 0.1, relative_to: oracle}
@@ -42,6 +43,7 @@ GATES = """gates:                            # in the file of --plan; [] asks no
 """
 BESIDE = {
     "preset": "paper: the rate and the length that the method's authors published; also --preset paper.",
+    "bounds": "Gates beside the others, each in the place of the one of the same set and metric; also --gate.",
     "options": "The options of the run's method: palimpsest options METHOD.",
 }
 

@@ -49,7 +49,7 @@ def _run(verb: str, values: dict[str, Any]) -> int:
     if bounds := values.pop("gate"):
         from palimpsest.audit.gate_text import gate_fields
 
-        sections["gates"] = [gate_fields(bound) for bound in bounds]
+        sections["bounds"] = [gate_fields(bound) for bound in bounds]
     values["columns"] = o.column_names(values.pop("column"))
     values["ignore_columns"] = values.pop("ignore_column") or ()
     from palimpsest import verbs

@@ -201,7 +201,7 @@ class _Drive:
         elif state.best == state.start:
             self._end(f"{state.reason}: the weights are those from before the run", reached=False)
         else:
-            self._end(f"{state.reason}; {state.best_way:.0%} of the way are left", reached=False)
+            self._end(f"{state.reason}; {state.best_way:.0%} of the way is left", reached=False)
 
     # -- decisions -------------------------------------------------------------------------------------------------
 

@@ -42,4 +42,4 @@ def _endpoint() -> str:
     """Address of the Hub, as its client has it."""
     from huggingface_hub.constants import ENDPOINT
 
-    return str(ENDPOINT)
+    return os.environ.get("HF_ENDPOINT") or str(ENDPOINT)

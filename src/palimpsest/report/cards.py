@@ -22,6 +22,7 @@ FORGETTING = {
     "worst": ("Worst example", "still known best after the run"),
     "median": ("Median example", "in the middle"),
     "best": ("Best example", "known least after the run"),
+    "kept": ("Of what stays, the worst", "known least after the run"),
 }
 LEARNING = {
     "worst": ("Worst example", "known least after the run"),
@@ -69,7 +70,7 @@ def _card(result: RunResult, answer: AnswerRow) -> Card:
         *(_spoken(SPEAKERS.get(c, c), c, answer.said[c], remark=_remark(answer, c, images=images)) for c in columns),
     ]
     title = titles.get(answer.standing, (answer.standing or "Example", ""))
-    scores = _scores(result, answer.id)
+    scores = _scores(result, answer)
     return Card(title, short_id(answer.id), answer.subject or "", scores, tuple(lines))
 
 
@@ -88,14 +89,14 @@ def _remark(answer: AnswerRow, column: str, *, images: bool) -> str:
     return "word for word" if said and said == expected else ""
 
 
-def _scores(result: RunResult, example_id: str) -> str:
+def _scores(result: RunResult, answer: AnswerRow) -> str:
     """The example's own value of the metric that says most, in every column."""
-    name = focus(result)
+    name = "retain" if answer.standing == "kept" else focus(result)
     for metric in ("ma", "es", "prob", "accuracy"):
         found = [
-            (column, score.by_id[example_id])
+            (column, score.by_id[answer.id])
             for column, sets in result.scores.items()
-            if (score := sets.get(name or "", {}).get(metric)) is not None and example_id in score.by_id
+            if (score := sets.get(name or "", {}).get(metric)) is not None and answer.id in score.by_id
         ]
         if found:
             values = ", ".join(f"{show(value)} {_in_words(column)}" for column, value in found)

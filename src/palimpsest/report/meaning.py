@@ -19,7 +19,7 @@ ORIGINS: Mapping[str, str] = {
 """What the first lines of a page say of the oracle; nothing of one whose record is there."""
 
 BOUND = (
-    "The bound of 0.10 on the forget set, a tenth of its tokens, is a convention of this tool, not a legal one; a plan "
+    "The bounds, 0.10 on the forget set unless another was given, are conventions of this tool, not legal ones; --gate "
     "may set another (gates in --plan)."
 )
 UNLEARNING = ("unlearn", "update")

@@ -50,7 +50,7 @@ def curve_panels(result: RunResult) -> tuple[Markup, ...]:
     lines = [_line(result, quantity) for quantity in quantities]
     active = tuple((float(p.step), float(p.active)) for p in result.curve if p.active is not None)
     if active:
-        lines.append(Line("active examples", "still in need of work", active, decimals=0))
+        lines.append(Line("rows above their level", "each against its own", active, decimals=0))
     return tuple(curve(line) for line in lines if any(math.isfinite(value) for _, value in line.points))
 
 

@@ -26,7 +26,7 @@ _NO_CELL = frozenset(("Mn", "Me", "Cf"))
 def heading(result: RunResult) -> str:
     """One line above the answers of a run: whose prompts they answer, and what "worst" means there."""
     if "forget" in result.sets:
-        return "what the models say to prompts of the forget set (worst: still the most known)"
+        return "what the models say (worst: of what must go still the most known; kept: of what stays the least known)"
     return "what the models say to prompts of the learn set (worst: the least known)"
 
 

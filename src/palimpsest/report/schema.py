@@ -166,7 +166,7 @@ class AnswerRow(Row):
     subject: str | None = None
     """Whose data it is, if known."""
     standing: str = ""
-    """"worst" (still most known after the run), "median" or "best"."""
+    """"worst" (still most known after the run), "median" or "best"; "kept": of what stays the least known."""
     prompt: str
     """What was asked."""
     expected: str

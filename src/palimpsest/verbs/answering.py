@@ -16,7 +16,7 @@ ASKED = ("forget", "learn")
 
 
 def answered(run: Run, saved: Loaded, after: Mapping[str, Mapping[str, Score]]) -> list[Answer]:
-    """Answers to the worst, the median and the best example; none where the run was told to record none.
+    """Answers to the worst, the median and the best example, and to the worst that stays; none if told to record none.
 
     Args:
         run: what was run.
@@ -26,16 +26,25 @@ def answered(run: Run, saved: Loaded, after: Mapping[str, Mapping[str, Score]]) 
     name = next((name for name in ASKED if after.get(name)), None)
     if name is None or not run.manner.answers:
         return []
-    shown = standing(after[name], learned=name == "learn")
-    encoded = run.sets[name]
-    said = {"after": say(saved, encoded, tuple(shown))}
+    shown = {name: standing(after[name], learned=name == "learn")}
+    if name == "forget" and after.get("retain"):
+        shown["retain"] = {next(iter(standing(after["retain"], learned=True))): "kept"}
+    said = {"after": _said(saved, run, shown)}
     # The model before has become the model after: what it said is asked of its folder.
     for column, source in (("before", run.plan.model), ("oracle", run.plan.oracle)):
         if source is not None:
-            run.manner.progress(f"asking {column}", 0, len(shown))
+            run.manner.progress(f"asking the model {column}" if column == "before" else "asking the oracle", 0, 0)
             loaded = load(source, revision=run.plan.revision)
             loaded.model.to(device())
-            said[column] = say(loaded, encoded, tuple(shown))
+            said[column] = _said(loaded, run, shown)
             del loaded
-    in_order: dict[str, dict[str, str]] = {column: said[column] for column in COLUMNS if column in said}
-    return as_answers(run.read.examples[name], encoded, saved, shown, in_order)
+    found = []
+    for name, standings in shown.items():
+        in_order: dict[str, dict[str, str]] = {column: said[column][name] for column in COLUMNS if column in said}
+        found += as_answers(run.read.examples[name], run.sets[name], saved, standings, in_order)
+    return found
+
+
+def _said(loaded: Loaded, run: Run, shown: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Set -> id -> what a model says to the prompts that are shown."""
+    return {name: say(loaded, run.sets[name], tuple(standings)) for name, standings in shown.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from palimpsest.audit.words import show
 from palimpsest.control.level import Level
 from palimpsest.metrics import build
 from palimpsest.metrics.metric import Statistics
@@ -33,6 +34,23 @@ def level_scores(level: Level, measured: Mapping[str, Score]) -> Mapping[str, Ma
         values = {i: Statistics(getattr(row, READ_AS[key]) * row.length, row.length) for i, row in rows.items()}
         found[key] = replace(build(key, {}).compute(values), unit=score.unit)
     return {"forget": found}
+
+
+def beyond(level: LevelInfo | None) -> str:
+    """A sentence where a model finds the right words far less likely than one that never saw them; else empty.
+
+    No gate looks at it: what is at the level in ES and MA may still be words that no such model would say. "Far" is a
+    convention: half as much again and at least 1 nat per token.
+    """
+    if level is None or not {"nats"} <= level.after.keys() & level.values.keys():
+        return ""
+    after, never = level.after["nats"], level.values["nats"]
+    if after <= max(1.5 * never, never + 1.0):
+        return ""
+    return (
+        f"But it finds the right words far less likely than such a model ({show(after)} nats per token, and it "
+        f"{show(never)}): what it says instead may be garbled, see its answers."
+    )
 
 
 def level_info(level: Level, curve: Sequence[CurvePoint], measured: Mapping[str, Score]) -> LevelInfo:

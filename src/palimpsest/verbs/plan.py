@@ -40,6 +40,7 @@ SECTIONS = (
     "measuring",
     "encoding",
     "gates",
+    "bounds",
 )
 
 
@@ -80,6 +81,8 @@ class Plan(Section):
     """How examples become what the model takes."""
     gates: tuple[Gate, ...] | None = None
     """Bounds for the verdict; None = the default ones. The forget set has its own even where none is named for it."""
+    bounds: tuple[Gate, ...] = ()
+    """Gates that each take the place of the one of the same set and metric, or stand beside the others."""
     request: RequestInfo | None = None
     """What was asked, by whom and when; None where only files were given."""
     digests: dict[str, str] = Field(default_factory=dict)
@@ -124,6 +127,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     values["training"] = {**method.defaults, **values.get("training", {})}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
+    values["bounds"] = parse_gates(values.get("bounds", []))
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     for name in (*plan.measuring.metrics, *plan.measuring.options):
@@ -194,7 +198,7 @@ def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any
 
 
 def checked_sections(value: object, where: str) -> dict[str, Any]:
-    """A plan's sections, each a mapping, but for gates (a list) and refine (None is off).
+    """A plan's sections, each a mapping, but for gates and bounds (lists) and refine (None is off).
 
     Args:
         value: what was given.
@@ -213,7 +217,7 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
             continue
-        if name != "gates" and not is_mapping and not (name == "refine" and section is None):
+        if name not in ("gates", "bounds") and not is_mapping and not (name == "refine" and section is None):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
 

@@ -16,7 +16,7 @@ from palimpsest.records import Verdict
 from palimpsest.report.schema import Origin
 from palimpsest.verbs.plan import Plan
 
-ALTERNATIVES = {"text": ("icu", "npo", "grad_diff"), "image": ("salun", "ug_clu", "scrub")}
+ALTERNATIVES = {"text": ("grad_diff", "icu", "npo"), "image": ("salun", "ug_clu", "scrub")}
 ORIGINS: Mapping[Origin | None, str] = {
     "unknown": "The oracle is of unknown origin: no record says what it learned, so it may have seen the forget set",
     "base": "The oracle is the base as it was given: it never learned the retain set either",
@@ -59,14 +59,16 @@ def reach_verdict(
     Returns:
         The verdict, None where nothing is asked of the run (learning without gates); and what to do next.
     """
-    gates = gates_of(plan, scores, sizes, modality)
+    named = {(gate.set, gate.metric) for gate in plan.bounds}
+    others = [gate for gate in gates_of(plan, scores, sizes, modality) if (gate.set, gate.metric) not in named]
+    gates = (*others, *plan.bounds)
     checks = known_checks(scores, modality=modality) if "forget" in sizes else ()
     findings = distrusting((*checks, *examine(gates, scores)))
     if not findings:
         return None, ()
     remarks = [ORIGINS[origin]] if origin in ORIGINS else []
     verdict = sum_up(findings, budget_ended=ended.budget, doubts=doubts, remarks=remarks)
-    plain = say_plainly(findings, verdict.outcome, scores, doubts=doubts, budget_ended=ended.budget)
+    plain = say_plainly(findings, verdict.outcome, scores, doubts=doubts, budget_ended=ended.budget, short=ended.short)
     method = methods.load(plan.method)
     usual = method.defaults.get("learning_rate", Training.model_fields["learning_rate"].default)
     finds_rate = plan.control.kind == "auto"
