@@ -107,6 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder that was taken away
+        if debug:
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{place}{error.strerror or error}; --debug shows where", 1)
     except ClickException as error:
         return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
     except (_Stopped, typer.Abort, KeyboardInterrupt) as stop:
@@ -155,5 +160,7 @@ def _as_typed(arguments: Sequence[str] | None) -> str:
 
 def _fail(message: str, code: int) -> int:
     """One line on stderr."""
-    print(f"palimpsest: error: {' '.join(message.split())}", file=sys.stderr)
+    from palimpsest.report.said import printable
+
+    print(f"palimpsest: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

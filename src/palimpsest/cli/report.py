@@ -9,6 +9,7 @@ import typer
 
 from palimpsest.cli import options as o
 from palimpsest.cli.screen import summary
+from palimpsest.errors import reachable
 
 
 def command(
@@ -25,6 +26,7 @@ def command(
     from palimpsest.report.page import PAGE, save_html, without_answers
     from palimpsest.report.schema import RunResult
 
+    reachable(run, "run")
     source = run / "result.json" if run.is_dir() else run
     result = without_answers(source) if no_answers else RunResult.load(source)
     page = output or source.with_name(PAGE)

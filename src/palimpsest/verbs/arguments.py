@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 
 from palimpsest.data.layout import Layout, Source
 from palimpsest.data.selection import Selection
-from palimpsest.errors import PlanError, UsageError, unknown
+from palimpsest.errors import PlanError, UsageError, encodable, unknown
 from palimpsest.verbs.progress import Progress, silent
 
 SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
@@ -166,7 +166,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
             ignore=frozenset(listed(arguments.get("ignore_columns"), "ignore_columns")),
             split=arguments.get("split"),
         ),
-        asked_by=str(arguments.get("asked_by") or ""),
+        asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
         asked_on=_day(arguments.get("asked_on")),
     )
 
