@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.screen import summary
+from palimpsest.cli.screen import summary, tell
 from palimpsest.errors import reachable
 
 
@@ -31,5 +31,8 @@ def command(
     result = without_answers(source) if no_answers else RunResult.load(source)
     page = output or source.with_name(PAGE)
     save_html(result, page)
-    print(result.model_dump_json(indent=1) if json else f"{summary(result)}\n\nreport  {page}")
+    if json:
+        print(result.model_dump_json(indent=1))
+    else:
+        tell(f"{summary(result)}\n\nreport  {page}")
     return 0
