@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from palimpsest.data.contents import PICTURE_COLUMNS, Row, checked, label_cell, shown
 from palimpsest.data.layout import Layout, Source
-from palimpsest.data.table import Table, numbered
+from palimpsest.data.table import Table, numbered, refuse_twins
 from palimpsest.errors import DataError, encodable, unknown
 from palimpsest.records import Content, Example, content_id
 
@@ -142,7 +142,7 @@ def _dataset(source: Any, layout: Layout, origin: str) -> Table:
 
 def _arrow(source: Any, origin: str) -> Table:
     columns = tuple(source.column_names)
-    _once(columns, origin)
+    refuse_twins(columns, origin)
     return Table(origin, columns, numbered(origin, map(_row, source.to_pylist())), pictures=True, null_ids=True)
 
 
@@ -151,7 +151,7 @@ def _frame(source: Any, origin: str) -> Table:
     if all(name is not None for name in source.index.names) and not set(source.index.names) & set(source.columns):
         source = source.reset_index()
     columns = tuple(map(str, source.columns))
-    _once(columns, origin)
+    refuse_twins(columns, origin)
     cells = [source.iloc[:, number].tolist() for number in range(len(columns))]
     records = (dict(zip(columns, values, strict=True)) for values in zip(*cells, strict=True))
     return Table(origin, columns, numbered(origin, map(_row, records)), pictures=True, null_ids=True)
@@ -159,9 +159,3 @@ def _frame(source: Any, origin: str) -> Table:
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _once(columns: Sequence[str], origin: str) -> None:
-    twice = [name for name in columns if columns.count(name) > 1]
-    if twice:
-        raise DataError(f"{origin}: column {twice[0]!r} appears twice; keep one")
