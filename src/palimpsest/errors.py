@@ -20,8 +20,12 @@ verdict: 0 passed (or nothing was asked), 1 failed, 3 undecided.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+_LONGEST_SHOWN = 80
 
 
 class PalimpsestError(Exception):
@@ -118,3 +122,30 @@ def encodable(value: str, where: str) -> str:
             f"{where} holds half of a surrogate pair at character {error.start}; write whole characters"
         ) from None
     return value
+
+
+def reachable(place: str | os.PathLike[str], what: str, error: type[UsageError] = DataError) -> str:
+    """A path as text that can be looked up and written into a record; whether anything is there is not asked.
+
+    Args:
+        place: as the user gave it.
+        what: words for it, such as "model".
+        error: the kind to raise.
+
+    Raises:
+        UsageError: its name is not UTF-8, or the system does not even look: too long, no permission, links in a ring.
+    """
+    name = os.fspath(place)
+    shown = repr(name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise error(f"{what} {shown}: the name is not UTF-8; rename it") from None
+    try:
+        Path(name).expanduser().stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{what} {shown}: cannot be opened ({reason}); give a path that you can read") from None
+    return name

@@ -115,3 +115,8 @@ def test_all_of_them_fit_a_terminal(capsys):
 def test_an_unknown_one_is_guessed(capsys):
     assert main(["options", "trainin"]) == 2
     assert "did you mean 'training'?" in capsys.readouterr().err
+
+
+def test_a_metric_has_options_too(capsys):
+    assert main(["options", "el"]) == 0
+    assert "el.n = 10" in capsys.readouterr().out

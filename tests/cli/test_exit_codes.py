@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from palimpsest.cli import main
@@ -73,3 +77,39 @@ def test_bounds_by_gate_decide(clinic, tmp_path, capsys):
     bound = ["--gate", "forget es <= 1", "--gate", "retain prob >= 0.9"]
     assert main(["unlearn", *common, *bound, "-o", str(tmp_path / "out"), "--no-answers"]) == 1
     assert "retain prob at least 0.9" in capsys.readouterr().out
+
+
+SECOND_STRIKE = """
+import atexit, os, signal, sys
+from palimpsest.cli import main, report
+def again():  # what a process does while it ends takes seconds once torch is there
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000): pass
+atexit.register(again)
+def strike(*_, **__): os.kill(os.getpid(), signal.SIGINT)
+report.reachable = strike
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_second_interruption_while_the_process_ends_is_not_heard():
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND_STRIKE, "report", "run"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.startswith("palimpsest: interrupted before anything was written")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["bench"]])
+def test_without_a_command_the_help_is_help(arguments, capsys):
+    assert main(arguments) in (0, 2)  # as typer has it
+    out, err = capsys.readouterr()
+    assert "error" not in err
+    assert "\nCommands:\n" in out + err
+
+
+def test_help_has_a_short_name(capsys):
+    assert main(["measure", "-h"]) == 0
+    assert "--show" in capsys.readouterr().out

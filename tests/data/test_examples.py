@@ -243,6 +243,12 @@ def test_an_empty_subject_cell_is_no_subject(tmp_path: Path) -> None:
     assert read_examples(write(tmp_path / "f.csv", "text,subject\na,\nb,x\n"))[0].subject is None
 
 
+def test_a_parquet_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twins = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(twins, tmp_path / "twins.parquet")
+    assert "column 'text' appears twice; keep one" in message(tmp_path / "twins.parquet")
+
+
 def test_bad_parquet_is_named(tmp_path: Path) -> None:
     assert "row 2: text is None" in message(write_parquet(tmp_path / "n.parquet", {"text": ["a", None]}))
     assert "row 1: text is nan" in message(write_parquet(tmp_path / "f.parquet", {"text": [float("nan")]}))

@@ -104,3 +104,9 @@ def test_a_saved_dataset_that_is_broken(tmp_path: Path) -> None:
     ):
         (tmp_path / "dict" / "dataset_dict.json").write_text(content)
         assert problem in refusal(tmp_path / "dict")
+
+
+def test_a_list_of_splits_without_end_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dataset_dict.json").write_text('{"splits":' + "[" * 100_000)
+    with pytest.raises(DataError, match="not the list of splits"):
+        read_rows(tmp_path)

@@ -79,3 +79,10 @@ def test_reading_rows_needs_none_of_the_large_libraries() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True).stderr.strip() == ""
     )
+
+
+def test_a_column_to_leave_out_that_no_source_has_is_a_slip() -> None:
+    seen = [Rows([], columns=("id", "text")), Rows([], columns=("text", "note"))]
+    check_used(Layout(ignore=frozenset({"note"})), seen)
+    with pytest.raises(DataError, match="--ignore-column notes: no source has a column 'notes'; did you mean 'note'?"):
+        check_used(Layout(ignore=frozenset({"note", "notes"})), seen)

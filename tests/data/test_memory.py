@@ -23,6 +23,19 @@ def two_splits() -> datasets.DatasetDict:
     return datasets.DatasetDict({name: datasets.Dataset.from_list([{"text": name}]) for name in ("a", "b")})
 
 
+def deep(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_an_example_is_what_its_row_would_be() -> None:
+    for subject in (7, "7", "", None):
+        row = {"id": "a", "text": "x", "subject": subject}
+        assert read_rows([Example("a", Text("x"), subject)]).examples == read_rows([row]).examples  # type: ignore[arg-type]
+
+
 def test_contents_and_examples_stay_what_they_are() -> None:
     contents = [
         Text("a"),
@@ -92,14 +105,29 @@ def test_a_split_is_chosen_from_a_datasetdict() -> None:
         ([Example("a", "x")], "row 1: content is 'x'; accepted: Text, Completion, Chat, TokenIds or Image"),
         ([Chat((Message("user", "x"),))], "row 1: messages has no turn with role 'assistant'"),
         ([TokenIds((1,))], "row 1: input_ids is [1]; accepted: a list of at least 2"),
-        ([Image(b"12", (1, 1, 3), 0)], "row 1: content is Image"),
+        ([Image(b"12", (1, 1, 3), 0)], "row 1: pixels of an Image are b'12'; accepted: 3 bytes, as its shape has"),
+        ([Image(b"123", (-1, -1, 3), 0)], "row 1: shape of an Image is (-1, -1, 3); accepted: (height, width, channe"),
+        ([Image(b"1234", (2, 2), 0)], "row 1: shape of an Image is (2, 2); accepted"),
+        ([Image(b"1234", (1, 1, 4), 0)], "row 1: shape of an Image is (1, 1, 4); accepted"),
+        ([Image(np.zeros(3, np.uint8), (1, 1, 3), 0)], "row 1: pixels of an Image are array"),
+        ([Image(b"123", (1, 1, 3), None)], "row 1: label is None; accepted: the number of a class, or its name"),
+        ([Image(b"123", (1, 1, 3), -1)], "row 1: label is -1; accepted"),
+        ([Image(b"123", (1, 1, 3), True)], "row 1: label is True; accepted"),
+        ([Chat(None)], "row 1: messages[0] is None; accepted: {role, content}"),
+        ([Chat((("user", "x", "y"),))], "row 1: messages[0] is ('user', 'x', 'y'); accepted: {role, content}"),
+        ([TokenIds(None)], "row 1: input_ids is None; accepted: a list of at least 2"),
+        ([Example("a", Text("x"), ["Ann"])], "row 1: subject is ['Ann']; accepted: a non-empty string or an integer"),
+        ([Example("a", Text("x"), "  ")], "row 1: subject is '  '; accepted"),
+        ([Example("a", Text("x"), "\ud800")], "row 1: subject holds half of a surrogate pair"),
+        ([{"text": "a", "id": 10**5000}], "row 1: id is a number of more than 100 digits"),
+        ([{"text": "a", "more": deep(9999)}], "row 1: a value holds lists in lists without end; accepted"),
         (pd.DataFrame([["a", 1]], columns=["text", "text"]), "the DataFrame given as forget: column 'text' appears tw"),
         (pd.DataFrame({0: ["a"]}), "the DataFrame given as forget, header: the columns are '0'; accepted"),
         (pd.DataFrame({"text": ["a", None]}), "the DataFrame given as forget, row 2: text is None"),
         (pd.DataFrame(), "header: there are no columns"),
         (pa.table({"body": ["a"]}), "the Arrow table given as forget, header: no column 'text'; did you mean 'body'?"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
 def test_what_is_no_set_of_rows_is_refused(source: Any, problem: str) -> None:
     with pytest.raises(DataError) as caught:

@@ -10,7 +10,7 @@ import pytest
 from palimpsest.data.examples import read_rows
 from palimpsest.data.plain_files import delimiter_of
 from palimpsest.errors import DataError
-from palimpsest.records import Text
+from palimpsest.records import Completion, Text
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -83,8 +83,10 @@ GRUEN = "text,id\nGrün,1\n"
         ("f.jsonl", '{"text": "a"}\n{"text": "é"}\n'.encode("cp1252"), "f.jsonl, line 2: byte 11 is not UTF-8; save"),
         ("f.json", '[{"text": "a"},\n {"text": "é"}]\n'.encode("cp1252"), "f.json, line 2: byte 12 is not UTF-8; save"),
         ("f.csv", GRUEN.encode("utf-16"), "f.csv: is UTF-16; save it as UTF-8, or: iconv -f UTF-16 -t UTF-8 f.csv"),
+        ("f.csv", GRUEN.encode("utf-32"), "f.csv: is UTF-32; save it as UTF-8, or: iconv -f UTF-32 -t UTF-8 f.csv"),
         ("f.json", "[]".encode("utf-16-be").join([b"\xfe\xff", b""]), "f.json: is UTF-16"),
         ("f.csv", "\ntext\na\n", "f.csv, line 1: blank; accepted: the names of the columns in the first line"),
+        ("f.jsonl", '[\n{"text": "a"}\n]', "f.jsonl, line 1: a JSON list; accepted: one JSON object per line; a "),
         ("f.csv", "text, text\na,b\n", "f.csv, line 1: column 'text' appears twice"),
         ("f.json", "", "the file is empty"),
         ("f.json", "[]", "no rows; accepted: {text} or"),
@@ -105,3 +107,10 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: str 
         read_rows(write(tmp_path / name, content))
     assert all(part in str(caught.value) for part in problem.split(" .* "))
     assert "\n" not in str(caught.value)
+
+
+def test_a_sheet_that_ends_in_columns_without_names_is_read(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("prompt;completion;;\na;b;;\n")
+    rows = read_rows(tmp_path / "f.csv")
+    assert [e.content for e in rows.examples] == [Completion("a", "b")]
+    assert rows.notes == (f"{tmp_path / 'f.csv'}: columns left out: the unnamed",)

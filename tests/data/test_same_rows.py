@@ -201,6 +201,10 @@ OTHERS: dict[str, tuple[list[Row], Layout]] = {
         [{"instruction": "a", "input": "", "output": "c"}, {"instruction": "a", "input": "b", "output": "c"}],
         Layout(),
     ),
+    "Alpaca without some inputs": (
+        [{"instruction": "a", "input": None, "output": "c"}, {"instruction": "a", "input": "b", "output": "c"}],
+        Layout(),
+    ),
     "own names": ([{"q": "a", "a": "b", "who": 7}], Layout({"prompt": "q", "completion": "a", "subject": "who"})),
     "tokens": ([{"id": 1, "input_ids": [1, 2]}, {"id": 2, "input_ids": [3, 4, 5]}], Layout(token_ids=True)),
 }

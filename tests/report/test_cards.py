@@ -68,3 +68,13 @@ def test_what_cannot_be_seen_is_shown_as_an_escape(answered: RunResult) -> None:
     answer = answered.answers[0].model_copy(update={"said": {"after": "a\u202eb\x1b[2J\tc\nd"}})
     (card,) = cards(answered.model_copy(update={"answers": (answer,)}))
     assert card.lines[2].words == "a\\u202eb\\x1b[2J\tc\nd"
+
+
+def test_no_name_brings_a_code_onto_the_page(answered: RunResult) -> None:
+    evil = "Ann\x1b[2J\u202e"
+    info = answered.request.model_copy(update={"subjects": (evil,), "asked_by": evil, "data": evil})  # type: ignore[union-attr]
+    answer = answered.answers[0].model_copy(update={"id": evil, "subject": evil})
+    page = render(answered.model_copy(update={"request": info, "answers": (answer,), "notes": (evil,)}))
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert page.count("Ann\\x1b[2J\\u202e") >= 5

@@ -22,6 +22,7 @@ import palimpsest as pal
 from palimpsest.cli import main
 from palimpsest.errors import Interrupted
 from palimpsest.loop.stop import SIGNALS
+from palimpsest.verbs.output import Output
 from palimpsest.verbs.unfinished import how_far
 
 TRAINING = {"batch_size": 4, "side_batch_size": 4}
@@ -195,3 +196,15 @@ def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> No
     while not happened():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
+
+
+def test_stopped_when_there_is_just_the_folder_the_line_names_it(clinic, tmp_path, monkeypatch):
+    begin = Output.begin
+
+    def struck(self, plan):
+        begin(self, plan)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Output, "begin", struck)
+    with pytest.raises(Interrupted, match="before anything was measured; the unfinished run lies in"):
+        fixed(clinic, tmp_path / "out")

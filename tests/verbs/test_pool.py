@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import palimpsest as pal
@@ -206,3 +207,42 @@ def test_a_row_of_almost_the_same_subject_that_stays_is_in_the_notes(clinic, tmp
     pool = [*rows(clinic, "learn"), {"id": "q", "subject": "ann ", "text": "Ann has a cold."}]
     result = forget(clinic, tmp_path / "pool", data=pool, forget_subject="Ann")
     assert any("'ann ' (1 row)" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"columns": "prompt=question"}, "columns is 'prompt=question'; accepted: a mapping of our name to yours"),
+        ({"answers": "no"}, "answers is 'no'; accepted: True or False"),
+        ({"threads": "4"}, "threads is '4'; accepted: a whole number"),
+        ({"threads": True}, "threads is True; accepted: a whole number"),
+        ({"progress": 5}, "progress is 5; accepted: a function"),
+        ({"report_to": 5}, "report_to is 5; accepted: names of trackers"),
+        ({"split": 5}, "split is 5; accepted: the name of a split"),
+        ({"asked_by": ["Ann"]}, r"asked_by is \['Ann'\]; accepted: text"),
+        ({"refine": "yes"}, "refine is 'yes'; accepted: True or False"),
+        ({"forget_subject": b"Ann"}, "forget_subject holds a bytes; accepted: text"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_argument_of_another_kind_is_refused_before_anything_else(tmp_path, given, words):
+    with pytest.raises(PlanError, match=words):
+        pal.unlearn("nowhere", output=tmp_path / "out", **{"data": [{"text": "a"}], "forget_subject": "Ann", **given})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"show": 1.5}, "show is 1.5"), ({"show": "3"}, "show is '3'"), ({"batch_size": "8"}, "batch_size is '8'"),
+     ({"metrics": [None]}, "metrics holds a NoneType")],
+    ids=str,
+)  # fmt: skip
+def test_measure_too(clinic, given, words):
+    with pytest.raises(PlanError, match=words):
+        pal.measure(clinic / "model", clinic / "forget.jsonl", **given)
+
+
+def test_a_subject_out_of_a_frame_and_a_metric_alone_are_taken(clinic):
+    request = a.given_by("m", {}, {"data": [], "forget_subject": np.int64(7), "forget_id": [np.int64(3), "b"]})
+    assert (request.selection.subjects, request.selection.ids) == (("7",), ("3", "b"))
+    assert list(pal.measure(clinic / "model", clinic / "forget.jsonl", metrics="ma", progress=None).scores) == ["ma"]

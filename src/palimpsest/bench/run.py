@@ -17,7 +17,7 @@ from palimpsest.bench.sets import check_answerable
 from palimpsest.bench.situations import Situation
 from palimpsest.bench.steps import oracle_step, row_step
 from palimpsest.bench.summary import summary
-from palimpsest.errors import DataError, Interrupted
+from palimpsest.errors import DataError, Interrupted, reachable
 from palimpsest.models.load import check_folder, load
 from palimpsest.report.files import write_atomic
 from palimpsest.verbs.inputs import encode_set
@@ -89,6 +89,7 @@ def run_bench(
 
 def _check_place(folder: Path) -> None:
     """A bench writes only where it made the folder, or found it empty: its page has the name of any run's."""
+    reachable(folder, "output")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
     if folder.exists() and any(folder.iterdir()) and not any((folder / name).is_dir() for name in FOLDERS):

@@ -64,6 +64,7 @@ app = typer.Typer(
     help="Keep a trained model alive under learning and unlearning, and show what was done.",
     epilog="Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided, 130 interrupted.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -107,9 +108,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder that was taken away
+        if debug:
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{place}{error.strerror or error}; --debug shows where", 1)
     except ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the whole help, which is no refusal and not one line
+            print(error, file=sys.stderr)
+            return 2
         return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
     except (_Stopped, typer.Abort, KeyboardInterrupt) as stop:
+        if arguments is None:
+            _deaf()
         return _interrupted(stop, _as_typed(arguments))
 
 
@@ -125,6 +136,13 @@ def _termination_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _deaf() -> None:
+    """The process ends: another Ctrl-C would only print where in its ending Python was."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupted(stop: BaseException, command: str) -> int:
@@ -155,5 +173,7 @@ def _as_typed(arguments: Sequence[str] | None) -> str:
 
 def _fail(message: str, code: int) -> int:
     """One line on stderr."""
-    print(f"palimpsest: error: {' '.join(message.split())}", file=sys.stderr)
+    from palimpsest.report.said import printable
+
+    print(f"palimpsest: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

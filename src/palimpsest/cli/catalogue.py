@@ -86,17 +86,21 @@ def _schema(section: str) -> type[BaseModel] | None:
 
 
 def rows_in(name: str) -> list[OptionRow]:
-    """The options of one section or method.
+    """The options of one section, method or metric.
 
     Raises:
-        PlanError: neither has that name.
+        PlanError: none has that name.
     """
+    from palimpsest import metrics
+
     known = sections()
     if name in known:
         return known[name]
     if name in methods.names():
         return method_rows(methods.card(name))
-    raise PlanError(unknown("section or method", name, (*known, *methods.names())))
+    if name in metrics.names():
+        return rows_of(metrics.load(name).Config, name)
+    raise PlanError(unknown("section, method or metric", name, (*known, *methods.names(), *metrics.names())))
 
 
 def dependences() -> dict[tuple[str, str], str]:

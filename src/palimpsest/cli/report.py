@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.screen import summary
+from palimpsest.cli.screen import summary, tell
+from palimpsest.errors import reachable
 
 
 def command(
@@ -25,9 +26,13 @@ def command(
     from palimpsest.report.page import PAGE, save_html, without_answers
     from palimpsest.report.schema import RunResult
 
+    reachable(run, "run")
     source = run / "result.json" if run.is_dir() else run
     result = without_answers(source) if no_answers else RunResult.load(source)
     page = output or source.with_name(PAGE)
     save_html(result, page)
-    print(result.model_dump_json(indent=1) if json else f"{summary(result)}\n\nreport  {page}")
+    if json:
+        print(result.model_dump_json(indent=1))
+    else:
+        tell(f"{summary(result)}\n\nreport  {page}")
     return 0

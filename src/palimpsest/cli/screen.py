@@ -43,16 +43,17 @@ def _bars() -> Iterator[Progress]:
     from rich.progress import Progress as RichProgress
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with RichProgress(*columns, console=Console(stderr=True)) as display:
         tasks = {}
 
         def tell(stage: str, done: int, total: int, note: str = "") -> None:
+            note = _visible(note)
             if not total:
                 display.console.print(_news(stage, note), markup=False, highlight=False, soft_wrap=True)
                 return
@@ -64,7 +65,13 @@ def _bars() -> Iterator[Progress]:
 
 
 def _news(stage: str, note: str) -> str:
-    return f"{stage}: {note}" if note else stage
+    return _visible(f"{stage}: {note}" if note else stage)
+
+
+def _visible(text: str) -> str:
+    from palimpsest.report.said import printable
+
+    return printable(text)
 
 
 class _Lines:
@@ -78,7 +85,7 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage or done == total or now - self._last >= SECONDS_BETWEEN_LINES:
             self._stage, self._last = stage, now
-            words = f"{stage}: {done}/{total} {note}".rstrip() if total else _news(stage, note)
+            words = _visible(f"{stage}: {done}/{total} {note}".rstrip()) if total else _news(stage, note)
             print(words, file=sys.stderr, flush=True)
 
 
@@ -96,7 +103,10 @@ def summary(result: RunResult) -> str:
 
 
 def tell(text: str) -> None:
-    """Print; characters that the terminal's encoding lacks are escaped. What a model says may hold any."""
+    """Print; what is no visible character, or lacks in the terminal's encoding, is escaped. Names may hold anything."""
+    from palimpsest.report.said import printable
+
+    text = "\n".join(map(printable, text.split("\n")))
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -111,5 +121,5 @@ def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
         print(result.model_dump_json(indent=1))
     else:
         tell(summary(result))
-        print(f"\nmodel   {folder}\nreport  {folder}/report.html")
+        tell(f"\nmodel   {folder}\nreport  {folder}/report.html")
     return 0 if result.verdict is None else EXIT_CODES[result.verdict.outcome]

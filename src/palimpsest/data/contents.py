@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +18,7 @@ Builder = Callable[[Row], Content]
 
 PICTURE_COLUMNS = ("image", "img")
 _SHOWN_CHARACTERS = 40
+_DIGITS = 100
 _SPEAKERS = {"human": "user", "gpt": "assistant"}
 
 
@@ -33,6 +36,8 @@ def label_cell(row: Row, column: str) -> str:
     """
     value = row[column]
     if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= 10**_DIGITS:
+            raise DataError(f"{column} is a number of more than {_DIGITS} digits; accepted: shorter ones, or a string")
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{column} is {shown(value)}; accepted: a non-empty string or an integer")
@@ -75,9 +80,9 @@ def instruction(row: Row) -> Content:
     >>> instruction({"instruction": "Say yes.", "output": "yes"})
     Completion(prompt='Say yes.\n', completion='yes')
     """
-    given = row.get("input", "")
+    given = row.get("input")  # a table has None where CSV has an empty cell
     parts = [_text(row, "instruction")]
-    if not isinstance(given, str) or given.strip():
+    if given is not None and not (isinstance(given, str) and not given.strip()):
         parts.append(_text(row, "input"))
     return Completion("\n\n".join(parts) + "\n", _text(row, "output"))
 
@@ -104,9 +109,10 @@ def _message(turn: object, where: str) -> Message:
         raise DataError(f"{where} is {shown(turn)}; accepted: {{role, content}}")
     # Arrow gives every turn the keys of all turns, so a null key is an absent one.
     filled = {key: value for key, value in turn.items() if value is not None}
-    if set(filled) == {"from", "value"}:
-        role = filled["from"]
-        filled = {"role": _SPEAKERS.get(role, role) if isinstance(role, str) else role, "content": filled["value"]}
+    if {"from", "value"} <= set(filled) and not set(Message._fields) & set(filled):
+        role = filled.pop("from")
+        turned = {"role": _SPEAKERS.get(role, role) if isinstance(role, str) else role, "content": filled.pop("value")}
+        filled = {**turned, **filled}
     strangers = [key for key in filled if key not in Message._fields]
     if strangers:
         raise DataError(f"{where}: {unknown('key', str(strangers[0]), Message._fields)}")
@@ -119,19 +125,14 @@ def _message(turn: object, where: str) -> Message:
 
 def _chat(messages: tuple[Message, ...], column: str) -> Chat:
     if not any(message.role == "assistant" for message in messages):
-        raise DataError(f"{column} has no turn with role 'assistant', so nothing would be scored")
+        roles = ", ".join(dict.fromkeys(shown(message.role) for message in messages))
+        found = f"; its roles: {roles}" if roles else ""
+        raise DataError(f"{column} has no turn with role 'assistant', so nothing would be scored{found}")
     return Chat(messages)
 
 
 def _labelled(column: str, row: Row) -> Content:
-    label, picture = row["label"], row[column]
-    if (
-        not isinstance(label, int | str)
-        or isinstance(label, bool)
-        or label == ""
-        or (isinstance(label, int) and label < 0)
-    ):
-        raise DataError(f"label is {shown(label)}; accepted: the number of a class, or its name")
+    label, picture = _class_label(row["label"]), row[column]
     if hasattr(picture, "convert"):
         return image_of(pixels_of(picture), label)
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim in {2, 3}:
@@ -142,6 +143,13 @@ def _labelled(column: str, row: Row) -> Content:
     if not isinstance(data, bytes):
         raise DataError(f"{column} is {shown(picture)}; accepted: a picture, or the bytes of a PNG or JPEG file")
     return image_of(decode(data), label)
+
+
+def _class_label(label: object) -> int | str:
+    number = isinstance(label, int) and not isinstance(label, bool) and label >= 0
+    if not number and not (isinstance(label, str) and label):
+        raise DataError(f"label is {shown(label)}; accepted: the number of a class, or its name")
+    return label if isinstance(label, str) else int(label)  # type: ignore[call-overload]
 
 
 def token_ids(row: Row) -> Content:
@@ -166,10 +174,26 @@ def checked(content: Content) -> Content:
     if isinstance(content, Completion):
         return completion({"prompt": content.prompt, "completion": content.completion})
     if isinstance(content, Chat):
-        turns = [{"role": role, "content": words} for role, words in content.messages]
-        return conversation("messages")({"messages": turns})
+        turns = content.messages if isinstance(content.messages, list | tuple) else (content.messages,)
+        return conversation("messages")({"messages": [_turn(turn) for turn in turns]})
     if isinstance(content, TokenIds):
-        return token_ids({"input_ids": list(content.input_ids)})
-    if isinstance(content, Image) and len(content.pixels) == np.prod(content.shape) > 0:
-        return content
+        ids = content.input_ids
+        return token_ids({"input_ids": list(ids) if isinstance(ids, list | tuple) else ids})
+    if isinstance(content, Image):
+        return _checked_image(content)
     raise DataError(f"content is {shown(content)}; accepted: Text, Completion, Chat, TokenIds or Image")
+
+
+def _turn(turn: object) -> object:
+    """A turn of a Chat as a row has it, if it is one."""
+    return dict(zip(Message._fields, turn, strict=True)) if isinstance(turn, tuple | list) and len(turn) == 2 else turn
+
+
+def _checked_image(image: Image) -> Image:
+    shape, pixels = image.shape, image.pixels
+    sizes = isinstance(shape, tuple) and all(type(size) is int and size > 0 for size in shape)
+    if not sizes or len(shape) != 3 or shape[2] not in {1, 3}:
+        raise DataError(f"shape of an Image is {shown(shape)}; accepted: (height, width, channels), 1 or 3 channels")
+    if not isinstance(pixels, bytes) or len(pixels) != math.prod(shape):
+        raise DataError(f"pixels of an Image are {shown(pixels)}; accepted: {math.prod(shape)} bytes, as its shape has")
+    return replace(image, label=_class_label(image.label))

@@ -14,7 +14,7 @@ from palimpsest.data.pictures import is_image_folder, read_image_folder, read_np
 from palimpsest.data.shapes import RowReader, accepted, shapes_for
 from palimpsest.data.table import Table
 from palimpsest.data.tables import open_table
-from palimpsest.errors import DataError
+from palimpsest.errors import DataError, reachable
 from palimpsest.records import Example, content_id, digest
 
 _AS_IT_IS = Layout()
@@ -77,6 +77,7 @@ def read_rows(source: Source, layout: Layout = _AS_IT_IS, *, name: str = "") -> 
     """
     if not isinstance(source, str | os.PathLike):
         return _from_table(open_memory(source, layout, name), layout)
+    reachable(source, name or "data")
     path = Path(source)
     if not layout.token_ids:
         if path.suffix.lower() == ".npz" and path.is_file():

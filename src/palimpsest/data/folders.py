@@ -75,7 +75,7 @@ def splits(folder: Path, readers: Readers) -> dict[str, list[Path]]:
         try:
             names = json.loads(listing.read_text(encoding="utf-8"))["splits"]
             return {str(name): [folder / str(name)] for name in names}
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DataError(f"{listing}: not the list of splits of a saved dataset ({one_line(error)})") from error
     found: dict[str, list[Path]] = {}
     for file in _files(folder, readers):

@@ -108,21 +108,19 @@ def check_used(layout: Layout, read: Iterable[Rows]) -> None:
         read: what came of each.
 
     Raises:
-        DataError: a mapped column that no source has, or a split or revision without a source that has such.
+        DataError: a mapped or ignored column that no source has, or a split or revision without a source that has such.
     """
     found = list(read)
     if not found:
         return
     used = frozenset().union(*(rows.mapped for rows in found))
     seen = dict.fromkeys(column for rows in found for column in rows.columns)
-    for ours, yours in layout.columns.items():
-        if ours not in used:
-            close = get_close_matches(yours, seen, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ";"
-            raise DataError(
-                f"--column {ours}={yours}: no source has a column {yours!r}{hint} the columns are: "
-                f"{', '.join(seen) or 'none'}"
-            )
+    unused = {f"--column {ours}={yours}": yours for ours, yours in layout.columns.items() if ours not in used}
+    unused |= {f"--ignore-column {yours}": yours for yours in sorted(layout.ignore) if yours not in seen}
+    for flag, yours in unused.items():
+        close = get_close_matches(yours, seen, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ";"
+        raise DataError(f"{flag}: no source has a column {yours!r}{hint} the columns are: {', '.join(seen) or 'none'}")
     settled = frozenset().union(*(rows.settled for rows in found))
     for name, value, owners in (
         ("split", layout.split, "dataset folders, Hub names and datasets in memory"),

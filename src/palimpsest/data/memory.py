@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 
-from palimpsest.data.contents import PICTURE_COLUMNS, Row, checked, shown
+from palimpsest.data.contents import PICTURE_COLUMNS, Row, checked, label_cell, shown
 from palimpsest.data.layout import Layout, Source
-from palimpsest.data.table import Table, numbered
+from palimpsest.data.table import Table, numbered, refuse_twins
 from palimpsest.errors import DataError, encodable, unknown
 from palimpsest.records import Content, Example, content_id
 
@@ -83,21 +83,33 @@ def open_memory(source: object, layout: Layout, name: str) -> Table:
 
 def _row(row: object) -> Row | Example | DataError:
     try:
-        if isinstance(row, Example):
-            if not isinstance(row.id, str) or not row.id.strip():
-                raise DataError(f"id is {shown(row.id)}; accepted: a string that is not empty")
-            return replace(row, id=encodable(row.id, "id"), content=checked(row.content))
-        if isinstance(row, get_args(Content)):
-            content = checked(row)
-            return Example(content_id(content), content)
+        return _read(row)
     except DataError as problem:
         return problem
+    except RecursionError:
+        return DataError("a value holds lists in lists without end; accepted: strings, integers and lists of them")
+
+
+def _read(row: object) -> Row | Example:
+    if isinstance(row, Example):
+        return _checked(row)
+    if isinstance(row, get_args(Content)):
+        content = checked(row)
+        return Example(content_id(content), content)
     if not isinstance(row, Mapping):
-        return DataError(f"{shown(row)} is of type {_kind(row)}; {_ROW}")
+        raise DataError(f"{shown(row)} is of type {_kind(row)}; {_ROW}")
     strangers = [key for key in row if not isinstance(key, str)]
     if strangers:
-        return DataError(f"column {shown(strangers[0])} is no string; accepted: strings as names of columns")
+        raise DataError(f"column {shown(strangers[0])} is no string; accepted: strings as names of columns")
     return {key: _plain(key, value) for key, value in row.items()}
+
+
+def _checked(row: Example) -> Example:
+    """An Example that a user made, if a row of it would be accepted; then it is what the row would give."""
+    if not isinstance(row.id, str) or not row.id.strip():
+        raise DataError(f"id is {shown(row.id)}; accepted: a string that is not empty")
+    subject = None if row.subject is None or row.subject == "" else label_cell({"subject": row.subject}, "subject")
+    return replace(row, id=encodable(row.id, "id"), content=checked(row.content), subject=subject)
 
 
 def _plain(column: str, value: Any) -> Any:
@@ -130,7 +142,7 @@ def _dataset(source: Any, layout: Layout, origin: str) -> Table:
 
 def _arrow(source: Any, origin: str) -> Table:
     columns = tuple(source.column_names)
-    _once(columns, origin)
+    refuse_twins(columns, origin)
     return Table(origin, columns, numbered(origin, map(_row, source.to_pylist())), pictures=True, null_ids=True)
 
 
@@ -139,7 +151,7 @@ def _frame(source: Any, origin: str) -> Table:
     if all(name is not None for name in source.index.names) and not set(source.index.names) & set(source.columns):
         source = source.reset_index()
     columns = tuple(map(str, source.columns))
-    _once(columns, origin)
+    refuse_twins(columns, origin)
     cells = [source.iloc[:, number].tolist() for number in range(len(columns))]
     records = (dict(zip(columns, values, strict=True)) for values in zip(*cells, strict=True))
     return Table(origin, columns, numbered(origin, map(_row, records)), pictures=True, null_ids=True)
@@ -147,9 +159,3 @@ def _frame(source: Any, origin: str) -> Table:
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _once(columns: Sequence[str], origin: str) -> None:
-    twice = [name for name in columns if columns.count(name) > 1]
-    if twice:
-        raise DataError(f"{origin}: column {twice[0]!r} appears twice; keep one")

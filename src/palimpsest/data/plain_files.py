@@ -12,7 +12,7 @@ from typing import Any
 
 from palimpsest.data.contents import Row
 from palimpsest.data.shapes import CONTENT_COLUMNS
-from palimpsest.data.table import Table, numbered
+from palimpsest.data.table import Table, numbered, refuse_twins
 from palimpsest.errors import DataError
 
 _LINE = "accepted: one JSON object per line"
@@ -30,6 +30,8 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a readable file") from error
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise DataError(f"{path}: is UTF-32; {_cure(path, 'UTF-32')}")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(f"{path}: is UTF-16; {_cure(path, 'UTF-16')}")
     data = data.removeprefix(codecs.BOM_UTF8)
@@ -49,8 +51,15 @@ def _cure(path: Path, encoding: str) -> str:
 
 
 def read_jsonl(path: Path) -> Table:
-    """A file of one JSON object per line."""
-    return Table(str(path), None, _json_lines(path, read_text(path)))
+    """A file of one JSON object per line.
+
+    Raises:
+        DataError: it is one list, as files called .json hold it.
+    """
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        raise DataError(f"{path}, line 1: a JSON list; {_LINE}; a list is read from a file that is called .json")
+    return Table(str(path), None, _json_lines(path, text))
 
 
 def read_json(path: Path) -> Table:
@@ -142,9 +151,7 @@ def read_csv(path: Path) -> Table:
     header = [name.strip() for name in cells]
     if not header:
         raise DataError(f"{path}, line 1: blank; accepted: the names of the columns in the first line")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise DataError(f"{path}, line 1: column {twice[0]!r} appears twice; keep one")
+    refuse_twins(header, f"{path}, line 1")
     rows = ((f"{path}, line {line}", _cells(header, record, delimiter)) for line, record in records)
     return Table(str(path), tuple(header), rows, cells_only=True)
 

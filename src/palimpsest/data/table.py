@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from palimpsest.data.contents import Row
@@ -35,6 +36,17 @@ class Table(NamedTuple):
 def numbered(origin: str, rows: Iterable[Row | Example | DataError]) -> Iterator[tuple[str, Row | Example | DataError]]:
     """Rows that are on no line of their own, counted from 1."""
     return ((f"{origin}, row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def refuse_twins(columns: Sequence[str], origin: str) -> None:
+    """Refuse columns of the same name, of which only one would be read. Without a name none is: sheets end in such.
+
+    Raises:
+        DataError: one appears twice.
+    """
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
+    if twice:
+        raise DataError(f"{origin}: column {twice[0]!r} appears twice; keep one")
 
 
 def one_line(error: BaseException) -> str:

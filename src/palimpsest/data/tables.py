@@ -10,7 +10,7 @@ from palimpsest.data.folders import Readers, find_split, open_split, split_of
 from palimpsest.data.hub import AWAY, is_reachable
 from palimpsest.data.layout import Layout
 from palimpsest.data.plain_files import read_csv, read_json, read_jsonl
-from palimpsest.data.table import Table, numbered, one_line
+from palimpsest.data.table import Table, numbered, one_line, refuse_twins
 from palimpsest.errors import DataError
 
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?")
@@ -74,6 +74,7 @@ def _read_parquet(path: Path) -> Table:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from error
     names = tuple(table.column_names)
+    refuse_twins(names, str(path))
     return Table(str(path), names, numbered(str(path), records), pictures=True, null_ids=True)
 
 

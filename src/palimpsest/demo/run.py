@@ -9,7 +9,7 @@ from typing import Any
 from palimpsest.data.examples import read_examples
 from palimpsest.demo.records import DemoFiles, write
 from palimpsest.demo.tiny_model import new_model
-from palimpsest.errors import PlanError
+from palimpsest.errors import PlanError, reachable
 from palimpsest.records import Text
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import learn, unlearn
@@ -32,6 +32,7 @@ def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult,
     Raises:
         PlanError: the folder exists and was not made by the demo.
     """
+    reachable(output, "output", PlanError)
     if output.exists() and not (output / "data").is_dir():
         raise PlanError(f"output {output} exists and was not made by the demo; give another --output")
     files = write(output / "data", seed=seed)

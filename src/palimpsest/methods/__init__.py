@@ -61,7 +61,7 @@ def file_of(name: str) -> Path:
     Raises:
         PlanError: no such method.
     """
-    for folder in _folders():
+    for folder in _folders() if name in names() else ():
         path = Path(folder) / f"{name}.py"
         if path.is_file():
             return path

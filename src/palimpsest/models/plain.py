@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palimpsest.errors import ModelError, unknown
+from palimpsest.errors import ModelError, reachable, unknown
 from palimpsest.models.architectures import ARCHITECTURES
 
 _NAMED = re.compile(r"(?P<architecture>[\w-]+)@(?P<path>.+)")
@@ -46,7 +46,7 @@ def plain_weights(source: str | Path) -> PlainWeights | None:
     Raises:
         ModelError: it names plain weights that cannot be used.
     """
-    path = Path(source).expanduser()
+    path = Path(reachable(source, "model", ModelError)).expanduser()
     named = None if path.exists() else _NAMED.fullmatch(str(source))
     if named is not None:
         return _plain(_known(named["architecture"], source), Path(named["path"]).expanduser(), source)

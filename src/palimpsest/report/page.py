@@ -16,6 +16,7 @@ from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where
 from palimpsest.report.nouns import column_name, of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
 from palimpsest.report.places import with_places
+from palimpsest.report.said import printable
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
     MAX_EXAMPLES,
@@ -44,10 +45,22 @@ def templates(*packages: str) -> Environment:
     return Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
+        finalize=visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def visible(value: object) -> object:
+    r"""What is put into a page, where it is text: no codes that hide or turn what is beside it.
+
+    >>> print(visible("Ann\u202e\x1b[2J"))
+    Ann\u202e\x1b[2J
+    """
+    if not isinstance(value, str) or hasattr(value, "__html__"):  # markup is ours
+        return value
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in value.split("\n"))
 
 
 def render(result: RunResult) -> str:

@@ -7,6 +7,7 @@ import textwrap
 from palimpsest.records import Direction, short_id
 from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import interval, show
+from palimpsest.report.said import printable
 from palimpsest.report.schema import Column, RunResult, ScoreRow
 from palimpsest.report.view import not_judged, row_keys, verdict_words
 from palimpsest.report.worst import worst
@@ -49,7 +50,7 @@ def _worst(result: RunResult, room: int) -> tuple[list[str], int]:
     cells = ["worst"]
     for name, metric in row_keys(result):
         found = worst(result, name, metric)
-        cells.append("" if found is None else _cut(f"{show(found.value)} {short_id(found.id)}", room))
+        cells.append("" if found is None else _cut(f"{show(found.value)} {printable(short_id(found.id))}", room))
     width = max(map(len, cells))
     return (cells, width) if any(cells[1:]) and room >= WORST_WIDTH else ([], 0)
 

@@ -5,21 +5,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypedDict
 
+from palimpsest.data.contents import shown
 from palimpsest.data.layout import Layout, Source
 from palimpsest.data.selection import Selection
-from palimpsest.errors import PlanError, UsageError, unknown
+from palimpsest.errors import PlanError, UsageError, encodable, unknown
 from palimpsest.verbs.progress import Progress, silent
 
 SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
 """Roles of the sets of a run, each the name of the argument and of the option that gives it."""
 MODELS = ("base", "oracle", "revision")
+KINDS: Mapping[str, tuple[type, str]] = {
+    "columns": (Mapping, 'a mapping of our name to yours, such as {"prompt": "question"}'),
+    "split": (str, "the name of a split"),
+    "revision": (str, "a commit, as text"),
+    "answers": (bool, "True or False"),
+    "make_oracle": (bool, "True or False"),
+    "refine": (bool, "True or False"),
+    "token_ids": (bool, "True or False"),
+    "progress": (Callable, "a function that takes stage, done, total and note"),  # type: ignore[dict-item]
+    "threads": (int, "a whole number, or None"),
+    "batch_size": (int, "a whole number"),
+    "asked_by": (str, "text"),
+    "report_to": (Iterable, "names of trackers"),
+}
+"""What an argument must be where anything else would be found out late, or be taken for something that it is not."""
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",)}
 """Tracker -> packages, one of which must be installed."""
 
@@ -166,21 +183,24 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
             ignore=frozenset(listed(arguments.get("ignore_columns"), "ignore_columns")),
             split=arguments.get("split"),
         ),
-        asked_by=str(arguments.get("asked_by") or ""),
+        asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
         asked_on=_day(arguments.get("asked_on")),
     )
 
 
 def refuse_unknown(arguments: Mapping[str, Any], kind: type) -> None:
-    """Refuse an argument that a verb does not have, as Python refuses it where no dict is in between.
+    """Refuse an argument that a verb does not have, as Python refuses it where no dict is in between; and odd values.
 
     Raises:
-        PlanError: with the closest one that it has.
+        PlanError: with the closest one that it has, or what it accepts.
     """
     names = kind.__annotations__
-    for name in arguments:
+    for name, value in arguments.items():
         if name not in names:
             raise PlanError(unknown("argument", name, names))
+        accepted, said = KINDS.get(name, (object, ""))
+        if value is not None and (not isinstance(value, accepted) or (isinstance(value, bool) and accepted is int)):
+            raise PlanError(f"{name} is {shown(value)}; accepted: {said}")
 
 
 def manner_of(output: str | Path, arguments: Mapping[str, Any]) -> Manner:
@@ -189,7 +209,7 @@ def manner_of(output: str | Path, arguments: Mapping[str, Any]) -> Manner:
     Raises:
         PlanError: a tracker that is none, or is not installed.
     """
-    progress = arguments.get("progress", silent)
+    progress = arguments.get("progress") or silent
     if isinstance(output, bool) or not isinstance(output, str | Path):
         raise PlanError(f"output is a {type(output).__name__}; accepted: the path of a new folder")
     return Manner(
@@ -223,9 +243,9 @@ def listed(value: object, name: str) -> tuple[str, ...]:
     """
     if value is None:
         return ()
-    several = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    several = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
     for item in several:
-        if isinstance(item, bool) or not isinstance(item, str | int):
+        if isinstance(item, bool) or not isinstance(item, str | Integral):  # NumPy's numbers are some, too
             raise PlanError(f"{name} holds a {type(item).__name__}; accepted: text, or a list of texts")
     return tuple(map(str, several))
 

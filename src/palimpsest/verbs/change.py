@@ -12,7 +12,7 @@ from palimpsest.data.layout import Source
 from palimpsest.data.memory import describe_source
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Given, Manner, given_by, manner_of, path_of
+from palimpsest.verbs.arguments import Forgetting, Given, Manner, given_by, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.early import check_before, check_rows
 from palimpsest.verbs.in_memory import Model, on_disk, renamed, run_of
 from palimpsest.verbs.inputs import read_given
@@ -43,6 +43,7 @@ def change(
     Raises:
         UsageError, RunError: as ``update``.
     """
+    refuse_unknown(arguments, Forgetting)
     values = {**arguments, "model": model}
     with ExitStack() as stack:
         names = stack.enter_context(on_disk(values))

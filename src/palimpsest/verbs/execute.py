@@ -65,8 +65,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
     run = Run(plan, read, sets, manner, origin, threads, before.modality)
-    target.begin(plan)
-    with told_how_far(target.partial), target.held():
+    with told_how_far(target.partial), _begun(target, plan):
         if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
             target.abandon()
             return _shown_again(target, manner)
@@ -77,6 +76,14 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
         _write(target.partial, run, result)
         target.complete()
     return result
+
+
+@contextmanager
+def _begun(target: Output, plan: Plan) -> Iterator[None]:
+    """A partial folder that is this process's alone."""
+    target.begin(plan)
+    with target.held():
+        yield
 
 
 def _shown_again(target: Output, manner: Manner) -> RunResult:

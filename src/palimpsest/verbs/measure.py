@@ -89,8 +89,8 @@ def measure(
         UsageError: something supplied cannot be used.
     """
     refuse_unknown(manners, Manners)
-    if show < 0:
-        raise PlanError(f"show is {show}; accepted: 0 or more examples")
+    if isinstance(show, bool) or not isinstance(show, int) or show < 0:
+        raise PlanError(f"show is {show!r}; accepted: 0 or more examples")
     values = {"model": model}
     with on_disk(values):
         return _measured(path_of(values["model"], "model"), data, metrics, options, show=show, manners=manners)
@@ -106,8 +106,8 @@ def _measured(
     manners: Manners,
 ) -> Evaluation:
     """What a model in a folder knows."""
-    revision, progress = manners.get("revision"), manners.get("progress", silent)
-    chosen = default_metrics(source, revision) if metrics is None else metrics
+    revision, progress = manners.get("revision"), manners.get("progress") or silent
+    chosen = default_metrics(source, revision) if metrics is None else listed(metrics, "metrics")
     built = [build(name, (options or {}).get(name, {})) for name in chosen]
     check_source(source, revision)
     refuse_modality(built, "image" if is_image_model(source, revision) else "text")

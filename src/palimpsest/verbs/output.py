@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.durable import held, put
-from palimpsest.errors import PlanError
+from palimpsest.errors import PlanError, reachable
 from palimpsest.records import Cost, Direction, Score
 from palimpsest.report.files import write_atomic
 from palimpsest.verbs.plan import Plan
@@ -39,6 +39,7 @@ class Output:
         self.folder = Path(folder)
         if not self.folder.name or len(os.fsencode(self.folder.name)) > LONGEST_NAME:
             raise PlanError(f"output {str(folder)!r}: give the name of a new folder, at most {LONGEST_NAME} bytes long")
+        reachable(self.folder, "output", PlanError)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
 
     def finished(self, plan: Plan) -> bool:

@@ -17,7 +17,7 @@ from palimpsest.loop.words import so_many
 
 @contextmanager
 def told_how_far(partial: Path) -> Iterator[None]:
-    """Have Ctrl-C in the block say what is kept.
+    """Have Ctrl-C in the block say what is kept, as soon as there is a folder.
 
     Args:
         partial: folder of the run.
@@ -28,6 +28,8 @@ def told_how_far(partial: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
+        if not partial.exists():
+            raise
         raise Interrupted(how_far(partial)) from stop
 
 
