@@ -60,7 +60,7 @@ def test_notes_of_progress_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_refusal_is_one_visible_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", "--model", "m", "--data", f"{EVIL}.jsonl"]) == 2
+    assert main(["report", f"{EVIL}.json"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "\x1b" not in err
