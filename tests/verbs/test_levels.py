@@ -24,5 +24,4 @@ def test_far_beyond_the_level_is_said_with_both_numbers(after: float, never: flo
 
 
 def test_without_a_level_in_nats_nothing_is_said() -> None:
-    assert beyond(None) == ""
     assert beyond(LevelInfo(source="classes", sentence="", values={"accuracy": 0.0}, after={"ma": 0.0})) == ""

@@ -103,6 +103,8 @@ def where_to(result: RunResult) -> str:
         return ""
     words = f"The run found its own rate. Its level of never seen: {level.sentence}."
     nats, there = level.after.get("nats"), level.values.get("nats")
-    if nats is not None and there:  # of a class that nobody predicts there are no nats
+    if level.beyond:
+        words += f" {level.beyond}"
+    elif nats is not None and there:  # of a class that nobody predicts there are no nats
         words += f" It left the forget set at {show(nats)} nats per scored position; the level has {show(there)}."
     return f"{words} {level.doubt[:1].upper()}{level.doubt[1:]}." if level.doubt else words

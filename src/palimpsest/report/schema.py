@@ -157,6 +157,8 @@ class LevelInfo(Row):
     """Set that it was calibrated on -> MA of the model minus that of the shadow."""
     doubt: str = ""
     """Why nothing may pass on it, or empty."""
+    beyond: str = ""
+    """That the model finds the forgotten words far less likely than one that never saw them would, or empty."""
 
 
 class AnswerRow(Row):

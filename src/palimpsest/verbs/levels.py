@@ -36,20 +36,18 @@ def level_scores(level: Level, measured: Mapping[str, Score]) -> Mapping[str, Ma
     return {"forget": found}
 
 
-def beyond(level: LevelInfo | None) -> str:
+def beyond(level: LevelInfo) -> str:
     """A sentence where a model finds the right words far less likely than one that never saw them; else empty.
 
     No gate looks at it: what is at the level in ES and MA may still be words that no such model would say. "Far" is a
     convention: half as much again and at least 1 nat per token.
     """
-    if level is None or not {"nats"} <= level.after.keys() & level.values.keys():
-        return ""
-    after, never = level.after["nats"], level.values["nats"]
-    if after <= max(1.5 * never, never + 1.0):
+    after, never = level.after.get("nats"), level.values.get("nats")
+    if after is None or never is None or after <= max(1.5 * never, never + 1.0):
         return ""
     return (
-        f"But it finds the right words far less likely than such a model ({show(after)} nats per token, and it "
-        f"{show(never)}): what it says instead may be garbled, see its answers."
+        "The model finds the words of the forget set far less likely than one that never saw them would "
+        f"({show(after)} nats per token against {show(never)}): what it says instead may be garbled; see its answers."
     )
 
 
@@ -63,7 +61,7 @@ def level_info(level: Level, curve: Sequence[CurvePoint], measured: Mapping[str,
     """
     last = next((point.values for point in reversed(curve) if any(key.startswith(FORGET) for key in point.values)), {})
     values = {key: getattr(level.reading, read_as) for key, read_as in READ_AS.items() if key in measured}
-    return LevelInfo(
+    info = LevelInfo(
         source=level.source,
         sentence=level.sentence,
         values=values | {"nats": level.reading.nats},
@@ -72,3 +70,4 @@ def level_info(level: Level, curve: Sequence[CurvePoint], measured: Mapping[str,
         differences=dict(level.differences),
         doubt=level.doubt,
     )
+    return info.model_copy(update={"beyond": beyond(info)})

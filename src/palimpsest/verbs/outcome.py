@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from palimpsest.records import Answer, is_digest
 from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.arguments import Manner
 from palimpsest.verbs.inputs import Read, unwatched
-from palimpsest.verbs.levels import beyond, level_info, level_scores
+from palimpsest.verbs.levels import level_info, level_scores
 from palimpsest.verbs.measuring import MEASURED
 from palimpsest.verbs.notes import pair_note
 from palimpsest.verbs.oracle_cost import oracle_cost
@@ -73,9 +73,6 @@ def result_of(
     curve = tuple(_curve(folder))
     sizes = {name: len(examples) for name, examples in sets.items()}
     verdict, advice = reach_verdict(plan, scores, sizes, ended, modality=run.modality, origin=run.origin, doubts=doubts)
-    info = None if level is None else level_info(level, curve, scores["before"]["forget"])
-    if verdict is not None and (also := beyond(info)):
-        verdict = replace(verdict, plain=f"{verdict.plain} {also}")
     costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
     costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
     costs |= {name: CostRow.of(cost) for name, cost in trained.parts.items()}
@@ -93,7 +90,7 @@ def result_of(
         oracle_origin=run.origin,
         verdict=None if verdict is None else VerdictRow.of(verdict),
         advice=advice,
-        level=info,
+        level=None if level is None else level_info(level, curve, scores["before"]["forget"]),
         curve=curve,
         stopped=ended.stopped,
         cost={**costs, **oracle_cost(plan)},
