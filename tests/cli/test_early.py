@@ -50,6 +50,8 @@ REFUSED = {
     "bad scope": ((*TEXTS, "--set", "scope.kind=layers"), "needs names"),
     "bad refinement": ((*TEXTS, "--set", "refine.n=0"), "refine.n = 0"),
     "gates by --set": ((*TEXTS, "--set", "gates.ma=1"), "palimpsest options gates"),
+    "gate on a set that is not there": ((*TEXTS, "--gate", "forgte es <= 1"), "did you mean 'forget'?"),
+    "gate on what is not measured": ((*TEXTS, "--gate", "forget el <= 1"), "did you mean 'el_10'?"),
     "bad option of a metric": ((*TEXTS, "--set", "el.n=0"), "option 'n' is 0"),
     "unknown preset": ((*TEXTS, "--preset", "papers"), "did you mean 'paper'?"),
     "preset without a rate": ((*TEXTS, "--preset", "paper", "--method", "ug_clu"), "has no preset"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from palimpsest import methods
 from palimpsest.data.classes import class_number
-from palimpsest.errors import DataError
+from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.models.sources import check_source, classes_of, is_image_model
 from palimpsest.records import Example, Image
 from palimpsest.verbs.arguments import Manner
@@ -37,9 +37,17 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
             check_source(source, plan.revision)
     Output(manner.output).check_free(plan)
     modality = "image" if is_image_model(plan.model, plan.revision) else "text"
-    for name in plan.files:
-        if name in MEASURED:
-            chosen_metrics(plan.measuring, name, modality)
+    keys = {
+        name: {metric.key for metric in chosen_metrics(plan.measuring, name, modality)}
+        for name in plan.files
+        if name in MEASURED
+    }
+    for gate in plan.bounds:
+        if gate.set not in keys:
+            raise PlanError(f"gate on {gate.set} {gate.metric}: {unknown('set of this run', gate.set, keys)}")
+        if gate.metric not in keys[gate.set]:
+            measured = unknown("metric of this set", gate.metric, keys[gate.set])
+            raise PlanError(f"gate on {gate.set} {gate.metric}: {measured}; others by --set measuring.metrics=[...]")
 
 
 def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
