@@ -296,6 +296,8 @@ def test_a_holdout_that_is_remembered_as_well(unlearn, clinic, tmp_path):
     ("arguments", "words"),
     [
         (("--metrics", "maa"), "did you mean 'ma'"),
+        (("--metrics", ","), "metrics are none; accepted: at least one"),
+        (("--metrics", "ma,ma"), "metrics are ma, ma; accepted: at least one, each once"),
         (("--metrics", "ma", "--set", "el.n=3"), "unknown metric of this call 'el'"),
         (("--set", "el.n=0"), "option 'n' is 0"),
         (("--set", "el.first_prefix=zero"), "option 'first_prefix' is 'zero'"),

@@ -108,6 +108,8 @@ def _measured(
     """What a model in a folder knows."""
     revision, progress = manners.get("revision"), manners.get("progress") or silent
     chosen = default_metrics(source, revision) if metrics is None else listed(metrics, "metrics")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise PlanError(f"metrics are {', '.join(chosen) or 'none'}; accepted: at least one, each once")
     built = [build(name, (options or {}).get(name, {})) for name in chosen]
     check_source(source, revision)
     refuse_modality(built, "image" if is_image_model(source, revision) else "text")
