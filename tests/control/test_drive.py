@@ -116,7 +116,7 @@ def test_the_best_cooled_weights_are_kept(monkeypatch):
     run._last()
     assert world.at == (0.3, 1.0)
     assert run.state.stage == "ended"
-    assert run.state.reason == "budget: 60 steps; 50% of the way are left"
+    assert run.state.reason == "budget: 60 steps; 50% of the way is left"
     run.state.iterations = 1
     assert run._ended().unchanged is None
 

@@ -13,7 +13,8 @@ from typing import Literal
 from palimpsest.bench.config import Bench, StreamChoice
 from palimpsest.bench.labels import Label, check_tested, label_of, spelled_alike, tasks_of_classes
 from palimpsest.bench.situations import Situation
-from palimpsest.data.examples import read_examples
+from palimpsest.data.examples import read_rows
+from palimpsest.data.layout import Layout
 from palimpsest.data.scenarios.interleaved import interleaved
 from palimpsest.data.scenarios.task_aware import CLPU_SEQUENCE, CLPU_TASKS, task_aware
 from palimpsest.data.scenarios.task_by_task import cross_task_category, incremental, random_samples
@@ -87,7 +88,9 @@ def _pool(
     model: str,
 ) -> Pool:
     sources = {**{f"data {source}": source for source in data}, **dict(others)}
-    found = {name: read_examples(source, ignore_columns=ignored) for name, source in sources.items()}
+    # What is ignored serves all files of a bench, of which one may not have it.
+    layout = Layout(ignore=ignored)
+    found = {name: read_rows(source, layout).examples for name, source in sources.items()}
     sets = spelled_alike(found, model)
     check_disjoint(sets)
     taken: Counter[Label] = Counter()
@@ -178,7 +181,7 @@ def _interleaved(tasks: Sequence[Task], bench: Bench, seed: int) -> Stream:
             "stream 'interleaved' needs a pattern and what to forget; set stream.pattern, such as LULU, and "
             "stream.forget, a file"
         )
-    asked = read_examples(choice.forget, ignore_columns=bench.ignore_columns)
+    asked = read_rows(choice.forget, Layout(ignore=bench.ignore_columns)).examples
     return interleaved(tasks, choice.pattern, forget=[example.id for example in asked])
 
 
