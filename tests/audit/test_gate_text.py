@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.audit.gate_text import EXAMPLE, FORMS, gate_fields, gates_from_text
-from palimpsest.audit.gates import Gate, default_gates
+from palimpsest.audit.gate_text import EXAMPLE, FORMS, gate_fields
+from palimpsest.audit.gates import Gate, default_gates, parse_gates
 from palimpsest.errors import PlanError
+
+
+def gates_from_text(lines):
+    return parse_gates([gate_fields(line) for line in lines])
 
 
 @pytest.mark.parametrize(

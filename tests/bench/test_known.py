@@ -11,12 +11,10 @@ import palimpsest as pal
 from palimpsest.bench.config import make_bench
 from palimpsest.bench.known import known_before, knows_already
 from palimpsest.bench.limits import limits
-from palimpsest.bench.pool import SCENARIOS
 from palimpsest.bench.results import ORACLE, BenchResult
 from palimpsest.bench.run import run_bench
 from palimpsest.bench.summary import summary
 from palimpsest.bench.text import WIDTH, tables
-from palimpsest.data.scenarios import SCENARIO_NAMES
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,3 @@ def test_a_bench_of_a_model_that_learned_the_data_warns_and_one_of_a_fresh_model
         assert [step.start is None for step in result.rows[ORACLE][0]] == [False, True, True]
         assert len(list(known_before(result))) == warned
         assert len(json.loads((tmp_path / name / "summary.json").read_text())["warnings"]) == warned
-
-
-def test_the_names_of_the_scenarios_are_those_that_there_are():
-    assert set(SCENARIO_NAMES) == set(SCENARIOS)

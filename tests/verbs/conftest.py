@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import palimpsest as pal
 from palimpsest.demo.tiny_model import new_model
 
 
@@ -54,4 +56,12 @@ def clinic(tmp_path_factory) -> Path:
     write_rows(folder / "general.jsonl", [{"id": f"g{i}", "text": t} for i, t in enumerate(texts)])
     for name, seed in (("model", 0), ("base", 1)):
         new_model(folder / name, texts + [row["completion"] for row in rows[4:]], seed=seed)
+    return folder
+
+
+def by_heart(clinic: Path, folder: Path, measuring: dict) -> Path:
+    """A copy of the clinic with ``learned/``, a model that knows its records by heart."""
+    shutil.copytree(clinic, folder)
+    plan = {"training": {"batch_size": 4, "learning_rate": 5e-3, "max_steps": 120}, "measuring": measuring}
+    pal.learn(folder / "model", folder / "learn.jsonl", output=folder / "learned", plan=plan)
     return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
+from tests.verbs.conftest import by_heart
 from tests.verbs.test_kill import MEASURING, in_a_fork, what_counts
 from tests.verbs.test_kill_control import SHORT
 
@@ -38,12 +38,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def clinic(clinic, tmp_path_factory) -> Path:
-    """The clinic with ``learned/``, a model that knows its records by heart."""
-    folder = tmp_path_factory.mktemp("by-heart") / "clinic"
-    shutil.copytree(clinic, folder)
-    plan = {"training": {"batch_size": 4, "learning_rate": 5e-3, "max_steps": 120}, "measuring": MEASURING}
-    pal.learn(folder / "model", folder / "learn.jsonl", output=folder / "learned", plan=plan)
-    return folder
+    return by_heart(clinic, tmp_path_factory.mktemp("by-heart") / "clinic", MEASURING)
 
 
 class Strikes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.verbs.conftest import by_heart
 from tests.verbs.test_kill import DIED, DONE, MEASURING, Deaths, in_a_fork, what_counts
 
 import palimpsest as pal
@@ -103,12 +103,7 @@ def all_that_counts(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def clinic(clinic, tmp_path_factory) -> Path:
-    """The clinic with ``learned/``, a model that knows its records by heart."""
-    folder = tmp_path_factory.mktemp("by-heart") / "clinic"
-    shutil.copytree(clinic, folder)
-    plan = {"training": {"batch_size": 4, "learning_rate": 5e-3, "max_steps": 120}, "measuring": MEASURING}
-    pal.learn(folder / "model", folder / "learn.jsonl", output=folder / "learned", plan=plan)
-    return folder
+    return by_heart(clinic, tmp_path_factory.mktemp("by-heart") / "clinic", MEASURING)
 
 
 def undisturbed(verb: Callable[[Path, Path], None], clinic: Path, output: Path) -> dict[str, Any]:

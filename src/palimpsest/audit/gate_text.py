@@ -11,10 +11,9 @@ References: before, oracle, level, holdout, as in ``gates.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any, get_args
 
-from palimpsest.audit.gates import Gate, Reference, parse_gates
+from palimpsest.audit.gates import Reference
 from palimpsest.errors import PlanError
 
 EXAMPLE = "forget es <= oracle + 0.10"
@@ -30,20 +29,11 @@ _PATTERNS = (
 )
 
 
-def gates_from_text(lines: Iterable[str]) -> tuple[Gate, ...]:
-    """Gates from lines, such as those of a repeatable option.
+def gate_fields(line: str) -> dict[str, Any]:
+    """Fields of one gate, as ``parse_gates`` takes them.
 
     Raises:
-        PlanError: a line that is no gate.
-
-    >>> gates_from_text(["forget es<=oracle+0.1"])[0].sentence
-    "forget es at most 0.10 above the oracle's"
-    """
-    return parse_gates([gate_fields(line) for line in lines])
-
-
-def gate_fields(line: str) -> dict[str, Any]:
-    """Fields of one gate.
+        PlanError: the line is no gate.
 
     >>> gate_fields("retain es >= 0.90 * before")
     {'set': 'retain', 'metric': 'es', 'relative_to': 'before', 'at_least': 0.9, 'mode': 'ratio'}

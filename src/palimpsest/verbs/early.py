@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from palimpsest import methods
 from palimpsest.data.classes import class_number
@@ -42,6 +42,16 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
         for name in plan.files
         if name in MEASURED
     }
+    _check_bounds(plan, keys)
+
+
+def _check_bounds(plan: Plan, keys: Mapping[str, set[str]]) -> None:
+    """Refuse a ``--gate`` on what will not be measured, which would come out undecided after the whole run.
+
+    Args:
+        plan: of the run.
+        keys: set -> metrics that it will have.
+    """
     for gate in plan.bounds:
         if gate.set not in keys:
             raise PlanError(f"gate on {gate.set} {gate.metric}: {unknown('set of this run', gate.set, keys)}")

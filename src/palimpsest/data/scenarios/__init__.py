@@ -7,6 +7,3 @@
 
 Builders are pure functions of metadata (``data/tasks.py``) and a seed.
 """
-
-SCENARIO_NAMES = ("cross-category", "incremental", "interleaved", "random", "task-aware")
-"""As a bench calls them; the first is what it takes unless told otherwise."""
