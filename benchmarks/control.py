@@ -87,7 +87,7 @@ def stories(data: Path) -> list[dict]:
 
 def invented(folder: Path) -> tuple[Path, list[dict], list[dict]]:
     """The demo's records and its tiny model, for a machine without the data."""
-    from palimpsest.demo.records import write as write_records
+    from palimpsest.demo.patients import write as write_records
     from palimpsest.demo.tiny_model import new_model
 
     files = write_records(folder / "data", per_group=12, num_forget=FORGOTTEN, num_general=60)

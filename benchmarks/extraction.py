@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedModel
 
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.metrics.el import EL, ELOptions, overlaps
 from palimpsest.metrics.evaluate import evaluate
 from palimpsest.metrics.ma import MA

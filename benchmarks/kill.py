@@ -219,8 +219,8 @@ def make_clinic(folder: Path) -> dict[str, Command]:
     """Data, a fresh model, a model that has learned, and the two commands to kill."""
     from transformers.utils import logging
 
-    from palimpsest.data.examples import read_examples
-    from palimpsest.demo.records import write
+    from palimpsest.data.read.examples import read_examples
+    from palimpsest.demo.patients import write
     from palimpsest.demo.tiny_model import new_model
 
     logging.disable_progress_bar()

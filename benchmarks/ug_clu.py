@@ -27,11 +27,11 @@ from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest.contract import Method
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.methods.finetune import Finetune, FinetuneConfig
 from palimpsest.methods.ug_clu import UGCLU, UGCLUConfig
-from palimpsest.updates.own_step import OptimizerStep
+from palimpsest.rules.own_step import OptimizerStep
 
 VOCABULARY, LENGTH, BATCH = 2048, 96, 8
 BOUNDS = {"unlearn": 1.3, "update": 2.4}

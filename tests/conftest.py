@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["palimpsest.data.batch", "palimpsest.methods", "palimpsest.models.divergence"], "beartype.beartype"
+    ["palimpsest.data.encode.batch", "palimpsest.methods", "palimpsest.models.divergence"], "beartype.beartype"
 )
 
 import torch  # noqa: E402 (the environment is set first)

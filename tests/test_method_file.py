@@ -25,7 +25,7 @@ from pydantic import Field
 
 from palimpsest.contract import Config, Method
 from palimpsest.methods.icu import ICUConfig as Inherited
-from palimpsest.updates.schedule import Annealing as Falls
+from palimpsest.rules.schedule import Annealing as Falls
 
 SETS = ("retain", "forget")
 Side = Literal["left", "right"]

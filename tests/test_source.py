@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 import palimpsest
 from palimpsest import methods, metrics
-from palimpsest.bench.cell import READING
+from palimpsest.bench.perform.request_cell import READING
+from palimpsest.engine.plan import EVERY_RUN, Plan
 from palimpsest.models.sources import source_digest
 from palimpsest.source import code_behind, code_digest
-from palimpsest.verbs.plan import EVERY_RUN, Plan
 
 PACKAGE = Path(palimpsest.__file__).parent
 
@@ -52,29 +52,29 @@ def of_a_run(package: Path, method: str) -> str:
         ("icu", "methods/icu.py", True),
         ("icu", "methods/npo.py", False),
         ("icu", "loop/step.py", True),
-        ("icu", "verbs/train.py", True),
-        ("icu", "verbs/prepare.py", True),
-        ("icu", "verbs/saved.py", True),
+        ("icu", "engine/train.py", True),
+        ("icu", "engine/prepare.py", True),
+        ("icu", "engine/save.py", True),
         ("icu", "models/scope.py", True),
         ("icu", "models/reference.py", True),  # imported by name in the contract
         ("icu", "audit/continuation.py", True),  # imported inside a function
         ("icu", "audit/gates.py", True),
-        ("icu", "data/analogous.py", True),
+        ("icu", "derived/nearest.py", True),
         ("icu", "metrics/es.py", True),
         ("icu", "metrics/greedy/decode.py", True),
         ("icu", "contract.py", True),
-        ("icu", "updates/saliency.py", False),
-        ("icu", "updates/fast_slow.py", False),
+        ("icu", "rules/saliency_bits.py", False),
+        ("icu", "rules/fast_slow.py", False),
         ("icu", "report/page.py", False),
         ("icu", "report/schema.py", False),
         ("icu", "cli/runs.py", False),
-        ("icu", "bench/perform.py", False),
-        ("icu", "demo/run.py", False),
-        ("ug_clu", "updates/saliency.py", True),
-        ("ug_clu", "updates/fast_slow.py", True),
+        ("icu", "bench/perform/one_run.py", False),
+        ("icu", "demo/story.py", False),
+        ("ug_clu", "rules/saliency_bits.py", True),
+        ("ug_clu", "rules/fast_slow.py", True),
         ("ug_clu", "methods/icu.py", False),
-        ("salun", "updates/saliency.py", True),
-        ("salun", "updates/fast_slow.py", False),
+        ("salun", "rules/saliency_bits.py", True),
+        ("salun", "rules/fast_slow.py", False),
     ],
 )
 def test_what_changes_the_digest_of_a_run(original, edited, method, path, counts):
@@ -92,7 +92,12 @@ def test_where_the_package_lies_does_not_count(original, edited):
 
 @pytest.mark.parametrize(
     ("path", "counts"),
-    [("bench/reading.py", True), ("audit/membership.py", True), ("models/load.py", True), ("methods/icu.py", False)],
+    [
+        ("bench/beside_oracle.py", True),
+        ("audit/membership.py", True),
+        ("models/load.py", True),
+        ("methods/icu.py", False),
+    ],
 )
 def test_what_changes_the_digest_of_a_reading(original, edited, path, counts):
     same = code_digest(READING, package=original)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from palimpsest.verbs.plan import SECTIONS
+from palimpsest.engine.plan import SECTIONS
 
 Plan = dict[str, Any]
 

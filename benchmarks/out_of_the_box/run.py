@@ -17,8 +17,8 @@ from out_of_the_box.text_worlds import after_another
 from out_of_the_box.worlds import Request, World
 from palimpsest import methods
 from palimpsest.errors import PalimpsestError, RunError
+from palimpsest.files import write_atomic
 from palimpsest.records import digest
-from palimpsest.report.files import write_atomic
 from palimpsest.report.schema import RunResult
 
 CONTROLS = ("nothing", "oracle", "random_edit")

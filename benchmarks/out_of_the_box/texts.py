@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palimpsest.report.files import write_atomic
+from palimpsest.files import write_atomic
 
 Row = dict[str, str]
 NumTokens = Callable[[str], int]

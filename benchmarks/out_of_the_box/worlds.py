@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import palimpsest as pal
 from out_of_the_box.recipes import Plan
-from palimpsest.report.files import write_atomic
+from palimpsest.files import write_atomic
 from palimpsest.report.schema import RunResult
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from palimpsest.data.batch import Batch, ExampleSet, Predictions
+from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.method_card import Config, Kind
 from palimpsest.models.reference import Reference
 
@@ -90,7 +90,7 @@ class Step(Protocol):
         """One step, with the momentum, the moments and the weight decay of the run."""
 
     def own(self, model: nn.Module, memory: MutableMapping[str, Tensor]) -> None:
-        """A step with a momentum of its own, leaving the optimizer's as it is (updates/own_step.py)."""
+        """A step with a momentum of its own, leaving the optimizer's as it is (rules/own_step.py)."""
 
 
 class Method:

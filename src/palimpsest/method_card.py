@@ -33,7 +33,7 @@ class Config(BaseModel):
 
 
 @dataclass(frozen=True)
-class Card:
+class MethodCard:
     """What is known of a method without its torch: some class attributes of ``contract.Method``, and three more.
 
     Attributes:
@@ -71,13 +71,13 @@ class Card:
         return configured(self.name, self.schema, options)
 
 
-OF_THE_CLASS = tuple(f.name for f in fields(Card) if f.name not in ("name", "about", "schema"))
+OF_THE_CLASS = tuple(f.name for f in fields(MethodCard) if f.name not in ("name", "about", "schema"))
 
 
-def card_of(name: str, method: type[Method]) -> Card:
+def card_of(name: str, method: type[Method]) -> MethodCard:
     """The card that the class itself gives."""
     about = (sys.modules[method.__module__].__doc__ or "").strip()
-    return Card(name, about, method.Config, **{key: getattr(method, key) for key in OF_THE_CLASS})
+    return MethodCard(name, about, method.Config, **{key: getattr(method, key) for key in OF_THE_CLASS})
 
 
 def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from palimpsest.method_card import OF_THE_CLASS, Card, Config
+from palimpsest.method_card import OF_THE_CLASS, Config, MethodCard
 
-PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent
 TYPES: Mapping[str, Any] = {"bool": bool, "float": float, "int": int, "str": str}
 CONTAINERS: Mapping[str, Any] = {"dict": dict, "list": list, "tuple": tuple}
 INERT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Pass)
@@ -28,7 +28,7 @@ class Unreadable(Exception):
     """The file has to be run to know what it says."""
 
 
-def read_card(name: str, path: Path) -> Card | None:
+def read_card(name: str, path: Path) -> MethodCard | None:
     """The card of a method, or None where its class has to be asked.
 
     Args:
@@ -40,7 +40,7 @@ def read_card(name: str, path: Path) -> Card | None:
         place, node = file.definition("METHOD")
         members = _members(place, _class(place, node))
         said = {key: _value(*members[key]) for key in OF_THE_CLASS}
-        return Card(name, (ast.get_docstring(file.tree) or "").strip(), _schema(*members["Config"]), **said)
+        return MethodCard(name, (ast.get_docstring(file.tree) or "").strip(), _schema(*members["Config"]), **said)
     except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
         return None  # the last four: of literal_eval and of pydantic, about what is no literal or no option
 
@@ -103,7 +103,7 @@ def _imported_as(statement: ast.ImportFrom, name: str) -> str:
 def _source(statement: ast.ImportFrom) -> Path:
     """The file of this package that an import names."""
     first, *rest = (statement.module or "").split(".")
-    place = PACKAGE.joinpath(*rest)
+    place = _PACKAGE.joinpath(*rest)
     found = [p for p in (place / "__init__.py", place.with_name(place.name + ".py")) if p.is_file()]
     if first != "palimpsest" or statement.level or not found:
         raise Unreadable
@@ -164,7 +164,7 @@ def _class_of_options(file: _File, node: ast.stmt | ast.expr) -> ast.ClassDef:
 
 
 def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
-    if (file.path, node.name) == (PACKAGE / "method_card.py", Config.__name__):
+    if (file.path, node.name) == (_PACKAGE / "method_card.py", Config.__name__):
         return Config
     if not isinstance(node.bases[0], ast.Name):
         raise Unreadable

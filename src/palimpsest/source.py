@@ -15,11 +15,11 @@ from pathlib import Path
 
 from palimpsest.records import digest
 
-PACKAGE = Path(__file__).parent
-SHOWN = "palimpsest.report"  # what only shows a result cannot change it
+_PACKAGE = Path(__file__).parent
+_SHOWN = "palimpsest.report"  # what only shows a result cannot change it
 
 
-def code_digest(modules: Iterable[str], files: Iterable[Path] = (), *, package: Path = PACKAGE) -> str:
+def code_digest(modules: Iterable[str], files: Iterable[Path] = (), *, package: Path = _PACKAGE) -> str:
     """SHA-256 over modules of this package, further files, and every module of this package they lead to.
 
     Args:
@@ -40,7 +40,7 @@ def _digest(modules: frozenset[str], files: frozenset[Path], package: Path) -> s
     return digest(contents)
 
 
-def code_behind(modules: Iterable[str], files: Iterable[Path] = (), *, package: Path = PACKAGE) -> dict[str, Path]:
+def code_behind(modules: Iterable[str], files: Iterable[Path] = (), *, package: Path = _PACKAGE) -> dict[str, Path]:
     """The files of ``code_digest`` by name: a module's own, of a file that lies elsewhere the name of the file.
 
     A package is read when an import names it; one that is only passed through on the way to a module is not: what a
@@ -51,7 +51,7 @@ def code_behind(modules: Iterable[str], files: Iterable[Path] = (), *, package: 
     waiting += [(_name(file, package), file) for file in files]
     while waiting:
         name, path = waiting.pop()
-        if path is None or name in found or f"{name}.".startswith(f"{SHOWN}."):
+        if path is None or name in found or f"{name}.".startswith(f"{_SHOWN}."):
             continue
         found[name] = path
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from palimpsest.audit.advice import Facts, advise
+from palimpsest.audit.advice import AdviceFacts, advise
 from palimpsest.audit.judging import Finding, Why
 from palimpsest.records import GateResult, Outcome
 
@@ -18,7 +18,7 @@ def finding(why: Why, name: str = "forget", outcome: Outcome | None = None) -> F
 
 
 def advice(*findings: Finding, outcome: Outcome = Outcome.FAILED, **facts: Any) -> list[str]:
-    return list(advise(Facts(findings, outcome, **facts)))
+    return list(advise(AdviceFacts(findings, outcome, **facts)))
 
 
 ORACLE = {"given": ("forget", "retain", "oracle")}

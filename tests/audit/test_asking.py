@@ -14,9 +14,9 @@ from tests.data.test_image import some
 from tests.models.test_resnet import tiny
 
 from palimpsest.audit.asking import SHOWN, TEXT_PROMPT, as_answers, question, say
-from palimpsest.audit.wording import BEGINNING, MORE, NOTHING, Wording
-from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.data.text import encode
+from palimpsest.audit.wording import BEGINNING, MORE, NOTHING_SAID, Wording
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.data.encode.text import encode
 from palimpsest.errors import DivergedError
 from palimpsest.models.load import Loaded
 from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
@@ -142,7 +142,7 @@ def test_it_ends_where_the_model_ends() -> None:
     third = path[2]
     said = say(new_loaded(eos_token_id=third), ROWS, ["answer"])["answer"]
     assert said == as_ids(path[: path.index(third)])
-    assert say(new_loaded(eos_token_id=path[0]), ROWS, ["answer"])["answer"] == NOTHING
+    assert say(new_loaded(eos_token_id=path[0]), ROWS, ["answer"])["answer"] == NOTHING_SAID
 
 
 def test_long_answers_are_cut_alike() -> None:

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.audit.continuation import NEW_TOKENS, ContinuationTest, continuation_test, split, words
+from palimpsest.audit.continuation import NEW_TOKENS, ContinuationTest, continuation_test, lower_words, split
 from palimpsest.audit.refinement import Refinement
-from palimpsest.data.batch import TextSet, TokenSequence, collate
+from palimpsest.data.encode.batch import TextSet, TokenSequence, collate
 from palimpsest.errors import MissingExtra, PlanError
 from palimpsest.models.load import Loaded
 
@@ -177,7 +177,7 @@ def test_a_split_cuts_at_the_prompt_or_in_the_middle(length, prompt):
     ],
 )
 def test_words_are_lower_case_and_marks_stand_alone(text, expected):
-    assert words(text) == expected
+    assert lower_words(text) == expected
 
 
 def test_a_model_without_a_tokenizer_is_refused(tiny_llama):

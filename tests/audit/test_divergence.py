@@ -13,9 +13,9 @@ from scipy.stats import entropy
 from tests.data.test_image import some
 from tests.models.test_resnet import tiny
 
-from palimpsest.audit.divergence import compare_models, js_between, js_per_position, kl_between, kl_per_position
-from palimpsest.data.augment import Augmentation
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.audit.model_distance import compare_models, js_between, js_per_position, kl_between, kl_per_position
+from palimpsest.data.encode.augment import Augmentation
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 9))

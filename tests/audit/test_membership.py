@@ -11,8 +11,8 @@ from tests.data.test_image import some
 from tests.models.test_resnet import tiny
 
 from palimpsest.audit.membership import entropies, entropy, fit_balanced, mia_entropy
-from palimpsest.data.augment import Augmentation
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.augment import Augmentation
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import DataError
 
 linear_model = pytest.importorskip("sklearn.linear_model")

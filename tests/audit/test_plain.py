@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from palimpsest.audit.gates import Gate, default_gates
-from palimpsest.audit.judging import Scores, examine, sum_up
+from palimpsest.audit.judging import ScoreTable, examine, sum_up
 from palimpsest.audit.known import distrusting, known_checks
-from palimpsest.audit.plain import say_plainly
+from palimpsest.audit.plain_verdict import say_plainly
 from palimpsest.records import Direction, Outcome, Score
 
 
@@ -18,14 +18,16 @@ def score(value: float, metric: str, n: int) -> Score:
     return Score(metric, value, value, value, n, 0, direction, "share", 1, {str(i): value for i in range(n)})
 
 
-def scores_of(n: int = 8, **columns: dict[str, dict[str, float]]) -> Scores:
+def scores_of(n: int = 8, **columns: dict[str, dict[str, float]]) -> ScoreTable:
     return {
         column: {name: {m: score(v, m, n) for m, v in metrics.items()} for name, metrics in sets.items()}
         for column, sets in columns.items()
     }
 
 
-def said(scores: Scores, gates: Sequence[Gate] | None = None, kind: str = "unlearn", doubts: Sequence[str] = ()) -> str:
+def said(
+    scores: ScoreTable, gates: Sequence[Gate] | None = None, kind: str = "unlearn", doubts: Sequence[str] = ()
+) -> str:
     sets = scores["after"].keys()
     chosen = default_gates(kind, scores.keys(), sets) if gates is None else gates
     findings = distrusting((*(known_checks(scores) if "forget" in sets else ()), *examine(chosen, scores)))
@@ -85,7 +87,7 @@ NEVER = {"forget": {"es": 0.02, "ma": 0.4}}
     ],
     ids=["as known", "still known", "overdone", "retain lost", "passed", "no level", "oracle knows", "few"],
 )  # fmt: skip
-def test_unlearning(scores: Scores, sentence: str) -> None:
+def test_unlearning(scores: ScoreTable, sentence: str) -> None:
     assert said(scores) == sentence
 
 

@@ -19,15 +19,15 @@ from palimpsest.audit.refine import (
     measured_levels,
 )
 from palimpsest.audit.refinement import Refinement
-from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.data.examples import read_examples
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.data.read.examples import read_examples
+from palimpsest.engine.inputs import encode_sets
+from palimpsest.engine.plan import make_plan
+from palimpsest.engine.prepare import prepare_job
+from palimpsest.engine.progress import silent
 from palimpsest.errors import PlanError
 from palimpsest.models.load import load
 from palimpsest.records import Direction, Score
-from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.plan import make_plan
-from palimpsest.verbs.prepare import prepare_job
-from palimpsest.verbs.progress import silent
 
 __all__ = ["clinic"]
 

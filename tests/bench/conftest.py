@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult, Reading, RequestInfo, SetScore, Step
+from palimpsest.bench.results import (
+    NOTHING,
+    ORACLE,
+    RANDOM,
+    BenchResult,
+    RowStep,
+    SetScore,
+    StepReading,
+    StreamRequestInfo,
+)
 from palimpsest.demo.tiny_model import new_model
 
 PEOPLE = ("Ann", "Bob", "Cid", "Dot")
@@ -56,7 +65,7 @@ def values(town) -> dict[str, Any]:
     }
 
 
-def reading(learn: float, forget: float | None, retain: float | None, *, kl: float, mia: float | None) -> Reading:
+def reading(learn: float, forget: float | None, retain: float | None, *, kl: float, mia: float | None) -> StepReading:
     """A reading with these accuracies of sets of ten, and one task and one forget set."""
     sets = {"learn": learn, "forget": forget, "retain": retain, "test": 0.5, "task a": learn, "forgot b": forget}
     scores = {
@@ -64,11 +73,11 @@ def reading(learn: float, forget: float | None, retain: float | None, *, kl: flo
         for name, v in sets.items()
         if v is not None
     }
-    return Reading(sets=scores, mia=mia)
+    return StepReading(sets=scores, mia=mia)
 
 
-def steps(*readings: Reading, seconds: float, **more: Any) -> tuple[Step, ...]:
-    return tuple(Step(model="m", weights="w", seconds=seconds, tokens=100, reading=r, **more) for r in readings)
+def steps(*readings: StepReading, seconds: float, **more: Any) -> tuple[RowStep, ...]:
+    return tuple(RowStep(model="m", weights="w", seconds=seconds, tokens=100, reading=r, **more) for r in readings)
 
 
 @pytest.fixture
@@ -77,10 +86,10 @@ def finished() -> BenchResult:
     oracle = (reading(1.0, None, None, kl=0.0, mia=None), reading(1.0, 0.2, 0.8, kl=0.0, mia=0.1))
     row = (reading(0.9, None, None, kl=0.2, mia=None), reading(0.9, 0.4, 0.8, kl=0.4, mia=0.5))
     requests = (
-        RequestInfo(
+        StreamRequestInfo(
             name="a", kind="R", task="0", learn=10, forget=0, remaining=0, memory=0, tasks={"a": 10}, forgotten={}
         ),
-        RequestInfo(
+        StreamRequestInfo(
             name="b", kind="R", task=None, learn=0, forget=4, remaining=6, memory=3, tasks={"a": 6}, forgotten={"b": 4}
         ),
     )

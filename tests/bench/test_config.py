@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.bench.config import make_bench
-from palimpsest.bench.pool import SCENARIOS
+from palimpsest.bench.define.bench_rows import BenchRow
+from palimpsest.bench.define.config import make_bench
+from palimpsest.bench.define.pool import SCENARIOS
 from palimpsest.bench.results import NOTHING, RANDOM
-from palimpsest.bench.rows import Row
+from palimpsest.engine.plan import read_mapping
 from palimpsest.errors import PlanError
-from palimpsest.verbs.plan import read_mapping
 
 BOTH = {"learns": True, "forgets": True}
 
@@ -54,14 +54,14 @@ def test_what_is_missing_is_named_with_its_option(values, missing):
 
 
 def test_a_chain_forgets_before_it_learns():
-    row = Row(chain="er+npo")
+    row = BenchRow(chain="er+npo")
     assert row.parts(**BOTH) == (("unlearn", "npo"), ("learn", "er"))
     assert row.parts(learns=True, forgets=False) == (("learn", "er"),)
     assert row.parts(learns=False, forgets=True) == (("unlearn", "npo"),)
 
 
 def test_one_method_for_both_does_it_in_one_run():
-    assert Row(chain="ug_clu").parts(**BOTH) == (("update", "ug_clu"),)
+    assert BenchRow(chain="ug_clu").parts(**BOTH) == (("update", "ug_clu"),)
 
 
 def test_the_controls_learn_like_the_first_row(values):

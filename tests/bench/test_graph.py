@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from palimpsest.bench.graph import Task, run_tasks
+from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
 from palimpsest.errors import DataError, Interrupted
 
 WAITS_FOREVER = """
 import sys, time
 from pathlib import Path
-from palimpsest.bench.graph import Task, run_tasks
+from palimpsest.bench.perform.parallel import Task, run_tasks
 
 def work(folder):
     import os
@@ -40,10 +40,10 @@ def fail() -> None:
 
 
 TASKS = {
-    "two": Task(add, (1, 1)),
-    "three": Task(add, (3,)),
-    "five": Task(add, after=("two", "three")),
-    "eleven": Task(add, (1,), after=("five", "five")),
+    "two": WaitingTask(add, (1, 1)),
+    "three": WaitingTask(add, (3,)),
+    "five": WaitingTask(add, after=("two", "three")),
+    "eleven": WaitingTask(add, (1,), after=("five", "five")),
 }
 
 
@@ -96,7 +96,7 @@ def test_other_processes_find_the_same():
 
 @pytest.mark.slow
 def test_a_failing_task_ends_everything_with_its_own_error():
-    tasks = {"bad": Task(fail), "after": Task(add, after=("bad",))}
+    tasks = {"bad": WaitingTask(fail), "after": WaitingTask(add, after=("bad",))}
     with pytest.raises(DataError, match="no such class"):
         run_tasks(tasks, jobs=2, threads=None, done=lambda *a: None)
 

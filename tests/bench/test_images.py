@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from palimpsest.bench.config import make_bench
-from palimpsest.bench.defaults import with_defaults
+from palimpsest.bench.define.config import make_bench
+from palimpsest.bench.define.defaults import with_defaults
 from palimpsest.bench.results import ORACLE, RANDOM, BenchResult
-from palimpsest.bench.run import run_bench
+from palimpsest.bench.whole_bench import run_bench
 from palimpsest.errors import UsageError
 from palimpsest.models.resnet import SmallResNet, resnet_config
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.bench.answers import unanswered
-from palimpsest.bench.cell import Cell
-from palimpsest.bench.config import make_bench
+from palimpsest.bench.define.config import make_bench
+from palimpsest.bench.perform.request_cell import RequestCell
+from palimpsest.bench.perform.respond import unanswered
 from palimpsest.bench.results import BenchResult
-from palimpsest.bench.run import run_bench
+from palimpsest.bench.whole_bench import run_bench
 from palimpsest.errors import PlanError
 from palimpsest.models.load import source_digest
 
@@ -43,7 +43,7 @@ def test_forgetting_costs_nothing_and_nothing_was_stopped(result):
 
 def test_a_side_network_goes_with_its_task_even_where_the_rest_of_a_request_is_rejected(result, tmp_path):
     *_, before, _ = result.rows[ROW][0]
-    cell = Cell(make_bench(result.bench), tmp_path, tmp_path, seed=0, number=5)  # forgets 2T
+    cell = RequestCell(make_bench(result.bench), tmp_path, tmp_path, seed=0, number=5)  # forgets 2T
     assert list(before.sides) == ["3T", "2T"]
     assert list(unanswered(cell, before).sides) == ["3T"]
 

@@ -8,13 +8,13 @@ import pytest
 from tests.bench.conftest import reading
 
 import palimpsest as pal
-from palimpsest.bench.config import make_bench
-from palimpsest.bench.known import known_before, knows_already
-from palimpsest.bench.limits import limits
+from palimpsest.bench.define.config import make_bench
 from palimpsest.bench.results import ORACLE, BenchResult
-from palimpsest.bench.run import run_bench
-from palimpsest.bench.summary import summary
-from palimpsest.bench.text import WIDTH, tables
+from palimpsest.bench.show.already_known import known_before, knows_already
+from palimpsest.bench.show.caveats import caveats
+from palimpsest.bench.show.console import CONSOLE_WIDTH, tables
+from palimpsest.bench.show.summary import summary
+from palimpsest.bench.whole_bench import run_bench
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_the_warning_is_on_the_screen_in_the_summary_and_on_the_page(finished):
     known = with_start(finished, 0.95)
     (warning,) = known_before(known)
     assert "right on 95 % of it, the oracle that learned it on 100 %, and on 50 % of test data" in warning
-    assert limits(known)[0] == warning
+    assert caveats(known)[0] == warning
     assert summary(known)["warnings"] == [warning]
     shown = tables(known)
     assert shown.startswith("Warning: The model knew what request 0")
-    assert max(map(len, shown.splitlines())) <= WIDTH
+    assert max(map(len, shown.splitlines())) <= CONSOLE_WIDTH
 
 
 def test_no_warning_for_a_model_that_did_not_know_or_was_not_read(finished):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.bench.figures import CELL_HEIGHT, gap_bars, mini, stream_picture
-from palimpsest.bench.limits import limits
-from palimpsest.bench.page import render, save_html
-from palimpsest.bench.results import RequestInfo
+from palimpsest.bench.results import StreamRequestInfo
 from palimpsest.bench.scores import Spread
+from palimpsest.bench.show.bench_page import render_bench, save_bench_html
+from palimpsest.bench.show.caveats import caveats
+from palimpsest.bench.show.charts import CELL_HEIGHT, gap_bars, mini, stream_picture
 
 VOID = {"meta", "rect", "line", "circle", "path", "polyline", "polygon"}
 
@@ -35,10 +35,10 @@ class Balanced(HTMLParser):
             assert self.open.pop() == tag
 
 
-def known(*parts: dict[str, int], forget: dict[int, int] | None = None) -> list[RequestInfo]:
+def known(*parts: dict[str, int], forget: dict[int, int] | None = None) -> list[StreamRequestInfo]:
     gone = forget or {}
     return [
-        RequestInfo(
+        StreamRequestInfo(
             name=f"r{j}", kind="R", task=None, learn=int(j not in gone), forget=gone.get(j, 0), remaining=0, memory=j,
             tasks=tasks, forgotten={},
         )
@@ -52,7 +52,7 @@ def boxes(svg: str, kind: str) -> list[float]:
 
 
 def test_the_page_is_whole_and_escapes_what_users_wrote(finished, tmp_path):
-    page = render(finished)
+    page = render_bench(finished)
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
@@ -60,25 +60,25 @@ def test_the_page_is_whole_and_escapes_what_users_wrote(finished, tmp_path):
     assert page.count("&lt;er&gt; &amp; npo") >= 5
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
-    save_html(finished, tmp_path / "report.html")
+    save_bench_html(finished, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
 
 
 def test_the_page_shows_values_ranges_and_what_was_stopped(finished):
-    page = render(finished)
+    page = render_bench(finished)
     assert "0.00–9.50" in page  # gap of the row over its two seeds
     assert "KL U 0.05 (0.05 to 0.05)" in page
     assert page.count("it diverged") == 4
 
 
 def test_each_table_says_how_far_two_oracles_are_apart(finished):
-    said = re.findall(r"Two oracles[^:]*apart: ([^<]*)</p>", " ".join(render(finished).split()))
+    said = re.findall(r"Two oracles[^:]*apart: ([^<]*)</p>", " ".join(render_bench(finished).split()))
     assert said[0] == "gap U 4.00 (4.00 to 4.00)."
     assert said[1].endswith("KL U 0.05 (0.05 to 0.05), KL R 0.05 (0.05 to 0.05).")
 
 
 def test_what_the_page_does_not_prove(finished):
-    sentences = " ".join(limits(finished))
+    sentences = " ".join(caveats(finished))
     assert "2 seeds: the ranges are the lowest and highest" in sentences
     assert "No test data were given" in sentences
     assert "smallest set has 10 examples: one of them is 10 points" in sentences
@@ -116,5 +116,7 @@ def test_a_curve_leaves_out_requests_without_the_set():
 
 
 def test_a_page_is_rendered_without_torch():
-    code = "import sys, palimpsest.bench.page, palimpsest.bench.text; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, palimpsest.bench.show.bench_page, palimpsest.bench.show.console; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(Path(__file__).parents[2] / "src")})

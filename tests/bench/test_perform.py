@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.bench.perform import perform
-from palimpsest.data.examples import read_examples
-from palimpsest.verbs import train
-from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.plan import Plan
-from palimpsest.verbs.saved import load_saved
+from palimpsest.bench.perform.one_run import perform
+from palimpsest.data.read.examples import read_examples
+from palimpsest.engine import train
+from palimpsest.engine.inputs import encode_sets
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.save import load_saved
 
 
 @pytest.mark.parametrize("is_lost", [False, True])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from palimpsest.bench.cell import Cell, read_anew, situations_of
-from palimpsest.bench.config import Bench, make_bench
-from palimpsest.bench.labels import label_of
-from palimpsest.bench.pool import pool_of_bench, stream_of
+from palimpsest.bench.define.config import Bench, make_bench
+from palimpsest.bench.define.labels import label_of
+from palimpsest.bench.define.pool import pool_of_bench, stream_of
+from palimpsest.bench.perform.request_cell import RequestCell, read_anew, situations_of
 from palimpsest.errors import DataError
 from palimpsest.models.resnet import SmallResNet, resnet_config
 
@@ -90,7 +90,7 @@ def test_images_by_name_are_tested_on_images_by_number():
     put_folder("named")
     put_numbers("numbered.npz")
     opened = bench(data="named", test="numbered.npz")
-    cell = Cell(opened, Path("out"), Path("oracles"), 0, 0)
+    cell = RequestCell(opened, Path("out"), Path("oracles"), 0, 0)
     known = {label_of(opened_example) for opened_example in cell.pool.examples(cell.situation.known)}
     tested = {label_of(example) for example in cell.pool.examples(cell.pool.test_for(cell.situation))}
     assert tested == known
@@ -111,7 +111,7 @@ def test_a_test_set_of_other_classes_is_refused():
 
 def test_a_sample_of_a_part_is_a_part_of_the_sample():
     put_folder("named", count=20)
-    cell = Cell(bench(data="named", limit=10), Path("out"), Path("oracles"), 0, 0)
+    cell = RequestCell(bench(data="named", limit=10), Path("out"), Path("oracles"), 0, 0)
     ids = tuple(cell.pool.data)
     whole, half = cell._sample(ids), cell._sample(ids[::2])
     assert len(whole) == len(half) == 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from palimpsest.bench.reading import examine, read_model, reading
-from palimpsest.data.batch import Predictions, TextSet, TokenSequence
+from palimpsest.bench.beside_oracle import examine_beside, read_model, reading
+from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence
 from palimpsest.errors import DivergedError
 from palimpsest.metrics import build
 from palimpsest.metrics.evaluate import evaluate
@@ -34,7 +34,7 @@ def test_it_agrees_with_the_metrics(tiny_llama, texts):
 
 def test_batches_of_any_size_say_the_same(tiny_llama, texts, monkeypatch):
     together = read_model(tiny_llama, None, texts)
-    monkeypatch.setattr("palimpsest.bench.reading.LOGITS", 1)  # one at a time
+    monkeypatch.setattr("palimpsest.bench.beside_oracle.LOGITS", 1)  # one at a time
     for example_id, values in read_model(tiny_llama, None, texts).items():
         assert values == pytest.approx(together[example_id], abs=1e-5)
 
@@ -42,7 +42,7 @@ def test_batches_of_any_size_say_the_same(tiny_llama, texts, monkeypatch):
 def test_answers_of_one_token_have_a_strength_in_whatever_batch(tiny_llama, monkeypatch):
     rows = [TokenSequence(f"one{k}", (5, 6 + k), (False, True)) for k in range(3)]
     rows.append(TokenSequence("two", (5, 6, 7), (False, True, True)))
-    monkeypatch.setattr("palimpsest.bench.reading.BATCH", 3)
+    monkeypatch.setattr("palimpsest.bench.beside_oracle.BATCH", 3)
     for order in (rows, rows[::-1]):
         assert all("strength" in values for values in read_model(tiny_llama, None, TextSet(order, 0)).values())
 
@@ -59,8 +59,8 @@ def test_by_hand():
         torch.tensor([sure, sure, sure, half]), torch.tensor([0, 1, 0, 0]), torch.tensor([0, 0, 0, 1]), 2
     )
     ideal = Predictions(torch.tensor([sure, sure, sure, sure]), said.target_S, said.owner_S, 2)
-    found = examine(said, ideal, strength=True)
-    assert "strength" not in examine(said, ideal, strength=False)
+    found = examine_beside(said, ideal, strength=True)
+    assert "strength" not in examine_beside(said, ideal, strength=False)
     assert found["accuracy"] == pytest.approx([2 / 3, 1])
     assert found["strength"] == pytest.approx([1 / 3, 1])
     assert found["nll"] == pytest.approx([100 / 3, 0.6931], rel=1e-4)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.bench import perform
-from palimpsest.bench.cell import Cell
-from palimpsest.bench.config import make_bench
-from palimpsest.bench.graph import Task
-from palimpsest.bench.pool import stream_of
+from palimpsest.bench.define.config import make_bench
+from palimpsest.bench.define.pool import stream_of
+from palimpsest.bench.perform import one_run as perform
+from palimpsest.bench.perform.parallel import WaitingTask
+from palimpsest.bench.perform.request_cell import RequestCell
+from palimpsest.bench.perform.row_step import row_step
 from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult
-from palimpsest.bench.run import RESULTS, run_bench
-from palimpsest.bench.steps import row_step
-from palimpsest.data.request import StreamRequest
-from palimpsest.data.stream import Stream
+from palimpsest.bench.whole_bench import RESULTS, run_bench
+from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.stream_request import StreamRequest
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.load import source_digest
 
@@ -99,7 +99,7 @@ def test_nothing_is_done_twice(done, values, monkeypatch):
 
 
 def test_tasks_travel_to_other_processes(values, tmp_path):
-    task = Task(row_step, (Cell(make_bench(values), tmp_path, tmp_path, 0, 1), FIRST), ("oracle",))
+    task = WaitingTask(row_step, (RequestCell(make_bench(values), tmp_path, tmp_path, 0, 1), FIRST), ("oracle",))
     assert ForkingPickler.loads(ForkingPickler.dumps(task)) == task
 
 
@@ -153,7 +153,7 @@ def test_a_run_that_diverges_is_rejected(values, tmp_path):
     assert "there is no edit to equal" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def saved(stream: Stream, folder: Path) -> dict[str, str]:
+def saved(stream: RequestStream, folder: Path) -> dict[str, str]:
     (folder / "stream.json").write_text(json.dumps(stream.to_json()))
     return {"kind": str(folder / "stream.json")}
 
@@ -179,7 +179,7 @@ ANN, BOB = ("Ann-live", "Ann-work"), ("Bob-live", "Bob-work")
 )
 def test_a_stream_that_cannot_be_followed_is_refused_before_anything_runs(values, tmp_path, requests, row, message):
     pool = tuple(dict.fromkeys(i for request in requests for i in request.learn))
-    choice = saved(Stream(pool, requests), tmp_path)
+    choice = saved(RequestStream(pool, requests), tmp_path)
     with pytest.raises(DataError, match=message):
         run_bench(make_bench({**values, "stream": choice, "rows": {row: row}}), tmp_path / "out")
     assert not (tmp_path / "out").exists()

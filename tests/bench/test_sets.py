@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from palimpsest.bench.cell import Cell
-from palimpsest.bench.config import make_bench
-from palimpsest.bench.run import run_bench
-from palimpsest.bench.sets import sets_for
+from palimpsest.bench.define.config import make_bench
+from palimpsest.bench.perform.drawn_sets import sets_for
+from palimpsest.bench.perform.request_cell import RequestCell
+from palimpsest.bench.whole_bench import run_bench
 
 GENERAL = ("g0", "g1", "g2")
 
@@ -22,9 +22,9 @@ def with_general(values, tmp_path):
 
 
 @pytest.fixture
-def forgetting(with_general, tmp_path) -> Cell:
+def forgetting(with_general, tmp_path) -> RequestCell:
     """The request that forgets one person of each task."""
-    return Cell(make_bench(with_general), tmp_path, tmp_path, seed=0, number=2)
+    return RequestCell(make_bench(with_general), tmp_path, tmp_path, seed=0, number=2)
 
 
 def test_general_examples_are_a_set_of_their_own_for_those_that_rehearse(forgetting):

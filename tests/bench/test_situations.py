@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.bench.situations import situations
-from palimpsest.data.request import StreamRequest
-from palimpsest.data.stream import Stream
+from palimpsest.bench.define.situations import situations
+from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.stream_request import StreamRequest
 
 
 def ids(prefix: str, count: int) -> tuple[str, ...]:
@@ -14,7 +14,7 @@ def ids(prefix: str, count: int) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def stream() -> Stream:
+def stream() -> RequestStream:
     a, b = ids("a", 10), ids("b", 10)
     requests = (
         StreamRequest("0", learn=a),
@@ -23,7 +23,7 @@ def stream() -> Stream:
         StreamRequest("3", forget=(*a[4:6], *b[:2])),
         StreamRequest("4", learn=a[:2]),
     )
-    return Stream((*a, *b), requests)
+    return RequestStream((*a, *b), requests)
 
 
 @pytest.mark.parametrize("seed", range(5))

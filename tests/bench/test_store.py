@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from palimpsest.bench.perform.cache import locked, remembered
 from palimpsest.bench.results import SetScore
-from palimpsest.bench.store import locked, remembered
 
 SCORE = SetScore(n=1, accuracy=0.5, nll=1.0)
 

@@ -8,8 +8,8 @@ import pytest
 
 from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult
 from palimpsest.bench.scores import Spread
-from palimpsest.bench.summary import BEHAVIOUR, COST, GAPS, VALUES, noise, summary, table, worst_relapse
-from palimpsest.bench.text import stopped, tables
+from palimpsest.bench.show.console import stopped, tables
+from palimpsest.bench.show.summary import BEHAVIOUR, COST, GAPS, VALUES, noise, summary, table_of, worst_relapse
 from palimpsest.errors import DataError
 
 ROW = "<er> & npo"
@@ -17,18 +17,18 @@ ROW = "<er> & npo"
 
 def test_gaps(finished):
     # Request 0: LA 10, TA 0: gap 5. Request 1: LA 10, UA 20, RA 0, TA 0, MIA 40: gap 14. Seed 1 is the oracle itself.
-    row = table(finished, GAPS)[NOTHING]
+    row = table_of(finished, GAPS)[NOTHING]
     assert row["gap"] == pytest.approx(Spread(9.5, 9.5, 9.5, 2))
     assert row["worst"].mean == pytest.approx(14)
     assert row["gap U"].mean == pytest.approx(14)
     assert [row[name].mean for name in ("LA", "UA", "RA", "TA", "MIA")] == pytest.approx([10, 20, 0, 0, 40])
-    assert table(finished, GAPS)[ROW]["gap"] == pytest.approx(Spread(4.75, 0, 9.5, 2))
+    assert table_of(finished, GAPS)[ROW]["gap"] == pytest.approx(Spread(4.75, 0, 9.5, 2))
     assert row["LES"].mean == pytest.approx(0.05)
 
 
 def test_values_and_behaviour(finished):
-    assert table(finished, VALUES)[ORACLE]["UA"] == pytest.approx(Spread(20, 20, 20, 2))
-    row = table(finished, BEHAVIOUR)[NOTHING]
+    assert table_of(finished, VALUES)[ORACLE]["UA"] == pytest.approx(Spread(20, 20, 20, 2))
+    row = table_of(finished, BEHAVIOUR)[NOTHING]
     assert [row[name].mean for name in ("KL L", "KL U", "KL R")] == pytest.approx([0.3, 0.4, 0.4])
     assert row["A"].mean == pytest.approx(90)
     assert "relapse" not in row  # nothing comes after the one request that forgets
@@ -41,10 +41,10 @@ def test_the_worst_relapse_is_that_of_any_forget_set(finished):
 
 
 def test_cost_is_held_against_the_oracles_of_requests_that_forget(finished):
-    row = table(finished, COST)[ROW]
+    row = table_of(finished, COST)[ROW]
     assert row["seconds"] == Spread(3.0, 2.0, 4.0, 2)
     assert row["time share"] == pytest.approx(Spread(0.15, 0.1, 0.2, 2))
-    assert table(finished, COST)[RANDOM]["stopped"].mean == 2
+    assert table_of(finished, COST)[RANDOM]["stopped"].mean == 2
 
 
 def test_noise_is_that_of_the_oracles(finished):
@@ -54,8 +54,8 @@ def test_noise_is_that_of_the_oracles(finished):
 
 
 def test_empty_columns_are_left_out(finished):
-    assert "LES" in table(finished, GAPS)[ROW]
-    assert "LES" not in table(_without_strength(finished), GAPS)[ROW]
+    assert "LES" in table_of(finished, GAPS)[ROW]
+    assert "LES" not in table_of(_without_strength(finished), GAPS)[ROW]
 
 
 def test_the_terminal_shows_every_row_within_100_columns(finished):

@@ -13,9 +13,9 @@ import yaml
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import parse_gates
 from palimpsest.cli import app, main
-from palimpsest.cli.catalogue import BESIDE, GATES, page, sections
+from palimpsest.cli.catalogue import BESIDE, GATES, page, plan_sections
 from palimpsest.cli.options import ROUTED
-from palimpsest.verbs.plan import SECTIONS, Plan, make_plan
+from palimpsest.engine.plan import SECTIONS, Plan, make_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "options.md"
 FIELDS = {"kind": "unlearn", "method": "grad_diff", "model": "m", "files": {"forget": "f", "retain": "r"}}
@@ -26,14 +26,14 @@ def test_the_page_is_what_the_schemas_say():
 
 
 def test_every_section_is_there():
-    assert {*sections(), *BESIDE} == set(SECTIONS)
-    assert set(sections()) == {*ROUTED, "gates"}
+    assert {*plan_sections(), *BESIDE} == set(SECTIONS)
+    assert set(plan_sections()) == {*ROUTED, "gates"}
 
 
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name not in (*BESIDE, "gates", "refine")])
 def test_every_option_of_a_section_is_there_with_its_default(name):
     section = Plan.model_fields[name].default
-    rows = {row.name: row for row in sections()[name]}
+    rows = {row.name: row for row in plan_sections()[name]}
     assert set(type(section).model_fields) <= set(rows)
     for option, field in type(section).model_fields.items():
         default = yaml.safe_load(rows[option].default)
@@ -79,7 +79,7 @@ def test_the_gates_shown_are_gates():
 
 def test_what_depends_on_the_run_is_what_the_run_takes():
     """The notes beside the defaults, against the plans that are made."""
-    rows = {row.path: row for rows in sections().values() for row in rows}
+    rows = {row.path: row for rows in plan_sections().values() for row in rows}
     assert "1e-05 for bad_teacher, grad_diff" in rows["training.learning_rate"].depends
     assert make_plan(FIELDS, {"preset": "paper"}).training.learning_rate == 1e-5
     assert rows["training.lr_scheduler_type"].depends.endswith("linear for ug_clu")
@@ -91,7 +91,7 @@ def test_what_depends_on_the_run_is_what_the_run_takes():
 
 def test_images_have_other_defaults(tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["ResNetForImageClassification"]}')
-    rows = {row.path: row for rows in sections().values() for row in rows}
+    rows = {row.path: row for rows in plan_sections().values() for row in rows}
     plan = make_plan({**FIELDS, "model": str(tmp_path)}, {})
     for path, value in (("training.batch_size", plan.training.batch_size), ("repair.rows", plan.repair.rows)):
         assert rows[path].depends.startswith(f"{value} for images")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from palimpsest.cli import main
-from palimpsest.cli.screen import show_result, shown_progress, summary
+from palimpsest.cli.screen import run_summary, show_result, shown_progress
 from palimpsest.records import Outcome
 from palimpsest.report.schema import RunResult, VerdictRow
 
@@ -33,12 +33,12 @@ def test_a_run_of_which_nothing_was_asked_is_done(capsys):
 
 def test_what_to_do_next_comes_last():
     told = BARE.model_copy(update={"verdict": verdict(Outcome.FAILED), "advice": ("Raise --lr.", "Give --holdout.")})
-    assert summary(told).endswith("\n\nWhat to do next:\n  * Raise --lr.\n  * Give --holdout.")
+    assert run_summary(told).endswith("\n\nWhat to do next:\n  * Raise --lr.\n  * Give --holdout.")
 
 
 def test_a_result_of_0_1_0_without_plain_words_shows_its_sentence():
     old = BARE.model_copy(update={"verdict": VerdictRow(outcome=Outcome.FAILED, sentence="Failed: 1 of 1.")})
-    assert summary(old).endswith("Failed: 1 of 1.")
+    assert run_summary(old).endswith("Failed: 1 of 1.")
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from palimpsest.cli import main
+from palimpsest.engine.output import Output
 from palimpsest.errors import PlanError, reachable
-from palimpsest.verbs.output import Output
 
 LONG = "x" * 300
 LATIN = "M\udcfcller"  # what Python makes of a name in Latin-1

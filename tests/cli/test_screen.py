@@ -9,7 +9,7 @@ import pytest
 from tests.report.conftest import make_answered
 
 from palimpsest.cli import main
-from palimpsest.cli.screen import shown_progress, summary, tell
+from palimpsest.cli.screen import run_summary, shown_progress, tell
 from palimpsest.report.schema import RunResult
 
 EVIL = "a\x1b[2J\x07\u202e"
@@ -39,11 +39,11 @@ def renamed(result: RunResult) -> RunResult:
 
 def test_a_summary_holds_lines_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     plain, evil = make_answered(), renamed(make_answered())
-    tell(summary(evil))
+    tell(run_summary(evil))
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert SEEN in out
-    assert len(summary(evil).split("\n")) == len(summary(plain).split("\n"))
+    assert len(run_summary(evil).split("\n")) == len(run_summary(plain).split("\n"))
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

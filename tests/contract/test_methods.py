@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import methods
 from palimpsest.contract import Method
-from palimpsest.data.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.errors import PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palimpsest import metrics
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.metrics.evaluate import evaluate
 from palimpsest.records import Direction
 

@@ -11,7 +11,7 @@ from tests.control.world import World, reading
 from torch import nn
 
 from palimpsest.control import learning
-from palimpsest.control.learning import LEAST_ROUND, MOST_REFUSED, Taught, _Teaching
+from palimpsest.control.learning import LEAST_ROUND, MOST_REFUSED_ROUNDS, Taught, _Teaching
 from palimpsest.control.settings import Control
 
 SETTINGS = Control(budget=200, cooling=2, repairs=1)
@@ -52,7 +52,7 @@ def test_a_round_that_broke_a_floor_is_taken_back(monkeypatch):
 def test_no_round_within_the_floors_leaves_the_weights_from_before(monkeypatch):
     run = teaching(monkeypatch, harm=1000.0)
     ended = run.run()
-    assert run.state.refused == MOST_REFUSED
+    assert run.state.refused == MOST_REFUSED_ROUNDS
     assert world_of(run).at == (0.0, 0.0)
     assert ended.stopped == "no rate takes it further within the floors"
     assert ended.unchanged == "no round held the floors: the weights are those from before the run"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from palimpsest.control import readings
-from palimpsest.control.own_words import without_phrases
 from palimpsest.control.readings import read, row_reading
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.derived.own_words import without_phrases
 from palimpsest.metrics import build
 from palimpsest.metrics.evaluate import evaluate
 

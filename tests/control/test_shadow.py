@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palimpsest.control.shadow import Shadow
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 
 V = 7
 

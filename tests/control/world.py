@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from palimpsest.control.goal import Used
+from palimpsest.control.guided_state import ControlState
 from palimpsest.control.readings import Reading, RowReading
 from palimpsest.control.settings import Control
-from palimpsest.control.state import ControlState
 from palimpsest.errors import DivergedError
 
 IDS = ("f0", "f1", "f2", "f3")

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palimpsest.data.analogous import overlap, pair, random_pairs
-from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.data.neighbours import Backend
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.data.memory.neighbours import Backend
+from palimpsest.derived.nearest import overlap, pair, random_pairs
 from palimpsest.errors import DataError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from palimpsest.data.augment import Augmentation, cropped
+from palimpsest.data.encode.augment import Augmentation, cropped
 
 IMAGES = torch.arange(2 * 3 * 4 * 1, dtype=torch.uint8).reshape(2, 3, 4, 1) + 1
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from palimpsest.data.batch import Predictions, TextBatch, TextSet, TokenSequence, collate
+from palimpsest.data.encode.batch import Predictions, TextBatch, TextSet, TokenSequence, collate
 
 VOCABULARY = 61
 PAD = 0

@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from palimpsest.data.chat import chat_tokens
-from palimpsest.data.text import encode
+from palimpsest.data.encode.chat import chat_tokens
+from palimpsest.data.encode.text import encode
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Chat, Example, Message
 

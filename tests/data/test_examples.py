@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from palimpsest.data.examples import read_examples, set_digest
+from palimpsest.data.read.examples import read_examples, set_digest
 from palimpsest.errors import DataError
 from palimpsest.records import Chat, Completion, Example, Message, Text, TokenIds, content_id
 
@@ -289,7 +289,7 @@ def test_hub_names_are_asked_for_and_errors_kept_to_one_line(monkeypatch: pytest
         asked.append((args, options))
         raise ConnectionError("Couldn't reach\nthe Hub")
 
-    monkeypatch.setattr("palimpsest.data.tables.is_reachable", lambda: True)
+    monkeypatch.setattr("palimpsest.data.read.tables.is_reachable", lambda: True)
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     assert "Couldn't reach the Hub" in message_for("owner/name:config", split="train", revision="abc")
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **o: datasets.IterableDatasetDict(b=None, a=None))

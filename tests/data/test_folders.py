@@ -8,10 +8,10 @@ from pathlib import Path
 import datasets
 import pytest
 
-from palimpsest.data.examples import read_examples, read_rows
-from palimpsest.data.folders import splits
-from palimpsest.data.layout import Layout
-from palimpsest.data.tables import READERS
+from palimpsest.data.read.examples import read_examples, read_rows
+from palimpsest.data.read.folders import splits
+from palimpsest.data.read.layout import Layout
+from palimpsest.data.read.tables import READERS
 from palimpsest.errors import DataError
 from palimpsest.records import Text
 

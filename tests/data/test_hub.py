@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from palimpsest.data.hub import how_to_pin, is_reachable
+from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.load import load
 

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from tests.models.test_resnet import tiny
 from torch import nn
 
-from palimpsest.data.augment import Augmentation
-from palimpsest.data.batch import Batch, ExampleSet, predict_together
-from palimpsest.data.image import ImageSet, encode_images
-from palimpsest.data.pixels import PixelFormat
-from palimpsest.data.text import encode
+from palimpsest.data.encode.augment import Augmentation
+from palimpsest.data.encode.batch import Batch, ExampleSet, predict_together
+from palimpsest.data.encode.image import ImageSet, encode_images
+from palimpsest.data.encode.pixels import PixelFormat
+from palimpsest.data.encode.text import encode
 from palimpsest.errors import DataError
 from palimpsest.models.scope import Scope, apply_scope
 from palimpsest.records import Example, Image, Text, content_id
-from palimpsest.updates.masks import batch_losses
+from palimpsest.rules.saliency_batches import batch_losses
 
 FORMAT = PixelFormat(8, 8, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from palimpsest.data.layout import Layout, Rows, check_used, parse_columns
+from palimpsest.data.read.layout import Layout, Rows, check_used, parse_columns
 from palimpsest.errors import DataError
 
 
@@ -72,7 +72,7 @@ def test_what_no_source_uses_is_refused() -> None:
 def test_reading_rows_needs_none_of_the_large_libraries() -> None:
     """So that bad rows are refused within a second."""
     code = (
-        "import sys; from palimpsest.data.examples import read_rows; import palimpsest.data.selection; "
+        "import sys; from palimpsest.data.read.examples import read_rows; import palimpsest.data.read.selection; "
         "read_rows([{'text': 'a'}]); "
         "sys.exit(' '.join({'torch', 'datasets', 'pandas', 'pyarrow', 'transformers'} & set(sys.modules)))"
     )

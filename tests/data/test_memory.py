@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from palimpsest.data.examples import read_rows
-from palimpsest.data.layout import Layout
-from palimpsest.data.memory import describe_source
+from palimpsest.data.read.examples import read_rows
+from palimpsest.data.read.layout import Layout
+from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.errors import DataError
 from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds, content_id
 

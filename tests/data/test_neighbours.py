@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from palimpsest.data.neighbours import Backend, NeighbourIndex
+from palimpsest.data.memory.neighbours import Backend, NeighbourIndex
 from palimpsest.errors import DataError, MissingExtra
 
 BACKENDS: list[Backend] = ["torch", "faiss"]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palimpsest.data.draws import words
-from palimpsest.data.pairing import RandomPairing
+from palimpsest.data.draws import random_words
+from palimpsest.data.memory.reservoir import RandomPairing
 from palimpsest.errors import DataError, PlanError
 
 
@@ -25,7 +25,7 @@ class Oracle:
         self.c1 = self.c2 = self.used = 0
 
     def uniform(self, bound: int) -> int:
-        word = words(self.seed, "replay", self.used, 1)[0]
+        word = random_words(self.seed, "replay", self.used, 1)[0]
         self.used += 1
         return int(word * bound // 2**64)
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
-from palimpsest.data.examples import read_examples, read_rows, set_digest
-from palimpsest.data.layout import Layout
+from palimpsest.data.read.examples import read_examples, read_rows, set_digest
+from palimpsest.data.read.layout import Layout
 from palimpsest.errors import DataError
 from palimpsest.records import Image, content_id
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from palimpsest.data.pixels import PixelFormat
+from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.errors import DataError
 from palimpsest.records import Image
 

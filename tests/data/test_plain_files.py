@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.data.examples import read_rows
-from palimpsest.data.plain_files import delimiter_of
+from palimpsest.data.read.examples import read_rows
+from palimpsest.data.read.plain_files import delimiter_of
 from palimpsest.errors import DataError
 from palimpsest.records import Completion, Text
 

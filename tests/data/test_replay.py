@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.data.purge import check_purged, with_copies
-from palimpsest.data.replay import ReplayBuffer
+from palimpsest.data.memory.purge import check_purged, with_copies
+from palimpsest.data.memory.replay import ReplayBuffer
 from palimpsest.errors import DataError, PlanError
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from palimpsest.data import rows
-from palimpsest.data.batch import Predictions
+from palimpsest.data.encode import lean_logits as rows
+from palimpsest.data.encode.batch import Predictions
 from palimpsest.models.divergence import kl_divergence, soft_cross_entropy
 
 POSITIONS, VOCABULARY = 23, 11

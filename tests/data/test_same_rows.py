@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.data.examples import read_rows, set_digest
-from palimpsest.data.layout import Layout, Source
+from palimpsest.data.read.examples import read_rows, set_digest
+from palimpsest.data.read.layout import Layout, Source
 from palimpsest.records import Completion, Example, Text, content_id
 
 Row = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.data.selection import Selection, select, written_alike
+from palimpsest.data.read.selection import Selection, select, written_alike
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Text, content_id
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from palimpsest.data.examples import read_rows
-from palimpsest.data.layout import Layout, Rows
+from palimpsest.data.read.examples import read_rows
+from palimpsest.data.read.layout import Layout, Rows
 from palimpsest.errors import DataError
 from palimpsest.records import Chat, Completion, Message, Text
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.data.splits import check_disjoint, check_known, check_unique
+from palimpsest.data.sets.splits import check_disjoint, check_known, check_unique
 from palimpsest.errors import DataError
 from palimpsest.records import Completion, Example, Image, Text, content_id
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.data.request import StreamRequest
-from palimpsest.data.stream import Stream
+from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.stream_request import StreamRequest
 from palimpsest.errors import DataError
 
 POOL = tuple("abcdef")
@@ -17,7 +17,7 @@ def request(name: str, learn: str = "", forget: str = "", consolidate: str = "",
     return StreamRequest(name, tuple(learn), tuple(consolidate), tuple(forget), kind)
 
 
-BY_HAND = Stream(
+BY_HAND = RequestStream(
     POOL,
     (
         request("one", learn="ba"),
@@ -38,7 +38,7 @@ def test_sets_of_a_stream_worked_by_hand() -> None:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[Stream, list[dict[str, str]]]:
+def streams(draw: st.DrawFn) -> tuple[RequestStream, list[dict[str, str]]]:
     """A valid stream and, after each request, how every known id is held: "R" or "T"."""
     held: dict[str, str] = {}
     requests: list[StreamRequest] = []
@@ -59,12 +59,12 @@ def streams(draw: st.DrawFn) -> tuple[Stream, list[dict[str, str]]]:
         history.append(held)
     if not requests:
         requests, history = [request("only", learn="a")], [{"a": "R"}]
-    return Stream(POOL, tuple(requests)), history
+    return RequestStream(POOL, tuple(requests)), history
 
 
 @settings(max_examples=50)
 @given(streams())
-def test_every_request_has_one_oracle_set_and_disjoint_parts(made: tuple[Stream, list[dict[str, str]]]) -> None:
+def test_every_request_has_one_oracle_set_and_disjoint_parts(made: tuple[RequestStream, list[dict[str, str]]]) -> None:
     stream, history = made
     before: set[str] = set()
     ever: set[str] = set()
@@ -80,7 +80,7 @@ def test_every_request_has_one_oracle_set_and_disjoint_parts(made: tuple[Stream,
         assert set(asked.forget) <= before
         assert set(stream.forgotten_until(j)) == ever - known
         before = known
-    assert Stream.from_json(json.loads(json.dumps(stream.to_json()))) == stream
+    assert RequestStream.from_json(json.loads(json.dumps(stream.to_json()))) == stream
     assert len(stream.describe().splitlines()) == len(stream) + 1
 
 
@@ -110,12 +110,12 @@ def test_every_request_has_one_oracle_set_and_disjoint_parts(made: tuple[Stream,
 def test_a_request_out_of_place_is_refused(last: StreamRequest, message: str) -> None:
     first = (request("one", learn="ab"), request("two", learn="cd", forget="b", kind="T"))
     with pytest.raises(DataError, match=message):
-        Stream(POOL, (*first, last))
+        RequestStream(POOL, (*first, last))
 
 
 def test_all_problems_of_a_request_come_in_one_line() -> None:
     with pytest.raises(DataError) as caught:
-        Stream(POOL, (request("one", learn="a"), request("one", learn="az", forget="b")))
+        RequestStream(POOL, (request("one", learn="a"), request("one", learn="az", forget="b")))
     text = str(caught.value)
     assert "\n" not in text
     for part in ("not in the pool", "known already", "never learned", "has this name"):
@@ -140,9 +140,9 @@ def test_a_request_that_contradicts_itself_is_refused(wrong: dict[str, str], mes
 
 def test_wrong_streams_and_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="a stream without requests"):
-        Stream(POOL, ())
+        RequestStream(POOL, ())
     with pytest.raises(DataError, match="2 ids of the pool are repeated"):
-        Stream((*POOL, "a", "a"), (request("x", learn="a"),))
+        RequestStream((*POOL, "a", "a"), (request("x", learn="a"),))
     for number in (-1, 5):
         with pytest.raises(DataError, match=rf"request {number} of a stream of 5; accepted: 0 to 4"):
             BY_HAND.remaining_after(number)
@@ -151,11 +151,11 @@ def test_wrong_streams_and_numbers_are_refused() -> None:
 def test_a_broken_file_is_refused() -> None:
     saved = json.loads(json.dumps(BY_HAND.to_json()))
     with pytest.raises(DataError, match=r"not a request stream, requests.0.learned: Unexpected .*; accepted: what was"):
-        Stream.from_json({**saved, "requests": [{**saved["requests"][0], "learned": []}]})
+        RequestStream.from_json({**saved, "requests": [{**saved["requests"][0], "learned": []}]})
     with pytest.raises(DataError, match="not a request stream, pool: Field required"):
-        Stream.from_json({"requests": saved["requests"]})
+        RequestStream.from_json({"requests": saved["requests"]})
     with pytest.raises(DataError, match="request 0 .* to consolidate are not known temporarily"):
-        Stream.from_json({**saved, "requests": saved["requests"][3:]})
+        RequestStream.from_json({**saved, "requests": saved["requests"][3:]})
 
 
 def test_the_table_shows_what_each_request_does() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.data.tasks import Task, by_domain, pool_of, split_by_class, split_by_subject
+from palimpsest.data.streams.tasks import Task, by_domain, pool_of, split_by_class, split_by_subject
 from palimpsest.errors import DataError, PlanError
 
 LABELS = {f"i{n}": n % 12 for n in range(36)}  # twelve classes of three, numbers so that 10 comes after 9

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from palimpsest.data.batch import TokenSequence
-from palimpsest.data.text import encode
+from palimpsest.data.encode.batch import TokenSequence
+from palimpsest.data.encode.text import encode
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Chat, Completion, Content, Example, Message, Text, TokenIds
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.demo.records import DemoFiles, general_text, patients, write
+from palimpsest.demo.patients import DemoFiles, general_text, patients, write
 from palimpsest.errors import DataError
 from palimpsest.records import Completion, Text
 

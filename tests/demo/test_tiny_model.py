@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from palimpsest.demo.records import general_text, patients
+from palimpsest.demo.patients import general_text, patients
 from palimpsest.demo.tiny_model import MAX_TOKENS, VOCABULARY, new_model, train_tokenizer
 from palimpsest.errors import DataError
 from palimpsest.records import Completion, Text

@@ -11,15 +11,15 @@ import pytest
 
 import palimpsest as pal
 from palimpsest.cli import main
-from palimpsest.data.examples import read_examples
+from palimpsest.companions.learned import check_learned
+from palimpsest.data.read.examples import read_examples
+from palimpsest.engine.inputs import encode_sets
+from palimpsest.engine.measuring import chosen_metrics, measure_sets
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.progress import silent
+from palimpsest.engine.sections import Encoding, Measuring
 from palimpsest.models.load import load
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.learned import check_learned
-from palimpsest.verbs.measuring import chosen_metrics, measure_sets
-from palimpsest.verbs.plan import Plan
-from palimpsest.verbs.progress import silent
-from palimpsest.verbs.sections import Encoding, Measuring
 
 FROZEN = Path(__file__).parent / "0.1.0"
 FOLDERS = ("text_learned", "text_unlearned", "text_adapter", "image_unlearned")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from palimpsest import methods
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from palimpsest.contract import Phase
-from palimpsest.data.batch import TextSet
+from palimpsest.data.encode.batch import TextSet
 from palimpsest.errors import DivergedError, ModelError, PlanError
 from palimpsest.loop.run import EVERY_EXAMPLE_PASSES
 from palimpsest.loop.step import micro_batches

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.data.draws import shuffled
-from palimpsest.loop.sampler import Stream
+from palimpsest.loop.sampler import IdStream
 
 ids = st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=9, unique=True)
 
@@ -24,7 +24,7 @@ def test_sets_and_cycles_are_shuffled_independently():
 
 @given(ids, st.integers(1, 5), st.integers(1, 20))
 def test_drawing_around_shows_every_example_equally_often(names, count, draws):
-    stream = Stream("retain", tuple(names), seed=0)
+    stream = IdStream("retain", tuple(names), seed=0)
     seen: list[str] = []
     for _ in range(draws):
         drawn, stream = stream.draw_around(count)
@@ -35,7 +35,7 @@ def test_drawing_around_shows_every_example_equally_often(names, count, draws):
 
 
 def test_drawing_ends_at_the_end_of_a_cycle():
-    drawn, stream = Stream("forget", ("a", "b", "c"), seed=0).draw(2)
+    drawn, stream = IdStream("forget", ("a", "b", "c"), seed=0).draw(2)
     last, stream = stream.draw(2)
     assert sorted(drawn + last) == ["a", "b", "c"]
     assert stream.exhausted

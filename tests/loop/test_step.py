@@ -9,7 +9,7 @@ from tests.data.test_image import same, some, statistics
 from tests.models.test_resnet import tiny
 
 from palimpsest.contract import Phase, Term
-from palimpsest.data.augment import Augmentation
+from palimpsest.data.encode.augment import Augmentation
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.methods.finetune import Finetune, FinetuneConfig
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from palimpsest.data.batch import TextBatch, TextSet, TokenSequence, collate
+from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence, collate
 
 
 class TableModel(nn.Module):

@@ -10,7 +10,7 @@ import torch
 
 from palimpsest import methods
 from palimpsest.contract import Phase
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
 from palimpsest.methods.bad_teacher import BadTeacher, BadTeacherConfig, teaching_loss
 from palimpsest.models.reference import FrozenCopy

@@ -11,7 +11,7 @@ import torch
 
 from palimpsest import methods
 from palimpsest.contract import Phase
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.loop.step import weighted_loss
 from palimpsest.methods.clpu_der_pp import CLPUDERpp, CLPUDERppConfig

@@ -11,8 +11,8 @@ from tests.models.test_resnet import tiny
 
 from palimpsest import methods
 from palimpsest.contract import Phase
-from palimpsest.data.augment import Augmentation
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.augment import Augmentation
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
 from palimpsest.methods.ewc import EWC, EWCConfig
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from palimpsest import methods
 from palimpsest.contract import Phase
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
 from palimpsest.loop.step import weighted_loss
 from palimpsest.methods.salun import SalUn, SalUnConfig

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from palimpsest.contract import Phase
-from palimpsest.data.batch import TextSet
+from palimpsest.data.encode.batch import TextSet
 from palimpsest.methods.sfr_on import SFROn, SFROnConfig
 
 from .conftest import sequence

@@ -7,12 +7,12 @@ import torch
 from accelerate import Accelerator
 
 from palimpsest.contract import Phase
-from palimpsest.data.batch import TextSet
+from palimpsest.data.encode.batch import TextSet
 from palimpsest.errors import PlanError
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.methods.sfr_on import SFROn, SFROnConfig
 from palimpsest.methods.ug_clu import UGCLU, UGCLUConfig
-from palimpsest.updates.own_step import OptimizerStep
+from palimpsest.rules.own_step import OptimizerStep
 
 from .conftest import sequence
 

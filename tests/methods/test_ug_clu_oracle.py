@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import methods
-from palimpsest.data.batch import Predictions, TextSet, TokenSequence
+from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training

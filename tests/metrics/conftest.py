@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.metrics.metric import Facts
 
 VOCABULARY, LENGTH, TEXTS = 64, 20, 3

@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.metrics import build
 from palimpsest.metrics.el import EL, ELOptions, overlaps
 from palimpsest.metrics.evaluate import evaluate

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from palimpsest.data.batch import TextSet
+from palimpsest.data.encode.batch import TextSet
 from palimpsest.errors import DataError, DivergedError, PlanError
 from palimpsest.metrics import build, names
 from palimpsest.metrics.evaluate import evaluate

@@ -8,7 +8,7 @@ from tests.data.test_image import some
 from tests.models.test_resnet import tiny
 
 from palimpsest import metrics
-from palimpsest.data.augment import Augmentation
+from palimpsest.data.encode.augment import Augmentation
 from palimpsest.errors import DivergedError, PlanError
 from palimpsest.metrics.evaluate import evaluate, evaluate_in_run
 

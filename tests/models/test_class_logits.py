@@ -7,8 +7,8 @@ import torch
 from tests.data.test_image import some
 from tests.models.test_resnet import tiny
 
-from palimpsest.data.augment import Augmentation
-from palimpsest.models.class_logits import FILE, CachedLogits, class_logits
+from palimpsest.data.encode.augment import Augmentation
+from palimpsest.models.class_logits import LOGITS_FILE, CachedLogits, class_logits
 from palimpsest.models.reference import AdapterOff, FrozenCopy, build_reference
 from palimpsest.models.scope import Scope, apply_scope
 
@@ -60,9 +60,9 @@ def test_a_whole_cache_is_used_again_and_another_is_not(tmp_path):
 def test_forgotten_logits_are_gone_from_the_disk_too(tmp_path):
     examples = some(3)
     reference = build_reference(tiny(), {"retain": examples}, tmp_path)
-    size = (tmp_path / FILE).stat().st_size
+    size = (tmp_path / LOGITS_FILE).stat().st_size
     reference.forget(["i1", "unknown"])
-    assert (tmp_path / FILE).stat().st_size < size
+    assert (tmp_path / LOGITS_FILE).stat().st_size < size
     for at_hand in (reference, CachedLogits(tmp_path)):
         expected = class_logits(tiny(), examples)[[2, 0]]
         assert torch.allclose(at_hand.predict(None, examples.batch(["i2", "i0"])).logits_SV, expected, atol=1e-5)

@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 
-from palimpsest.data.analogous import pair
-from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.data.text import encode
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.data.encode.text import encode
+from palimpsest.derived.nearest import pair
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with_sentence_transformer
 from palimpsest.records import Example, Text

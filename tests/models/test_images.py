@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.models.test_resnet import tiny
 from transformers import ViTConfig, ViTForImageClassification
 
-from palimpsest.data.pixels import PixelFormat
+from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.images import Preprocessor, pixel_format
 from palimpsest.models.load import check_folder, is_image_model, load, source_digest

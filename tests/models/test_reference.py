@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from palimpsest.data.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.models.reference import AdapterOff, CachedReference, FrozenCopy, Reference, build_reference
 from palimpsest.models.scope import Scope, apply_scope, trainable
 

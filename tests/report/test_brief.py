@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.report.brief import asked, brief, request_rows, spent
+from palimpsest.report.brief import brief, request_rows, spent, what_was_asked
 from palimpsest.report.schema import CostRow, RequestInfo, RunResult
 
 
@@ -29,8 +29,8 @@ def test_only_a_date(answered: RunResult) -> None:
 
 def test_rows_and_classes_can_be_named(answered: RunResult, images: RunResult) -> None:
     request = RequestInfo(ids=("a", "b", "c", "d", "e", "f", "ab" * 32))
-    assert "Forget a, b, c, d and 3 more (12 rows" in asked(answered.model_copy(update={"request": request}))
-    assert asked(images) == "Forget the class cat (20 images of cats.npz) and keep 200 images of rest.npz"
+    assert "Forget a, b, c, d and 3 more (12 rows" in what_was_asked(answered.model_copy(update={"request": request}))
+    assert what_was_asked(images) == "Forget the class cat (20 images of cats.npz) and keep 200 images of rest.npz"
     assert dict(request_rows(images)) == {"classes": "cat"}
 
 
@@ -49,7 +49,7 @@ def test_other_verbs(answered: RunResult, kind: str, sets: list[str], said: str)
     run = answered.model_copy(
         update={"kind": kind, "request": None, "sets": {n: known[n] for n in sets}, "plan": {"files": files}}
     )
-    assert asked(run) == said
+    assert what_was_asked(run) == said
 
 
 def test_the_cost_is_in_positions_beside_the_oracle_s(answered: RunResult, images: RunResult) -> None:

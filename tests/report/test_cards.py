@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palimpsest.report.cards import NOTHING, cards
+from palimpsest.report.cards import EMPTY, cards
 from palimpsest.report.page import render
 from palimpsest.report.schema import RunResult
 
@@ -24,7 +24,7 @@ def test_a_card_says_what_was_asked_what_it_holds_and_who_says_what(answered: Ru
 
 def test_nothing_said_is_said_and_long_words_are_whole(answered: RunResult) -> None:
     median, best = cards(answered)[1:]
-    assert median.lines[3].words == best.lines[3].words == NOTHING
+    assert median.lines[3].words == best.lines[3].words == EMPTY
     assert median.id == "abababab.."
     assert [line.long for line in median.lines] == [True, False, True, False, False]
     assert median.lines[0].words == answered.answers[1].prompt

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from palimpsest.audit.words import exact
 from palimpsest.audit.words import show as written
-from palimpsest.report.numbers import count, interval, nice_ceiling, percent, several, show
+from palimpsest.report.numbers import count, interval_or_nothing, nice_ceiling, percent, several, show_or_dash
 
 
 @pytest.mark.parametrize(
@@ -30,19 +30,19 @@ from palimpsest.report.numbers import count, interval, nice_ceiling, percent, se
     ],
 )
 def test_show(value: float | None, decimals: int, words: str) -> None:
-    assert show(value, decimals) == words
+    assert show_or_dash(value, decimals) == words
 
 
 @given(st.floats(min_value=0, allow_nan=False))
 def test_no_number_is_longer_than_six_characters(value: float) -> None:
-    assert len(show(value)) <= 6
+    assert len(show_or_dash(value)) <= 6
 
 
 @given(st.floats(min_value=1e-3, max_value=1e200))
 def test_what_is_shown_is_near(value: float) -> None:
     # 2 decimals below 10, 1 below 100, none above, 1 or 2 digits beyond 1e5: off by at most half a unit.
     bound = 0.005 if value < 10 else 0.05 if value < 100 else 0.5 if value < 99999 else value * 0.5
-    assert abs(float(show(value)) - value) <= bound * 1.001
+    assert abs(float(show_or_dash(value)) - value) <= bound * 1.001
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_is_shown_is_near(value: float) -> None:
     ],
 )
 def test_two_digits_is_the_rule(value: float, words: str) -> None:
-    assert show(value) == written(value) == words
+    assert show_or_dash(value) == written(value) == words
 
 
 @pytest.mark.parametrize(("value", "words"), [(0.07, "+0.07"), (-0.00264, "0.00"), (-0.04, "-0.04"), (0.0, "0.00")])
@@ -76,8 +76,8 @@ def test_one_thing_is_not_many() -> None:
 
 
 def test_interval_and_count() -> None:
-    assert interval(0.25, 0.75, 2) == "[0.25, 0.75]"
-    assert interval(None, 0.75) == ""
+    assert interval_or_nothing(0.25, 0.75, 2) == "[0.25, 0.75]"
+    assert interval_or_nothing(None, 0.75) == ""
     assert count(1234567) == "1\u202f234\u202f567"
 
 

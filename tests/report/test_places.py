@@ -6,7 +6,7 @@ from tests.report.conftest import make_answered
 
 from palimpsest.report.page import render
 from palimpsest.report.places import with_places
-from palimpsest.report.text import table
+from palimpsest.report.terminal import table
 
 DIGEST = "c3" * 32
 

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palimpsest.cli.screen import summary
+from palimpsest.cli.screen import run_summary
 from palimpsest.report.said import LONGEST, answers_text, cells, examples_text, heading, printable
 from palimpsest.report.schema import AnswerRow, RunResult
 
@@ -96,11 +96,11 @@ def test_wrapping_loses_nothing_but_blanks(text: str) -> None:
 
 def test_the_summary_shows_answers_behind_the_table(result: RunResult) -> None:
     with_answers = result.model_copy(update={"answers": (answer(),)})
-    lines = summary(with_answers).splitlines()
+    lines = run_summary(with_answers).splitlines()
     place = lines.index(heading(with_answers))
     assert lines[place + 1] == "  worst   'k018' (Ann Meyer)"
     assert place < lines.index("training ended: all examples pass")
-    assert "\n".join(lines[: place - 1] + lines[place + 7 :]) == summary(result)
+    assert "\n".join(lines[: place - 1] + lines[place + 7 :]) == run_summary(result)
 
 
 def test_of_a_learning_run_the_worst_is_the_least_known(result: RunResult) -> None:

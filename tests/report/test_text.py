@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from palimpsest.records import Direction
 from palimpsest.report.schema import RunResult, ScoreRow
-from palimpsest.report.text import table
+from palimpsest.report.terminal import table
 
 
 def test_rows_and_columns(result: RunResult) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from palimpsest.bench.page import render as render_bench
-from palimpsest.bench.results import NOTHING, ORACLE, BenchResult, Reading, RequestInfo, SetScore, Step
+from palimpsest.bench.results import NOTHING, ORACLE, BenchResult, RowStep, SetScore, StepReading, StreamRequestInfo
+from palimpsest.bench.show.bench_page import render_bench as render_bench
 from palimpsest.report.page import render
 from palimpsest.report.schema import RunResult
 
@@ -109,17 +109,17 @@ def bench(requests: int = 10, seeds: int = 3) -> BenchResult:
     """A bench of texts with as many columns as there can be, ranges over the seeds, and long names."""
     names = [f"the people of Hill Road, number {i}" for i in range(requests)]
 
-    def reading(j: int, off: float) -> Reading:
+    def reading(j: int, off: float) -> StepReading:
         values = {"learn": 0.9 - off, "forget": 0.2 + off, "retain": 0.8 - off, "test": 0.5 - off / 2}
         values |= {f"task {name}": 0.9 - off for name in names[: j + 1]}
         sets = {
             name: SetScore(n=12, accuracy=v, strength=v / 2, nll=1.0, kl=off, accuracies={"x": v}, strengths={"x": v})
             for name, v in values.items()
         }
-        return Reading(sets=sets, mia=0.1 + off / 2)
+        return StepReading(sets=sets, mia=0.1 + off / 2)
 
     stream = tuple(
-        RequestInfo(
+        StreamRequestInfo(
             name=name, kind="T", task=str(j), learn=12, forget=6, remaining=12 * j, memory=200,
             tasks=dict.fromkeys(names[: j + 1], 12), forgotten={},
         )
@@ -129,7 +129,7 @@ def bench(requests: int = 10, seeds: int = 3) -> BenchResult:
     rows = {
         label: {
             seed: tuple(
-                Step(model="m", weights="w", seconds=4321.0, tokens=10**7, reading=reading(j, off + 0.021 * seed))
+                RowStep(model="m", weights="w", seconds=4321.0, tokens=10**7, reading=reading(j, off + 0.021 * seed))
                 for j in range(requests)
             )
             for seed in range(seeds)

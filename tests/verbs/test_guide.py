@@ -12,12 +12,12 @@ from tests.verbs.conftest import write_rows
 
 import palimpsest as pal
 from palimpsest.control.level import Level
-from palimpsest.data.examples import read_examples
+from palimpsest.data.read.examples import read_examples
+from palimpsest.engine.guide import level_of
+from palimpsest.engine.inputs import encode_sets
+from palimpsest.engine.plan import make_plan
 from palimpsest.models import load as models
 from palimpsest.models.load import Loaded
-from palimpsest.verbs.guide import level_of
-from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.plan import make_plan
 
 SHORT = {
     "training": {"batch_size": 4},

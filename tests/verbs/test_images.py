@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 import palimpsest as pal
 from palimpsest import methods
 from palimpsest.cli import main
-from palimpsest.data.augment import Augmentation
-from palimpsest.data.examples import read_examples
+from palimpsest.data.encode.augment import Augmentation
+from palimpsest.data.read.examples import read_examples
+from palimpsest.engine.inputs import encode_sets
+from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, FrozenError, PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
@@ -23,8 +25,6 @@ from palimpsest.loop.training import Training
 from palimpsest.models.load import load
 from palimpsest.models.resnet import SmallResNet, resnet_config
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.sections import Encoding
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 FAST = {"training": {"learning_rate": 0.02, "batch_size": 16, "max_steps": 20}}

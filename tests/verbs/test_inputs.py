@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import palimpsest as pal
+from palimpsest.engine.inputs import check_needs, unwatched
+from palimpsest.engine.plan import Plan, make_plan
 from palimpsest.errors import PlanError
-from palimpsest.verbs.inputs import check_needs, unwatched
-from palimpsest.verbs.plan import Plan, make_plan
 
 FORGET, LEARN = {"forget": "f.jsonl", "retain": "r.jsonl"}, {"learn": "l.jsonl"}
 

@@ -20,10 +20,10 @@ from tests.verbs.test_kill_control import SHORT
 
 import palimpsest as pal
 from palimpsest.cli import main
+from palimpsest.engine.output import Output
+from palimpsest.engine.unfinished import how_far
 from palimpsest.errors import Interrupted
 from palimpsest.loop.stop import SIGNALS
-from palimpsest.verbs.output import Output
-from palimpsest.verbs.unfinished import how_far
 
 TRAINING = {"batch_size": 4, "side_batch_size": 4}
 FIXED = {"training": {**TRAINING, "learning_rate": 1e-3, "max_steps": 12}, "measuring": MEASURING}
@@ -160,7 +160,7 @@ def test_before_anything_was_written_the_line_says_so(clinic, tmp_path, capsys, 
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
 
-    monkeypatch.setattr("palimpsest.verbs.execute.load", struck)
+    monkeypatch.setattr("palimpsest.engine.execute.load", struck)
     assert main(command_of(clinic, tmp_path / "out")) == 130
     said = capsys.readouterr().err
     assert "palimpsest: interrupted before anything was written (what an earlier run left is as it was); " in said

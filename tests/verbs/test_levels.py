@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from palimpsest.engine.levels import beyond
 from palimpsest.report.schema import LevelInfo
-from palimpsest.verbs.levels import beyond
 
 
 def level(after: float, never: float) -> LevelInfo:

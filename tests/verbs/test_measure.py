@@ -6,10 +6,10 @@ import pytest
 
 import palimpsest as pal
 from palimpsest.audit.asking import say
-from palimpsest.data.examples import read_examples
+from palimpsest.data.read.examples import read_examples
+from palimpsest.engine.inputs import encode_set
+from palimpsest.engine.sections import Encoding
 from palimpsest.models.load import load
-from palimpsest.verbs.inputs import encode_set
-from palimpsest.verbs.sections import Encoding
 
 
 def test_nothing_is_asked_unless_it_is_wanted(clinic):

@@ -12,8 +12,8 @@ from safetensors import safe_open
 import palimpsest as pal
 from palimpsest import methods
 from palimpsest.contract import Phase
-from palimpsest.data import rows
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode import lean_logits as rows
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.metrics import build
 from palimpsest.metrics import evaluate as evaluation
 from palimpsest.metrics.greedy.choice import Tally

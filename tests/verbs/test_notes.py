@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palimpsest.verbs.notes import pair_note
+from palimpsest.engine.notes import pair_note
 
 
 def test_pairs_in_words() -> None:

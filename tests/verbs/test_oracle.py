@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 import palimpsest as pal
 from palimpsest.cli import main
+from palimpsest.companions.learned import read_learned
+from palimpsest.engine.oracle import recipe_of
 from palimpsest.errors import PlanError
-from palimpsest.verbs.learned import read_learned
-from palimpsest.verbs.oracle import recipe_of
 
 LEARN = {"training": {"learning_rate": 3e-3, "max_steps": 12, "batch_size": 6, "num_train_epochs": 1000}}
 LITTLE = {"training": {"learning_rate": 1e-7, "max_steps": 1, "batch_size": 4}}

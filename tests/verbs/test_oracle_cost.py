@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from palimpsest.engine import oracle_cost as module
+from palimpsest.engine.oracle_cost import oracle_cost
+from palimpsest.engine.plan import Plan
 from palimpsest.records import Cost
 from palimpsest.report.schema import CostRow, RunResult
-from palimpsest.verbs import oracle_cost as module
-from palimpsest.verbs.oracle_cost import oracle_cost
-from palimpsest.verbs.plan import Plan
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import palimpsest as pal
-from palimpsest.control.own_words import COUNT
-from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.verbs import guide
-from palimpsest.verbs.plan import Plan, make_plan
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.derived.own_words import COUNT
+from palimpsest.engine import guide
+from palimpsest.engine.plan import Plan, make_plan
 
 
 def texts(name: str, count: int) -> TextSet:

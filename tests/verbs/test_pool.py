@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import palimpsest as pal
+from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, PlanError, UsageError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import arguments as a
-from palimpsest.verbs.sections import Encoding
 
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 2, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
 CHOSEN = {"forget_subject": ["Ann", "Bob"], "forget_id": "p2", "forget_class": ()}

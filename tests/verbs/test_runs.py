@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palimpsest as pal
+from palimpsest.engine import execute
 from palimpsest.errors import DataError, DivergedError, PlanError
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs import execute
 
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}}
 
@@ -191,14 +191,14 @@ def test_a_plan_that_is_none(clinic, tmp_path, plan, words):
 
 def test_the_run_of_another_version_is_not_taken_for_this_one(clinic, tmp_path, monkeypatch):
     unlearn(clinic, tmp_path / "out")
-    monkeypatch.setattr("palimpsest.verbs.plan.VERSION", "0.2.0")
+    monkeypatch.setattr("palimpsest.engine.plan.VERSION", "0.2.0")
     with pytest.raises(PlanError, match=r"holds the run of another plan \(or of another version of palimpsest\)"):
         unlearn(clinic, tmp_path / "out")
 
 
 def test_the_run_of_the_code_as_it_was_is_not_taken_for_one_as_it_is(clinic, tmp_path, monkeypatch):
     unlearn(clinic, tmp_path / "out")
-    monkeypatch.setattr("palimpsest.verbs.plan.code_digest", lambda modules, files: "edited")
+    monkeypatch.setattr("palimpsest.engine.plan.code_digest", lambda modules, files: "edited")
     with pytest.raises(PlanError, match="holds the run of another plan"):
         unlearn(clinic, tmp_path / "out")
 

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 import palimpsest as pal
 from palimpsest.cli import main
-from palimpsest.data.examples import read_examples
+from palimpsest.data.read.examples import read_examples
+from palimpsest.engine.inputs import encode_sets
+from palimpsest.engine.save import TOLERANCE, answers, apart, load_saved
+from palimpsest.engine.sections import Encoding
 from palimpsest.errors import SavedError
 from palimpsest.models.load import load
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.inputs import encode_sets
-from palimpsest.verbs.saved import TOLERANCE, answers, apart, load_saved
-from palimpsest.verbs.sections import Encoding
 
 adapter = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 3, "batch_size": 4}}

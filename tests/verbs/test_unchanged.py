@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 import palimpsest as pal
 from palimpsest.cli import main
+from palimpsest.engine import train
 from palimpsest.errors import FrozenError
-from palimpsest.loop.sampler import Stream
+from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.state import State
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs import train
 
 adapter = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -141,7 +141,7 @@ def test_a_run_may_say_why_nothing_had_to_change(clinic, tmp_path, doubling, mon
 
 
 def test_the_reason_outlives_the_process_and_older_checkpoints_have_none():
-    state = State(Stream("forget", ("a",), 0), {}, unchanged="all examples pass")
+    state = State(IdStream("forget", ("a",), 0), {}, unchanged="all examples pass")
     assert State.from_json(state.to_json()).unchanged == "all examples pass"
     older = {key: value for key, value in state.to_json().items() if key != "unchanged"}
     assert State.from_json(older).unchanged is None

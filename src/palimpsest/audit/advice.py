@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, Why
-from palimpsest.loop.words import so_many
+from palimpsest.loop.plural import so_many
 from palimpsest.records import Outcome
 
 MAKE = "--make-oracle --base DIR"
@@ -18,7 +18,7 @@ CHECKS = {
 """Set that was not given -> what would check an estimated level of never seen."""
 
 
-class Facts(NamedTuple):
+class AdviceFacts(NamedTuple):
     """What the advice is drawn from.
 
     Attributes:
@@ -54,10 +54,10 @@ class Facts(NamedTuple):
     others: Sequence[str] = ()
 
 
-def advise(facts: Facts) -> tuple[str, ...]:
+def advise(facts: AdviceFacts) -> tuple[str, ...]:
     """What to do next; nothing after "passed".
 
-    >>> advise(Facts((), Outcome.PASSED))
+    >>> advise(AdviceFacts((), Outcome.PASSED))
     ()
     """
     if facts.outcome is Outcome.PASSED:
@@ -66,12 +66,12 @@ def advise(facts: Facts) -> tuple[str, ...]:
     return tuple(dict.fromkeys(advice))
 
 
-def _reasons(facts: Facts, *sets: str) -> set[Why]:
+def _reasons(facts: AdviceFacts, *sets: str) -> set[Why]:
     """Why gates on these sets did not hold."""
     return {f.why for f in facts.findings if f.set in sets and f.outcome is not Outcome.PASSED}
 
 
-def _level(facts: Facts) -> list[str]:
+def _level(facts: AdviceFacts) -> list[str]:
     """A better source for what a model scores that never saw the forget set."""
     reasons = _reasons(facts, "forget")
     make = "--make-oracle" if "base" in facts.given else MAKE
@@ -93,7 +93,7 @@ def _level(facts: Facts) -> list[str]:
     return []
 
 
-def _size(facts: Facts) -> list[str]:
+def _size(facts: AdviceFacts) -> list[str]:
     """More rows, for sets that are too small or too uncertain."""
     said = []
     for name in dict.fromkeys(f.set for f in facts.findings):
@@ -108,7 +108,7 @@ def _size(facts: Facts) -> list[str]:
     return said
 
 
-def _few(facts: Facts, name: str, has: str) -> str:
+def _few(facts: AdviceFacts, name: str, has: str) -> str:
     """What would be needed. A forget set is what somebody asked for: few who ask for one person can give more rows."""
     size = facts.sizes.get(name, 0)
     if name == "forget" and size >= MIN_EXAMPLES and "holdout" in facts.sizes:  # an unpaired gate counts the smaller
@@ -127,7 +127,7 @@ def _flag(name: str) -> str:
     return "" if name == "learn" else f" (--{name} FILE)"
 
 
-def _forgetting(facts: Facts) -> list[str]:
+def _forgetting(facts: AdviceFacts) -> list[str]:
     """Forgot too little or too much."""
     reasons = _reasons(facts, "forget")
     known = bool({Why.AS_KNOWN, Why.ABOVE} & reasons)
@@ -149,7 +149,7 @@ def _forgetting(facts: Facts) -> list[str]:
     return []
 
 
-def _went_short(facts: Facts) -> str:
+def _went_short(facts: AdviceFacts) -> str:
     """After a run that found no way to its level within the floors."""
     missing = [f"--{name} FILE" for name in ("retain", "replay") if name not in facts.given]
     more = f"give {' and '.join(missing)} to rehearse" if missing else "give more rows to --retain and --replay"
@@ -166,7 +166,7 @@ def _budget(ended: str | None, otherwise: str = "--max-steps") -> str:
     return "--set training.max_seconds=..." if seconds else otherwise
 
 
-def _keeping(facts: Facts) -> list[str]:
+def _keeping(facts: AdviceFacts) -> list[str]:
     """What had to stay did not, or what had to be learned was not."""
     said = []
     if {Why.BELOW, Why.ABOVE} & _reasons(facts, "retain", "general"):
@@ -180,7 +180,7 @@ def _keeping(facts: Facts) -> list[str]:
     return said
 
 
-def _length(facts: Facts) -> list[str]:
+def _length(facts: AdviceFacts) -> list[str]:
     if facts.budget_ended is None:
         return []
     budget = facts.budget_ended.removeprefix("budget: ")

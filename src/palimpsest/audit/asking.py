@@ -23,9 +23,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from palimpsest.audit.wording import BEGINNING, NOTHING, Wording
-from palimpsest.data.batch import TextSet, TokenSequence
-from palimpsest.data.image import ImageSet
+from palimpsest.audit.wording import BEGINNING, NOTHING_SAID, Wording
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.greedy.choice import forward_last
 from palimpsest.models.class_logits import class_logits
@@ -159,7 +159,7 @@ def _said(loaded: Loaded, asked_for: Question, wording: Wording, example_id: str
     asked_for = replace(asked_for, expected=expected)
     tokens, ended = _continue(loaded.model, asked_for, ends, example_id, longest)
     by_heart = tuple(tokens) == expected and not closing
-    return wording.behind(asked_for.prompt, tokens, more=not (ended or by_heart)) or NOTHING
+    return wording.behind(asked_for.prompt, tokens, more=not (ended or by_heart)) or NOTHING_SAID
 
 
 def _closed(expected: tuple[int, ...], wording: Wording) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -207,7 +207,7 @@ def _text_asked(example: Example, sequence: TokenSequence, wording: Wording) -> 
         prompt = example.content.prompt
     elif isinstance(example.content, Chat):
         prompt = _turns(example.content.messages, sequence) or prompt
-    return prompt or BEGINNING, expected or NOTHING
+    return prompt or BEGINNING, expected or NOTHING_SAID
 
 
 def _turns(messages: Sequence[Message], sequence: TokenSequence) -> str:

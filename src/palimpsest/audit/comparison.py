@@ -19,8 +19,8 @@ from palimpsest.metrics.statistics import bootstrap, paired_difference
 
 Mode = Literal["difference", "ratio"]
 Average = Literal["arithmetic", "geometric"]
-ById = Mapping[str, float | None]
-Values = NDArray[np.float64]
+_ById = Mapping[str, float | None]
+_Values = NDArray[np.float64]
 
 QUANTILES = (0.025, 0.975)
 
@@ -51,7 +51,7 @@ class Comparison(NamedTuple):
     n: int
 
 
-def paired(a: ById, b: ById, mode: Mode, *, average: Average = "arithmetic", draws: Draws = DRAWS) -> Comparison:
+def paired(a: _ById, b: _ById, mode: Mode, *, average: Average = "arithmetic", draws: Draws = DRAWS) -> Comparison:
     """Compare two scores of the same examples.
 
     Args:
@@ -82,7 +82,7 @@ def paired(a: ById, b: ById, mode: Mode, *, average: Average = "arithmetic", dra
     return Comparison(float(_relate(both_N2.mean(0), "ratio")), low, high, len(pairs))
 
 
-def unpaired(a: ById, b: ById, mode: Mode, *, average: Average = "arithmetic", draws: Draws = DRAWS) -> Comparison:
+def unpaired(a: _ById, b: _ById, mode: Mode, *, average: Average = "arithmetic", draws: Draws = DRAWS) -> Comparison:
     """Compare scores of two different groups of examples; arguments as in ``paired``.
 
     >>> unpaired({"x": 3.0}, {"y": 1.0, "z": 2.0}, "difference").value
@@ -102,24 +102,24 @@ def unpaired(a: ById, b: ById, mode: Mode, *, average: Average = "arithmetic", d
     return Comparison(value, float(low), float(high), n)
 
 
-def _resampled_means(sides: list[Values], draws: Draws) -> Values:
+def _resampled_means(sides: list[_Values], draws: Draws) -> _Values:
     """Means of R resamples of each side, (R, 2); one resample at a time bounds the memory."""
     rng = np.random.default_rng(draws.seed)
     means = [[side[rng.integers(len(side), size=len(side))].mean() for side in sides] for _ in range(draws.resamples)]
     return np.array(means, dtype=np.float64)
 
 
-def _relate(means: Values, mode: Mode) -> Values:
+def _relate(means: _Values, mode: Mode) -> _Values:
     """(..., 2) -> (...,): the first minus or divided by the second."""
     first, second = means[..., 0], means[..., 1]
     return np.asarray(first - second if mode == "difference" else first / second)
 
 
-def _paired_difference(a: ById, b: ById, draws: Draws) -> Comparison:
+def _paired_difference(a: _ById, b: _ById, draws: Draws) -> Comparison:
     return Comparison(*paired_difference(a, b, seed=draws.seed, resamples=draws.resamples))
 
 
-def _logs(side: ById) -> dict[str, float | None]:
+def _logs(side: _ById) -> dict[str, float | None]:
     # A value <= 0 has no logarithm: it counts as unscored rather than as an infinitely good ratio.
     return {key: math.log(value) if value is not None and value > 0 else None for key, value in side.items()}
 

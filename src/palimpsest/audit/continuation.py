@@ -18,7 +18,7 @@ from torch import nn
 from palimpsest.audit.bleu import sentence_bleu
 from palimpsest.audit.refine import Utility, enough_pass
 from palimpsest.audit.refinement import Refinement
-from palimpsest.data.batch import TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import MissingExtra, PlanError
 from palimpsest.loop.stopping import Check
 
@@ -92,10 +92,10 @@ def split(sequence: TokenSequence) -> tuple[list[int], list[int]]:
     return list(sequence.tokens[:cut]), list(sequence.tokens[cut : cut + NEW_TOKENS])
 
 
-def words(text: str) -> list[str]:
+def lower_words(text: str) -> list[str]:
     """Lower-case words and punctuation marks, each by itself.
 
-    >>> words("It's 5pm.")
+    >>> lower_words("It's 5pm.")
     ['it', "'", 's', '5pm', '.']
     """
     return re.findall(r"\w+|[^\w\s]", text.lower())
@@ -119,7 +119,7 @@ def continuation_test(config: Refinement, forget: TextSet, loaded: Any, utility:
     similar = _bertscore_f1() if config.test == "bertscore" else None
 
     def forgotten(candidate: str, reference: str) -> bool:
-        if sentence_bleu(words(candidate), words(reference)) < config.bleu:
+        if sentence_bleu(lower_words(candidate), lower_words(reference)) < config.bleu:
             return True
         return similar is not None and similar(candidate, reference) < config.bertscore
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired
 from palimpsest.audit.gates import Gate
 from palimpsest.audit.words import interval, show
-from palimpsest.loop.words import so_many
+from palimpsest.loop.plural import so_many
 from palimpsest.records import GateResult, Outcome, Score, Verdict
 
 MIN_EXAMPLES = 6
@@ -35,7 +35,7 @@ MIN_EXAMPLES = 6
 ROUNDING = 1e-9
 """Slack of a bound, so that a mean of equal floats does not miss it in the last digit."""
 
-Scores = Mapping[str, Mapping[str, Mapping[str, Score]]]
+ScoreTable = Mapping[str, Mapping[str, Mapping[str, Score]]]
 
 _NO_LEVEL = "and an absolute level cannot tell what a model scores that never saw it"
 _WHERE = {
@@ -94,7 +94,7 @@ class _Quantity(NamedTuple):
 
 def judge(
     gates: Sequence[Gate],
-    scores: Scores,
+    scores: ScoreTable,
     *,
     budget_ended: str | None = None,
     doubts: Sequence[str] = (),
@@ -104,7 +104,7 @@ def judge(
     return sum_up(examine(gates, scores, draws=draws), budget_ended=budget_ended, doubts=doubts)
 
 
-def examine(gates: Sequence[Gate], scores: Scores, *, draws: Draws = DRAWS) -> tuple[Finding, ...]:
+def examine(gates: Sequence[Gate], scores: ScoreTable, *, draws: Draws = DRAWS) -> tuple[Finding, ...]:
     """Hold every gate against the scores.
 
     Args:
@@ -164,7 +164,7 @@ def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
-def _judge_one(gate: Gate, scores: Scores, draws: Draws) -> Finding:
+def _judge_one(gate: Gate, scores: ScoreTable, draws: Draws) -> Finding:
     quantity = _quantity(gate, scores, draws)
     outcome, why, reason = _decide(gate, quantity)
     result = GateResult(gate.sentence, outcome, f"{quantity.words}: {reason}.")
@@ -188,7 +188,7 @@ def _decide(gate: Gate, quantity: _Quantity) -> tuple[Outcome, Why, str]:
     return Outcome.UNDECIDED, Why.ACROSS, "undecided, the interval straddles the bound"
 
 
-def _quantity(gate: Gate, scores: Scores, draws: Draws) -> _Quantity:
+def _quantity(gate: Gate, scores: ScoreTable, draws: Draws) -> _Quantity:
     score = scores.get("after", {}).get(gate.set, {}).get(gate.metric)
     if score is None or score.value is None:
         return _missing(f"{gate.set} {gate.metric} after the run was not measured", Why.UNMEASURED)
@@ -198,7 +198,7 @@ def _quantity(gate: Gate, scores: Scores, draws: Draws) -> _Quantity:
     return _against_reference(gate, scores, score, after, draws)
 
 
-def _against_reference(gate: Gate, scores: Scores, score: Score, after: str, draws: Draws) -> _Quantity:
+def _against_reference(gate: Gate, scores: ScoreTable, score: Score, after: str, draws: Draws) -> _Quantity:
     relative_to = str(gate.relative_to)
     column, name = ("after", "holdout") if relative_to == "holdout" else (relative_to, gate.set)
     reference = scores.get(column, {}).get(name, {}).get(gate.metric)

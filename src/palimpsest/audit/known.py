@@ -24,11 +24,11 @@ from typing import NamedTuple
 
 from palimpsest.audit.comparison import DRAWS, Draws, paired, unpaired
 from palimpsest.audit.gates import SAME
-from palimpsest.audit.judging import MIN_EXAMPLES, ROUNDING, Finding, Scores, Why
+from palimpsest.audit.judging import MIN_EXAMPLES, ROUNDING, Finding, ScoreTable, Why
 from palimpsest.audit.words import interval, show
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
-FORGET = "forget"
+_FORGET = "forget"
 LOOKED_AT = {"text": ("es", "ma"), "image": ("accuracy", "prob")}
 STILL = "forget is less known than before"
 ORACLE = "the oracle does not know forget"
@@ -42,7 +42,7 @@ class _Range(NamedTuple):
     high: float
 
 
-def known_checks(scores: Scores, *, modality: str = "text", draws: Draws = DRAWS) -> tuple[Finding, ...]:
+def known_checks(scores: ScoreTable, *, modality: str = "text", draws: Draws = DRAWS) -> tuple[Finding, ...]:
     """The check that the forget set is less known than before, and, where it fires, that on the oracle.
 
     Args:
@@ -63,7 +63,7 @@ def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Findings as they are; where the oracle seems to know the forget set, what was held against it is undecided."""
     if not any(finding.why is Why.ORACLE_KNOWS for finding in findings):
         return tuple(findings)
-    return tuple(_void(f) if f.relative_to == "oracle" and f.set == FORGET else f for f in findings)
+    return tuple(_void(f) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
 
 
 def _void(finding: Finding) -> Finding:
@@ -72,9 +72,9 @@ def _void(finding: Finding) -> Finding:
     return finding._replace(why=Why.ORACLE_KNOWS, result=result)
 
 
-def _metrics(scores: Scores, modality: str) -> tuple[str, ...]:
+def _metrics(scores: ScoreTable, modality: str) -> tuple[str, ...]:
     """What to look at of the forget set: es and ma, of images accuracy and prob; else any share that was measured."""
-    both = [scores.get(column, {}).get(FORGET, {}) for column in ("before", "after")]
+    both = [scores.get(column, {}).get(_FORGET, {}) for column in ("before", "after")]
     usable = [
         m for m in both[0] if _usable(both[0], m) and _usable(both[1], m) and both[0][m].direction is Direction.HIGHER
     ]
@@ -86,13 +86,13 @@ def _usable(metrics: Mapping[str, Score], metric: str) -> bool:
     return metric in metrics and metrics[metric].value is not None
 
 
-def _still_known(scores: Scores, metrics: tuple[str, ...], *, shady: bool, draws: Draws) -> Finding:
+def _still_known(scores: ScoreTable, metrics: tuple[str, ...], *, shady: bool, draws: Draws) -> Finding:
     source = _source(scores, metrics, trusts_oracle=not shady)
     known = _known(scores, metrics, "before", source, draws)
     if not known:
         words = f"{_before_after(scores, metrics)}: passed, it was not known before, so there was nothing to forget."
         return _finding(STILL, Outcome.PASSED, Why.HELD, words)
-    drops = {m: _difference(scores, m, ("before", FORGET), ("after", FORGET), draws) for m in known}
+    drops = {m: _difference(scores, m, ("before", _FORGET), ("after", _FORGET), draws) for m in known}
     words = f"{_before_after(scores, known, drops)}"
     left = _known(scores, known, "after", source, draws)
     fell = [m for m in known if m not in left or ((d := drops[m]) is not None and d.low >= SAME - ROUNDING)]
@@ -107,17 +107,17 @@ def _still_known(scores: Scores, metrics: tuple[str, ...], *, shady: bool, draws
     return _finding(STILL, Outcome.FAILED, Why.AS_KNOWN, f"{words}: {said}.")
 
 
-def _oracle_knows(scores: Scores, metrics: tuple[str, ...], draws: Draws) -> bool:
+def _oracle_knows(scores: ScoreTable, metrics: tuple[str, ...], draws: Draws) -> bool:
     """Does the oracle answer the forget set as the model before does, though the set was known, as far as one sees?"""
-    gaps = [_difference(scores, m, ("before", FORGET), ("oracle", FORGET), draws) for m in metrics]
+    gaps = [_difference(scores, m, ("before", _FORGET), ("oracle", _FORGET), draws) for m in metrics]
     if any(gap is None or gap.value >= SAME for gap in gaps):
         return False
     return bool(_known(scores, metrics, "before", _source(scores, metrics, trusts_oracle=False), draws))
 
 
-def _source(scores: Scores, metrics: tuple[str, ...], *, trusts_oracle: bool) -> str | None:
+def _source(scores: ScoreTable, metrics: tuple[str, ...], *, trusts_oracle: bool) -> str | None:
     """Where the level of never seen is taken from: the best column or set there is."""
-    sources = {"oracle": ("oracle", FORGET), "level": ("level", FORGET), "holdout": ("after", "holdout")}
+    sources = {"oracle": ("oracle", _FORGET), "level": ("level", _FORGET), "holdout": ("after", "holdout")}
     for source, (column, name) in sources.items():
         there = scores.get(column, {}).get(name, {})
         if (source != "oracle" or trusts_oracle) and any(_usable(there, m) for m in metrics):
@@ -125,24 +125,26 @@ def _source(scores: Scores, metrics: tuple[str, ...], *, trusts_oracle: bool) ->
     return None
 
 
-def _known(scores: Scores, metrics: tuple[str, ...], column: str, source: str | None, draws: Draws) -> tuple[str, ...]:
+def _known(
+    scores: ScoreTable, metrics: tuple[str, ...], column: str, source: str | None, draws: Draws
+) -> tuple[str, ...]:
     """The metrics whose score in a column is not shown to be at the level of never seen."""
     if source is None:
         deciding = [m for m in metrics if m in ("es", "accuracy")] or list(metrics)
-        values = {m: scores[column][FORGET][m].value for m in metrics}
+        values = {m: scores[column][_FORGET][m].value for m in metrics}
         at_floor = [m for m in deciding if (values[m] or 0.0) <= SAME + ROUNDING]
         return () if len(at_floor) == len(deciding) else tuple(m for m in metrics if m not in at_floor)
     found = []
     for metric in metrics:
-        level = (column, "holdout") if source == "holdout" else (source, FORGET)
-        above = _difference(scores, metric, (column, FORGET), level, draws)
+        level = (column, "holdout") if source == "holdout" else (source, _FORGET)
+        above = _difference(scores, metric, (column, _FORGET), level, draws)
         if above is None or above.high > SAME + ROUNDING:
             found.append(metric)
     return tuple(found)
 
 
 def _difference(
-    scores: Scores, metric: str, one: tuple[str, str], other: tuple[str, str], draws: Draws
+    scores: ScoreTable, metric: str, one: tuple[str, str], other: tuple[str, str], draws: Draws
 ) -> _Range | None:
     """One score minus another, each named by (column, set); None where they cannot be compared."""
     a, b = (scores.get(column, {}).get(name, {}).get(metric) for column, name in (one, other))
@@ -164,19 +166,19 @@ def _difference(
     return _Range(result.value, result.low, result.high)
 
 
-def _before_after(scores: Scores, metrics: tuple[str, ...], drops: dict[str, _Range | None] | None = None) -> str:
+def _before_after(scores: ScoreTable, metrics: tuple[str, ...], drops: dict[str, _Range | None] | None = None) -> str:
     said = []
     for metric in metrics:
-        before, after = (scores[column][FORGET][metric].value or 0.0 for column in ("before", "after"))
+        before, after = (scores[column][_FORGET][metric].value or 0.0 for column in ("before", "after"))
         drop = (drops or {}).get(metric)
         fall = f" (drop {show(drop.value, signed=True)}{interval(drop.low, drop.high, signed=True)})" if drop else ""
         said.append(f"{metric} {show(before)} before and {show(after)} after{fall}")
-    n = min(scores["after"][FORGET][m].n for m in metrics)
+    n = min(scores["after"][_FORGET][m].n for m in metrics)
     return f"forget {', '.join(said)}, n {n}"
 
 
-def _oracle_finding(scores: Scores, metrics: tuple[str, ...]) -> Finding:
-    values = {m: [scores[column][FORGET][m].value or 0.0 for column in ("oracle", "before")] for m in metrics}
+def _oracle_finding(scores: ScoreTable, metrics: tuple[str, ...]) -> Finding:
+    values = {m: [scores[column][_FORGET][m].value or 0.0 for column in ("oracle", "before")] for m in metrics}
     said = ", ".join(f"{m} {show(oracle)} and {show(before)}" for m, (oracle, before) in values.items())
     words = (
         f"the oracle answers the forget set as well as the model before ({said}): undecided, it seems to know the "
@@ -186,4 +188,4 @@ def _oracle_finding(scores: Scores, metrics: tuple[str, ...]) -> Finding:
 
 
 def _finding(gate: str, outcome: Outcome, why: Why, words: str) -> Finding:
-    return Finding(FORGET, "", "", why, GateResult(gate, outcome, words))
+    return Finding(_FORGET, "", "", why, GateResult(gate, outcome, words))

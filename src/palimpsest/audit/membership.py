@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from palimpsest.data.batch import ExampleSet
-from palimpsest.data.image import ImageSet
+from palimpsest.data.encode.batch import ExampleSet
+from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DataError
 from palimpsest.metrics.statistics import bootstrap
 from palimpsest.models.modes import asked
 
 _STEPS, _CLOSE = 100, 1e-10
-Values = Float[np.ndarray, "N"]
+_Values = Float[np.ndarray, "N"]
 
 
 class Membership(NamedTuple):
@@ -50,7 +50,7 @@ class Membership(NamedTuple):
     power: float
 
 
-def mia_entropy(members: Values, nonmembers: Values, forget: Values, *, seed: int = 0) -> Membership:
+def mia_entropy(members: _Values, nonmembers: _Values, forget: _Values, *, seed: int = 0) -> Membership:
     """The attack on one model, from the prediction entropies of three sets.
 
     Args:
@@ -71,7 +71,7 @@ def mia_entropy(members: Values, nonmembers: Values, forget: Values, *, seed: in
     return Membership(float(called_F.mean()), *bootstrap(called_F, seed=seed), len(called_F), float(np.mean(hits)))
 
 
-def fit_balanced(members: Values, nonmembers: Values) -> tuple[float, float]:
+def fit_balanced(members: _Values, nonmembers: _Values) -> tuple[float, float]:
     """Weight and bias of the class-balanced logistic regression above, by Newton's method.
 
     Args:
@@ -89,7 +89,7 @@ def fit_balanced(members: Values, nonmembers: Values) -> tuple[float, float]:
     design_N2 = np.stack([feature_N, np.ones(count)], axis=1)
     penalty_2 = np.array([1.0, 0.0])
 
-    def loss(theta_2: Values) -> float:
+    def loss(theta_2: _Values) -> float:
         return float(theta_2[0] ** 2 / 2 + (share_N * np.logaddexp(0, -sign_N * (design_N2 @ theta_2))).sum())
 
     theta_2 = np.zeros(2)

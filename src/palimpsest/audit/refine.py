@@ -16,7 +16,7 @@ from torch import nn
 
 from palimpsest.audit.refinement import Refinement
 from palimpsest.audit.words import show
-from palimpsest.data.batch import TextSet
+from palimpsest.data.encode.batch import TextSet
 from palimpsest.errors import PlanError
 from palimpsest.loop.stopping import Check
 from palimpsest.metrics import build

@@ -7,7 +7,7 @@ from typing import Any
 
 MORE = "…"
 """Stands where a text goes on behind what is shown."""
-NOTHING = "(nothing)"
+NOTHING_SAID = "(nothing)"
 """What a model says that ends at once."""
 BEGINNING = "(the beginning of a text)"
 """The prompt that holds no word."""

@@ -12,17 +12,17 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from palimpsest.errors import DataError
-from palimpsest.report.files import write_atomic
-from palimpsest.report.schema import Row
+from palimpsest.files import write_atomic
+from palimpsest.report.schema import ReportRow
 
-SCHEMA_ID: Literal["palimpsest.bench/1"] = "palimpsest.bench/1"
+_SCHEMA_ID: Literal["palimpsest.bench/1"] = "palimpsest.bench/1"
 ORACLE, NOTHING, RANDOM = "oracle", "do nothing", "random edit"
 CONTROLS = (ORACLE, NOTHING, RANDOM)
 TASK, FORGOT = "task ", "forgot "
 """Of what a request taught, or forgot: the set is called so and then like the request."""
 
 
-class SetScore(Row):
+class SetScore(ReportRow):
     """One model on one set of examples; means over the examples."""
 
     n: int = Field(ge=1)
@@ -41,7 +41,7 @@ class SetScore(Row):
     """Example -> ES, likewise; empty for images."""
 
 
-class Reading(Row):
+class StepReading(ReportRow):
     """One model after one request."""
 
     sets: dict[str, SetScore]
@@ -53,7 +53,7 @@ class Reading(Row):
     """Balanced accuracy of the attack on the members and non-members it was fitted to; 0.5 tells nothing."""
 
 
-class Step(Row):
+class RowStep(ReportRow):
     """One row on one request."""
 
     model: str
@@ -72,14 +72,14 @@ class Step(Row):
     """Positions that went forward in training."""
     norm: float | None = None
     """L2 distance that the run which unlearned moved the weights; None when none did."""
-    reading: Reading
-    twin: Reading | None = None
+    reading: StepReading
+    twin: StepReading | None = None
     """Of an oracle: the oracle of another seed beside it."""
-    start: Reading | None = None
+    start: StepReading | None = None
     """Of the first oracle: the model before it learned anything, on the same sets."""
 
 
-class RequestInfo(Row):
+class StreamRequestInfo(ReportRow):
     """One request of a stream: sizes of its sets."""
 
     name: str
@@ -97,17 +97,17 @@ class RequestInfo(Row):
     """Request that forgot -> examples of it that are still forgotten afterwards."""
 
 
-class BenchResult(Row):
+class BenchResult(ReportRow):
     """All of a bench."""
 
-    schema_id: Literal["palimpsest.bench/1"] = SCHEMA_ID
+    schema_id: Literal["palimpsest.bench/1"] = _SCHEMA_ID
     created: str
     """When, ISO 8601."""
     bench: dict[str, Any]
     """All that defines it."""
-    streams: dict[int, tuple[RequestInfo, ...]]
+    streams: dict[int, tuple[StreamRequestInfo, ...]]
     """Seed -> requests."""
-    rows: dict[str, dict[int, tuple[Step, ...]]]
+    rows: dict[str, dict[int, tuple[RowStep, ...]]]
     """Row -> seed -> one step per request; the oracle comes first, the controls last."""
     environment: dict[str, str] = Field(default_factory=dict)
 

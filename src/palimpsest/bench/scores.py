@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-Measured = Mapping[str, float | None]
+MaybeMeasured = Mapping[str, float | None]
 ById = Mapping[str, float]
 
 
@@ -43,7 +43,7 @@ def spread(values: Sequence[float | None]) -> Spread | None:
     return Spread(sum(found) / len(found), min(found), max(found), len(found)) if found else None
 
 
-def differences(method: Measured, oracle: Measured) -> dict[str, float]:
+def differences(method: MaybeMeasured, oracle: MaybeMeasured) -> dict[str, float]:
     """Component -> method − oracle, for the components that both have.
 
     >>> differences({"LA": 98.0, "UA": None}, {"LA": 99.0, "UA": 5.0})
@@ -53,7 +53,7 @@ def differences(method: Measured, oracle: Measured) -> dict[str, float]:
     return {name: mine - theirs for name, (mine, theirs) in pairs.items() if mine is not None and theirs is not None}
 
 
-def gap(method: Measured, oracle: Measured) -> float | None:
+def gap(method: MaybeMeasured, oracle: MaybeMeasured) -> float | None:
     """Mean absolute difference over the components that both have; None without any.
 
     >>> gap({"LA": 98.0, "UA": 10.0}, {"LA": 99.0, "UA": 5.0})

@@ -15,7 +15,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from palimpsest.cli import bench, catalogue, demo, env, listing, measure, report, runs
+from palimpsest.cli import bench_command as bench
+from palimpsest.cli import catalogue, listing, runs
+from palimpsest.cli import demo_command as demo
+from palimpsest.cli import env_command as env
+from palimpsest.cli import measure_command as measure
+from palimpsest.cli import report_command as report
 from palimpsest.errors import Interrupted, PalimpsestError, UsageError, unknown
 from palimpsest.version import VERSION
 

@@ -13,13 +13,13 @@ from palimpsest import methods
 from palimpsest.cli import options as o
 from palimpsest.cli.flags import ALL, FLAGS, Flag
 from palimpsest.cli.listing import method_rows
-from palimpsest.cli.rows import WIDTH, OptionRow, as_text, default_of, rows_of, written
+from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, default_of, option_rows, written
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from palimpsest.method_card import Card
+    from palimpsest.method_card import MethodCard
 
 Section = Annotated[str | None, typer.Argument(metavar="SECTION or METHOD", help="Show this one in full.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print docs/options.md.")]
@@ -53,7 +53,7 @@ def command(section: Section = None, json: o.Json = False, markdown: Markdown = 
     if markdown:
         print(page(), end="")
         return 0
-    chosen = sections() if section is None else {section: rows_in(section)}
+    chosen = plan_sections() if section is None else {section: rows_in(section)}
     if json:
         print(json_module.dumps({n: {r.name: r.values() for r in rows} for n, rows in chosen.items()}, indent=1))
     else:
@@ -61,13 +61,13 @@ def command(section: Section = None, json: o.Json = False, markdown: Markdown = 
     return 0
 
 
-def sections() -> dict[str, list[OptionRow]]:
+def plan_sections() -> dict[str, list[OptionRow]]:
     """Section of a plan -> its options; those of methods and metrics are their own."""
-    from palimpsest.verbs.plan import Plan
+    from palimpsest.engine.plan import Plan
 
     depends = dependences()
     return {
-        name: rows_of(schema, name, {row: words for (place, row), words in depends.items() if place == name})
+        name: option_rows(schema, name, {row: words for (place, row), words in depends.items() if place == name})
         for name in Plan.model_fields
         if (schema := _schema(name)) is not None
     }
@@ -77,7 +77,7 @@ def _schema(section: str) -> type[BaseModel] | None:
     """The schema of a section's options; None where what the plan has there is no section with options of its own."""
     from palimpsest.audit.gates import Gate
     from palimpsest.audit.refinement import Refinement
-    from palimpsest.verbs.plan import SECTIONS, Plan
+    from palimpsest.engine.plan import SECTIONS, Plan
 
     if section not in SECTIONS or section in BESIDE:
         return None
@@ -93,20 +93,20 @@ def rows_in(name: str) -> list[OptionRow]:
     """
     from palimpsest import metrics
 
-    known = sections()
+    known = plan_sections()
     if name in known:
         return known[name]
     if name in methods.names():
         return method_rows(methods.card(name))
     if name in metrics.names():
-        return rows_of(metrics.load(name).Config, name)
+        return option_rows(metrics.load(name).Config, name)
     raise PlanError(unknown("section, method or metric", name, (*known, *methods.names(), *metrics.names())))
 
 
 def dependences() -> dict[tuple[str, str], str]:
     """(section, option) -> when its default is another one, as the code has it."""
-    from palimpsest.verbs.measuring import IMAGE_METRICS
-    from palimpsest.verbs.plan import FIXES_THE_RATE, IMAGE_ROWS
+    from palimpsest.engine.measuring import IMAGE_METRICS
+    from palimpsest.engine.plan import FIXES_THE_RATE, IMAGE_ROWS
 
     cards = [methods.card(name) for name in methods.names()]
     found = {("training", option): words for option, words in _by_method(cards).items()}
@@ -126,7 +126,7 @@ def dependences() -> dict[tuple[str, str], str]:
     }
 
 
-def _by_method(cards: list[Card]) -> dict[str, str]:
+def _by_method(cards: list[MethodCard]) -> dict[str, str]:
     """Training option -> the other defaults that methods have for it, each with its methods."""
     from palimpsest.loop.training import Training
 
@@ -156,7 +156,7 @@ def _text(chosen: Mapping[str, list[OptionRow]], *, brief: bool) -> str:
 
 def _about(name: str) -> str:
     """What a section is for."""
-    from palimpsest.verbs.plan import Plan
+    from palimpsest.engine.plan import Plan
 
     field = Plan.model_fields.get(name)
     words = " ".join(((field.description if field else "") or "").split())
@@ -173,7 +173,7 @@ def page() -> str:
         _table(("flag", "of", "help", "default", "what"), [_flag_row(flag) for flag in FLAGS]),
         "`--help` shows the usual ones, `--help-all` all.",
     ]
-    for name, rows in sections().items():
+    for name, rows in plan_sections().items():
         parts += [f"## {name}", _about(name), _option_table(rows)]
         parts += [f"```yaml\n{GATES}```"] if name == "gates" else []
     parts += ["## preset", BESIDE["preset"], "## options", "Of the run's method: `--set METHOD.OPTION=VALUE`."]
@@ -187,7 +187,7 @@ def page() -> str:
 def _metric_rows() -> list[OptionRow]:
     from palimpsest import metrics
 
-    return [row for name in metrics.names() for row in rows_of(metrics.load(name).Config, name)]
+    return [row for name in metrics.names() for row in option_rows(metrics.load(name).Config, name)]
 
 
 def _option_table(rows: list[OptionRow]) -> str:

@@ -11,10 +11,10 @@ import typer
 
 from palimpsest import methods, metrics
 from palimpsest.cli import options as o
-from palimpsest.cli.rows import WIDTH, OptionRow, as_text, first_sentence, rows_of, written
+from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, first_sentence, option_rows, written
 
 if TYPE_CHECKING:
-    from palimpsest.method_card import Card
+    from palimpsest.method_card import MethodCard
     from palimpsest.metrics.metric import Metric
 
 GROUPS = {
@@ -48,14 +48,14 @@ def metrics_command(name: Name = None, json: o.Json = False) -> int:
     return 0
 
 
-def group_of(card: Card) -> str:
+def group_of(card: MethodCard) -> str:
     """Key of ``GROUPS`` under which a method is listed."""
     if card.yardstick:
         return "yardstick"
     return "update" if "update" in card.kinds else "learn" if "learn" in card.kinds else "unlearn"
 
 
-def _methods(cards: Iterable[Card]) -> str:
+def _methods(cards: Iterable[MethodCard]) -> str:
     lines: list[str] = []
     listed = list(cards)
     for key, heading in GROUPS.items():
@@ -64,14 +64,14 @@ def _methods(cards: Iterable[Card]) -> str:
     return "\n".join([*lines, "", "both: texts and images. More on one of them: palimpsest methods NAME"])
 
 
-def _line(card: Card) -> str:
+def _line(card: MethodCard) -> str:
     """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
     on = "both" if card.modalities == BOTH else f"{card.modalities[0]}s"
     use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
     return f"  {card.name:16}{on:7}{use}"
 
 
-def _method(card: Card) -> str:
+def _method(card: MethodCard) -> str:
     kinds = ", ".join(card.kinds)
     uses = f" Use when {card.use_when}" if card.use_when else ""
     said = [
@@ -86,17 +86,17 @@ def _method(card: Card) -> str:
     return "\n".join([card.name, "", *said, "", card.about, "", "options", options])
 
 
-def _needs(card: Card) -> str:
+def _needs(card: MethodCard) -> str:
     sets = ["retain, of which neighbours are paired" if name == "analogous" else name for name in card.needs]
     sets += [" or ".join(group) for group in card.one_of]
     return "; ".join([*sets, *(["the base model"] if card.starts_from == "base" else [])]) or "no set"
 
 
-def _training(card: Card) -> str:
+def _training(card: MethodCard) -> str:
     """Training options that differ from the general ones, and when they hold."""
     if card.edits:
         return "none: it edits the weights and takes no steps"
-    from palimpsest.verbs.plan import FIXES_THE_RATE
+    from palimpsest.engine.plan import FIXES_THE_RATE
 
     fixed = _pairs({k: v for k, v in card.defaults.items() if k in FIXES_THE_RATE and k != "learning_rate"})
     always = _pairs({k: v for k, v in card.defaults.items() if k not in FIXES_THE_RATE})
@@ -110,13 +110,13 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {written(value)}" for key, value in values.items())
 
 
-def method_rows(card: Card) -> list[OptionRow]:
+def method_rows(card: MethodCard) -> list[OptionRow]:
     """The options of a method."""
     depends = {name: f"{written(v)} for images, unless a rate is given" for name, v in card.options_for_images.items()}
-    return rows_of(card.schema, card.name, depends)
+    return option_rows(card.schema, card.name, depends)
 
 
-def method_values(card: Card) -> dict[str, Any]:
+def method_values(card: MethodCard) -> dict[str, Any]:
     """All of a card, as JSON has it."""
     return {
         "about": card.about,
@@ -138,7 +138,7 @@ def _metric(name: str, metric: type[Metric], *, whole: bool) -> str:
     on = " and ".join(f"{m}s" for m in metric.modalities)
     lines = [f"{name:10}{metric.means}", f"{'':10}{metric.unit}; {metric.direction}; {on}"]
     if whole:
-        lines += ["", _about(metric), "", "options", as_text(rows_of(metric.Config, name)) or "  none"]
+        lines += ["", _about(metric), "", "options", as_text(option_rows(metric.Config, name)) or "  none"]
     return "\n".join(lines)
 
 
@@ -149,7 +149,7 @@ def _metric_values(metric: type[Metric]) -> Mapping[str, Any]:
         "unit": metric.unit,
         "direction": metric.direction,
         "modalities": list(metric.modalities),
-        "options": {row.name: row.values() for row in rows_of(metric.Config, "metric")},
+        "options": {row.name: row.values() for row in option_rows(metric.Config, "metric")},
     }
 
 

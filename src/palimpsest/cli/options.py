@@ -47,12 +47,12 @@ def column_names(assignments: Iterable[str] | None) -> dict[str, str]:
     """
     if not assignments:
         return {}
-    from palimpsest.data.layout import parse_columns
+    from palimpsest.data.read.layout import parse_columns
 
     return dict(parse_columns(assignments))
 
 
-def sections(
+def sections_from(
     method: str,
     plan_file: Path | None,
     assignments: Iterable[str] | None,
@@ -75,7 +75,7 @@ def sections(
     """
     found: dict[str, Any] = {}
     if plan_file is not None:
-        from palimpsest.verbs.plan import read_plan_file
+        from palimpsest.engine.plan import read_plan_file
 
         found = read_plan_file(plan_file)
     for assignment in assignments or ():
@@ -111,7 +111,7 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
         ) from None
 
 
-GATES = (
+_GATES = (
     "gates are no a.b=value: give each as --gate 'retain es >= 0.9 * before', or all as a list in the file of --plan, "
     "e.g. gates: [{set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}]; a forget set has "
     "its own unless one is named for it there; `palimpsest options gates` has the fields"
@@ -129,7 +129,7 @@ def _section(found: dict[str, Any], method: str, place: str, key: str) -> dict[s
     if place in methods.names():
         raise PlanError(f"--set {place}.…: the run's method is {method!r}; give --method {place}, or set {method}.…")
     if place in {"gates", "gate"}:
-        raise PlanError(f"--set {place}.{key}: {GATES}")
+        raise PlanError(f"--set {place}.{key}: {_GATES}")
     raise PlanError(
         f"--set: {unknown('section', place, (*ROUTED, method, *metrics.names()), meant_section(place, key))}"
     )

@@ -70,6 +70,6 @@ def _method(verb: str, values: dict[str, Any]) -> str:
         return given
     if verb != UNLEARN:
         return USUAL[verb]
-    from palimpsest.verbs.usual import usual_method
+    from palimpsest.engine.usual import usual_method
 
     return usual_method(values["model"], values["revision"])

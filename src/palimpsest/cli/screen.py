@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from palimpsest.engine.progress import Progress
     from palimpsest.report.schema import RunResult
-    from palimpsest.verbs.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 3}
@@ -89,12 +89,12 @@ class _Lines:
             print(words, file=sys.stderr, flush=True)
 
 
-def summary(result: RunResult) -> str:
+def run_summary(result: RunResult) -> str:
     """Table, what the models say, why training ended, verdict with its gates, what to do next, as plain text."""
     from palimpsest.report.meaning import where_to
     from palimpsest.report.places import with_places
     from palimpsest.report.said import answers_text, heading
-    from palimpsest.report.text import table, verdict
+    from palimpsest.report.terminal import table, verdict
 
     result = with_places(result)
     level = [where_to(result)] if result.level is not None else []
@@ -120,6 +120,6 @@ def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
     if as_json:
         print(result.model_dump_json(indent=1))
     else:
-        tell(summary(result))
+        tell(run_summary(result))
         tell(f"\nmodel   {folder}\nreport  {folder}/report.html")
     return 0 if result.verdict is None else EXIT_CODES[result.verdict.outcome]

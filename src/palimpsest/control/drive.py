@@ -25,7 +25,7 @@ from palimpsest.loop.job import Ended, Job
 ROUND_ITERATIONS = 4  # at most
 CATCHING = 8  # annealed repair steps after a round that overdrew the floors
 SLOW = 0.12  # of w: a round that moved less may have a higher rate
-EASY = 0.75  # units: a round that used less may have fewer repairs
+_EASY = 0.75  # units: a round that used less may have fewer repairs
 FASTER = 2.0  # times the first rate and its ceiling, for a second start with room to spare
 MOST_REFUSED = 4
 MOST_OVERSHOOTS = 2
@@ -209,7 +209,7 @@ class _Drive:
         state, way = self.state, self.aims.way(now)
         gained, state.way, state.refused = state.way - way, way, 0
         here = self.hands.snap()
-        state.spare = floors.most < EASY
+        state.spare = floors.most < _EASY
         self._note("accepted", now, floors)
         self._go_on(now, state.rebound)
         if self.aims.reached(now, below=state.rebound):
@@ -225,7 +225,7 @@ class _Drive:
             state.rate = min(state.ceiling, state.rate * self.control.growth)
         if annealed:
             self._more_repairs()
-        elif floors.most < EASY and state.repairs > 0:
+        elif floors.most < _EASY and state.repairs > 0:
             state.repairs -= 1
 
     def _refuse(self, why: str, *, more_repairs: bool) -> None:

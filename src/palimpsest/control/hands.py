@@ -13,16 +13,16 @@ from accelerate.utils import set_seed
 
 from palimpsest.contract import Method
 from palimpsest.control.goal import Used
+from palimpsest.control.guided_state import ControlState
 from palimpsest.control.probes import FULL_ROUND, Probes
 from palimpsest.control.readings import Reading, read
 from palimpsest.control.settings import Control, budget_of
 from palimpsest.control.snapshots import Snapshots, write_json
-from palimpsest.control.state import ControlState
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
+from palimpsest.loop.plural import so_many
 from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
-from palimpsest.loop.words import so_many
 
 CONTROL = "control"  # folder of snapshots and state, in that of the run
 ENDLESS = 10**6  # iterations that a method is told; schedules of its own stand at their start

@@ -25,20 +25,20 @@ from palimpsest.control.goal import Used
 from palimpsest.control.hands import Hands, Tools
 from palimpsest.control.readings import Reading
 from palimpsest.control.sweep import sweep
-from palimpsest.data.batch_norm import statistics_fresh
+from palimpsest.data.encode.batch_norm import statistics_fresh
 from palimpsest.errors import DivergedError
 from palimpsest.loop.job import Ended, Job
 
 LEAST_ROUND, MOST_ROUND = 10, 25  # iterations; one pass where it lies between
-BY_HEART = 0.02  # nats per scored position
+_BY_HEART = 0.02  # nats per scored position
 GAIN = 0.01  # share of the loss that a round must take off to count
-EASY = 0.75  # units of the floors: a round that used less may have a higher rate and fewer repairs
+_EASY = 0.75  # units of the floors: a round that used less may have a higher rate and fewer repairs
 ROSE = 1.05  # times the loss before a round, and
 ROSE_BY = 0.02  # nats: what a round may add
 LEAP = 0.1  # share of its size that a matrix may move by in one iteration
 PATIENCE = 4  # rounds without a gain
 MOST_HALVED = 16  # times below the first rate: what is learned there the annealing learns as well
-MOST_REFUSED = 4
+MOST_REFUSED_ROUNDS = 4
 SETTLING = 40  # iterations at rate 0; statistics with the usual momentum of 0.1 are then within 2 % of the data's
 
 
@@ -142,7 +142,7 @@ class _Teaching:
         if self.hands.repairer.can:
             state.repairs = min(self.control.most_repairs, state.repairs + 1)
         self.hands.note("taken back", f"loss {learned:.3f}; rate {state.rate:.1e}")
-        if state.refused >= MOST_REFUSED:
+        if state.refused >= MOST_REFUSED_ROUNDS:
             state.stage, state.reason = "last", "no rate takes it further within the floors"
 
     def _accept(self, loss: float, learned: float, floors: Used) -> None:
@@ -158,7 +158,7 @@ class _Teaching:
             state.idle += 1
             state.rate *= 0.5
             state.ceiling = state.rate
-        if learned <= BY_HEART and not self.taught.validates:
+        if learned <= _BY_HEART and not self.taught.validates:
             state.stage, state.reason = "last", "known by heart"
         elif state.idle >= self.patience or state.rate < state.first_rate / MOST_HALVED:
             state.stage, state.reason = "last", "the loss no longer falls"
@@ -166,7 +166,7 @@ class _Teaching:
     def _ease(self, floors: Used) -> None:
         """A round that gained and cost little: a higher rate next, and fewer repairs."""
         state = self.state
-        if floors.most < EASY:
+        if floors.most < _EASY:
             state.rate = min(state.ceiling, state.rate * self.control.growth)
             state.repairs = max(0, state.repairs - 1)
 

@@ -30,7 +30,7 @@ from typing import Literal
 from palimpsest.control.readings import Reading, RowReading
 from palimpsest.errors import PlanError
 
-Source = Literal["oracle", "shadow", "holdout", "classes"]
+_Source = Literal["oracle", "shadow", "holdout", "classes"]
 ALONE = 0.06  # MA: mean of oracle minus shadow where nothing calibrates it
 BESIDE_HOLDOUT = 0.05  # MA: what a holdout's difference leaves over
 TRUSTED = 0.2  # MA: larger differences are of another kind of model
@@ -50,7 +50,7 @@ class Level:
         of_images: what are MA and ES of texts are then both accuracy.
     """
 
-    source: Source
+    source: _Source
     reading: Reading
     correction: float = 0.0
     differences: Mapping[str, float] = field(default_factory=dict)

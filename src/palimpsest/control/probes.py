@@ -9,8 +9,8 @@ from typing import Any
 from palimpsest.control.goal import Used, used
 from palimpsest.control.readings import Reading, read
 from palimpsest.control.settings import Control
-from palimpsest.data.batch import ExampleSet
 from palimpsest.data.draws import shuffled
+from palimpsest.data.encode.batch import ExampleSet
 
 ROUND_ROWS = 24  # retain rows that are read in a round; all of the probe at a cooling
 FULL_ROUND = 4  # steps; of a shorter round the reading would cost half as much as the steps, so fewer rows are read

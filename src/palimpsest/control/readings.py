@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from palimpsest.data.batch import Batch, ExampleSet
+from palimpsest.data.encode.batch import Batch, ExampleSet
 from palimpsest.metrics.es import ES
 from palimpsest.metrics.ma import MA
 from palimpsest.metrics.metric import Facts

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from palimpsest.control.readings import Reading, row_reading
-from palimpsest.data.batch import TextSet
+from palimpsest.data.encode.batch import TextSet
 
 ORDER = 6
 LEAST_P = 1e-12

@@ -26,7 +26,7 @@ def shuffled(ids: Sequence[str], seed: int, name: str, cycle: int) -> list[str]:
     return [ids[i] for i in generator.permutation(len(ids))]
 
 
-def words(seed: int, name: str, start: int, count: int) -> list[int]:
+def random_words(seed: int, name: str, start: int, count: int) -> list[int]:
     """Words ``start`` to ``start + count`` of an endless sequence of uniform 64-bit integers.
 
     Args:
@@ -35,7 +35,7 @@ def words(seed: int, name: str, start: int, count: int) -> list[int]:
         start: words used before, >= 0.
         count: words wanted, >= 0.
 
-    >>> words(0, "replay", 0, 9)[6:] == words(0, "replay", 6, 3)
+    >>> random_words(0, "replay", 0, 9)[6:] == random_words(0, "replay", 6, 3)
     True
     """
     block, skipped = divmod(start, WORDS_PER_BLOCK)

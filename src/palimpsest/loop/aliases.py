@@ -41,7 +41,7 @@ OPTIONS = {
 }
 """Name elsewhere -> section and option here."""
 
-SECTIONS = {
+OTHER_SECTIONS = {
     "args": "training",
     "data": "encoding",
     "eval": "measuring",
@@ -72,4 +72,4 @@ def meant_section(section: str, name: str = "") -> str | None:
     >>> meant_section("trainer"), meant_section("trainer", "lr"), meant_section("trainer", "max_steps")
     ('training', 'training.learning_rate', 'training')
     """
-    return OPTIONS.get(name.lower()) or SECTIONS.get(section.lower())
+    return OPTIONS.get(name.lower()) or OTHER_SECTIONS.get(section.lower())

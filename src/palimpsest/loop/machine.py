@@ -9,15 +9,15 @@ import torch
 from accelerate import Accelerator
 
 from palimpsest.contract import Method, Phase
-from palimpsest.data.batch import Batch
+from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.log import RunLog
-from palimpsest.loop.sampler import Stream
+from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.state import State
 from palimpsest.loop.step import StepResult, micro_batches, take_step
 from palimpsest.models.scope import trainable
-from palimpsest.updates.own_step import OptimizerStep
+from palimpsest.rules.own_step import OptimizerStep
 
 
 class Machine:
@@ -44,8 +44,8 @@ class Machine:
         self.anchor_name = drawn[0]
         anchor_ids = job.sets[self.anchor_name].ids
         seed = job.training.seed
-        sides = {n: Stream(n, job.sets[n].ids, seed) for n in job.sets if n not in job.pairs}
-        self.state = State(Stream(self.anchor_name, anchor_ids, seed, cursor=len(anchor_ids)), sides)
+        sides = {n: IdStream(n, job.sets[n].ids, seed) for n in job.sets if n not in job.pairs}
+        self.state = State(IdStream(self.anchor_name, anchor_ids, seed, cursor=len(anchor_ids)), sides)
         self.accelerator = _accelerator(job)
         optimizer = job.training.new_optimizer(trainable(job.model).values())
         self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)

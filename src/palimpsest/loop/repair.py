@@ -20,10 +20,10 @@ import torch
 from torch import nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch
+from palimpsest.data.encode.batch import Batch
 from palimpsest.loop.job import Repair
 from palimpsest.loop.machine import Machine, set_rate
-from palimpsest.loop.sampler import Stream
+from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.step import StepResult, micro_batches, take_step
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.scope import trainable
@@ -72,7 +72,7 @@ class Repairer:
         self._phase = Phase("repair", tuple(repair.sets), moves_statistics=False)
         for name, examples in repair.sets.items():
             machine.state.sides.setdefault(
-                _stream(name), Stream(_stream(name), examples.ids, machine.job.training.seed)
+                _stream(name), IdStream(_stream(name), examples.ids, machine.job.training.seed)
             )
 
     @property

@@ -11,13 +11,13 @@ from palimpsest.errors import DivergedError
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.machine import Machine
+from palimpsest.loop.plural import so_many
 from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
 from palimpsest.loop.stopping import Check, Stopping
-from palimpsest.loop.words import so_many
 
 EVERY_EXAMPLE_PASSES = "all examples pass"
-FORGET = "forget"  # its examples leave the batches when they pass; those of the anchor where there is none
+_FORGET = "forget"  # its examples leave the batches when they pass; those of the anchor where there is none
 
 
 def run(job: Job) -> Ended:
@@ -42,7 +42,7 @@ class _Loop:
         self.repairer = None if job.repair is None else Repairer(self.machine, job.repair)
         anchor = self.machine.anchor_name
         drawn = job.method.draws_from(job.sets)
-        self.tested_name = FORGET if FORGET in drawn else anchor
+        self.tested_name = _FORGET if _FORGET in drawn else anchor
         # What is learned and what is forgotten are both gone over; the larger of the two says how long that takes.
         longest = max(len(job.sets[name]) for name in ({anchor, self.tested_name} if anchor == "learn" else {anchor}))
         self.planned = job.training.planned_steps(longest)

@@ -9,7 +9,7 @@ from palimpsest.data.draws import shuffled
 
 
 @dataclass(frozen=True)
-class Stream:
+class IdStream:
     """An endless stream of ids, shuffled anew in each cycle; frozen: drawing gives the next stream.
 
     Attributes:
@@ -31,17 +31,17 @@ class Stream:
         """Is the current cycle used up?"""
         return self.cursor >= len(self.ids)
 
-    def restart(self, ids: Sequence[str]) -> Stream:
+    def restart(self, ids: Sequence[str]) -> IdStream:
         """The next cycle, over these ids."""
         return replace(self, ids=tuple(ids), cycle=self.cycle + 1, cursor=0)
 
-    def draw(self, count: int) -> tuple[list[str], Stream]:
+    def draw(self, count: int) -> tuple[list[str], IdStream]:
         """At most ``count`` ids of the current cycle; fewer at its end."""
         order = shuffled(self.ids, self.seed, self.name, self.cycle)
         drawn = order[self.cursor : self.cursor + count]
         return drawn, replace(self, cursor=self.cursor + len(drawn))
 
-    def draw_around(self, count: int) -> tuple[list[str], Stream]:
+    def draw_around(self, count: int) -> tuple[list[str], IdStream]:
         """Exactly ``count`` ids, going on with the next cycle where one ends."""
         drawn: list[str] = []
         stream = self

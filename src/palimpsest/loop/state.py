@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from palimpsest.loop.sampler import Stream
+from palimpsest.loop.sampler import IdStream
 
 
 @dataclass
 class State:
     """Where a run stands; with the weights, all that a checkpoint needs."""
 
-    anchor: Stream
-    sides: dict[str, Stream]
+    anchor: IdStream
+    sides: dict[str, IdStream]
     step: int = 0
     epoch: int = 0
     tokens: int = 0
@@ -41,5 +41,5 @@ class State:
         )
 
 
-def _stream(value: Mapping[str, Any]) -> Stream:
-    return Stream(**{**value, "ids": tuple(value["ids"])})
+def _stream(value: Mapping[str, Any]) -> IdStream:
+    return IdStream(**{**value, "ids": tuple(value["ids"])})

@@ -17,11 +17,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet, Method, Per, Phase, Terms
-from palimpsest.data.batch import Batch
-from palimpsest.data.batch_norm import statistics_kept
+from palimpsest.data.encode.batch import Batch
+from palimpsest.data.encode.batch_norm import statistics_kept
 from palimpsest.errors import DivergedError
 from palimpsest.models.passes import held_by, passes_through
-from palimpsest.updates.own_step import OptimizerStep
+from palimpsest.rules.own_step import OptimizerStep
 
 Units = Mapping[tuple[str, Per], int]
 

@@ -21,7 +21,7 @@ from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
     from palimpsest.contract import Method
-    from palimpsest.method_card import Card
+    from palimpsest.method_card import MethodCard
 
 
 def names() -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def load(name: str) -> type[Method]:
     return method  # type: ignore[no-any-return]
 
 
-def card(name: str) -> Card:
+def card(name: str) -> MethodCard:
     """What a method is, without importing it, unless its file is written so that only its class can tell.
 
     Raises:

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch
+from palimpsest.data.encode.batch import Batch
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.fresh import fresh_like
 

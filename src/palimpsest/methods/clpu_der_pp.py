@@ -34,8 +34,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch, predict_together
-from palimpsest.data.rows import by_rows
+from palimpsest.data.encode.batch import Batch, predict_together
+from palimpsest.data.encode.lean_logits import by_rows
 from palimpsest.errors import PlanError
 from palimpsest.models.load import load
 

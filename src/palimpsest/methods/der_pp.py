@@ -23,8 +23,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch, predict_together
-from palimpsest.data.rows import by_rows
+from palimpsest.data.encode.batch import Batch, predict_together
+from palimpsest.data.encode.lean_logits import by_rows
 
 
 class DERppConfig(Config):

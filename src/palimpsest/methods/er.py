@@ -7,7 +7,7 @@ Source: Chaudhry et al. 2019, "On Tiny Episodic Memories in Continual Learning",
 
 The memory is the retain set, the replay set or both, each with its own mean; without either this is fine-tuning.
 
-Departs from the paper: the memory is given and does not change within a run (``data/replay.py`` fills it between
+Departs from the paper: the memory is given and does not change within a run (``data/memory/replay.py`` fills it between
 requests); there the new examples enter it as they pass by.
 Official code: github.com/aimagelab/mammoth (MIT), models/er.py; takes one mean over the joint batch, so that the factor
 of the memory is the ratio of the two batch sizes.
@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch, predict_together
+from palimpsest.data.encode.batch import Batch, predict_together
 
 
 class ERConfig(Config):

@@ -29,8 +29,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch, Predictions
 from palimpsest.data.draws import shuffled
+from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.models.scope import trainable
 
 

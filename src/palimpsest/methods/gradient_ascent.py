@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from palimpsest.contract import Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch
+from palimpsest.data.encode.batch import Batch
 
 
 def ascent_loss(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:

@@ -9,7 +9,7 @@ arXiv:2407.20271v5, the loss of its section on the framework: L = L_fgt + α·L_
     L     = L_fgt + alpha · L_lrn + beta · L_kl
 
 The third module, iterative refinement, is the run's stopping (``--refine``); the analogous set is built before the run
-(``data/analogous.py``): the nearest retain-side neighbour of each forget example.
+(``derived/nearest.py``): the nearest retain-side neighbour of each forget example.
 
 The joint step protects only the neighbours it sees; what keeps the rest is the run's repair (``loop/repair.py``).
 
@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch
+from palimpsest.data.encode.batch import Batch
 from palimpsest.models.divergence import kl_divergence, soft_cross_entropy
 
 

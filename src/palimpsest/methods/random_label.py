@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch
+from palimpsest.data.encode.batch import Batch
 
 
 class RandomLabelConfig(Config):

@@ -27,11 +27,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch
+from palimpsest.data.encode.batch import Batch
 from palimpsest.models.scope import trainable
-from palimpsest.updates.fisher import gradient_sum
-from palimpsest.updates.masks import batch_losses
-from palimpsest.updates.saliency import restore_masked, top_share
+from palimpsest.rules.saliency_batches import batch_losses
+from palimpsest.rules.saliency_bits import restore_masked, top_share
+from palimpsest.rules.saliency_scores import gradient_sum
 
 
 class SalUnConfig(Config):

@@ -26,11 +26,11 @@ from pydantic import Field
 from torch import nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
-from palimpsest.data.batch import Batch
-from palimpsest.updates.coefficients import inverse_power
-from palimpsest.updates.masks import masks_of_sets
-from palimpsest.updates.saliency import SaliencyMask, restore_masked
-from palimpsest.updates.schedule import Annealing, ascent_scale
+from palimpsest.data.encode.batch import Batch
+from palimpsest.rules.coefficients import inverse_power
+from palimpsest.rules.saliency_batches import masks_of_sets
+from palimpsest.rules.saliency_bits import SaliencyMask, restore_masked
+from palimpsest.rules.schedule import Annealing, ascent_scale
 
 
 class SFROnConfig(Config):

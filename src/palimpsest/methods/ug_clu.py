@@ -10,7 +10,7 @@ coefficients are not public; docs/ug_clu.md derives the ones used here from its 
     w^U_i = l_i^−λ_U, w^L_i = l_i^λ_L, l_i mean nats of an example, both detached; above, not below, the fraction of U,
     only examples with l_i < target count
 
-s_k falls to 0 (updates/schedule.py): constant fast steps end at argmin L_R + κ (L_L − L_U), not at the oracle. The
+s_k falls to 0 (rules/schedule.py): constant fast steps end at argmin L_R + κ (L_L − L_U), not at the oracle. The
 repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
 
 Departs from the paper: unknown in the cells above; from its ancestor SFR-on: the learn set, a normalised and strict
@@ -28,15 +28,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Step, Term, Terms
-from palimpsest.data.batch import Batch, predict_together
+from palimpsest.data.encode.batch import Batch, predict_together
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
-from palimpsest.updates.coefficients import below, inverse_power, power
-from palimpsest.updates.fast_slow import FastOptimizer, FastSteps, SlowWeights, Snapshot, kappa, named, parts_of
-from palimpsest.updates.fisher import Composition, Granularity, Saliency
-from palimpsest.updates.masks import masks_of_sets
-from palimpsest.updates.probe import Probe
-from palimpsest.updates.schedule import Annealing, ascent_scale
+from palimpsest.rules.coefficients import inverse_power, may_ascend, power
+from palimpsest.rules.fast_slow import FastOptimizer, FastSteps, SlowWeights, Snapshot, kappa, parts_of, under_one_name
+from palimpsest.rules.probe import Probe
+from palimpsest.rules.saliency_batches import masks_of_sets
+from palimpsest.rules.saliency_scores import Composition, Granularity, Saliency
+from palimpsest.rules.schedule import Annealing, ascent_scale
 
 
 class UGCLUConfig(Config):
@@ -71,7 +71,7 @@ class UGCLUConfig(Config):
     annealed_clip: bool = True
     """That norm falls too; off, as in the ancestor, a clip that binds undoes the annealing."""
     fast_optimizer: FastOptimizer = "own"
-    """The momentum of the fast step is its "own" (updates/own_step.py), so that it glides on between fast steps, or
+    """The momentum of the fast step is its "own" (rules/own_step.py), so that it glides on between fast steps, or
     "shared" with the repair, as in the ancestor; or the step is "sgd": plain descent of size ``fast_rate``."""
     fast_rate: float = Field(default=0.01, gt=0)
     """β, step size of "sgd"."""
@@ -185,7 +185,7 @@ class UGCLU(Method):
             w_B = power(loss_B, config.learn_temperature)
             return Term((w_B * loss_B).sum(), of=name, weight=config.learn_weight * phase.scale, count=w_B.sum())
         w_B = inverse_power(loss_B, config.forget_temperature)
-        total = (w_B * below(loss_B, config.target) * loss_B).sum()
+        total = (w_B * may_ascend(loss_B, config.target) * loss_B).sum()
         return Term(total, of=name, weight=-config.ascent * phase.scale, count=w_B.sum())
 
     def transform(self, model: nn.Module, phase: Phase) -> None:
@@ -229,7 +229,7 @@ class UGCLU(Method):
 
     def state(self) -> Snapshot:
         """The momentum of the fast steps, and the slow weights of an open cycle."""
-        return named({**self._fast.memories, "slow": self._slow.start})
+        return under_one_name({**self._fast.memories, "slow": self._slow.start})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state``."""

@@ -15,17 +15,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from palimpsest.data.batch import TextBatch, TextSet
-from palimpsest.data.image import ImageSet
+from palimpsest.data.encode.batch import TextBatch, TextSet
+from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DataError, PlanError
 from palimpsest.metrics import refuse_modality
 from palimpsest.metrics.greedy.chains import Texts, find_chains
 from palimpsest.metrics.greedy.choice import Tally
 from palimpsest.metrics.greedy.decode import Rules, decode_chains
-from palimpsest.metrics.images import FactsById, image_facts
+from palimpsest.metrics.image_facts import FactsById, image_facts
 from palimpsest.metrics.metric import Facts, Greedy, Metric, Statistics
 from palimpsest.metrics.peak import PeakMemory
-from palimpsest.metrics.teacher import Reading, read
+from palimpsest.metrics.teacher import TeacherPass, read_teacher
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.records import Answer, Cost, Score
 
@@ -181,7 +181,7 @@ class _Reader:
             positions_T = torch.arange(batch.input_ids_BT.shape[1], device=first_B.device)
             continued_BT = (positions_T >= first_B[:, None]) & (positions_T < batch.lengths_B[:, None])
             relevant_BT = relevant_BT | continued_BT
-        reading = read(self.model, batch, relevant_BT, self.tally)
+        reading = read_teacher(self.model, batch, relevant_BT, self.tally)
         greedy: Sequence[Greedy | None] = [None] * len(batch)
         if decodings:
             shortest = min(d.n for d in decodings)
@@ -190,7 +190,7 @@ class _Reader:
         for row, example_id in enumerate(batch.ids):
             yield example_id, _facts(batch, reading, row, self.rules.eos_ids, greedy[row])
 
-    def _continue(self, texts: Texts, reading: Reading) -> list[Greedy]:
+    def _continue(self, texts: Texts, reading: TeacherPass) -> list[Greedy]:
         chains = find_chains(texts, self.rules.eos_ids)
         tokens_CT = decode_chains(self.model, texts, chains, self.rules, cache=reading.cache, tally=self.tally)
         found = []
@@ -200,7 +200,7 @@ class _Reader:
         return found
 
 
-def _facts(batch: TextBatch, reading: Reading, row: int, eos_ids: Int[Tensor, "E"], greedy: Greedy | None) -> Facts:
+def _facts(batch: TextBatch, reading: TeacherPass, row: int, eos_ids: Int[Tensor, "E"], greedy: Greedy | None) -> Facts:
     length = int(batch.lengths_B[row])
     tokens_T = batch.input_ids_BT[row, :length]
     scored_S = batch.scored_BT[row, :length].nonzero()[:, 0]

@@ -13,14 +13,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from palimpsest.data.batch import TextBatch
+from palimpsest.data.encode.batch import TextBatch
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.greedy.choice import Tally, choose, literal_choice
 from palimpsest.metrics.greedy.fused import FusedKernels
 
 
 @dataclass(frozen=True)
-class Reading:
+class TeacherPass:
     """What the pass says about each token, given the tokens before it; at position 0 nothing.
 
     Attributes:
@@ -34,7 +34,7 @@ class Reading:
     cache: DynamicCache
 
 
-def read(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], tally: Tally) -> Reading:
+def read_teacher(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], tally: Tally) -> TeacherPass:
     """One forward pass over a batch.
 
     Args:
@@ -69,4 +69,4 @@ def read(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], t
         for position in (choice.decide_R & relevant_T).nonzero()[:, 0].tolist():
             prefix_T = batch.input_ids_BT[row, : position + 1]
             argmax_BT[row, position + 1] = literal_choice(model, prefix_T, tally)
-    return Reading(argmax_BT, logp_BT, cache)
+    return TeacherPass(argmax_BT, logp_BT, cache)

@@ -19,12 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from palimpsest.data.batch import Batch, Predictions
-from palimpsest.data.image import ImageSet
+from palimpsest.data.encode.batch import Batch, Predictions
+from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import put
 from palimpsest.models.modes import asked
 
-FILE = "logits.safetensors"
+LOGITS_FILE = "logits.safetensors"
 
 
 def class_logits(model: nn.Module, examples: ImageSet, *, batch_size: int = 128) -> Float[Tensor, "N V"]:
@@ -47,7 +47,7 @@ class CachedLogits:
     """Reference of a run on images that are never augmented: what the model said of each before the run."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / FILE
+        self._file = folder / LOGITS_FILE
         self._logits_NV = load_file(self._file)["logits_NV"].clone()
         self._row = {digest: row for row, digest in enumerate(_digests_in(self._file))}
 
@@ -80,10 +80,10 @@ def cache_logits(model: nn.Module, sets: Mapping[str, ImageSet], folder: Path, *
         parts.append(examples.subset(set(examples.ids) - seen))
         seen.update(examples.ids)
     digests = [_digest(example_id) for part in parts for example_id in part.ids]
-    if _digests_in(folder / FILE) != digests:
+    if _digests_in(folder / LOGITS_FILE) != digests:
         folder.mkdir(parents=True, exist_ok=True)
         found = [class_logits(model, part, batch_size=batch_size) for part in parts if len(part)]
-        _write(folder / FILE, digests, torch.cat(found))
+        _write(folder / LOGITS_FILE, digests, torch.cat(found))
     return CachedLogits(folder)
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from palimpsest.data.rows import by_rows
+from palimpsest.data.encode.lean_logits import by_rows
 
 
 def kl_divergence(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from palimpsest.data.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.modes import asked
 

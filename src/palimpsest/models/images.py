@@ -17,12 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.data.hub import is_reachable
+from palimpsest.data.read.hub import is_reachable
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.plain import numbers
 
 if TYPE_CHECKING:  # what kind a model is, is asked before torch is imported
-    from palimpsest.data.pixels import PixelFormat
+    from palimpsest.data.encode.pixels import PixelFormat
 
 _RESCALE = 1 / 255
 
@@ -91,7 +91,7 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
     Raises:
         ModelError: they cannot be told, or the preprocessor does something else to images.
     """
-    from palimpsest.data.pixels import PixelFormat
+    from palimpsest.data.encode.pixels import PixelFormat
 
     where = f"model {source}"
     if preprocessor is not None:
@@ -105,7 +105,7 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
 
 
 def _from_preprocessor(values: Mapping[str, Any], where: str) -> PixelFormat:
-    from palimpsest.data.pixels import PixelFormat
+    from palimpsest.data.encode.pixels import PixelFormat
 
     if values.get("do_rescale", True) and abs(values.get("rescale_factor", _RESCALE) - _RESCALE) > 1e-6:
         raise ModelError(f"{where}: its preprocessor rescales by {values['rescale_factor']}; accepted: 1/255")

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from palimpsest.data.classes import named
-from palimpsest.data.hub import AWAY, is_reachable
-from palimpsest.data.pixels import PixelFormat
+from palimpsest.data.encode.pixels import PixelFormat
+from palimpsest.data.read.classes import given_names
+from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
@@ -78,7 +78,7 @@ class Loaded:
     @property
     def class_names(self) -> Mapping[str, int]:
         """Name -> class, as far as the model's config names its classes."""
-        return named(getattr(self.model.config, "label2id", None) or {})
+        return given_names(getattr(self.model.config, "label2id", None) or {})
 
     @property
     def companion(self) -> Any:

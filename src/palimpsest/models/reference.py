@@ -23,8 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from palimpsest.data.batch import Batch, ExampleSet, Predictions
-from palimpsest.data.image import ImageSet
+from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
+from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import put
 from palimpsest.models.class_logits import cache_logits
 from palimpsest.models.modes import asked, in_eval_mode

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palimpsest.data.classes import named
-from palimpsest.data.hub import how_to_pin, is_reachable
+from palimpsest.data.read.classes import given_names
+from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.plain import plain_weights
@@ -152,7 +152,7 @@ def class_names_in(source: str | Path, revision: str | None = None) -> dict[str,
     path = Path(source).expanduser()
     found = read_config(path if path.is_dir() else str(source), revision).get("label2id")
     names = found if isinstance(found, Mapping) else {}
-    return named({str(name): number for name, number in names.items() if isinstance(number, int)})
+    return given_names({str(name): number for name, number in names.items() if isinstance(number, int)})
 
 
 def source_digest(source: str | Path, revision: str | None = None) -> str:

@@ -13,7 +13,7 @@ from palimpsest.report.schema import RequestInfo, RunResult
 def brief(result: RunResult) -> tuple[tuple[str, str], ...]:
     """Name and value of each line; what is not known has no line."""
     lines = (
-        ("Asked", asked(result)),
+        ("Asked", what_was_asked(result)),
         *received(result.request),
         ("Done", done(result)),
         ("Ended", result.stopped),
@@ -22,7 +22,7 @@ def brief(result: RunResult) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in lines if value)
 
 
-def asked(result: RunResult) -> str:
+def what_was_asked(result: RunResult) -> str:
     """Whose rows, how many and of which file; empty where no set is recorded.
 
     A request that named nobody is told by its files.
@@ -140,10 +140,10 @@ def day(iso: str) -> str:
 
 
 def _date(at: datetime) -> str:
-    return f"{at.day} {MONTHS[at.month - 1]} {at.year}"
+    return f"{at.day} {_MONTHS[at.month - 1]} {at.year}"
 
 
-MONTHS = (
+_MONTHS = (
     "January",
     "February",
     "March",

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from palimpsest.records import short_id
 from palimpsest.report.glossary import written_name
 from palimpsest.report.nouns import of_images
-from palimpsest.report.numbers import show
+from palimpsest.report.numbers import show_or_dash
 from palimpsest.report.said import printable
 from palimpsest.report.schema import COLUMNS, AnswerRow, RunResult
 from palimpsest.report.view import focus
 
-NOTHING = "(nothing)"
-KEPT = "\n\t"
+EMPTY = "(nothing)"
+_KEPT = "\n\t"
 """What is no visible character and is shown all the same; the others could hide or turn a text."""
 LONG, MANY_LINES = 300, 6
 """Longer words get a box of their own height to scroll in; in print all of them stand there."""
@@ -45,7 +45,7 @@ class Spoken(NamedTuple):
 Title = tuple[str, str]
 
 
-class Card(NamedTuple):
+class AnswerCard(NamedTuple):
     """One example: what was asked, what it holds, what the models say."""
 
     title: Title
@@ -55,12 +55,12 @@ class Card(NamedTuple):
     lines: tuple[Spoken, ...]
 
 
-def cards(result: RunResult) -> tuple[Card, ...]:
+def cards(result: RunResult) -> tuple[AnswerCard, ...]:
     """The examples whose answers were recorded, in their order."""
     return tuple(_card(result, answer) for answer in result.answers)
 
 
-def _card(result: RunResult, answer: AnswerRow) -> Card:
+def _card(result: RunResult, answer: AnswerRow) -> AnswerCard:
     images = of_images(result)
     titles = FORGETTING if "forget" in result.sets else LEARNING
     columns = [c for c in COLUMNS if c in answer.said] + [c for c in answer.said if c not in COLUMNS]
@@ -71,14 +71,14 @@ def _card(result: RunResult, answer: AnswerRow) -> Card:
     ]
     title = titles.get(answer.standing, (answer.standing or "Example", ""))
     scores = _scores(result, answer)
-    return Card(title, short_id(answer.id), answer.subject or "", scores, tuple(lines))
+    return AnswerCard(title, short_id(answer.id), answer.subject or "", scores, tuple(lines))
 
 
 def _spoken(speaker: str, kind: str, words: str, *, remark: str = "") -> Spoken:
     long = len(words) > LONG or words.count("\n") >= MANY_LINES
     # The one blank that parts an answer from its prompt is no part of what is said.
-    shown = words.removeprefix(" ") if words.strip() else NOTHING
-    return Spoken(speaker, kind, "".join(c if c in KEPT else printable(c) for c in shown), long, remark)
+    shown = words.removeprefix(" ") if words.strip() else EMPTY
+    return Spoken(speaker, kind, "".join(c if c in _KEPT else printable(c) for c in shown), long, remark)
 
 
 def _remark(answer: AnswerRow, column: str, *, images: bool) -> str:
@@ -99,7 +99,7 @@ def _scores(result: RunResult, answer: AnswerRow) -> str:
             if (score := sets.get(name or "", {}).get(metric)) is not None and answer.id in score.by_id
         ]
         if found:
-            values = ", ".join(f"{show(value)} {_in_words(column)}" for column, value in found)
+            values = ", ".join(f"{show_or_dash(value)} {_in_words(column)}" for column, value in found)
             return f"{written_name(metric)} {values}"
     return ""
 

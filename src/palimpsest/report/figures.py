@@ -13,7 +13,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from palimpsest.report.nouns import column_name
-from palimpsest.report.numbers import nice_ceiling, show
+from palimpsest.report.numbers import nice_ceiling, show_or_dash
 from palimpsest.report.svg import number, picture, segment, text
 
 
@@ -129,7 +129,7 @@ def _bar(bar: Bar, scale: Scale, y: float) -> Markup:
         )
         if bar.low is not None and bar.high is not None:
             parts.append(_whisker(scale.at(bar.low), scale.at(bar.high), middle))
-    parts.append(text(BAR_WIDTH - 2, y + 10, show(bar.value), "value end"))
+    parts.append(text(BAR_WIDTH - 2, y + 10, show_or_dash(bar.value), "value end"))
     return Markup("").join(parts)
 
 
@@ -197,13 +197,13 @@ def _level(line: Line, y: Scale) -> Markup:
     label = at - 4 if at > PLOT_TOP + 14 else at + 13
     at_left = abs(line.points[0][1] - line.level) >= abs(line.points[-1][1] - line.level)
     x, anchor = (PLOT_LEFT + 4, "tick") if at_left else (PLOT_RIGHT, "tick end")
-    name = f"{line.level_name} {show(line.level, line.decimals)}"
+    name = f"{line.level_name} {show_or_dash(line.level, line.decimals)}"
     return segment("level", PLOT_LEFT, at, PLOT_RIGHT, at) + text(x, label, name, anchor)
 
 
 def _change(line: Line) -> str:
     """First and last value."""
-    first, last = (show(line.points[i][1], line.decimals) for i in (0, -1))
+    first, last = (show_or_dash(line.points[i][1], line.decimals) for i in (0, -1))
     return f"{first} → {last}"
 
 
@@ -229,4 +229,4 @@ def _span(steps: Sequence[float]) -> tuple[float, float]:
 
 
 def _tick(value: float) -> str:
-    return f"{value:g}" if abs(value) < 1e6 else show(value)
+    return f"{value:g}" if abs(value) < 1e6 else show_or_dash(value)

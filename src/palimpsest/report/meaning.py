@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from palimpsest.report.glossary import written_name
 from palimpsest.report.nouns import of_images
-from palimpsest.report.numbers import show
+from palimpsest.report.numbers import show_or_dash
 from palimpsest.report.schema import RunResult, ScoreRow
 
 ORIGINS: Mapping[str, str] = {
@@ -70,10 +70,10 @@ def meaning(result: RunResult) -> str:
     if level is None:
         return ""
     name = written_name(level.metric)
-    said = f"{name[:1].upper()}{name[1:]} {show(level.value)} {level.words}."
+    said = f"{name[:1].upper()}{name[1:]} {show_or_dash(level.value)} {level.words}."
     before, after = (_value(result, column, level.metric) for column in ("before", "after"))
     if after is not None:
-        said += f" After the run it is {show(after)}{f', before it was {show(before)}' if before is not None else ''}."
+        said += f" After the run it is {show_or_dash(after)}{f', before it was {show_or_dash(before)}' if before is not None else ''}."
     return f"{said} {_aim(result, level)}"
 
 
@@ -106,5 +106,5 @@ def where_to(result: RunResult) -> str:
     if level.beyond:
         words += f" {level.beyond}"
     elif nats is not None and there:  # of a class that nobody predicts there are no nats
-        words += f" It left the forget set at {show(nats)} nats per scored position; the level has {show(there)}."
+        words += f" It left the forget set at {show_or_dash(nats)} nats per scored position; the level has {show_or_dash(there)}."
     return f"{words} {level.doubt[:1].upper()}{level.doubt[1:]}." if level.doubt else words

@@ -10,22 +10,22 @@ NONE = "–"
 """What stands where there is no value."""
 
 
-def show(value: float | None, decimals: int = 2) -> str:
+def show_or_dash(value: float | None, decimals: int = 2) -> str:
     """A value by the rule of ``audit.words``, or a dash where there is none.
 
-    >>> [show(v) for v in (0.98, 0.00842, 12.345, 123.45, 12345.6, 1.25e9, None)]
+    >>> [show_or_dash(v) for v in (0.98, 0.00842, 12.345, 123.45, 12345.6, 1.25e9, None)]
     ['0.98', '0.01', '12.3', '123', '12346', '1.2e9', '–']
     """
     return NONE if value is None else written(value, decimals)
 
 
-def interval(low: float | None, high: float | None, decimals: int = 2) -> str:
+def interval_or_nothing(low: float | None, high: float | None, decimals: int = 2) -> str:
     """An interval in brackets; empty when there is none.
 
-    >>> interval(0.951, 1.0)
+    >>> interval_or_nothing(0.951, 1.0)
     '[0.95, 1.00]'
     """
-    return "" if low is None or high is None else f"[{show(low, decimals)}, {show(high, decimals)}]"
+    return "" if low is None or high is None else f"[{show_or_dash(low, decimals)}, {show_or_dash(high, decimals)}]"
 
 
 def percent(share: float) -> str:

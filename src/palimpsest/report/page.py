@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from palimpsest.files import write_atomic
 from palimpsest.report.brief import brief, oracle_share, request_rows
 from palimpsest.report.cards import cards
-from palimpsest.report.files import write_atomic
 from palimpsest.report.glossary import glossary
 from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to

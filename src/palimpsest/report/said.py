@@ -10,10 +10,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from palimpsest.records import short_id
-from palimpsest.report.numbers import show
+from palimpsest.report.numbers import show_or_dash
 from palimpsest.report.schema import AnswerRow, RunResult
 
-WIDTH = 100
+_WIDTH = 100
 LONGEST = 480
 """Most characters of one text; of a longer one the beginning and the end are shown."""
 
@@ -30,7 +30,7 @@ def heading(result: RunResult) -> str:
     return "what the models say to prompts of the learn set (worst: the least known)"
 
 
-def answers_text(rows: Sequence[AnswerRow], width: int = WIDTH) -> list[str]:
+def answers_text(rows: Sequence[AnswerRow], width: int = _WIDTH) -> list[str]:
     r"""Prompt, row and every model's words of each answer; lines of at most ``width`` columns.
 
     >>> row = AnswerRow(id="k1", standing="worst", prompt="Where?", expected=" Rome.", said={"after": " A\x1b[2J"})
@@ -47,7 +47,7 @@ def answers_text(rows: Sequence[AnswerRow], width: int = WIDTH) -> list[str]:
 
 
 def examples_text(
-    rows: Sequence[AnswerRow], scores: Mapping[str, Mapping[str, float | None]], width: int = WIDTH
+    rows: Sequence[AnswerRow], scores: Mapping[str, Mapping[str, float | None]], width: int = _WIDTH
 ) -> list[str]:
     """The same of one model's answers in a plain list, each with its scores.
 
@@ -58,7 +58,7 @@ def examples_text(
     """
     lines: list[str] = []
     for row in rows:
-        numbers = [f"{key} {show(value, 2)}" for key, value in scores[row.id].items() if value is not None]
+        numbers = [f"{key} {show_or_dash(value, 2)}" for key, value in scores[row.id].items() if value is not None]
         unscored = [f"{key} unscored" for key, value in scores[row.id].items() if value is None]
         lines += ["", *_wrapped("", f"{_name(row)}: {', '.join(numbers + unscored)}", width), *_said(row, width)]
     return lines

@@ -14,8 +14,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from palimpsest.errors import DataError
+from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
-from palimpsest.report.files import write_atomic
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
@@ -24,13 +24,13 @@ COLUMNS: tuple[Column, ...] = ("before", "after", "oracle", "level")
 Origin = Literal["recorded", "base", "unknown"]
 
 
-class Row(BaseModel):
+class ReportRow(BaseModel):
     """Base of every part of the twin: frozen, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
 
-class SetInfo(Row):
+class SetInfo(ReportRow):
     """One set of examples."""
 
     n: int = Field(ge=0)
@@ -39,7 +39,7 @@ class SetInfo(Row):
     """SHA-256 of its content, hexadecimal."""
 
 
-class ScoreRow(Row):
+class ScoreRow(ReportRow):
     """One metric on one set; ``records.Score`` without its key."""
 
     value: float | None
@@ -75,7 +75,7 @@ class ScoreRow(Row):
 Scores = dict[Column, dict[str, dict[str, ScoreRow]]]
 
 
-class GateRow(Row):
+class GateRow(ReportRow):
     """One gate: what it asked, and what came out."""
 
     gate: str
@@ -83,7 +83,7 @@ class GateRow(Row):
     sentence: str
 
 
-class VerdictRow(Row):
+class VerdictRow(ReportRow):
     """All gates together."""
 
     outcome: Outcome
@@ -105,7 +105,7 @@ class VerdictRow(Row):
         return Verdict(self.outcome, self.sentence, gates, self.plain)
 
 
-class CurvePoint(Row):
+class CurvePoint(ReportRow):
     """What was measured between two optimizer steps."""
 
     step: int = Field(ge=0)
@@ -120,7 +120,7 @@ class CurvePoint(Row):
     """Quantity -> value; the key "set.metric" (e.g. "forget.el_10") lets the page add unit and oracle level."""
 
 
-class CostRow(Row):
+class CostRow(ReportRow):
     """What a piece of work cost; ``records.Cost``."""
 
     seconds: float = Field(ge=0)
@@ -140,7 +140,7 @@ class CostRow(Row):
         return Cost(self.seconds, self.tokens, self.peak_bytes)
 
 
-class LevelInfo(Row):
+class LevelInfo(ReportRow):
     """The level of "never seen" that a controlled run went to; ``control.level.Level`` without its rows."""
 
     source: str
@@ -161,7 +161,7 @@ class LevelInfo(Row):
     """That the model finds the forgotten words far less likely than one that never saw them would, or empty."""
 
 
-class AnswerRow(Row):
+class AnswerRow(ReportRow):
     """What the models said to one prompt; ``records.Answer``."""
 
     id: str
@@ -183,7 +183,7 @@ class AnswerRow(Row):
         return cls(said=dict(answer.said), **{name: getattr(answer, name) for name in names})
 
 
-class RequestInfo(Row):
+class RequestInfo(ReportRow):
     """What was asked, by whom and when, as far as it was given."""
 
     subjects: tuple[str, ...] = ()
@@ -200,7 +200,7 @@ class RequestInfo(Row):
     """When the request came, ISO 8601 date."""
 
 
-class RunResult(Row):
+class RunResult(ReportRow):
     """One run, measured."""
 
     schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID

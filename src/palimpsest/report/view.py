@@ -8,7 +8,7 @@ from typing import NamedTuple
 from palimpsest.records import short_id
 from palimpsest.report.glossary import full_name
 from palimpsest.report.nouns import column_name, things
-from palimpsest.report.numbers import NONE, count, interval, show
+from palimpsest.report.numbers import NONE, count, interval_or_nothing, show_or_dash
 from palimpsest.report.schema import Column, CostRow, RunResult, ScoreRow
 from palimpsest.report.worst import worst
 
@@ -150,12 +150,12 @@ def _cell(column: str, score: ScoreRow | None, *, with_n: bool) -> Cell:
         return Cell(column, NONE, "", "not measured")
     unscored = f"{count(score.unscored)} unscored" if score.unscored else ""
     note = ", ".join(part for part in (_n(score.n) if with_n else "", unscored) if part)
-    return Cell(column, show(score.value), interval(score.low, score.high), note)
+    return Cell(column, show_or_dash(score.value), interval_or_nothing(score.low, score.high), note)
 
 
 def _worst_cell(result: RunResult, name: str, metric: str) -> WorstCell | None:
     found = worst(result, name, metric)
-    return None if found is None else WorstCell("worst after", show(found.value), short_id(found.id))
+    return None if found is None else WorstCell("worst after", show_or_dash(found.value), short_id(found.id))
 
 
 def focus(result: RunResult) -> str | None:
@@ -181,7 +181,9 @@ def _example_rows(result: RunResult, name: str, metrics: Sequence[str]) -> Examp
     if not ids:
         return None
     rows = tuple(
-        ExampleRow(short_id(i), i, tuple(tuple(show(s.by_id.get(i) if s else None) for s in found) for found in scores))
+        ExampleRow(
+            short_id(i), i, tuple(tuple(show_or_dash(s.by_id.get(i) if s else None) for s in found) for found in scores)
+        )
         for i in ids[:MAX_EXAMPLES]
     )
     return ExampleRows(name, tuple(metrics), rows, len(ids))
@@ -196,7 +198,7 @@ def cost_table(result: RunResult) -> tuple[CostLine, ...]:
 
 
 def _cost_line(name: str, cost: CostRow) -> CostLine:
-    return CostLine(name, show(cost.seconds), count(cost.tokens), count(round(cost.peak_bytes / 2**20)))
+    return CostLine(name, show_or_dash(cost.seconds), count(cost.tokens), count(round(cost.peak_bytes / 2**20)))
 
 
 def verdict_words(result: RunResult) -> str:
@@ -221,7 +223,7 @@ def not_judged(result: RunResult) -> str:
     """What was looked at in a run that no gate was asked of, and how to have it judged."""
     name = focus(result)
     looked = [
-        f"{name} {metric} {', '.join(f'{show(s.value)} {column_name(column)}' for column, s in found)}"
+        f"{name} {metric} {', '.join(f'{show_or_dash(s.value)} {column_name(column)}' for column, s in found)}"
         for owner, metric in row_keys(result)
         if owner == name
         and (found := [(c, s[name][metric]) for c, s in result.scores.items() if metric in s.get(name or "", {})])

@@ -13,16 +13,16 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypedDict
 
-from palimpsest.data.contents import shown
-from palimpsest.data.layout import Layout, Source
-from palimpsest.data.selection import Selection
+from palimpsest.data.read.contents import shown
+from palimpsest.data.read.layout import Layout, Source
+from palimpsest.data.read.selection import Selection
+from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError, UsageError, encodable, unknown
-from palimpsest.verbs.progress import Progress, silent
 
 SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
 """Roles of the sets of a run, each the name of the argument and of the option that gives it."""
 MODELS = ("base", "oracle", "revision")
-KINDS: Mapping[str, tuple[type, str]] = {
+_KINDS: Mapping[str, tuple[type, str]] = {
     "columns": (Mapping, 'a mapping of our name to yours, such as {"prompt": "question"}'),
     "split": (str, "the name of a split"),
     "revision": (str, "a commit, as text"),
@@ -168,7 +168,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
     refuse_unknown(arguments, Forgetting)
     named = {role: {**arguments, **sets}.get(role) for role in SETS}
     selection = Selection(
-        *(listed(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
+        *(as_texts(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
     )
     data = arguments.get("data")
     _check_pool(data, selection, named)
@@ -180,7 +180,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         selection,
         Layout(
             columns=arguments.get("columns") or {},
-            ignore=frozenset(listed(arguments.get("ignore_columns"), "ignore_columns")),
+            ignore=frozenset(as_texts(arguments.get("ignore_columns"), "ignore_columns")),
             split=arguments.get("split"),
         ),
         asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
@@ -198,7 +198,7 @@ def refuse_unknown(arguments: Mapping[str, Any], kind: type) -> None:
     for name, value in arguments.items():
         if name not in names:
             raise PlanError(unknown("argument", name, names))
-        accepted, said = KINDS.get(name, (object, ""))
+        accepted, said = _KINDS.get(name, (object, ""))
         if value is not None and (not isinstance(value, accepted) or (isinstance(value, bool) and accepted is int)):
             raise PlanError(f"{name} is {shown(value)}; accepted: {said}")
 
@@ -235,7 +235,7 @@ def path_of(value: object, name: str) -> str:
     )
 
 
-def listed(value: object, name: str) -> tuple[str, ...]:
+def as_texts(value: object, name: str) -> tuple[str, ...]:
     """One value or several, as text.
 
     Raises:

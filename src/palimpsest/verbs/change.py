@@ -8,17 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from palimpsest.data.layout import Source
-from palimpsest.data.memory import describe_source
+from palimpsest.data.read.layout import Source
+from palimpsest.data.read.memory_rows import describe_source
+from palimpsest.engine.early import check_before, check_rows
+from palimpsest.engine.inputs import read_given
+from palimpsest.engine.output import RESULT
+from palimpsest.engine.plan import Plan, checked_sections, make_plan
+from palimpsest.engine.usual import usual_method
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import Forgetting, Given, Manner, given_by, manner_of, path_of, refuse_unknown
-from palimpsest.verbs.early import check_before, check_rows
 from palimpsest.verbs.in_memory import Model, on_disk, renamed, run_of
-from palimpsest.verbs.inputs import read_given
-from palimpsest.verbs.output import RESULT
-from palimpsest.verbs.plan import Plan, checked_sections, make_plan
-from palimpsest.verbs.usual import usual_method
 
 
 def change(
@@ -69,8 +69,10 @@ def _changed(
     check_before(made, manner, makes_oracle=makes_oracle)
     read = read_given(given, manner.progress, separator=made.encoding.separator)
     check_rows(made, read, makes_oracle=makes_oracle)
-    from palimpsest.verbs.execute import execute  # and torch with it: all above is refused in less time than that takes
-    from palimpsest.verbs.oracle import make_oracle
+    from palimpsest.engine.execute import (
+        execute,  # and torch with it: all above is refused in less time than that takes
+    )
+    from palimpsest.engine.oracle import make_oracle
 
     if makes_oracle:
         made = make_oracle(made, read, manner)

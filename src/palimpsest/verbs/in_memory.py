@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import PrivateAttr
 
 from palimpsest.errors import ModelError, PlanError
-from palimpsest.report.files import write_atomic
+from palimpsest.files import write_atomic
 from palimpsest.report.schema import RunResult
 
 ROLES = ("model", "base", "oracle")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from palimpsest.data.layout import Source
+from palimpsest.data.read.layout import Source
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import Arguments

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from palimpsest.audit.standing import evenly, ranked
-from palimpsest.data.examples import read_rows
-from palimpsest.data.layout import Layout, Source, check_used
+from palimpsest.data.read.examples import read_rows
+from palimpsest.data.read.layout import Layout, Source, check_used
+from palimpsest.engine.early import check_examples
+from palimpsest.engine.inputs import encode_set
+from palimpsest.engine.measuring import IMAGE_METRICS
+from palimpsest.engine.progress import Progress, silent
+from palimpsest.engine.sections import Encoding, as_taught
 from palimpsest.errors import PlanError
 from palimpsest.metrics import build, refuse_modality
 from palimpsest.models.sources import check_source, is_image_model
 from palimpsest.records import Answer, Example, Score
-from palimpsest.verbs.arguments import listed, path_of, refuse_unknown
-from palimpsest.verbs.early import check_examples
+from palimpsest.verbs.arguments import as_texts, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, on_disk
-from palimpsest.verbs.inputs import encode_set
-from palimpsest.verbs.measuring import IMAGE_METRICS
-from palimpsest.verbs.progress import Progress, silent
-from palimpsest.verbs.sections import Encoding, as_taught
 
 if TYPE_CHECKING:
     from palimpsest.metrics.evaluate import Evaluation
@@ -75,7 +75,7 @@ def measure(
 
     Args:
         model: folder, Hub name, or a model in memory (``Model.of``).
-        data: file, folder or Hub name, or rows in memory (``data/examples.py``).
+        data: file, folder or Hub name, or rows in memory (``data/read/examples.py``).
         metrics: names; None = those of ``default_metrics``.
         options: metric -> its options, e.g. {"el": {"n": 10, "first_prefix": 150}}.
         show: answers of the model to so many prompts: the most known example first, the others spread evenly down to
@@ -107,7 +107,7 @@ def _measured(
 ) -> Evaluation:
     """What a model in a folder knows."""
     revision, progress = manners.get("revision"), manners.get("progress") or silent
-    chosen = default_metrics(source, revision) if metrics is None else listed(metrics, "metrics")
+    chosen = default_metrics(source, revision) if metrics is None else as_texts(metrics, "metrics")
     if not chosen or len(set(chosen)) < len(chosen):
         raise PlanError(f"metrics are {', '.join(chosen) or 'none'}; accepted: at least one, each once")
     built = [build(name, (options or {}).get(name, {})) for name in chosen]
@@ -148,7 +148,7 @@ def _read(data: Source, manners: Manners, progress: Progress) -> list[Example]:
     """The rows, and word of what was left out."""
     layout = Layout(
         manners.get("columns") or {},
-        frozenset(listed(manners.get("ignore_columns"), "ignore_columns")),
+        frozenset(as_texts(manners.get("ignore_columns"), "ignore_columns")),
         manners.get("split"),
         token_ids=manners.get("token_ids", False),
     )

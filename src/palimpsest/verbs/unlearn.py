@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from palimpsest.data.layout import Source
+from palimpsest.data.read.layout import Source
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import Forgetting
 from palimpsest.verbs.change import change
@@ -29,7 +29,7 @@ def unlearn(
         forget: the forget set; or give ``data`` with ``forget_subject``, ``forget_id`` or ``forget_class``.
         output: folder for the new model and its report; must not exist yet. None = nothing stays on the disk: the
             result is a ``Run`` that has the model and can be saved later.
-        method: an unlearning method; None = the usual one of the kind of model (``verbs/usual.py``).
+        method: an unlearning method; None = the usual one of the kind of model (``engine/usual.py``).
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
         arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Forgetting``.
 

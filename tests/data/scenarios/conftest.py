@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.data.tasks import Task, split_by_class
+from palimpsest.data.streams.tasks import Task, split_by_class
 
 
 @pytest.fixture

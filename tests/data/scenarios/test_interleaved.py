@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.data.scenarios.interleaved import interleaved
-from palimpsest.data.stream import Stream
-from palimpsest.data.tasks import split_by_subject
+from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.scenarios.interleaved import interleaved
+from palimpsest.data.streams.tasks import split_by_subject
 from palimpsest.errors import DataError, PlanError
 
 PEOPLE = split_by_subject({f"{name}-{row}": name for name in ("Ada", "Bo", "Cy") for row in range(4)})
@@ -27,7 +27,7 @@ def test_people_are_learned_and_their_marked_rows_unlearned_in_turn() -> None:
     assert stream.requests[2].forget == ("Ada-1", "Ada-3")
     assert len(stream.remaining_after(3)) == 6
     assert stream.known_after(5) == tuple(i for task in PEOPLE for i in task.ids if i not in MARKED)
-    assert Stream.from_json(stream.to_json()) == stream
+    assert RequestStream.from_json(stream.to_json()) == stream
 
 
 def test_a_group_may_stay_whole() -> None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from palimpsest.data.scenarios.task_aware import task_aware
-from palimpsest.data.stream import Stream
-from palimpsest.data.tasks import Task
+from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.scenarios.task_aware import task_aware
+from palimpsest.data.streams.tasks import Task
 from palimpsest.errors import PlanError
 
 
@@ -30,7 +30,7 @@ def test_the_published_sequence(five_tasks: tuple[Task, ...]) -> None:
     assert remaining == ["", "0", "01", "012", "023", "013", "013", "013"]
     assert [held(five_tasks, stream.temporary_after(j)) for j in range(8)] == ["", "1", "12", "12", "2", "", "4", ""]
     assert [request.task for request in stream.requests[:2]] == ["0+1", "2+3"]
-    assert Stream.from_json(stream.to_json()) == stream
+    assert RequestStream.from_json(stream.to_json()) == stream
 
 
 def test_a_forgotten_task_may_come_back(five_tasks: tuple[Task, ...]) -> None:

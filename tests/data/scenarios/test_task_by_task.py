@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
-from palimpsest.data.scenarios.task_by_task import (
+from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.scenarios.task_by_task import (
     chosen_categories,
     cross_task_category,
     incremental,
     random_samples,
 )
-from palimpsest.data.stream import Stream
-from palimpsest.data.tasks import Task, by_domain
+from palimpsest.data.streams.tasks import Task, by_domain
 from palimpsest.errors import DataError, PlanError
 
-Build = Callable[[tuple[Task, ...]], Stream]
+Build = Callable[[tuple[Task, ...]], RequestStream]
 BUILDERS: dict[str, Build] = {
     "incremental": incremental,
     "category": lambda tasks: cross_task_category(tasks, seed=3),
@@ -36,7 +36,7 @@ def test_requests_keep_the_law_of_streams(five_tasks: tuple[Task, ...], name: st
         assert set(stream.known_after(j)) == known
         assert set(stream.remaining_after(j)) == known - set(asked.learn)
         assert not (asked.learn and asked.forget)
-    assert Stream.from_json(stream.to_json()) == stream
+    assert RequestStream.from_json(stream.to_json()) == stream
     assert stream == BUILDERS[name](five_tasks)
 
 

@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.greedy.chains import Chains, Texts, can_still_match
 from palimpsest.metrics.greedy.choice import Tally, choose, literal_choice
-from palimpsest.metrics.greedy.rows import CachedRows, RecomputedRows, Rows, bytes_per_row, shareable
+from palimpsest.metrics.greedy.growing import CachedRows, GrowingRows, RecomputedRows, bytes_per_row, shareable
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Decoding:
     """One chunk of chains on its way."""
 
     def __init__(
-        self, model: nn.Module, texts: Texts, chains: Chains, *, rules: Rules, rows: Rows, tally: Tally
+        self, model: nn.Module, texts: Texts, chains: Chains, *, rules: Rules, rows: GrowingRows, tally: Tally
     ) -> None:
         self.model, self.texts, self.chains = model, texts, chains
         self.rules, self.rows, self.tally = rules, rows, tally

@@ -1,0 +1,135 @@
+"""The verdict in one sentence for people who read no gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from palimpsest.audit.judging import MIN_EXAMPLES, Finding, ScoreTable, Why
+from palimpsest.audit.words import show
+from palimpsest.records import Outcome
+
+LONG = {"es": "ES", "ma": "MA", "el": "EL", "ppl": "perplexity"}
+NEVER_SAW = {
+    "oracle": "a model that never saw it scores {}",
+    "level": "a model that never saw it should score about {}",
+    "holdout": "comparable rows that the model never saw score {}",
+}
+CANNOT = {
+    Why.FEW: f"the {{}} set is too small to decide (at least {MIN_EXAMPLES} examples)",
+    Why.ACROSS: "the numbers of the {} set are too uncertain to decide",
+    Why.UNMEASURED: "the {} set was not measured",
+    Why.NO_REFERENCE: "there is nothing to compare the {} set with",
+}
+
+
+def say_plainly(
+    findings: Sequence[Finding],
+    outcome: Outcome,
+    scores: ScoreTable,
+    *,
+    doubts: Sequence[str] = (),
+    budget_ended: str | None = None,
+    short: str | None = None,
+) -> str:
+    """The verdict as an outsider would say it.
+
+    Args:
+        findings: of gates and checks.
+        outcome: of the verdict.
+        scores: column -> set -> metric key -> score.
+        doubts: why nobody can call it passed though all gates hold.
+        budget_ended: the budget that ended the run before all examples passed, or None.
+        short: why the run ended before the forget set was at its level, or None.
+    """
+    if outcome is Outcome.PASSED:
+        return f"Passed: {_all_held(findings, scores)}."
+    mine = [f for f in findings if f.outcome is outcome]
+    say = _failed if outcome is Outcome.FAILED else _undecided
+    parts = [say(name, [f for f in mine if f.set == name], scores) for name in dict.fromkeys(f.set for f in mine)]
+    if outcome is Outcome.UNDECIDED and short is not None and mine and mine[0].set == "forget":
+        said = f"the run ended before the forget set was at the level of never seen ({_numbers(mine, scores)})"
+        parts = [said, *parts[1:]]
+    if outcome is Outcome.UNDECIDED and not parts:
+        parts = [_doubted(findings, scores, doubts)] if doubts else [_ended_early(budget_ended)]
+    return f"{outcome.capitalize()}: {'; '.join(part.rstrip('.') for part in parts)}."
+
+
+def _doubted(findings: Sequence[Finding], scores: ScoreTable, doubts: Sequence[str]) -> str:
+    """All gates hold, and nobody can rely on it."""
+    seems = f"it seems that {_all_held(findings, scores)}, but " if findings else ""
+    return seems + "; ".join(doubts)
+
+
+def _ended_early(budget_ended: str | None) -> str:
+    if budget_ended is None:
+        return "nothing was asked of it"
+    budget = budget_ended.removeprefix("budget: ")
+    return f"all that was asked holds, but the run's budget ({budget}) ended it before every example passed"
+
+
+def _all_held(findings: Sequence[Finding], scores: ScoreTable) -> str:
+    kept = [name for name in dict.fromkeys(f.set for f in findings) if name != "forget"]
+    kept_words = f"kept what was asked of the {' and the '.join(kept)} set" if kept else ""
+    forget = [f for f in findings if f.set == "forget"]
+    if not forget:
+        return f"the model {kept_words}"
+    like = any(f.relative_to in NEVER_SAW for f in forget)
+    forgot = "answers the forget set like one that never saw it" if like else "kept what was asked of the forget set"
+    return f"the model {forgot} ({_numbers(forget, scores)}){f' and {kept_words}' if kept else ''}"
+
+
+def _failed(name: str, findings: Sequence[Finding], scores: ScoreTable) -> str:
+    if name != "forget":
+        said = {
+            "retain": "the model lost part of what had to stay",
+            "general": "the model got worse on general examples",
+            "learn": "the model did not learn what it should",
+        }.get(name, f"the {name} set missed its bound")
+        return f"{said} ({_numbers(findings, scores)})"
+    reasons = {f.why for f in findings}
+    if Why.AS_KNOWN in reasons:
+        said = "the forget set is as known as before"
+    elif Why.ABOVE in reasons:
+        said = "the model still knows the forget set"
+    else:
+        said = "the model answers the forget set worse than one that never saw it"
+    return f"{said} ({_numbers(findings, scores)})"
+
+
+def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> str:
+    reasons = [f.why for f in findings]
+    if Why.ORACLE_KNOWS in reasons:
+        return (
+            "the oracle seems to know the forget set itself, so that nothing shows what a model scores that never saw "
+            f"it ({_numbers(findings, scores)})"
+        )
+    if name == "forget" and Why.NO_REFERENCE in reasons:
+        return f"nothing shows what a model scores that never saw the forget set ({_numbers(findings, scores)})"
+    why = next((w for w in (Why.FEW, Why.UNMEASURED, Why.NO_REFERENCE, Why.ACROSS) if w in reasons), Why.ACROSS)
+    numbers = "" if why is Why.UNMEASURED else f" ({_numbers(findings, scores)})"
+    return f"{CANNOT[why].format(name)}{numbers}"
+
+
+def _numbers(findings: Sequence[Finding], scores: ScoreTable) -> str:
+    """Before, after and the level of one metric of a set; memorization accuracy where it is among those judged."""
+    name = findings[0].set
+    measured = scores.get("after", {}).get(name, {})
+    judged = [f.metric for f in findings if f.metric in measured] or [
+        m for m in ("ma", "es", "accuracy") if m in measured
+    ]
+    metric = "ma" if "ma" in judged else next(iter(judged), next(iter(measured), ""))
+    values = []
+    for column in ("before", "after"):
+        score = scores.get(column, {}).get(name, {}).get(metric)
+        if score is not None and score.value is not None:
+            values.append(f"{show(score.value)} {column}")
+    trusted = [s for s in NEVER_SAW if s != "oracle" or all(f.why is not Why.ORACLE_KNOWS for f in findings)]
+    level = next((words for words in (_level(s, name, metric, scores) for s in trusted) if words), "")
+    said = f"{LONG.get(metric.partition('_')[0], metric)} {', '.join(values)}" if values else "not measured"
+    return f"{said}; {level}" if level and name == "forget" else said
+
+
+def _level(source: str, name: str, metric: str, scores: ScoreTable) -> str:
+    column, owner = ("after", "holdout") if source == "holdout" else (source, name)
+    score = scores.get(column, {}).get(owner, {}).get(metric)
+    return "" if score is None or score.value is None else NEVER_SAW[source].format(show(score.value))

@@ -1,0 +1,1 @@
+"""What a bench is: its options, examples, requests and rows."""

@@ -1,0 +1,100 @@
+"""Rows of a bench: a method that does all, or a chain of one that learns and one that unlearns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from palimpsest import methods
+from palimpsest.bench.results import CONTROLS
+from palimpsest.engine.sections import Section
+from palimpsest.errors import unknown
+from palimpsest.method_card import Kind
+
+Sections = dict[str, dict[str, Any]]
+
+
+class BenchRow(Section):
+    """One row of the tables."""
+
+    chain: str
+    """"ug_clu", or "er+salun"."""
+    methods: dict[str, Sections] = Field(default_factory=dict)
+    """Method of the chain -> its sections in this row, over those of the bench."""
+    only_learns: bool = False
+    """Requests to forget are not answered: the control that does nothing about them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Methods of the chain."""
+        return tuple(self.chain.split("+"))
+
+    @property
+    def learner(self) -> str:
+        """The first that learns."""
+        return next(name for name in self.names if "learn" in methods.card(name).kinds)
+
+    @property
+    def unlearner(self) -> str | None:
+        """The last that unlearns; None in the row that only learns."""
+        if self.only_learns:
+            return None
+        return next((name for name in reversed(self.names) if "unlearn" in methods.card(name).kinds), None)
+
+    @property
+    def isolates(self) -> bool:
+        """Does it answer what is temporary by networks of their own?"""
+        return not self.only_learns and methods.card(self.names[0]).isolates
+
+    def parts(self, *, learns: bool, forgets: bool) -> tuple[tuple[Kind, str], ...]:
+        """What runs on a request, in order: what it is for, and by which method."""
+        if learns and forgets and self.learner == self.unlearner and "update" in methods.card(self.learner).kinds:
+            return (("update", self.learner),)
+        found: list[tuple[Kind, str]] = []
+        if forgets and self.unlearner is not None:
+            found.append(("unlearn", self.unlearner))
+        return (*found, ("learn", self.learner)) if learns else tuple(found)
+
+    def problems(self, label: str) -> Iterator[str]:
+        """What is wrong with a row of this name."""
+        if label in CONTROLS:
+            yield f"row {label!r} is always there; accepted: other names"
+        strangers = [name for name in self.names if name not in methods.names()]
+        if strangers:
+            yield unknown(f"method of row {label!r}", strangers[0], methods.names())
+            return
+        for name in self.methods:
+            if name not in self.names:
+                yield unknown(f"method with sections in row {label!r}", name, self.names)
+        if len(self.names) > 2:
+            yield f"row {label!r} is a chain of {len(self.names)}; accepted: one method, or two joined by '+'"
+        if any(methods.card(name).isolates for name in self.names):
+            if len(self.names) > 1:
+                yield f"row {label!r} joins a method that isolates to another; accepted: it stands alone"
+            return
+        yield from self._unable(label)
+
+    def _unable(self, label: str) -> Iterator[str]:
+        """What no method of the chain can do, or not in its place."""
+        kinds = [methods.card(name).kinds for name in self.names]
+        for kind in ("learn", "unlearn"):
+            if not any(kind in own for own in kinds):
+                able = ", ".join(name for name in methods.names() if kind in methods.card(name).kinds)
+                yield f"row {label!r} has no method that can {kind}; accepted: a chain like er+npo, with one of {able}"
+        if len(kinds) == 2 and "learn" in kinds[1] and "learn" not in kinds[0]:
+            yield f"row {label!r} unlearns before it learns; accepted: {self.names[1]}+{self.names[0]}"
+
+
+def merged(*layers: Sections) -> Sections:
+    """Sections of several layers, the later ones over the earlier ones.
+
+    >>> merged({"training": {"a": 1, "b": 1}}, {"training": {"b": 2}})
+    {'training': {'a': 1, 'b': 2}}
+    """
+    found: Sections = {}
+    for layer in layers:
+        for name, values in layer.items():
+            found[name] = {**found.get(name, {}), **values}
+    return found

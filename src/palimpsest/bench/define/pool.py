@@ -1,0 +1,210 @@
+"""The examples of a bench by id, their classes, and the stream that is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from palimpsest.bench.define.config import Bench, StreamChoice
+from palimpsest.bench.define.labels import ClassLabel, check_tested, label_of, spelled_alike, tasks_of_classes
+from palimpsest.bench.define.situations import Situation
+from palimpsest.data.read.examples import read_rows
+from palimpsest.data.read.layout import Layout
+from palimpsest.data.sets.splits import check_disjoint, check_unique
+from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.scenarios.interleaved import interleaved
+from palimpsest.data.streams.scenarios.task_aware import CLPU_SEQUENCE, CLPU_TASKS, task_aware
+from palimpsest.data.streams.scenarios.task_by_task import cross_task_category, incremental, random_samples
+from palimpsest.data.streams.tasks import Task, by_domain
+from palimpsest.errors import DataError, PlanError, unknown
+from palimpsest.models.sources import check_source
+from palimpsest.records import Example, Image, content_id, digest
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Examples by id.
+
+    Attributes:
+        data: what the stream is made of.
+        files: id -> the file it is from, of the data.
+        test: what no model learns.
+        replay: what is always in the memory.
+    """
+
+    data: Mapping[str, Example]
+    files: Mapping[str, str]
+    test: Mapping[str, Example]
+    replay: Mapping[str, Example]
+
+    def examples(self, ids: Iterable[str]) -> list[Example]:
+        """Those with these ids, wherever they are."""
+        everything = {**self.replay, **self.test, **self.data}
+        return [everything[i] for i in ids]
+
+    def digest(self, ids: Iterable[str]) -> str:
+        """SHA-256 that names a set: its ids and contents, whatever their order."""
+        return digest(sorted([example.id, _content_id(example)] for example in self.examples(ids)))
+
+    def test_for(self, situation: Situation) -> tuple[str, ...]:
+        """The test examples of the classes that are known after a request, and those without a class."""
+        classes = {label_of(self.data[i]) for i in situation.known}
+        return tuple(i for i, example in self.test.items() if label_of(example) in (*classes, None))
+
+
+@lru_cache(maxsize=100_000)
+def _content_id(example: Example) -> str:
+    return content_id(example.content)
+
+
+def pool_of_bench(bench: Bench) -> Pool:
+    """Read the files of a bench; once per process, until ``forget_files``.
+
+    Raises:
+        DataError: a file that cannot be used, an example in two of them, a content under two ids, a class that is not
+            one of the model's, or a test set of other classes.
+    """
+    others = (("test", bench.test), ("replay", bench.replay))
+    given = tuple((name, source) for name, source in others if source is not None)
+    return _pool(bench.data, bench.per_class, given, bench.ignore_columns, bench.model)
+
+
+def forget_files() -> None:
+    """Read them anew at the next call."""
+    _pool.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _pool(
+    data: tuple[str, ...],
+    per_class: int | None,
+    others: tuple[tuple[str, str], ...],
+    ignored: frozenset[str],
+    model: str,
+) -> Pool:
+    sources = {**{f"data {source}": source for source in data}, **dict(others)}
+    # What is ignored serves all files of a bench, of which one may not have it.
+    layout = Layout(ignore=ignored)
+    found = {name: read_rows(source, layout).examples for name, source in sources.items()}
+    sets = spelled_alike(found, model)
+    check_disjoint(sets)
+    taken: Counter[ClassLabel] = Counter()
+    chosen: dict[str, Example] = {}
+    files: dict[str, str] = {}
+    for file, example in ((source, example) for source in data for example in sets[f"data {source}"]):
+        taken[label_of(example)] += 1
+        if per_class is None or taken[label_of(example)] <= per_class:
+            chosen[example.id], files[example.id] = example, file
+    check_unique(list(chosen.values()), "the data")
+    test, replay = ({example.id: example for example in sets.get(name, ())} for name in ("test", "replay"))
+    check_tested(test.values(), chosen.values())
+    return Pool(chosen, files, test, replay)
+
+
+def check_streams(bench: Bench) -> None:
+    """Refuse, before a model is loaded, a model folder that is none, and data that do not give the streams.
+
+    Raises:
+        UsageError: as ``pool_of_bench`` and ``stream_of``.
+    """
+    check_source(bench.model)
+    for seed in bench.seeds:
+        stream_of(bench, seed)
+
+
+def stream_of(bench: Bench, seed: int) -> RequestStream:
+    """The requests of one seed.
+
+    Raises:
+        DataError: the file of the stream, or a class or id in it, cannot be used.
+        PlanError: no such scenario, or one that the data do not allow.
+    """
+    pool, choice = pool_of_bench(bench), bench.stream
+    if choice.kind.endswith(".json"):
+        stream = _read_stream(Path(choice.kind))
+        if strangers := [i for i in stream.pool if i not in pool.data]:
+            raise DataError(
+                f"stream {choice.kind}: {len(strangers)} of its {len(stream.pool)} ids are not in the data "
+                f"(first: {strangers[0]!r}); accepted: a stream made of these data"
+            )
+        return stream
+    if choice.kind not in SCENARIOS:
+        accepted = (*SCENARIOS, "FILE.json")
+        raise PlanError(unknown("stream", choice.kind, accepted))
+    tasks = _tasks(pool, choice)
+    return SCENARIOS[choice.kind](tasks, bench, seed if choice.seed is None else choice.seed)
+
+
+def _tasks(pool: Pool, choice: StreamChoice) -> tuple[Task, ...]:
+    if choice.tasks != "classes":
+        return _given_tasks(pool, choice.tasks)
+    return tasks_of_classes(pool.data.values(), choice.classes_per_task)
+
+
+def _given_tasks(pool: Pool, what: Literal["files", "given"]) -> tuple[Task, ...]:
+    names = {i: pool.files[i] if what == "files" else _task_of(example) for i, example in pool.data.items()}
+    if nameless := [i for i, name in names.items() if name is None]:
+        raise DataError(
+            f"stream.tasks = given, and {len(nameless)} of {len(names)} examples have no task (first: "
+            f"{nameless[0]!r}); accepted: a 'task' for each, or stream.tasks = files or classes"
+        )
+    groups: dict[str, list[str]] = {}
+    for i, name in names.items():
+        groups.setdefault(str(name), []).append(i)
+    labels = {i: label_of(example) for i, example in pool.data.items()}
+    known = {i: label for i, label in labels.items() if label is not None}
+    return by_domain(groups, labels=known if len(known) == len(labels) else None)
+
+
+def _task_of(example: Example) -> int | str | None:
+    return example.content.task if isinstance(example.content, Image) else None
+
+
+def _task_aware(tasks: Sequence[Task], bench: Bench, seed: int) -> RequestStream:
+    if bench.stream.sequence is None and len(tasks) < CLPU_TASKS:
+        raise PlanError(
+            f"stream 'task-aware' has {CLPU_TASKS} tasks ({CLPU_SEQUENCE}) and these data make {len(tasks)}; learn "
+            "fewer classes per task, or set stream.sequence"
+        )
+    return task_aware(tasks, bench.stream.sequence or CLPU_SEQUENCE)
+
+
+def _interleaved(tasks: Sequence[Task], bench: Bench, seed: int) -> RequestStream:
+    choice = bench.stream
+    if choice.pattern is None or choice.forget is None:
+        raise PlanError(
+            "stream 'interleaved' needs a pattern and what to forget; set stream.pattern, such as LULU, and "
+            "stream.forget, a file"
+        )
+    asked = read_rows(choice.forget, Layout(ignore=bench.ignore_columns)).examples
+    return interleaved(tasks, choice.pattern, forget=[example.id for example in asked])
+
+
+SCENARIOS: Mapping[str, Callable[[Sequence[Task], Bench, int], RequestStream]] = {
+    "cross-category": lambda tasks, bench, seed: cross_task_category(
+        tasks, seed=seed, after=bench.stream.after, num_tasks=bench.stream.num_tasks
+    ),
+    "incremental": lambda tasks, bench, seed: incremental(tasks),
+    "interleaved": _interleaved,
+    "random": lambda tasks, bench, seed: random_samples(tasks, seed=seed, share=bench.stream.share),
+    "task-aware": _task_aware,
+}
+
+
+def _read_stream(path: Path) -> RequestStream:
+    try:
+        return RequestStream.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DataError(f"stream {path}: {error.strerror or error}; {_SAVED_STREAM}") from None
+    except ValueError as error:
+        raise DataError(f"stream {path}: not JSON ({error}); {_SAVED_STREAM}") from None
+    except DataError as error:
+        raise DataError(f"stream {path}: {error}; {_SAVED_STREAM}") from None
+
+
+_SAVED_STREAM = "give a scenario by name, or a file that pal's Stream.to_json wrote"

@@ -1,0 +1,98 @@
+"""One run of a bench, through the same plan, preparation and loop as every other run, kept by its plan's digest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from palimpsest.bench.perform.cache import locked
+from palimpsest.contract import Kind
+from palimpsest.durable import flush_tree
+from palimpsest.engine.output import RESULT, Output
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.progress import silent
+from palimpsest.engine.train import train
+from palimpsest.errors import RunError, UsageError
+from palimpsest.files import write_atomic
+from palimpsest.models.load import Loaded, device, load
+from palimpsest.report.schema import ReportRow
+
+
+class RunFacts(ReportRow):
+    """What a run did."""
+
+    plan: str
+    """Digest of its plan."""
+    kind: Kind
+    """What it was for."""
+    stopped: str | None = None
+    """Why it could not end as planned, or None."""
+    seconds: float = 0.0
+    """Wall-clock: preparation and loop, over all resumes; loading and saving apart."""
+    tokens: int = 0
+    """Positions that went forward, in preparation and loop."""
+    steps: int = 0
+    """Optimizer iterations."""
+    norm: float = 0.0
+    """L2 distance of the parameters from where the run started."""
+
+
+Encoder = Callable[[Loaded], Mapping[str, Any]]
+
+
+def perform(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts:
+    """Run a plan once and for all: done before, its facts come back; died before, it goes on.
+
+    Args:
+        plan: with the digests of its data and of the model it starts from.
+        start: folder of that model.
+        encoder: gives the sets for that model.
+        folder: of the finished run: its model and ``result.json``.
+
+    Raises:
+        UsageError: the run cannot begin; nothing is left of it.
+    """
+    with locked(folder):
+        target = Output(folder)
+        if not target.finished(plan):
+            target.begin(plan)
+            try:
+                facts = _train(plan, start, encoder, target.partial)
+            except UsageError:
+                target.abandon()
+                raise
+            except RunError as error:  # the same plan would end so again: this is its result
+                why = f"{type(error).__name__}: {error}"
+                for weights in target.partial.glob("*.safetensors"):  # of a model that nobody should take for an answer
+                    weights.unlink()
+                facts = RunFacts(
+                    plan=plan.digest(), kind=plan.kind, stopped=why, seconds=error.seconds, tokens=error.tokens
+                )
+            flush_tree(target.partial)
+            write_atomic(target.partial / RESULT, facts.model_dump_json(indent=1) + "\n")
+            target.complete()
+        return RunFacts.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+
+
+def _train(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts:
+    loaded = load(start)
+    loaded.model.to(device())
+    trained, saved = train(plan, loaded, encoder(loaded), folder, progress=silent, trackers=[])
+    del loaded  # one model less while the distance is taken
+    return RunFacts(
+        plan=plan.digest(),
+        kind=plan.kind,
+        norm=_distance(saved.model, load(start).model),
+        seconds=trained.preparing.seconds + trained.training.seconds,
+        tokens=trained.preparing.tokens + trained.training.tokens,
+        steps=trained.ended.steps,
+    )
+
+
+def _distance(after: Any, before: Any) -> float:
+    """L2 distance between the parameters of two models of one shape."""
+    old = {name: p.detach() for name, p in before.named_parameters()}
+    parts = [float((p.detach().cpu() - old[name]).double().square().sum()) for name, p in after.named_parameters()]
+    return math.sqrt(sum(parts))

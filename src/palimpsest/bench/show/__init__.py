@@ -1,0 +1,1 @@
+"""How a bench is shown: tables, pictures, one page."""

@@ -1,0 +1,96 @@
+"""The tables of a bench for a terminal: at most 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from palimpsest.bench.results import ORACLE, BenchResult
+from palimpsest.bench.scores import Spread
+from palimpsest.bench.show.already_known import known_before
+from palimpsest.bench.show.summary import (
+    BEHAVIOUR,
+    COST,
+    DECIMALS,
+    GAPS,
+    STRENGTHS,
+    VALUES,
+    Column,
+    Table,
+    noise,
+    table_of,
+)
+from palimpsest.report.numbers import show_or_dash
+
+CONSOLE_WIDTH, LABEL, CELL = 100, 22, 7
+_BLOCKS = (
+    ("distance to the oracle, points; of extraction strengths (ES), shares", GAPS),
+    ("values, points; of extraction strengths (ES), shares", VALUES),
+    ("behaviour", BEHAVIOUR),
+    ("cost", COST),
+)
+
+
+def tables(result: BenchResult) -> str:
+    """Every table of a bench, what its columns are, and what was stopped."""
+    parts = [_block(title, columns, table_of(result, columns)) for title, columns in _BLOCKS]
+    warnings = [textwrap.fill(f"Warning: {words}", CONSOLE_WIDTH) for words in known_before(result)]
+    return "\n\n".join([*warnings, *parts, "\n".join(_remarks(result))]).rstrip()
+
+
+def _block(title: str, columns: Sequence[Column], rows: Table) -> str:
+    names = list(next(iter(rows.values())))
+    if not STRENGTHS.keys() & set(names):
+        title = title.partition(";")[0]
+
+    def line(label: str, cells: Sequence[str]) -> str:
+        padded = [cell.rjust(max(CELL, len(name) + 1)) for cell, name in zip(cells, names, strict=True)]
+        return (_cut(label).ljust(LABEL) + "".join(padded)).rstrip()
+
+    lines = [title, line("", names)] if len(title) > LABEL else [line(title, names)]
+    lines.append("-" * len(lines[-1]))
+    for label, values in rows.items():
+        if label == ORACLE and columns is GAPS:
+            continue  # its distance to itself
+        lines.append(line(label, [_written(name, values[name], "mean") for name in names]))
+        if any(value is not None and value.n > 1 for value in values.values()):
+            for end in ("low", "high"):
+                lines.append(line(f"  {end}est", [_written(name, values[name], end) for name in names]))
+    return "\n".join([*lines, *textwrap.wrap(_legend(columns, names), CONSOLE_WIDTH, subsequent_indent="  ")])
+
+
+def _legend(columns: Sequence[Column], names: Sequence[str]) -> str:
+    """What each column is, those of one kind together."""
+    alike: dict[str, list[str]] = {}
+    for column in columns:
+        if column.name in names:
+            alike.setdefault(column.about, []).append(column.name)
+    return "; ".join(f"{', '.join(those)}: {about}" for about, those in alike.items())
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= LABEL else label[: LABEL - 2] + ".."
+
+
+def _written(name: str, value: Spread | None, field: str) -> str:
+    return "-" if value is None else show_or_dash(getattr(value, field), DECIMALS.get(name, 2))
+
+
+def _remarks(result: BenchResult) -> Iterator[str]:
+    for name, value in noise(result).items():
+        yield f"{name} between two oracles that differ in their seed alone: {_written(name, value, 'mean')}"
+    for label, seed, number, reason in stopped(result):
+        yield from textwrap.wrap(
+            f"stopped: {label}, seed {seed}, request {number}: {reason}", CONSOLE_WIDTH, subsequent_indent="  "
+        )
+
+
+def stopped(result: BenchResult) -> list[tuple[str, int, int, str]]:
+    """Row, seed, request and reason of everything that was rejected."""
+    return [
+        (label, seed, number, step.stopped)
+        for label, seeds in result.rows.items()
+        for seed, steps in seeds.items()
+        for number, step in enumerate(steps)
+        if step.stopped is not None
+    ]

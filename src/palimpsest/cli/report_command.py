@@ -1,0 +1,38 @@
+"""``palimpsest report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palimpsest.cli import options as o
+from palimpsest.cli.screen import run_summary, tell
+from palimpsest.errors import reachable
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or its result.json.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the page goes.  [<run>/report.html]")
+    ] = None,
+    no_answers: Annotated[
+        bool, typer.Option("--no-answers", help="Take what the models said out of result.json and the page.")
+    ] = False,
+    json: o.Json = False,
+) -> int:
+    """Write a run's page again, and print its table."""
+    from palimpsest.report.page import PAGE, save_html, without_answers
+    from palimpsest.report.schema import RunResult
+
+    reachable(run, "run")
+    source = run / "result.json" if run.is_dir() else run
+    result = without_answers(source) if no_answers else RunResult.load(source)
+    page = output or source.with_name(PAGE)
+    save_html(result, page)
+    if json:
+        print(result.model_dump_json(indent=1))
+    else:
+        tell(f"{run_summary(result)}\n\nreport  {page}")
+    return 0

@@ -1,0 +1,1 @@
+"""What is kept beside a model so that it can be deleted from later."""

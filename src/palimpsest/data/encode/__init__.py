@@ -1,0 +1,1 @@
+"""Examples -> batches: tokens, pixels, labels."""

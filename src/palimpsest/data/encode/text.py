@@ -1,0 +1,190 @@
+"""Examples -> token sequences. Which tokens are labels is decided here and in chat.py, and nowhere else.
+
+| content    | scored tokens                                                          |
+|------------|------------------------------------------------------------------------|
+| text       | every token after the first, the closing eos included                  |
+| completion | the completion and one closing eos; the prompt is not                  |
+| chat       | the assistant's turns with the template's end-of-turn token (chat.py)  |
+| token ids  | every token after the first, as given                                  |
+
+Padding is never a label because labels are flags of true tokens; no token id ever is, so pad may equal eos or unk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.data.encode.chat import chat_tokens
+from palimpsest.errors import DataError, ModelError
+from palimpsest.records import Chat, Completion, Example, Image, Text, TokenIds
+
+
+def encode(
+    examples: Sequence[Example],
+    tokenizer: Any | None,
+    *,
+    max_length: int | None,
+    append_eos: bool = True,
+    truncate: bool = False,
+    vocab_size: int | None = None,
+    separator: str = "",
+) -> TextSet:
+    """Tokenise examples and mark their label tokens.
+
+    Args:
+        examples: N of them, ids unique.
+        tokenizer: of the model; None is enough for ready-made token ids.
+        max_length: most tokens a sequence may have; None for no limit.
+        append_eos: end texts and completions with the tokenizer's eos, unless they end with it already.
+        truncate: cut longer sequences at the end instead of refusing them.
+        separator: stands between a prompt and its completion, and is scored with the completion.
+        vocab_size: of the model; default: the tokenizer's, and then only ready-made token ids are held against it.
+
+    Returns:
+        N token sequences, in order.
+
+    Raises:
+        DataError: which example is too long, has no label token, or a token id outside the vocabulary; how many more.
+        ModelError: the tokenizer lacks an eos token or a chat template that is needed.
+    """
+    encoder = _Encoder(tokenizer, append_eos, separator)
+    sequences: list[TokenSequence] = []
+    problems: list[str] = []
+    seen: set[str] = set()
+    for example in examples:
+        try:
+            if example.id in seen:
+                raise DataError("this id occurs twice; accepted: ids that occur once")
+            seen.add(example.id)
+            tokens, scored = encoder.tokens(example)
+            _check_vocabulary(tokens, _vocabulary(tokenizer, vocab_size, given=isinstance(example.content, TokenIds)))
+            sequences.append(_fit(example.id, tokens, scored, max_length=max_length, truncate=truncate))
+        except DataError as problem:
+            problems.append(f"{example.name}: {problem}")
+    if problems:
+        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more}")
+    return TextSet(sequences, _pad_id(tokenizer))
+
+
+def _vocabulary(tokenizer: Any | None, vocab_size: int | None, *, given: bool) -> int | None:
+    # A tokenizer's own ids may have gaps and exceed its length, so only given ids are held against the length.
+    return len(tokenizer) if vocab_size is None and tokenizer is not None and given else vocab_size
+
+
+def _check_vocabulary(tokens: Sequence[int], vocab_size: int | None) -> None:
+    if vocab_size is not None and max(tokens, default=0) >= vocab_size:
+        raise DataError(f"token id {max(tokens)}; accepted: 0 to {vocab_size - 1}, the model's vocabulary")
+
+
+def _pad_id(tokenizer: Any | None) -> int:
+    candidates = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
+    return next((int(token) for token in candidates if token is not None), 0)
+
+
+def _fit(
+    example_id: str, tokens: list[int], scored: list[bool], *, max_length: int | None, truncate: bool
+) -> TokenSequence:
+    if max_length is not None and len(tokens) > max_length:
+        if not truncate:
+            raise DataError(
+                f"{len(tokens)} tokens; accepted: at most {max_length}; shorten it, cut such rows with --truncate, or "
+                "set another limit with --set encoding.max_length=N"
+            )
+        tokens, scored = tokens[:max_length], scored[:max_length]
+    scored = [False, *scored[1:]]
+    if not any(scored):
+        raise DataError(f"{len(tokens)} tokens and none of them a label; accepted: at least one token to predict")
+    return TokenSequence(example_id, tuple(tokens), tuple(scored))
+
+
+class _Encoder:
+    """A tokenizer with the options of one call."""
+
+    def __init__(self, tokenizer: Any | None, append_eos: bool, separator: str) -> None:
+        self._given = tokenizer
+        self._append_eos = append_eos
+        self._separator = separator
+
+    def tokens(self, example: Example) -> tuple[list[int], list[bool]]:
+        """Token ids and label flags; the first flag is not yet cleared."""
+        content = example.content
+        if isinstance(content, Text):
+            tokens = self._close(self._ids(content.text, special=True))
+            return tokens, [True] * len(tokens)
+        if isinstance(content, Completion):
+            return self._completion(Completion(content.prompt, self._separator + content.completion))
+        if isinstance(content, Chat):
+            try:
+                return chat_tokens(content.messages, self._tokenizer)
+            except ModelError as problem:
+                # Rows of several kinds may be in one file: which is the first that this model cannot take?
+                raise ModelError(f"{example.name}: is a conversation, and {problem}") from problem
+        if isinstance(content, Image):
+            raise DataError("an image for a causal LM; accepted: rows of text, or an image classifier as the model")
+        return list(content.input_ids), [True] * len(content.input_ids)
+
+    @property
+    def _tokenizer(self) -> Any:
+        if self._given is None:
+            raise ModelError("the model has no tokenizer; give a folder that has one, or rows of token ids")
+        return self._given
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+    def _close(self, tokens: list[int]) -> list[int]:
+        """Tokens that end in one eos."""
+        eos = self._eos() if self._append_eos else None
+        return tokens if eos is None or tokens[-1:] == [eos] else [*tokens, eos]
+
+    def _eos(self) -> int:
+        eos = self._tokenizer.eos_token_id
+        if eos is None:
+            raise ModelError(
+                "the tokenizer has no eos token, which ends texts and completions; set eos_token in the model's "
+                "tokenizer_config.json, or give rows of token ids"
+            )
+        return int(eos)
+
+    def _open(self, text: str) -> list[int]:
+        """Tokens of the beginning of a sequence: the tokenizer's special tokens in front, none behind."""
+        encoded = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        tokens, added = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
+        while added and added[-1]:
+            tokens.pop()
+            added.pop()
+        return tokens
+
+    def _completion(self, content: Completion) -> tuple[list[int], list[bool]]:
+        prompt = self._open(content.prompt)
+        whole = self._open(content.prompt + content.completion)
+        if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
+            # A merge runs across the boundary. When the model is asked the prompt alone it sees the prompt's own
+            # tokens, so these are kept and the completion is tokenised apart.
+            whole = prompt + self._continuation(content)
+        tokens = self._close(whole)
+        return tokens, [position >= len(prompt) for position in range(len(tokens))]
+
+    def _continuation(self, content: Completion) -> list[int]:
+        """The completion's own tokens, chosen so that prompt and completion decode to exactly their text."""
+        prompt = self._ids(content.prompt, special=False)
+        candidates = list(self._apart(content.completion))
+        for candidate in candidates:
+            text = self._tokenizer.decode(prompt + candidate, clean_up_tokenization_spaces=False)
+            if text.endswith(content.completion) and text.strip() == (content.prompt + content.completion).strip():
+                return candidate
+        return candidates[0]
+
+    def _apart(self, completion: str) -> Iterator[list[int]]:
+        """Ways to tokenise a text that does not begin a sequence.
+
+        SentencePiece-like tokenizers put a blank before every text; behind a line break they do not.
+        """
+        plain = self._ids(completion, special=False)
+        yield plain
+        anchor, anchored = self._ids("\n", special=False), self._ids("\n" + completion, special=False)
+        if anchored[: len(anchor)] == anchor:
+            yield anchored[len(anchor) :]

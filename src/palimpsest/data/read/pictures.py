@@ -1,0 +1,210 @@
+"""Images from .npz files and folders -> examples with ids, and single pictures for rows of a dataset.
+
+| source       | pixels                                | class                  | id                             |
+|--------------|---------------------------------------|------------------------|--------------------------------|
+| .npz         | x: uint8, (N, H, W, C) or (N, H, W)   | y: integers, (N,)      | id or name, else the content's |
+| image folder | PNG and JPEG files in sub-folders     | the sub-folder's name  | path in the folder             |
+| dataset      | image: a picture, or its file's bytes | label: integer or name | id, else the content's         |
+
+An .npz may also hold subject and task, (N,); other arrays are left out. A sub-folder whose name is a number is that
+class; any other name is one that the model must know.
+
+Shape legend: N images, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import io
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from palimpsest.data.read.layout import Layout, Rows
+from palimpsest.errors import DataError, encodable
+from palimpsest.records import Example, Image, content_id
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg"})
+ACCEPTED = (
+    "accepted: x (uint8, N x H x W or N x H x W x C) and y (integers, N), with optional id or name, subject, task"
+)
+_COLUMNS = ("x", "y", "id", "name", "subject", "task")
+_IN_NPZ = {"image": "x", "label": "y"}
+
+
+def read_npz(path: Path, layout: Layout) -> Rows:
+    """Examples of an .npz file, in order; ids may still repeat.
+
+    Args:
+        path: the file; no pickles are read.
+        layout: names of the arrays (its image is x and its label y) and arrays to leave out.
+
+    Raises:
+        DataError: what the file holds instead.
+    """
+    held, mapped, columns = _arrays(path, layout)
+    images_NHWC = _images(path, columns)
+    label_N = _labels(path, columns, len(images_NHWC))
+    given = [name for name in ("id", "name") if name in columns]
+    if len(given) > 1:
+        raise DataError(f"{path}: holds both id and name; accepted: one of them, so add --ignore-column name")
+    other = {name: _texts(path, name, columns, len(images_NHWC)) for name in (*given, "subject", "task")}
+    ids = other[given[0]] if given else None
+    shape = images_NHWC.shape[1:]
+    examples = []
+    for row, label in enumerate(label_N.tolist()):
+        task = other["task"][row] if other["task"] else None
+        content = Image(images_NHWC[row].tobytes(), shape, label, task)
+        subject = (str(other["subject"][row]) or None) if other["subject"] else None
+        given_id = str(ids[row]) if ids else content_id(content)
+        examples.append(Example(given_id, content, subject, f"{path}, row {row + 1}"))
+    used = {mapped.get(name, name) for name in columns}
+    left = [name for name in held if name not in used and name not in layout.ignore]
+    notes = (f"{path}: arrays left out: {', '.join(left)}",) if left else ()
+    ours = frozenset(name for name, yours in layout.columns.items() if yours in used)
+    return Rows(examples, notes, tuple(held), ours)
+
+
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError),  # a broken archive
+    *(ValueError, tokenize.TokenError, OverflowError, MemoryError),  # a header that is none, or of an absurd shape
+)
+
+
+def _arrays(path: Path, layout: Layout) -> tuple[list[str], dict[str, str], dict[str, np.ndarray]]:
+    """Names of all arrays, the name of the mapped ones in the file, and the arrays that are read, by our names."""
+    found: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(path) as file:
+            held = {member.removesuffix(".npy"): member for member in file.namelist()}
+            wanted = {_IN_NPZ.get(ours, ours): yours for ours, yours in layout.columns.items()}
+            mapped = {ours: yours for ours, yours in wanted.items() if ours in _COLUMNS and yours in held}
+            gone = layout.ignore.union(mapped.values())
+            for name, yours in {**{name: name for name in held if name not in gone}, **mapped}.items():
+                if name in _COLUMNS:
+                    with file.open(held[yours]) as stream:
+                        found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: not a readable .npz file ({reason}); {ACCEPTED}") from error
+    missing = [name for name in ("x", "y") if name not in found]
+    if missing:
+        ours = next(ours for ours, name in _IN_NPZ.items() if name == missing[0])
+        raise DataError(
+            f"{path}: no array {missing[0]}; it holds {', '.join(held) or 'nothing'}; {ACCEPTED}; name yours with "
+            f"--column {ours}=ARRAY"
+        )
+    return list(held), mapped, found
+
+
+def _images(path: Path, columns: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "N H W C"]:
+    x = columns["x"]
+    if x.dtype != np.uint8 or x.ndim not in {3, 4} or not x.size:
+        shape = " x ".join(map(str, x.shape))
+        raise DataError(f"{path}: x is {x.dtype}, {shape or 'one number'}; {ACCEPTED}")
+    images = x[..., None] if x.ndim == 3 else x
+    if images.shape[3] not in {1, 3}:
+        raise DataError(f"{path}: x has {images.shape[3]} channels; accepted: 1 or 3, in the last place")
+    return images
+
+
+def _labels(path: Path, columns: Mapping[str, np.ndarray], num: int) -> np.ndarray:
+    y = columns["y"]
+    if y.dtype.kind not in "iu" or y.shape != (num,):
+        raise DataError(
+            f"{path}: y is {y.dtype}, {' x '.join(map(str, y.shape))}; accepted: {num} integers, one per image"
+        )
+    if y.min() < 0:
+        row = int((y < 0).argmax())
+        raise DataError(f"{path}, row {row + 1}: class {y[row]}; accepted: 0 and up")
+    return y
+
+
+def _texts(path: Path, name: str, columns: Mapping[str, np.ndarray], num: int) -> list[Any]:
+    """A column of strings or integers; empty when it is not there."""
+    if name not in columns:
+        return []
+    column = columns[name]
+    if column.dtype.kind not in "iuU" or column.shape != (num,):
+        shape = " x ".join(map(str, column.shape))
+        raise DataError(f"{path}: {name} is {column.dtype}, {shape}; accepted: {num} strings or integers")
+    values: list[Any] = column.tolist()
+    for row, value in enumerate(values):
+        encodable(str(value), f"{path}, row {row + 1}: {name}")
+    if name in {"id", "name"}:
+        empty = [row for row, value in enumerate(values) if not str(value).strip()]
+        if empty:
+            raise DataError(f"{path}, row {empty[0] + 1}: {name} is empty; accepted: a name or number for each image")
+    return values
+
+
+def is_image_folder(path: Path) -> bool:
+    """Is it a folder of sub-folders of pictures?"""
+    return path.is_dir() and next(_pictures(path), None) is not None
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        yield from sorted(p for p in sub.rglob("*") if p.suffix.lower() in PICTURES)
+
+
+def read_image_folder(folder: Path) -> list[Example]:
+    """Examples of an image folder, by class and name; ids are paths in the folder, the same on every system.
+
+    Raises:
+        DataError: the first file that cannot be read as a picture, and how many more.
+    """
+    examples: list[Example] = []
+    problems: list[DataError] = []
+    for file in _pictures(folder):
+        name = file.relative_to(folder)
+        label = int(name.parts[0]) if name.parts[0].isdecimal() else name.parts[0]
+        try:
+            pixels_HWC = decode(file.read_bytes())
+        except (DataError, OSError) as error:
+            problems.append(DataError(f"{file}: {error}"))
+        else:
+            examples.append(Example(name.as_posix(), image_of(pixels_HWC, label), where=str(file)))
+    if problems:
+        more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
+        raise DataError(f"{problems[0]}{more}") from problems[0]
+    return examples
+
+
+def image_of(pixels_HWC: UInt8[np.ndarray, "H W C"], label: int | str) -> Image:
+    """A content made of pixels."""
+    height, width, channels = pixels_HWC.shape
+    return Image(pixels_HWC.tobytes(), (height, width, channels), label)
+
+
+def decode(data: bytes) -> UInt8[np.ndarray, "H W C"]:
+    """Pixels of a PNG or JPEG file.
+
+    Raises:
+        DataError: it is neither.
+    """
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
+
+    try:
+        with Pillow.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+            return pixels_of(picture)
+    except UnidentifiedImageError as error:
+        raise DataError("not a readable PNG or JPEG picture") from error
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"not a readable PNG or JPEG picture ({reason})") from error
+
+
+def pixels_of(picture: Any) -> UInt8[np.ndarray, "H W C"]:
+    """Pixels of a Pillow image: grey ones have one channel, all others three; transparency is left out."""
+    if picture.mode in {"1", "L"}:
+        return np.asarray(picture.convert("L"))[:, :, None]
+    return np.asarray(picture.convert("RGB"))

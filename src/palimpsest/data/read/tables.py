@@ -1,0 +1,111 @@
+"""A file, a dataset folder or a Hub name -> rows with their places."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from palimpsest.data.read.folders import Readers, find_split, open_split, split_of
+from palimpsest.data.read.hub import AWAY, is_reachable
+from palimpsest.data.read.layout import Layout
+from palimpsest.data.read.plain_files import read_csv, read_json, read_jsonl
+from palimpsest.data.read.table import Table, numbered, one_line, refuse_twins
+from palimpsest.errors import DataError
+
+_HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?")
+_CURES = {
+    ".arrow": "a part of a saved dataset; give the folder that it lies in",
+    ".xlsx": "a spreadsheet; save the sheet as CSV (UTF-8)",
+    ".xls": "a spreadsheet; save the sheet as CSV (UTF-8)",
+}
+
+
+def open_table(source: str | os.PathLike[str], layout: Layout) -> Table:
+    """Open a source by what it is: an existing file or folder first, then FOLDER:SPLIT, then a Hub name.
+
+    Raises:
+        DataError: it does not exist, is empty, has an unknown extension or cannot be read.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return open_split(path, split_of(path, layout.split, READERS), READERS, given=layout.split is not None)
+    ending = path.suffix.lower()
+    if ending in READERS and path.exists():
+        return READERS[ending](path)
+    named = find_split(source)
+    if named is not None:
+        folder, split = named
+        return open_split(folder, split_of(folder, split, READERS, named=True), READERS, given=False)
+    file, sign, _ = os.fspath(source).rpartition(":")
+    if sign and Path(file).exists():
+        raise DataError(
+            f"{source}: {file} has no such split; accepted: {file} alone, or FOLDER:SPLIT of a dataset folder"
+        )
+    hub = _hub_name(source) if isinstance(source, str) else None
+    if hub is not None:
+        return _read_hub(hub["name"], hub["config"], layout)
+    problem = f"unknown extension {path.suffix!r}" if path.exists() else "no such file"
+    cure = f", {_CURES[ending]}" if path.exists() and ending in _CURES else ""
+    raise DataError(f"{source}: {problem}{cure}; {accepted_sources()}")
+
+
+def accepted_sources() -> str:
+    """What a source may be, for a message."""
+    files = " or ".join((*READERS, ".npz"))
+    return f"accepted: a {files} file, an image folder, a dataset folder, or a Hub name owner/name[:config]"
+
+
+def _hub_name(source: str) -> re.Match[str] | None:
+    """A Hub name, unless it looks like a path: a mistyped file name must not travel over the network."""
+    path = Path(source)
+    if path.exists() or path.parent.is_dir() or path.suffix[1:].isalpha():
+        return None
+    return _HUB_NAME.fullmatch(source)
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    try:
+        table = pq.ParquetFile(path).read()
+        records = table.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from error
+    names = tuple(table.column_names)
+    refuse_twins(names, str(path))
+    return Table(str(path), names, numbered(str(path), records), pictures=True, null_ids=True)
+
+
+def _read_hub(name: str, config: str | None, layout: Layout) -> Table:
+    """A Hub dataset.
+
+    Streamed, because otherwise ``datasets`` leaves a copy of the rows in its cache, where no deletion would reach them.
+    """
+    if not is_reachable():  # asked again and again, for half a minute, its client would say the same
+        raise DataError(f"{name}: no such file, and as the name of a Hub dataset: {AWAY}")
+    import datasets
+
+    settled = {key for key in ("split", "revision") if getattr(layout, key) is not None}
+    try:
+        found = datasets.load_dataset(name, config, split=layout.split, revision=layout.revision, streaming=True)
+        if isinstance(found, datasets.IterableDatasetDict):
+            if len(found) != 1:
+                raise DataError(f"{name}: has the splits {', '.join(sorted(found))}; name one with --split")
+            found = next(iter(found.values()))
+        records = list(found)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{name}: cannot be read as a dataset ({one_line(error)}); {accepted_sources()}") from error
+    names = tuple(found.column_names or ()) or None
+    rows = numbered(name, records)
+    return Table(name, names, rows, pictures=True, null_ids=True, settled=frozenset(settled))
+
+
+READERS: Readers = {
+    ".jsonl": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".parquet": _read_parquet,
+}

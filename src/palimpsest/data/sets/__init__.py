@@ -1,0 +1,1 @@
+"""The sets of a run: roles and splits."""

@@ -1,0 +1,1 @@
+"""Request streams and their tasks, as ids."""

@@ -1,0 +1,104 @@
+"""Replay without a file: what the model before says by itself, cleaned of the forget rows.
+
+Sampled at temperature 1 from the start token. A text that shares ``GRAM`` tokens in a row with a forget row is dropped:
+a model that recites would teach the rows again in the repair.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palimpsest.control.snapshots import write_json
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.models.load import CPU_ONE_THREAD_BELOW as SMALL
+from palimpsest.models.load import Loaded, count_parameters
+from palimpsest.models.modes import asked
+
+COUNT = 160
+LENGTH = 80
+GRAM = 6
+LEAST_TOKENS = 8
+AT_ONCE = 32  # texts whose keys and values stand in memory together; of a small model all of them
+
+
+def own_words(loaded: Loaded, forget: TextSet | None, *, seed: int, file: Path) -> TextSet:
+    """Texts sampled from a causal LM before its run, kept in a file so that a resumed run has the same.
+
+    Args:
+        loaded: the model, on its device, not yet changed.
+        forget: rows whose phrases must not come back; None = none.
+        seed: of the sampling.
+        file: JSON; read when it is there.
+    """
+    if file.is_file():
+        texts = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        texts = _sampled(loaded, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, texts)
+    return without_phrases(texts, forget)
+
+
+def without_phrases(texts: Iterable[Iterable[int]], forget: TextSet | None, gram: int = GRAM) -> TextSet:
+    """The texts that share no run of ``gram`` tokens with a forget row, as a set of their own."""
+    rows = [] if forget is None else [forget[i].tokens for i in forget.ids]
+    phrases = {phrase for tokens in rows for phrase in _grams(tokens, gram)}
+    kept = [tuple(text) for text in texts]
+    kept = [text for text in kept if len(text) >= LEAST_TOKENS and phrases.isdisjoint(_grams(text, gram))]
+    sequences = [
+        TokenSequence(f"own words {n}", text, (False,) + (True,) * (len(text) - 1)) for n, text in enumerate(kept)
+    ]
+    return TextSet(sequences, pad_id=0)
+
+
+def _grams(tokens: tuple[int, ...], gram: int) -> set[tuple[int, ...]]:
+    return {tokens[k : k + gram] for k in range(len(tokens) - gram + 1)}
+
+
+def _sampled(loaded: Loaded, seed: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    longest = getattr(loaded.model.config, "max_position_embeddings", None) or LENGTH
+    at_once = COUNT if count_parameters(loaded.model) < SMALL else AT_ONCE
+    texts: list[list[int]] = []
+    with asked(loaded.model):
+        for start in range(0, COUNT, at_once):
+            drawn_BT = _draw(loaded, min(at_once, COUNT - start), min(LENGTH, longest), generator)
+            texts += [_until_end(row, loaded.eos_ids) for row in drawn_BT.tolist()]
+    return texts
+
+
+def _draw(loaded: Loaded, count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Texts of one batch, (B, T) tokens; drawn on the CPU, so that a device changes no text by its generator."""
+    model: Any = loaded.model
+    device = next(model.parameters()).device
+    ids_BT = torch.full((count, 1), _first_token(loaded), dtype=torch.long)
+    past: Any = None
+    for _ in range(length - 1):
+        given_BT = ids_BT if past is None else ids_BT[:, -1:]
+        mask_BT = torch.ones_like(ids_BT).to(device)
+        said = model(input_ids=given_BT.to(device), attention_mask=mask_BT, past_key_values=past, use_cache=True)
+        past = getattr(said, "past_key_values", None)  # None where a model keeps no cache
+        p_BV = torch.softmax(said.logits[:, -1].float().cpu(), -1)
+        ids_BT = torch.cat([ids_BT, torch.multinomial(p_BV, 1, generator=generator)], 1)
+    return ids_BT
+
+
+def _first_token(loaded: Loaded) -> int:
+    """Where a text of this model begins: its start token, else the one that ends the text before."""
+    for holder in (loaded.tokenizer, loaded.model.config):
+        for name in ("bos_token_id", "eos_token_id"):
+            token = getattr(holder, name, None)
+            if isinstance(token, int):
+                return token
+    return 0
+
+
+def _until_end(tokens: list[int], eos_ids: frozenset[int]) -> list[int]:
+    end = next((t for t, token in enumerate(tokens) if t > 0 and token in eos_ids), len(tokens))
+    return tokens[:end]

@@ -1,0 +1,98 @@
+"""All that can be refused without loading a model, in the order of its cost. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from palimpsest import methods
+from palimpsest.companions.learned import check_learned
+from palimpsest.data.read.classes import class_number
+from palimpsest.engine.inputs import Read, check_needs, refuse_other_modality
+from palimpsest.engine.measuring import MEASURED, chosen_metrics
+from palimpsest.engine.origin import check_makeable, check_records
+from palimpsest.engine.output import Output
+from palimpsest.engine.plan import Plan
+from palimpsest.errors import DataError, PlanError, unknown
+from palimpsest.models.sources import check_source, classes_of, is_image_model
+from palimpsest.records import Example, Image
+from palimpsest.verbs.arguments import Manner
+
+
+def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
+    """What can be refused before any row is read.
+
+    Args:
+        plan: of the run.
+        manner: where to.
+        makes_oracle: an oracle is to be retrained first.
+
+    Raises:
+        UsageError: a set is missing, a folder is no model, the output is taken, a metric does not fit.
+    """
+    check_needs(plan, makes_oracle=makes_oracle)
+    if makes_oracle:
+        check_makeable(plan)
+    for source in (plan.model, plan.base, plan.oracle):
+        if source is not None:
+            check_source(source, plan.revision)
+    Output(manner.output).check_free(plan)
+    modality = "image" if is_image_model(plan.model, plan.revision) else "text"
+    keys = {
+        name: {metric.key for metric in chosen_metrics(plan.measuring, name, modality)}
+        for name in plan.files
+        if name in MEASURED
+    }
+    _check_bounds(plan, keys)
+
+
+def _check_bounds(plan: Plan, keys: Mapping[str, set[str]]) -> None:
+    """Refuse a ``--gate`` on what will not be measured, which would come out undecided after the whole run.
+
+    Args:
+        plan: of the run.
+        keys: set -> metrics that it will have.
+    """
+    for gate in plan.bounds:
+        if gate.set not in keys:
+            raise PlanError(f"gate on {gate.set} {gate.metric}: {unknown('set of this run', gate.set, keys)}")
+        if gate.metric not in keys[gate.set]:
+            measured = unknown("metric of this set", gate.metric, keys[gate.set])
+            raise PlanError(f"gate on {gate.set} {gate.metric}: {measured}; others by --set measuring.metrics=[...]")
+
+
+def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
+    """What can be refused once the rows are read.
+
+    Args:
+        plan: of the run.
+        read: its sets.
+        makes_oracle: an oracle is to be retrained first.
+
+    Raises:
+        UsageError: rows that are nothing for the model, or that it (or its oracle) did (not) learn.
+    """
+    for examples in read.examples.values():
+        check_examples(examples, plan.model, plan.revision)
+    forget = read.examples.get("forget", [])
+    retrains = makes_oracle or methods.card(plan.method).starts_from == "base"
+    check_records(plan, forget, retrains=retrains)
+    if forget:
+        check_learned(forget, plan.model)
+
+
+def check_examples(examples: Sequence[Example], model: str, revision: str | None) -> None:
+    """Refuse rows that are nothing for a model, as far as its config tells.
+
+    Raises:
+        DataError: texts for an image classifier or the reverse, or a class that it does not have.
+    """
+    refuse_other_modality(examples, model, wants_images=is_image_model(model, revision))
+    classes = classes_of(model)
+    if classes is None:
+        return
+    for example in examples:
+        if isinstance(example.content, Image):
+            try:
+                class_number(example.content.label, *classes)
+            except DataError as problem:
+                raise DataError(f"example {example.id!r}: {problem}") from None

@@ -1,0 +1,225 @@
+"""What a controlled run needs beside its job: the level of never seen, what is read, what repair draws from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from palimpsest import methods
+from palimpsest.contract import ExampleSet
+from palimpsest.control.drive import Guided
+from palimpsest.control.goal import Aims, Goal, Lesson
+from palimpsest.control.hands import Tools
+from palimpsest.control.learning import Taught
+from palimpsest.control.level import Level, from_classes, from_oracle, from_shadow
+from palimpsest.control.probes import Probes, Watched
+from palimpsest.control.readings import Reading, RowReading, read
+from palimpsest.control.shadow import Shadow
+from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.image import ImageSet
+from palimpsest.derived.own_words import COUNT, own_words
+from palimpsest.engine.inputs import subset
+from palimpsest.engine.plan import Plan
+from palimpsest.loop.job import Repair
+from palimpsest.models.load import Loaded, device, load
+from palimpsest.models.modes import asked
+from palimpsest.models.reference import build_reference
+
+MOST_REPAIR_ROWS = 512  # of each set; what they keep, the rest keeps
+_BY_HEART = 0.05  # nats per scored position: what counts as known where there is no retain set to compare with
+LEARNED = 0.05  # nats above it that count as learned
+HELD_BACK = 32  # replay rows or own words that are read and not repaired on
+FEWEST_OWN = 0.5  # share of own words left by the cleaning: with less, the model says little but what must go
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What must stay, in two parts that share no row.
+
+    Attributes:
+        repaired: what repair draws from: "retain", "replay".
+        silent: classes of images that do not stay at all.
+        general: what the floor of general text is read on; None when there is nothing.
+    """
+
+    repaired: Mapping[str, ExampleSet]
+    general: ExampleSet | None
+    silent: tuple[int, ...] = ()
+
+
+def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> Kept:
+    """Choose them from what was given; texts without a replay file are rehearsed in the model's own words.
+
+    A model that knows little but its few rows says blends of them: a floor on those would forbid to forget. Then the
+    retain set alone is kept.
+
+    Args:
+        plan: resolved.
+        loaded: the model before, on its device.
+        sets: encoded.
+        folder: where own words are kept.
+    """
+    seed = plan.training.seed
+    if not _watches(plan, sets) or from_base(plan):
+        return Kept({}, None)
+    repaired = {name: subset(sets[name].plain(), MOST_REPAIR_ROWS, seed, name) for name in ("retain",) if name in sets}
+    rehearsed = sets.get("replay")
+    if rehearsed is None and loaded.modality == "text" and plan.control.kind == "auto" and _watches(plan, sets):
+        rehearsed = own_words(loaded, sets.get("forget"), seed=seed, file=folder / "own_words.json")
+        if repaired and len(rehearsed) < FEWEST_OWN * COUNT:
+            rehearsed = None
+    general = sets.get("general")
+    if rehearsed is not None and len(rehearsed):
+        rest = subset(rehearsed.plain(), MOST_REPAIR_ROWS + HELD_BACK, seed, "replay")
+        if general is None and len(rest) > 1:
+            held = rest.ids[: min(HELD_BACK, len(rest) // 2)]
+            general, rest = rest.subset(held), rest.subset(rest.ids[len(held) :])
+        repaired["replay"] = rest
+    return Kept(repaired, general, _gone(sets) if loaded.modality == "image" else ())
+
+
+def _watches(plan: Plan, sets: Mapping[str, Any]) -> bool:
+    """Is there anything that a run must not break? To learn, only what was given to watch; to forget, always."""
+    return "forget" in sets or "general" in sets or ("retain" in sets and not from_base(plan))
+
+
+def from_base(plan: Plan) -> bool:
+    """Does the run start before anything was learned, as retraining does?"""
+    return methods.load(plan.method).starts_from == "base"
+
+
+def repair_of(plan: Plan, model: Any, found: Kept, folder: Path) -> Repair:
+    """Repair with the model as it is now for its reference."""
+    sets = found.repaired
+    rows = plan.training.micro_batch_size or plan.training.batch_size
+    reference = build_reference(model, sets, folder / "repair", batch_size=rows) if sets else None
+    return Repair(sets, reference, rows=plan.repair.rows, silent=found.silent, steps=plan.repair.steps)
+
+
+def probes_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Probes:
+    """Read what the floors stand on, under the model before."""
+    control, seed, model = plan.control, plan.training.seed, loaded.model
+    watched = {}
+    if "retain" in sets and not from_base(plan):
+        watched["retain"] = Watched.of(model, sets["retain"], control.read_rows, seed, "retain")
+    if found.general is not None:
+        watched["general"] = Watched.of(model, found.general, control.read_rows // 2, seed, "general")
+    read_for = {name: sets[name].plain() for name in ("forget", "learn", "retain", "holdout") if name in sets}
+    return Probes(read_for, watched, control, seed)
+
+
+def guided_by(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], tools: Tools) -> Guided | Taught:
+    """What a run that forgets, or one that only learns, is guided by; read under the model before.
+
+    Args:
+        plan: resolved; its control is "auto".
+        loaded: the model before, on its device.
+        sets: encoded.
+        tools: with the probes.
+    """
+    if "forget" not in sets or from_base(plan):
+        return taught_of(plan, loaded, tools)
+    before = read(loaded.model, sets["forget"].plain())
+    goal = Goal(level_of(plan, loaded, sets), before, plan.control.tolerance)
+    return Guided(tools, Aims(goal, lesson_of(loaded, sets, tools.probes)))
+
+
+def taught_of(plan: Plan, loaded: Loaded, tools: Tools) -> Taught:
+    """What a learning run learns, and by which loss it ends."""
+    probes, name = tools.probes, "retain" if from_base(plan) else "learn"
+    before = read(loaded.model, probes.sets[name], probes.ids(name, 0))
+    return Taught(tools, name, before, validates="holdout" in probes.sets)
+
+
+def lesson_of(loaded: Loaded, sets: Mapping[str, Any], probes: Probes) -> Lesson | None:
+    """When the learn set of an update is learned: as well as the model knows what stays, or by heart."""
+    if "learn" not in sets:
+        return None
+    before = read(loaded.model, probes.sets["learn"], probes.ids("learn", 0)).nats
+    known = probes.watched["retain"].before.nats if "retain" in probes.watched else _BY_HEART
+    return Lesson(before, known + LEARNED)
+
+
+def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
+    """The level of never seen, from the best source there is; ``check_needs`` saw to it that there is one."""
+    if plan.oracle is not None and plan.control.level != "shadow":
+        oracle = load(plan.oracle, revision=plan.revision)
+        reading = read(oracle.model.to(device()), sets["forget"])
+        return from_oracle(reading, of_images=loaded.modality == "image")
+    if loaded.modality == "image":
+        return _of_images(loaded, sets)
+    return _of_texts(plan, loaded, sets)
+
+
+def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
+    base = _base(plan, loaded)
+    vocab = loaded.num_outputs
+    staying = _tokens(sets, "retain", "replay")
+    shadow = Shadow(staying, vocab)
+    forget: TextSet = sets["forget"]
+    holdout = general = None
+    if "holdout" in sets:
+        probe = subset(sets["holdout"], plan.control.read_rows, plan.training.seed, "holdout")
+        everything = Shadow([*staying, *_tokens(sets, "forget")], vocab)
+        holdout = (read(loaded.model, probe), _shadowed(everything, probe, base))
+    if "general" in sets and "replay" in sets:
+        probe = subset(sets["general"], plan.control.read_rows // 2, plan.training.seed, "general")
+        general = (read(loaded.model, probe), _shadowed(shadow, probe, base))
+    return from_shadow(_shadowed(shadow, forget, base), holdout=holdout, general=general, empty=shadow.is_empty)
+
+
+def _shadowed(shadow: Shadow, examples: TextSet, base: Any) -> Reading:
+    return shadow.read(
+        examples, None if base is None else (lambda example_id: _probabilities(base, examples, example_id))
+    )
+
+
+def _probabilities(base: Any, examples: TextSet, example_id: str) -> np.ndarray:
+    """What the base model expects after each position of one example, (T, V)."""
+    batch = examples.batch([example_id]).to(next(base.parameters()).device)
+    with asked(base):
+        logits_TV = base(**batch.inputs(), use_cache=False).logits[0]
+    found: np.ndarray = torch.softmax(logits_TV.float(), -1).cpu().numpy().astype(np.float64)
+    return found
+
+
+def _base(plan: Plan, loaded: Loaded) -> Any:
+    """The base model, when one is given that knows the same tokens."""
+    if plan.base is None:
+        return None
+    base = load(plan.base, revision=plan.revision)
+    return base.model.to(device()) if base.num_outputs == loaded.num_outputs else None
+
+
+def _tokens(sets: Mapping[str, Any], *names: str) -> list[tuple[int, ...]]:
+    return [sets[name][i].tokens for name in names if name in sets for i in sets[name].ids]
+
+
+def _of_images(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
+    forget: ImageSet = sets["forget"]
+    labels = dict(zip(forget.ids, forget.label_N.tolist(), strict=True))
+    staying = _staying(sets)
+    unseen: dict[int, list[RowReading]] = {}
+    if "holdout" in sets:
+        holdout: ImageSet = sets["holdout"]
+        reading = read(loaded.model, holdout)
+        for example_id, label in zip(holdout.ids, holdout.label_N.tolist(), strict=True):
+            unseen.setdefault(label, []).append(reading.rows[example_id])
+    return from_classes(labels, staying, unseen)
+
+
+def _staying(sets: Mapping[str, Any]) -> frozenset[int]:
+    """Classes that something which stays has images of."""
+    names = [name for name in ("retain", "replay", "learn") if name in sets]
+    return frozenset(label for name in names for label in sets[name].label_N.tolist())
+
+
+def _gone(sets: Mapping[str, Any]) -> tuple[int, ...]:
+    """Classes of the forget set that nothing which stays has images of, where anything stays."""
+    staying = _staying(sets)
+    return tuple(sorted(set(sets["forget"].label_N.tolist()) - staying)) if staying and "forget" in sets else ()

@@ -1,0 +1,275 @@
+"""Files of a plan -> checked sets. Nothing is loaded onto a device and nothing is written before all of it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+from palimpsest import methods
+from palimpsest.data.draws import shuffled
+from palimpsest.data.read.examples import read_rows, set_digest
+from palimpsest.data.read.joined import joined_without_blank
+from palimpsest.data.read.layout import check_used
+from palimpsest.data.read.memory_rows import describe_source
+from palimpsest.data.read.selection import select, written_alike
+from palimpsest.data.sets.splits import check_disjoint
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.progress import Progress, silent
+from palimpsest.engine.sections import Encoding
+from palimpsest.errors import DataError, PlanError
+from palimpsest.models.sources import class_names_in, is_image_model
+from palimpsest.records import Example, Image, content_id
+from palimpsest.report.schema import RequestInfo
+from palimpsest.verbs.arguments import SETS, Given
+
+if TYPE_CHECKING:  # what is wrong with the rows is said before torch is imported
+    from palimpsest.data.encode.batch import ExampleSet
+    from palimpsest.models.load import Loaded
+
+Examples = Mapping[str, list[Example]]
+TRAINED_ON = frozenset({"forget", "retain", "learn", "replay"})
+Chosen = TypeVar("Chosen", bound="ExampleSet")
+
+MAY_OVERLAP = {frozenset(pair) for pair in (("replay", "general"), ("replay", "retain"), ("replay", "learn"))}
+
+
+class Read(NamedTuple):
+    """What was read for a run.
+
+    Attributes:
+        examples: role -> its examples.
+        notes: what a reader of the result should know of the reading, e.g. columns that were left out.
+        request: what was asked, as it stands in the record; None where only files were given.
+    """
+
+    examples: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
+    request: RequestInfo | None = None
+
+
+def read_given(given: Given, progress: Progress = silent, *, separator: str | None = "") -> Read:
+    """Read every set of a request, take from the pool what must go, and check that the sets are disjoint.
+
+    Args:
+        given: the request.
+        progress: told what was left out.
+        separator: between prompts and completions.
+
+    Raises:
+        DataError: the first source that cannot be used, or an overlap of two sets.
+    """
+    sources = {**given.sets, **({} if given.data is None else {"data": given.data})}
+    rows = {name: read_rows(source, given.layout, name=name) for name, source in sources.items()}
+    check_used(given.layout, rows.values())
+    notes = []
+    for name, read in rows.items():
+        joined = None if separator else joined_without_blank(read.examples)
+        for note in (*read.notes, *([f"{name}: {joined}"] if joined else [])):
+            notes.append(f"{note}.")
+            progress(f"reading {name}", len(read.examples), len(read.examples), note)
+    examples = {name: list(read.examples) for name, read in rows.items()}
+    if given.data is not None:
+        pooled(examples, given)
+        near = written_alike(examples["retain"], given.selection)
+        if near is not None:
+            notes.append(f"{describe_source(given.data)}: {near}.")
+            progress(f"note: {notes[-1]}", 0, 0)
+    _check_apart(examples)
+    return Read({role: examples[role] for role in SETS if role in examples}, tuple(notes), _asked(given))
+
+
+def pooled(examples: dict[str, list[Example]], given: Given) -> None:
+    """Split the pool in place: what is named into "forget", the rest into "retain", beside what was given to retain.
+
+    Raises:
+        DataError: as ``select``.
+    """
+    pool = examples.pop("data")
+    revision = given.models.get("revision")
+    names = class_names_in(given.model, revision) if given.selection.classes and is_image_model(given.model) else {}
+    forget, rest = select(pool, given.selection, names, source=describe_source(given.data))
+    kept = examples.get("retain", [])
+    known = {(example.id, content_id(example.content)) for example in kept}
+    retain = [*kept, *(e for e in rest if (e.id, content_id(e.content)) not in known)]
+    if not retain:
+        raise DataError(f"{describe_source(given.data)}: every row is named, so that nothing stays; name fewer")
+    examples["forget"], examples["retain"] = forget, retain
+
+
+def _check_apart(sets: Examples) -> None:
+    names = list(sets)
+    for position, left in enumerate(names):
+        for right in names[position + 1 :]:
+            if frozenset((left, right)) not in MAY_OVERLAP:
+                check_disjoint({left: sets[left], right: sets[right]})
+
+
+def _asked(given: Given) -> RequestInfo | None:
+    """The record of the request, where there is anything to record beside files."""
+    chosen = given.selection
+    info = RequestInfo(
+        subjects=chosen.subjects,
+        ids=chosen.ids,
+        classes=chosen.classes,
+        data="" if given.data is None else describe_source(given.data),
+        asked_by=given.asked_by,
+        asked_on=given.asked_on,
+    )
+    return None if info == RequestInfo() else info
+
+
+def check_needs(plan: Plan, *, makes_oracle: bool = False) -> None:
+    """Every set and model the method needs was given, and none that it would ignore.
+
+    Args:
+        plan: resolved.
+        makes_oracle: an oracle will be there by the time that it is needed.
+
+    Raises:
+        PlanError: names what is missing and the option that gives it.
+    """
+    method = methods.card(plan.method)
+    given = set(plan.files)
+    for name in method.needs:
+        source = "retain" if name == "analogous" else name
+        if source not in given:
+            raise PlanError(f"method {plan.method!r} needs the {source} set; give it with --{source} FILE")
+    for group in method.one_of:
+        if not given & set(group):
+            options = " or ".join(f"--{name} FILE" for name in group)
+            raise PlanError(f"method {plan.method!r} needs the {' or the '.join(group)} set; give {options}")
+    if method.starts_from == "base" and plan.base is None:
+        raise PlanError(
+            f"method {plan.method!r} starts from the model before it learned anything; give it with --base DIR"
+        )
+    if plan.repair.steps and not given & {"retain", "replay"}:
+        raise PlanError("repair.steps needs something to keep; give --retain FILE or --replay FILE")
+    if plan.refine is not None and "forget" not in given:
+        raise PlanError("refine needs the forget set; give it with --forget FILE")
+    rehearses = "replay" in method.uses or plan.control.kind == "auto" or plan.repair.steps > 0
+    if "replay" in given and not rehearses:
+        raise PlanError(
+            f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, "
+            "or use --general to measure"
+        )
+    _check_level(plan, has_oracle=makes_oracle or plan.oracle is not None)
+    if is_image_model(plan.model, plan.revision):
+        check_images(plan)
+
+
+def _check_level(plan: Plan, *, has_oracle: bool) -> None:
+    """A level that was asked for is one that the run will aim at, from a source that is there."""
+    level = plan.control.level
+    if level == "auto":
+        return
+    if plan.kind == "learn":
+        raise PlanError(f"control.level = {level}: a run that only learns aims at no level of never seen; leave it out")
+    if plan.control.kind == "none":
+        raise PlanError(f"control.level = {level}: a run at a fixed rate aims at no level; leave it or the rate out")
+    if level == "oracle" and not has_oracle:
+        raise PlanError("control.level = oracle, and no oracle was given; give --oracle DIR, or leave the level out")
+
+
+def unwatched(plan: Plan) -> str | None:
+    """Why a run that finds its rate will hardly get anywhere with the sets that it was given, or None."""
+    if plan.kind != "update" or plan.control.kind == "none" or {"retain", "replay"} & plan.files.keys():
+        return None
+    blind = "" if plan.oracle else ", and nothing tells what a model scores that never saw the forget set"
+    return (
+        "an update without --retain and --replay rehearses nothing but the model's own words, which learning changes"
+        f"{blind}: it often ends short, with the weights from before; give one of the two, better both"
+    )
+
+
+def check_images(plan: Plan) -> None:
+    """Neighbours and refinement compare tokens."""
+    if "image" not in methods.card(plan.method).modalities:
+        cards = map(methods.card, methods.names())
+        able = [card.name for card in cards if plan.kind in card.kinds and "image" in card.modalities]
+        raise PlanError(
+            f"method {plan.method!r} looks for analogous texts and model {plan.model} is an image classifier; "
+            f"accepted: {', '.join(able)}"
+        )
+    if plan.refine is not None:
+        raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is an image classifier")
+
+
+def digests(sets: Examples) -> dict[str, str]:
+    """Set name -> digest of its content."""
+    return {name: set_digest(examples) for name, examples in sets.items()}
+
+
+def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str, Any]:
+    """All sets as one model takes them: ``TextSet`` or ``ImageSet``.
+
+    Args:
+        sets: set name -> examples.
+        loaded: the model.
+        encoding: how; its augmentation is for the sets that are trained on, and measuring leaves it out.
+    """
+    from palimpsest.data.encode.augment import Augmentation
+
+    augment = None if encoding.augment is None else Augmentation(**encoding.augment.model_dump())
+    encoded = {name: encode_set(examples, loaded, encoding) for name, examples in sets.items()}
+    if loaded.modality == "text":
+        return encoded
+    return {
+        name: replace(
+            images,
+            augment=augment if name in TRAINED_ON else None,
+            # What is to be forgotten must not enter the statistics of the model that forgets it.
+            moves_statistics=name != "forget",
+        )
+        for name, images in encoded.items()
+    }
+
+
+def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) -> Any:
+    """One set as one model takes it: a ``TextSet``, or an ``ImageSet`` that is not augmented.
+
+    Raises:
+        DataError: an example that is nothing for this model.
+    """
+    from palimpsest.data.encode.image import encode_images
+    from palimpsest.data.encode.text import encode
+
+    refuse_other_modality(examples, loaded.source, wants_images=loaded.modality == "image")
+    if loaded.pixels is not None:
+        return encode_images(examples, loaded.pixels, num_classes=loaded.num_outputs, class_names=loaded.class_names)
+    longest = encoding.max_length or getattr(loaded.model.config, "max_position_embeddings", None)
+    return encode(
+        examples,
+        loaded.tokenizer,
+        max_length=longest,
+        truncate=encoding.truncate,
+        separator=encoding.separator or "",
+        vocab_size=loaded.model.config.vocab_size,
+    )
+
+
+def refuse_other_modality(examples: Sequence[Example], model: str, *, wants_images: bool) -> None:
+    """Refuse texts for an image classifier and images for a causal LM.
+
+    Raises:
+        DataError: names the first.
+    """
+    stranger = next((e for e in examples if isinstance(e.content, Image) != wants_images), None)
+    if stranger is None:
+        return
+    if wants_images:
+        raise DataError(
+            f"{stranger.name} is text and model {model} an image classifier; accepted: images with "
+            "their classes (.npz, image folder, dataset), or a causal LM as the model"
+        )
+    raise DataError(
+        f"{stranger.name} is an image and model {model} a causal LM; accepted: rows of text, or an "
+        "image classifier as the model"
+    )
+
+
+def subset(examples: Chosen, limit: int, seed: int, name: str) -> Chosen:
+    """At most ``limit`` examples, drawn with a seed, in the order of the set."""
+    if len(examples) <= limit:
+        return examples
+    return cast("Chosen", examples.subset(shuffled(examples.ids, seed, f"{name}/measure", 0)[:limit]))

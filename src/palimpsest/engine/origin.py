@@ -1,0 +1,156 @@
+"""Is an oracle one? A model that learned the forget set cannot show what a model scores that never saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palimpsest.companions.learned import LEARNED_FILE, id_digests, read_learned
+from palimpsest.engine.plan import Plan
+from palimpsest.errors import PlanError
+from palimpsest.records import Example
+from palimpsest.report.schema import Origin
+
+if TYPE_CHECKING:  # what records tell is asked before torch is imported
+    import torch
+    from torch import Tensor, nn
+
+    from palimpsest.models.load import Loaded
+
+CURE_OF_BASE = "give the model as it was before it learned the forget set"
+CURE = "give a model retrained without the forget set, or --base DIR --make-oracle to have one made"
+
+
+def check_oracle(plan: Plan, forget: Sequence[Example]) -> Origin | None:
+    """Refuse an oracle that is the model, or whose record holds ids of the forget set.
+
+    An oracle that is the base untouched is taken: it never saw the forget set. It never saw the retain set either, so
+    it knows less than a retrained model would and the gates are stricter, never kinder; and where nothing but the
+    forget set was learned, it is the exact oracle.
+
+    Args:
+        plan: with the digests of its models.
+        forget: the forget set; empty without one.
+
+    Returns:
+        How far the oracle's origin is known; None without an oracle.
+
+    Raises:
+        PlanError: it is the model, or learned what is to be forgotten.
+    """
+    if plan.oracle is None:
+        return None
+    if plan.digests["oracle"] == plan.digests["model"]:
+        raise PlanError(_is_the_model(plan))
+    _refuse_record(plan.oracle, "--oracle", forget, CURE)
+    if plan.digests["oracle"] == plan.digests.get("base"):
+        return "base"
+    return "unknown" if read_learned(plan.oracle) is None else "recorded"
+
+
+def check_base(plan: Plan, forget: Sequence[Example]) -> None:
+    """Refuse a base that is the model, or whose record holds ids of the forget set: what starts there knows them.
+
+    Raises:
+        PlanError: it does.
+    """
+    if plan.base is None or not forget:
+        return
+    if plan.digests["base"] == plan.digests["model"]:
+        raise PlanError(_base_is_the_model(plan))
+    _refuse_record(plan.base, "--base", forget, CURE_OF_BASE)
+
+
+def check_makeable(plan: Plan) -> None:
+    """Can an oracle be made for this plan?
+
+    Raises:
+        PlanError: it has one, or something that a retraining needs was not given.
+    """
+    if plan.oracle is not None:
+        raise PlanError("--make-oracle and --oracle were both given; give one of them")
+    if "forget" not in plan.files:
+        raise PlanError("--make-oracle retrains without the forget set, and there is none; give it with --forget FILE")
+    if plan.base is None:
+        raise PlanError("--make-oracle retrains from the model before it learned anything; give it with --base DIR")
+    if "retain" not in plan.files:
+        raise PlanError("--make-oracle retrains on what must stay; give it with --retain FILE")
+
+
+def check_records(plan: Plan, forget: Sequence[Example], *, retrains: bool) -> None:
+    """What of ``check_oracle`` and ``check_base`` shows without reading any weights.
+
+    Args:
+        plan: of the run.
+        forget: the forget set; empty without one.
+        retrains: something of the run starts from the base.
+
+    Raises:
+        PlanError: an oracle or a base that is the model's own folder, or whose record holds ids of the forget set.
+    """
+    if plan.oracle is not None:
+        if _one_place(plan.oracle, plan.model):
+            raise PlanError(_is_the_model(plan))
+        _refuse_record(plan.oracle, "--oracle", forget, CURE)
+    if plan.base is not None and retrains and forget:
+        if _one_place(plan.base, plan.model):
+            raise PlanError(_base_is_the_model(plan))
+        _refuse_record(plan.base, "--base", forget, CURE_OF_BASE)
+
+
+def _one_place(one: str, other: str) -> bool:
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
+
+
+def check_weights(before: Loaded, oracle: Loaded, plan: Plan) -> None:
+    """Refuse an oracle whose weights are the model's though the files differ: renamed, cut otherwise, rounded.
+
+    Raises:
+        PlanError: they are.
+    """
+    if same_weights(before.model, oracle.model):
+        raise PlanError(_is_the_model(plan))
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Do two models hold the same numbers, as they are or as rounding one of them to half precision leaves them?"""
+    left, right = one.state_dict(), other.state_dict()
+    return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    import torch
+
+    if one.shape != other.shape:
+        return False
+    one, other = one.cpu(), other.cpu()
+    if torch.equal(one.to(other.dtype), other):
+        return True
+    if not (one.is_floating_point() and other.is_floating_point()):
+        return False
+    a, b = one.float(), other.float()
+    halves = (torch.bfloat16, torch.float16)
+    return any(torch.equal(_rounded(a, half), b) or torch.equal(a, _rounded(b, half)) for half in halves)
+
+
+def _rounded(values: Tensor, half: torch.dtype) -> Tensor:
+    return values.to(half).float()
+
+
+def _base_is_the_model(plan: Plan) -> str:
+    return f"--base {plan.base} is --model itself: a model retrained from it knows the forget set; {CURE_OF_BASE}"
+
+
+def _is_the_model(plan: Plan) -> str:
+    return f"--oracle {plan.oracle} holds the weights of --model {plan.model}, which knows the forget set; {CURE}"
+
+
+def _refuse_record(source: str, option: str, forget: Sequence[Example], cure: str) -> None:
+    learned = read_learned(source) or frozenset()
+    known = [example.id for example in forget if id_digests([example]) <= learned]
+    if known:
+        raise PlanError(
+            f"{option} {source} learned {len(known)} of the {len(forget)} forget examples (first: {known[0]!r}), as "
+            f"its {LEARNED_FILE} says; {cure}"
+        )

@@ -1,0 +1,140 @@
+"""From what a run measured to its result: scores, level, verdict, costs, notes."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from palimpsest.audit.words import show
+from palimpsest.data.encode.batch import TextSet
+from palimpsest.engine.inputs import Read, unwatched
+from palimpsest.engine.levels import level_info, level_scores
+from palimpsest.engine.measuring import MEASURED
+from palimpsest.engine.notes import pair_note
+from palimpsest.engine.oracle_cost import oracle_cost
+from palimpsest.engine.output import Measured
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.train import Trained
+from palimpsest.engine.verdict import reach_verdict
+from palimpsest.loop.job import Ended
+from palimpsest.loop.log import RunLog
+from palimpsest.models.load import device
+from palimpsest.records import Answer, is_digest
+from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
+from palimpsest.verbs.arguments import Manner
+
+
+@dataclass(frozen=True)
+class RunSetting:
+    """One run, with all that its steps share.
+
+    Attributes:
+        plan: resolved, digests filled in.
+        read: the sets as examples.
+        sets: the same, encoded for the model.
+        manner: how it goes about it.
+        origin: of the oracle.
+        threads: CPU threads in use.
+        modality: "text" or "image".
+    """
+
+    plan: Plan
+    read: Read
+    sets: Mapping[str, TextSet]
+    manner: Manner
+    origin: Origin | None
+    threads: int
+    modality: str
+
+
+def result_of(
+    run: RunSetting, columns: Mapping[str, Measured], trained: Trained, folder: Path, said: list[Answer]
+) -> RunResult:
+    """The result of a run that ended.
+
+    Args:
+        run: what was run.
+        columns: "before", "after", "oracle" -> what was measured.
+        trained: how training ended.
+        folder: of the run, with its log.
+        said: what the models say.
+    """
+    plan, sets = run.plan, run.sets
+    scores = {column: measured[0] for column, measured in columns.items()}
+    ended, level = trained.ended, trained.level
+    if level is not None and plan.oracle is None:
+        scores["level"] = level_scores(level, scores["before"]["forget"])
+    doubts = [level.doubt] if level is not None and level.doubt and plan.oracle is None else []
+    curve = tuple(_curve(folder))
+    sizes = {name: len(examples) for name, examples in sets.items()}
+    verdict, advice = reach_verdict(plan, scores, sizes, ended, modality=run.modality, origin=run.origin, doubts=doubts)
+    costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
+    costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
+    costs |= {name: CostRow.of(cost) for name, cost in trained.parts.items()}
+    return RunResult(
+        kind=plan.kind,
+        method=plan.method,
+        plan=plan.model_dump(mode="json"),
+        plan_digest=plan.digest(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        sets={name: SetInfo(n=len(examples), digest=plan.digests[name]) for name, examples in sets.items()},
+        scores=rows_of(scores),  # type: ignore[arg-type]
+        request=run.read.request,
+        places=_places(run),
+        answers=tuple(map(AnswerRow.of, said)),
+        oracle_origin=run.origin,
+        verdict=None if verdict is None else VerdictRow.of(verdict),
+        advice=advice,
+        level=None if level is None else level_info(level, curve, scores["before"]["forget"]),
+        curve=curve,
+        stopped=ended.stopped,
+        cost={**costs, **oracle_cost(plan)},
+        environment=environment(run.threads),
+        notes=(*run.read.notes, *_notes(plan, ended, trained.stats)),
+    )
+
+
+def _places(run: RunSetting) -> dict[str, str]:
+    """Where rows without a name of their own stand, of the sets that are measured."""
+    rows = (example for name in MEASURED for example in run.read.examples.get(name, []))
+    return {example.id: example.place for example in rows if example.place and is_digest(example.id)}
+
+
+def _curve(folder: Path) -> list[CurvePoint]:
+    points = []
+    for row in RunLog(folder / "metrics.jsonl").rows():
+        if row["kind"] != "check":
+            continue
+        values = {key: value for key, value in row.items() if "." in key}
+        point = {key: row[key] for key in ("step", "epoch", "seconds", "active")}
+        points.append(CurvePoint(values=values, **point))
+    return points
+
+
+def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
+    notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training."]
+    if stats:
+        notes.append(pair_note(stats))
+    if (note := unwatched(plan)) is not None:
+        notes.append(f"{note[:1].upper()}{note[1:]}.")
+    if plan.training.max_seconds is not None:
+        notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
+    return notes
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Versions and machine, for bug reports and results."""
+    packages = ("palimpsest-ml", "torch", "transformers", "accelerate", "peft", "safetensors", "numpy")
+    return {
+        **{name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(device()),
+        "threads": str(threads),
+        "timezone": time.tzname[0],
+    }

@@ -1,0 +1,254 @@
+"""Where a run is written: beside its output under ``<output>.partial`` until it is whole, then renamed in one move.
+
+So an output folder that exists is complete, and a partial one belongs to exactly one plan.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from palimpsest.durable import held, put
+from palimpsest.engine.plan import Plan
+from palimpsest.errors import PlanError, reachable
+from palimpsest.files import write_atomic
+from palimpsest.records import Cost, Direction, Score
+
+RESULT = "result.json"
+REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
+LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
+READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a plan: not chosen, or not known at first
+OR_VERSION = "(or of another version of palimpsest)"
+ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "control", "reference", "remembered", "repair"})
+
+
+class Output:
+    """The folder of one run."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """The folder and, beside it, the one for what is not whole yet.
+
+        Raises:
+            PlanError: no folder can have that name.
+        """
+        self.folder = Path(folder)
+        if not self.folder.name or len(os.fsencode(self.folder.name)) > LONGEST_NAME:
+            raise PlanError(f"output {str(folder)!r}: give the name of a new folder, at most {LONGEST_NAME} bytes long")
+        reachable(self.folder, "output", PlanError)
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+
+    def finished(self, plan: Plan) -> bool:
+        """Is this plan's run already there, whole? One that died while it was put in place is put there now.
+
+        Raises:
+            PlanError: the folder holds something else.
+        """
+        if not self.folder.exists():
+            if not (self.partial / RESULT).is_file() or self._digest_in(self.partial) != plan.digest():
+                return False
+            self.complete()
+        if not self._is_run():
+            raise PlanError(self._no_run)
+        if self._digest_in(self.folder) == plan.digest():
+            return True
+        raise PlanError(self._other_run(plan))
+
+    def check_free(self, plan: Plan) -> None:
+        """Refuse, before anything is read, what ``finished`` and ``begin`` would refuse whatever is read.
+
+        Raises:
+            PlanError: the folder holds something else, or a run whose plan asks for something else.
+        """
+        if self.folder.exists():
+            if not self._is_run():
+                raise PlanError(self._no_run)
+            if self._asks_otherwise(self.folder, plan):
+                raise PlanError(self._other_run(plan))
+        elif not (self.partial / REJECTED).exists() and self._asks_otherwise(self.partial, plan):
+            raise PlanError(self._other_unfinished(plan))
+
+    def begin(self, plan: Plan) -> None:
+        """Create or find the partial folder.
+
+        Raises:
+            PlanError: it belongs to another plan, or the place cannot be written to.
+        """
+        if (self.partial / REJECTED).exists():
+            self._clear()
+        if self.partial.exists() and not self._is_empty():
+            if self._digest_in(self.partial) != plan.digest():
+                raise PlanError(self._other_unfinished(plan))
+            return
+        try:
+            self.partial.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlanError(
+                f"output {self.folder}: {error.strerror or error}; give a folder that can be made"
+            ) from None
+        values = {"digest": plan.digest(), **plan.model_dump(mode="json")}
+        write_atomic(self.partial / "plan.json", json.dumps(values, indent=1) + "\n")
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Add what the run found out about itself to the plan that lies there; no part of its digest."""
+        path = self.partial / "plan.json"
+        values = json.loads(path.read_text(encoding="utf-8"))
+        write_atomic(path, json.dumps({**values, **facts}, indent=1) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from the partial folder in the block.
+
+        Raises:
+            PlanError: one of them has it, or just finished with it.
+        """
+        with ExitStack() as stack:
+            try:
+                free = stack.enter_context(held(self.partial))
+            except FileNotFoundError:
+                free = False
+            if not free:
+                raise PlanError(f"{self.partial} is being written by another process; wait, or give another --output")
+            yield
+
+    def abandon(self) -> None:
+        """Remove the partial folder of a run that was refused before its first checkpoint."""
+        if not (self.partial / "checkpoint.safetensors").exists():
+            self._clear()
+
+    def reject(self, reason: str) -> None:
+        """Leave plan and log for a look, with why; the next run into this output clears them away.
+
+        Nobody goes on from here, and the rest is large and tells of the forget set: weights that know it, answers to
+        its rows, texts that the model said.
+        """
+        write_atomic(self.partial / REJECTED, reason + "\n")
+        for name in ONLY_FOR_THE_RUN:
+            _remove(self.partial / name)
+
+    def _clear(self) -> None:
+        for path in self.partial.iterdir():
+            if path.name != "plan.json":  # goes last: whose folder this is must be known until the end
+                _remove(path)
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def complete(self) -> None:
+        """Remove what only the run needed, and what dead processes left, and put the folder in its place."""
+        for path in self.partial.iterdir():
+            if path.name in ONLY_FOR_THE_RUN or _is_temporary(path):
+                _remove(path)
+        put(self.partial, self.folder)
+
+    @property
+    def _no_run(self) -> str:
+        return f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist"
+
+    def _other_run(self, plan: Plan) -> str:
+        return f"output {self.folder} holds the run of {self._other(self.folder, plan)}; give another --output"
+
+    def _other_unfinished(self, plan: Plan) -> str:
+        return (
+            f"{self.partial} is an unfinished run of {self._other(self.partial, plan)}; finish that one, delete the "
+            "folder, or give another --output"
+        )
+
+    def _other(self, folder: Path, plan: Plan) -> str:
+        """Another plan, and in what; or of another version, where nothing else differs."""
+        known = plan.model_dump(mode="json", exclude=set() if plan.digests else READ_LATER)
+        there = differing(self._plan_in(folder), known)
+        return f"another plan (it differs in {there})" if there else f"another plan {OR_VERSION}"
+
+    def _is_run(self) -> bool:
+        return (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file()
+
+    def _is_empty(self) -> bool:
+        """Did the process that made the partial folder die before it wrote the plan there?"""
+        return self.partial.is_dir() and all(_is_temporary(path) for path in self.partial.iterdir())
+
+    def remember(self, name: str, compute: Callable[[], Measured]) -> Measured:
+        """A measurement, taken from the partial folder if an interrupted run left it there."""
+        path = self.partial / "remembered" / f"{name}.json"
+        if path.is_file():
+            return _from_json(json.loads(path.read_text(encoding="utf-8")))
+        value = compute()
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, json.dumps(_to_json(value)))
+        return value
+
+    @staticmethod
+    def _plan_in(folder: Path) -> dict[str, Any]:
+        try:
+            value = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _digest_in(self, folder: Path) -> str | None:
+        return self._plan_in(folder).get("digest")
+
+    def _asks_otherwise(self, folder: Path, plan: Plan) -> bool:
+        """Does the plan that lies there differ in what was chosen? What was read, and from where, is left out."""
+        there, chosen = self._plan_in(folder), plan.model_dump(mode="json", exclude=READ_LATER)
+        return any(name in there and there[name] != value for name, value in chosen.items())
+
+
+PLACES = frozenset({"files", "model", "base", "oracle"})
+"""Fields of a plan that say where something was read, which decides nothing."""
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -> str:
+    """Options in which two plans differ, by name.
+
+    >>> differing({"training": {"seed": 0}, "method": "icu"}, {"training": {"seed": 1}, "method": "icu"})
+    'training.seed'
+    """
+    found: list[str] = []
+    for name in sorted((one.keys() & other.keys()) - PLACES):
+        mine, theirs = one[name], other[name]
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            # What was not resolved yet, such as digests of rows not read, is no difference.
+            found += [f"{name}.{key}" for key in sorted(mine.keys() & theirs.keys()) if mine[key] != theirs[key]]
+        elif mine != theirs:
+            found.append(name)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
+
+
+def _is_temporary(path: Path) -> bool:
+    """Is this file, by its name, one that was to be renamed when whole? safetensors calls them ``.tmpXXXXXX``."""
+    return path.suffix == ".tmp" or path.name.startswith(".tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+Measured = tuple[Mapping[str, Mapping[str, Score]], Cost]
+
+
+def _to_json(measured: Measured) -> dict[str, Any]:
+    scores, cost = measured
+    fields = Score.__slots__
+    return {
+        "scores": {n: {k: {f: _plain(getattr(s, f)) for f in fields} for k, s in m.items()} for n, m in scores.items()},
+        "cost": {f: getattr(cost, f) for f in Cost.__slots__},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _from_json(value: Mapping[str, Any]) -> Measured:
+    scores = {
+        name: {key: Score(**{**s, "direction": Direction(s["direction"])}) for key, s in metrics.items()}
+        for name, metrics in value["scores"].items()
+    }
+    return scores, Cost(**value["cost"])

@@ -1,0 +1,280 @@
+"""The plan: everything that defines a run. One schema for the command line, plan files and Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from palimpsest import methods, metrics
+from palimpsest.audit.gates import Gate, parse_gates
+from palimpsest.audit.refinement import Refinement
+from palimpsest.control.settings import Control
+from palimpsest.engine.sections import Encoding, Measuring, Pairing, Repairing, Section, as_taught
+from palimpsest.errors import PlanError, unknown
+from palimpsest.loop.aliases import meant_option, meant_section
+from palimpsest.loop.training import Training
+from palimpsest.method_card import MethodCard
+from palimpsest.models.scope import Scope
+from palimpsest.models.sources import is_image_model
+from palimpsest.records import digest
+from palimpsest.report.schema import RequestInfo
+from palimpsest.source import code_digest
+from palimpsest.version import VERSION
+
+EVERY_RUN = "palimpsest.engine.execute"  # the module whose imports lead to all that every run does
+PRESETS = ("paper",)
+SECTIONS = (
+    "preset",
+    "options",
+    "training",
+    "control",
+    "repair",
+    "scope",
+    "pairing",
+    "refine",
+    "measuring",
+    "encoding",
+    "gates",
+    "bounds",
+)
+
+
+class Plan(Section):
+    """All that defines a run; its digest names it."""
+
+    kind: Literal["learn", "unlearn", "update"]
+    """What the run is for; an update learns and unlearns at once."""
+    method: str
+    """File name in ``methods``."""
+    model: str
+    """Folder or Hub name of the model that changes."""
+    revision: str | None = None
+    """Commit of a Hub name."""
+    base: str | None = None
+    """The model before it learned anything, for methods that start there."""
+    oracle: str | None = None
+    """A model retrained without the forget set, to measure beside."""
+    files: dict[str, str]
+    """Set name -> file or Hub name."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The method's own options."""
+    training: Training = Training()
+    """Optimizer, length, budgets, seed."""
+    control: Control = Control(kind="none")
+    """Who chooses rate and length; a plan that is made from what a user gave has it decided."""
+    repair: Repairing = Repairing()
+    """What keeps the rest."""
+    scope: Scope = Scope()
+    """Which parameters may move."""
+    pairing: Pairing = Pairing()
+    """How the analogous set is built."""
+    refine: Refinement | None = None
+    """Per-example stopping; None = run to the budget."""
+    measuring: Measuring = Measuring()
+    """What is measured."""
+    encoding: Encoding = Encoding()
+    """How examples become what the model takes."""
+    gates: tuple[Gate, ...] | None = None
+    """Bounds for the verdict; None = the default ones. The forget set has its own even where none is named for it."""
+    bounds: tuple[Gate, ...] = ()
+    """Gates that each take the place of the one of the same set and metric, or stand beside the others."""
+    request: RequestInfo | None = None
+    """What was asked, by whom and when; None where only files were given."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
+
+    def digest(self) -> str:
+        """SHA-256 over all of the plan, the version, and all code that decides what comes out.
+
+        But for the places inputs were read from: their content counts. The code is that of every run, of the method,
+        and of the metrics, all of them: who asks for one by name is spread over measuring, refinement and control.
+        """
+        places: Any = {**dict.fromkeys(("files", "model", "base", "oracle"), True), "request": {"data"}}
+        values = self.model_dump(mode="json", exclude=places)
+        by_name = [methods.file_of(self.method), *metrics.files()]
+        return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
+
+
+def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
+    """A validated plan with the method's defaults filled in.
+
+    Args:
+        fields: kind, method, model, files, ...
+        sections: section name -> given values; unset ones take the method's defaults, then the general ones.
+
+    Raises:
+        PlanError: an unknown section, option or value; names the closest one that exists.
+    """
+    method = methods.card(str(fields["method"]))
+    if fields["kind"] not in method.kinds:
+        kinds = [name for name in methods.names() if fields["kind"] in methods.card(name).kinds]
+        raise PlanError(f"method {fields['method']!r} does not {fields['kind']}; accepted: {', '.join(kinds)}")
+    values = checked_sections(sections, "the plan")
+    name = values.pop("preset", None)
+    if name is not None:
+        values["control"] = {**values.get("control", {}), **preset(name, str(fields["method"]), values)}
+    values["control"] = resolved_control(fields, values, method)
+    if values["control"]["kind"] == "auto":
+        values = _for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
+    elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
+        values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
+    options = method.configured(values.pop("options", {}))
+    values["training"] = {**method.defaults, **values.get("training", {})}
+    if values.get("gates") is not None:
+        values["gates"] = parse_gates(values["gates"])
+    values["bounds"] = parse_gates(values.get("bounds", []))
+    plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
+    plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
+    for name in (*plan.measuring.metrics, *plan.measuring.options):
+        metrics.build(name, plan.measuring.options.get(name, {}))
+    return plan
+
+
+IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs little
+FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
+
+
+def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
+    """The control section with its kind decided: a run finds its own rate unless one was given.
+
+    Raises:
+        PlanError: control is asked for beside what it would choose, or by a method that it cannot control.
+    """
+    training = values.get("training", {})
+    given = values.get("control", {})
+    chosen = dict(given) if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
+    fixed = [f"training.{name}" for name in FIXES_THE_RATE if name in training]
+    fixed += ["refine"] if values.get("refine") is not None else []
+    name = fields["method"]
+    if chosen.get("kind") == "auto":
+        if fixed:
+            raise PlanError(
+                f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
+            )
+        if method.edits:
+            raise PlanError(
+                f"control.kind = auto: method {name!r} takes no steps whose rate could be found; leave it out"
+            )
+    if "kind" not in chosen:
+        chosen["kind"] = "none" if fixed or method.edits else "auto"
+    if chosen["kind"] == "auto" and "num_train_epochs" in training:
+        chosen.setdefault("epochs", training["num_train_epochs"])
+    return chosen
+
+
+def _for_control(values: Mapping[str, Any], method: MethodCard, *, is_image: bool) -> dict[str, Any]:
+    """Sections of a run that finds its own rate, with defaults that fit what it changes."""
+    training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
+    if not is_image:
+        return {**values, "training": training}
+    options = {**method.options_for_images, **values.get("options", {})}
+    repair = {"rows": IMAGE_ROWS, **values.get("repair", {})}
+    return {**values, "training": {"batch_size": IMAGE_ROWS, **training}, "options": options, "repair": repair}
+
+
+def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The control section of a preset: "paper" is the fixed rate and length that the method's authors published.
+
+    Args:
+        name: one of ``PRESETS``.
+        method: of the run.
+        sections: beside it.
+
+    Raises:
+        PlanError: nothing was published for the method, or control is asked for as well.
+    """
+    able = [n for n in methods.names() if "learning_rate" in methods.card(n).defaults]
+    if method not in able:
+        listed = ", ".join(able)
+        raise PlanError(f"method {method!r} has no preset {name!r}: no rate was published for it; with one: {listed}")
+    if sections.get("control", {}).get("kind") == "auto":
+        raise PlanError(f"preset {name!r} beside control.kind = auto: a published rate is not searched; leave one out")
+    return {"kind": "none"}
+
+
+def checked_sections(value: object, where: str) -> dict[str, Any]:
+    """A plan's sections, each a mapping, but for gates and bounds (lists) and refine (None is off).
+
+    Args:
+        value: what was given.
+        where: it came from, for the error.
+
+    Raises:
+        PlanError: it is no mapping of known sections.
+    """
+    if not isinstance(value, Mapping):
+        raise PlanError(f"{where} is {value!r}; accepted: a mapping of {', '.join(SECTIONS)}")
+    for name, section in value.items():
+        if name not in SECTIONS:
+            raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS, meant_section(str(name)))}")
+        is_mapping = isinstance(section, Mapping | Section)
+        if name == "preset":
+            if section not in PRESETS:
+                raise PlanError(unknown("preset", str(section), PRESETS))
+            continue
+        if name not in ("gates", "bounds") and not is_mapping and not (name == "refine" and section is None):
+            raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
+    return dict(value)
+
+
+def _validate(values: Mapping[str, Any]) -> Plan:
+    try:
+        return Plan.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise PlanError(_sentence(problems[0], values) + more) from None
+
+
+def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
+    """One pydantic problem in our words: where, what came, what is accepted."""
+    place = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        section = getattr(Plan.model_fields.get(place[0]), "default", None) if len(place) > 1 else None
+        fields = type(section).model_fields if isinstance(section, BaseModel) else Plan.model_fields
+        if place[0] == "refine" and len(place) > 1:
+            fields = Refinement.model_fields
+        if len(place) == 1:
+            return unknown("option", place[0], fields)
+        return unknown(f"option of {place[0]}", place[-1], fields, meant_option(place[0], place[-1]))
+    message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+    return f"{'.'.join(place)} = {problem['input']!r}: {message}"
+
+
+def read_mapping(path: str | Path, what: str, accepted: str) -> dict[str, Any]:
+    """The mapping that a YAML or JSON file holds.
+
+    Args:
+        path: of the file.
+        what: word for it in an error, such as "plan".
+        accepted: what it should be a mapping of.
+
+    Raises:
+        PlanError: missing, not YAML or JSON, or not a mapping.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+        value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise PlanError(f"{what} {path}: {error.strerror or error}; give a YAML or JSON file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise PlanError(f"{what} {path}: neither YAML nor JSON ({reason})") from None
+    if not isinstance(value, dict):
+        raise PlanError(f"{what} {path}: holds a {type(value).__name__}; accepted: a mapping of {accepted}")
+    return value
+
+
+def read_plan_file(path: str | Path) -> dict[str, Any]:
+    """Sections of a YAML or JSON plan file.
+
+    Raises:
+        PlanError: missing, not YAML or JSON, or not a mapping of known sections.
+    """
+    return checked_sections(read_mapping(path, "plan", ", ".join(SECTIONS)), f"plan {path}")

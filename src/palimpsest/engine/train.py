@@ -1,0 +1,138 @@
+"""From a plan and its sets to a trained model in a folder: the part that every run of every verb shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import extract_model_from_parallel
+
+from palimpsest.contract import Method
+from palimpsest.control.drive import Guided, drive
+from palimpsest.control.learning import Taught, teach
+from palimpsest.control.level import Level
+from palimpsest.durable import with_usual_modes
+from palimpsest.engine.counting import Count, counted
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.prepare import prepare_job
+from palimpsest.engine.process_peak import peak_bytes
+from palimpsest.engine.progress import Progress
+from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, answers, load_saved
+from palimpsest.errors import DivergedError, FrozenError, RunError
+from palimpsest.loop.job import Ended, Job
+from palimpsest.loop.run import run
+from palimpsest.models.load import Loaded
+from palimpsest.models.scope import check_changed, check_moved, leave_scope, parameter_digests
+from palimpsest.records import Cost
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run went.
+
+    Attributes:
+        ended: how the loop ended.
+        preparing: cost of masks, pairs, references and levels.
+        training: cost of the loop.
+        stats: of the pairs; empty without.
+        level: of never seen, where the run was controlled.
+        parts: of preparing and training, of a controlled run: kind of work -> its cost.
+    """
+
+    ended: Ended
+    preparing: Cost
+    training: Cost
+    stats: Mapping[str, float]
+    level: Level | None = None
+    parts: Mapping[str, Cost] = field(default_factory=dict)
+
+
+def train(
+    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, *, progress: Progress, trackers: list[str]
+) -> tuple[Trained, Loaded]:
+    """Prepare a run, take it to its end, and save the changed model with its tokenizer or preprocessor.
+
+    Args:
+        plan: resolved.
+        loaded: the model to change, on its device.
+        sets: encoded.
+        folder: of the run; an interrupted run goes on from the checkpoint there.
+        progress: told the steps.
+        trackers: for the loop.
+
+    Returns:
+        How it went, and what was saved: loaded from the folder again, on the same device, and found to answer as the
+        model that was trained. Let go of it as soon as it was measured: the trained one is in memory, too.
+
+    Raises:
+        DivergedError: a loss or gradient is not finite.
+        FrozenError: a trainable tensor did not move, or a frozen one did; or a run without steps changed nothing.
+        SavedError: the folder does not answer as the model that was trained.
+    """
+    with counted(loaded.model) as preparing:
+        prepared = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
+    job = prepared.job
+    as_prepared = parameter_digests(job.model)
+    try:
+        with job.stop.listening("step" if prepared.guided is None else "round"):
+            ended = _ran(job, prepared.guided)
+    except DivergedError as error:
+        error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
+        raise
+    training = Cost(ended.seconds, ended.tokens, peak_bytes())
+    try:
+        if isinstance(prepared.guided, Taught) and ended.unchanged is not None:
+            raise FrozenError(
+                f"nothing was learned ({ended.stopped}): {ended.unchanged}; give a rate (--lr), a longer run "
+                "(--max-steps), or more of what must stay to rehearse (--retain FILE, --replay FILE)"
+            )
+        _check(job, ended, as_prepared)
+        saved = _save(plan, job, ended.method or job.method, loaded.companion, sets)
+    except RunError as error:
+        error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
+        raise
+    level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
+    return Trained(ended, preparing.cost(), training, prepared.stats, level, _parts(ended, prepared.guiding)), saved
+
+
+def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:
+    """What finding the way cost, beside the steps; nothing for a run at a fixed rate."""
+    if not ended.parts:
+        return {}
+    peak = peak_bytes()
+    parts = {"level": (guiding.seconds, guiding.tokens), **ended.parts}
+    return {name: Cost(seconds, tokens, peak) for name, (seconds, tokens) in parts.items()}
+
+
+def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> None:
+    """Did what had to move move, and nothing else?"""
+    if ended.unchanged is not None:
+        return
+    if ended.steps:
+        check_moved(job.model, as_prepared)
+    else:
+        check_changed(job.model, job.at_start)
+
+
+def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[str, Any]) -> Loaded:
+    """Save what a run made of its model, and load it again."""
+    model = method.finish(extract_model_from_parallel(job.model, keep_fp32_wrapper=False))
+    trained = answers(model, sets)
+    plain: Any = leave_scope(model, plan.scope)
+    # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here
+    adapter = {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
+    plain.eval().save_pretrained(job.folder, safe_serialization=True, **adapter)
+    if companion is not None:
+        companion.save_pretrained(job.folder)
+    with_usual_modes(job.folder)
+    tolerance = MERGED_TOLERANCE if plan.scope.kind == "lora" else TOLERANCE
+    return load_saved(job.folder, trained, sets, tolerance=tolerance)
+
+
+def _ran(job: Job, guided: Guided | Taught | None) -> Ended:
+    """By whoever chooses its rate and length: the forget set's level, the loss that must fall, or the plan."""
+    if isinstance(guided, Guided):
+        return drive(job, guided)
+    return run(job) if guided is None else teach(job, guided)

@@ -1,0 +1,72 @@
+"""What an unfinished run has kept, in words, for whoever stopped it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from palimpsest.control.hands import CONTROL
+from palimpsest.errors import Interrupted
+from palimpsest.loop.plural import so_many
+
+
+@contextmanager
+def told_how_far(partial: Path) -> Iterator[None]:
+    """Have Ctrl-C in the block say what is kept, as soon as there is a folder.
+
+    Args:
+        partial: folder of the run.
+
+    Raises:
+        Interrupted: the block was stopped.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not partial.exists():
+            raise
+        raise Interrupted(how_far(partial)) from stop
+
+
+def how_far(partial: Path) -> str:
+    """How far a run got and where it lies, such as "after 12 steps; the unfinished run lies in out.partial"."""
+    return f"{_reached(partial)}; the unfinished run lies in {partial}"
+
+
+def _reached(partial: Path) -> str:
+    steps, ended = _steps(partial)
+    if (partial / "remembered" / "after.json").is_file():
+        return "after training and the measuring after it"
+    if ended:
+        return f"after all of training ({so_many(steps, 'step')})"
+    if steps:
+        return f"after {so_many(steps, 'step')}"
+    if (partial / "remembered" / "before.json").is_file():
+        return "before the first step; what was measured before is kept"
+    return "before anything was measured"
+
+
+def _steps(partial: Path) -> tuple[int, bool]:
+    """Steps that are written down, and whether they were the last."""
+    state = _json(partial / CONTROL / "state.json")
+    if state:
+        return int(state["iterations"]) + int(state["repair_steps"]), state["stage"] == "ended"
+    try:
+        with safe_open(partial / "checkpoint.safetensors", framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return 0, False
+    return int(state["step"]), state["stopped"] is not None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
