@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from palimpsest.bench.results import NOTHING, ORACLE, BenchResult, RowStep, SetScore, StepReading, StreamRequestInfo
-from palimpsest.bench.show.bench_page import render_bench as render_bench
+from palimpsest.bench.show.bench_page import render_bench
 from palimpsest.report.page import render
 from palimpsest.report.schema import RunResult
 

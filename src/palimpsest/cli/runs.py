@@ -40,7 +40,7 @@ def _run(verb: str, values: dict[str, Any]) -> int:
     as_json, output = values.pop("json"), values.pop("output")
     del values["help_all"]  # it has done its work
     method = _method(verb, values)
-    sections = o.sections(
+    sections = o.sections_from(
         method, values.pop("plan"), values.pop("assign"), training_of(values), values.pop("scope"), values.pop("preset")
     )
     encoding = {"truncate": values.pop("truncate") or None, "separator": values.pop("separator")}

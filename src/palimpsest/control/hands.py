@@ -17,7 +17,8 @@ from palimpsest.control.guided_state import ControlState
 from palimpsest.control.probes import FULL_ROUND, Probes
 from palimpsest.control.readings import Reading, read
 from palimpsest.control.settings import Control, budget_of
-from palimpsest.control.snapshots import Snapshots, write_json
+from palimpsest.control.snapshots import Snapshots
+from palimpsest.files import write_json
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
 from palimpsest.loop.plural import so_many

@@ -6,16 +6,13 @@ method's count of iterations. Where the streams stand is not in it: what was dra
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from palimpsest.durable import put
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.machine import Machine
 from palimpsest.models.scope import trainable
@@ -84,10 +81,3 @@ class Snapshots:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}{SUFFIX}"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one move; on return it is on the disk."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
-    put(temporary, path)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palimpsest.control.snapshots import write_json
 from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.files import write_json
 from palimpsest.models.load import CPU_ONE_THREAD_BELOW as SMALL
 from palimpsest.models.load import Loaded, count_parameters
 from palimpsest.models.modes import asked

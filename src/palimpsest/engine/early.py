@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from palimpsest import methods
 from palimpsest.companions.learned import check_learned
 from palimpsest.data.read.classes import class_number
+from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, check_needs, refuse_other_modality
 from palimpsest.engine.measuring import MEASURED, chosen_metrics
 from palimpsest.engine.origin import check_makeable, check_records
@@ -15,7 +16,6 @@ from palimpsest.engine.plan import Plan
 from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.models.sources import check_source, classes_of, is_image_model
 from palimpsest.records import Example, Image
-from palimpsest.verbs.arguments import Manner
 
 
 def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:

@@ -12,6 +12,7 @@ from palimpsest.companions.learned import check_learned, learned_after, write_le
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.engine.answering import answered
+from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, digests, encode_sets, unwatched
 from palimpsest.engine.measuring import measure_sets
 from palimpsest.engine.origin import check_base, check_oracle, check_weights
@@ -27,7 +28,6 @@ from palimpsest.models.load import Loaded, device, load, source_digest, use_thre
 from palimpsest.records import Example
 from palimpsest.report.page import PAGE, save_html, without_answers
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Manner
 
 
 def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:

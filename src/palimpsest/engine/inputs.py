@@ -14,6 +14,7 @@ from palimpsest.data.read.layout import check_used
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.data.read.selection import select, written_alike
 from palimpsest.data.sets.splits import check_disjoint
+from palimpsest.engine.given import SETS, Given
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
@@ -21,7 +22,6 @@ from palimpsest.errors import DataError, PlanError
 from palimpsest.models.sources import class_names_in, is_image_model
 from palimpsest.records import Example, Image, content_id
 from palimpsest.report.schema import RequestInfo
-from palimpsest.verbs.arguments import SETS, Given
 
 if TYPE_CHECKING:  # what is wrong with the rows is said before torch is imported
     from palimpsest.data.encode.batch import ExampleSet

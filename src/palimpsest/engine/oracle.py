@@ -20,6 +20,7 @@ from typing import Any
 from palimpsest.companions.learned import check_learned
 from palimpsest.engine.execute import execute, model_digests
 from palimpsest.engine.forecast import duration, most_steps, seconds_per_position, step_positions
+from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.engine.origin import check_base, check_makeable
 from palimpsest.engine.output import RESULT, Output
@@ -27,7 +28,6 @@ from palimpsest.engine.plan import Plan, make_plan
 from palimpsest.loop.plural import so_many
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
-from palimpsest.verbs.arguments import Manner
 
 PLACE = Path(".palimpsest") / "oracles"
 STAGE = "oracle"

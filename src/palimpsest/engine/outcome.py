@@ -12,6 +12,7 @@ from pathlib import Path
 
 from palimpsest.audit.words import show
 from palimpsest.data.encode.batch import TextSet
+from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, unwatched
 from palimpsest.engine.levels import level_info, level_scores
 from palimpsest.engine.measuring import MEASURED
@@ -26,7 +27,6 @@ from palimpsest.loop.log import RunLog
 from palimpsest.models.load import device
 from palimpsest.records import Answer, is_digest
 from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
-from palimpsest.verbs.arguments import Manner
 
 
 @dataclass(frozen=True)

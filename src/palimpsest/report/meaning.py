@@ -73,7 +73,8 @@ def meaning(result: RunResult) -> str:
     said = f"{name[:1].upper()}{name[1:]} {show_or_dash(level.value)} {level.words}."
     before, after = (_value(result, column, level.metric) for column in ("before", "after"))
     if after is not None:
-        said += f" After the run it is {show_or_dash(after)}{f', before it was {show_or_dash(before)}' if before is not None else ''}."
+        was = "" if before is None else f", before it was {show_or_dash(before)}"
+        said += f" After the run it is {show_or_dash(after)}{was}."
     return f"{said} {_aim(result, level)}"
 
 
@@ -106,5 +107,6 @@ def where_to(result: RunResult) -> str:
     if level.beyond:
         words += f" {level.beyond}"
     elif nats is not None and there:  # of a class that nobody predicts there are no nats
-        words += f" It left the forget set at {show_or_dash(nats)} nats per scored position; the level has {show_or_dash(there)}."
+        left, level_has = show_or_dash(nats), show_or_dash(there)
+        words += f" It left the forget set at {left} nats per scored position; the level has {level_has}."
     return f"{words} {level.doubt[:1].upper()}{level.doubt[1:]}." if level.doubt else words

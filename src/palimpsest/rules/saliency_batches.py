@@ -1,6 +1,6 @@
 """Saliency masks of named example sets: mini-batches for ``rules/saliency_scores.py``.
 
-Source: as of ``rules/saliency_scores.py``. All sets are cut into mini-batches of one size, because the mini-batch Fisher
+Source: as of ``saliency_scores.py``. All sets are cut into mini-batches of one size, because the mini-batch Fisher
 depends on it: that of the smallest set where that is smaller. At most ``limit`` examples of each are looked at, drawn
 without the run's random state, so that a resumed run builds the same mask.
 """

@@ -1,12 +1,8 @@
-"""What ``learn``, ``unlearn`` and ``update`` take: one list of names, checked, and the two values they become.
-
-``Given`` is what a request is given and decides what comes out; ``Manner`` is how the run goes about it.
-"""
+"""What ``learn``, ``unlearn`` and ``update`` take: one list of names, made into the engine's two values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from importlib.util import find_spec
 from numbers import Integral
@@ -16,11 +12,10 @@ from typing import Any, TypedDict
 from palimpsest.data.read.contents import shown
 from palimpsest.data.read.layout import Layout, Source
 from palimpsest.data.read.selection import Selection
+from palimpsest.engine.given import SETS, Given, Manner
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError, UsageError, encodable, unknown
 
-SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
-"""Roles of the sets of a run, each the name of the argument and of the option that gives it."""
 MODELS = ("base", "oracle", "revision")
 _KINDS: Mapping[str, tuple[type, str]] = {
     "columns": (Mapping, 'a mapping of our name to yours, such as {"prompt": "question"}'),
@@ -102,56 +97,6 @@ class Forgetting(Arguments, total=False):
     refine: bool | None
     asked_by: str | None
     asked_on: str | date | None
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a request is given.
-
-    Attributes:
-        model: folder or Hub name of the model that changes.
-        sets: role -> where its examples are.
-        models: "base", "oracle", "revision" -> as given.
-        data: the pool that ``selection`` takes the forget set from; None where the sets were given ready.
-        selection: what of the pool must go.
-        layout: how rows are laid out.
-        asked_by: who asked, or "".
-        asked_on: when, ISO 8601, or "".
-    """
-
-    model: str
-    sets: Mapping[str, Source]
-    models: Mapping[str, str] = field(default_factory=dict)
-    data: Source | None = None
-    selection: Selection = field(default_factory=Selection)
-    layout: Layout = field(default_factory=Layout)
-    asked_by: str = ""
-    asked_on: str = ""
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Sets that the run will have, those from the pool included."""
-        pooled = () if self.data is None else ("forget", "retain")
-        return tuple(role for role in SETS if role in self.sets or role in pooled)
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How a run goes about it.
-
-    Attributes:
-        output: folder that will hold the model and its report.
-        progress: told every stage.
-        threads: CPU threads; None = one for a small model.
-        trackers: names for ``report_to``.
-        answers: record what the models say.
-    """
-
-    output: Path
-    progress: Progress = silent
-    threads: int | None = None
-    trackers: tuple[str, ...] = ()
-    answers: bool = True
 
 
 def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mapping[str, Any]) -> Given:

@@ -11,13 +11,14 @@ from typing import Any
 from palimpsest.data.read.layout import Source
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.engine.early import check_before, check_rows
+from palimpsest.engine.given import Given, Manner
 from palimpsest.engine.inputs import read_given
 from palimpsest.engine.output import RESULT
 from palimpsest.engine.plan import Plan, checked_sections, make_plan
 from palimpsest.engine.usual import usual_method
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Forgetting, Given, Manner, given_by, manner_of, path_of, refuse_unknown
+from palimpsest.verbs.arguments import Forgetting, given_by, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, on_disk, renamed, run_of
 
 

@@ -1,4 +1,4 @@
-"""Replay buffer: a uniform sample (``data/memory/reservoir.py``) of all that was learned and not deleted, deletable by id.
+"""Replay buffer: a uniform sample (``reservoir.py``) of all that was learned and not deleted, deletable by id.
 
 Nothing of a deleted id survives here but its part in the counters c1 and c2. Live records outside the buffer are known
 by the digests of their ids alone, and what was recorded of *any* record while the model knew the deleted one (logits,

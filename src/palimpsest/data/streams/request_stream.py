@@ -107,7 +107,8 @@ class RequestStream:
     def describe(self) -> str:
         """A table in plain text: one line per request, with the sizes of its sets.
 
-        >>> print(RequestStream(("a", "b"), (StreamRequest("0R", ("a", "b")), StreamRequest("0F", forget=("a",)))).describe())
+        >>> requests = (StreamRequest("0R", ("a", "b")), StreamRequest("0F", forget=("a",)))
+        >>> print(RequestStream(("a", "b"), requests).describe())
         # request kind task learn consolidate forget remaining known
         0 0R      R    -        2           0      0         0     2
         1 0F      -    -        0           0      1         1     1
