@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.scope import tensor_digest
-from palimpsest.rules import saliency
+from palimpsest.rules import saliency_bits as saliency
 from palimpsest.rules.saliency_bits import (
     SaliencyMask,
     frozen_values,

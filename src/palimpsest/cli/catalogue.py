@@ -11,9 +11,10 @@ import typer
 
 from palimpsest import methods
 from palimpsest.cli import options as o
-from palimpsest.cli.flags import ALL, FLAGS, Flag
+from palimpsest.cli.flags import FLAGS, Flag
 from palimpsest.cli.listing import method_rows
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, default_of, option_rows, written
+from palimpsest.data.sets.roles import ALL_VERBS
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _flag_row(flag: Flag) -> tuple[str, ...]:
     shown = "--help" if flag.usual else "--help-all"
     what, _, default = (option.help or "").partition("  [")
     usual = default.removesuffix("]") or ("required" if flag.default is ... else "")
-    return spelled, "all" if flag.verbs == ALL else ", ".join(flag.verbs), shown, usual, what
+    return spelled, "all" if flag.verbs == ALL_VERBS else ", ".join(flag.verbs), shown, usual, what
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -1,7 +1,7 @@
 """The options of ``learn``, ``unlearn`` and ``update``: one table, a row each, from which the three commands are made.
 
-A new option is one row here and, unless it is a set of examples (``verbs/arguments.py`` knows those by ``SETS``), one
-line in ``cli/runs.py`` that says where its value goes.
+A set of examples is a row of ``data/sets/roles.py`` and needs none here. Another option is one row here and one line in
+``cli/runs.py`` that says where its value goes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from palimpsest.cli import options as o
+from palimpsest.data.sets.roles import ALL_VERBS, FORGETTING, ROLES, given_roles
 
-LEARN, UNLEARN, UPDATE = "learn", "unlearn", "update"
-ALL = (LEARN, UNLEARN, UPDATE)
-FORGETS = (UNLEARN, UPDATE)
+LEARN, UNLEARN, UPDATE = ALL_VERBS
 
 
 class Flag(NamedTuple):
@@ -32,7 +31,7 @@ class Flag(NamedTuple):
 
     name: str
     annotation: Any
-    verbs: tuple[str, ...] = ALL
+    verbs: tuple[str, ...] = ALL_VERBS
     default: Any = None
     usual: bool = True
 
@@ -82,25 +81,35 @@ def _show_all(context: typer.Context, asked: bool) -> None:
     raise typer.Exit
 
 
+CHANGED = ("forget", "learn")
+
+
+def _changed() -> tuple[Flag, ...]:
+    """What a run is about: of ``learn`` it is the data itself, and must be given."""
+    forget, learn = (ROLES[name] for name in CHANGED)
+    data = Annotated[str, typer.Option("--data", metavar="DATA", help=learn.about)]
+    rest = tuple(verb for verb in learn.verbs if verb != LEARN)
+    return (
+        Flag("learn", data, (LEARN,), ...),
+        Flag("learn", _one("DATA", learn.about), rest),
+        Flag("forget", _one("DATA", forget.about), forget.verbs),
+    )
+
+
 HelpAll = Annotated[bool, typer.Option("--help-all", is_eager=True, callback=_show_all, help="Show all options.")]
 
 FLAGS: tuple[Flag, ...] = (
     Flag("model", o.Model, default=...),
-    Flag("learn", Annotated[str, typer.Option("--data", metavar="DATA", help="What to learn.")], (LEARN,), ...),
-    Flag("learn", _one("DATA", "What to learn."), (UPDATE,)),
-    Flag("forget", _one("DATA", "What must go."), FORGETS),
-    Flag("data", _one("DATA", "A pool to forget from; what is not named stays."), FORGETS),
-    Flag("forget_subject", _several("NAME", "Of --data: all rows of this subject."), FORGETS),
-    Flag("forget_id", _several("ID", "Of --data: this row."), FORGETS),
-    Flag("forget_class", _several("NAME", "Of --data: all images of this class."), FORGETS),
+    *_changed(),
+    Flag("data", _one("DATA", "A pool to forget from; what is not named stays."), FORGETTING),
+    Flag("forget_subject", _several("NAME", "Of --data: all rows of this subject."), FORGETTING),
+    Flag("forget_id", _several("ID", "Of --data: this row."), FORGETTING),
+    Flag("forget_class", _several("NAME", "Of --data: all images of this class."), FORGETTING),
     Flag("output", o.OutputFolder, default=...),
-    Flag("retain", _one("DATA", "What must stay, or a memory of it.")),
-    Flag("holdout", _one("DATA", "Comparable rows the model never saw.")),
-    Flag("general", _one("DATA", "General text, for perplexity.")),
-    Flag("replay", _one("DATA", "Rows rehearsed beside.")),
-    Flag("oracle", _one("DIR", "A model retrained without what must go."), FORGETS),
-    Flag("make_oracle", o.MakeOracle, FORGETS, default=False),
-    Flag("base", _one("DIR", "The model before it learned anything."), FORGETS),
+    *(Flag(name, _one("DATA", ROLES[name].about), ROLES[name].verbs) for name in given_roles() if name not in CHANGED),
+    Flag("oracle", _one("DIR", "A model retrained without what must go."), FORGETTING),
+    Flag("make_oracle", o.MakeOracle, FORGETTING, default=False),
+    Flag("base", _one("DIR", "The model before it learned anything."), FORGETTING),
     Flag("method", _one("NAME", "See `palimpsest methods`.  [finetune]"), (LEARN,)),
     Flag("method", _one("NAME", "See `palimpsest methods`.  [icu; images salun]"), (UNLEARN,)),
     Flag("method", _one("NAME", "See `palimpsest methods`.  [ug_clu]"), (UPDATE,)),
@@ -109,8 +118,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("separator", o.Separator),
     Flag("truncate", o.Truncate, default=False),
     Flag("answers", _yes("--answers/--no-answers", "Models' answers in the report."), default=True),
-    Flag("asked_by", _one("NAME", "Who asked; for the report."), FORGETS),
-    Flag("asked_on", _one("DATE", "When, YYYY-MM-DD; for the report."), FORGETS),
+    Flag("asked_by", _one("NAME", "Who asked; for the report."), FORGETTING),
+    Flag("asked_on", _one("DATE", "When, YYYY-MM-DD; for the report."), FORGETTING),
     Flag("plan", o.PlanFile),
     Flag("assign", o.Sets),
     Flag("gate", _several("BOUND", "For the verdict, e.g. 'retain es >= 0.8 * before'."), usual=False),
@@ -123,7 +132,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("max_steps", _number(int, "At most so many steps; wins over --epochs."), usual=False),
     Flag("batch_size", _number(int, "Rows per step.  [8; images 64]"), usual=False),
     Flag("scope", _one("KIND", "all, lora or layers.  [all]"), usual=False),
-    Flag("refine", o.Refine, FORGETS, usual=False),
+    Flag("refine", o.Refine, FORGETTING, usual=False),
     Flag("threads", o.Threads, usual=False),
     Flag("report_to", _several("NAME", "tensorboard, trackio or wandb."), usual=False),
     Flag("json", o.Json, default=False),

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from palimpsest.data.read.layout import Layout, Source
 from palimpsest.data.read.selection import Selection
+from palimpsest.data.sets.roles import given_roles
 from palimpsest.engine.progress import Progress, silent
-
-SETS = ("learn", "forget", "retain", "holdout", "general", "replay")
-"""Roles of the sets of a run, each the name of the argument and of the option that gives it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Given:
     def roles(self) -> tuple[str, ...]:
         """Sets that the run will have, those from the pool included."""
         pooled = () if self.data is None else ("forget", "retain")
-        return tuple(role for role in SETS if role in self.sets or role in pooled)
+        return tuple(role for role in given_roles() if role in self.sets or role in pooled)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from palimpsest.data.read.joined import joined_without_blank
 from palimpsest.data.read.layout import check_used
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.data.read.selection import select, written_alike
+from palimpsest.data.sets.roles import given_roles, may_overlap, role_of
 from palimpsest.data.sets.splits import check_disjoint
-from palimpsest.engine.given import SETS, Given
+from palimpsest.engine.given import Given
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
@@ -28,10 +29,7 @@ if TYPE_CHECKING:  # what is wrong with the rows is said before torch is importe
     from palimpsest.models.load import Loaded
 
 Examples = Mapping[str, list[Example]]
-TRAINED_ON = frozenset({"forget", "retain", "learn", "replay"})
 Chosen = TypeVar("Chosen", bound="ExampleSet")
-
-MAY_OVERLAP = {frozenset(pair) for pair in (("replay", "general"), ("replay", "retain"), ("replay", "learn"))}
 
 
 class Read(NamedTuple):
@@ -76,7 +74,7 @@ def read_given(given: Given, progress: Progress = silent, *, separator: str | No
             notes.append(f"{describe_source(given.data)}: {near}.")
             progress(f"note: {notes[-1]}", 0, 0)
     _check_apart(examples)
-    return Read({role: examples[role] for role in SETS if role in examples}, tuple(notes), _asked(given))
+    return Read({role: examples[role] for role in given_roles() if role in examples}, tuple(notes), _asked(given))
 
 
 def pooled(examples: dict[str, list[Example]], given: Given) -> None:
@@ -101,7 +99,7 @@ def _check_apart(sets: Examples) -> None:
     names = list(sets)
     for position, left in enumerate(names):
         for right in names[position + 1 :]:
-            if frozenset((left, right)) not in MAY_OVERLAP:
+            if not may_overlap(left, right):
                 check_disjoint({left: sets[left], right: sets[right]})
 
 
@@ -217,9 +215,8 @@ def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str,
     return {
         name: replace(
             images,
-            augment=augment if name in TRAINED_ON else None,
-            # What is to be forgotten must not enter the statistics of the model that forgets it.
-            moves_statistics=name != "forget",
+            augment=augment if role_of(name).trained_on else None,
+            moves_statistics=role_of(name).enters_statistics,
         )
         for name, images in encoded.items()
     }

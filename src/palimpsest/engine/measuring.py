@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from palimpsest.data.sets.roles import ROLES, role_of
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.output import Measured
 from palimpsest.engine.progress import Progress
@@ -17,10 +18,7 @@ if TYPE_CHECKING:  # which metrics fit is said before torch is imported
     from palimpsest.data.encode.image import ImageSet
     from palimpsest.models.load import Loaded
 
-MEASURED = ("forget", "learn", "retain", "holdout", "general")
-GENERAL_METRICS = ("ppl",)
-
-
+MEASURED = tuple(role.name for role in ROLES.values() if role.measured)
 IMAGE_METRICS = ("accuracy", "prob")
 
 
@@ -33,8 +31,8 @@ def chosen_metrics(measuring: Measuring, set_name: str, modality: str = "text") 
     names = measuring.metrics
     if modality == "image" and "metrics" not in measuring.model_fields_set:
         names = IMAGE_METRICS
-    elif modality == "text" and set_name == "general":
-        names = GENERAL_METRICS
+    elif modality == "text":
+        names = role_of(set_name).metrics or names
     found = [build(name, measuring.options.get(name, {})) for name in names]
     refuse_modality(found, modality)
     return found

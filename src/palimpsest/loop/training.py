@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from palimpsest.data.sets.roles import ROLES, role_of
 from palimpsest.errors import unknown
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
@@ -18,7 +19,6 @@ SCHEDULES = ("constant", "linear", "cosine", "halving")
 MOST = 1_000_000  # examples per step
 Size = Annotated[int, Field(ge=1, le=MOST)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-DRAWN = ("learn", "forget", "retain", "replay", "analogous")
 
 
 class Training(BaseModel):
@@ -66,8 +66,8 @@ class Training(BaseModel):
     @classmethod
     def _sets_exist(cls, sizes: int | dict[str, int] | None) -> int | dict[str, int] | None:
         for name in sizes if isinstance(sizes, dict) else ():
-            if name not in DRAWN:
-                raise ValueError(unknown("set", name, DRAWN))
+            if not role_of(name).trained_on:
+                raise ValueError(unknown("set", name, [role.name for role in ROLES.values() if role.trained_on]))
         return sizes
 
     def new_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

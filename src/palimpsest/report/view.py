@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from palimpsest.data.sets.roles import ROLES
 from palimpsest.records import short_id
 from palimpsest.report.glossary import full_name
 from palimpsest.report.nouns import column_name, things
@@ -12,7 +13,7 @@ from palimpsest.report.numbers import NONE, count, interval_or_nothing, show_or_
 from palimpsest.report.schema import Column, CostRow, RunResult, ScoreRow
 from palimpsest.report.worst import worst
 
-SET_ORDER = ("forget", "learn", "retain", "analogous", "holdout", "general")
+SET_ORDER = tuple(ROLES)
 METRICS_ABREAST = 4
 """Metrics in one per-example table, so that it fits the page."""
 MAX_EXAMPLES = 500

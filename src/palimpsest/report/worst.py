@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from palimpsest.data.sets.roles import role_of
 from palimpsest.records import Direction
 from palimpsest.report.schema import RunResult
 
 RIGHT_OR_WRONG = "accuracy"
-_KEPT = ("learn", "retain", "analogous", "general")
 
 
 class Worst(NamedTuple):
@@ -31,7 +31,7 @@ def worst(result: RunResult, name: str, metric: str) -> Worst | None:
         that only says right or wrong.
     """
     score = result.scores.get("after", {}).get(name, {}).get(metric)
-    if score is None or result.kind == "measure" or name not in ("forget", *_KEPT):
+    if score is None or result.kind == "measure" or not (name == "forget" or role_of(name).stays):
         return None
     values = [(value, key) for key, value in score.by_id.items() if value is not None]
     if len(values) < 2 or metric == RIGHT_OR_WRONG:

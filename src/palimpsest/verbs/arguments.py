@@ -12,7 +12,8 @@ from typing import Any, TypedDict
 from palimpsest.data.read.contents import shown
 from palimpsest.data.read.layout import Layout, Source
 from palimpsest.data.read.selection import Selection
-from palimpsest.engine.given import SETS, Given, Manner
+from palimpsest.data.sets.roles import given_roles
+from palimpsest.engine.given import Given, Manner
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError, UsageError, encodable, unknown
 
@@ -99,6 +100,10 @@ class Forgetting(Arguments, total=False):
     asked_on: str | date | None
 
 
+NAMES = (*Forgetting.__annotations__, *(role for role in given_roles() if role not in Forgetting.__annotations__))
+"""All that a verb may be given by name; a role that the types above do not name yet is one of them."""
+
+
 def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mapping[str, Any]) -> Given:
     """The request, checked as far as that goes without reading anything.
 
@@ -110,8 +115,8 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
     Raises:
         UsageError: an argument that is not one, or a value that cannot be.
     """
-    refuse_unknown(arguments, Forgetting)
-    named = {role: {**arguments, **sets}.get(role) for role in SETS}
+    refuse_unknown(arguments, NAMES)
+    named = {role: {**arguments, **sets}.get(role) for role in given_roles()}
     selection = Selection(
         *(as_texts(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))
     )
@@ -133,13 +138,12 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
     )
 
 
-def refuse_unknown(arguments: Mapping[str, Any], kind: type) -> None:
+def refuse_unknown(arguments: Mapping[str, Any], names: Iterable[str]) -> None:
     """Refuse an argument that a verb does not have, as Python refuses it where no dict is in between; and odd values.
 
     Raises:
         PlanError: with the closest one that it has, or what it accepts.
     """
-    names = kind.__annotations__
     for name, value in arguments.items():
         if name not in names:
             raise PlanError(unknown("argument", name, names))

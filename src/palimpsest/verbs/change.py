@@ -18,7 +18,7 @@ from palimpsest.engine.plan import Plan, checked_sections, make_plan
 from palimpsest.engine.usual import usual_method
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Forgetting, given_by, manner_of, path_of, refuse_unknown
+from palimpsest.verbs.arguments import NAMES, given_by, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, on_disk, renamed, run_of
 
 
@@ -44,7 +44,7 @@ def change(
     Raises:
         UsageError, RunError: as ``update``.
     """
-    refuse_unknown(arguments, Forgetting)
+    refuse_unknown(arguments, NAMES)
     values = {**arguments, "model": model}
     with ExitStack() as stack:
         names = stack.enter_context(on_disk(values))

@@ -88,7 +88,7 @@ def measure(
     Raises:
         UsageError: something supplied cannot be used.
     """
-    refuse_unknown(manners, Manners)
+    refuse_unknown(manners, Manners.__annotations__)
     if isinstance(show, bool) or not isinstance(show, int) or show < 0:
         raise PlanError(f"show is {show!r}; accepted: 0 or more examples")
     values = {"model": model}
