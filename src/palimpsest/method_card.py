@@ -57,11 +57,6 @@ class MethodCard:
     yardstick: bool
     isolates: bool
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """What it works on. Analogous examples are neighbours of texts; images have none."""
-        return ("text",) if "analogous" in self.needs else ("text", "image")
-
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.
 

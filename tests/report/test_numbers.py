@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palimpsest.audit.words import exact
-from palimpsest.audit.words import show as written
+from palimpsest.in_words import exact
+from palimpsest.in_words import show as written
 from palimpsest.report.numbers import count, interval_or_nothing, nice_ceiling, percent, several, show_or_dash
 
 

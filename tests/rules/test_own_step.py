@@ -90,7 +90,7 @@ def test_adamw_by_hand():
 def test_a_step_in_chunks_is_the_step_at_once(monkeypatch):
     ends = []
     for size in (1, 4, 1 << 16):
-        monkeypatch.setattr(own_step, "CHUNK", size)
+        monkeypatch.setattr(own_step, "_CHUNK", size)
         weight, optimizer = trained(torch.optim.AdamW)
         weight.grad = torch.randn_like(weight)
         step_of(weight, optimizer)()

@@ -94,7 +94,7 @@ def test_masked_gradients_are_plus_zero_and_the_others_untouched() -> None:
 @pytest.mark.parametrize(("count", "chunk"), [(1, 8), (63, 4), (64, 8), (65, 8), (1000, 7)])
 def test_keeping_by_words_is_choosing_by_a_mask(monkeypatch: pytest.MonkeyPatch, dtype, count, chunk) -> None:
     """Bit by bit, however the numbers are cut."""
-    monkeypatch.setattr(saliency, "CHUNK", chunk)
+    monkeypatch.setattr(saliency, "_CHUNK", chunk)
     generator = torch.Generator().manual_seed(count)
     values = torch.randn(count, generator=generator).to(dtype)
     values[::5] = math.nan

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, Why
-from palimpsest.loop.plural import so_many
+from palimpsest.in_words import so_many
 from palimpsest.records import Outcome
 
 MAKE = "--make-oracle --base DIR"

@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from palimpsest.audit.comparison import Average, Mode
-from palimpsest.audit.words import exact
 from palimpsest.errors import PlanError
+from palimpsest.in_words import exact
 
 SAME = 0.10
 """Two scores that differ by no more count as the same: the bound of every gate on the forget set."""

@@ -25,8 +25,7 @@ from typing import NamedTuple
 
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired
 from palimpsest.audit.gates import Gate
-from palimpsest.audit.words import interval, show
-from palimpsest.loop.plural import so_many
+from palimpsest.in_words import interval, show, so_many
 from palimpsest.records import GateResult, Outcome, Score, Verdict
 
 MIN_EXAMPLES = 6

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from palimpsest.audit.comparison import DRAWS, Draws, paired, unpaired
 from palimpsest.audit.gates import SAME
 from palimpsest.audit.judging import MIN_EXAMPLES, ROUNDING, Finding, ScoreTable, Why
-from palimpsest.audit.words import interval, show
+from palimpsest.in_words import interval, show
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 _FORGET = "forget"

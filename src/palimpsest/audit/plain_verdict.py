@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, ScoreTable, Why
-from palimpsest.audit.words import show
+from palimpsest.in_words import show
 from palimpsest.records import Outcome
 
 LONG = {"es": "ES", "ma": "MA", "el": "EL", "ppl": "perplexity"}

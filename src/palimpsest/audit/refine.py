@@ -15,9 +15,9 @@ import numpy as np
 from torch import nn
 
 from palimpsest.audit.refinement import Refinement
-from palimpsest.audit.words import show
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.errors import PlanError
+from palimpsest.in_words import show
 from palimpsest.loop.stopping import Check
 from palimpsest.metrics import build
 from palimpsest.metrics.evaluate import Evaluation, evaluate_in_run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from palimpsest import methods
+from palimpsest import derived, methods
 from palimpsest.cli import options as o
 from palimpsest.cli.flags import FLAGS, Flag
 from palimpsest.cli.listing import method_rows
@@ -44,6 +44,7 @@ GATES = """gates:                            # in the file of --plan; [] asks no
 """
 BESIDE = {
     "preset": "paper: the rate and the length that the method's authors published; also --preset paper.",
+    "derived": "The options of the sets that a run makes itself: palimpsest options SET.",
     "bounds": "Gates beside the others, each in the place of the one of the same set and metric; also --gate.",
     "options": "The options of the run's method: palimpsest options METHOD.",
 }
@@ -101,7 +102,10 @@ def rows_in(name: str) -> list[OptionRow]:
         return method_rows(methods.card(name))
     if name in metrics.names():
         return option_rows(metrics.load(name).Config, name)
-    raise PlanError(unknown("section, method or metric", name, (*known, *methods.names(), *metrics.names())))
+    if name in derived.names():
+        return option_rows(derived.load(name).Config, name)
+    names = (*known, *methods.names(), *metrics.names(), *derived.names())
+    raise PlanError(unknown("section, method, metric or derived set", name, names))
 
 
 def dependences() -> dict[tuple[str, str], str]:
@@ -182,6 +186,8 @@ def page() -> str:
         rows = method_rows(methods.card(name))
         parts += [f"### {name}", _option_table(rows) if rows else "None."]
     parts += ["## measuring.options", "Of the metrics: `--set METRIC.OPTION=VALUE`.", _option_table(_metric_rows())]
+    made = _option_table(_made_rows()) if _made_rows() else "None has any, but for the analogous set: see pairing."
+    parts += ["## derived", "Of the sets that a run makes itself: `--set SET.OPTION=VALUE`.", made]
     return "\n\n".join(parts) + "\n"
 
 
@@ -189,6 +195,11 @@ def _metric_rows() -> list[OptionRow]:
     from palimpsest import metrics
 
     return [row for name in metrics.names() for row in option_rows(metrics.load(name).Config, name)]
+
+
+def _made_rows() -> list[OptionRow]:
+    own = [name for name in derived.names() if name != "analogous"]  # that one has the section pairing
+    return [row for name in own for row in option_rows(derived.load(name).Config, name)]
 
 
 def _option_table(rows: list[OptionRow]) -> str:

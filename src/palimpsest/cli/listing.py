@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest import methods, metrics
+from palimpsest import derived, methods, metrics
 from palimpsest.cli import options as o
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, first_sentence, option_rows, written
 
@@ -66,7 +66,7 @@ def _methods(cards: Iterable[MethodCard]) -> str:
 
 def _line(card: MethodCard) -> str:
     """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
-    on = "both" if card.modalities == BOTH else f"{card.modalities[0]}s"
+    on = "both" if derived.modalities_of(card.needs) == BOTH else f"{derived.modalities_of(card.needs)[0]}s"
     use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
     return f"  {card.name:16}{on:7}{use}"
 
@@ -77,7 +77,7 @@ def _method(card: MethodCard) -> str:
     said = [
         *textwrap.wrap(uses.strip(), WIDTH),
         "",
-        f"does      {kinds}; {' and '.join(f'{m}s' for m in card.modalities)}",
+        f"does      {kinds}; {' and '.join(f'{m}s' for m in derived.modalities_of(card.needs))}",
         f"needs     {_needs(card)}",
         f"may use   {', '.join(card.uses) or 'no other set'}",
         *textwrap.wrap(_training(card), WIDTH, initial_indent="training  ", subsequent_indent=" " * 10),
@@ -87,7 +87,8 @@ def _method(card: MethodCard) -> str:
 
 
 def _needs(card: MethodCard) -> str:
-    sets = ["retain, of which neighbours are paired" if name == "analogous" else name for name in card.needs]
+    made = derived.of_needs(card.needs)
+    sets = [f"{name} ({derived.load(name).about})" if name in made else name for name in card.needs]
     sets += [" or ".join(group) for group in card.one_of]
     return "; ".join([*sets, *(["the base model"] if card.starts_from == "base" else [])]) or "no set"
 
@@ -123,7 +124,7 @@ def method_values(card: MethodCard) -> dict[str, Any]:
         "use_when": card.use_when,
         "group": group_of(card),
         "kinds": list(card.kinds),
-        "modalities": list(card.modalities),
+        "modalities": list(derived.modalities_of(card.needs)),
         "needs": list(card.needs),
         "one_of": [list(group) for group in card.one_of],
         "uses": list(card.uses),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palimpsest.audit.words import interval as ends
-from palimpsest.audit.words import show as written
 from palimpsest.cli import options as o
 from palimpsest.cli.screen import shown_progress, tell
+from palimpsest.in_words import interval as ends
+from palimpsest.in_words import show as written
 
 if TYPE_CHECKING:
     from palimpsest.metrics.evaluate import Evaluation

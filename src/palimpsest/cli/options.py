@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from palimpsest import methods, metrics
+from palimpsest import derived, methods, metrics
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_section
 
@@ -126,6 +126,8 @@ def _section(found: dict[str, Any], method: str, place: str, key: str) -> dict[s
         return found.setdefault("options", {})  # type: ignore[no-any-return]
     if place in metrics.names():
         return found.setdefault("measuring", {}).setdefault("options", {}).setdefault(place, {})  # type: ignore[no-any-return]
+    if place in derived.names():
+        return found.setdefault("derived", {}).setdefault(place, {})  # type: ignore[no-any-return]
     if place in methods.names():
         raise PlanError(f"--set {place}.…: the run's method is {method!r}; give --method {place}, or set {method}.…")
     if place in {"gates", "gate"}:

@@ -19,9 +19,9 @@ from palimpsest.control.readings import Reading, read
 from palimpsest.control.settings import Control, budget_of
 from palimpsest.control.snapshots import Snapshots
 from palimpsest.files import write_json
+from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
-from palimpsest.loop.plural import so_many
 from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
 

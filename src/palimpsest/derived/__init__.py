@@ -1,1 +1,82 @@
-"""Sets that are made from other sets or by the model: one way per file."""
+"""Sets that a run makes itself, from other sets or from what the model says; this folder is the registry.
+
+A file here that sets ``DERIVED`` is a set under its file name: a method that names it among its ``needs`` is given it.
+Nothing here imports torch before a set is made.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from palimpsest.errors import PlanError, unknown
+from palimpsest.method_card import configured
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from palimpsest.derived.made import Derived
+
+
+def names() -> tuple[str, ...]:
+    """Names of all derived sets, sorted.
+
+    >>> "analogous" in names()
+    True
+    """
+    found = [info.name for info in pkgutil.iter_modules(__path__)]
+    return tuple(sorted(name for name in found if hasattr(import_module(f"{__name__}.{name}"), "DERIVED")))
+
+
+def load(name: str) -> Derived:
+    """The derived set of a name.
+
+    Raises:
+        PlanError: no such set.
+    """
+    if name not in names():
+        raise PlanError(unknown("derived set", name, names()))
+    derived: Derived = import_module(f"{__name__}.{name}").DERIVED
+    return derived
+
+
+def build_config(name: str, options: Mapping[str, Any]) -> BaseModel:
+    """Validated options of a derived set.
+
+    Raises:
+        PlanError: no such set, an unknown option, or a value out of range.
+    """
+    return configured(f"derived.{name}", load(name).Config, options)
+
+
+def of_needs(needs: Iterable[str]) -> tuple[str, ...]:
+    """Those of some sets that a run makes itself.
+
+    >>> of_needs(("forget", "analogous"))
+    ('analogous',)
+    """
+    made = names()
+    return tuple(name for name in needs if name in made)
+
+
+def to_give(needs: Iterable[str]) -> tuple[str, ...]:
+    """The sets that a user must give for a method that needs these: of a derived one, those that it is made of.
+
+    >>> to_give(("forget", "analogous"))
+    ('forget', 'retain')
+    """
+    made = names()
+    sources = [load(name).sources if name in made else (name,) for name in needs]
+    return tuple(dict.fromkeys(source for group in sources for source in group))
+
+
+def modalities_of(needs: Iterable[str]) -> tuple[str, ...]:
+    """Kinds of models that all of these sets can be made for.
+
+    >>> modalities_of(("forget", "retain")), modalities_of(("forget", "analogous"))
+    (('text', 'image'), ('text',))
+    """
+    wanted = [load(name).modalities for name in of_needs(needs)]
+    return tuple(kind for kind in ("text", "image") if all(kind in able for able in wanted))

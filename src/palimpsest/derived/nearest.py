@@ -21,6 +21,7 @@ from torch import Tensor
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.data.memory.neighbours import Backend, NeighbourIndex
 from palimpsest.errors import DataError
+from palimpsest.in_words import show, so_many
 
 Overlap = Callable[[str, str], float]
 
@@ -152,6 +153,23 @@ def random_pairs(forget: TextSet, pool: TextSet, *, seed: int) -> Pairs:
     enough = len(pool) >= len(forget)
     drawn = draw.sample(pool.ids, len(forget)) if enough else draw.choices(pool.ids, k=len(forget))
     return _pairs(forget, pool, dict(zip(forget.ids, drawn, strict=True)), rank={}, distance={}, duplicates=0)
+
+
+def pair_note(stats: Mapping[str, float]) -> str:
+    """How forget examples were paired, from ``Pairs.stats``.
+
+    >>> pair_note({"pairs": 18, "distinct_partners": 17, "share_near_copies": 0, "mean_overlap": 0.037})
+    '18 pairs with 17 different partners of what stays; they share 0.04 of their 10-grams on average.'
+    """
+    partners = so_many(int(stats["distinct_partners"]), "different partner")
+    said = f"{so_many(int(stats['pairs']), 'pair')} with {partners} of what stays; "
+    said += f"they share {show(stats['mean_overlap'])} of their 10-grams on average"
+    for key, what in (("share_near_copies", "nearly copies"), ("share_identical", "the same text")):
+        if found := round(stats.get(key, 0) * stats["pairs"]):
+            said += f"; {found} of them {'is' if found == 1 else 'are'} {what}"
+    if stats.get("duplicates"):
+        said += f"; for {so_many(int(stats['duplicates']), 'example')} nothing but near-copies was there"
+    return f"{said}."
 
 
 def _ngrams(tokens: Sequence[int], n: int) -> list[tuple[int, ...]]:

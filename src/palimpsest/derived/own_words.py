@@ -7,18 +7,20 @@ a model that recites would teach the rows again in the repair.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
-from torch import Tensor
-
-from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.derived.made import Derived, Made
 from palimpsest.files import write_json
-from palimpsest.models.load import CPU_ONE_THREAD_BELOW as SMALL
-from palimpsest.models.load import Loaded, count_parameters
-from palimpsest.models.modes import asked
+from palimpsest.in_words import so_many
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from palimpsest.data.encode.batch import ExampleSet, TextSet
+    from palimpsest.models.load import Loaded
 
 COUNT = 160
 LENGTH = 80
@@ -47,6 +49,8 @@ def own_words(loaded: Loaded, forget: TextSet | None, *, seed: int, file: Path) 
 
 def without_phrases(texts: Iterable[Iterable[int]], forget: TextSet | None, gram: int = GRAM) -> TextSet:
     """The texts that share no run of ``gram`` tokens with a forget row, as a set of their own."""
+    from palimpsest.data.encode.batch import TextSet, TokenSequence
+
     rows = [] if forget is None else [forget[i].tokens for i in forget.ids]
     phrases = {phrase for tokens in rows for phrase in _grams(tokens, gram)}
     kept = [tuple(text) for text in texts]
@@ -62,9 +66,14 @@ def _grams(tokens: tuple[int, ...], gram: int) -> set[tuple[int, ...]]:
 
 
 def _sampled(loaded: Loaded, seed: int) -> list[list[int]]:
+    import torch
+
+    from palimpsest.models.load import CPU_ONE_THREAD_BELOW, count_parameters
+    from palimpsest.models.modes import asked
+
     generator = torch.Generator().manual_seed(seed)
     longest = getattr(loaded.model.config, "max_position_embeddings", None) or LENGTH
-    at_once = COUNT if count_parameters(loaded.model) < SMALL else AT_ONCE
+    at_once = COUNT if count_parameters(loaded.model) < CPU_ONE_THREAD_BELOW else AT_ONCE
     texts: list[list[int]] = []
     with asked(loaded.model):
         for start in range(0, COUNT, at_once):
@@ -75,6 +84,8 @@ def _sampled(loaded: Loaded, seed: int) -> list[list[int]]:
 
 def _draw(loaded: Loaded, count: int, length: int, generator: torch.Generator) -> Tensor:
     """Texts of one batch, (B, T) tokens; drawn on the CPU, so that a device changes no text by its generator."""
+    import torch
+
     model: Any = loaded.model
     device = next(model.parameters()).device
     ids_BT = torch.full((count, 1), _first_token(loaded), dtype=torch.long)
@@ -102,3 +113,19 @@ def _first_token(loaded: Loaded) -> int:
 def _until_end(tokens: list[int], eos_ids: frozenset[int]) -> list[int]:
     end = next((t for t, token in enumerate(tokens) if t > 0 and token in eos_ids), len(tokens))
     return tokens[:end]
+
+
+class OwnWords(Derived):
+    """What a causal LM says by itself, to be rehearsed where no replay file is at hand."""
+
+    about = "what the model says by itself, without the phrases of the rows to forget"
+    modalities = ("text",)
+
+    def make(self, loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, *, seed: int, folder: Path) -> Made:
+        """Texts sampled before the run; a resumed run reads them from the run's folder."""
+        forget = cast("TextSet | None", sets.get("forget"))
+        texts = own_words(loaded, forget, seed=seed, file=folder / "own_words.json")
+        return Made(texts, note=f"{so_many(len(texts), 'text')} of the model's own words stood in for a replay set.")
+
+
+DERIVED = OwnWords()

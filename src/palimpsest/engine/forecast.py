@@ -11,7 +11,7 @@ import torch
 from palimpsest.control.settings import budget_of
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.engine.plan import Plan
-from palimpsest.loop.plural import so_many
+from palimpsest.in_words import so_many
 from palimpsest.models.load import device
 from palimpsest.models.modes import in_eval_mode
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from palimpsest import methods
+from palimpsest import derived, methods
 from palimpsest.data.draws import shuffled
 from palimpsest.data.read.examples import read_rows, set_digest
 from palimpsest.data.read.joined import joined_without_blank
@@ -20,6 +20,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, PlanError
+from palimpsest.method_card import MethodCard
 from palimpsest.models.sources import class_names_in, is_image_model
 from palimpsest.records import Example, Image, content_id
 from palimpsest.report.schema import RequestInfo
@@ -129,10 +130,9 @@ def check_needs(plan: Plan, *, makes_oracle: bool = False) -> None:
     """
     method = methods.card(plan.method)
     given = set(plan.files)
-    for name in method.needs:
-        source = "retain" if name == "analogous" else name
-        if source not in given:
-            raise PlanError(f"method {plan.method!r} needs the {source} set; give it with --{source} FILE")
+    for name in derived.to_give(method.needs):
+        if name not in given:
+            raise PlanError(f"method {plan.method!r} needs the {name} set; give it with --{name} FILE")
     for group in method.one_of:
         if not given & set(group):
             options = " or ".join(f"--{name} FILE" for name in group)
@@ -182,15 +182,20 @@ def unwatched(plan: Plan) -> str | None:
 
 def check_images(plan: Plan) -> None:
     """Neighbours and refinement compare tokens."""
-    if "image" not in methods.card(plan.method).modalities:
+    if (made := _of_texts_alone(methods.card(plan.method))) is not None:
         cards = map(methods.card, methods.names())
-        able = [card.name for card in cards if plan.kind in card.kinds and "image" in card.modalities]
+        able = [card.name for card in cards if plan.kind in card.kinds and _of_texts_alone(card) is None]
         raise PlanError(
-            f"method {plan.method!r} looks for analogous texts and model {plan.model} is an image classifier; "
+            f"method {plan.method!r} looks for {made} texts and model {plan.model} is an image classifier; "
             f"accepted: {', '.join(able)}"
         )
     if plan.refine is not None:
         raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is an image classifier")
+
+
+def _of_texts_alone(method: MethodCard) -> str | None:
+    """A set that the method needs and that cannot be made of images; None where there is none."""
+    return next((n for n in derived.of_needs(method.needs) if "image" not in derived.load(n).modalities), None)
 
 
 def digests(sets: Examples) -> dict[str, str]:

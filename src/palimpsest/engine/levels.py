@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from palimpsest.audit.words import show
 from palimpsest.control.level import Level
+from palimpsest.in_words import show
 from palimpsest.metrics import build
 from palimpsest.metrics.metric import Statistics
 from palimpsest.records import Score

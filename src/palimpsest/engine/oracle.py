@@ -25,7 +25,7 @@ from palimpsest.engine.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.engine.origin import check_base, check_makeable
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan, make_plan
-from palimpsest.loop.plural import so_many
+from palimpsest.in_words import so_many
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
 

@@ -10,18 +10,17 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from palimpsest.audit.words import show
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, unwatched
 from palimpsest.engine.levels import level_info, level_scores
 from palimpsest.engine.measuring import MEASURED
-from palimpsest.engine.notes import pair_note
 from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.train import Trained
 from palimpsest.engine.verdict import reach_verdict
+from palimpsest.in_words import show
 from palimpsest.loop.job import Ended
 from palimpsest.loop.log import RunLog
 from palimpsest.models.load import device
@@ -95,7 +94,7 @@ def result_of(
         stopped=ended.stopped,
         cost={**costs, **oracle_cost(plan)},
         environment=environment(run.threads),
-        notes=(*run.read.notes, *_notes(plan, ended, trained.stats)),
+        notes=(*run.read.notes, *_notes(plan, ended, trained.notes)),
     )
 
 
@@ -116,10 +115,8 @@ def _curve(folder: Path) -> list[CurvePoint]:
     return points
 
 
-def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
-    notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training."]
-    if stats:
-        notes.append(pair_note(stats))
+def _notes(plan: Plan, ended: Ended, of_sets: tuple[str, ...]) -> list[str]:
+    notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training.", *of_sets]
     if (note := unwatched(plan)) is not None:
         notes.append(f"{note[:1].upper()}{note[1:]}.")
     if plan.training.max_seconds is not None:

@@ -24,7 +24,7 @@ REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of 
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
 READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a plan: not chosen, or not known at first
 OR_VERSION = "(or of another version of palimpsest)"
-ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "control", "reference", "remembered", "repair"})
+ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "control", "derived", "reference", "remembered", "repair"})
 
 
 class Output:

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from palimpsest import methods, metrics
+from palimpsest import derived, methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
-from palimpsest.engine.sections import Encoding, Measuring, Pairing, Repairing, Section, as_taught
+from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
@@ -36,6 +37,7 @@ SECTIONS = (
     "repair",
     "scope",
     "pairing",
+    "derived",
     "refine",
     "measuring",
     "encoding",
@@ -73,6 +75,8 @@ class Plan(Section):
     """Which parameters may move."""
     pairing: Pairing = Pairing()
     """How the analogous set is built."""
+    derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Other sets that the run makes -> their options."""
     refine: Refinement | None = None
     """Per-example stopping; None = run to the budget."""
     measuring: Measuring = Measuring()
@@ -87,6 +91,10 @@ class Plan(Section):
     """What was asked, by whom and when; None where only files were given."""
     digests: dict[str, str] = Field(default_factory=dict)
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
+
+    def derived_config(self, name: str) -> BaseModel:
+        """The options of a set that the run makes; those of the analogous set have a section of their own."""
+        return self.pairing if name == "analogous" else derived.build_config(name, self.derived.get(name, {}))
 
     def digest(self) -> str:
         """SHA-256 over all of the plan, the version, and all code that decides what comes out.
@@ -128,11 +136,25 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
+    values["derived"] = _derived(values.get("derived", {}), method)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     for name in (*plan.measuring.metrics, *plan.measuring.options):
         metrics.build(name, plan.measuring.options.get(name, {}))
     return plan
+
+
+def _derived(given: Mapping[str, Any], method: MethodCard) -> dict[str, dict[str, Any]]:
+    """The options of every set that a run of the method makes, defaults filled in.
+
+    Raises:
+        PlanError: options of a set that it does not make, or options that the set does not have.
+    """
+    made = [name for name in derived.of_needs(method.needs) if name != "analogous"]
+    for name in given:
+        if name not in made:
+            raise PlanError(f"method {method.name!r} makes no set of that name: {unknown('derived set', name, made)}")
+    return {name: derived.build_config(name, given.get(name, {})).model_dump(mode="json") for name in made}
 
 
 IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs little

@@ -1,4 +1,4 @@
-"""From checked sets to a job the loop can run: pairs, reference, stopping, method."""
+"""From checked sets to a job the loop can run: derived sets, reference, stopping, method."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from palimpsest import methods
+from palimpsest import derived, methods
 from palimpsest.audit.refine import ExtractionTest, Utility, extraction_metrics, measured_levels
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
 from palimpsest.control.learning import Taught
 from palimpsest.data.encode.batch import TextSet
-from palimpsest.derived.nearest import Pairs, pair, random_pairs
+from palimpsest.derived.made import Made
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, most_steps
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
@@ -24,14 +24,14 @@ from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError
-from palimpsest.loop.job import Job
+from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
-from palimpsest.models.encoders import decode_tail, embed_with_model, embed_with_sentence_transformer
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
 
+DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
 
 
@@ -42,41 +42,36 @@ class Prepared:
     Attributes:
         job: for the loop.
         guided: for a controlled run; None at a fixed rate.
-        stats: of the pairs; empty without pairs.
+        notes: of the sets that were made.
         guiding: what own words, level and first readings cost; zeros for a run at a fixed rate.
     """
 
     job: Job
     guided: Guided | Taught | None
-    stats: dict[str, float]
+    notes: tuple[str, ...]
     guiding: Count
 
 
 def prepare_job(
-    plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], folder: Path, *, progress: Progress, trackers: list[str]
+    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, *, progress: Progress, trackers: list[str]
 ) -> Prepared:
     """Everything the loop needs, built the same way at the start and at every resume.
 
     Args:
         plan: resolved.
         loaded: the model to change, on its device, as it is before the run.
-        sets: encoded; "analogous" is added here when the method asks for it.
+        sets: encoded; the derived ones are added here when the method asks for them.
         folder: of the run, for checkpoints and the reference.
         progress: told the steps.
         trackers: for the loop.
     """
-    sets = dict(sets)
     kind = methods.load(plan.method)
     set_seed(plan.training.seed)
-    pairs: Pairs | None = None
-    if "analogous" in kind.needs:
-        progress("pairing", 0, 1)
-        pairs = _pairs(plan, loaded, sets)
-        sets["analogous"] = sets["retain"].subset(pairs.partner.values())
+    made = _made(plan, loaded, sets, folder, progress)
+    sets = {**sets, **{name: one.examples for name, one in made.items()}}
     stopping = _stopping(plan, loaded, sets)
-    controlled = plan.control.kind == "auto"
     with counted(loaded.model) as guiding:
-        found = kept(plan, loaded, sets, folder / CONTROL) if controlled or plan.repair.steps else None
+        found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
 
     def renew(number: int) -> Method:
@@ -85,7 +80,7 @@ def prepare_job(
         return method
 
     guided = None
-    if controlled and found is not None:
+    if plan.control.kind == "auto" and found is not None:
         with counted(loaded.model) as reading:
             tools = Tools(plan.control, probes_of(plan, loaded, sets, found), renew, _told(progress))
             guided = guided_by(plan, loaded, sets, tools)
@@ -95,9 +90,7 @@ def prepare_job(
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
     if progress is not silent and not kind.edits:
-        stays = {} if repair is None else repair.sets
-        most = most_steps(plan, {**stays, **drawn}) if guided is not None else most_steps(plan, drawn)
-        progress("this run", 0, 0, forecast(plan, model, drawn, most))
+        _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
     method = _method(plan, model, sets, folder / "reference", as_it_is=False)
     prepared = method.prepare(model, drawn)
     if not method.phases(0, 1):
@@ -108,14 +101,37 @@ def prepare_job(
         sets=drawn,
         training=plan.training,
         folder=folder,
-        pairs={name: pairs.partner for name in kind.paired if pairs is not None},
+        pairs={name: made[name].partner for name in kind.paired if name in made},
         stopping=stopping,
         progress=None if guided is not None else _told_of_steps(progress),
         trackers=trackers,
         repair=repair,
         at_start=at_start,
     )
-    return Prepared(job, guided, {} if pairs is None else pairs.stats, guiding)
+    return Prepared(job, guided, tuple(one.note for one in made.values() if one.note), guiding)
+
+
+def _keeps(plan: Plan) -> bool:
+    """Does anything of the run look at what must stay?"""
+    return plan.control.kind == "auto" or plan.repair.steps > 0
+
+
+def _made(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], folder: Path, progress: Progress) -> dict[str, Made]:
+    """The sets that the method needs and the run makes."""
+    made: dict[str, Made] = {}
+    for name in derived.of_needs(methods.load(plan.method).needs):
+        progress(f"making the {name.replace('_', ' ')} set", 0, 1)
+        config = plan.derived_config(name)
+        made[name] = derived.load(name).make(
+            loaded, sets, config, seed=plan.training.seed, folder=folder / DERIVED_SETS
+        )
+    return made
+
+
+def _tell_cost(plan: Plan, model: Any, drawn: Mapping[str, TextSet], repair: Repair | None, progress: Progress) -> None:
+    """What the run will cost at most; of a controlled one with what repair rehearses."""
+    stays = {} if repair is None else repair.sets
+    progress("this run", 0, 0, forecast(plan, model, drawn, most_steps(plan, {**stays, **drawn})))
 
 
 def _told(progress: Progress) -> Tell:
@@ -133,24 +149,6 @@ def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
     reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
     return kind(config, reference)
-
-
-def _pairs(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Pairs:
-    forget, pool, pairing = sets["forget"], sets["retain"], plan.pairing
-    if pairing.random:
-        return random_pairs(forget, pool, seed=plan.training.seed)
-    vectors = [_embed(plan, loaded, examples) for examples in (forget, pool)]
-    return pair(forget, pool, *vectors, k=pairing.k, dedup=pairing.dedup, max_overlap=pairing.max_overlap)
-
-
-def _embed(plan: Plan, loaded: Loaded, examples: TextSet) -> Any:
-    pairing = plan.pairing
-    if pairing.encoder == "model":
-        return embed_with_model(loaded.model, examples, last_tokens=pairing.last_tokens)
-    if loaded.tokenizer is None:
-        raise PlanError(f"pairing.encoder {pairing.encoder!r} reads text and the model has no tokenizer; use 'model'")
-    texts = [decode_tail(loaded.tokenizer, examples[i], pairing.last_tokens) for i in examples.ids]
-    return embed_with_sentence_transformer(pairing.encoder, texts)
 
 
 def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Stopping | None:

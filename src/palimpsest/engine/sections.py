@@ -15,23 +15,6 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class Pairing(Section):
-    """How the analogous set is built from the retain set."""
-
-    encoder: str = "model"
-    """"model": mean hidden state of the model itself; else a sentence-transformers folder or name."""
-    k: int = Field(default=10, ge=1)
-    """Neighbours looked at."""
-    dedup: bool = True
-    """Pass over near-copies of the forget text; False is the paper."""
-    max_overlap: float = Field(default=0.1, gt=0, le=1)
-    """A neighbour that shares this share of 10-grams or more is a near-copy."""
-    last_tokens: int = Field(default=100, ge=1)
-    """Tokens at the end of each text that are embedded."""
-    random: bool = False
-    """Pair at random instead, for the ablation."""
-
-
 class Repairing(Section):
     """Steps that bring what must stay back to the model before, by divergence; of any method."""
 

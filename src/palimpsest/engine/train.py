@@ -36,7 +36,7 @@ class Trained:
         ended: how the loop ended.
         preparing: cost of masks, pairs, references and levels.
         training: cost of the loop.
-        stats: of the pairs; empty without.
+        notes: of the sets that were made.
         level: of never seen, where the run was controlled.
         parts: of preparing and training, of a controlled run: kind of work -> its cost.
     """
@@ -44,7 +44,7 @@ class Trained:
     ended: Ended
     preparing: Cost
     training: Cost
-    stats: Mapping[str, float]
+    notes: tuple[str, ...]
     level: Level | None = None
     parts: Mapping[str, Cost] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ def train(
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
     level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
-    return Trained(ended, preparing.cost(), training, prepared.stats, level, _parts(ended, prepared.guiding)), saved
+    return Trained(ended, preparing.cost(), training, prepared.notes, level, _parts(ended, prepared.guiding)), saved
 
 
 def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:

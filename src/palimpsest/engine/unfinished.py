@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from palimpsest.control.hands import CONTROL
 from palimpsest.errors import Interrupted
-from palimpsest.loop.plural import so_many
+from palimpsest.in_words import so_many
 
 
 @contextmanager

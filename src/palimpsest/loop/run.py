@@ -8,10 +8,10 @@ import time
 import torch
 
 from palimpsest.errors import DivergedError
+from palimpsest.in_words import so_many
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.machine import Machine
-from palimpsest.loop.plural import so_many
 from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
 from palimpsest.loop.stopping import Check, Stopping

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from palimpsest.audit.words import show as written
+from palimpsest.in_words import show as written
 
 NONE = "–"
 """What stands where there is no value."""
 
 
 def show_or_dash(value: float | None, decimals: int = 2) -> str:
-    """A value by the rule of ``audit.words``, or a dash where there is none.
+    """A value by the rule of ``in_words``, or a dash where there is none.
 
     >>> [show_or_dash(v) for v in (0.98, 0.00842, 12.345, 123.45, 12345.6, 1.25e9, None)]
     ['0.98', '0.01', '12.3', '123', '12346', '1.2e9', '–']

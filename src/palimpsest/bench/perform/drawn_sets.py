@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from palimpsest import methods
+from palimpsest import derived, methods
 from palimpsest.bench.define.bench_rows import BenchRow
 from palimpsest.bench.perform.request_cell import Ids, RequestCell
 from palimpsest.data.memory.purge import check_purged
@@ -26,7 +26,7 @@ def sets_for(cell: RequestCell, method: str, kind: str, *, memory: Collection[st
         DataError: a set that it cannot work without is empty here.
     """
     situation, drawn = cell.situation, methods.load(method)
-    needs = ["retain" if name == "analogous" else name for name in drawn.needs]
+    needs = derived.to_give(drawn.needs)
     wanted = {*needs, *(name for group in drawn.one_of for name in group), *drawn.uses}
     replay = tuple(cell.pool.replay)
     kept = tuple(i for i in situation.memory if memory is None or i in memory)

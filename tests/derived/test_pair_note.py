@@ -1,8 +1,8 @@
-"""The notes of a run are sentences."""
+"""The note on pairs a sentence."""
 
 from __future__ import annotations
 
-from palimpsest.engine.notes import pair_note
+from palimpsest.derived.nearest import pair_note
 
 
 def test_pairs_in_words() -> None:
