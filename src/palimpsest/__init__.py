@@ -4,7 +4,8 @@
 >>> pal.Example("p1", pal.Text("a fact"), subject="patient-1").subject
 'patient-1'
 
-``learn``, ``unlearn``, ``update`` and ``measure`` are fetched on first use: importing this package imports no torch.
+The verbs (``learn``, ``unlearn``, ``update``, ``measure``, ``judge``) are fetched on first use: importing this package
+imports no torch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from palimpsest.records import Chat, Completion, Example, Image, Message, Text, 
 from palimpsest.version import VERSION
 
 if TYPE_CHECKING:
-    from palimpsest.verbs import learn, measure, unlearn, update
+    from palimpsest.verbs import judge, learn, measure, unlearn, update
     from palimpsest.verbs.in_memory import Model, Run
 
 __version__ = VERSION
@@ -54,6 +55,7 @@ __all__ = [
     "TokenIds",
     "UsageError",
     "__version__",
+    "judge",
     "learn",
     "measure",
     "unlearn",
@@ -61,7 +63,7 @@ __all__ = [
 ]
 
 _LAZY = {"Model": "palimpsest.verbs.in_memory", "Run": "palimpsest.verbs.in_memory"} | dict.fromkeys(
-    ("learn", "measure", "unlearn", "update"), "palimpsest.verbs"
+    ("judge", "learn", "measure", "unlearn", "update"), "palimpsest.verbs"
 )
 
 

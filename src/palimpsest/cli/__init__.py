@@ -19,6 +19,7 @@ from palimpsest.cli import bench_command as bench
 from palimpsest.cli import catalogue, listing, runs
 from palimpsest.cli import demo_command as demo
 from palimpsest.cli import env_command as env
+from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
 from palimpsest.cli import report_command as report
 from palimpsest.errors import Interrupted, PalimpsestError, UsageError, unknown
@@ -84,6 +85,7 @@ def _root(version: Version = False) -> None:
 for verb in runs.ABOUT:
     app.command(verb, epilog=runs.EPILOG)(runs.command(verb))
 app.command("measure")(measure.command)
+app.command("judge")(judge.command)
 app.command("report")(report.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)

@@ -19,13 +19,23 @@ from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.train import Trained
-from palimpsest.engine.verdict import reach_verdict
+from palimpsest.engine.verdict import Evidence, reach_verdict
 from palimpsest.in_words import show
 from palimpsest.loop.job import Ended
 from palimpsest.loop.log import RunLog
 from palimpsest.models.load import device
 from palimpsest.records import Answer, is_digest
-from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
+from palimpsest.report.schema import (
+    AnswerRow,
+    CostRow,
+    CurvePoint,
+    Ending,
+    Origin,
+    RunResult,
+    SetInfo,
+    VerdictRow,
+    rows_of,
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,9 @@ def result_of(
     doubts = [level.doubt] if level is not None and level.doubt and plan.oracle is None else []
     curve = tuple(_curve(folder))
     sizes = {name: len(examples) for name, examples in sets.items()}
-    verdict, advice = reach_verdict(plan, scores, sizes, ended, modality=run.modality, origin=run.origin, doubts=doubts)
+    ending = Ending(steps=ended.steps, budget=ended.budget, short=ended.short)
+    evidence = Evidence(plan, scores, sizes, ending, run.modality, run.origin, doubts)
+    verdict, advice = reach_verdict(evidence)
     costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
     costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
     costs |= {name: CostRow.of(cost) for name, cost in trained.parts.items()}
@@ -92,6 +104,7 @@ def result_of(
         level=None if level is None else level_info(level, curve, scores["before"]["forget"]),
         curve=curve,
         stopped=ended.stopped,
+        ending=ending,
         cost={**costs, **oracle_cost(plan)},
         environment=environment(run.threads),
         notes=(*run.read.notes, *_notes(plan, ended, trained.notes)),

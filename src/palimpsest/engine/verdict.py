@@ -1,20 +1,26 @@
-"""From the scores of a run to its verdict and to what to do next."""
+"""From scores and gates to a verdict and what to do next: after a run, or years later from its record. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
 
 from palimpsest import methods
 from palimpsest.audit.advice import AdviceFacts, advise
-from palimpsest.audit.gates import Gate, default_gates, forget_gates
-from palimpsest.audit.judging import ScoreTable, examine, sum_up
+from palimpsest.audit.gate_text import gate_fields
+from palimpsest.audit.gates import Gate, default_gates, forget_gates, parse_gates
+from palimpsest.audit.judging import Finding, ScoreTable, examine, sum_up
 from palimpsest.audit.known import distrusting, known_checks
 from palimpsest.audit.plain_verdict import say_plainly
 from palimpsest.engine.plan import Plan
-from palimpsest.loop.job import Ended
+from palimpsest.errors import DataError
 from palimpsest.loop.training import Training
 from palimpsest.records import Verdict
-from palimpsest.report.schema import Origin
+from palimpsest.report.nouns import of_images
+from palimpsest.report.schema import Ending, Origin, RunResult, VerdictRow
 
 ALTERNATIVES = {"text": ("grad_diff", "icu", "npo"), "image": ("salun", "ug_clu", "scrub")}
 _ORIGINS: Mapping[Origin | None, str] = {
@@ -23,69 +29,125 @@ _ORIGINS: Mapping[Origin | None, str] = {
 }
 
 
-def gates_of(plan: Plan, scores: ScoreTable, sets: Mapping[str, object], modality: str) -> tuple[Gate, ...]:
-    """The plan's gates, else the default ones; the forget set has its own even where the plan names none for it.
+@dataclass(frozen=True)
+class Evidence:
+    """All that a verdict rests on.
 
-    A plan may bound the forget set as it likes, but not leave it out: what remembers everything would pass.
-    """
-    if plan.gates is None:
-        return default_gates(plan.kind, scores.keys(), sets.keys(), modality=modality)
-    if "forget" not in sets or any(gate.set == "forget" for gate in plan.gates):
-        return plan.gates
-    return (*forget_gates(scores.keys(), sets.keys(), modality=modality), *plan.gates)
-
-
-def reach_verdict(
-    plan: Plan,
-    scores: ScoreTable,
-    sizes: Mapping[str, int],
-    ended: Ended,
-    *,
-    modality: str,
-    origin: Origin | None = None,
-    doubts: Sequence[str] = (),
-) -> tuple[Verdict | None, tuple[str, ...]]:
-    """Hold gates and checks against the scores.
-
-    Args:
-        plan: resolved.
+    Attributes:
+        plan: resolved; its gates and bounds are what is asked.
         scores: column -> set -> metric key -> score.
         sizes: set -> number of its examples.
-        ended: how training ended.
+        ending: how training ended.
         modality: "text" or "image".
         origin: of the oracle.
         doubts: reasons why nobody can call it passed though all gates hold.
+    """
+
+    plan: Plan
+    scores: ScoreTable
+    sizes: Mapping[str, int]
+    ending: Ending
+    modality: str
+    origin: Origin | None = None
+    doubts: Sequence[str] = ()
+
+
+def judged(result: RunResult, gates: Iterable[Any] | None = None, bounds: Iterable[str] = ()) -> RunResult:
+    """A recorded run with its verdict reached anew from its scores.
+
+    Args:
+        result: the record.
+        gates: rows in the place of the plan's gates, as in a plan file; None = the plan's own.
+        bounds: lines as of ``--gate``, each in the place of the plan's gate of the same set and metric.
+
+    Raises:
+        DataError: the record's plan is not one of this version.
+        PlanError: a gate that is none.
+    """
+    evidence = evidence_of(result, gates, bounds)
+    verdict, advice = reach_verdict(evidence)
+    row = None if verdict is None else VerdictRow.of(verdict)
+    return result.model_copy(update={"verdict": row, "advice": advice})
+
+
+def evidence_of(result: RunResult, gates: Iterable[Any] | None = None, bounds: Iterable[str] = ()) -> Evidence:
+    """What a record holds of it; as ``judged``."""
+    try:
+        plan = Plan.model_validate(result.plan)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        problem = f"the plan of this record cannot be read by this version (at {place}); judge it with its own"
+        raise DataError(problem) from None
+    more: dict[str, Any] = {} if gates is None else {"gates": parse_gates(list(gates))}
+    if lines := list(bounds):
+        given = parse_gates([gate_fields(line) for line in lines])
+        named = {(gate.set, gate.metric) for gate in given}
+        more["bounds"] = (*(g for g in plan.bounds if (g.set, g.metric) not in named), *given)
+    level = result.level
+    return Evidence(
+        plan.model_copy(update=more),
+        result.score_table(),
+        {name: info.n for name, info in result.sets.items()},
+        result.ending or Ending(),
+        "image" if of_images(result) else "text",
+        result.oracle_origin,
+        [level.doubt] if level is not None and level.doubt and plan.oracle is None else [],
+    )
+
+
+def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
+    """Hold gates and checks against the scores.
 
     Returns:
         The verdict, None where nothing is asked of the run (learning without gates); and what to do next.
     """
-    named = {(gate.set, gate.metric) for gate in plan.bounds}
-    others = [gate for gate in gates_of(plan, scores, sizes, modality) if (gate.set, gate.metric) not in named]
-    gates = (*others, *plan.bounds)
-    checks = known_checks(scores, modality=modality) if "forget" in sizes else ()
-    findings = distrusting((*checks, *examine(gates, scores)))
+    scores, ending, doubts = evidence.scores, evidence.ending, evidence.doubts
+    checks = known_checks(scores, modality=evidence.modality) if "forget" in evidence.sizes else ()
+    findings = distrusting((*checks, *examine(gates_of(evidence), scores)))
     if not findings:
         return None, ()
-    remarks = [_ORIGINS[origin]] if origin in _ORIGINS else []
-    verdict = sum_up(findings, budget_ended=ended.budget, doubts=doubts, remarks=remarks)
-    plain = say_plainly(findings, verdict.outcome, scores, doubts=doubts, budget_ended=ended.budget, short=ended.short)
-    method = methods.load(plan.method)
+    remarks = [_ORIGINS[evidence.origin]] if evidence.origin in _ORIGINS else []
+    verdict = sum_up(findings, budget_ended=ending.budget, doubts=doubts, remarks=remarks)
+    plain = say_plainly(
+        findings, verdict.outcome, scores, doubts=doubts, budget_ended=ending.budget, short=ending.short
+    )
+    told = Verdict(verdict.outcome, verdict.sentence, verdict.gates, plain)
+    return told, advise(_facts(evidence, findings, verdict))
+
+
+def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
+    """The plan's gates, else the default ones, and its bounds, each in the place of the gate that it names.
+
+    A plan may bound the forget set as it likes, but not leave it out: what remembers everything would pass.
+    """
+    plan, columns, sets = evidence.plan, evidence.scores.keys(), evidence.sizes.keys()
+    if plan.gates is None:
+        gates = default_gates(plan.kind, columns, sets, modality=evidence.modality)
+    elif "forget" not in sets or any(gate.set == "forget" for gate in plan.gates):
+        gates = plan.gates
+    else:
+        gates = (*forget_gates(columns, sets, modality=evidence.modality), *plan.gates)
+    named = {(gate.set, gate.metric) for gate in plan.bounds}
+    return (*(gate for gate in gates if (gate.set, gate.metric) not in named), *plan.bounds)
+
+
+def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) -> AdviceFacts:
+    plan, method, ending = evidence.plan, methods.card(evidence.plan.method), evidence.ending
     usual = method.defaults.get("learning_rate", Training.model_fields["learning_rate"].default)
     finds_rate = plan.control.kind == "auto"
-    facts = AdviceFacts(
+    return AdviceFacts(
         findings,
         verdict.outcome,
         given={*plan.files, *(role for role in ("base", "oracle") if getattr(plan, role) is not None)},
-        takes=method.draws_from(("learn", "forget", "retain", "replay")),
-        sizes=sizes,
-        level="level" in scores,
-        doubted=bool(doubts),
-        unknown_oracle=origin == "unknown",
-        steps=ended.steps,
+        takes={*method.needs, *(name for group in method.one_of for name in group), *method.uses},
+        sizes=evidence.sizes,
+        level="level" in evidence.scores,
+        doubted=bool(evidence.doubts),
+        unknown_oracle=evidence.origin == "unknown",
+        steps=ending.steps,
         rate_given=not finds_rate and plan.training.learning_rate != usual,
         finds_rate=finds_rate,
-        budget_ended=ended.budget,
-        short=ended.short,
-        others=[n for n in ALTERNATIVES[modality] if n != plan.method and plan.kind in methods.load(n).kinds],
+        budget_ended=ending.budget,
+        short=ending.short,
+        others=[n for n in ALTERNATIVES[evidence.modality] if n != plan.method and plan.kind in methods.card(n).kinds],
     )
-    return Verdict(verdict.outcome, verdict.sentence, verdict.gates, plain), advise(facts)

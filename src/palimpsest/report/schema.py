@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from palimpsest.errors import DataError
+from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
 
@@ -140,6 +140,17 @@ class CostRow(ReportRow):
         return Cost(self.seconds, self.tokens, self.peak_bytes)
 
 
+class Ending(ReportRow):
+    """How training ended."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimizer iterations."""
+    budget: str | None = None
+    """The budget that ended it before the stopping was satisfied."""
+    short: str | None = None
+    """Why a controlled run ended before the forget set was at its level."""
+
+
 class LevelInfo(ReportRow):
     """The level of "never seen" that a controlled run went to; ``control.level.Level`` without its rows."""
 
@@ -239,6 +250,8 @@ class RunResult(ReportRow):
     """Measurements during training, in the order of steps."""
     stopped: str = ""
     """Why training ended, e.g. "all examples pass" or "budget: 40 steps"."""
+    ending: Ending | None = None
+    """The same for who judges the run later; None in files of version 0.1.0 and of a measurement."""
     cost: dict[str, CostRow] = Field(default_factory=dict)
     """Cost of "training", of measuring "before", "after" and "oracle", and of "oracle_training"."""
     environment: dict[str, str] = Field(default_factory=dict)
@@ -251,6 +264,13 @@ class RunResult(ReportRow):
     def _in_order(cls, scores: Scores) -> Scores:
         return {column: scores[column] for column in COLUMNS if column in scores}
 
+    def score_table(self) -> dict[str, dict[str, dict[str, Score]]]:
+        """The scores as records; the inverse of ``rows_of``."""
+        return {
+            column: {name: {key: row.score(key) for key, row in rows.items()} for name, rows in sets.items()}
+            for column, sets in self.scores.items()
+        }
+
     def save_json(self, path: str | Path) -> None:
         """Write the twin; a reader sees the old file or the new one, never a part.
 
@@ -258,6 +278,13 @@ class RunResult(ReportRow):
             DataError: the place cannot be written to.
         """
         write_atomic(Path(path), self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def of_run(cls, place: str | Path) -> RunResult:
+        """The twin of a run, by its folder or by its file; as ``load``."""
+        path = Path(place)
+        reachable(path, "run")
+        return cls.load(path / "result.json" if path.is_dir() else path)
 
     @classmethod
     def load(cls, path: str | Path) -> RunResult:

@@ -1,8 +1,9 @@
-"""What a user does: learn, unlearn, both at once, measure. The command line and Python call the same functions."""
+"""What a user does: learn, unlearn, both at once, measure, judge. The command line calls the same functions."""
 
+from palimpsest.verbs.judge import judge
 from palimpsest.verbs.learn import learn
 from palimpsest.verbs.measure import measure
 from palimpsest.verbs.unlearn import unlearn
 from palimpsest.verbs.update import update
 
-__all__ = ["learn", "measure", "unlearn", "update"]
+__all__ = ["judge", "learn", "measure", "unlearn", "update"]

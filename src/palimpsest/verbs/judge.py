@@ -1,0 +1,29 @@
+"""Reach a verdict anew from what a run recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from palimpsest.engine.verdict import judged
+from palimpsest.report.schema import RunResult
+
+
+def judge(
+    run: str | Path | RunResult, *, gates: Iterable[Mapping[str, Any]] | None = None, bounds: Iterable[str] = ()
+) -> RunResult:
+    """Hold gates against the scores of a run that ended, today or years ago. Nothing is measured or written.
+
+    Args:
+        run: its folder, its ``result.json``, or the result itself.
+        gates: rows as in a plan file, in the place of all that were asked; None = those of its plan.
+        bounds: lines such as "retain es >= 0.9 * before", each in the place of the gate of the same set and metric.
+
+    Returns:
+        The result with the verdict and the advice that follow.
+
+    Raises:
+        UsageError: no run is there, or a gate is none.
+    """
+    return judged(run if isinstance(run, RunResult) else RunResult.of_run(run), gates, bounds)
