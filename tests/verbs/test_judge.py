@@ -17,17 +17,28 @@ ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "frozen" / "0.1.0" / "text_unlearned"
 
 
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """The old record with ten rows of half-known text in retain, so that a gate on them can be decided."""
+    values = json.loads((OLD / "result.json").read_text(encoding="utf-8"))
+    for column in ("before", "after"):
+        score = values["scores"][column]["retain"]["ma"]
+        score |= {"value": 0.5, "low": 0.5, "high": 0.5, "n": 10, "by_id": {f"r{i}": 0.5 for i in range(10)}}
+    (tmp_path / "result.json").write_text(json.dumps(values), encoding="utf-8")
+    return tmp_path
+
+
 def test_a_run_of_an_earlier_version_can_be_judged():
     assert pal.judge(OLD).verdict.outcome == RunResult.load(OLD / "result.json").verdict.outcome
 
 
-def test_other_gates_give_another_verdict_and_write_nothing():
-    before = (OLD / "result.json").read_bytes()
-    judged = pal.judge(OLD, bounds=["retain ma >= 0.99"])
+def test_other_gates_give_another_verdict_and_write_nothing(run):
+    before = (run / "result.json").read_bytes()
+    judged = pal.judge(run, bounds=["retain ma >= 0.99"])
     assert judged.verdict.outcome == "failed"
     assert "retain ma at least 0.99" in judged.verdict.sentence
-    assert judged.scores == pal.judge(OLD).scores
-    assert (OLD / "result.json").read_bytes() == before
+    assert judged.scores == pal.judge(run).scores
+    assert (run / "result.json").read_bytes() == before
 
 
 def test_gates_in_the_place_of_the_plan_s_leave_the_forget_set_its_own():
@@ -37,8 +48,8 @@ def test_gates_in_the_place_of_the_plan_s_leave_the_forget_set_its_own():
     assert not any("0.90 times" in gate for gate in gates)
 
 
-def test_the_command_line_ends_with_the_verdict(capsys):
-    assert main(["judge", str(OLD), "--gate", "retain ma >= 0.99", "--json"]) == 1
+def test_the_command_line_ends_with_the_verdict(run, capsys):
+    assert main(["judge", str(run), "--gate", "retain ma >= 0.99", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["verdict"]["outcome"] == "failed"
 
 
@@ -47,9 +58,7 @@ def test_judging_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "src")})
 
 
-@pytest.mark.parametrize(
-    ("run", "bound", "said"), [("no-run", "a b >= 1", "no-run"), (str(OLD), "es", "cannot be read")]
-)
-def test_refusals(run, bound, said):
+@pytest.mark.parametrize(("place", "bound", "said"), [("no-run", "a b >= 1", "no-run"), (OLD, "es", "cannot be read")])
+def test_refusals(place, bound, said):
     with pytest.raises(pal.UsageError, match=said):
-        pal.judge(run, bounds=[bound])
+        pal.judge(place, bounds=[bound])
