@@ -18,7 +18,7 @@ export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench clean
+.PHONY: help setup demo test lint check bench drawing clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile
@@ -41,6 +41,9 @@ check: lint test ## lint and test: all that CI runs
 
 bench: $(READY) ## run the benchmarks that need no data; each prints a table
 	@set -e; for file in extraction kill memory ug_clu; do echo "== $$file"; $(VENV)/bin/python "benchmarks/$$file.py" $(ARGS); done
+
+drawing: $(READY) ## draw docs/rooms.svg, the rooms of the package
+	$(VENV)/bin/python docs/rooms.py
 
 clean: ## remove .venv and what the tools left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -54,9 +54,18 @@ def code_behind(modules: Iterable[str], files: Iterable[Path] = (), *, package: 
         if path is None or name in found or f"{name}.".startswith(f"{_SHOWN}."):
             continue
         found[name] = path
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        waiting += [(other, _path(other, package)) for other in _imported(tree, _around(name, path))]
+        waiting += [(other, _path(other, package)) for other in imported_names(path, _around(name, path))]
     return dict(sorted(found.items()))
+
+
+def imported_names(file: Path, around: str = "") -> list[str]:
+    """Names that a file imports and that may be modules: of ``from a import b`` both a and a.b.
+
+    Args:
+        file: Python, read and not run; what only type checkers import is left out.
+        around: the package that its relative imports start from.
+    """
+    return list(_imported(ast.parse(file.read_text(encoding="utf-8")), around))
 
 
 def _path(name: str, package: Path) -> Path | None:

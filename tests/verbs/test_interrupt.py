@@ -160,7 +160,7 @@ def test_before_anything_was_written_the_line_says_so(clinic, tmp_path, capsys, 
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
 
-    monkeypatch.setattr("palimpsest.engine.execute.load", struck)
+    monkeypatch.setattr("palimpsest.engine.stages.load", struck)
     assert main(command_of(clinic, tmp_path / "out")) == 130
     said = capsys.readouterr().err
     assert "palimpsest: interrupted before anything was written (what an earlier run left is as it was); " in said

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palimpsest as pal
-from palimpsest.engine import execute
+from palimpsest.engine import execute, stages
 from palimpsest.errors import DataError, DivergedError, PlanError
 from palimpsest.report.schema import RunResult
 
@@ -146,14 +146,14 @@ def test_another_plan_is_not_written_over(clinic, tmp_path):
 
 
 def test_another_process_is_not_disturbed(clinic, tmp_path, monkeypatch):
-    train = execute.train
+    train = stages.train
 
     def train_twice(*given, **how):
         with pytest.raises(PlanError, match=r"out.partial is being written by another process; wait, or give another"):
             unlearn(clinic, tmp_path / "out")
         return train(*given, **how)
 
-    monkeypatch.setattr(execute, "train", train_twice)
+    monkeypatch.setattr(stages, "train", train_twice)
     unlearn(clinic, tmp_path / "out")
 
 
@@ -163,7 +163,7 @@ def test_a_run_that_another_process_ended_meanwhile_is_not_run_again(clinic, tmp
     def begin_late(target, plan):
         monkeypatch.setattr(execute.Output, "begin", begin)
         unlearn(clinic, tmp_path / "out")
-        monkeypatch.setattr(execute, "train", None)
+        monkeypatch.setattr(stages, "train", None)
         begin(target, plan)
 
     monkeypatch.setattr(execute.Output, "begin", begin_late)

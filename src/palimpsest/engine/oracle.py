@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.companions.learned import check_learned
-from palimpsest.engine.execute import execute, model_digests
+from palimpsest.engine.execute import execute
 from palimpsest.engine.forecast import duration, most_steps, seconds_per_position, step_positions
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.engine.origin import check_base, check_makeable
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan, make_plan
+from palimpsest.engine.stages import model_digests
 from palimpsest.in_words import so_many
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example

@@ -1,0 +1,156 @@
+"""The stages of a run. Each is called by itself, keeps what it found in the run's folder, and is not done twice.
+
+    open_run -> measure_column("before") -> make_version -> measure_column("after") -> answered
+             -> measure_column("oracle") -> result_of -> write_record
+
+``execute`` is all of them. Who needs a version without scores calls ``open_run`` and ``make_version``; who died between
+two stages opens the run again and calls the next one: what was measured and trained is read back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palimpsest import methods
+from palimpsest.companions.learned import check_learned, learned_after, write_learned
+from palimpsest.durable import flush_tree
+from palimpsest.engine.given import Manner
+from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
+from palimpsest.engine.measuring import measure_sets
+from palimpsest.engine.origin import check_base, check_oracle, check_weights
+from palimpsest.engine.outcome import RunSetting
+from palimpsest.engine.output import RESULT, Measured, Output
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.split import write_split
+from palimpsest.engine.train import Trained, train
+from palimpsest.errors import PlanError
+from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
+from palimpsest.report.page import PAGE, save_html
+from palimpsest.report.schema import RunResult
+
+
+def resolved(plan: Plan, read: Read) -> Plan:
+    """The plan with the digests of its sets and models, which name the run.
+
+    Raises:
+        UsageError: base or oracle cannot be what they are given as.
+    """
+    plan = plan.model_copy(
+        update={"request": read.request, "digests": {**digests(read.examples), **model_digests(plan)}}
+    )
+    if methods.card(plan.method).starts_from == "base":
+        check_base(plan, read.examples.get("forget", []))
+    return plan
+
+
+def model_digests(plan: Plan) -> dict[str, str]:
+    """Digest of each model's weights; a Hub name stands for itself with its revision."""
+    sources = {role: getattr(plan, role) for role in ("model", "base", "oracle")}
+    return {role: source_digest(source, plan.revision) for role, source in sources.items() if source is not None}
+
+
+def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded]:
+    """Load the model, encode the sets, and check that they fit each other.
+
+    Args:
+        plan: resolved.
+        read: its sets.
+        manner: how the run goes about it.
+
+    Returns:
+        The run, and the model before it, on its device.
+
+    Raises:
+        UsageError: they do not fit; nothing was written.
+    """
+    forget = read.examples.get("forget", [])
+    origin = check_oracle(plan, forget)
+    if (note := unwatched(plan)) is not None:
+        manner.progress(f"note: {note}", 0, 0)
+    if forget:
+        check_learned(forget, plan.model)
+    before = load(plan.model, revision=plan.revision)
+    threads = use_threads(before.model, manner.threads)
+    before.model.to(device())
+    sets = encode_sets(read.examples, before, plan.encoding)
+    if plan.oracle is not None:
+        check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
+    return RunSetting(plan, read, sets, manner, origin, threads, before.modality), before
+
+
+def measure_column(run: RunSetting, target: Output, column: str, model: Loaded | str | Path) -> Measured:
+    """Scores of one model on all sets of a run; remembered in its folder, so that they are taken once.
+
+    Args:
+        run: opened.
+        target: where it is written.
+        column: "before", "after" or "oracle".
+        model: on its device, or its folder.
+    """
+
+    def compute() -> Measured:
+        loaded = model if isinstance(model, Loaded) else load(model, revision=run.plan.revision)
+        loaded.model.to(device())
+        measuring, seed = run.plan.measuring, run.plan.training.seed
+        return measure_sets(loaded, run.sets, measuring, seed=seed, column=column, progress=run.manner.progress)
+
+    return target.remember(column, compute)
+
+
+def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Trained, Loaded]:
+    """Train, and save the model that comes out; goes on from the run's checkpoint.
+
+    Args:
+        run: opened.
+        target: where it is written; held.
+        before: the model that the run changes, as ``open_run`` gave it.
+
+    Returns:
+        How it went, and the saved model. As ``train``, which this calls.
+    """
+    start = _starting(run.plan, before)
+    trackers = list(run.manner.trackers)
+    return train(run.plan, start, run.sets, target.partial, progress=run.manner.progress, trackers=trackers)
+
+
+def write_record(run: RunSetting, target: Output, result: RunResult) -> None:
+    """Write what lies beside the model. ``result.json`` comes last: where it is, all else is whole and on the disk.
+
+    Args:
+        run: opened.
+        target: where it is written; held.
+        result: of ``result_of``.
+    """
+    if result.level is not None:
+        target.describe({"level": result.level.model_dump(mode="json")})
+    save_html(result, target.partial / PAGE)
+    write_learned(target.partial, _learned(run.plan, run.read.examples))
+    write_split(target.partial, run.read)
+    flush_tree(target.partial)
+    result.save_json(target.partial / RESULT)
+
+
+def _learned(plan: Plan, examples: Examples) -> frozenset[str] | None:
+    from_base = methods.card(plan.method).starts_from == "base" and plan.base is not None
+    start = plan.base if from_base and plan.base is not None else plan.model
+    return learned_after(start, examples, from_base=from_base)
+
+
+def _starting(plan: Plan, before: Loaded) -> Loaded:
+    """The model that the run changes: the given one, or the base of a method that starts there."""
+    if methods.card(plan.method).starts_from != "base" or plan.base is None:
+        return before
+    base = _like(before, "base", plan.base, plan)
+    base.model.to(device())
+    return base
+
+
+def _like(before: Loaded, role: str, source: str, plan: Plan) -> Loaded:
+    """Another model of the plan, with as many outputs."""
+    other = load(source, revision=plan.revision)
+    if other.num_outputs != before.num_outputs:
+        raise PlanError(
+            f"--{role} knows {other.num_outputs} tokens or classes and --model {before.num_outputs}; "
+            f"give a {role} with the outputs of the model"
+        )
+    return other
