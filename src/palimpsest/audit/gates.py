@@ -58,6 +58,10 @@ class Gate(BaseModel):
                 f"gate on {self.set} {self.metric} has {len(given)} bounds ({', '.join(given) or 'none'}); "
                 "accepted: exactly one of at_most, at_least, within"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_reference(self) -> Gate:
         if self.relative_to is None and (self.within is not None or self.mode == "ratio"):
             raise ValueError(
                 f"gate on {self.set} {self.metric} compares with nothing; "
