@@ -142,7 +142,7 @@ class UGCLU(Method):
         config: UGCLUConfig = self.config
         scale = ascent_scale(config.annealing, step, planned, config.stop_share)
         fast: tuple[Phase, ...] = self._fast_phases(scale) if step % config.every == 0 and scale > 0 else ()
-        repaired = tuple(s for s in self.sets if s != "forget" and (s != "learn" or self._learn_in_repair))
+        repaired = self._repaired_sets
         closes = (step + 1) % config.every == 0
         again = bool(fast) and self._is_probed(step, planned)
         if again:
@@ -156,6 +156,11 @@ class UGCLU(Method):
         sets, limit = self._fast_sets, config.fast_norm * (scale if config.annealed_clip else 1)
         groups = [(s,) for s in sets] if config.composition == "separate" else [sets] if sets else []
         return tuple(Phase("fast", g, scale=scale, max_grad_norm=limit, moves_statistics=False) for g in groups)
+
+    @property
+    def _repaired_sets(self) -> tuple[str, ...]:
+        left_out = {"forget"} if self._learn_in_repair else {"forget", "learn"}
+        return tuple(name for name in self.sets if name not in left_out)
 
     @property
     def _learn_in_repair(self) -> bool:
