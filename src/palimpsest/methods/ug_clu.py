@@ -34,7 +34,7 @@ from palimpsest.models.divergence import kl_divergence
 from palimpsest.rules.coefficients import inverse_power, may_ascend, power
 from palimpsest.rules.fast_slow import FastOptimizer, FastSteps, SlowWeights, Snapshot, kappa, parts_of, under_one_name
 from palimpsest.rules.probe import Probe
-from palimpsest.rules.saliency_batches import masks_of_sets
+from palimpsest.rules.saliency_batches import MaskSample, masks_of_sets
 from palimpsest.rules.saliency_scores import Composition, Granularity, Saliency
 from palimpsest.rules.schedule import Annealing, ascent_scale
 
@@ -120,12 +120,13 @@ class UGCLU(Method):
         config: UGCLUConfig = self.config
         if "learn" in self.sets and not (config.learn_in_fast or self._learn_in_repair):
             raise PlanError("learn_in_fast and learn_in_repair are both off: nothing would be learned; leave one on")
-        staying = [name for name in ("retain", "replay") if name in self.sets]
+        staying: dict[str, ExampleSet] = {name: sets[name] for name in ("retain", "replay") if name in self.sets}
         self.saliency: Saliency | None = None
         if self._fast_sets and staying and config.gamma > 0:
             chosen = config.model_dump(include={"gamma", "normalise", "composition", "granularity"})
-            chosen |= {"limit": config.mask_examples, "batch_size": config.mask_batch}
-            self.saliency = masks_of_sets(model, sets, changing=self._fast_sets, staying=staying, **chosen)
+            sample = MaskSample(config.mask_examples, config.mask_batch)
+            changing = {name: sets[name] for name in self._fast_sets}
+            self.saliency = masks_of_sets(model, changing, staying, sample=sample, **chosen)
         self._slow = SlowWeights(config.alpha_s)
         self._fast = FastSteps(config.fast_optimizer, config.fast_rate)
         self._scale: float | None = None
