@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, reduce
+from itertools import chain
 from operator import or_
 from pathlib import Path
 from typing import Any, Literal
@@ -80,20 +81,36 @@ def _bound(statement: ast.stmt) -> Iterator[tuple[str, ast.stmt | ast.expr]]:
     """Names that a top-level statement sets, with what they stand for."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef):
         yield statement.name, statement
-    elif isinstance(statement, ast.ImportFrom):
-        yield from ((alias.asname or alias.name, statement) for alias in statement.names)
-    elif isinstance(statement, ast.Import):
-        yield from ((alias.asname or alias.name.partition(".")[0], statement) for alias in statement.names)
+    elif isinstance(statement, ast.Import | ast.ImportFrom):
+        yield from ((_local_name(alias), statement) for alias in statement.names)
     elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        if not all(isinstance(target, ast.Name) for target in targets):
-            raise Unreadable  # something of a class may be set behind its back
-        yield from ((target.id, statement.value) for target in targets if isinstance(target, ast.Name))
-    elif isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING" and not statement.orelse:
-        for inner in statement.body:
-            yield from _bound(inner)
+        yield from ((name, statement.value) for name in _names_set(statement))
+    elif isinstance(statement, ast.If) and _is_for_types(statement):
+        yield from chain.from_iterable(map(_bound, statement.body))
     elif not _is_docstring(statement):
         raise Unreadable
+
+
+def _local_name(alias: ast.alias) -> str:
+    """What an import calls a module, or a name of one (which has no dots), in the file."""
+    return alias.asname or alias.name.partition(".")[0]
+
+
+def _targets(statement: ast.Assign | ast.AnnAssign) -> Sequence[ast.expr]:
+    return statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+
+
+def _names_set(statement: ast.Assign | ast.AnnAssign) -> list[str]:
+    """What an assignment at the top level sets: names alone, or something of a class may be set behind its back."""
+    targets = _targets(statement)
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    if len(names) < len(targets):
+        raise Unreadable
+    return names
+
+
+def _is_for_types(statement: ast.If) -> bool:
+    return ast.unparse(statement.test) == "TYPE_CHECKING" and not statement.orelse
 
 
 def _imported_as(statement: ast.ImportFrom, name: str) -> str:
@@ -133,8 +150,7 @@ def _members(file: _File, node: ast.ClassDef) -> dict[str, tuple[_File, ast.expr
     found = {} if base is None else _members(*base)
     for statement in node.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            found |= {ast.unparse(target): (file, statement.value) for target in targets}
+            found |= {ast.unparse(target): (file, statement.value) for target in _targets(statement)}
         elif isinstance(statement, ast.FunctionDef):
             found.pop(statement.name, None)  # a property in the place of a value
     return found
@@ -163,13 +179,17 @@ def _class_of_options(file: _File, node: ast.stmt | ast.expr) -> ast.ClassDef:
     return node
 
 
-def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
-    if (file.path, node.name) == (_PACKAGE / "method_card.py", Config.__name__):
-        return Config
+def _parent_of_options(file: _File, node: ast.ClassDef) -> tuple[_File, ast.ClassDef]:
     if not isinstance(node.bases[0], ast.Name):
         raise Unreadable
     place, base = file.definition(node.bases[0].id)
-    parent = _built(place, _class_of_options(place, base))
+    return place, _class_of_options(place, base)
+
+
+def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
+    if (file.path, node.name) == (_PACKAGE / "method_card.py", Config.__name__):
+        return Config
+    parent = _built(*_parent_of_options(file, node))
     options: dict[str, Any] = {}
     retired: Mapping[str, str] | None = None
     for number, statement in enumerate(node.body):
@@ -207,14 +227,20 @@ def _type(file: _File, node: ast.stmt | ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return reduce(or_, (_type(file, side) or type(None) for side in (node.left, node.right)))
     if isinstance(node, ast.Subscript):
-        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        outer = ast.unparse(node.value)
-        if outer == "Literal":
-            return Literal[tuple(_value(file, one) for one in inner)]
-        if outer in CONTAINERS:
-            parts = (... if ast.unparse(one) == "..." else _type(file, one) for one in inner)
-            return CONTAINERS[outer][tuple(parts)]
+        return _subscripted(file, node)
     raise Unreadable
+
+
+def _subscripted(file: _File, node: ast.Subscript) -> Any:
+    """A ``Literal[...]``, or a container of types."""
+    inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    outer = ast.unparse(node.value)
+    if outer == "Literal":
+        return Literal[tuple(_value(file, one) for one in inner)]
+    if outer not in CONTAINERS:
+        raise Unreadable
+    parts = (... if ast.unparse(one) == "..." else _type(file, one) for one in inner)
+    return CONTAINERS[outer][tuple(parts)]
 
 
 def _docstring(body: list[ast.stmt], number: int) -> str | None:

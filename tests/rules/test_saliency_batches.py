@@ -12,7 +12,7 @@ from torch import nn
 
 from palimpsest.data.encode.augment import Augmentation
 from palimpsest.data.encode.batch import TextSet, TokenSequence
-from palimpsest.rules.saliency_batches import batch_losses, masks_of_sets
+from palimpsest.rules.saliency_batches import MaskSample, batch_losses, masks_of_sets
 
 
 class Table(nn.Module):
@@ -56,7 +56,8 @@ def test_batches_have_one_size_and_leave_nothing_out():
 def test_all_sets_have_batches_of_the_smallest_ones_size(num_forget, expected):
     """A mean over a larger batch has a smaller squared gradient: another size would move the threshold of the mask."""
     sets = {"forget": watched(rows("f", 0, num_forget)), "retain": watched(rows("r", 2, 9))}
-    masks_of_sets(Table(), sets, changing=("forget",), staying=("retain",), gamma=1.0, limit=8, batch_size=4)
+    changing, staying = {"forget": sets["forget"]}, {"retain": sets["retain"]}
+    masks_of_sets(Table(), changing, staying, gamma=1.0, sample=MaskSample(limit=8, batch_size=4))
     for examples in sets.values():
         assert {len(ids) for ids in examples.seen} == {expected}
 
@@ -86,9 +87,7 @@ def test_the_choice_depends_on_the_ids_alone():
 
 def test_each_set_keeps_its_own_rows():
     """Forget reads row 0, learn row 1, what stays row 2: everything but row 2 may move."""
-    sets = {"forget": rows("f", 0, 2), "learn": rows("l", 1, 4), "retain": rows("r", 2, 2)}
-    saliency = masks_of_sets(
-        Table(), sets, changing=("forget", "learn"), staying=("retain",), gamma=1.0, limit=8, batch_size=2
-    )
+    changing, staying = {"forget": rows("f", 0, 2), "learn": rows("l", 1, 4)}, {"retain": rows("r", 2, 2)}
+    saliency = masks_of_sets(Table(), changing, staying, gamma=1.0, sample=MaskSample(limit=8, batch_size=2))
     mask = saliency.masks["forget"].mask("table")
     assert mask.all(1).tolist() == [True, True, False]

@@ -85,12 +85,15 @@ def _level(facts: AdviceFacts) -> list[str]:
             f"model retrained without the forget set), or {make} to have one retrained."
         ]
     if facts.doubted:
-        missing = [words for name, words in CHECKS.items() if name not in facts.given]
-        first = f"Give {' or '.join(missing)}, which check the estimate, or" if missing else "Give"
-        return [f"{first} a model retrained without the forget set: --oracle DIR, or {make}."]
+        return [f"{_checks_to_give(facts)} a model retrained without the forget set: --oracle DIR, or {make}."]
     if facts.unknown_oracle:
         return [f"This oracle is of unknown origin: have one made whose record is known, {make} instead of --oracle."]
     return []
+
+
+def _checks_to_give(facts: AdviceFacts) -> str:
+    missing = [words for name, words in CHECKS.items() if name not in facts.given]
+    return f"Give {' or '.join(missing)}, which check the estimate, or" if missing else "Give"
 
 
 def _size(facts: AdviceFacts) -> list[str]:

@@ -90,8 +90,8 @@ def unpaired(a: _ById, b: _ById, mode: Mode, *, average: Average = "arithmetic",
     """
     if mode == "ratio" and average == "geometric":
         return _exp(unpaired(_logs(a), _logs(b), "difference", draws=draws))
-    sides = [np.array([value for value in side.values() if value is not None], dtype=np.float64) for side in (a, b)]
-    n = min(len(side) for side in sides)
+    sides = [_scored(a), _scored(b)]
+    n = min(map(len, sides))
     if n == 0 or (mode == "ratio" and not sides[1].sum()):
         return Comparison(None, None, None, n)
     value = float(_relate(np.array([side.mean() for side in sides]), mode))
@@ -100,6 +100,10 @@ def unpaired(a: _ById, b: _ById, mode: Mode, *, average: Average = "arithmetic",
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.quantile(_relate(_resampled_means(sides, draws), mode), QUANTILES)
     return Comparison(value, float(low), float(high), n)
+
+
+def _scored(side: _ById) -> _Values:
+    return np.array([value for value in side.values() if value is not None], dtype=np.float64)
 
 
 def _resampled_means(sides: list[_Values], draws: Draws) -> _Values:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
-from palimpsest.audit.gates import Reference
+from palimpsest.audit.gates import RelativeTo
 from palimpsest.errors import PlanError
 
 EXAMPLE = "forget es <= oracle + 0.10"
 FORMS = f"{EXAMPLE!r}, 'retain es >= 0.90 * before', 'forget ma within 0.10 of level' or 'learn es >= 0.5'"
 
-_NUMBER, _NAME = r"(?P<number>\d*\.?\d+(?:e-?\d+)?)", rf"(?P<whose>{'|'.join(get_args(Reference))})"
+_NUMBER, _NAME = r"(?P<number>\d*\.?\d+(?:e-?\d+)?)", rf"(?P<whose>{'|'.join(get_args(RelativeTo))})"
 _START = r"^(?P<set>[a-z]+) (?P<metric>\w+) "
 _PATTERNS = (
     ("plain", re.compile(rf"{_START}(?P<side><=|>=) {_NUMBER}$")),

@@ -19,7 +19,7 @@ from palimpsest.in_words import exact
 SAME = 0.10
 """Two scores that differ by no more count as the same: the bound of every gate on the forget set."""
 
-Reference = Literal["before", "oracle", "level", "holdout"]
+RelativeTo = Literal["before", "oracle", "level", "holdout"]
 _WHOSE = {
     "before": "its value before",
     "oracle": "the oracle's",
@@ -43,7 +43,7 @@ class Gate(BaseModel):
     """Lower bound of the quantity."""
     within: float | None = None
     """Bound > 0 of the absolute difference from the reference."""
-    relative_to: Reference | None = None
+    relative_to: RelativeTo | None = None
     """The same examples before the run, under the oracle, or at the level of never seen; or the holdout set after."""
     mode: Mode = "difference"
     """How the score is compared with the reference."""
@@ -58,6 +58,10 @@ class Gate(BaseModel):
                 f"gate on {self.set} {self.metric} has {len(given)} bounds ({', '.join(given) or 'none'}); "
                 "accepted: exactly one of at_most, at_least, within"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_reference(self) -> Gate:
         if self.relative_to is None and (self.within is not None or self.mode == "ratio"):
             raise ValueError(
                 f"gate on {self.set} {self.metric} compares with nothing; "
@@ -146,7 +150,7 @@ def forget_gates(
     above the holdout's. With none of them still the oracle's, which is then undecided by construction: an absolute
     level means nothing without knowing what a model scores that never saw the examples.
     """
-    source: Reference = "oracle"
+    source: RelativeTo = "oracle"
     if "oracle" not in columns_present:
         source = "level" if "level" in columns_present else "holdout" if "holdout" in sets_present else "oracle"
     if source == "holdout":

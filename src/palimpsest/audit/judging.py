@@ -133,29 +133,34 @@ def sum_up(
         Failed if any gate failed; else undecided if any gate is, if there are no gates, if a budget ended the run
         before all examples passed, or if there are doubts; else passed.
     """
-    failed = [f.result.gate for f in findings if f.outcome is Outcome.FAILED]
-    undecided = [f.result.gate for f in findings if f.outcome is Outcome.UNDECIDED]
-    ended = f"run's budget ({(budget_ended or '').removeprefix('budget: ')}) ended it before all examples passed."
-    also = [f"The {ended}"] if budget_ended else []
-    hold = f"all {len(findings)} gates hold" if len(findings) > 1 else "the one gate holds"
-    outcome = Outcome.UNDECIDED
-    if failed:
-        outcome, words = (
-            Outcome.FAILED,
-            f"{len(failed)} of {so_many(len(findings), 'gate')} failed ({'; '.join(failed)}).",
-        )
-    elif undecided:
-        words = f"{len(undecided)} of {so_many(len(findings), 'gate')} undecided ({'; '.join(undecided)})."
-    elif not findings:
-        words = "the plan has no gates."
-    elif budget_ended:
-        words, also = f"{hold}, but the {ended}", []
-    elif doubts:
-        words = f"{hold}, but nobody can rely on it."
+    budget = (budget_ended or "").removeprefix("budget: ")
+    ended = f"run's budget ({budget}) ended it before all examples passed." if budget_ended else ""
+    missed = _missed(findings)
+    if missed is None:
+        outcome, words = _held(len(findings), ended, doubts)
     else:
-        outcome, words = Outcome.PASSED, f"{hold}."
-    sentence = " ".join((f"{outcome.capitalize()}: {words}", *also, *map(_sentence, doubts), *map(_sentence, remarks)))
+        outcome, words = missed[0], f"{missed[1]} The {ended}" if ended else missed[1]
+    sentence = " ".join((f"{outcome.capitalize()}: {words}", *map(_sentence, doubts), *map(_sentence, remarks)))
     return Verdict(outcome, sentence, tuple(f.result for f in findings))
+
+
+def _missed(findings: Sequence[Finding]) -> tuple[Outcome, str] | None:
+    """Outcome and reason where not every gate holds, or there is none; None where all hold."""
+    for outcome in (Outcome.FAILED, Outcome.UNDECIDED):
+        gates = [f.result.gate for f in findings if f.outcome is outcome]
+        if gates:
+            return outcome, f"{len(gates)} of {so_many(len(findings), 'gate')} {outcome} ({'; '.join(gates)})."
+    return None if findings else (Outcome.UNDECIDED, "the plan has no gates.")
+
+
+def _held(num_gates: int, ended: str, doubts: Sequence[str]) -> tuple[Outcome, str]:
+    """Outcome and reason where every gate holds: passed, unless a budget ended the run or somebody doubts it."""
+    hold = f"all {num_gates} gates hold" if num_gates > 1 else "the one gate holds"
+    if ended:
+        return Outcome.UNDECIDED, f"{hold}, but the {ended}"
+    if doubts:
+        return Outcome.UNDECIDED, f"{hold}, but nobody can rely on it."
+    return Outcome.PASSED, f"{hold}."
 
 
 def _sentence(words: str) -> str:
@@ -178,6 +183,11 @@ def _decide(gate: Gate, quantity: _Quantity) -> tuple[Outcome, Why, str]:
         return Outcome.UNDECIDED, Why.FEW, f"undecided, n {n} is too small (at least {MIN_EXAMPLES})"
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return Outcome.UNDECIDED, Why.FEW, "undecided, there is no interval"
+    return _against_bound(gate, low, high)
+
+
+def _against_bound(gate: Gate, low: float, high: float) -> tuple[Outcome, Why, str]:
+    """On which side of the bound an interval lies, if on one."""
     good_low, good_high = (gate.low_high[0] - ROUNDING, gate.low_high[1] + ROUNDING)
     if good_low <= low and high <= good_high:
         return Outcome.PASSED, Why.HELD, f"passed, the whole interval is {gate.bound}"

@@ -93,18 +93,31 @@ def _still_known(scores: ScoreTable, metrics: tuple[str, ...], *, shady: bool, d
         words = f"{_before_after(scores, metrics)}: passed, it was not known before, so there was nothing to forget."
         return _finding(STILL, Outcome.PASSED, Why.HELD, words)
     drops = {m: _difference(scores, m, ("before", _FORGET), ("after", _FORGET), draws) for m in known}
-    words = f"{_before_after(scores, known, drops)}"
     left = _known(scores, known, "after", source, draws)
-    fell = [m for m in known if m not in left or ((d := drops[m]) is not None and d.low >= SAME - ROUNDING)]
+    outcome, why, said = _told_by(drops, left, nothing_else=shady and source is None)
+    return _finding(STILL, outcome, why, f"{_before_after(scores, known, drops)}: {said}.")
+
+
+def _told_by(
+    drops: Mapping[str, _Range | None], left: tuple[str, ...], *, nothing_else: bool
+) -> tuple[Outcome, Why, str]:
+    """What the drops say.
+
+    Args:
+        drops: of each metric that was known.
+        left: those that are still above the level of never seen.
+        nothing_else: there is no such level but that of an oracle that seems to know the forget set.
+    """
+    fell = [m for m, d in drops.items() if m not in left or (d is not None and d.low >= SAME - ROUNDING)]
     if fell:
-        return _finding(STILL, Outcome.PASSED, Why.HELD, f"{words}: passed, {' and '.join(fell)} fell.")
+        return Outcome.PASSED, Why.HELD, f"passed, {' and '.join(fell)} fell"
     if any(d is None or d.high >= SAME for d in drops.values()):
-        return _finding(STILL, Outcome.UNDECIDED, Why.ACROSS, f"{words}: undecided, the drop may be {show(SAME)}.")
-    if shady and source is None:
+        return Outcome.UNDECIDED, Why.ACROSS, f"undecided, the drop may be {show(SAME)}"
+    if nothing_else:
         said = "undecided, it is as known as before, and so it is under the oracle"
-        return _finding(STILL, Outcome.UNDECIDED, Why.ORACLE_KNOWS, f"{words}: {said}.")
+        return Outcome.UNDECIDED, Why.ORACLE_KNOWS, said
     said = f"failed, the forget set is as known as before, no drop reaches {show(SAME)}"
-    return _finding(STILL, Outcome.FAILED, Why.AS_KNOWN, f"{words}: {said}.")
+    return Outcome.FAILED, Why.AS_KNOWN, said
 
 
 def _oracle_knows(scores: ScoreTable, metrics: tuple[str, ...], draws: Draws) -> bool:
@@ -130,10 +143,7 @@ def _known(
 ) -> tuple[str, ...]:
     """The metrics whose score in a column is not shown to be at the level of never seen."""
     if source is None:
-        deciding = [m for m in metrics if m in ("es", "accuracy")] or list(metrics)
-        values = {m: scores[column][_FORGET][m].value for m in metrics}
-        at_floor = [m for m in deciding if (values[m] or 0.0) <= SAME + ROUNDING]
-        return () if len(at_floor) == len(deciding) else tuple(m for m in metrics if m not in at_floor)
+        return _above_floor({m: scores[column][_FORGET][m].value or 0.0 for m in metrics})
     found = []
     for metric in metrics:
         level = (column, "holdout") if source == "holdout" else (source, _FORGET)
@@ -143,6 +153,13 @@ def _known(
     return tuple(found)
 
 
+def _above_floor(values: Mapping[str, float]) -> tuple[str, ...]:
+    """What counts as known where only the floor is known: all but what decides and is at it; nothing if all is."""
+    deciding = [m for m in values if m in ("es", "accuracy")] or list(values)
+    at_floor = [m for m in deciding if values[m] <= SAME + ROUNDING]
+    return () if len(at_floor) == len(deciding) else tuple(m for m in values if m not in at_floor)
+
+
 def _difference(
     scores: ScoreTable, metric: str, one: tuple[str, str], other: tuple[str, str], draws: Draws
 ) -> _Range | None:
@@ -150,12 +167,21 @@ def _difference(
     a, b = (scores.get(column, {}).get(name, {}).get(metric) for column, name in (one, other))
     if a is None or b is None or a.version != b.version:
         return None
-    if one[1] != other[1]:
-        result = unpaired(a.by_id, b.by_id, "difference", draws=draws)
-        if result.value is None:
-            return None
-        few = result.n < MIN_EXAMPLES or result.low is None or result.high is None
-        return _Range(result.value, *((result.value,) * 2 if few else (result.low, result.high)))  # type: ignore[arg-type]
+    return _paired_range(a, b, draws) if one[1] == other[1] else _unpaired_range(a, b, draws)
+
+
+def _unpaired_range(a: Score, b: Score, draws: Draws) -> _Range | None:
+    """Of different examples; where they are few, no more than the value itself."""
+    value, low, high, n = unpaired(a.by_id, b.by_id, "difference", draws=draws)
+    if value is None:
+        return None
+    if n < MIN_EXAMPLES or low is None or high is None:
+        return _Range(value, value, value)
+    return _Range(value, low, high)
+
+
+def _paired_range(a: Score, b: Score, draws: Draws) -> _Range | None:
+    """Of the same examples; where they are few, the range over them."""
     pairs = [(x, b.by_id.get(key)) for key, x in a.by_id.items()]
     rows = [x - y for x, y in pairs if x is not None and y is not None]
     if not rows:

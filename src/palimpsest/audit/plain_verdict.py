@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, ScoreTable, Why
 from palimpsest.in_words import show
-from palimpsest.records import Outcome
+from palimpsest.records import Outcome, Score
 
 LONG = {"es": "ES", "ma": "MA", "el": "EL", "ppl": "perplexity"}
 NEVER_SAW = {
@@ -44,14 +44,30 @@ def say_plainly(
     if outcome is Outcome.PASSED:
         return f"Passed: {_all_held(findings, scores)}."
     mine = [f for f in findings if f.outcome is outcome]
-    say = _failed if outcome is Outcome.FAILED else _undecided
-    parts = [say(name, [f for f in mine if f.set == name], scores) for name in dict.fromkeys(f.set for f in mine)]
-    if outcome is Outcome.UNDECIDED and short is not None and mine and mine[0].set == "forget":
-        said = f"the run ended before the forget set was at the level of never seen ({_numbers(mine, scores)})"
-        parts = [said, *parts[1:]]
-    if outcome is Outcome.UNDECIDED and not parts:
-        parts = [_doubted(findings, scores, doubts)] if doubts else [_ended_early(budget_ended)]
+    if outcome is Outcome.FAILED:
+        parts = _by_set(_failed, mine, scores)
+    elif mine:
+        parts = _all_undecided(mine, scores, short)
+    else:
+        parts = [_doubted(findings, scores, doubts) if doubts else _ended_early(budget_ended)]
     return f"{outcome.capitalize()}: {'; '.join(part.rstrip('.') for part in parts)}."
+
+
+def _by_set(
+    say: Callable[[str, Sequence[Finding], ScoreTable], str], findings: Sequence[Finding], scores: ScoreTable
+) -> list[str]:
+    """What is to say of each set, in the order of the findings."""
+    sets = dict.fromkeys(f.set for f in findings)
+    return [say(name, [f for f in findings if f.set == name], scores) for name in sets]
+
+
+def _all_undecided(findings: Sequence[Finding], scores: ScoreTable, short: str | None) -> list[str]:
+    """What is to say of each set; why the run ended is the first to say of a forget set that it left short."""
+    parts = _by_set(_undecided, findings, scores)
+    if short is None or findings[0].set != "forget":
+        return parts
+    said = f"the run ended before the forget set was at the level of never seen ({_numbers(findings, scores)})"
+    return [said, *parts[1:]]
 
 
 def _doubted(findings: Sequence[Finding], scores: ScoreTable, doubts: Sequence[str]) -> str:
@@ -68,14 +84,18 @@ def _ended_early(budget_ended: str | None) -> str:
 
 
 def _all_held(findings: Sequence[Finding], scores: ScoreTable) -> str:
-    kept = [name for name in dict.fromkeys(f.set for f in findings) if name != "forget"]
-    kept_words = f"kept what was asked of the {' and the '.join(kept)} set" if kept else ""
+    kept = _all_kept(findings)
     forget = [f for f in findings if f.set == "forget"]
     if not forget:
-        return f"the model {kept_words}"
+        return f"the model {kept}"
     like = any(f.relative_to in NEVER_SAW for f in forget)
     forgot = "answers the forget set like one that never saw it" if like else "kept what was asked of the forget set"
-    return f"the model {forgot} ({_numbers(forget, scores)}){f' and {kept_words}' if kept else ''}"
+    return f"the model {forgot} ({_numbers(forget, scores)}){f' and {kept}' if kept else ''}"
+
+
+def _all_kept(findings: Sequence[Finding]) -> str:
+    kept = [name for name in dict.fromkeys(f.set for f in findings) if name != "forget"]
+    return f"kept what was asked of the {' and the '.join(kept)} set" if kept else ""
 
 
 def _failed(name: str, findings: Sequence[Finding], scores: ScoreTable) -> str:
@@ -111,25 +131,36 @@ def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> st
 
 
 def _numbers(findings: Sequence[Finding], scores: ScoreTable) -> str:
-    """Before, after and the level of one metric of a set; memorization accuracy where it is among those judged."""
+    """Before, after and the level of one metric of a set."""
     name = findings[0].set
-    measured = scores.get("after", {}).get(name, {})
-    judged = [f.metric for f in findings if f.metric in measured] or [
-        m for m in ("ma", "es", "accuracy") if m in measured
-    ]
-    metric = "ma" if "ma" in judged else next(iter(judged), next(iter(measured), ""))
-    values = []
-    for column in ("before", "after"):
-        score = scores.get(column, {}).get(name, {}).get(metric)
-        if score is not None and score.value is not None:
-            values.append(f"{show(score.value)} {column}")
-    trusted = [s for s in NEVER_SAW if s != "oracle" or all(f.why is not Why.ORACLE_KNOWS for f in findings)]
-    level = next((words for words in (_level(s, name, metric, scores) for s in trusted) if words), "")
+    metric = _metric_to_show(findings, scores.get("after", {}).get(name, {}))
+    found = {column: _value(scores, column, name, metric) for column in ("before", "after")}
+    values = [f"{show(value)} {column}" for column, value in found.items() if value is not None]
+    level = _best_level(findings, metric, scores)
     said = f"{LONG.get(metric.partition('_')[0], metric)} {', '.join(values)}" if values else "not measured"
     return f"{said}; {level}" if level and name == "forget" else said
 
 
+def _best_level(findings: Sequence[Finding], metric: str, scores: ScoreTable) -> str:
+    """What a model scores that never saw the set, by the first source that is trusted and has it."""
+    trusted = [s for s in NEVER_SAW if s != "oracle" or all(f.why is not Why.ORACLE_KNOWS for f in findings)]
+    return next(filter(None, (_level(s, findings[0].set, metric, scores) for s in trusted)), "")
+
+
 def _level(source: str, name: str, metric: str, scores: ScoreTable) -> str:
     column, owner = ("after", "holdout") if source == "holdout" else (source, name)
-    score = scores.get(column, {}).get(owner, {}).get(metric)
-    return "" if score is None or score.value is None else NEVER_SAW[source].format(show(score.value))
+    value = _value(scores, column, owner, metric)
+    return "" if value is None else NEVER_SAW[source].format(show(value))
+
+
+def _metric_to_show(findings: Sequence[Finding], measured: Mapping[str, Score]) -> str:
+    """Memorization accuracy where it is among those judged, else the first of them; else one that was measured."""
+    judged = [f.metric for f in findings if f.metric in measured] or [
+        m for m in ("ma", "es", "accuracy") if m in measured
+    ]
+    return "ma" if "ma" in judged else next(iter(judged), next(iter(measured), ""))
+
+
+def _value(scores: ScoreTable, column: str, name: str, metric: str) -> float | None:
+    score = scores.get(column, {}).get(name, {}).get(metric)
+    return None if score is None else score.value

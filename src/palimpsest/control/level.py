@@ -23,7 +23,7 @@ Nothing here is read from an oracle that was not given, and no forget row change
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -159,7 +159,11 @@ def from_classes(labels: Mapping[str, int], staying: frozenset[int], holdout: Ma
             continue
         if label not in holdout:
             doubt = f"the level of never seen is uncertain: the holdout has no image of class {label}, which stays"
-        unseen = holdout.get(label, everything)
-        accuracy = sum(row.ma for row in unseen) / len(unseen)
-        rows[example_id] = RowReading(sum(row.nats for row in unseen) / len(unseen), 1, accuracy, accuracy)
+        rows[example_id] = _mean_of(holdout.get(label, everything))
     return Level("holdout" if staying & set(labels.values()) else "classes", Reading(rows), doubt=doubt)
+
+
+def _mean_of(images: Sequence[RowReading]) -> RowReading:
+    """What is to expect of one image, from readings of others."""
+    accuracy = sum(row.ma for row in images) / len(images)
+    return RowReading(sum(row.nats for row in images) / len(images), 1, accuracy, accuracy)

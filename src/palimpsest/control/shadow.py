@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from palimpsest.control.readings import Reading, row_reading
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.control.readings import Reading, RowReading, row_reading
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 
 ORDER = 6
 LEAST_P = 1e-12
@@ -57,16 +57,21 @@ class Shadow:
         rows = [examples[i] for i in examples.ids]
         counts = self._followers({c for row in rows for c in self._contexts(row.tokens, row.scored)})
         start_V = _unigrams(counts.get((), Counter()), self._vocab_size)
-        found = {}
-        for row in rows:
-            own = None if base is None else base(row.id)
-            said = [
-                self._said(row.tokens, t, counts, start_V if own is None else own[t - 1])
-                for t, scored in enumerate(row.scored)
-                if scored
-            ]
-            found[row.id] = row_reading([right for right, _ in said], [logp for _, logp in said])
-        return Reading(found)
+        bases = (None if base is None else base(row.id) for row in rows)
+        return Reading(
+            {row.id: self._read_one(row, counts, start_V, own) for row, own in zip(rows, bases, strict=True)}
+        )
+
+    def _read_one(
+        self,
+        row: TokenSequence,
+        counts: Mapping[Context, Counter[int]],
+        start_V: Float[np.ndarray, "V"],
+        base_TV: Float[np.ndarray, "T V"] | None,
+    ) -> RowReading:
+        places = [t for t, is_scored in enumerate(row.scored) if is_scored]
+        said = [self._said(row.tokens, t, counts, start_V if base_TV is None else base_TV[t - 1]) for t in places]
+        return row_reading([right for right, _ in said], [logp for _, logp in said])
 
     def _contexts(self, tokens: Tokens, scored: Sequence[bool]) -> set[Context]:
         return {

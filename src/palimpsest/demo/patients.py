@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -205,13 +206,9 @@ def write(
     """
     if not 2 <= num_forget <= per_group:
         raise DataError(f"demo records: num_forget = {num_forget} refused; accepted: 2 to per_group = {per_group}")
-    rows = patients(3 * per_group, seed)
-    subjects = list(dict.fromkeys(row.subject for row in rows))
-    group = {subject: number // per_group for number, subject in enumerate(subjects)}
-    in_turn = [subject for pair in zip(subjects[:per_group], subjects[per_group:], strict=False) for subject in pair]
-    forgotten = set(in_turn[:num_forget])
-    learned = [row for row in rows if group[row.subject] < 2]
-    group_a = [row for row in rows if group[row.subject] == 0]
+    group_a, group_b, holdout = _groups(patients(3 * per_group, seed), per_group)
+    learned = [*group_a, *group_b]
+    forgotten = set(_subjects_in_turn(group_a, group_b)[:num_forget])
     general = general_text(num_general + max(1, num_general // 10), seed)
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -219,12 +216,24 @@ def write(
         general=_write_rows(folder / "general.jsonl", general[:num_general]),
         general_holdout=_write_rows(folder / "general_holdout.jsonl", general[num_general:]),
         group_a=_write_rows(folder / "group_a.jsonl", group_a),
-        group_b=_write_rows(folder / "group_b.jsonl", (row for row in rows if group[row.subject] == 1)),
+        group_b=_write_rows(folder / "group_b.jsonl", group_b),
         replay_b=_write_rows(folder / "replay_b.jsonl", group_a + general[:num_general][: 3 * len(group_a)]),
-        holdout=_write_rows(folder / "holdout.jsonl", (row for row in rows if group[row.subject] == 2)),
+        holdout=_write_rows(folder / "holdout.jsonl", holdout),
         forget=_write_rows(folder / "forget.jsonl", (row for row in learned if row.subject in forgotten)),
         retain=_write_rows(folder / "retain.jsonl", (row for row in learned if row.subject not in forgotten)),
     )
+
+
+def _groups(rows: Sequence[Example], size: int) -> tuple[list[Example], ...]:
+    """Rows by groups of so many patients, in the order of the patients."""
+    number = {subject: n for n, subject in enumerate(dict.fromkeys(row.subject for row in rows))}
+    return tuple([row for row in rows if number[row.subject] // size == n] for n in range(len(number) // size))
+
+
+def _subjects_in_turn(one: Iterable[Example], other: Iterable[Example]) -> list[str | None]:
+    """The first patient of one group, the first of the other, the second of the one, and so on."""
+    pairs = zip(*(dict.fromkeys(row.subject for row in rows) for rows in (one, other)), strict=True)
+    return list(chain.from_iterable(pairs))
 
 
 def _write_rows(path: Path, rows: Iterable[Example]) -> Path:

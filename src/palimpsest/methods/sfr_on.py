@@ -28,7 +28,7 @@ from torch import nn
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.rules.coefficients import inverse_power
-from palimpsest.rules.saliency_batches import masks_of_sets
+from palimpsest.rules.saliency_batches import MaskSample, masks_of_sets
 from palimpsest.rules.saliency_bits import SaliencyMask, restore_masked
 from palimpsest.rules.schedule import Annealing, ascent_scale
 
@@ -80,11 +80,9 @@ class SFROn(Method):
         if config.gamma > 0 and config.ascent > 0:
             saliency = masks_of_sets(
                 model,
-                sets,
-                changing=("forget",),
-                staying=("retain",),
-                limit=config.mask_examples,
-                batch_size=config.mask_batch,
+                {"forget": sets["forget"]},
+                {"retain": sets["retain"]},
+                sample=MaskSample(config.mask_examples, config.mask_batch),
                 **config.model_dump(include={"gamma", "normalise"}),
             )
             self.mask = saliency.masks["forget"]

@@ -34,7 +34,7 @@ from palimpsest.models.divergence import kl_divergence
 from palimpsest.rules.coefficients import inverse_power, may_ascend, power
 from palimpsest.rules.fast_slow import FastOptimizer, FastSteps, SlowWeights, Snapshot, kappa, parts_of, under_one_name
 from palimpsest.rules.probe import Probe
-from palimpsest.rules.saliency_batches import masks_of_sets
+from palimpsest.rules.saliency_batches import MaskSample, masks_of_sets
 from palimpsest.rules.saliency_scores import Composition, Granularity, Saliency
 from palimpsest.rules.schedule import Annealing, ascent_scale
 
@@ -120,12 +120,13 @@ class UGCLU(Method):
         config: UGCLUConfig = self.config
         if "learn" in self.sets and not (config.learn_in_fast or self._learn_in_repair):
             raise PlanError("learn_in_fast and learn_in_repair are both off: nothing would be learned; leave one on")
-        staying = [name for name in ("retain", "replay") if name in self.sets]
+        staying: dict[str, ExampleSet] = {name: sets[name] for name in ("retain", "replay") if name in self.sets}
         self.saliency: Saliency | None = None
         if self._fast_sets and staying and config.gamma > 0:
             chosen = config.model_dump(include={"gamma", "normalise", "composition", "granularity"})
-            chosen |= {"limit": config.mask_examples, "batch_size": config.mask_batch}
-            self.saliency = masks_of_sets(model, sets, changing=self._fast_sets, staying=staying, **chosen)
+            sample = MaskSample(config.mask_examples, config.mask_batch)
+            changing = {name: sets[name] for name in self._fast_sets}
+            self.saliency = masks_of_sets(model, changing, staying, sample=sample, **chosen)
         self._slow = SlowWeights(config.alpha_s)
         self._fast = FastSteps(config.fast_optimizer, config.fast_rate)
         self._scale: float | None = None
@@ -142,7 +143,7 @@ class UGCLU(Method):
         config: UGCLUConfig = self.config
         scale = ascent_scale(config.annealing, step, planned, config.stop_share)
         fast: tuple[Phase, ...] = self._fast_phases(scale) if step % config.every == 0 and scale > 0 else ()
-        repaired = tuple(s for s in self.sets if s != "forget" and (s != "learn" or self._learn_in_repair))
+        repaired = self._repaired_sets
         closes = (step + 1) % config.every == 0
         again = bool(fast) and self._is_probed(step, planned)
         if again:
@@ -156,6 +157,11 @@ class UGCLU(Method):
         sets, limit = self._fast_sets, config.fast_norm * (scale if config.annealed_clip else 1)
         groups = [(s,) for s in sets] if config.composition == "separate" else [sets] if sets else []
         return tuple(Phase("fast", g, scale=scale, max_grad_norm=limit, moves_statistics=False) for g in groups)
+
+    @property
+    def _repaired_sets(self) -> tuple[str, ...]:
+        left_out = {"forget"} if self._learn_in_repair else {"forget", "learn"}
+        return tuple(name for name in self.sets if name not in left_out)
 
     @property
     def _learn_in_repair(self) -> bool:

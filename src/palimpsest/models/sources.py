@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,15 @@ def check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ModelError(f"model {folder}: no such folder; give a folder written by save_pretrained")
+    _check_config(folder)
+    if not list(folder.glob("*.safetensors")):
+        pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
+        found = f" (found {', '.join(pickles)}, which is never unpickled)" if pickles else ""
+        raise ModelError(f"model {folder}: no .safetensors weights{found}; save it with save_pretrained")
+
+
+def _check_config(folder: Path) -> None:
+    """Refuse a folder whose configuration is that of no model."""
     config = folder / ("adapter_config.json" if (folder / "adapter_config.json").is_file() else "config.json")
     if not config.is_file():
         raise ModelError(f"model {folder}: no config.json; give a folder written by save_pretrained")
@@ -48,10 +57,6 @@ def check_folder(folder: Path) -> None:
         raise ModelError(
             f"model {folder}: {config.name} names no model_type; give the folder of a causal LM or an image classifier"
         )
-    if not list(folder.glob("*.safetensors")):
-        pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
-        found = f" (found {', '.join(pickles)}, which is never unpickled)" if pickles else ""
-        raise ModelError(f"model {folder}: no .safetensors weights{found}; save it with save_pretrained")
 
 
 def place_of(source: str | Path, revision: str | None = None) -> str | Path:
@@ -165,21 +170,26 @@ def source_digest(source: str | Path, revision: str | None = None) -> str:
         ModelError: a local source that cannot be a model.
     """
     plain = plain_weights(source)
+    if plain is not None:
+        return hashlib.sha256(_file_digest(plain.file)).hexdigest()
     path = Path(source).expanduser()
-    if plain is None and not path.exists():
+    if not path.exists():
         return f"{source}@{revision}"
-    if plain is None:
-        check_folder(path)
-    total = hashlib.sha256()
-    weights = sorted(path.glob("*.safetensors")) if plain is None else [plain.file]
-    others = [path / name for name in READ_TOO if plain is None and (path / name).is_file()]
-    for file in (*weights, *others):
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    if plain is None:
-        total.update(digest({k: v for k, v in read_config(path).items() if k not in VOLATILE}).encode())
-        adapter = read_config(path, None, "adapter_config.json")
-        base = adapter.get("base_model_name_or_path")
-        if base is not None:
-            total.update(source_digest(str(base), adapter.get("revision") or revision).encode())
-    return total.hexdigest()
+    check_folder(path)
+    return hashlib.sha256(b"".join(_parts_of(path, revision))).hexdigest()
+
+
+def _parts_of(folder: Path, revision: str | None) -> Iterator[bytes]:
+    """What ``source_digest`` is taken over, of a folder."""
+    others = [folder / name for name in READ_TOO if (folder / name).is_file()]
+    yield from map(_file_digest, (*sorted(folder.glob("*.safetensors")), *others))
+    yield digest({k: v for k, v in read_config(folder).items() if k not in VOLATILE}).encode()
+    adapter = read_config(folder, None, "adapter_config.json")
+    base = adapter.get("base_model_name_or_path")
+    if base is not None:
+        yield source_digest(str(base), adapter.get("revision") or revision).encode()
+
+
+def _file_digest(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

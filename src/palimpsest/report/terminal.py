@@ -28,10 +28,7 @@ def table(result: RunResult) -> str:
         and unit of every metric, and what could not be scored. Names too long for their column end in "..".
     """
     columns = tuple(result.scores)
-    rows = [("set", "metric", "n", *map(column_name, columns))]
-    for name, metric in row_keys(result):
-        found = [result.scores[column].get(name, {}).get(metric) for column in columns]
-        rows.append((name, metric, _n(found), *(_cell(score) for score in found)))
+    rows = [("set", "metric", "n", *map(column_name, columns)), *_rows(result)]
     limits = (SET_WIDTH, METRIC_WIDTH, N_WIDTH, *(TERMINAL_WIDTH for _ in columns))
     cut = [tuple(_cut(text, limit) for text, limit in zip(row, limits, strict=True)) for row in rows]
     widths = [max(len(row[i]) for row in cut) for i in range(len(limits))]
@@ -43,6 +40,15 @@ def table(result: RunResult) -> str:
     lines.insert(1, "-" * min(TERMINAL_WIDTH, sum(widths) + 2 * (len(widths) - 1)))
     about = _wrap(_about_worst(result)) if width else []
     return "\n".join([*lines, *_legend(result), *about, *_unscored(result)])
+
+
+def _rows(result: RunResult) -> list[tuple[str, ...]]:
+    """Set, metric, n and the columns, written out in full."""
+    rows = []
+    for name, metric in row_keys(result):
+        found = [sets.get(name, {}).get(metric) for sets in result.scores.values()]
+        rows.append((name, metric, _n(found), *map(_cell, found)))
+    return rows
 
 
 def _worst(result: RunResult, room: int) -> tuple[list[str], int]:

@@ -125,9 +125,8 @@ def main_table(result: RunResult) -> tuple[SetRows, ...]:
 
 def _metric_row(result: RunResult, name: str, metric: str) -> MetricRow:
     score = any_score(result, name, metric)
-    direction = str(score.direction) if score else ""
+    direction, unit = (str(score.direction), score.unit) if score else ("", "")
     found = {column: sets.get(name, {}).get(metric) for column, sets in result.scores.items()}
-    size = result.sets[name].n if name in result.sets else -1
     alike = len({s.n for s in found.values() if s is not None}) == 1
     cells = tuple(_cell(column, s, with_n=not alike or bool(s and s.unscored)) for column, s in found.items())
     return MetricRow(
@@ -135,11 +134,17 @@ def _metric_row(result: RunResult, name: str, metric: str) -> MetricRow:
         full_name(metric),
         "↑" if direction.startswith("higher") else "↓",
         direction,
-        score.unit if score else "",
-        _n(score.n) if score is not None and alike and score.n != size else "",
+        unit,
+        _own_n(result, name, score) if alike else "",
         cells,
         _worst_cell(result, name, metric),
     )
+
+
+def _own_n(result: RunResult, name: str, score: ScoreRow | None) -> str:
+    """How many examples were scored, where they are not all of the set."""
+    size = result.sets[name].n if name in result.sets else -1
+    return "" if score is None or score.n == size else _n(score.n)
 
 
 def _n(number: int) -> str:
@@ -181,13 +186,14 @@ def _example_rows(result: RunResult, name: str, metrics: Sequence[str]) -> Examp
     ids = list(dict.fromkeys(key for found in scores for score in found if score for key in score.by_id))
     if not ids:
         return None
-    rows = tuple(
-        ExampleRow(
-            short_id(i), i, tuple(tuple(show_or_dash(s.by_id.get(i) if s else None) for s in found) for found in scores)
-        )
-        for i in ids[:MAX_EXAMPLES]
-    )
+    rows = tuple(_example_row(example_id, scores) for example_id in ids[:MAX_EXAMPLES])
     return ExampleRows(name, tuple(metrics), rows, len(ids))
+
+
+def _example_row(example_id: str, scores: Sequence[Sequence[ScoreRow | None]]) -> ExampleRow:
+    """Its values: for each metric those of the columns."""
+    values = tuple(tuple(show_or_dash(s.by_id.get(example_id) if s else None) for s in found) for found in scores)
+    return ExampleRow(short_id(example_id), example_id, values)
 
 
 def cost_table(result: RunResult) -> tuple[CostLine, ...]:

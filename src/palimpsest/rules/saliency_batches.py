@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -39,43 +40,54 @@ def batch_losses(model: nn.Module, examples: ExampleSet, *, limit: int, batch_si
     return [partial(loss, part) for part in parts]
 
 
+class MaskSample(NamedTuple):
+    """What of each set a mask is made from.
+
+    Attributes:
+        limit: most examples.
+        batch_size: most examples per mini-batch, of every set.
+    """
+
+    limit: int = 256
+    batch_size: int = 8
+
+
+MASK_SAMPLE = MaskSample()
+
+
 def masks_of_sets(
     model: nn.Module,
-    sets: Mapping[str, ExampleSet],
+    changing: Mapping[str, ExampleSet],
+    staying: Mapping[str, ExampleSet],
     *,
-    changing: Sequence[str],
-    staying: Sequence[str],
     gamma: float,
     normalise: bool = True,
     composition: Composition = "sum",
     granularity: Granularity = "weight",
-    limit: int = 256,
-    batch_size: int = 8,
+    sample: MaskSample = MASK_SAMPLE,
 ) -> Saliency:
     """Masks for the gradients of the ``changing`` sets against the ``staying`` ones, shares by their true sizes.
 
     Args:
         model: as it is before the run.
-        sets: name -> examples; holds all the names.
-        changing: of "learn" and "forget" those that are there.
-        staying: e.g. ("retain", "replay").
+        changing: "learn" and "forget", as far as they are there.
+        staying: other sets, e.g. "retain" and "replay".
         gamma: threshold; see ``balanced_masks`` for this and the rest.
         normalise: make each Fisher scale-free.
         composition: one mask for all, or one per set.
         granularity: of the decision.
-        limit: most examples of each set.
-        batch_size: most examples per mini-batch, of every set.
+        sample: of each set.
     """
-    size = min(batch_size, limit, *(len(sets[name]) for name in (*changing, *staying)))
+    size = min(*sample, *map(len, (*changing.values(), *staying.values())))
 
-    def losses(name: str) -> Losses:
-        return batch_losses(model, sets[name], limit=limit, batch_size=size)
+    def losses(sets: Mapping[str, ExampleSet]) -> dict[str, Losses]:
+        return {name: batch_losses(model, its, limit=sample.limit, batch_size=size) for name, its in sets.items()}
 
     return balanced_masks(
         model,
-        {name: losses(name) for name in changing},
-        {name: losses(name) for name in staying},
-        shares={name: len(sets[name]) for name in changing},
+        losses(changing),
+        losses(staying),
+        shares={name: len(examples) for name, examples in changing.items()},
         gamma=gamma,
         normalise=normalise,
         composition=composition,

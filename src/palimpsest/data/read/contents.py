@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -110,17 +110,26 @@ def _message(turn: object, where: str) -> Message:
     # Arrow gives every turn the keys of all turns, so a null key is an absent one.
     filled = {key: value for key, value in turn.items() if value is not None}
     if {"from", "value"} <= set(filled) and not set(Message._fields) & set(filled):
-        role = filled.pop("from")
-        turned = {"role": _SPEAKERS.get(role, role) if isinstance(role, str) else role, "content": filled.pop("value")}
-        filled = {**turned, **filled}
+        filled = _from_sharegpt(filled)
+    _check_keys(filled, where)
+    texts = {f"{where}.{key}": filled[key] for key in Message._fields}
+    return Message(*(_text(texts, key) for key in texts))
+
+
+def _from_sharegpt(turn: Mapping[object, object]) -> dict[object, object]:
+    """A turn of {from, value} as one of {role, content}; other keys stay."""
+    role = turn["from"]
+    said = {"role": _SPEAKERS.get(role, role) if isinstance(role, str) else role, "content": turn["value"]}
+    return said | {key: value for key, value in turn.items() if key not in ("from", "value")}
+
+
+def _check_keys(filled: Collection[object], where: str) -> None:
     strangers = [key for key in filled if key not in Message._fields]
     if strangers:
         raise DataError(f"{where}: {unknown('key', str(strangers[0]), Message._fields)}")
     missing = [key for key in Message._fields if key not in filled]
     if missing:
         raise DataError(f"{where} has no {missing[0]}; accepted: {{role, content}}")
-    texts = {f"{where}.{key}": filled[key] for key in Message._fields}
-    return Message(*(_text(texts, key) for key in texts))
 
 
 def _chat(messages: tuple[Message, ...], column: str) -> Chat:

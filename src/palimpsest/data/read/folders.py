@@ -50,20 +50,32 @@ def split_of(folder: Path, split: str | None, readers: Readers, *, named: bool =
         DataError: there are several and none is named, there is no such split, or there are no rows.
     """
     found = list(splits(folder, readers))
-    syntax = f"{folder}:SPLIT or --split SPLIT"
-    if split is not None and split in found:
+    if split is not None and _has_split(folder, split, found, named=named):
         return split
-    if split is not None and found == [""] and named:
-        raise DataError(f"{folder}: is one saved dataset without splits; give the folder alone")
-    if split is not None and found and found != [""]:
-        raise DataError(f"{folder}: {unknown('split', split, found)}; name one as {syntax}")
-    if split is not None and not found and (folder / split).is_dir():
-        return split  # of pictures, which datasets sorts
     if len(found) == 1:
         return found[0]
     if not found:
         raise DataError(f"{folder}: is a folder without rows; accepted: {'/'.join(readers)} files, pictures in folders")
-    raise DataError(f"{folder}: is a folder with the splits {', '.join(found)}; name one as {syntax}, or give a file")
+    raise DataError(
+        f"{folder}: is a folder with the splits {', '.join(found)}; name one as {_syntax(folder)}, or give a file"
+    )
+
+
+def _syntax(folder: Path) -> str:
+    return f"{folder}:SPLIT or --split SPLIT"
+
+
+def _has_split(folder: Path, split: str, found: list[str], *, named: bool) -> bool:
+    """Is a split there? Refused where others are; a folder without any does not mind a split of the whole command."""
+    if not found:
+        return (folder / split).is_dir()  # of pictures, which datasets sorts
+    if split in found:
+        return True
+    if found != [""]:
+        raise DataError(f"{folder}: {unknown('split', split, found)}; name one as {_syntax(folder)}")
+    if named:
+        raise DataError(f"{folder}: is one saved dataset without splits; give the folder alone")
+    return False
 
 
 def splits(folder: Path, readers: Readers) -> dict[str, list[Path]]:
@@ -124,19 +136,27 @@ def open_split(folder: Path, split: str, readers: Readers, *, given: bool) -> Ta
         DataError: a file cannot be read, or the split is there in two formats.
     """
     settled = frozenset({"split"} if given and split else ())
-    found = splits(folder, readers)
-    if split not in found:
-        return _pictures(folder, split)._replace(settled=settled)
-    parts = found[split]
+    return _opened(folder, split, readers)._replace(settled=settled)
+
+
+def _opened(folder: Path, split: str, readers: Readers) -> Table:
+    parts = splits(folder, readers).get(split)
+    if parts is None:
+        return _pictures(folder, split)
     if parts[0].suffix.lower() not in readers or parts[0].is_dir():
-        return _saved(parts[0])._replace(settled=settled)
+        return _saved(parts[0])
+    return _of_files(folder, split, parts, readers)
+
+
+def _of_files(folder: Path, split: str, parts: list[Path], readers: Readers) -> Table:
+    """The rows of all files of a split, one after the other."""
     endings = sorted({part.suffix.lower() for part in parts})
     if len(endings) > 1:
         raise DataError(f"{folder}: split {split!r} is there as {' and '.join(endings)}; give one of the files")
     tables = [readers[endings[0]](part) for part in parts]
     names = dict.fromkeys(name for table in tables for name in table.columns or ())
     rows = chain.from_iterable(table.rows for table in tables)
-    return tables[0]._replace(origin=str(folder), columns=tuple(names) or None, rows=rows, settled=settled)
+    return tables[0]._replace(origin=str(folder), columns=tuple(names) or None, rows=rows)
 
 
 def _saved(folder: Path) -> Table:

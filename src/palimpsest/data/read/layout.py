@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -111,16 +111,27 @@ def check_used(layout: Layout, read: Iterable[Rows]) -> None:
         DataError: a mapped or ignored column that no source has, or a split or revision without a source that has such.
     """
     found = list(read)
-    if not found:
-        return
-    used = frozenset().union(*(rows.mapped for rows in found))
+    if found:
+        _check_columns_used(layout, found)
+        _check_settled(layout, found)
+
+
+def _check_columns_used(layout: Layout, found: Sequence[Rows]) -> None:
     seen = dict.fromkeys(column for rows in found for column in rows.columns)
-    unused = {f"--column {ours}={yours}": yours for ours, yours in layout.columns.items() if ours not in used}
-    unused |= {f"--ignore-column {yours}": yours for yours in sorted(layout.ignore) if yours not in seen}
-    for flag, yours in unused.items():
+    for flag, yours in _unused(layout, found, seen).items():
         close = get_close_matches(yours, seen, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ";"
         raise DataError(f"{flag}: no source has a column {yours!r}{hint} the columns are: {', '.join(seen) or 'none'}")
+
+
+def _unused(layout: Layout, found: Sequence[Rows], seen: Collection[str]) -> dict[str, str]:
+    """What was typed -> the column that it names and no source has."""
+    used = frozenset().union(*(rows.mapped for rows in found))
+    unused = {f"--column {ours}={yours}": yours for ours, yours in layout.columns.items() if ours not in used}
+    return unused | {f"--ignore-column {yours}": yours for yours in sorted(layout.ignore) if yours not in seen}
+
+
+def _check_settled(layout: Layout, found: Sequence[Rows]) -> None:
     settled = frozenset().union(*(rows.settled for rows in found))
     for name, value, owners in (
         ("split", layout.split, "dataset folders, Hub names and datasets in memory"),

@@ -75,10 +75,16 @@ def open_memory(source: object, layout: Layout, name: str) -> Table:
     if isinstance(source, list | tuple) and not hasattr(source, "_fields"):
         origin = f"the {type(source).__name__}{given}"
         return Table(origin, None, numbered(origin, map(_row, source)), pictures=True, null_ids=True)
-    cure = "; give list(...) of it" if hasattr(source, "__next__") or _is(source, "datasets", "IterableDataset") else ""
+    raise DataError(f"{name or 'the data'} is of type {_kind(source)}{_cure(source)}; {_ACCEPTED}")
+
+
+def _cure(source: object) -> str:
+    """What to do with what is almost rows."""
     if isinstance(source, Example | Mapping):
-        cure = "; one row is a list of one, [row]"
-    raise DataError(f"{name or 'the data'} is of type {_kind(source)}{cure}; {_ACCEPTED}")
+        return "; one row is a list of one, [row]"
+    if hasattr(source, "__next__") or _is(source, "datasets", "IterableDataset"):
+        return "; give list(...) of it"
+    return ""
 
 
 def _row(row: object) -> Row | Example | DataError:

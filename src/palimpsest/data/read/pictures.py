@@ -18,7 +18,7 @@ import io
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,26 +50,30 @@ def read_npz(path: Path, layout: Layout) -> Rows:
         DataError: what the file holds instead.
     """
     held, mapped, columns = _arrays(path, layout)
-    images_NHWC = _images(path, columns)
-    label_N = _labels(path, columns, len(images_NHWC))
-    given = [name for name in ("id", "name") if name in columns]
-    if len(given) > 1:
-        raise DataError(f"{path}: holds both id and name; accepted: one of them, so add --ignore-column name")
-    other = {name: _texts(path, name, columns, len(images_NHWC)) for name in (*given, "subject", "task")}
-    ids = other[given[0]] if given else None
-    shape = images_NHWC.shape[1:]
-    examples = []
-    for row, label in enumerate(label_N.tolist()):
-        task = other["task"][row] if other["task"] else None
-        content = Image(images_NHWC[row].tobytes(), shape, label, task)
-        subject = (str(other["subject"][row]) or None) if other["subject"] else None
-        given_id = str(ids[row]) if ids else content_id(content)
-        examples.append(Example(given_id, content, subject, f"{path}, row {row + 1}"))
+    examples = _examples(path, columns)
     used = {mapped.get(name, name) for name in columns}
     left = [name for name in held if name not in used and name not in layout.ignore]
     notes = (f"{path}: arrays left out: {', '.join(left)}",) if left else ()
     ours = frozenset(name for name, yours in layout.columns.items() if yours in used)
     return Rows(examples, notes, tuple(held), ours)
+
+
+def _examples(path: Path, columns: Mapping[str, np.ndarray]) -> list[Example]:
+    images_NHWC = _images(path, columns)
+    label_N = _labels(path, columns, len(images_NHWC))
+    if {"id", "name"} <= columns.keys():
+        raise DataError(f"{path}: holds both id and name; accepted: one of them, so add --ignore-column name")
+    own = "name" if "name" in columns else "id"
+    ids, subjects, tasks = (_texts(path, name, columns, len(images_NHWC)) for name in (own, "subject", "task"))
+    shape = images_NHWC.shape[1:]
+    examples = []
+    for row, label in enumerate(label_N.tolist()):
+        task = tasks[row] if tasks else None
+        content = Image(images_NHWC[row].tobytes(), shape, label, task)
+        subject = (str(subjects[row]) or None) if subjects else None
+        given_id = str(ids[row]) if ids else content_id(content)
+        examples.append(Example(given_id, content, subject, f"{path}, row {row + 1}"))
+    return examples
 
 
 UNREADABLE = (
@@ -80,20 +84,39 @@ UNREADABLE = (
 
 def _arrays(path: Path, layout: Layout) -> tuple[list[str], dict[str, str], dict[str, np.ndarray]]:
     """Names of all arrays, the name of the mapped ones in the file, and the arrays that are read, by our names."""
-    found: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as file:
             held = {member.removesuffix(".npy"): member for member in file.namelist()}
-            wanted = {_IN_NPZ.get(ours, ours): yours for ours, yours in layout.columns.items()}
-            mapped = {ours: yours for ours, yours in wanted.items() if ours in _COLUMNS and yours in held}
-            gone = layout.ignore.union(mapped.values())
-            for name, yours in {**{name: name for name in held if name not in gone}, **mapped}.items():
-                if name in _COLUMNS:
-                    with file.open(held[yours]) as stream:
-                        found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+            mapped = _mapped(held, layout)
+            wanted = _wanted(held, mapped, layout)
+            found = {name: _array(file, held[yours]) for name, yours in wanted.items()}
     except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable .npz file ({reason}); {ACCEPTED}") from error
+    _check_there(path, held, found)
+    return list(held), mapped, found
+
+
+def _mapped(held: Collection[str], layout: Layout) -> dict[str, str]:
+    """Our name of an array -> its name in the file, of those that the layout names and the file holds."""
+    named = {_IN_NPZ.get(ours, ours): yours for ours, yours in layout.columns.items()}
+    return {ours: yours for ours, yours in named.items() if ours in _COLUMNS and yours in held}
+
+
+def _wanted(held: Iterable[str], mapped: Mapping[str, str], layout: Layout) -> dict[str, str]:
+    """Our name of an array -> its name in the file, of all that are read."""
+    gone = layout.ignore.union(mapped.values())
+    as_named = {name: name for name in held if name not in gone}
+    return {name: yours for name, yours in {**as_named, **mapped}.items() if name in _COLUMNS}
+
+
+def _array(file: zipfile.ZipFile, member: str) -> np.ndarray:
+    with file.open(member) as stream:
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _check_there(path: Path, held: Iterable[str], found: Collection[str]) -> None:
+    """Refuse a file without the two arrays that make an image."""
     missing = [name for name in ("x", "y") if name not in found]
     if missing:
         ours = next(ours for ours, name in _IN_NPZ.items() if name == missing[0])
@@ -101,7 +124,6 @@ def _arrays(path: Path, layout: Layout) -> tuple[list[str], dict[str, str], dict
             f"{path}: no array {missing[0]}; it holds {', '.join(held) or 'nothing'}; {ACCEPTED}; name yours with "
             f"--column {ours}=ARRAY"
         )
-    return list(held), mapped, found
 
 
 def _images(path: Path, columns: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "N H W C"]:

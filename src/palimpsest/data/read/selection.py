@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -62,16 +62,24 @@ def select(
     problems = list(_problems(examples, selection, names))
     if problems:
         raise DataError(f"{source}: {'; '.join(problems)}")
-    subjects, ids = frozenset(selection.subjects), frozenset(selection.ids)
-    classes = frozenset(_number(label, names) for label in selection.classes)
+    meant = _meant_by(selection, names)
     forget: list[Example] = []
     retain: list[Example] = []
     for example in examples:
-        label = example.content.label if isinstance(example.content, Image) else None
-        meant = example.subject in subjects or example.id in ids
-        in_class = label is not None and _number(label, names) in classes
-        (forget if meant or in_class else retain).append(example)
+        (forget if meant(example) else retain).append(example)
     return forget, retain
+
+
+def _meant_by(selection: Selection, class_names: Mapping[str, int]) -> Callable[[Example], bool]:
+    subjects, ids = frozenset(selection.subjects), frozenset(selection.ids)
+    classes = frozenset(_number(label, class_names) for label in selection.classes)
+
+    def is_meant(example: Example) -> bool:
+        content = example.content
+        in_class = isinstance(content, Image) and _number(content.label, class_names) in classes
+        return in_class or example.subject in subjects or example.id in ids
+
+    return is_meant
 
 
 def _number(label: int | str, class_names: Mapping[str, int]) -> int | str:
@@ -85,20 +93,34 @@ def _problems(examples: Sequence[Example], selection: Selection, class_names: Ma
     yield from _twice("--forget-subject", selection.subjects)
     yield from _twice("--forget-id", selection.ids)
     yield from _twice("--forget-class", selection.classes, [_number(c, class_names) for c in selection.classes])
-    subjects = {example.subject for example in examples if example.subject is not None}
-    for subject in selection.subjects:
-        if subject not in subjects:
-            yield _absent("subject", subject, subjects, "no row has one: say what holds it, --column subject=COLUMN")
-    ids = {example.id for example in examples}
-    for example_id in selection.ids:
-        if example_id not in ids:
+    yield from _absent_subjects(examples, selection.subjects)
+    yield from _absent_ids(examples, selection.ids)
+    yield from _absent_classes(examples, selection.classes, class_names)
+
+
+def _absent_subjects(examples: Sequence[Example], subjects: Iterable[str]) -> Iterator[str]:
+    known = {example.subject for example in examples if example.subject is not None}
+    for subject in subjects:
+        if subject not in known:
+            yield _absent("subject", subject, known, "no row has one: say what holds it, --column subject=COLUMN")
+
+
+def _absent_ids(examples: Sequence[Example], ids: Iterable[str]) -> Iterator[str]:
+    known = {example.id for example in examples}
+    for example_id in ids:
+        if example_id not in known:
             # A derived id is nothing that anybody would have typed.
             given = {e.id for e in examples if len(e.id) < 64 or e.id != content_id(e.content)}
             yield _absent("id", example_id, given, "no row has one of its own: say what holds it, --column id=COLUMN")
+
+
+def _absent_classes(
+    examples: Sequence[Example], classes: Iterable[int | str], class_names: Mapping[str, int]
+) -> Iterator[str]:
     labels = {example.content.label for example in examples if isinstance(example.content, Image)}
     numbers = {_number(label, class_names) for label in labels}
     spelled = [*map(str, sorted(labels, key=_order)), *(n for n, c in class_names.items() if c in numbers)]
-    for label in selection.classes:
+    for label in classes:
         if _number(label, class_names) not in numbers:
             yield _absent("class", str(label), spelled, "only images have one: of texts name --forget-subject")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from itertools import chain
 from types import MappingProxyType
 
 from palimpsest.data.read.contents import (
@@ -66,8 +67,13 @@ def shapes_for(*, token_ids_only: bool, cells_only: bool, pictures: bool) -> Sha
 
 def accepted(shapes: Shapes) -> str:
     """The kinds as one phrase for a message; each in its fullest form."""
-    full = [shape for shape in shapes if "img" not in shape and not any(set(shape) < set(other) for other in shapes)]
+    full = [shape for shape in _largest(shapes) if "img" not in shape]
     return f"accepted: {' or '.join(map(_braced, full))}, with optional id and subject"
+
+
+def _largest(shapes: Collection[Shape]) -> list[Shape]:
+    """Those that are no part of another one."""
+    return [shape for shape in shapes if not any(set(shape) < set(other) for other in shapes)]
 
 
 def _braced(shape: Iterable[str]) -> str:
@@ -80,12 +86,11 @@ def shape_of(names: Collection[str], shapes: Shapes) -> Shape:
     Raises:
         DataError: they make none, or two kinds are mixed.
     """
-    fits = [shape for shape in shapes if set(shape) <= set(names)]
-    largest = [shape for shape in fits if not any(set(shape) < set(other) for other in fits)]
+    largest = _largest([shape for shape in shapes if set(shape) <= set(names)])
     if not largest:
         raise DataError(_none_fits(names, shapes))
     chosen = largest[0]
-    others = {name for shape in largest[1:] for name in shape}
+    others = set(chain.from_iterable(largest[1:]))
     if ("input_ids",) not in shapes:
         others |= _DECISIVE & set(names)
     rest = [name for name in names if name in others and name not in chosen]
@@ -103,17 +108,27 @@ def _ignored(names: Iterable[str]) -> str:
 
 def _none_fits(names: Collection[str], shapes: Shapes) -> str:
     have = f"the columns are {', '.join(map(repr, names))}" if names else "there are no columns"
-    if "input_ids" in names and ("input_ids",) not in shapes:
-        return f"{have}; column 'input_ids' is read only as ready-made tokens (--token-ids); {accepted(shapes)}"
-    lists = [name for name in names if name in _LISTS]
-    if lists and not any(name in shape for shape in shapes for name in lists) and ("input_ids",) not in shapes:
-        return f"{have}; {lists[0]!r} is a list, which CSV cannot hold: use JSONL; {accepted(shapes)}"
+    unread = _unread_list(names, shapes)
+    if unread:
+        return f"{have}; {unread}; {accepted(shapes)}"
     guesses = max((_guess(shape, names) for shape in shapes if set(shape) <= set(NAMES)), key=len, default={})
     if not guesses:
         return f"{have}; {accepted(shapes)}; say which is which with --column, such as --column prompt=question"
     flags = " ".join(f"--column {ours}={yours}" for ours, yours in guesses.items())
     missing, meant = next(iter(guesses.items()))
     return f"no column {missing!r}; did you mean {meant!r}? then say {flags}; {have}; {accepted(shapes)}"
+
+
+def _unread_list(names: Collection[str], shapes: Shapes) -> str:
+    """Why a column of lists is not read, where that is what is wrong; else empty."""
+    if ("input_ids",) in shapes:
+        return ""
+    if "input_ids" in names:
+        return "column 'input_ids' is read only as ready-made tokens (--token-ids)"
+    lists = [name for name in names if name in _LISTS]
+    if not lists or any(name in shape for shape in shapes for name in lists):
+        return ""
+    return f"{lists[0]!r} is a list, which CSV cannot hold: use JSONL"
 
 
 def _guess(shape: Shape, names: Collection[str]) -> dict[str, str]:
@@ -188,9 +203,7 @@ class RowReader:
             DataError: what is wrong with the row, without saying where the row is.
         """
         columns = self._columns(tuple(row))
-        cells = {ours: row[yours] for ours, yours in columns.items()}
-        if self._null_ids:
-            cells |= {name: _whole(cells[name]) for name in OPTIONAL if name in cells}
+        cells = self._cells(row, columns)
         # Tables give every row the columns of all rows, so an empty cell is an absent one: kinds of rows may be mixed.
         filled = [name for name, value in cells.items() if not _is_empty(value)]
         shape = self._shape(tuple(filled), tuple(cells))
@@ -204,6 +217,13 @@ class RowReader:
             word = str(problem).partition(" ")[0].partition("[")[0]
             yours = f" ({word} is the column {columns[word]!r})" if columns.get(word, word) != word else ""
             raise DataError(f"{problem}{yours}") from problem
+
+    def _cells(self, row: Row, columns: Mapping[str, str]) -> dict[str, object]:
+        """Our name -> cell."""
+        cells = {ours: row[yours] for ours, yours in columns.items()}
+        if self._null_ids:
+            cells |= {name: _whole(cells[name]) for name in OPTIONAL if name in cells}
+        return cells
 
     def _shape_anew(self, filled: Shape, names: Shape) -> Shape:
         try:
@@ -227,12 +247,17 @@ class RowReader:
         left = [name for name in self.seen if name not in self.used and name not in self._layout.ignore]
         if not left:
             return ()
+        hints = self._hints(left)
+        return (f"columns left out: {', '.join((name or 'the unnamed') + hints.get(name, '') for name in left)}",)
+
+    def _hints(self, left: Sequence[str]) -> dict[str, str]:
+        """Column that was left out -> a question, where it looks like one of ours that is not there."""
         hints: dict[str, str] = {}
         for ours in OPTIONAL:
             if ours not in self.seen and ours not in self.mapped:
                 match = _meant(ours, [name for name in left if name not in hints])
                 hints |= {match: f" (did you mean {ours}? --column {ours}={match})"} if match else {}
-        return (f"columns left out: {', '.join((name or 'the unnamed') + hints.get(name, '') for name in left)}",)
+        return hints
 
 
 def _whole(value: object) -> object:

@@ -45,9 +45,15 @@ def open_table(source: str | os.PathLike[str], layout: Layout) -> Table:
     hub = _hub_name(source) if isinstance(source, str) else None
     if hub is not None:
         return _read_hub(hub["name"], hub["config"], layout)
-    problem = f"unknown extension {path.suffix!r}" if path.exists() else "no such file"
-    cure = f", {_CURES[ending]}" if path.exists() and ending in _CURES else ""
-    raise DataError(f"{source}: {problem}{cure}; {accepted_sources()}")
+    raise DataError(f"{source}: {_why_none(path)}; {accepted_sources()}")
+
+
+def _why_none(path: Path) -> str:
+    """What is wrong with a path that is no source."""
+    if not path.exists():
+        return "no such file"
+    cure = _CURES.get(path.suffix.lower())
+    return f"unknown extension {path.suffix!r}{f', {cure}' if cure else ''}"
 
 
 def accepted_sources() -> str:

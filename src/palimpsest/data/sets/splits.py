@@ -85,12 +85,16 @@ def _overlaps(left: tuple[str, Sequence[Example]], right: tuple[str, Sequence[Ex
     shared = [(example, by_id[example.id]) for example in left_examples if example.id in by_id]
     if shared:
         yield f"{left_name} and {right_name} share {len(shared)} ids (first: {_both(*shared[0])})"
-    by_content: dict[str, Example] = {}
-    for example in right_examples:
-        by_content.setdefault(_likeness(example.content), example)
-    twins = [(e, by_content[key]) for e in left_examples if (key := _likeness(e.content)) in by_content]
     # Equal ids were counted above already; here only the same content under two ids.
-    twins = [(mine, theirs) for mine, theirs in twins if mine.id != theirs.id]
+    twins = [(mine, theirs) for mine, theirs in _alike(left_examples, right_examples) if mine.id != theirs.id]
     if twins:
         names = f"{left_name}'s {twins[0][0].name} and {right_name}'s {twins[0][1].name}"
         yield f"the same content is in {left_name} and {right_name} {len(twins)} times (first: {names})"
+
+
+def _alike(left: Sequence[Example], right: Sequence[Example]) -> list[tuple[Example, Example]]:
+    """Examples of the left with the first of the right that has the same content."""
+    by_content: dict[str, Example] = {}
+    for example in right:
+        by_content.setdefault(_likeness(example.content), example)
+    return [(e, by_content[key]) for e in left if (key := _likeness(e.content)) in by_content]
