@@ -9,8 +9,8 @@ import pytest
 
 from palimpsest.bench.define.bench_rows import BenchRow
 from palimpsest.bench.define.config import make_bench
-from palimpsest.bench.define.pool import SCENARIOS
 from palimpsest.bench.results import NOTHING, RANDOM
+from palimpsest.data.streams import scenarios
 from palimpsest.engine.plan import read_mapping
 from palimpsest.errors import PlanError
 
@@ -102,7 +102,7 @@ def test_the_bench_of_the_docs_is_one(values, tmp_path):
     bench = make_bench({**read_mapping(tmp_path / "bench.yaml", "bench", "options"), "model": values["model"]})
     assert bench.rows["UG-CLU, sparser"].methods["ug_clu"]["options"] == {"gamma": 2.0}
     assert bench.stream.after == (2, 4)
-    for kind in (*SCENARIOS, "FILE.json"):
+    for kind in (*scenarios.names(), "FILE.json"):
         assert f"| `{kind}` |" in text
 
 
