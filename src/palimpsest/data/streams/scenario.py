@@ -33,9 +33,8 @@ class ScenarioConfig(BaseModel):
         """
         for name, field in cls.model_fields.items():
             if field.is_required():
-                raise PlanError(
-                    f"option {name!r} of {cls.__name__} has no default; accepted: None where it must be given"
-                )
+                problem = f"option {name!r} of {cls.__name__} has no default"
+                raise PlanError(f"{problem}; accepted: any, and None where it must be given")
 
 
 Chosen = TypeVar("Chosen", bound=ScenarioConfig)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
-    from palimpsest.data.streams.scenario import Scenario
+    from pydantic_core import ErrorDetails, InitErrorDetails
+
+    from palimpsest.data.streams.scenario import Scenario, ScenarioConfig
 
 __all__ = ["load", "names", "options"]
 
@@ -63,23 +65,33 @@ def options(chosen: str, given: Mapping[str, Any], *, beside: Iterable[str] = ()
         ValueError: no scenario has such an option.
         ValidationError: values that are not accepted, all of them.
     """
-    from pydantic import ValidationError
-
     schemas = [load(name).Config for name in sorted(names(), key=lambda name: name != chosen)]
     known = [name for schema in schemas for name in schema.model_fields]
     if strangers := [name for name in given if name not in known]:
         raise ValueError(unknown("option", strangers[0], {*known, *beside}))
+    return _checked(schemas, given)
+
+
+def _checked(schemas: Iterable[type[ScenarioConfig]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options; of a name that several schemas have, the first one's."""
+    from pydantic import ValidationError
+
     found: dict[str, Any] = {}
-    problems: list[Any] = []
+    problems: list[InitErrorDetails] = []
     for schema in schemas:
-        own = {name: given[name] for name in schema.model_fields if name in given and name not in found}
+        own = {name: given[name] for name in schema.model_fields.keys() & given.keys() - found.keys()}
         try:
             found = {**schema.model_validate(own).model_dump(), **found}
         except ValidationError as error:
-            problems += [{key: value for key, value in each.items() if key in _PROBLEM} for each in error.errors()]
+            problems += map(_as_raised, error.errors())
     if problems:
         raise ValidationError.from_exception_data("stream", problems)
     return found
 
 
-_PROBLEM = ("type", "loc", "input", "ctx")
+def _as_raised(problem: ErrorDetails) -> InitErrorDetails:
+    """What pydantic says of a problem, in the form in which it can be raised anew."""
+    from pydantic_core import PydanticCustomError
+
+    said = PydanticCustomError(problem["type"], problem["msg"])
+    return {"type": said, "loc": problem["loc"], "input": problem["input"]}
