@@ -49,16 +49,19 @@ def cross_task_category(
         raise PlanError(f"{num_tasks} tasks to lose a class; accepted: 1 or more")
 
     def choose(number: int, known: KeysView[str]) -> list[str]:
-        if number not in after:
-            return []
-        having = {task.name: task for task in tasks if not known.isdisjoint(task.ids)}
-        if len(having) < num_tasks:
-            problem = f"after task {number}, {len(having)} tasks still have a class and {num_tasks} are to lose one"
-            raise DataError(f"{problem}; accepted: at most {len(having)} here, or a later task")
-        losers = shuffled(list(having), seed, "category/tasks", number)[:num_tasks]
-        return [i for name in losers for i in _random_class(having[name], known, seed, number)]
+        losers = _losers(tasks, known, seed, number, num_tasks) if number in after else ()
+        return [i for task in losers for i in _random_class(task, known, seed, number)]
 
     return task_by_task(tasks, choose)
+
+
+def _losers(tasks: Sequence[Task], known: KeysView[str], seed: int, number: int, num_tasks: int) -> list[Task]:
+    """Tasks that lose a class after the task of a number: a random choice of those that have one left."""
+    having = {task.name: task for task in tasks if not known.isdisjoint(task.ids)}
+    if len(having) < num_tasks:
+        problem = f"after task {number}, {len(having)} tasks still have a class and {num_tasks} are to lose one"
+        raise DataError(f"{problem}; accepted: at most {len(having)} here, or a later task")
+    return [having[name] for name in shuffled(list(having), seed, "category/tasks", number)[:num_tasks]]
 
 
 def chosen_categories(tasks: Sequence[Task], chosen: Mapping[int, Sequence[tuple[str, str]]]) -> RequestStream:
