@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TITLED = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 WORST = re.compile(r"\bp\d{4}-[a-z]+")
 BLANKS = re.compile(r"[\s\u2500-\u257f]+")
@@ -45,6 +46,12 @@ class Command:
 def blocks(text: str) -> list[tuple[str, str]]:
     """(language, content) of every fenced block."""
     return [(match[1], match[2]) for match in FENCE.finditer(text)]
+
+
+def titled_files(heading: str, page: Path = ROOT / "CONTRIBUTING.md") -> dict[str, str]:
+    """Path -> content of every file that a section of a page spells out; the heading begins with these words."""
+    (section,) = re.findall(rf"^## {heading}.*?(?=^## |\Z)", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return dict(TITLED.findall(section))
 
 
 def commands(block: str) -> list[Command]:

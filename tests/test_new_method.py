@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.documents import titled_files
 from tests.verbs.conftest import clinic
 
 import palimpsest as pal
@@ -23,13 +23,12 @@ from palimpsest.errors import PlanError
 __all__ = ["clinic"]
 
 ROOT = Path(__file__).parents[1]
-FILE = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 COPIED = ("src", "tests", "pyproject.toml")
 
 
 def files_of_the_guide() -> dict[str, str]:
-    """Path -> content of every file that CONTRIBUTING.md spells out."""
-    return dict(FILE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    """Path -> content of every file that CONTRIBUTING.md spells out for a method."""
+    return titled_files("Adding a method")
 
 
 def put(folder: Path, files: dict[str, str]) -> None:

@@ -81,3 +81,19 @@ def test_help_fits_a_screen(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 50
     assert max(map(len, lines)) <= 80
+
+
+def test_streams_are_listed_with_their_options(capsys):
+    assert main(["bench", "streams"]) == 0
+    out = capsys.readouterr().out
+    assert "\nincremental     nothing is forgotten\n" in out
+    assert "stream.share = 0.1   (number above 0 and below 1)" in out
+    assert "stream.classes_per_task = 2" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert main(["bench", "streams", "random", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["random"]["options"]) == ["share"]
+
+
+def test_a_stream_that_there_is_not_is_guessed(capsys):
+    assert main(["bench", "streams", "rando"]) == 2
+    assert "unknown scenario 'rando'; did you mean 'random'?" in capsys.readouterr().err

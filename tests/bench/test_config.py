@@ -9,8 +9,9 @@ import pytest
 
 from palimpsest.bench.define.bench_rows import BenchRow
 from palimpsest.bench.define.config import make_bench
-from palimpsest.bench.define.pool import SCENARIOS
 from palimpsest.bench.results import NOTHING, RANDOM
+from palimpsest.cli.stream_listing import tables
+from palimpsest.data.streams import scenarios
 from palimpsest.engine.plan import read_mapping
 from palimpsest.errors import PlanError
 
@@ -102,8 +103,14 @@ def test_the_bench_of_the_docs_is_one(values, tmp_path):
     bench = make_bench({**read_mapping(tmp_path / "bench.yaml", "bench", "options"), "model": values["model"]})
     assert bench.rows["UG-CLU, sparser"].methods["ug_clu"]["options"] == {"gamma": 2.0}
     assert bench.stream.after == (2, 4)
-    for kind in (*SCENARIOS, "FILE.json"):
-        assert f"| `{kind}` |" in text
+
+
+def test_the_tables_of_the_docs_are_what_the_scenarios_say():
+    text = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
+    assert f"\n\n{tables()}\n\n" in text, "put in their place what palimpsest bench streams --markdown prints"
+    for name in scenarios.names():
+        for option in scenarios.load(name).Config.model_fields:
+            assert f"| `stream.{option}` | `{name}` |" in text
 
 
 @pytest.mark.parametrize("rows", ["er+npo, ug_clu", ["er+npo", "ug_clu"], {"er+npo": "er+npo", "ug_clu": "ug_clu"}])

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.cli import options as o
+from palimpsest.cli import stream_listing
 from palimpsest.cli.screen import shown_progress
+from palimpsest.data.streams import scenarios
 from palimpsest.errors import PlanError
 
 app = typer.Typer(help="Compare methods on a stream of requests.", no_args_is_help=True, rich_markup_mode=None)
@@ -30,9 +32,7 @@ def clu(
     replay: Annotated[str | None, typer.Option(help="General examples, always in the memory.")] = None,
     stream: Annotated[
         str | None,
-        typer.Option(
-            help="cross-category, random, task-aware, incremental, interleaved or FILE.json.  [cross-category]"
-        ),
+        typer.Option(help=f"{', '.join(scenarios.names())} or FILE.json.  [cross-category]"),
     ] = None,
     classes_per_task: Annotated[int | None, typer.Option(help="Classes learned together.  [2]")] = None,
     buffer: Annotated[str | None, typer.Option(help="Examples in the replay buffer, or all.  [500]")] = None,
@@ -58,20 +58,12 @@ def clu(
     from palimpsest.engine.plan import read_mapping
 
     values: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
-    if isinstance(values.get("stream"), str):
-        values["stream"] = {"kind": values["stream"]}
-    given = {"model": model, "data": data or None, "per_class": per_class, "test": test, "replay": replay, "twin": twin}
-    given |= {"ignore_columns": ignore_column or None, "buffer": buffer}
+    given: dict[str, Any] = {"model": model, "data": data or None, "per_class": per_class, "test": test, "twin": twin}
+    given |= {"replay": replay, "ignore_columns": ignore_column or None, "buffer": buffer}
+    given |= {"rows": _named(methods), "seeds": _numbers("--seeds", seeds)}
     values |= {name: value for name, value in given.items() if value is not None}
-    if methods is not None:
-        values["rows"] = {name.strip(): name.strip() for name in methods.split(",")}
-    if seeds is not None:
-        values["seeds"] = _numbers("--seeds", seeds.split(","))
-    _put(values, "stream.kind", stream)
-    _put(values, "stream.classes_per_task", classes_per_task)
-    for assignment in assign or ():
-        _, path, value = o.parse_assignment(f"bench.{assignment}")
-        _put(values, path, value)
+    _put_stream(values, stream, classes_per_task)
+    _put_assigned(values, assign or ())
     bench = make_bench(values)
     check_streams(bench)
     from palimpsest.bench.whole_bench import run_bench  # and torch with it
@@ -81,12 +73,31 @@ def clu(
     return _show(result, output, as_json=json)
 
 
-def _numbers(option: str, words: Iterable[str]) -> list[int]:
-    found = list(words)
+app.command("streams")(stream_listing.command)
+
+
+def _named(chains: str | None) -> dict[str, str] | None:
+    return None if chains is None else {chain.strip(): chain.strip() for chain in chains.split(",")}
+
+
+def _numbers(option: str, words: str | None) -> list[int] | None:
     try:
-        return [int(word) for word in found]
+        return None if words is None else [int(word) for word in words.split(",")]
     except ValueError:
-        raise PlanError(f"{option} {','.join(found)!r}; accepted: whole numbers, such as 0,1,2") from None
+        raise PlanError(f"{option} {words!r}; accepted: whole numbers, such as 0,1,2") from None
+
+
+def _put_stream(values: dict[str, Any], kind: str | None, classes_per_task: int | None) -> None:
+    if isinstance(values.get("stream"), str):
+        values["stream"] = {"kind": values["stream"]}
+    _put(values, "stream.kind", kind)
+    _put(values, "stream.classes_per_task", classes_per_task)
+
+
+def _put_assigned(values: dict[str, Any], assignments: Iterable[str]) -> None:
+    for assignment in assignments:
+        _, path, value = o.parse_assignment(f"bench.{assignment}")
+        _put(values, path, value)
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:

@@ -13,7 +13,7 @@ from palimpsest import derived, methods
 from palimpsest.cli import options as o
 from palimpsest.cli.flags import FLAGS, Flag
 from palimpsest.cli.listing import method_rows
-from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, default_of, option_rows, written
+from palimpsest.cli.option_rows import WIDTH, OptionRow, as_table, as_text, default_of, option_rows, written
 from palimpsest.data.sets.roles import ALL_VERBS
 from palimpsest.errors import PlanError, unknown
 
@@ -175,7 +175,7 @@ def page() -> str:
         "Made by `palimpsest options --markdown`; a test holds that it is what the schemas say.",
         HEAD,
         "## Flags of learn, unlearn and update",
-        _table(("flag", "of", "help", "default", "what"), [_flag_row(flag) for flag in FLAGS]),
+        as_table(("flag", "of", "help", "default", "what"), [_flag_row(flag) for flag in FLAGS]),
         "`--help` shows the usual ones, `--help-all` all.",
     ]
     for name, rows in plan_sections().items():
@@ -204,7 +204,7 @@ def _made_rows() -> list[OptionRow]:
 
 def _option_table(rows: list[OptionRow]) -> str:
     told: Callable[[OptionRow], str] = lambda row: f"{row.default}; {row.depends}" if row.depends else row.default  # noqa: E731
-    return _table(
+    return as_table(
         ("option", "default", "accepts", "what"), [(f"`{r.path}`", told(r), r.accepts, r.about) for r in rows]
     )
 
@@ -218,8 +218,3 @@ def _flag_row(flag: Flag) -> tuple[str, ...]:
     what, _, default = (option.help or "").partition("  [")
     usual = default.removesuffix("]") or ("required" if flag.default is ... else "")
     return spelled, "all" if flag.verbs == ALL_VERBS else ", ".join(flag.verbs), shown, usual, what
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

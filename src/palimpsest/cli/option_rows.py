@@ -156,6 +156,18 @@ def _lines(row: OptionRow, brief: bool) -> list[str]:
     return [*(f"  {line}" for line in head), *(f"      {line}" for line in textwrap.wrap(about, WIDTH - 6))]
 
 
+def as_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table of Markdown.
+
+    >>> print(as_table(("a", "b"), [("1", "2")]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
 def first_sentence(text: str) -> str:
     """Up to the first full stop that ends a sentence, without it.
 

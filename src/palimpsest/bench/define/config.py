@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from palimpsest import methods
 from palimpsest.bench.define.bench_rows import BenchRow, Sections, merged
 from palimpsest.bench.define.defaults import with_defaults
 from palimpsest.bench.results import NOTHING, RANDOM
+from palimpsest.data.streams import scenarios
+from palimpsest.data.streams.scenario import ScenarioConfig
 from palimpsest.engine.inputs import check_images
 from palimpsest.engine.plan import Plan, make_plan
 from palimpsest.engine.sections import Encoding, Section
@@ -24,10 +26,14 @@ TWIN_SEED = 2**31  # added to a seed for the oracle's twin
 
 
 class StreamChoice(Section):
-    """Which requests come, made of the classes (or subjects) of the data."""
+    """Which requests come, made of the classes (or subjects) of the data; beside these, the options of scenarios."""
+
+    model_config = ConfigDict(extra="allow")
+    # What is no field here is an option of a scenario, and checked by the Config in the scenario's own file.
+    __pydantic_extra__: dict[str, Any] = Field(init=False)
 
     kind: str = "cross-category"
-    """A scenario by name, or a JSON file that ``Stream.to_json`` wrote."""
+    """A scenario by name, or a JSON file that ``RequestStream.to_json`` wrote."""
     tasks: Literal["classes", "files", "given"] = "classes"
     """What is learned together: classes (or subjects); each file of the data (domain-incremental); or the images that
     have the same ``task``."""
@@ -35,18 +41,19 @@ class StreamChoice(Section):
     """Classes (or subjects) that are learned together, where tasks are made of these."""
     seed: int | None = Field(default=None, ge=0)
     """Of the choice of what is forgotten; None = each seed of the bench has its own stream."""
-    share: float = Field(default=0.1, gt=0, lt=1)
-    """For "random": share of all that is known that goes after each task."""
-    after: tuple[int, ...] | None = None
-    """For "cross-category": numbers of the tasks after which classes go, from 1; None = those of 2 and 4 there are."""
-    num_tasks: int = Field(default=2, ge=1)
-    """For "cross-category": tasks that lose a class each time."""
-    sequence: str | None = None
-    """For "task-aware": such as "0R 1T 1F"; None = CLPU's."""
-    pattern: str | None = None
-    """For "interleaved": such as "LULU"."""
-    forget: str | None = None
-    """For "interleaved": file of the examples that go when their task's turn comes."""
+
+    @model_validator(mode="after")
+    def _scenarios_have_the_rest(self) -> StreamChoice:
+        options = scenarios.options(self.kind, self.__pydantic_extra__, beside=type(self).model_fields)
+        self.__pydantic_extra__.update(options)
+        return self
+
+    @property
+    def options(self) -> ScenarioConfig:
+        """Those of the chosen scenario."""
+        schema: type[ScenarioConfig] = scenarios.load(self.kind).Config
+        values = dict(self)
+        return schema.model_validate({name: values[name] for name in schema.model_fields})
 
 
 class Bench(Section):
@@ -64,7 +71,7 @@ class Bench(Section):
     """General examples that are always in the memory."""
     ignore_columns: frozenset[str] = frozenset()
     """Columns of the files to leave out."""
-    stream: StreamChoice = StreamChoice()
+    stream: StreamChoice = Field(default_factory=StreamChoice)
     """Which requests come."""
     buffer: int | Literal["all"] = 500
     """Examples that the replay buffer holds; "all" = everything that remains."""

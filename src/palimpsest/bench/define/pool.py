@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,14 +16,16 @@ from palimpsest.bench.define.situations import Situation
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout
 from palimpsest.data.sets.splits import check_disjoint, check_unique
+from palimpsest.data.streams import scenarios
 from palimpsest.data.streams.request_stream import RequestStream
-from palimpsest.data.streams.scenarios.interleaved import interleaved
-from palimpsest.data.streams.scenarios.task_aware import CLPU_SEQUENCE, CLPU_TASKS, task_aware
-from palimpsest.data.streams.scenarios.task_by_task import cross_task_category, incremental, random_samples
+from palimpsest.data.streams.scenario import StreamMaterial
 from palimpsest.data.streams.tasks import Task, by_domain
 from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.models.sources import check_source
 from palimpsest.records import Example, Image, content_id, digest
+
+SAVED_STREAM = "FILE.json"
+"""Stands in lists of streams for those that are in a file."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,14 @@ def stream_of(bench: Bench, seed: int) -> RequestStream:
                 f"(first: {strangers[0]!r}); accepted: a stream made of these data"
             )
         return stream
-    if choice.kind not in SCENARIOS:
-        accepted = (*SCENARIOS, "FILE.json")
-        raise PlanError(unknown("stream", choice.kind, accepted))
-    tasks = _tasks(pool, choice)
-    return SCENARIOS[choice.kind](tasks, bench, seed if choice.seed is None else choice.seed)
+    if choice.kind not in scenarios.names():
+        raise PlanError(unknown("stream", choice.kind, (*scenarios.names(), SAVED_STREAM)))
+
+    def ids_in(file: str) -> list[str]:
+        return [example.id for example in read_rows(file, Layout(ignore=bench.ignore_columns)).examples]
+
+    material = StreamMaterial(_tasks(pool, choice), seed if choice.seed is None else choice.seed, ids_in)
+    return scenarios.load(choice.kind).make(material, choice.options)
 
 
 def _tasks(pool: Pool, choice: StreamChoice) -> tuple[Task, ...]:
@@ -165,46 +170,15 @@ def _task_of(example: Example) -> int | str | None:
     return example.content.task if isinstance(example.content, Image) else None
 
 
-def _task_aware(tasks: Sequence[Task], bench: Bench, seed: int) -> RequestStream:
-    if bench.stream.sequence is None and len(tasks) < CLPU_TASKS:
-        raise PlanError(
-            f"stream 'task-aware' has {CLPU_TASKS} tasks ({CLPU_SEQUENCE}) and these data make {len(tasks)}; learn "
-            "fewer classes per task, or set stream.sequence"
-        )
-    return task_aware(tasks, bench.stream.sequence or CLPU_SEQUENCE)
-
-
-def _interleaved(tasks: Sequence[Task], bench: Bench, seed: int) -> RequestStream:
-    choice = bench.stream
-    if choice.pattern is None or choice.forget is None:
-        raise PlanError(
-            "stream 'interleaved' needs a pattern and what to forget; set stream.pattern, such as LULU, and "
-            "stream.forget, a file"
-        )
-    asked = read_rows(choice.forget, Layout(ignore=bench.ignore_columns)).examples
-    return interleaved(tasks, choice.pattern, forget=[example.id for example in asked])
-
-
-SCENARIOS: Mapping[str, Callable[[Sequence[Task], Bench, int], RequestStream]] = {
-    "cross-category": lambda tasks, bench, seed: cross_task_category(
-        tasks, seed=seed, after=bench.stream.after, num_tasks=bench.stream.num_tasks
-    ),
-    "incremental": lambda tasks, bench, seed: incremental(tasks),
-    "interleaved": _interleaved,
-    "random": lambda tasks, bench, seed: random_samples(tasks, seed=seed, share=bench.stream.share),
-    "task-aware": _task_aware,
-}
-
-
 def _read_stream(path: Path) -> RequestStream:
     try:
         return RequestStream.from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise DataError(f"stream {path}: {error.strerror or error}; {_SAVED_STREAM}") from None
+        raise DataError(f"stream {path}: {error.strerror or error}; {_ACCEPTED}") from None
     except ValueError as error:
-        raise DataError(f"stream {path}: not JSON ({error}); {_SAVED_STREAM}") from None
+        raise DataError(f"stream {path}: not JSON ({error}); {_ACCEPTED}") from None
     except DataError as error:
-        raise DataError(f"stream {path}: {error}; {_SAVED_STREAM}") from None
+        raise DataError(f"stream {path}: {error}; {_ACCEPTED}") from None
 
 
-_SAVED_STREAM = "give a scenario by name, or a file that pal's Stream.to_json wrote"
+_ACCEPTED = "give a scenario by name, or a file that RequestStream.to_json wrote"

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.scenario import Scenario, ScenarioConfig, StreamMaterial
 from palimpsest.data.streams.stream_request import StreamRequest
 from palimpsest.data.streams.tasks import Task, pool_of
 from palimpsest.errors import DataError, PlanError
+
+
+class InterleavedConfig(ScenarioConfig):
+    """Options of interleaved requests; both have to be given."""
+
+    pattern: str | None = None
+    """Such as "LULU": L learns the next task, U unlearns of the first that was not asked yet what is to go."""
+    forget: str | None = None
+    """File of the examples that go when their task's turn comes."""
 
 
 def interleaved(groups: Sequence[Task], pattern: str, *, forget: Collection[str]) -> RequestStream:
@@ -49,3 +59,19 @@ def _check_pattern(pattern: str, num_groups: int) -> None:
     if set(pattern) - {"L", "U"} or pattern.count("L") != num_groups or early:
         problem = f"the pattern {pattern!r} does not fit {num_groups} groups"
         raise PlanError(f"{problem}; accepted: one L for each group, and U, at no point more often than L before it")
+
+
+def _from_files(material: StreamMaterial, config: InterleavedConfig) -> RequestStream:
+    if config.pattern is None or config.forget is None:
+        raise PlanError(
+            "stream 'interleaved' needs a pattern and what to forget; set stream.pattern, such as LULU, and "
+            "stream.forget, a file"
+        )
+    return interleaved(material.tasks, config.pattern, forget=material.ids_in(config.forget))
+
+
+SCENARIO = Scenario(
+    about="`pattern: LULU` over the tasks; what goes is in the file `forget`",
+    make=_from_files,
+    Config=InterleavedConfig,
+)

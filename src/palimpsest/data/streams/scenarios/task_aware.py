@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from palimpsest.data.streams.request_stream import RequestStream
+from palimpsest.data.streams.scenario import Scenario, ScenarioConfig, StreamMaterial
 from palimpsest.data.streams.stream_request import StreamRequest
 from palimpsest.data.streams.tasks import Task, pool_of
 from palimpsest.errors import PlanError
@@ -19,6 +20,13 @@ CLPU_SEQUENCE, CLPU_TASKS = "0R 1T 2T 3R 1R 2F 4T 4F", 5
 # What a letter asks for when a task is held for good (R), temporarily (T) or not at all (F); the rest is refused.
 STEPS = {("F", "R"): "learn", ("F", "T"): "learn", ("T", "R"): "consolidate", ("T", "F"): "forget"}
 HELD = {"R": "held for good", "T": "held temporarily", "F": "not held"}
+
+
+class TaskAwareConfig(ScenarioConfig):
+    """Options of whole tasks."""
+
+    sequence: str | None = None
+    """Such as "0R 1T 1F"; None = CLPU's."""
 
 
 def task_aware(tasks: Sequence[Task], sequence: str = CLPU_SEQUENCE) -> RequestStream:
@@ -65,3 +73,19 @@ def _parsed(token: str, num_tasks: int) -> tuple[int, str]:
     if match is None or int(match[1]) >= num_tasks:
         raise PlanError(f"request {token!r}; accepted: a task from 0 to {num_tasks - 1} and R, T or F, such as '0R'")
     return int(match[1]), match[2]
+
+
+def _chosen(material: StreamMaterial, config: TaskAwareConfig) -> RequestStream:
+    if config.sequence is None and len(material.tasks) < CLPU_TASKS:
+        raise PlanError(
+            f"stream 'task-aware' has {CLPU_TASKS} tasks ({CLPU_SEQUENCE}) and these data make {len(material.tasks)}; "
+            "learn fewer classes per task, or set stream.sequence"
+        )
+    return task_aware(material.tasks, config.sequence or CLPU_SEQUENCE)
+
+
+SCENARIO = Scenario(
+    about="CLPU's sequence, or `sequence: 0R 1T 1F`: number of a task, R learned for good, T temporarily, F forgotten",
+    make=_chosen,
+    Config=TaskAwareConfig,
+)

@@ -1,43 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from tests.data.scenarios.conftest import keeps_the_law
 
-from palimpsest.data.streams.request_stream import RequestStream
-from palimpsest.data.streams.scenarios.task_by_task import (
-    chosen_categories,
-    cross_task_category,
-    incremental,
-    random_samples,
-)
+from palimpsest.data.streams.scenarios.cross_category import chosen_categories, cross_task_category
 from palimpsest.data.streams.tasks import Task, by_domain
 from palimpsest.errors import DataError, PlanError
-
-Build = Callable[[tuple[Task, ...]], RequestStream]
-BUILDERS: dict[str, Build] = {
-    "incremental": incremental,
-    "category": lambda tasks: cross_task_category(tasks, seed=3),
-    "chosen": lambda tasks: chosen_categories(tasks, {2: [("0+1", "1")], 5: [("8+9", "9"), ("0+1", "0")]}),
-    "random": lambda tasks: random_samples(tasks, seed=3),
-}
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_requests_keep_the_law_of_streams(five_tasks: tuple[Task, ...], name: str) -> None:
-    stream = BUILDERS[name](five_tasks)
-    assert [r.learn for r in stream.requests if r.learn] == [task.ids for task in five_tasks]
-    assert [r.task for r in stream.requests if r.learn] == [task.name for task in five_tasks]
-    known: set[str] = set()
-    for j, asked in enumerate(stream.requests):
-        assert set(asked.forget) <= known
-        assert not (known & set(asked.learn))
-        known = known - set(asked.forget) | set(asked.learn)
-        assert set(stream.known_after(j)) == known
-        assert set(stream.remaining_after(j)) == known - set(asked.learn)
-        assert not (asked.learn and asked.forget)
-    assert RequestStream.from_json(stream.to_json()) == stream
-    assert stream == BUILDERS[name](five_tasks)
 
 
 def test_a_class_of_each_of_two_tasks_goes_after_tasks_two_and_four(five_tasks: tuple[Task, ...]) -> None:
@@ -90,20 +58,11 @@ def test_the_same_class_in_two_domains_is_two_categories() -> None:
     assert stream.requests[-1].forget == ("3",)
 
 
-def test_a_tenth_of_what_is_known_goes_after_each_task(five_tasks: tuple[Task, ...]) -> None:
-    stream = random_samples(five_tasks, seed=0)
-    sizes = [len(r.forget) for r in stream.requests if r.forget]
-    known, expected = 0, []
-    for _ in five_tasks:
-        known += 12
-        expected.append(max(1, round(known / 10)))
-        known -= expected[-1]
-    assert sizes == expected == [1, 2, 3, 4, 5]
-    gone = [i for r in stream.requests for i in r.forget]
-    assert len(set(gone)) == len(gone)
-    assert stream != random_samples(five_tasks, seed=1)
-    few = random_samples(five_tasks[:1], seed=0, share=0.001)
-    assert len(few.requests[1].forget) == 1
+def test_chosen_categories_go_after_their_tasks(five_tasks: tuple[Task, ...]) -> None:
+    stream = chosen_categories(five_tasks, {2: [("0+1", "1")], 5: [("8+9", "9"), ("0+1", "0")]})
+    keeps_the_law(stream)
+    assert [r.learn for r in stream.requests if r.learn] == [task.ids for task in five_tasks]
+    assert [len(r.forget) for r in stream.requests] == [0, 0, 6, 0, 0, 0, 12]
 
 
 def test_what_is_not_there_is_refused(five_tasks: tuple[Task, ...]) -> None:
@@ -127,6 +86,3 @@ def test_options_out_of_range_are_refused(five_tasks: tuple[Task, ...]) -> None:
         cross_task_category(five_tasks, seed=0, num_tasks=0)
     with pytest.raises(DataError, match="after task 1, 1 tasks still have a class and 2 are to lose one"):
         cross_task_category(five_tasks, seed=0, after=(1,))
-    for share in (0.0, 1.0, -0.1, float("nan")):
-        with pytest.raises(PlanError, match="to unlearn; accepted: above 0 and below 1"):
-            random_samples(five_tasks, seed=0, share=share)
