@@ -71,7 +71,7 @@ def prepare_job(
     pairs: Pairs | None = None
     if "analogous" in kind.needs:
         progress("pairing", 0, 1)
-        pairs = _pairs(plan, loaded, sets)
+        pairs = pairs_for(plan, loaded, sets)
         sets["analogous"] = sets["retain"].subset(pairs.partner.values())
     stopping = _stopping(plan, loaded, sets)
     controlled = plan.control.kind == "auto"
@@ -80,7 +80,7 @@ def prepare_job(
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
 
     def renew(number: int) -> Method:
-        method = _method(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
+        method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
         method.prepare(model, drawn)
         return method
 
@@ -98,7 +98,7 @@ def prepare_job(
         stays = {} if repair is None else repair.sets
         most = most_steps(plan, {**stays, **drawn}) if guided is not None else most_steps(plan, drawn)
         progress("this run", 0, 0, forecast(plan, model, drawn, most))
-    method = _method(plan, model, sets, folder / "reference", as_it_is=False)
+    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
     prepared = method.prepare(model, drawn)
     if not method.phases(0, 1):
         guided = None  # its work is done: there is no rate to find
@@ -126,7 +126,9 @@ def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, float
     return lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}")
 
 
-def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *, as_it_is: bool) -> Method:
+def method_with_reference(
+    plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *, as_it_is: bool
+) -> Method:
     """The method with its reference, at the weights at hand."""
     kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
@@ -135,7 +137,8 @@ def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *
     return kind(config, reference)
 
 
-def _pairs(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Pairs:
+def pairs_for(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Pairs:
+    """The neighbour of each forget example among what is retained, as the plan says they are found."""
     forget, pool, pairing = sets["forget"], sets["retain"], plan.pairing
     if pairing.random:
         return random_pairs(forget, pool, seed=plan.training.seed)
