@@ -9,18 +9,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from peft import LoraConfig, get_peft_model
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from palimpsest import methods
 from palimpsest.contract import Method, Phase
 from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.data.read.examples import read_rows
+from palimpsest.demo.tiny_model import new_model
 from palimpsest.derived.nearest import random_pairs
+from palimpsest.engine.inputs import encode_sets
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.prepare import prepare_job
+from palimpsest.engine.progress import silent
 from palimpsest.errors import DivergedError, PlanError, UsageError
+from palimpsest.integrations.given_sets import loaded_in_trainer, plan_in_trainer
 from palimpsest.integrations.served import served_methods, why_not
 from palimpsest.integrations.trainer import REFERENCE, ObjectiveTrainer
 from palimpsest.loop import machine
@@ -28,6 +36,8 @@ from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.reference import build_reference
+from palimpsest.models.resnet import SmallResNet, resnet_config
+from palimpsest.records import Example, Image
 
 SEED = 3
 SGD = {"optim": "sgd", "learning_rate": 0.05}
@@ -134,7 +144,9 @@ def both(model: Any, tmp_path: Path, name: str, plan: dict[str, Any] | None = No
     """The model after the Trainer and after the loop."""
     args = arguments(tmp_path / "trainer", **how)
     mine, loop = copy.deepcopy(model), copy.deepcopy(model)
-    trainer_of(mine, args, name, plan=plan or {}).train()
+    trainer = trainer_of(mine, args, name, plan=plan or {})
+    torch.manual_seed(99)  # whatever a user draws in between
+    trainer.train()
     return mine, looped(loop, args, name, tmp_path / "loop", **(plan or {}))
 
 
@@ -146,10 +158,9 @@ def test_every_served_method_ends_where_the_loop_ends(start, tmp_path, name):
     assert distance(mine, loop) <= 1e-6
 
 
-@pytest.mark.parametrize("name", ["npo", "kl", "finetune", "icu"])
-@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize(("name", "accumulation"), [("npo", 3), ("kl", 1), ("finetune", 1), ("icu", 3)])
 def test_plain_descent_ends_where_the_loop_ends(start, tmp_path, name, accumulation):
-    mine, loop = both(start, tmp_path, name, gradient_accumulation_steps=accumulation, max_steps=5, **SGD)
+    mine, loop = both(start, tmp_path, name, gradient_accumulation_steps=accumulation, max_steps=3, **SGD)
     assert distance(mine, start) > 1e-4
     assert distance(mine, loop) <= 1e-6
 
@@ -179,6 +190,7 @@ def test_a_model_with_dropout_draws_what_it_draws_in_the_loop(start, tmp_path):
     assert distance(mine, loop) <= 1e-6
 
 
+@pytest.mark.slow
 def test_bf16_casts_what_the_loop_casts(start, tmp_path, monkeypatch):
     """The loop takes bf16 where an accelerator has it; here it is made to take it on the CPU."""
 
@@ -189,7 +201,8 @@ def test_bf16_casts_what_the_loop_casts(start, tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "_accelerator", in_bf16)
     try:
         mine, loop = both(start, tmp_path, "npo", bf16=True, gradient_accumulation_steps=2, **SGD)
-        whole, _ = both(start, tmp_path / "whole", "npo", gradient_accumulation_steps=2, **SGD)
+        whole = copy.deepcopy(start)
+        trainer_of(whole, arguments(tmp_path / "whole", gradient_accumulation_steps=2, **SGD), "npo").train()
     finally:
         AcceleratorState._reset_state()
     assert distance(mine, loop) <= 1e-6
@@ -215,9 +228,10 @@ class Stops(TrainerCallback):
             control.should_training_stop = True
 
 
-@pytest.mark.parametrize(("name", "stop"), [("npo", 2), ("ewc", 3), ("icu", 5)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "stop"), [("npo", 2), ("ewc", 3)])
 def test_a_resumed_run_ends_with_the_same_bits(start, tmp_path, name, stop):
-    how = {"save_strategy": "steps", "save_steps": 1, "gradient_accumulation_steps": 2, "max_steps": 6}
+    how = {"save_strategy": "steps", "save_steps": stop, "gradient_accumulation_steps": 2, "max_steps": 5}
     whole, cut, resumed = (copy.deepcopy(start) for _ in range(3))
     trainer_of(whole, arguments(tmp_path / "whole", **how), name).train()
     args = arguments(tmp_path / "cut", **how)
@@ -225,7 +239,7 @@ def test_a_resumed_run_ends_with_the_same_bits(start, tmp_path, name, stop):
     assert distance(cut, whole) > 0
     trainer = trainer_of(resumed, args, name)
     trainer.train(resume_from_checkpoint=True)
-    assert trainer.state.global_step == 6
+    assert trainer.state.global_step == 5
     assert distance(resumed, whole) == 0
     assert not (tmp_path / "cut" / REFERENCE).exists()
 
@@ -247,6 +261,69 @@ def test_a_checkpoint_of_another_run_is_refused(start, tmp_path):
     assert '"f' not in json.dumps(note).replace('"forget"', ""), "ids may be a person's"
 
 
+def pictures(prefix: str, count: int, seed: int) -> list[Example]:
+    """Noise of two classes."""
+    noise = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return [Example(f"{prefix}{n}", Image(noise[n].tobytes(), (8, 8, 3), n % 2)) for n in range(count)]
+
+
+@pytest.mark.slow
+def test_augmented_images_are_drawn_alike_by_all(tmp_path):
+    """Crops and mirror images are drawn when a step begins, also in the first step after a resume."""
+    torch.manual_seed(0)
+    start = SmallResNet(resnet_config("resnet20", 2, widths=(4, 4, 4), image_size=8))
+    rows = {"forget": pictures("f", 9, 1), "retain": pictures("r", 12, 2)}
+    plan = {"encoding": {"augment": {"padding": 1}}}
+    how = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, **SGD}
+    models = {name: copy.deepcopy(start) for name in ("whole", "cut", "resumed", "loop")}
+    for name, stop in (("whole", 9), ("cut", 2)):
+        args = arguments(tmp_path / name, **how)
+        trainer = trainer_of(models[name], args, "kl", sets=rows, plan=plan, callbacks=[Stops(stop)])
+        trainer.train()
+    trainer_of(models["resumed"], args, "kl", sets=rows, plan=plan).train(resume_from_checkpoint=True)
+    engine_run(models["loop"], plan_in_trainer(start, args, "kl", plan), rows, tmp_path / "engine", args)
+    for name in ("resumed", "loop"):
+        kept = zip(models["whole"].state_dict().values(), models[name].state_dict().values(), strict=True)
+        assert all(torch.allclose(a.float(), b.float(), atol=1e-6) for a, b in kept), name
+    assert distance(models["resumed"], models["whole"]) == 0
+
+
+def engine_run(model: Any, plan: Plan, rows: Any, folder: Path, args: TrainingArguments, tokenizer: Any = None) -> Job:
+    """Rows to the last step by the engine's own functions."""
+    folder.mkdir()
+    given = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": args.learning_rate, "lr_scheduler_type": "linear"}
+    training = plan.training.model_copy(
+        update={**given, "max_steps": args.max_steps, "max_grad_norm": args.max_grad_norm}
+    )
+    plan = plan.model_copy(update={"training": training})
+    loaded = loaded_in_trainer(model, tokenizer)
+    sets = encode_sets({role: read_rows(given).examples for role, given in rows.items()}, loaded, plan.encoding)
+    job = prepare_job(plan, loaded, sets, folder, progress=silent, trackers=[]).job
+    run(job)
+    return job
+
+
+@pytest.mark.slow
+def test_rows_and_neighbours_are_those_of_the_engine(tmp_path):
+    names = ("Ann", "Bob", "Cid", "Dot", "Eve", "Fay", "Gus", "Hal", "Ida", "Jon")
+    rows = [
+        {"id": n, "prompt": f"Where does {n} live?", "completion": f" {n} lives in {7 * i} Hill Road."}
+        for i, n in enumerate(names)
+    ]
+    place = new_model(tmp_path / "model", [row["completion"] for row in rows], seed=0)
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    mine, other = (AutoModelForCausalLM.from_pretrained(place).eval() for _ in range(2))
+    (tmp_path / "retain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[3:]), encoding="utf-8")
+    sets = {"forget": rows[:3], "retain": str(tmp_path / "retain.jsonl")}
+    args = arguments(tmp_path / "trainer", max_steps=3, per_device_train_batch_size=2, **SGD)
+    trainer = ObjectiveTrainer(mine, args, method="icu", sets=sets, processing_class=tokenizer)
+    trainer.train()
+    plan = plan_in_trainer(other, args, "icu", {})
+    engine_run(other, plan, sets, tmp_path / "engine", args, tokenizer)
+    assert distance(mine, AutoModelForCausalLM.from_pretrained(place)) > 1e-4
+    assert distance(mine, other) <= 1e-6
+
+
 def test_a_trainer_trains_once(start, tmp_path):
     trainer = trainer_of(start, arguments(tmp_path, max_steps=1), "finetune")
     trainer.train()
@@ -263,7 +340,7 @@ def test_callbacks_are_told_of_every_term(start, tmp_path):
     assert seen.begun == 4
     assert [row["learning_rate"] for row in rows] == pytest.approx([7.5e-4, 2.5e-4])
     for row in rows:
-        assert row["loss"] == pytest.approx(row["term/retain"] - row["term/forget"], abs=1e-5)
+        assert row["loss"] == pytest.approx(row["term/retain"] + row["term/forget"], abs=1e-5)
         assert row["grad_norm"] > 0
     assert output.training_loss == pytest.approx(sum(row["loss"] for row in rows) / 2)
     assert trainer.state.num_input_tokens_seen > 0
@@ -299,11 +376,15 @@ def test_an_evaluation_is_the_trainers_own(start, tmp_path):
     assert [row["eval_loss"] for row in seen.logs if "eval_loss" in row][-1] == pytest.approx(expected, abs=1e-5)
 
 
+PEFT_ASKS = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+
 def adapted(model: Any) -> Any:
     torch.manual_seed(5)
     return get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
 
 
+@PEFT_ASKS
 def test_a_fresh_adapter_is_its_own_reference(start, tmp_path):
     mine, loop = adapted(copy.deepcopy(start)), adapted(copy.deepcopy(start))
     args = arguments(tmp_path / "trainer", learning_rate=1e-2)
@@ -312,6 +393,7 @@ def test_a_fresh_adapter_is_its_own_reference(start, tmp_path):
     assert distance(mine, looped(loop, args, "npo", tmp_path / "loop")) <= 1e-6
 
 
+@PEFT_ASKS
 def test_an_adapter_that_says_something_is_part_of_the_reference(start, tmp_path):
     """At the first step the model is its reference, and the loss of NPO 2 / beta · log 2 without the retain set."""
     model = adapted(start)
@@ -424,6 +506,7 @@ def test_one_process_on_one_device(start, tmp_path, monkeypatch, name, what):
         ({"train_dataset": [1]}, "train_dataset was given: the examples to train on are given as sets"),
         ({"compute_loss_func": print}, "compute_loss_func was given: the loss is the method's"),
         ({"model_init": print}, "model_init was given"),
+        ({"tokenizer": 1}, "unknown argument 'tokenizer'; did you mean 'processing_class'?"),
         ({"calbacks": []}, "unknown argument 'calbacks'; did you mean 'callbacks'?"),
         ({"plan": {"control": {}}}, "plan.control is for Palimpsest's own loop; accepted here: encoding, options"),
         ({"plan": {"training": {"learning_rate": 1}}}, "plan.training.learning_rate: give it in TrainingArguments"),
@@ -435,7 +518,7 @@ def test_one_process_on_one_device(start, tmp_path, monkeypatch, name, what):
         ({"sets": [SETS["forget"]]}, "sets is a list; accepted: a mapping"),
         (
             {"sets": {"forget": SETS["forget"], "retain": SETS["forget"]}},
-            "11 ids are in both the forget and the retain",
+            "11 ids are in both the forget and",
         ),
         ({"sets": {"forget": TextSet([], 0)}}, "the forget set is empty"),
         ({"sets": {"forget": [{"text": "abc"}]}}, "give processing_class=tokenizer"),
@@ -447,8 +530,45 @@ def test_what_is_given_is_checked(start, tmp_path, how, said):
 
 def test_a_model_and_its_arguments_are_what_they_should_be(start, tmp_path):
     assert "model is a str; accepted: a model in memory" in refusal("folder", arguments(tmp_path), "npo")
-    assert "args is a dict" in refusal(start, {}, "npo")
-    assert "unknown method 'nop'" in refusal(start, arguments(tmp_path), "nop", sets={})
+    for parameter in start.lm_head.parameters():
+        parameter.data = parameter.data.bfloat16()
+    said = refusal(start, arguments(tmp_path), "npo")
+    assert "is bfloat16, where a small update rounds away; load the model with dtype=torch.float32" in said
+    assert "no parameter of the model" in refusal(start.requires_grad_(False), arguments(tmp_path), "npo")
+    assert "args is a dict" in refusal(torch.nn.Linear(1, 1), {}, "npo")
+    assert "unknown method 'nop'" in refusal(torch.nn.Linear(1, 1), arguments(tmp_path), "nop", sets={})
+
+
+def test_what_the_machine_lacks_is_said(start, tmp_path, monkeypatch):
+    args = arguments(tmp_path, report_to="tensorboard")
+    monkeypatch.setattr("transformers.integrations.is_tensorboard_available", lambda: False)
+    assert "pip install 'palimpsest-ml[trackers]'" in refusal(start, args, "npo")
+    monkeypatch.delattr(Trainer, "loss_is_scaled_for_ga")
+    assert "install a newer transformers" in refusal(start, args, "npo")
+
+
+class CutsShort(TrainerCallback):
+    """Ends the first epoch after its first step."""
+
+    def on_step_end(self, args, state, control, **given):
+        control.should_epoch_stop = state.global_step == 1
+
+
+def test_a_run_whose_epochs_were_cut_short_is_not_resumed_wrongly(start, tmp_path):
+    first = copy.deepcopy(start)
+    how = {"save_strategy": "steps", "save_steps": 3, "gradient_accumulation_steps": 2}
+    args = arguments(tmp_path, max_steps=3, **how)
+    trainer_of(start, args, "finetune", callbacks=[CutsShort()]).train()
+    with pytest.raises(PlanError, match="a run whose epochs were cut short cannot be resumed"):
+        trainer_of(first, arguments(tmp_path, max_steps=6, **how), "finetune").train(resume_from_checkpoint=True)
+
+
+def test_a_checkpoint_of_the_model_alone_is_refused(start, tmp_path):
+    args = arguments(tmp_path, save_strategy="steps", save_steps=1, max_steps=1, save_only_model=True)
+    first = copy.deepcopy(start)
+    trainer_of(start, args, "finetune").train()
+    with pytest.raises(PlanError, match="holds the model alone"):
+        trainer_of(first, args, "finetune").train(resume_from_checkpoint=True)
 
 
 def test_a_smaller_learn_set_beside_a_forget_set_needs_a_length(start, tmp_path, monkeypatch):

@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from palimpsest.errors import MissingExtra, ModelError, PlanError, unknown
+from palimpsest.models.scope import trainable
 
 NOT_TAKEN = {
     "train_dataset": "the examples to train on are given as sets; leave it out",
@@ -18,6 +20,8 @@ NOT_TAKEN = {
     "model_init": "a run starts from one model, that from before the run; give it as model",
 }
 """Argument of Trainer -> why not."""
+_MEANT = {"tokenizer": "processing_class", "dataset": "sets", "options": "plan"}
+"""What an argument is called elsewhere -> here; only for the hint of an error."""
 FIXED: Mapping[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0, "the loss is the method's"),
     "fp16": (False, "a skipped step would draw other examples than the loop does; give bf16"),
@@ -45,11 +49,11 @@ def check_trainer(given: Mapping[str, Any]) -> None:
         if name in NOT_TAKEN and value is not None:
             raise PlanError(f"{name} was given: {NOT_TAKEN[name]}")
         if name not in NOT_TAKEN and name not in accepted:
-            raise PlanError(unknown("argument", name, {"model", "args", "method", "sets", "plan", *accepted}))
+            raise PlanError(unknown("argument", name, {"method", "sets", "plan", *accepted}, _MEANT.get(name)))
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no module.
+    """Refuse what is no module, and weights that are too coarse to be trained: a small update of them rounds away.
 
     Raises:
         ModelError: what it is instead.
@@ -59,6 +63,15 @@ def check_model(model: Any) -> None:
             f"model is a {type(model).__name__}; accepted: a model in memory, such as "
             "AutoModelForCausalLM.from_pretrained(FOLDER)"
         )
+    moving = trainable(model)
+    if not moving:
+        raise ModelError("no parameter of the model has requires_grad; leave at least one free to move")
+    for name, parameter in moving.items():
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise ModelError(
+                f"parameter {name} is {str(parameter.dtype).removeprefix('torch.')}, where a small update rounds away; "
+                "load the model with dtype=torch.float32, and give args.bf16=True for speed"
+            )
 
 
 def check_training_arguments(args: Any) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from transformers.trainer import OPTIMIZER_NAME
+from transformers.trainer_utils import get_last_checkpoint
 
 from palimpsest.durable import put
 from palimpsest.errors import ModelError, PlanError
@@ -26,17 +28,17 @@ def last_checkpoint(asked: str | bool | None, output: str) -> str | None:
         output: the run's folder.
 
     Raises:
-        PlanError: there is none.
+        PlanError: there is none, or nothing can go on from it.
     """
-    from transformers.trainer_utils import get_last_checkpoint
-
     if asked is True:
         found = get_last_checkpoint(output) if Path(output).is_dir() else None
         if found is None:
             raise PlanError(f"no checkpoint in {output}; leave resume_from_checkpoint out to start")
-        return str(found)
+        asked = str(found)
     if asked and not (Path(asked) / NOTE).is_file():
         raise PlanError(f"checkpoint {asked} has no {NOTE}; give one that an ObjectiveTrainer wrote")
+    if asked and not (Path(asked) / OPTIMIZER_NAME).is_file():
+        raise PlanError(f"checkpoint {asked} holds the model alone; write them without save_only_model to go on")
     return str(asked) if asked else None
 
 
