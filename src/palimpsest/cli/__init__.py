@@ -26,7 +26,7 @@ from palimpsest.errors import Interrupted, PalimpsestError, UsageError, unknown
 from palimpsest.version import VERSION
 
 INTERRUPTED = 130
-MEANT = {"forget": "unlearn", "delete": "unlearn", "train": "learn", "finetune": "learn", "evaluate": "measure"}
+_MEANT = {"forget": "unlearn", "delete": "unlearn", "train": "learn", "finetune": "learn", "evaluate": "measure"}
 """Words that other tools have for our commands, too far from them to be guessed by spelling."""
 
 # typer >= 0.26 carries its own copy of click, older ones use the package: the class is reached through typer either way
@@ -43,7 +43,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is asked for."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise UsageError(unknown("command", args[0], self.commands, MEANT.get(args[0])))
+            raise UsageError(unknown("command", args[0], self.commands, _MEANT.get(args[0])))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:

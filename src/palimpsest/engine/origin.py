@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what records tell is asked before torch is imported
     from palimpsest.models.load import Loaded
 
 CURE_OF_BASE = "give the model as it was before it learned the forget set"
-CURE = "give a model retrained without the forget set, or --base DIR --make-oracle to have one made"
+_CURE = "give a model retrained without the forget set, or --base DIR --make-oracle to have one made"
 
 
 def check_oracle(plan: Plan, forget: Sequence[Example]) -> Origin | None:
@@ -43,7 +43,7 @@ def check_oracle(plan: Plan, forget: Sequence[Example]) -> Origin | None:
         return None
     if plan.digests["oracle"] == plan.digests["model"]:
         raise PlanError(_is_the_model(plan))
-    _refuse_record(plan.oracle, "--oracle", forget, CURE)
+    _refuse_record(plan.oracle, "--oracle", forget, _CURE)
     if plan.digests["oracle"] == plan.digests.get("base"):
         return "base"
     return "unknown" if read_learned(plan.oracle) is None else "recorded"
@@ -92,7 +92,7 @@ def check_records(plan: Plan, forget: Sequence[Example], *, retrains: bool) -> N
     if plan.oracle is not None:
         if _one_place(plan.oracle, plan.model):
             raise PlanError(_is_the_model(plan))
-        _refuse_record(plan.oracle, "--oracle", forget, CURE)
+        _refuse_record(plan.oracle, "--oracle", forget, _CURE)
     if plan.base is not None and retrains and forget:
         if _one_place(plan.base, plan.model):
             raise PlanError(_base_is_the_model(plan))
@@ -143,7 +143,7 @@ def _base_is_the_model(plan: Plan) -> str:
 
 
 def _is_the_model(plan: Plan) -> str:
-    return f"--oracle {plan.oracle} holds the weights of --model {plan.model}, which knows the forget set; {CURE}"
+    return f"--oracle {plan.oracle} holds the weights of --model {plan.model}, which knows the forget set; {_CURE}"
 
 
 def _refuse_record(source: str, option: str, forget: Sequence[Example], cure: str) -> None:

@@ -67,7 +67,7 @@ def prepare_job(
     """
     kind = methods.load(plan.method)
     set_seed(plan.training.seed)
-    made = _made(plan, loaded, sets, folder, progress)
+    made = made_sets(plan, loaded, sets, folder, progress)
     sets = {**sets, **{name: one.examples for name, one in made.items()}}
     stopping = _stopping(plan, loaded, sets)
     with counted(loaded.model) as guiding:
@@ -75,7 +75,7 @@ def prepare_job(
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
 
     def renew(number: int) -> Method:
-        method = _method(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
+        method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
         method.prepare(model, drawn)
         return method
 
@@ -91,7 +91,7 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     if progress is not silent and not kind.edits:
         _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
-    method = _method(plan, model, sets, folder / "reference", as_it_is=False)
+    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
     prepared = method.prepare(model, drawn)
     if not method.phases(0, 1):
         guided = None  # its work is done: there is no rate to find
@@ -116,7 +116,7 @@ def _keeps(plan: Plan) -> bool:
     return plan.control.kind == "auto" or plan.repair.steps > 0
 
 
-def _made(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], folder: Path, progress: Progress) -> dict[str, Made]:
+def made_sets(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, progress: Progress) -> dict[str, Made]:
     """The sets that the method needs and the run makes."""
     made: dict[str, Made] = {}
     for name in derived.of_needs(methods.load(plan.method).needs):
@@ -142,7 +142,7 @@ def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, float
     return lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}")
 
 
-def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *, as_it_is: bool) -> Method:
+def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folder: Path, *, as_it_is: bool) -> Method:
     """The method with its reference, at the weights at hand."""
     kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
@@ -151,7 +151,7 @@ def _method(plan: Plan, model: Any, sets: Mapping[str, TextSet], folder: Path, *
     return kind(config, reference)
 
 
-def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet]) -> Stopping | None:
+def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Stopping | None:
     """The refinement of the plan; its levels come from the holdout, else from the neighbours."""
     if plan.refine is None:
         return None

@@ -96,14 +96,14 @@ def _backward(
     keeps_buffers: bool,
 ) -> tuple[float, dict[str, float]]:
     """Accumulate the gradients of all micro-batches; the loss, and the mean of each term."""
-    units = _units(batches)
+    units = units_of(batches)
     loss, totals = 0.0, dict[str, float]()
     own: dict[str, Tensor] = {}
     for number, micro in enumerate(batches):
         with _buffers_kept(model) if keeps_buffers else nullcontext():
             terms = terms_of(micro)
         if number == 0:
-            own = _own_counts(terms, model, terms_of, batches[1:])
+            own = own_counts(terms, model, terms_of, batches[1:])
         counts = {name: units[term.of, term.per] for name, term in terms.items()} | own
         scaled = weighted_loss(terms, counts)
         accelerator.backward(scaled)
@@ -119,7 +119,7 @@ def weighted_loss(terms: Terms, counts: Mapping[str, Tensor | int]) -> Tensor:
     return torch.stack([part.float() for part in parts]).sum()
 
 
-def _own_counts(
+def own_counts(
     first: Terms,
     model: nn.Module,
     terms_of: Callable[[Mapping[str, Batch]], Terms],
@@ -147,7 +147,8 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
             buffer.data.copy_(kept[name])  # unseen by autograd: a backward pass may come that read the same values
 
 
-def _units(batches: Sequence[Mapping[str, Batch]]) -> Units:
+def units_of(batches: Sequence[Mapping[str, Batch]]) -> Units:
+    """Scored tokens and examples of each set in the micro-batches of one step."""
     counts: dict[tuple[str, Per], int] = {}
     for micro in batches:
         for name, batch in micro.items():

@@ -1,0 +1,1 @@
+"""Palimpsest inside other people's training code. Importing this package imports no torch."""
