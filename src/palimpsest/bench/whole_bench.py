@@ -26,7 +26,7 @@ from palimpsest.models.load import check_folder, load
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
 FOLDERS = ("oracles", "readings", "runs")
-Chains = dict[int, tuple[RequestCell, ...]]
+CellChains = dict[int, tuple[RequestCell, ...]]
 """Seed -> its requests in order."""
 
 
@@ -100,7 +100,7 @@ def _cells(bench: Bench, folder: Path, oracles: Path, seed: int) -> tuple[Reques
     return tuple(RequestCell(bench, folder, oracles, seed, number) for number in range(len(situations_of(bench, seed))))
 
 
-def _check(bench: Bench, cells: Chains) -> None:
+def _check(bench: Bench, cells: CellChains) -> None:
     """Every set that any run will need is there, and its examples are some for the model."""
     check_folder(Path(bench.model))
     _check_examples(bench)
@@ -143,7 +143,7 @@ def _name(label: str, cell: RequestCell) -> str:
     return f"{label}, seed {cell.seed}, request {cell.number}"
 
 
-def _result(bench: Bench, cells: Chains, steps: dict[str, Any], threads: int) -> BenchResult:
+def _result(bench: Bench, cells: CellChains, steps: dict[str, Any], threads: int) -> BenchResult:
     return BenchResult(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         bench=bench.model_dump(mode="json"),
@@ -153,7 +153,7 @@ def _result(bench: Bench, cells: Chains, steps: dict[str, Any], threads: int) ->
     )
 
 
-def _of_row(label: str, cells: Chains, steps: dict[str, Any]) -> dict[int, tuple[RowStep, ...]]:
+def _of_row(label: str, cells: CellChains, steps: dict[str, Any]) -> dict[int, tuple[RowStep, ...]]:
     return {seed: tuple(steps[_name(label, cell)] for cell in chain) for seed, chain in cells.items()}
 
 
