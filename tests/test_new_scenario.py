@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from tests.documents import ROOT, titled_files
 
-from palimpsest.cli.stream_listing import tables
+from palimpsest.cli.stream_listing import stream_tables
 
 FILES = titled_files("Adding a scenario")
 SEEN = """
 import json, sys
 from palimpsest.bench.define.config import make_bench
 from palimpsest.bench.define.pool import stream_of
-from palimpsest.cli.stream_listing import tables
+from palimpsest.cli.stream_listing import stream_tables
 from palimpsest.errors import PlanError
 
 def requests(stream):
@@ -31,7 +31,7 @@ def requests(stream):
         return str(error)
 
 made = {name: requests(stream) for name, stream in json.loads(sys.argv[1]).items()}
-print(json.dumps({**made, "tables": tables(), "torch": "torch" in sys.modules}))
+print(json.dumps({**made, "tables": stream_tables(), "torch": "torch" in sys.modules}))
 """
 STREAMS = {
     "by default": {"kind": "last-first", "classes_per_task": 1},
@@ -101,7 +101,7 @@ def test_the_tables_of_the_docs_have_it_and_what_they_had(seen):
         f"| `last-first` | {about} |",
         "| `stream.count` | `last-first` | 1 | whole number at least 1 | Tasks that are forgotten. |",
     ]
-    assert [line for line in lines if line not in more] == tables().splitlines()
+    assert [line for line in lines if line not in more] == stream_tables().splitlines()
     assert set(more) < set(lines)
 
 

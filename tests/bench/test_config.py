@@ -10,7 +10,7 @@ import pytest
 from palimpsest.bench.define.bench_rows import BenchRow
 from palimpsest.bench.define.config import make_bench
 from palimpsest.bench.results import NOTHING, RANDOM
-from palimpsest.cli.stream_listing import tables
+from palimpsest.cli.stream_listing import stream_tables
 from palimpsest.data.streams import scenarios
 from palimpsest.engine.plan import read_mapping
 from palimpsest.errors import PlanError
@@ -107,7 +107,7 @@ def test_the_bench_of_the_docs_is_one(values, tmp_path):
 
 def test_the_tables_of_the_docs_are_what_the_scenarios_say():
     text = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
-    assert f"\n\n{tables()}\n\n" in text, "put in their place what palimpsest bench streams --markdown prints"
+    assert f"\n\n{stream_tables()}\n\n" in text, "put in their place what palimpsest bench streams --markdown prints"
     for name in scenarios.names():
         for option in scenarios.load(name).Config.model_fields:
             assert f"| `stream.{option}` | `{name}` |" in text

@@ -1,4 +1,4 @@
-"""A whole bench: the requests checked, then every cell as a chain of steps, then one result."""
+"""A whole bench: every request checked, then the steps of all rows and seeds, then one result."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from palimpsest.models.load import check_folder, load
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
 FOLDERS = ("oracles", "readings", "runs")
+CellChains = dict[int, tuple[RequestCell, ...]]
+"""Seed -> its requests in order."""
 
 
 def run_bench(
@@ -40,8 +42,8 @@ def run_bench(
     """Run a bench into a folder; the same call again goes on where a dead one stopped.
 
     What was done is kept by the digest of all that defines it, so a changed bench in the same folder does only what is
-    new. ``results.json`` (facts), ``summary.json``
-    (the numbers of the tables) and ``report.html`` are written at the end.
+    new. ``results.json`` (facts), ``summary.json`` (the numbers of the tables) and ``report.html`` are written at the
+    end.
 
     Args:
         bench: from ``make_bench``.
@@ -60,11 +62,7 @@ def run_bench(
     read_anew()
     cells = {seed: _cells(bench, folder, Path(oracles or folder / "oracles"), seed) for seed in bench.seeds}
     _check(bench, cells)
-    for place in (folder, Path(oracles or folder)):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{place}: {error.strerror or error}; give a folder that can be made") from None
+    _make_places(folder, Path(oracles or folder))
     tasks = {name: task for seed in bench.seeds for name, task in _tasks(bench, cells[seed]).items()}
 
     def done(name: str, finished: int, total: int) -> None:
@@ -74,13 +72,7 @@ def run_bench(
         steps = run_tasks(tasks, jobs=jobs, threads=threads, done=done)
     except Interrupted as stop:
         raise Interrupted(f"{stop}; they lie in {folder}, with a checkpoint of what was under way") from stop
-    result = BenchResult(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        bench=bench.model_dump(mode="json"),
-        streams={seed: tuple(_info(cell.situation) for cell in chain) for seed, chain in cells.items()},
-        rows={label: _of_row(label, cells, steps) for label in (ORACLE, *bench.all_rows)},
-        environment=environment(threads),
-    )
+    result = _result(bench, cells, steps, threads)
     result.save_json(folder / RESULTS)
     write_atomic(folder / SUMMARY, json.dumps(summary(result), indent=1) + "\n")
     save_bench_html(result, folder / REPORT)
@@ -96,11 +88,19 @@ def _check_place(folder: Path) -> None:
         raise DataError(f"--output {folder} holds something else than a bench; give a new folder, or one of a bench")
 
 
+def _make_places(*places: Path) -> None:
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{place}: {error.strerror or error}; give a folder that can be made") from None
+
+
 def _cells(bench: Bench, folder: Path, oracles: Path, seed: int) -> tuple[RequestCell, ...]:
     return tuple(RequestCell(bench, folder, oracles, seed, number) for number in range(len(situations_of(bench, seed))))
 
 
-def _check(bench: Bench, cells: dict[int, tuple[RequestCell, ...]]) -> None:
+def _check(bench: Bench, cells: CellChains) -> None:
     """Every set that any run will need is there, and its examples are some for the model."""
     check_folder(Path(bench.model))
     _check_examples(bench)
@@ -143,9 +143,17 @@ def _name(label: str, cell: RequestCell) -> str:
     return f"{label}, seed {cell.seed}, request {cell.number}"
 
 
-def _of_row(
-    label: str, cells: dict[int, tuple[RequestCell, ...]], steps: dict[str, Any]
-) -> dict[int, tuple[RowStep, ...]]:
+def _result(bench: Bench, cells: CellChains, steps: dict[str, Any], threads: int) -> BenchResult:
+    return BenchResult(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        bench=bench.model_dump(mode="json"),
+        streams={seed: tuple(_info(cell.situation) for cell in chain) for seed, chain in cells.items()},
+        rows={label: _of_row(label, cells, steps) for label in (ORACLE, *bench.all_rows)},
+        environment=environment(threads),
+    )
+
+
+def _of_row(label: str, cells: CellChains, steps: dict[str, Any]) -> dict[int, tuple[RowStep, ...]]:
     return {seed: tuple(steps[_name(label, cell)] for cell in chain) for seed, chain in cells.items()}
 
 

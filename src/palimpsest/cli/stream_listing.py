@@ -12,15 +12,15 @@ from palimpsest.cli import options as o
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_table, as_text, option_rows
 from palimpsest.data.streams import scenarios
 
-Name = Annotated[str | None, typer.Argument(help="Show this one.")]
-Markdown = Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/bench.md.")]
+ScenarioName = Annotated[str | None, typer.Argument(help="Show this one.")]
+_Markdown = Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/bench.md.")]
 OF_A_FILE = "anything else, written by `RequestStream.to_json`"
 
 
-def command(name: Name = None, json: o.Json = False, markdown: Markdown = False) -> int:
+def command(name: ScenarioName = None, json: o.Json = False, markdown: _Markdown = False) -> int:
     """List the scenarios of streams with their options."""
     if markdown:
-        print(tables())
+        print(stream_tables())
         return 0
     chosen = scenarios.names() if name is None else (name,)
     if json:
@@ -55,7 +55,7 @@ def _common() -> list[OptionRow]:
     return option_rows(StreamChoice, "stream")
 
 
-def tables() -> str:
+def stream_tables() -> str:
     """The tables of docs/bench.md: what the scenarios do, and all options of a stream."""
     from palimpsest.bench.define.pool import SAVED_STREAM
 

@@ -1,1 +1,1 @@
-"""What a bench is: its options, examples, requests and rows."""
+"""What a bench is: its options and rows, its examples, and the requests that a scenario makes of them."""

@@ -61,20 +61,17 @@ class BenchRow(Section):
         """What is wrong with a row of this name."""
         if label in CONTROLS:
             yield f"row {label!r} is always there; accepted: other names"
-        strangers = [name for name in self.names if name not in methods.names()]
-        if strangers:
+        if strangers := [name for name in self.names if name not in methods.names()]:
             yield unknown(f"method of row {label!r}", strangers[0], methods.names())
             return
-        for name in self.methods:
-            if name not in self.names:
-                yield unknown(f"method with sections in row {label!r}", name, self.names)
+        for name in filter(lambda name: name not in self.names, self.methods):
+            yield unknown(f"method with sections in row {label!r}", name, self.names)
         if len(self.names) > 2:
             yield f"row {label!r} is a chain of {len(self.names)}; accepted: one method, or two joined by '+'"
-        if any(methods.card(name).isolates for name in self.names):
-            if len(self.names) > 1:
-                yield f"row {label!r} joins a method that isolates to another; accepted: it stands alone"
-            return
-        yield from self._unable(label)
+        if not any(methods.card(name).isolates for name in self.names):
+            yield from self._unable(label)
+        elif len(self.names) > 1:
+            yield f"row {label!r} joins a method that isolates to another; accepted: it stands alone"
 
     def _unable(self, label: str) -> Iterator[str]:
         """What no method of the chain can do, or not in its place."""

@@ -152,7 +152,7 @@ def _tasks(pool: Pool, choice: StreamChoice) -> tuple[Task, ...]:
 
 
 def _given_tasks(pool: Pool, what: Literal["files", "given"]) -> tuple[Task, ...]:
-    names = {i: pool.files[i] if what == "files" else _task_of(example) for i, example in pool.data.items()}
+    names = pool.files if what == "files" else {i: _task_of(example) for i, example in pool.data.items()}
     if nameless := [i for i, name in names.items() if name is None]:
         raise DataError(
             f"stream.tasks = given, and {len(nameless)} of {len(names)} examples have no task (first: "
@@ -161,9 +161,8 @@ def _given_tasks(pool: Pool, what: Literal["files", "given"]) -> tuple[Task, ...
     groups: dict[str, list[str]] = {}
     for i, name in names.items():
         groups.setdefault(str(name), []).append(i)
-    labels = {i: label_of(example) for i, example in pool.data.items()}
-    known = {i: label for i, label in labels.items() if label is not None}
-    return by_domain(groups, labels=known if len(known) == len(labels) else None)
+    labels = {i: label for i, example in pool.data.items() if (label := label_of(example)) is not None}
+    return by_domain(groups, labels=labels if len(labels) == len(names) else None)
 
 
 def _task_of(example: Example) -> int | str | None:

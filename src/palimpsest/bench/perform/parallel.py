@@ -1,6 +1,6 @@
 """Tasks that wait for each other, in parallel processes.
 
-A task is a function of the results of the tasks before it. What it did is on the disk when it returns (``store.py``),
+A task is a function of the results of the tasks before it. What it did is on the disk when it returns (``cache.py``),
 so a bench that died is run again as a whole and every finished task returns at once.
 """
 

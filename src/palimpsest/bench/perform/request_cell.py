@@ -97,10 +97,7 @@ class RequestCell:
         """
         sets = {name: self._sample(ids) for name, ids in self._measured().items() if ids}
         everything = tuple(dict.fromkeys(i for members in sets.values() for i in members))
-        theirs = {Path(folder): self._answered_by(name) for name, folder in sides.items()}
-        routes = {folder: tuple(i for i in everything if i in ids) for folder, ids in theirs.items()}
-        routes[model] = tuple(i for i in everything if not any(i in ids for ids in theirs.values()))
-        routes = {folder: ids for folder, ids in routes.items() if ids}
+        routes = self._routes(model, sides, everything)
         named = {
             "palimpsest": VERSION,
             "source": code_digest(READING),
@@ -111,6 +108,15 @@ class RequestCell:
         }
         path = self.output / "readings" / f"{digest(named)}.json"
         return remembered(path, StepReading, lambda: self._read(routes, oracle, sets))
+
+    def _routes(
+        self, model: Path, sides: Mapping[str, str], everything: tuple[str, ...]
+    ) -> Mapping[Path, tuple[str, ...]]:
+        """Folder of each network -> what it answers, of everything that is asked; without those that answer nothing."""
+        theirs = {Path(folder): self._answered_by(name) for name, folder in sides.items()}
+        routes = {folder: tuple(i for i in everything if i in ids) for folder, ids in theirs.items()}
+        routes[model] = tuple(i for i in everything if not any(i in ids for ids in theirs.values()))
+        return {folder: ids for folder, ids in routes.items() if ids}
 
     def _answered_by(self, name: str) -> frozenset[str]:
         """What the side network of a request answers: its task, and test examples of the classes of that."""

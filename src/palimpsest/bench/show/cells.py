@@ -81,7 +81,7 @@ def cell(name: str, value: Spread | None) -> BenchCell:
     """One number of a column.
 
     >>> cell("gap", Spread(1.0, 0.5, 1.5, 2))
-    Cell(value='1.00', spread='0.50–1.50')
+    BenchCell(value='1.00', spread='0.50–1.50')
     """
     if value is None:
         return BenchCell(NONE, "")
@@ -101,9 +101,14 @@ def _request_view(result: BenchResult, number: int, name: str) -> TableView:
     for label, seeds in result.rows.items():
         numbers = [_numbers(steps[number], oracle[seed]) for seed, steps in seeds.items()]
         found[label] = {key: spread([values[key] for values in numbers]) for key in numbers[0]}
-    kept = [key for key in found[ORACLE] if any(values[key] is not None for values in found.values())]
-    rows = _rows({label: {key: values[key] for key in kept} for label, values in found.items()})
-    return TableView(f"{number}: {name}", "", tuple((key, "") for key in kept), rows)
+    table = _without_empty(found)
+    return TableView(f"{number}: {name}", "", tuple((key, "") for key in table[ORACLE]), _rows(table))
+
+
+def _without_empty(table: Table) -> Table:
+    """A table without the columns in which no row has a number."""
+    kept = [key for key in table[ORACLE] if any(values[key] is not None for values in table.values())]
+    return {label: {key: values[key] for key in kept} for label, values in table.items()}
 
 
 def _numbers(step: RowStep, oracle: RowStep) -> Values:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from palimpsest.bench.results import ORACLE, BenchResult
 from palimpsest.bench.scores import Spread
@@ -42,21 +42,24 @@ def _block(title: str, columns: Sequence[Column], rows: Table) -> str:
     names = list(next(iter(rows.values())))
     if not STRENGTHS.keys() & set(names):
         title = title.partition(";")[0]
-
-    def line(label: str, cells: Sequence[str]) -> str:
-        padded = [cell.rjust(max(CELL, len(name) + 1)) for cell, name in zip(cells, names, strict=True)]
-        return (_cut(label).ljust(LABEL) + "".join(padded)).rstrip()
-
-    lines = [title, line("", names)] if len(title) > LABEL else [line(title, names)]
+    lines = [title, _line("", names, names)] if len(title) > LABEL else [_line(title, names, names)]
     lines.append("-" * len(lines[-1]))
     for label, values in rows.items():
-        if label == ORACLE and columns is GAPS:
-            continue  # its distance to itself
-        lines.append(line(label, [_written(name, values[name], "mean") for name in names]))
-        if any(value is not None and value.n > 1 for value in values.values()):
-            for end in ("low", "high"):
-                lines.append(line(f"  {end}est", [_written(name, values[name], end) for name in names]))
+        if label != ORACLE or columns is not GAPS:  # the oracle's distance to itself
+            lines += _lines_of(label, values)
     return "\n".join([*lines, *textwrap.wrap(_legend(columns, names), CONSOLE_WIDTH, subsequent_indent="  ")])
+
+
+def _lines_of(label: str, values: Mapping[str, Spread | None]) -> Iterator[str]:
+    """The means of a row; below them, where there are several seeds, the lowest and the highest."""
+    several = any(value is not None and value.n > 1 for value in values.values())
+    for shown, field in ((label, "mean"), ("  lowest", "low"), ("  highest", "high"))[: 3 if several else 1]:
+        yield _line(shown, [_written(name, value, field) for name, value in values.items()], list(values))
+
+
+def _line(label: str, cells: Sequence[str], names: Sequence[str]) -> str:
+    padded = [cell.rjust(max(CELL, len(name) + 1)) for cell, name in zip(cells, names, strict=True)]
+    return (_cut(label).ljust(LABEL) + "".join(padded)).rstrip()
 
 
 def _legend(columns: Sequence[Column], names: Sequence[str]) -> str:

@@ -139,17 +139,23 @@ class RequestStream:
 
 def _problems(request: StreamRequest, before: _Moment, pool: frozenset[str]) -> Iterator[str]:
     """What is wrong with a request at its place in a stream."""
-    if strangers := [i for i in request.learn if i not in pool]:
-        yield f"{some_of(strangers, request.learn, 'to learn are not in the pool')}; accepted: ids of the pool"
-    if known := [i for i in request.learn if i in before.known]:
-        yield f"{some_of(known, request.learn, 'to learn are known already')}; accepted: unknown ones (or consolidate)"
-    if lasting := [i for i in request.consolidate if i not in before.temporary]:
-        what = "to consolidate are not known temporarily"
-        yield f"{some_of(lasting, request.consolidate, what)}; accepted: ids learned with kind 'T' and not forgotten"
-    if new := [i for i in request.forget if i not in before.learned]:
-        yield f"{some_of(new, request.forget, 'to forget were never learned')}; accepted: ids of earlier requests"
-    if gone := [i for i in request.forget if i in before.learned and i not in before.known]:
-        yield f"{some_of(gone, request.forget, 'to forget were forgotten before')}; accepted: ids still known"
+    learn, consolidate, forget = request.learn, request.consolidate, request.forget
+    lasting = frozenset(consolidate) - before.temporary
+    checks = (
+        (learn, frozenset(learn) - pool, "to learn are not in the pool", "ids of the pool"),
+        (learn, before.known, "to learn are known already", "unknown ones (or consolidate)"),
+        (
+            consolidate,
+            lasting,
+            "to consolidate are not known temporarily",
+            "ids learned with kind 'T' and not forgotten",
+        ),
+        (forget, frozenset(forget) - before.learned, "to forget were never learned", "ids of earlier requests"),
+        (forget, before.learned - before.known, "to forget were forgotten before", "ids still known"),
+    )
+    for ids, refused, what, accepted in checks:
+        if wrong := [i for i in ids if i in refused]:
+            yield f"{some_of(wrong, ids, what)}; accepted: {accepted}"
 
 
 def _table(rows: Sequence[tuple[str, ...]], *, left: Sequence[int]) -> str:

@@ -37,7 +37,7 @@ class ScenarioConfig(BaseModel):
                 raise PlanError(f"{problem}; accepted: any, and None where it must be given")
 
 
-Chosen = TypeVar("Chosen", bound=ScenarioConfig)
+_Chosen = TypeVar("_Chosen", bound=ScenarioConfig)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class StreamMaterial:
 
 
 @dataclass(frozen=True)
-class Scenario(Generic[Chosen]):
+class Scenario(Generic[_Chosen]):
     """A rule by which requests come.
 
     Attributes:
@@ -66,5 +66,5 @@ class Scenario(Generic[Chosen]):
     """
 
     about: str
-    make: Callable[[StreamMaterial, Chosen], RequestStream]
-    Config: type[Chosen]
+    make: Callable[[StreamMaterial, _Chosen], RequestStream]
+    Config: type[_Chosen]

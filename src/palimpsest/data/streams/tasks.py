@@ -153,19 +153,28 @@ def _split(
     natural = sorted(set(labels.values()), key=lambda label: (isinstance(label, str), label))
     present = [str(label) for label in natural]
     wanted = present if chosen is None else [str(label) for label in chosen]
-    if strangers := [label for label in wanted if label not in present]:
-        raise DataError(unknown(what, strangers[0], present))
-    if len(set(wanted)) < len(wanted):
-        raise DataError(f"a {what} is named twice in {', '.join(wanted)}; accepted: each once")
-    if per_task < 1 or not wanted or len(wanted) % per_task:
-        divisors = [str(n) for n in range(1, len(wanted) + 1) if len(wanted) % n == 0]
-        accepted = f"accepted: {', '.join(divisors)}" if wanted else f"accepted: data with at least one {what}"
-        raise PlanError(f"{per_task} per task cannot be made of {len(wanted)} ({what}); {accepted}")
+    _check_wanted(wanted, present, what)
+    _check_division(len(wanted), per_task, what)
     order = _ordered(wanted, seed, what)
     groups = [order[start : start + per_task] for start in range(0, len(order), per_task)]
     return tuple(
         Task(_name(group), {i: str(label) for i, label in labels.items() if str(label) in group}) for group in groups
     )
+
+
+def _check_wanted(wanted: Sequence[str], present: Sequence[str], what: str) -> None:
+    if strangers := [label for label in wanted if label not in present]:
+        raise DataError(unknown(what, strangers[0], present))
+    if len(set(wanted)) < len(wanted):
+        raise DataError(f"a {what} is named twice in {', '.join(wanted)}; accepted: each once")
+
+
+def _check_division(count: int, per_task: int, what: str) -> None:
+    if per_task >= 1 and count and count % per_task == 0:
+        return
+    divisors = [str(n) for n in range(1, count + 1) if count % n == 0]
+    accepted = f"accepted: {', '.join(divisors)}" if count else f"accepted: data with at least one {what}"
+    raise PlanError(f"{per_task} per task cannot be made of {count} ({what}); {accepted}")
 
 
 def _ordered(names: Sequence[str], seed: int | None, what: str) -> list[str]:
