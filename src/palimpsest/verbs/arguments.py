@@ -27,6 +27,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "split": (str, "the name of a split"),
     "revision": (str, "a commit, as text"),
     "answers": (bool, "True or False"),
+    "in_place": (bool, "True or False"),
     "make_oracle": (bool, "True or False"),
     "refine": (bool, "True or False"),
     "token_ids": (bool, "True or False"),
@@ -59,6 +60,8 @@ class Arguments(TypedDict, total=False):
         progress: called while it works.
         threads: CPU threads; None = one for a small model.
         report_to: trackers.
+        in_place: the module of a model in memory gets the new weights when the run has ended well; else it stays as it
+            is, and the result has a copy.
     """
 
     retain: Source | None
@@ -73,6 +76,7 @@ class Arguments(TypedDict, total=False):
     progress: Progress
     threads: int | None
     report_to: str | Iterable[str]
+    in_place: bool
 
 
 class Forgetting(Arguments, total=False):
