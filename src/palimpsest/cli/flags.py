@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.data.sets.roles import ALL_VERBS, FORGETTING, ROLES, given_roles
+from palimpsest.data.sets.roles import ALL_VERBS, FORGETTING_VERBS, ROLES, given_roles
 
 LEARN, UNLEARN, UPDATE = ALL_VERBS
 
@@ -101,15 +101,15 @@ HelpAll = Annotated[bool, typer.Option("--help-all", is_eager=True, callback=_sh
 FLAGS: tuple[Flag, ...] = (
     Flag("model", o.Model, default=...),
     *_changed(),
-    Flag("data", _one("DATA", "A pool to forget from; what is not named stays."), FORGETTING),
-    Flag("forget_subject", _several("NAME", "Of --data: all rows of this subject."), FORGETTING),
-    Flag("forget_id", _several("ID", "Of --data: this row."), FORGETTING),
-    Flag("forget_class", _several("NAME", "Of --data: all images of this class."), FORGETTING),
+    Flag("data", _one("DATA", "A pool to forget from; what is not named stays."), FORGETTING_VERBS),
+    Flag("forget_subject", _several("NAME", "Of --data: all rows of this subject."), FORGETTING_VERBS),
+    Flag("forget_id", _several("ID", "Of --data: this row."), FORGETTING_VERBS),
+    Flag("forget_class", _several("NAME", "Of --data: all images of this class."), FORGETTING_VERBS),
     Flag("output", o.OutputFolder, default=...),
     *(Flag(name, _one("DATA", ROLES[name].about), ROLES[name].verbs) for name in given_roles() if name not in CHANGED),
-    Flag("oracle", _one("DIR", "A model retrained without what must go."), FORGETTING),
-    Flag("make_oracle", o.MakeOracle, FORGETTING, default=False),
-    Flag("base", _one("DIR", "The model before it learned anything."), FORGETTING),
+    Flag("oracle", _one("DIR", "A model retrained without what must go."), FORGETTING_VERBS),
+    Flag("make_oracle", o.MakeOracle, FORGETTING_VERBS, default=False),
+    Flag("base", _one("DIR", "The model before it learned anything."), FORGETTING_VERBS),
     Flag("method", _one("NAME", "See `palimpsest methods`.  [finetune]"), (LEARN,)),
     Flag("method", _one("NAME", "See `palimpsest methods`.  [icu; images salun]"), (UNLEARN,)),
     Flag("method", _one("NAME", "See `palimpsest methods`.  [ug_clu]"), (UPDATE,)),
@@ -118,8 +118,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("separator", o.Separator),
     Flag("truncate", o.Truncate, default=False),
     Flag("answers", _yes("--answers/--no-answers", "Models' answers in the report."), default=True),
-    Flag("asked_by", _one("NAME", "Who asked; for the report."), FORGETTING),
-    Flag("asked_on", _one("DATE", "When, YYYY-MM-DD; for the report."), FORGETTING),
+    Flag("asked_by", _one("NAME", "Who asked; for the report."), FORGETTING_VERBS),
+    Flag("asked_on", _one("DATE", "When, YYYY-MM-DD; for the report."), FORGETTING_VERBS),
     Flag("plan", o.PlanFile),
     Flag("assign", o.Sets),
     Flag("gate", _several("BOUND", "For the verdict, e.g. 'retain es >= 0.8 * before'."), usual=False),
@@ -132,7 +132,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("max_steps", _number(int, "At most so many steps; wins over --epochs."), usual=False),
     Flag("batch_size", _number(int, "Rows per step.  [8; images 64]"), usual=False),
     Flag("scope", _one("KIND", "all, lora or layers.  [all]"), usual=False),
-    Flag("refine", o.Refine, FORGETTING, usual=False),
+    Flag("refine", o.Refine, FORGETTING_VERBS, usual=False),
     Flag("threads", o.Threads, usual=False),
     Flag("report_to", _several("NAME", "tensorboard, trackio or wandb."), usual=False),
     Flag("json", o.Json, default=False),

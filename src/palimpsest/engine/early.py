@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from palimpsest import methods
 from palimpsest.companions.learned import check_learned
@@ -14,7 +15,8 @@ from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import DataError, PlanError, unknown
-from palimpsest.models.sources import check_source, classes_of, is_image_model
+from palimpsest.models.at_hand import lacks_head
+from palimpsest.models.sources import check_source, classes_of, is_image_model, read_config
 from palimpsest.records import Example, Image
 
 
@@ -35,6 +37,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     for source in (plan.model, plan.base, plan.oracle):
         if source is not None:
             check_source(source, plan.revision)
+    _check_head(plan)
     Output(manner.output).check_free(plan)
     modality = "image" if is_image_model(plan.model, plan.revision) else "text"
     keys = {
@@ -43,6 +46,20 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
         if name in MEASURED
     }
     _check_bounds(plan, keys)
+
+
+def _check_head(plan: Plan) -> None:
+    """Refuse to look for neighbours in the hidden states of a module that has no last linear layer."""
+    cards = map(methods.card, methods.names())
+    pairing = plan.pairing
+    if "analogous" not in methods.card(plan.method).needs or pairing.random or pairing.encoder != "model":
+        return
+    if lacks_head(read_config(Path(plan.model).expanduser())):
+        able = [card.name for card in cards if plan.kind in card.kinds and "analogous" not in card.needs]
+        raise PlanError(
+            f"method {plan.method!r} compares hidden states, and model {plan.model} has no last nn.Linear with as many "
+            f"outputs as num_outputs; accepted: {', '.join(able)}, or pairing.encoder with a sentence encoder"
+        )
 
 
 def _check_bounds(plan: Plan, keys: Mapping[str, set[str]]) -> None:

@@ -21,13 +21,16 @@ def fresh_like(model: nn.Module, seed: int) -> nn.Module:
     It is a whole second model in memory.
 
     Args:
-        model: a transformers model (text or images, ours and timm's included), or a PEFT model around one.
+        model: a transformers model (text or images, ours and timm's included), a module of the caller's behind
+            ``CustomModule``, or a PEFT model around one.
         seed: decides its weights, the same on any device; the process's random state is left as it was.
 
     Raises:
         ModelError: a class that cannot be built from a configuration alone.
     """
     from transformers import PreTrainedModel
+
+    from palimpsest.models.custom import CustomModule, made_anew
 
     inner: Any = getattr(model, "module", model)
     plain: Any = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
@@ -38,7 +41,8 @@ def fresh_like(model: nn.Module, seed: int) -> nn.Module:
         )
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU: no other generator moves
         torch.default_generator.manual_seed(seed)
-        twin = type(plain)(copy.deepcopy(plain.config))
+        is_custom = isinstance(plain, CustomModule)
+        twin = made_anew(plain) if is_custom else type(plain)(copy.deepcopy(plain.config))
     trained = next(plain.parameters())
     built: nn.Module = twin.to(trained.device, trained.dtype).eval().requires_grad_(False)
     return built

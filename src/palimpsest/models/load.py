@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
@@ -122,7 +124,9 @@ def load(
     loaded = _load(place, source, revision, as_stored=as_stored)
     if loaded.pixels is not None:
         return loaded
-    return replace(loaded, tokenizer=_load_tokenizer(place, revision, tokenizer_needed))
+    # transformers looks at the config beside a tokenizer, and wonders at one that it does not know
+    with quietly() if loaded.model.config.model_type == CUSTOM else nullcontext():
+        return replace(loaded, tokenizer=_load_tokenizer(place, revision, tokenizer_needed))
 
 
 def _load(place: str | Path, source: str | Path, revision: str | None, *, as_stored: bool) -> Loaded:
@@ -132,6 +136,8 @@ def _load(place: str | Path, source: str | Path, revision: str | None, *, as_sto
         base = _base_of(place, adapter, revision, as_stored=as_stored)
         return replace(base, model=_adapted(place, base.model).eval(), source=str(source))
     config = read_config(place, revision)
+    if isinstance(place, Path) and config.get("model_type") == CUSTOM:
+        return _custom(place, config, source)
     if is_image_config(config):
         check_timm(config, source)
         preprocessor = read_preprocessor(place, revision, config)
@@ -139,6 +145,18 @@ def _load(place: str | Path, source: str | Path, revision: str | None, *, as_sto
         return _image_model(model, source, preprocessor)
     dtype = "auto" if as_stored and torch.cuda.is_available() else torch.float32
     return Loaded(_from_pretrained(place, revision, dtype).eval(), None, str(source))
+
+
+def _custom(place: Path, config: Mapping[str, Any], source: str | Path) -> Loaded:
+    """A module of the caller's."""
+    from palimpsest.models.custom import load_custom
+
+    model = load_custom(place, config, source).eval()
+    if not is_image_config(config):
+        return Loaded(model, None, str(source))
+    height, width = config["image_size"]
+    pixels = PixelFormat(height, width, tuple(config["image_mean"]), tuple(config["image_std"]))
+    return Loaded(model, None, str(source), pixels)
 
 
 def _image_model(model: Any, source: str | Path, preprocessor: Preprocessor | None = None) -> Loaded:

@@ -71,7 +71,7 @@ def _with_lora(model: Any, scope: Scope) -> Any:
         lora_alpha=scope.lora_alpha,
         target_modules=list(scope.names) or (_adaptable(model) if is_image else "all-linear"),
         lora_dropout=0.0,
-        task_type=None if is_image else "CAUSAL_LM",
+        task_type="CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None,
     )
     try:
         # the commit of a base from the Hub: without it the adapter would be laid on whatever is newest there

@@ -11,6 +11,7 @@ from typing import Any
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
+from palimpsest.models.at_hand import check_at_hand
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.plain import plain_weights
 from palimpsest.records import digest
@@ -24,7 +25,7 @@ READ_TOO = (
     "tokenizer_config.json",
 )
 LARGEST_HEADER = 100_000_000  # bytes; the format's own bound
-VOLATILE = frozenset({"_name_or_path", "transformers_version"})
+VOLATILE = frozenset({"_name_or_path", "held_as", "transformers_version"})
 
 
 def check_folder(folder: Path) -> None:
@@ -82,13 +83,15 @@ def check_source(source: str | Path, revision: str | None = None) -> None:
     """Refuse what cannot be a model, as far as that shows without loading it.
 
     Raises:
-        ModelError: as ``place_of``, or plain weights that cannot be used.
+        ModelError: as ``place_of``, plain weights that cannot be used, or weights of a module that is not in memory.
         MissingExtra: it is a timm folder and timm is not installed.
     """
     if plain_weights(source) is None:
         place = place_of(source, revision)
         if isinstance(place, Path):
-            check_timm(read_config(place), source)
+            config = read_config(place)
+            check_at_hand(config, source)
+            check_timm(config, source)
 
 
 def is_image_model(source: str | Path, revision: str | None = None) -> bool:

@@ -23,6 +23,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "split": (str, "the name of a split"),
     "revision": (str, "a commit, as text"),
     "answers": (bool, "True or False"),
+    "in_place": (bool, "True or False"),
     "make_oracle": (bool, "True or False"),
     "refine": (bool, "True or False"),
     "token_ids": (bool, "True or False"),
@@ -55,6 +56,8 @@ class Arguments(TypedDict, total=False):
         progress: called while it works.
         threads: CPU threads; None = one for a small model.
         report_to: trackers.
+        in_place: the module of a model in memory gets the new weights when the run has ended well; else it stays as it
+            is, and the result has a copy.
     """
 
     retain: Source | None
@@ -69,6 +72,7 @@ class Arguments(TypedDict, total=False):
     progress: Progress
     threads: int | None
     report_to: str | Iterable[str]
+    in_place: bool
 
 
 class Forgetting(Arguments, total=False):
@@ -100,7 +104,7 @@ class Forgetting(Arguments, total=False):
     asked_on: str | date | None
 
 
-NAMES = (*Forgetting.__annotations__, *(role for role in given_roles() if role not in Forgetting.__annotations__))
+ARGUMENT_NAMES = (*Forgetting.__annotations__, *(role for role in given_roles() if role not in Forgetting.__annotations__))
 """All that a verb may be given by name; a role that the types above do not name yet is one of them."""
 
 
@@ -115,7 +119,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
     Raises:
         UsageError: an argument that is not one, or a value that cannot be.
     """
-    refuse_unknown(arguments, NAMES)
+    refuse_unknown(arguments, ARGUMENT_NAMES)
     named = {role: {**arguments, **sets}.get(role) for role in given_roles()}
     selection = Selection(
         *(as_texts(arguments.get(f"forget_{what}"), f"forget_{what}") for what in ("subject", "id", "class"))

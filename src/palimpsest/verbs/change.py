@@ -15,11 +15,13 @@ from palimpsest.engine.given import Given, Manner
 from palimpsest.engine.inputs import read_given
 from palimpsest.engine.output import RESULT
 from palimpsest.engine.plan import Plan, checked_sections, make_plan
+from palimpsest.engine.progress import silent
 from palimpsest.engine.usual import usual_method
 from palimpsest.errors import PlanError
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import NAMES, given_by, manner_of, path_of, refuse_unknown
-from palimpsest.verbs.in_memory import Model, on_disk, renamed, run_of
+from palimpsest.verbs.arguments import ARGUMENT_NAMES, given_by, manner_of, path_of, refuse_unknown
+from palimpsest.verbs.in_memory import Model, Run, made_beside, model_in, models_among, on_disk, renamed, run_of
+from palimpsest.verbs.in_place import check_held, laid_into
 
 
 def change(
@@ -44,8 +46,11 @@ def change(
     Raises:
         UsageError, RunError: as ``update``.
     """
-    refuse_unknown(arguments, NAMES)
+    refuse_unknown(arguments, ARGUMENT_NAMES)
     values = {**arguments, "model": model}
+    held = models_among(values)
+    in_place = bool(values.pop("in_place", False))
+    check_held(held, plan or {}, in_place=in_place, progress=arguments.get("progress") or silent)
     with ExitStack() as stack:
         names = stack.enter_context(on_disk(values))
         place = "" if output is not None else stack.enter_context(TemporaryDirectory(prefix="palimpsest-"))
@@ -53,10 +58,28 @@ def change(
         source = path_of(values.pop("model"), "model")
         chosen = method if method is not None else usual_method(source, values.get("revision"))
         result = _changed(given_by(source, sets, values), chosen, plan, manner, values)
-        renamed(manner.output, names)
-        if output is None:
-            return run_of(manner.output)
-        return RunResult.load(manner.output / RESULT) if names else result
+        renamed(manner.output, {**names, **made_beside(result, place)})
+        if output is not None and not held:
+            return result
+        return _handed_over(manner.output, held, kept=output is not None, in_place=in_place)
+
+
+def _handed_over(folder: Path, held: Mapping[str, Model], *, kept: bool, in_place: bool) -> RunResult:
+    """The result of a run with models in memory, or without an output.
+
+    Args:
+        folder: of the run.
+        held: role -> model in memory.
+        kept: the folder stays.
+        in_place: the caller's module gets the weights; last of all, when nothing can go wrong any more.
+    """
+    result = RunResult.load(folder / RESULT) if kept else run_of(folder)
+    if isinstance(result, Run) or in_place:
+        changed = model_in(folder, held)
+        final = laid_into(held["model"], changed) if in_place else changed
+        if isinstance(result, Run):
+            result.hold(final)
+    return result
 
 
 def _changed(

@@ -1,12 +1,13 @@
 """Models in memory: saved to a folder of their own for one call, as whoever gave them would have saved them.
 
 So a model in memory is no second way: what is read, trained, checked and digested is what a folder would give. The
-caller's module is only read. The folder is deleted when the call ends, whatever came of it.
+caller's module is only read, unless a run is told to work in place. The folder is deleted when the call ends, whatever
+came of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from palimpsest.errors import ModelError, PlanError
+from palimpsest.errors import ModelError, PalimpsestError, PlanError
 from palimpsest.files import write_atomic
+from palimpsest.models.at_hand import CustomFacts, at_hand
+from palimpsest.report.inline import inline
 from palimpsest.report.schema import RunResult
 
-ROLES = ("model", "base", "oracle")
+MODEL_ROLES = ("model", "base", "oracle")
 WRITTEN = ("plan.json", "result.json", "report.html")
 """Files that say where a model was."""
-WEIGHTS = ".safetensors"
+_WEIGHTS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,51 +33,144 @@ class Model:
     """A model in memory, with what is saved beside it.
 
     Attributes:
-        module: a ``PreTrainedModel`` of transformers, or a PEFT model.
+        module: a ``PreTrainedModel`` of transformers, a PEFT model, or any ``nn.Module`` that ``facts`` describe.
         tokenizer: of a language model.
-        processor: image processor of an image classifier.
+        processor: image processor of an image classifier of transformers.
+        facts: what is known of a module whose class is the caller's own; None for the others.
     """
 
     module: Any
     tokenizer: Any = None
     processor: Any = None
+    facts: CustomFacts | None = None
 
     @classmethod
-    def of(cls, module: Any, tokenizer: Any = None, *, processor: Any = None) -> Model:
+    def of(
+        cls,
+        module: Any,
+        tokenizer: Any = None,
+        *,
+        processor: Any = None,
+        num_outputs: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        image_mean: Sequence[float] = (0.0, 0.0, 0.0),
+        image_std: Sequence[float] = (1.0, 1.0, 1.0),
+        max_length: int | None = None,
+    ) -> Model:
         """A model for any verb, in the place of its folder.
 
         Args:
-            module: a ``PreTrainedModel`` of transformers, or a PEFT model; it is only read.
+            module: a ``PreTrainedModel`` of transformers, or a PEFT model; with ``num_outputs`` any ``nn.Module`` that
+                takes images (B, C, H, W) or token ids (B, T) and returns logits, or an object that has them as
+                ``logits``. A copy is asked a few examples; the module itself is only read.
             tokenizer: of a language model.
-            processor: image processor of an image classifier.
+            processor: image processor of an image classifier of transformers.
+            num_outputs: classes or tokens of a module of your own.
+            image_size: of its images, height and width or one number for both; None = it is a causal LM.
+            image_mean: subtracted from each channel of an image in [0, 1]; as many numbers as it has channels.
+            image_std: what the difference is divided by.
+            max_length: most tokens that it takes.
 
         Raises:
-            ModelError: one of them cannot be saved.
+            ModelError: one of them cannot be saved, or the module is not what was said of it.
         """
-        for name, part in (("module", module), ("tokenizer", tokenizer), ("processor", processor)):
-            if (part is not None or name == "module") and not hasattr(part, "save_pretrained"):
-                raise ModelError(
-                    f"{name} is a {type(part).__name__}; accepted: what has save_pretrained, as models and tokenizers "
-                    "of transformers and PEFT models have"
-                )
-        return cls(module, tokenizer, processor)
+        if num_outputs is None:
+            _check_savable(module, tokenizer, processor)
+            return cls(module, tokenizer, processor)
+        if processor is not None:
+            raise ModelError("processor is for models of transformers; accepted beside num_outputs: image_size, ...")
+        size = _size(image_size)
+        facts = CustomFacts(num_outputs, size, tuple(image_mean), tuple(image_std), max_length)
+        return cls(module, tokenizer, facts=_found(module, tokenizer, facts))
 
     def save(self, folder: str | Path) -> None:
-        """Write it as ``save_pretrained`` does, safetensors only."""
+        """Write it as ``save_pretrained`` does, safetensors only; of a module of your own the weights and a note."""
+        self.save_as(folder, "model")
+
+    def save_as(self, folder: str | Path, role: str) -> None:
+        """Write it as the model of a role ("model", "base", "oracle")."""
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        for part in (self.module, self.tokenizer, self.processor):
+        if self.facts is not None:
+            from palimpsest.models.custom import config_of, write_custom
+
+            write_custom(self.module, config_of(self.module, self.facts, role), Path(folder))
+        for part in (self.module if self.facts is None else None, self.tokenizer, self.processor):
             if part is not None:
-                part.save_pretrained(str(folder))
+                with _config_kept(part):
+                    part.save_pretrained(str(folder))
 
     def __str__(self) -> str:
         """What it is called in a record."""
         return f"a {type(self.module).__name__} in memory"
 
 
+def _check_savable(module: Any, tokenizer: Any, processor: Any) -> None:
+    for name, part in (("module", module), ("tokenizer", tokenizer), ("processor", processor)):
+        if (part is not None or name == "module") and not hasattr(part, "save_pretrained"):
+            own = "; of a module of your own say num_outputs, and image_size where it takes images"
+            raise ModelError(
+                f"{name} is a {type(part).__name__}; accepted: what has save_pretrained, as models and tokenizers "
+                f"of transformers and PEFT models have{own if name == 'module' else ''}"
+            )
+    from palimpsest.models.custom_probe import check_weights_are_there
+
+    check_weights_are_there(module)
+
+
+def _size(given: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Height and width."""
+    if given is None:
+        return None
+    sides = (given, given) if isinstance(given, int) else tuple(given)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ModelError(f"image_size is {given!r}; accepted: a number of pixels, or height and width")
+    return sides[0], sides[1]
+
+
+def _found(module: Any, tokenizer: Any, facts: CustomFacts) -> CustomFacts:
+    """The facts, found to be so."""
+    from torch import nn
+
+    from palimpsest.models.custom_probe import probed
+
+    if not isinstance(module, nn.Module) or hasattr(module, "peft_config"):
+        raise ModelError(f"module is a {type(module).__name__}; accepted beside num_outputs: an nn.Module")
+    if isinstance(facts.num_outputs, bool) or not isinstance(facts.num_outputs, int) or facts.num_outputs < 1:
+        raise ModelError(f"num_outputs is {facts.num_outputs!r}; accepted: how many classes or tokens it tells apart")
+    if len(facts.image_mean) != len(facts.image_std):
+        raise ModelError(f"image_mean has {len(facts.image_mean)} numbers and image_std {len(facts.image_std)}")
+    if facts.image_size is None:
+        if not hasattr(tokenizer, "save_pretrained"):
+            raise ModelError(
+                f"tokenizer is {'missing' if tokenizer is None else f'a {type(tokenizer).__name__}'}; accepted: the "
+                "tokenizer of a causal LM, as transformers has it; or image_size for a module that takes images"
+            )
+    elif tokenizer is not None:
+        raise ModelError("tokenizer and image_size were both given; accepted: the one that the module takes")
+    return probed(module, facts)
+
+
+@contextmanager
+def _config_kept(part: Any) -> Iterator[None]:
+    """Saving writes into the config of a module what it finds; the caller's is as before afterwards."""
+    config = getattr(part, "config", None)
+    before = dict(vars(config)) if hasattr(config, "to_dict") else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            vars(config).clear()
+            vars(config).update(before)
+
+
 class Run(RunResult):
-    """The result of a run without an output folder, with its model; nothing of it is on the disk."""
+    """The result of a run without an output folder, with its model; nothing of it is on the disk.
+
+    In a notebook it shows itself: the verdict, the scores and the gates. ``scores`` and ``verdict`` are as in
+    ``result.json``; ``report`` is the page.
+    """
 
     _model: Model | None = PrivateAttr(None)
     _files: Mapping[str, bytes] = PrivateAttr(default_factory=dict)
@@ -86,8 +182,21 @@ class Run(RunResult):
             raise ModelError("this run was not made in memory; its model is in its output folder")
         return self._model
 
+    def hold(self, model: Model) -> None:
+        """Take a model as the one after the run."""
+        self._model = model
+
+    @property
+    def report(self) -> str:
+        """The report, one HTML page."""
+        return self._files["report.html"].decode("utf-8")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return inline(self)
+
     def save(self, folder: str | Path) -> None:
-        """Write what a run with ``output=folder`` would have left.
+        """Write what a run with ``output=folder`` would have left; of a module of your own a note says how to load it.
 
         Raises:
             PlanError: the folder exists.
@@ -100,6 +209,11 @@ class Run(RunResult):
             (target / name).write_bytes(content)
 
 
+def models_among(values: Mapping[str, Any]) -> dict[str, Model]:
+    """Role -> model in memory, of the arguments of a verb."""
+    return {role: values[role] for role in MODEL_ROLES if isinstance(values.get(role), Model)}
+
+
 @contextmanager
 def on_disk(values: dict[str, Any]) -> Iterator[dict[str, str]]:
     """Save the models among some arguments for the time of the block, and put their folders in their place.
@@ -110,7 +224,7 @@ def on_disk(values: dict[str, Any]) -> Iterator[dict[str, str]]:
     Yields:
         Folder -> what its model is called; empty where all were folders already.
     """
-    models = {role: values[role] for role in ROLES if isinstance(values.get(role), Model)}
+    models = models_among(values)
     if not models:
         yield {}
         return
@@ -118,28 +232,61 @@ def on_disk(values: dict[str, Any]) -> Iterator[dict[str, str]]:
         names = {}
         for role, model in models.items():
             folder = Path(place) / role
-            model.save(folder)
+            model.save_as(folder, role)
             values[role], names[str(folder)] = str(folder), str(model)
-        yield names
+        with at_hand({role: model.module for role, model in models.items() if model.facts}), _called(names):
+            yield names
+
+
+@contextmanager
+def _called(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors of the block call the models what they are called."""
+    try:
+        yield
+    except PalimpsestError as error:
+        error.args = tuple(_said(part, names) if isinstance(part, str) else part for part in error.args)
+        raise
+
+
+def _said(text: str, names: Mapping[str, str]) -> str:
+    for place, name in names.items():
+        text = text.replace(place, name)
+    return text
 
 
 def renamed(folder: Path, names: Mapping[str, str]) -> None:
     """Call the models in the files of a run what they are called, not where they were for a while."""
     for name in WRITTEN if names else ():
         path = folder / name
-        text = path.read_text(encoding="utf-8")
-        for place, said in names.items():
-            text = text.replace(place, said)
-        write_atomic(path, text)
+        write_atomic(path, _said(path.read_text(encoding="utf-8"), names))
+
+
+def made_beside(result: RunResult, place: str) -> dict[str, str]:
+    """Folder -> what it is called, of an oracle that was made in a folder that will go; empty without either."""
+    oracle = str(result.plan.get("oracle") or "")
+    return {oracle: "an oracle made for this run"} if place and oracle.startswith(place) else {}
 
 
 def run_of(folder: Path) -> Run:
-    """A finished run in memory, so that its folder can go."""
-    from palimpsest.models.load import load
-
-    loaded = load(folder)
+    """A finished run in memory, so that its folder can go; the model that it is to hold is still missing."""
     run = Run.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
-    run._model = Model(loaded.model, loaded.tokenizer, loaded.preprocessor)
-    own = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != WEIGHTS}
+    own = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != _WEIGHTS}
     run._files = {name: (folder / name).read_bytes() for name in sorted(own)}
     return run
+
+
+def model_in(folder: Path, given: Mapping[str, Model]) -> Model:
+    """The model that a run left in a folder.
+
+    Args:
+        folder: of the run.
+        given: role -> models in memory of the call.
+    """
+    from palimpsest.models.load import load
+    from palimpsest.models.sources import read_config
+
+    loaded = load(folder)
+    source = given.get(str(read_config(folder).get("held_as")))
+    if source is None or source.facts is None:
+        return Model(loaded.model, loaded.tokenizer, loaded.preprocessor)
+    return Model(loaded.model.inner, loaded.tokenizer, facts=source.facts)

@@ -25,7 +25,7 @@ def unlearn(
     """Make a model forget examples it was trained on.
 
     Args:
-        model: folder, Hub name, or a model in memory (``Model.of``), which is only read.
+        model: folder, Hub name, or a model in memory (``Model.of``), which is only read unless ``in_place=True``.
         forget: the forget set; or give ``data`` with ``forget_subject``, ``forget_id`` or ``forget_class``.
         output: folder for the new model and its report; must not exist yet. None = nothing stays on the disk: the
             result is a ``Run`` that has the model and can be saved later.

@@ -26,7 +26,7 @@ def update(
     """Change a model along one trajectory: towards the learn set, away from the forget set, true to the retain set.
 
     Args:
-        model: folder, Hub name, or a model in memory (``Model.of``), which is only read.
+        model: folder, Hub name, or a model in memory (``Model.of``), which is only read unless ``in_place=True``.
         output: folder for the new model and its report; must not exist yet. None = nothing stays on the disk: the
             result is a ``Run`` that has the model and can be saved later.
         learn: examples to learn.

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 Verb = Literal["learn", "unlearn", "update"]
 ALL_VERBS: tuple[Verb, ...] = ("learn", "unlearn", "update")
-FORGETTING: tuple[Verb, ...] = ("unlearn", "update")
+FORGETTING_VERBS: tuple[Verb, ...] = ("unlearn", "update")
 
 
 class Role(NamedTuple):
@@ -44,7 +44,7 @@ class Role(NamedTuple):
 
 _TABLE = (
     # What is to be forgotten must not enter the statistics of the model that forgets it.
-    Role("forget", "What must go.", FORGETTING, trained_on=True, measured=True, enters_statistics=False),
+    Role("forget", "What must go.", FORGETTING_VERBS, trained_on=True, measured=True, enters_statistics=False),
     Role("learn", "What to learn.", ("learn", "update"), trained_on=True, measured=True, stays=True),
     Role("retain", "What must stay, or a memory of it.", trained_on=True, measured=True, stays=True),
     Role("analogous", "Rows of retain that are most like those to forget.", given=False, trained_on=True, stays=True),
