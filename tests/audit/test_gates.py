@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from palimpsest.audit.comparison import Draws
 from palimpsest.audit.gates import Gate, default_gates, parse_gates
-from palimpsest.audit.judging import MIN_EXAMPLES, judge
+from palimpsest.audit.judging import MIN_EXAMPLES, judged_by
 from palimpsest.errors import PlanError
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
@@ -33,7 +33,7 @@ def score(values: Sequence[float | None], *, metric: str = "es", version: int = 
 def one(gate: Gate, **columns: Score) -> GateResult:
     """The result of a gate whose set and metric have these scores."""
     scores = {column: {gate.set: {gate.metric: value}} for column, value in columns.items()}
-    (result,) = judge([gate], scores).gates
+    (result,) = judged_by([gate], scores).gates
     return result
 
 
@@ -71,7 +71,7 @@ def test_within_is_undecided_across_the_bound() -> None:
     # P(k = 0) = 1/256 = 0.4 % < 2.5 % < P(k <= 1) = 9/256 = 3.5 %: the interval is k = 1..7, -0.2..0.4, mean 0.1.
     after, oracle = shifted([-0.3, 0.5] * 4), score(ORACLE)
     scores = {"after": {"forget": {"es": after}}, "oracle": {"forget": {"es": oracle}}}
-    (result,) = judge([TO_ORACLE], scores, draws=Draws(seed=0, resamples=20_000)).gates
+    (result,) = judged_by([TO_ORACLE], scores, draws=Draws(seed=0, resamples=20_000)).gates
     assert result.outcome is Outcome.UNDECIDED
     assert "difference +0.10 [-0.20, +0.40] (8 pairs): undecided, the interval straddles the bound." in result.sentence
 
@@ -139,7 +139,7 @@ def test_against_the_holdout_of_the_same_model(forget: list[float], outcome: Out
     # Holdout is 0.1..0.2: the difference of means is at most 0.0, at least 0.3, or anywhere in -0.2..0.5.
     gate = Gate(set="forget", metric="es", at_most=0.10, relative_to="holdout")
     sets = {"forget": {"es": score(forget * 4)}, "holdout": {"es": score([0.1, 0.2] * 10)}}
-    (result,) = judge([gate], {"after": sets}).gates
+    (result,) = judged_by([gate], {"after": sets}).gates
     assert result.gate == "forget es at most 0.10 above the holdout's"
     assert result.outcome is outcome
     assert "0.15 [0.10, 0.20] on the holdout" in result.sentence
@@ -157,12 +157,12 @@ def test_against_the_level_of_never_seen() -> None:
 
 def test_doubts_turn_passed_into_undecided_and_nothing_else() -> None:
     doubt = ["the level's source is not trusted: it is 0.25 off on the holdout"]
-    verdict = judge([PASSING], SCORES, doubts=doubt)
+    verdict = judged_by([PASSING], SCORES, doubts=doubt)
     assert verdict.outcome is Outcome.UNDECIDED
     said = "The level's source is not trusted: it is 0.25 off on the holdout."
     assert verdict.sentence == f"Undecided: the one gate holds, but nobody can rely on it. {said}"
-    assert judge([FAILING], SCORES, doubts=doubt).outcome is Outcome.FAILED
-    assert judge([FAILING], SCORES, doubts=doubt).sentence.endswith(said)
+    assert judged_by([FAILING], SCORES, doubts=doubt).outcome is Outcome.FAILED
+    assert judged_by([FAILING], SCORES, doubts=doubt).sentence.endswith(said)
 
 
 def test_without_a_reference_nothing_is_decided() -> None:
@@ -244,7 +244,7 @@ SCORES = {"after": {name: {"es": score([0.7, 0.8] * 4)} for name in ("a", "b", "
     ],
 )
 def test_overall(gates: list[Gate], budget: str | None, outcome: Outcome, sentence: str) -> None:
-    verdict = judge(gates, SCORES, budget_ended=budget)
+    verdict = judged_by(gates, SCORES, budget_ended=budget)
     assert verdict.outcome is outcome
     assert verdict.sentence == sentence
     assert [g.gate for g in verdict.gates] == [g.sentence for g in gates]

@@ -91,7 +91,7 @@ class _Quantity(NamedTuple):
     why: Why = Why.HELD
 
 
-def judge(
+def judged_by(
     gates: Sequence[Gate],
     scores: ScoreTable,
     *,

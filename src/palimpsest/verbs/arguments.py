@@ -104,7 +104,10 @@ class Forgetting(Arguments, total=False):
     asked_on: str | date | None
 
 
-ARGUMENT_NAMES = (*Forgetting.__annotations__, *(role for role in given_roles() if role not in Forgetting.__annotations__))
+ARGUMENT_NAMES = (
+    *Forgetting.__annotations__,
+    *(role for role in given_roles() if role not in Forgetting.__annotations__),
+)
 """All that a verb may be given by name; a role that the types above do not name yet is one of them."""
 
 
