@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from palimpsest.loop.sampler import IdStream
@@ -27,7 +27,8 @@ class State:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return asdict(self)
+        streams = {name: stream.to_json() for name, stream in self.sides.items()}
+        return {**vars(self), "anchor": self.anchor.to_json(), "sides": streams}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> State:
