@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,6 +55,12 @@ class IdStream:
             drawn += more
         return drawn, stream
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values; the order follows from the others."""
-        return {name: value for name, value in vars(self).items() if name != "order"}
+    def to_json(self, beginning: IdStream) -> dict[str, Any]:
+        """JSON values: where it stands, and the ids only where they are others than at the beginning of the run."""
+        place = {"cycle": self.cycle, "cursor": self.cursor}
+        same = self.ids is beginning.ids or self.ids == beginning.ids
+        return place if same else {**place, "ids": list(self.ids)}
+
+    def at(self, place: Mapping[str, Any]) -> IdStream:
+        """This stream, which stands at the beginning of the run, where ``to_json`` said."""
+        return replace(self, **{**place, "ids": tuple(place.get("ids", self.ids)), "order": None})
