@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from palimpsest.audit.words import show
@@ -27,6 +24,7 @@ from palimpsest.models.load import device
 from palimpsest.records import Answer, is_digest
 from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.arguments import Manner
+from palimpsest.verbs.versions import versions
 
 
 @dataclass(frozen=True)
@@ -128,13 +126,5 @@ def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Versions and machine, for bug reports and results."""
-    packages = ("palimpsest-ml", "torch", "transformers", "accelerate", "peft", "safetensors", "numpy")
-    return {
-        **{name: version(name) for name in packages},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(device()),
-        "threads": str(threads),
-        "timezone": time.tzname[0],
-    }
+    """Versions and machine, for results."""
+    return {**versions(), "device": str(device()), "threads": str(threads)}
