@@ -8,15 +8,13 @@ is the palimpsest that Python finds, e.g. by ``PYTHONPATH=other/src``. In a temp
 
     demo      `palimpsest demo`: every stage
     text      every method that `palimpsest methods` lists for texts, by each verb it has, twelve steps at a fixed rate,
-              on a model that learned twelve rows; runs without a rate, which search for it; one subject of a
-              pool, an oracle made on the way, an adapter
+              on a model that learned twelve rows; a rate searched, a subject chosen, an oracle made, an adapter
     image     every method for images, likewise, on a ResNet that learned 48 pictures of 8 x 8 pixels
     bench     `palimpsest bench clu`, one of texts and one of images: every row after every request
     measure   `palimpsest measure` with all metrics on all sets of the demo, and on pictures
 
 Names are paths, e.g. ``text/unlearn/npo/scores/after/forget/ma/value``; the file is flat JSON in the order of names.
-What may change from run to run or from place to place is left out: ``LEFT_OUT``. A value that only the new file has is
-said and is no difference; one that only the old file has is.
+What may change from run to run is left out (``LEFT_OUT``). What only the new file has is listed, and is no difference.
 """
 
 from __future__ import annotations
@@ -80,15 +78,14 @@ class Bits:
 
     def command(self, name: str, *arguments: object) -> str:
         """What a finished command printed; in a process of its own, forked so that torch is imported only once."""
-        log = self.folder / "logs" / name.replace("/", "-")
-        log.parent.mkdir(exist_ok=True)
+        log = self.folder / name.replace("/", "-")
         start = time.monotonic()
         process = multiprocessing.get_context("fork").Process(target=palimpsest, args=(arguments, log))
         process.start()
         process.join()
         errors = log.with_suffix(".stderr").read_text(encoding="utf-8")
-        finished = process.exitcode in {0, 1, 3}  # passed, failed, undecided; an error is a 1 too
-        if not finished or "palimpsest: error" in errors or "Traceback" in errors:
+        # 1 is the end of a run that failed its gates, and of one that broke off
+        if process.exitcode not in {0, 1, 3} or "palimpsest: error" in errors or "Traceback" in errors:
             raise SystemExit(f"{name} ended with exit code {process.exitcode}: {errors[-1000:]}")
         print(f"{name:<40} {time.monotonic() - start:6.1f} s", flush=True)
         return log.with_suffix(".stdout").read_text(encoding="utf-8")
@@ -282,6 +279,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where all bits are written")
     parser.add_argument("--against", type=Path, metavar="OLD.json", help="an older file, to be compared with")
     given = parser.parse_args(arguments)
+    absent = [path for path in (given.json.resolve().parent, given.against) if path and not path.exists()]
+    if absent:
+        parser.error(f"there is no {absent[0]}")
     old = json.loads(given.against.read_text(encoding="utf-8")) if given.against else None
     prepare()
     with tempfile.TemporaryDirectory(prefix="palimpsest-bits-") as name:
@@ -291,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if old is None:
         return 0
     lines, code = compared(old, new)
-    print("\n".join(lines))
+    print(*lines, sep="\n")
     return code
 
 
