@@ -74,7 +74,7 @@ class Bits:
         self.add(name, (output / "result.json").read_text(encoding="utf-8"))
 
     def add(self, name: str, text: str) -> None:
-        self.found.update(flat(json.loads(text), name))
+        self.found.update(flat(json.loads(text.replace(f"{self.folder}/", "")), name))  # images are named by path
 
     def command(self, name: str, *arguments: object) -> str:
         """What a finished command printed; in a process of its own, forked so that torch is imported only once."""
