@@ -42,7 +42,7 @@ LEFT_OUT = {
 NAMES = ("Ann", "Bob", "Cid", "Dot", "Eve", "Fay", "Gus", "Hal")
 STEPS = {
     "text": ("--learning-rate", "0.001", "--max-steps", "12", "--batch-size", "4"),
-    "image": ("--learning-rate", "0.01", "--max-steps", "12", "--batch-size", "8"),
+    "image": ("--learning-rate", "0.002", "--max-steps", "12", "--batch-size", "8"),
 }
 
 
@@ -165,7 +165,7 @@ def write_pictures(folder: Path) -> None:
     drawn = {}
     for name, count in (("both", 12), ("new", 6), ("holdout", 4), ("replay", 4)):
         y = np.repeat(np.arange(4), count).astype(np.uint8)
-        drawn[name] = np.clip(pattern[y] + rng.normal(0, 40, size=(len(y), 8, 8, 3)), 0, 255).astype(np.uint8), y
+        drawn[name] = np.clip(pattern[y] + rng.normal(0, 90, size=(len(y), 8, 8, 3)), 0, 255).astype(np.uint8), y
     x, y = drawn["both"]
     drawn |= {"forget": (x[y == 0], y[y == 0]), "retain": (x[y > 0], y[y > 0])}
     for name, (x, y) in drawn.items():
@@ -178,7 +178,7 @@ def images(bits: Bits) -> Files:
     """As texts; a class stands for the people to be forgotten."""
     write_pictures(bits.folder)
     sets = {path.stem: path for path in bits.folder.glob("*.npz")}
-    steps = ("--learning-rate", "0.1", "--max-steps", "40", "--epochs", "1000", "--batch-size", "16")
+    steps = ("--learning-rate", "0.02", "--max-steps", "20", "--epochs", "1000", "--batch-size", "16")
     learned = bits.run("image/learned", "learn", "--model", bits.folder / "resnet", "--data", sets["both"], *steps)
     return Files("image", bits.folder / "resnet", learned, sets)
 
