@@ -198,14 +198,17 @@ def page() -> str:
         rows = method_rows(methods.card(name))
         parts += [f"### {name}", _option_table(rows) if rows else "None."]
     parts += ["## measuring.options", "Of the metrics: `--set METRIC.OPTION=VALUE`.", _option_table(_metric_rows())]
-    parts += ["## derived", MADE, as_table(("set", "made of", "models", "what"), [_set_row(n) for n in derived.names()])]
-    parts += [_option_table(_made_rows())] if _made_rows() else []
+    parts += ["## derived", MADE, _set_table(), *([_option_table(_made_rows())] if _made_rows() else [])]
     return "\n\n".join(parts) + "\n"
 
 
-def _set_row(name: str) -> tuple[str, ...]:
-    made = derived.load(name)
-    return f"`{name}`", ", ".join(made.sources) or "the model", ", ".join(made.modalities), made.about
+def _set_table() -> str:
+    found = {name: derived.load(name) for name in derived.names()}
+    rows = [
+        (f"`{name}`", ", ".join(made.sources) or "the model", ", ".join(made.modalities), made.about)
+        for name, made in found.items()
+    ]
+    return as_table(("set", "made of", "models", "what"), rows)
 
 
 def _metric_rows() -> list[OptionRow]:
