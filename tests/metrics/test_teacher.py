@@ -8,7 +8,7 @@ import torch
 from palimpsest.metrics import build
 from palimpsest.metrics import evaluate as evaluating
 from palimpsest.metrics.greedy.choice import Tally
-from palimpsest.metrics.teacher import read_teacher
+from palimpsest.metrics.teacher import Extent, read_teacher
 
 
 @pytest.mark.parametrize("lengths", [[20, 20, 20], [20, 11, 4]], ids=["even", "ragged"])
@@ -16,7 +16,10 @@ def test_what_is_read_has_the_same_bits_with_and_without_a_cache(half_learned, t
     rows = as_set([row[:length] for row, length in zip(texts.tolist(), lengths, strict=True)])
     batch = rows.batch(rows.ids)
     with torch.inference_mode():
-        kept, without = (read_teacher(half_learned, batch, batch.scored_BT, Tally(), decodes=d) for d in (True, False))
+        kept, without = (
+            read_teacher(half_learned, batch, batch.scored_BT, Tally(), Extent(cached=d, whole=False, fused=True))
+            for d in (True, False)
+        )
     assert torch.equal(kept.argmax_BT, without.argmax_BT)
     assert torch.equal(kept.logp_BT, without.logp_BT)
     assert kept.cache.get_seq_length() == 20

@@ -33,7 +33,7 @@ from palimpsest.report.view import (
 )
 
 PAGE = "report.html"
-TITLES = {
+_TITLES = {
     "learn": "Learning report",
     "unlearn": "Unlearning report",
     "update": "Update report",
@@ -83,7 +83,7 @@ def render(result: RunResult) -> str:
         .get_template("report.html.j2")
         .render(
             run=result,
-            title=TITLES[result.kind],
+            title=_TITLES[result.kind],
             plan=json.dumps(result.plan, indent=2, ensure_ascii=False),
             **_head(result),
             **_evidence(result),
