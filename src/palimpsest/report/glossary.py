@@ -31,7 +31,7 @@ SENTENCES: Mapping[str, str] = {
     "ppl": "among how many tokens the model hesitates, on average, when it reads on: 1.00 is certain, more is worse.",
     "accuracy": "the share of answers that are right to the last token.",
 }
-OF_IMAGES: Mapping[str, str] = {
+_OF_IMAGES: Mapping[str, str] = {
     "prob": "how likely the model finds the class that the image has.",
     "accuracy": "the share of images whose class the model names.",
 }
@@ -100,7 +100,7 @@ def _sentence(kind: str, rest: str, *, images: bool) -> str:
         rest: what options add to its key.
         images: were images measured?
     """
-    words = (OF_IMAGES if images else SENTENCES).get(kind, SENTENCES.get(kind))
+    words = (_OF_IMAGES if images else SENTENCES).get(kind, SENTENCES.get(kind))
     if words is not None:
         return words.format(n=rest or DEFAULT_N)
     if kind not in registry.names():
