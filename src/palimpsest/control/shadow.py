@@ -46,13 +46,20 @@ class Shadow:
         """Has it nothing to know from?"""
         return not self._corpus
 
-    def read(self, examples: TextSet, base: Callable[[str], Float[np.ndarray, "T V"]] | None = None) -> Reading:
+    def read(
+        self,
+        examples: TextSet,
+        base: Callable[[str], Float[np.ndarray, "T V"]] | None = None,
+        *,
+        eos_ids: frozenset[int] = frozenset(),
+    ) -> Reading:
         """What it knows of each example.
 
         Args:
             examples: token sequences.
             base: gives, by an example's id, the base model's probabilities of the token *after* each of its positions;
                 in the place of counts of single tokens.
+            eos_ids: tokens that end a generation.
         """
         rows = [examples[i] for i in examples.ids]
         counts = self._followers({c for row in rows for c in self._contexts(row.tokens, row.scored)})
@@ -65,7 +72,9 @@ class Shadow:
                 for t, scored in enumerate(row.scored)
                 if scored
             ]
-            found[row.id] = row_reading([right for right, _ in said], [logp for _, logp in said])
+            labels = [token for token, scored in zip(row.tokens, row.scored, strict=True) if scored]
+            closed = not eos_ids.isdisjoint(labels[-1:])
+            found[row.id] = row_reading([ok for ok, _ in said], [logp for _, logp in said], ends_with_eos=closed)
         return Reading(found)
 
     def _contexts(self, tokens: Tokens, scored: Sequence[bool]) -> set[Context]:
