@@ -17,10 +17,16 @@ FULL_NAMES = {
     "em": "exact memorization",
     "prob": "answer probability",
     "ppl": "perplexity",
+    "nll": "negative log-likelihood",
+    "entropy": "prediction entropy",
+    "kl": "KL divergence from a second model",
 }
 ABBREVIATIONS = {"es", "ma", "el", "em"}
 SENTENCES: Mapping[str, str] = {
-    "es": "the share of an answer that the model need not be shown, because it knows how it ends. 1.00 is by heart.",
+    "es": (
+        "the share of an answer that the model need not be shown, because it knows how it ends. 1.00 is by heart. Its "
+        "closing token does not count."
+    ),
     "ma": (
         "the share of its tokens (words and pieces of words) that the model would write next, each time shown all that "
         "comes before. Grammar and common phrases alone give a good part of it."
@@ -30,10 +36,16 @@ SENTENCES: Mapping[str, str] = {
     "prob": "how likely the model finds each token of the answer, on average.",
     "ppl": "among how many tokens the model hesitates, on average, when it reads on: 1.00 is certain, more is worse.",
     "accuracy": "the share of answers that are right to the last token.",
+    "nll": "how surprised the model is by the right answer, in nats a token; 0 is not at all.",
+    "entropy": "how unsure the model is of what it says there, right or wrong, in nats a token; 0 is quite sure.",
+    "kl": "how far the model's predictions are from those of a second model beside it, in nats a token.",
 }
 _OF_IMAGES: Mapping[str, str] = {
     "prob": "how likely the model finds the class that the image has.",
     "accuracy": "the share of images whose class the model names.",
+    "nll": "how surprised the model is by the class that the image has, in nats; 0 is not at all.",
+    "entropy": "how unsure the model is of the class, right or wrong, in nats; 0 is quite sure.",
+    "kl": "how far the model's predictions are from those of a second model beside it, in nats.",
 }
 DEFAULT_N = "10"
 
