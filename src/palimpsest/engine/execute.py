@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from palimpsest import methods
 from palimpsest.companions.learned import check_learned, learned_after, write_learned
@@ -13,7 +14,7 @@ from palimpsest.data.encode.batch import TextSet
 from palimpsest.durable import flush_tree
 from palimpsest.engine.answering import answered
 from palimpsest.engine.inputs import Read, digests, encode_sets, unwatched
-from palimpsest.engine.measuring import measure_sets
+from palimpsest.engine.measuring import measure_sets, measured_by
 from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting, result_of
 from palimpsest.engine.output import RESULT, Measured, Output
@@ -28,6 +29,7 @@ from palimpsest.records import Example
 from palimpsest.report.page import PAGE, save_html, without_answers
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import Manner
+from palimpsest.verbs.decoded import decodes_before
 
 
 def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
@@ -145,7 +147,9 @@ def model_digests(plan: Plan) -> dict[str, str]:
 
 
 def _measure(plan: Plan, loaded: Loaded, sets: Mapping[str, TextSet], column: str, progress: Progress) -> Measured:
-    return measure_sets(loaded, sets, plan.measuring, seed=plan.training.seed, column=column, progress=progress)
+    how: dict[str, Any] = {"seed": plan.training.seed, "column": column, "progress": progress}
+    decodes = column != "before" or decodes_before(plan, measured_by(plan.measuring, sets, loaded.modality))
+    return measure_sets(loaded, sets, plan.measuring, decodes=decodes, **how)
 
 
 def _measure_folder(

@@ -11,7 +11,7 @@ from palimpsest.audit.words import show
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.engine.inputs import Read, unwatched
 from palimpsest.engine.levels import level_info, level_scores
-from palimpsest.engine.measuring import MEASURED
+from palimpsest.engine.measuring import MEASURED, measured_by
 from palimpsest.engine.notes import pair_note
 from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
@@ -24,6 +24,7 @@ from palimpsest.models.load import device
 from palimpsest.records import Answer, is_digest
 from palimpsest.report.schema import AnswerRow, CostRow, CurvePoint, Origin, RunResult, SetInfo, VerdictRow, rows_of
 from palimpsest.verbs.arguments import Manner
+from palimpsest.verbs.decoded import decoded_notes
 from palimpsest.verbs.versions import versions
 
 
@@ -93,7 +94,7 @@ def result_of(
         stopped=ended.stopped,
         cost={**costs, **oracle_cost(plan)},
         environment=environment(run.threads),
-        notes=(*run.read.notes, *_notes(plan, ended, trained.stats)),
+        notes=(*run.read.notes, *_notes(plan, ended, trained.stats), *_decoded(run, sizes)),
     )
 
 
@@ -123,6 +124,10 @@ def _notes(plan: Plan, ended: Ended, stats: Mapping[str, float]) -> list[str]:
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes
+
+
+def _decoded(run: RunSetting, sizes: Mapping[str, int]) -> list[str]:
+    return decoded_notes(run.plan, sizes, measured_by(run.plan.measuring, sizes, run.modality))
 
 
 def environment(threads: int) -> dict[str, str]:

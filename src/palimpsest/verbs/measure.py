@@ -20,6 +20,7 @@ from palimpsest.metrics import build, refuse_modality
 from palimpsest.models.sources import check_source, is_image_model
 from palimpsest.records import Answer, Example, Score
 from palimpsest.verbs.arguments import as_texts, path_of, refuse_unknown
+from palimpsest.verbs.decoded import cost_said
 from palimpsest.verbs.in_memory import Model, on_disk
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def _measured(
 
     loaded = _loaded(source, manners)
     encoded = encode_set(examples, loaded, as_taught(manners.get("encoding") or Encoding(), source))
+    if note := cost_said(encoded, built, len(encoded)):
+        progress("measuring", 0, len(encoded), note)
     evaluation = evaluate(
         loaded.model,
         encoded,
