@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from palimpsest.audit.standing import evenly, ranked
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout, Source, check_used
+from palimpsest.engine.decoded import cost_said
 from palimpsest.engine.early import check_examples
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.measuring import IMAGE_METRICS
@@ -119,6 +120,8 @@ def _measured(
 
     loaded = _loaded(source, manners)
     encoded = encode_set(examples, loaded, as_taught(manners.get("encoding") or Encoding(), source))
+    if note := cost_said(encoded, built, len(encoded)):
+        progress("measuring", 0, len(encoded), note)
     evaluation = evaluate(
         loaded.model,
         encoded,
