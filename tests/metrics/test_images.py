@@ -20,7 +20,7 @@ def built(names=OF_IMAGES):
 
 
 def test_some_metrics_are_for_images():
-    assert OF_IMAGES == ("accuracy", "entropy", "kl_beside", "nll", "prob")
+    assert {"accuracy", "entropy", "kl_beside", "nll", "prob"} <= set(OF_IMAGES) < set(metrics.names())
 
 
 def test_they_equal_a_plain_loop():
