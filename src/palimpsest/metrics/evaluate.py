@@ -129,8 +129,7 @@ def evaluate(
     nothing: dict[str, Statistics | None] = dict.fromkeys(examples.ids)
     scores = {m.key: m.compute(statistics.get(m.key, nothing), why=why[m.key]) for m in metrics}
     if isinstance(examples, ImageSet):
-        units = {metric.key: metric.image_unit or metric.unit for metric in metrics}
-        scores = {key: replace(score, unit=units[key]) for key, score in scores.items()}
+        scores = {m.key: replace(scores[m.key], unit=m.image_unit or m.unit) for m in metrics}
     return Evaluation(scores, cost, reader.tally.near_ties)
 
 
