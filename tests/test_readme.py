@@ -13,7 +13,22 @@ from tests.documents import README, ROOT, Command, broken_links, commands, diffe
 
 import palimpsest
 
-COMMANDS = ("bench", "demo", "env", "learn", "measure", "methods", "metrics", "options", "report", "unlearn", "update")
+COMMANDS = tuple(
+    [
+        "bench",
+        "demo",
+        "env",
+        "judge",
+        "learn",
+        "measure",
+        "methods",
+        "metrics",
+        "options",
+        "report",
+        "unlearn",
+        "update",
+    ]
+)
 
 
 @pytest.mark.slow

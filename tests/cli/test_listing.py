@@ -29,7 +29,7 @@ def test_every_method_is_listed_once_under_what_it_does(capsys):
 def test_a_method_shows_its_sets_training_and_options(capsys):
     text = shown(capsys, "methods", "icu")
     assert "Use when texts must go" in text
-    assert "needs     forget; retain, of which neighbours are paired" in text
+    assert "needs     forget; analogous (rows of retain that are most like those to forget)" in text
     assert "--preset paper (learning_rate 5e-06) or --lr" in text
     assert "betas [0.9, 0.98]" in text
     assert "  icu.alpha = 0.5   (number at least 0)\n      Factor of learning on the analogous set;" in text

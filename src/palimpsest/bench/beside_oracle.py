@@ -104,14 +104,17 @@ def read_model(
         batch_size=_at_once(model, examples),
         settings=AS_TRAINED,
     ).scores
-    found: dict[str, dict[str, float]] = {example_id: {} for example_id in examples.ids}
-    for name, metric in columns.items():
-        for example_id, value in scores[metric.key].by_id.items():
-            if value is not None:
-                found[example_id][name] = value if name in _EXACT else float(np.float32(value))
+    by_name = {name: scores[metric.key].by_id for name, metric in columns.items()}
+    found = {i: _row(i, by_name) for i in examples.ids}
     if unfit := [i for i, values in found.items() if not all(map(math.isfinite, values.values()))]:
         raise DivergedError(f"the model's logits on {len(unfit)} examples (first: {unfit[0]!r}) are not finite numbers")
     return found
+
+
+def _row(example_id: str, by_name: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
+    """Column -> value of one example, where it has one; in the precision of the passes of a bench."""
+    values = {name: by_id.get(example_id) for name, by_id in by_name.items()}
+    return {n: v if n in _EXACT else float(np.float32(v)) for n, v in values.items() if v is not None}
 
 
 def _metrics(examples: TextSet | ImageSet) -> Mapping[str, type[Metric]]:

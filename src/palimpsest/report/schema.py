@@ -302,8 +302,7 @@ class RunResult(ReportRow):
     @classmethod
     def of_run(cls, place: str | Path) -> RunResult:
         """The twin of a run, by its folder or by its file; as ``load``."""
-        path = Path(place)
-        reachable(path, "run")
+        reachable(path := Path(place), "run")
         return cls.load(path / "result.json" if path.is_dir() else path)
 
     @classmethod

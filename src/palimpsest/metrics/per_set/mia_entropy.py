@@ -37,4 +37,4 @@ class MIAEntropy(SetMetric):
         return self.score(found.share, found.n, (found.low, found.high))
 
 
-_SET_METRIC = MIAEntropy
+SET_METRIC = MIAEntropy

@@ -37,4 +37,4 @@ class MIAPower(SetMetric):
         return self.score(mia_entropy(members, nonmembers, forget, seed=seed).power, len(members) + len(nonmembers))
 
 
-_SET_METRIC = MIAPower
+SET_METRIC = MIAPower

@@ -29,4 +29,4 @@ class BWT(StreamMetric):
         return mean_of([None if value is None else 100 * value for value in risen])
 
 
-_STREAM_METRIC = BWT
+STREAM_METRIC = BWT

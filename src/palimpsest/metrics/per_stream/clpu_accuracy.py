@@ -26,4 +26,4 @@ class CLPUAccuracy(StreamMetric):
         return mean_of([100 * level(values) for tasks in course.taught for values in tasks.values()])
 
 
-_STREAM_METRIC = CLPUAccuracy
+STREAM_METRIC = CLPUAccuracy

@@ -31,4 +31,4 @@ class CLPUForgetting(StreamMetric):
         return None if fall is None else 100 * fall
 
 
-_STREAM_METRIC = CLPUForgetting
+STREAM_METRIC = CLPUForgetting

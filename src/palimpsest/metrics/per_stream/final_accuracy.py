@@ -25,4 +25,4 @@ class FinalAccuracy(StreamMetric):
         return mean_of([100 * level(values) for values in course.last.values()])
 
 
-_STREAM_METRIC = FinalAccuracy
+STREAM_METRIC = FinalAccuracy

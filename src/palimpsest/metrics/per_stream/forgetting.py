@@ -31,4 +31,4 @@ class Forgetting(StreamMetric):
         return mean_of(falls)
 
 
-_STREAM_METRIC = Forgetting
+STREAM_METRIC = Forgetting

@@ -26,4 +26,4 @@ class RelapseAccuracy(StreamMetric):
         return None if value is None else 100 * value
 
 
-_STREAM_METRIC = RelapseAccuracy
+STREAM_METRIC = RelapseAccuracy

@@ -26,4 +26,4 @@ class RelapseStrength(StreamMetric):
         return worst_relapse(course)
 
 
-_STREAM_METRIC = RelapseStrength
+STREAM_METRIC = RelapseStrength
