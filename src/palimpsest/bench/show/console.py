@@ -15,8 +15,8 @@ from palimpsest.bench.show.summary import (
     GAPS,
     STRENGTHS,
     VALUES,
-    Column,
-    Table,
+    BenchColumn,
+    BenchTable,
     noise,
     table_of,
 )
@@ -38,7 +38,7 @@ def tables(result: BenchResult) -> str:
     return "\n\n".join([*warnings, *parts, "\n".join(_remarks(result))]).rstrip()
 
 
-def _block(title: str, columns: Sequence[Column], rows: Table) -> str:
+def _block(title: str, columns: Sequence[BenchColumn], rows: BenchTable) -> str:
     names = list(next(iter(rows.values())))
     if not STRENGTHS.keys() & set(names):
         title = title.partition(";")[0]
@@ -62,7 +62,7 @@ def _line(label: str, cells: Sequence[str], names: Sequence[str]) -> str:
     return (_cut(label).ljust(LABEL) + "".join(padded)).rstrip()
 
 
-def _legend(columns: Sequence[Column], names: Sequence[str]) -> str:
+def _legend(columns: Sequence[BenchColumn], names: Sequence[str]) -> str:
     """What each column is, those of one kind together."""
     alike: dict[str, list[str]] = {}
     for column in columns:
