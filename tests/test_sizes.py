@@ -33,6 +33,7 @@ TOO_COMPLEX = {  # to become empty: what is plain by now must leave the list
     "models/plain.py _lay_over",
     "verbs/measure.py _measured",
 }
+MANY_PARAMETERS = {"cli/bench_command.py clu", "cli/measure_command.py command", "metrics/evaluate.py evaluate"}  # too
 NOT_ONCE = {  # public name -> the files that may share it; why
     "METHOD": "methods/*.py",  # the mark by which the registry finds a method's class
     "DERIVED": "derived/*.py",  # the same of a set that a run makes

@@ -108,6 +108,7 @@ SHOWN = {
     "options": (("options",), "training.batch_size = 8"),
     "options of a method": (("options", "npo"), "npo.beta = 0.1"),
     "help": (("unlearn", "--help-all"), "--forget-subject"),
+    "versions": (("env",), "\ntorch "),
 }
 
 

@@ -23,7 +23,6 @@ from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
 from palimpsest.loop.repair import Repairer
-from palimpsest.loop.state import State
 
 CONTROL = "control"  # folder of snapshots and state, in that of the run
 ENDLESS = 10**6  # iterations that a method is told; schedules of its own stand at their start
@@ -87,8 +86,7 @@ class Hands:
         if not self._state_file.is_file():
             return None
         state = ControlState.from_json(json.loads(self._state_file.read_text(encoding="utf-8")))
-        self.machine.state = State.from_json(state.loop)
-        self.machine.log.keep(self.machine.state.log_rows)
+        self.machine.resume(state.loop)
         if state.starts:
             self._snapshots.restore(state.anchor, method=False)
             self.start_anew(state.starts)
@@ -110,7 +108,7 @@ class Hands:
         """
         with self.timed("snapshot_seconds"):
             self.machine.log.flush()
-            self.state.loop = self.machine.state.to_json()
+            self.state.loop = self.machine.standing()
             write_json(self._state_file, self.state.to_json())
             self._snapshots.keep_only(self.state.snapshots)
         self.job.stop.heed()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from palimpsest.data.encode.batch import TextSet
@@ -20,6 +17,7 @@ from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.train import Trained
 from palimpsest.engine.verdict import Evidence, reach_verdict
+from palimpsest.engine.versions import versions
 from palimpsest.in_words import show
 from palimpsest.loop.job import Ended
 from palimpsest.loop.log import RunLog
@@ -138,13 +136,5 @@ def _notes(plan: Plan, ended: Ended, of_sets: tuple[str, ...]) -> list[str]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Versions and machine, for bug reports and results."""
-    packages = ("palimpsest-ml", "torch", "transformers", "accelerate", "peft", "safetensors", "numpy")
-    return {
-        **{name: version(name) for name in packages},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(device()),
-        "threads": str(threads),
-        "timezone": time.tzname[0],
-    }
+    """Versions and machine, for results."""
+    return {**versions(), "device": str(device()), "threads": str(threads)}

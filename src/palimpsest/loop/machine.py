@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from palimpsest.contract import Method, Phase
+from palimpsest.contract import ExampleSet, Method, Phase
 from palimpsest.data.encode.batch import Batch
-from palimpsest.errors import PlanError
+from palimpsest.errors import ModelError, PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.log import RunLog
 from palimpsest.loop.sampler import IdStream
@@ -44,8 +44,12 @@ class Machine:
         self.anchor_name = drawn[0]
         anchor_ids = job.sets[self.anchor_name].ids
         seed = job.training.seed
-        sides = {n: IdStream(n, job.sets[n].ids, seed) for n in job.sets if n not in job.pairs}
-        self.state = State(IdStream(self.anchor_name, anchor_ids, seed, cursor=len(anchor_ids)), sides)
+        anchor = IdStream(self.anchor_name, anchor_ids, seed, cursor=len(anchor_ids))
+        self.state = State(anchor, {})
+        self._beginning = State(anchor, {})
+        for name in job.sets:
+            if name not in job.pairs and name != self.anchor_name:
+                self.add_side(name, job.sets[name])
         self.accelerator = _accelerator(job)
         optimizer = job.training.new_optimizer(trainable(job.model).values())
         self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
@@ -58,6 +62,30 @@ class Machine:
         """The optimizer itself, without Accelerate around it."""
         optimizer: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         return optimizer
+
+    def add_side(self, name: str, examples: ExampleSet) -> None:
+        """A stream beside the anchor's, at its beginning."""
+        stream = IdStream(name, examples.ids, self.job.training.seed)
+        self.state.sides[name] = self._beginning.sides[name] = stream
+
+    def standing(self) -> dict[str, Any]:
+        """Where the run stands, as JSON."""
+        return self.state.to_json(self._beginning)
+
+    def resume(self, standing: Mapping[str, Any]) -> None:
+        """Go on from what ``standing`` said.
+
+        Raises:
+            ModelError: another job, or another version of the code, said it.
+        """
+        try:
+            self.state = State.from_json(standing, self._beginning)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"the unfinished run in {self.job.folder} was written by another version of palimpsest ({error}); "
+                "delete the folder to start the run again"
+            ) from error
+        self.log.keep(self.state.log_rows)
 
     def iterate(self, learning_rate: float, planned: int) -> StepResult | None:
         """All phases of one iteration, one optimizer step each; what the last of them did.

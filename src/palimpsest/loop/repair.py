@@ -23,7 +23,6 @@ from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.loop.job import Repair
 from palimpsest.loop.machine import Machine, set_rate
-from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.step import StepResult, micro_batches, take_step
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.scope import trainable
@@ -71,9 +70,7 @@ class Repairer:
         self._method.silent = repair.silent
         self._phase = Phase("repair", tuple(repair.sets), moves_statistics=False)
         for name, examples in repair.sets.items():
-            machine.state.sides.setdefault(
-                _stream(name), IdStream(_stream(name), examples.ids, machine.job.training.seed)
-            )
+            machine.add_side(_stream(name), examples)
 
     @property
     def can(self) -> bool:

@@ -53,9 +53,10 @@ class _Loop:
             state, own = load_checkpoint(
                 self.checkpoint, job.model, self.machine.plain_optimizer, other=self._other_optimizer
             )
-            self.machine.state = State.from_json(state)
+            self.machine.resume(state)
             job.method.load_state(own)
-        self.machine.log.keep(self.state.log_rows)
+        else:
+            self.machine.log.keep(0)
 
     @property
     def state(self) -> State:
@@ -174,7 +175,7 @@ class _Loop:
                 self.checkpoint,
                 self.job.model,
                 machine.plain_optimizer,
-                state=self.state.to_json(),
+                state=machine.standing(),
                 own=self.job.method.state(),
                 other=self._other_optimizer,
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from palimpsest.data.draws import shuffled
 
@@ -18,6 +19,7 @@ class IdStream:
         seed: of the run.
         cycle: number of the current cycle.
         cursor: examples of this cycle already drawn.
+        order: of the current cycle; made by its first draw and handed on, so that a draw costs its own examples only.
     """
 
     name: str
@@ -25,6 +27,7 @@ class IdStream:
     seed: int
     cycle: int = 0
     cursor: int = 0
+    order: Sequence[str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def exhausted(self) -> bool:
@@ -33,13 +36,13 @@ class IdStream:
 
     def restart(self, ids: Sequence[str]) -> IdStream:
         """The next cycle, over these ids."""
-        return replace(self, ids=tuple(ids), cycle=self.cycle + 1, cursor=0)
+        return replace(self, ids=tuple(ids), cycle=self.cycle + 1, cursor=0, order=None)
 
     def draw(self, count: int) -> tuple[list[str], IdStream]:
         """At most ``count`` ids of the current cycle; fewer at its end."""
-        order = shuffled(self.ids, self.seed, self.name, self.cycle)
-        drawn = order[self.cursor : self.cursor + count]
-        return drawn, replace(self, cursor=self.cursor + len(drawn))
+        order = self.order or shuffled(self.ids, self.seed, self.name, self.cycle)
+        drawn = list(order[self.cursor : self.cursor + count])
+        return drawn, replace(self, cursor=self.cursor + len(drawn), order=order)
 
     def draw_around(self, count: int) -> tuple[list[str], IdStream]:
         """Exactly ``count`` ids, going on with the next cycle where one ends."""
@@ -51,3 +54,13 @@ class IdStream:
             more, stream = stream.draw(count - len(drawn))
             drawn += more
         return drawn, stream
+
+    def to_json(self, beginning: IdStream) -> dict[str, Any]:
+        """JSON values: where it stands, and the ids only where they are others than at the beginning of the run."""
+        place = {"cycle": self.cycle, "cursor": self.cursor}
+        same = self.ids is beginning.ids or self.ids == beginning.ids
+        return place if same else {**place, "ids": list(self.ids)}
+
+    def at(self, place: Mapping[str, Any]) -> IdStream:
+        """This stream, which stands at the beginning of the run, where ``to_json`` said."""
+        return replace(self, **{**place, "ids": tuple(place.get("ids", self.ids)), "order": None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from palimpsest.loop.sampler import IdStream
@@ -25,21 +25,20 @@ class State:
     budget: str | None = None
     unchanged: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+    def to_json(self, beginning: State) -> dict[str, Any]:
+        """JSON values; of ids only those that a check narrowed.
+
+        Args:
+            beginning: the state of the same job before its first step, which holds all ids.
+        """
+        return {
+            **vars(self),
+            "anchor": self.anchor.to_json(beginning.anchor),
+            "sides": {name: stream.to_json(beginning.sides[name]) for name, stream in self.sides.items()},
+        }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> State:
+    def from_json(cls, value: Mapping[str, Any], beginning: State) -> State:
         """Inverse of ``to_json``."""
-        return cls(
-            **{
-                **value,
-                "anchor": _stream(value["anchor"]),
-                "sides": {name: _stream(stream) for name, stream in value["sides"].items()},
-            }
-        )
-
-
-def _stream(value: Mapping[str, Any]) -> IdStream:
-    return IdStream(**{**value, "ids": tuple(value["ids"])})
+        sides = {name: beginning.sides[name].at(place) for name, place in value["sides"].items()}
+        return cls(**{**value, "anchor": beginning.anchor.at(value["anchor"]), "sides": sides})

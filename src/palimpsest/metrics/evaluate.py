@@ -181,7 +181,7 @@ class _Reader:
             positions_T = torch.arange(batch.input_ids_BT.shape[1], device=first_B.device)
             continued_BT = (positions_T >= first_B[:, None]) & (positions_T < batch.lengths_B[:, None])
             relevant_BT = relevant_BT | continued_BT
-        reading = read_teacher(self.model, batch, relevant_BT, self.tally)
+        reading = read_teacher(self.model, batch, relevant_BT, self.tally, decodes=bool(decodings))
         greedy: Sequence[Greedy | None] = [None] * len(batch)
         if decodings:
             shortest = min(d.n for d in decodings)

@@ -26,7 +26,7 @@ class TeacherPass:
     Attributes:
         argmax_BT: the most likely token.
         logp_BT: log-probability of the token that is there, nats.
-        cache: keys and values of all positions.
+        cache: keys and values of all positions; of none where they were not wanted.
     """
 
     argmax_BT: Int[Tensor, "B T"]
@@ -34,7 +34,9 @@ class TeacherPass:
     cache: DynamicCache
 
 
-def read_teacher(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], tally: Tally) -> TeacherPass:
+def read_teacher(
+    model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], tally: Tally, *, decodes: bool = True
+) -> TeacherPass:
     """One forward pass over a batch.
 
     Args:
@@ -42,6 +44,7 @@ def read_teacher(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "
         batch: on the model's device.
         relevant_BT: positions whose arg-max matters; only there near ties are decided.
         tally: counts positions and near ties.
+        decodes: will anybody go on from here? Without, no keys and values are kept.
 
     Raises:
         DivergedError: logits that are not finite numbers.
@@ -49,7 +52,7 @@ def read_teacher(model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "
     # Without a config the cache keeps every position, also for layers with a sliding window; masks know the window.
     cache = DynamicCache()
     with FusedKernels(model):
-        output: Any = model(**batch.inputs(), past_key_values=cache, use_cache=True)
+        output: Any = model(**batch.inputs(), past_key_values=cache if decodes else None, use_cache=decodes)
     tally.positions += batch.input_ids_BT.numel()
     argmax_BT = torch.full_like(batch.input_ids_BT, -1)
     logp_BT = torch.zeros(batch.input_ids_BT.shape, dtype=torch.float32, device=batch.input_ids_BT.device)

@@ -7,7 +7,7 @@ is rendered turn by turn: what a turn of the assistant adds, behind the generati
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jinja2
@@ -16,10 +16,13 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Message
 
+Turns = tuple[Message, ...]
+Flagged = tuple[list[int], list[bool]]
+
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-def chat_tokens(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]]:
+def chat_tokens(messages: Sequence[Message], tokenizer: Any) -> Flagged:
     """Tokens of a conversation; the assistant's turns, end-of-turn token included, are flagged.
 
     Args:
@@ -33,6 +36,32 @@ def chat_tokens(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
         ModelError: no template, no fast tokenizer, or a template that rewrites earlier turns.
         DataError: the template refuses this conversation.
     """
+    whole, spans = _rendered(messages, tokenizer)
+    return _flagged([whole], [spans], tokenizer)[0]
+
+
+def chat_tokens_ahead(conversations: Iterable[Turns], tokenizer: Any) -> dict[Turns, Flagged]:
+    """``chat_tokens`` of many conversations, by one call of the tokenizer.
+
+    Args:
+        conversations: the turns of each.
+        tokenizer: of the model.
+
+    Returns:
+        Turns -> their tokens and flags; without those that ``chat_tokens`` refuses.
+    """
+    found = {}
+    for turns in conversations:
+        try:
+            found[turns] = _rendered(turns, tokenizer)
+        except (DataError, ModelError):  # said when it is that row's turn
+            continue
+    texts, spans = zip(*found.values(), strict=True) if found else ((), ())
+    return dict(zip(found, _flagged(texts, spans, tokenizer), strict=True))
+
+
+def _rendered(messages: Sequence[Message], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+    """A conversation as one text, and which characters of it the assistant wrote."""
     if not tokenizer.chat_template:
         raise ModelError(
             "the tokenizer has no chat template; put one into the model's folder as chat_template.jinja, or give "
@@ -43,12 +72,17 @@ def chat_tokens(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
     turns = [message._asdict() for message in messages]
     find = _marked if _MARKER.search(tokenizer.get_chat_template()) else _compared
     try:
-        whole, spans = find(turns, tokenizer)
+        return find(turns, tokenizer)
     except jinja2.TemplateError as error:
         raise DataError(f"the chat template refuses these messages ({' '.join(str(error).split())})") from error
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    flags = [_is_inside(start, end, spans) for start, end in encoded["offset_mapping"]]
-    return list(encoded["input_ids"]), flags
+
+
+def _flagged(texts: Sequence[str], spans: Sequence[list[tuple[int, int]]], tokenizer: Any) -> list[Flagged]:
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    rows = zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True)
+    return [(list(ids), [_is_inside(start, end, own) for start, end in offsets]) for ids, offsets, own in rows]
 
 
 def _marked(turns: list[dict[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:

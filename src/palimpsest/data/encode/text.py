@@ -15,10 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from palimpsest.data.ahead import TokensAhead
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.encode.chat import chat_tokens
 from palimpsest.errors import DataError, ModelError
-from palimpsest.records import Chat, Completion, Example, Image, Text, TokenIds
+from palimpsest.records import Chat, Completion, Content, Example, Image, Text, TokenIds
+
+TOGETHER = 1000  # examples that are tokenised by one call
 
 
 def encode(
@@ -53,7 +56,9 @@ def encode(
     sequences: list[TokenSequence] = []
     problems: list[str] = []
     seen: set[str] = set()
-    for example in examples:
+    for position, example in enumerate(examples):
+        if position % TOGETHER == 0:
+            encoder.read_ahead(examples[position : position + TOGETHER])
         try:
             if example.id in seen:
                 raise DataError("this id occurs twice; accepted: ids that occur once")
@@ -107,18 +112,35 @@ class _Encoder:
         self._given = tokenizer
         self._append_eos = append_eos
         self._separator = separator
+        self._ahead = TokensAhead(tokenizer)
+
+    def read_ahead(self, examples: Sequence[Example]) -> None:
+        """Have the texts of these examples tokenised by one call. What is wrong with one is said when it is asked."""
+        contents = [example.content for example in examples]
+        self._ahead.read(
+            [text for content in contents for text in self._beginnings(content)],
+            [content.messages for content in contents if isinstance(content, Chat)],
+        )
+
+    def _beginnings(self, content: Content) -> list[str]:
+        """Texts that begin a sequence, of those that an example needs."""
+        if isinstance(content, Text):
+            return [content.text]
+        if isinstance(content, Completion):
+            return [content.prompt, content.prompt + self._separator + content.completion]
+        return []
 
     def tokens(self, example: Example) -> tuple[list[int], list[bool]]:
         """Token ids and label flags; the first flag is not yet cleared."""
         content = example.content
         if isinstance(content, Text):
-            tokens = self._close(self._ids(content.text, special=True))
+            tokens = self._close(self._whole(content.text)[0])
             return tokens, [True] * len(tokens)
         if isinstance(content, Completion):
             return self._completion(Completion(content.prompt, self._separator + content.completion))
         if isinstance(content, Chat):
             try:
-                return chat_tokens(content.messages, self._tokenizer)
+                return self._ahead.chats.get(content.messages) or chat_tokens(content.messages, self._tokenizer)
             except ModelError as problem:
                 # Rows of several kinds may be in one file: which is the first that this model cannot take?
                 raise ModelError(f"{example.name}: is a conversation, and {problem}") from problem
@@ -132,8 +154,17 @@ class _Encoder:
             raise ModelError("the model has no tokenizer; give a folder that has one, or rows of token ids")
         return self._given
 
-    def _ids(self, text: str, *, special: bool) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+    def _ids(self, text: str) -> list[int]:
+        """Tokens of a text without special ones."""
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _whole(self, text: str) -> tuple[list[int], list[int]]:
+        """Tokens of a text with the tokenizer's special ones, and which these are."""
+        if text in self._ahead.texts:
+            tokens, added = self._ahead.texts[text]
+            return list(tokens), list(added)
+        encoded = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        return list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
 
     def _close(self, tokens: list[int]) -> list[int]:
         """Tokens that end in one eos."""
@@ -151,8 +182,7 @@ class _Encoder:
 
     def _open(self, text: str) -> list[int]:
         """Tokens of the beginning of a sequence: the tokenizer's special tokens in front, none behind."""
-        encoded = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
-        tokens, added = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
+        tokens, added = self._whole(text)
         while added and added[-1]:
             tokens.pop()
             added.pop()
@@ -170,7 +200,7 @@ class _Encoder:
 
     def _continuation(self, content: Completion) -> list[int]:
         """The completion's own tokens, chosen so that prompt and completion decode to exactly their text."""
-        prompt = self._ids(content.prompt, special=False)
+        prompt = self._ids(content.prompt)
         candidates = list(self._apart(content.completion))
         for candidate in candidates:
             text = self._tokenizer.decode(prompt + candidate, clean_up_tokenization_spaces=False)
@@ -183,8 +213,8 @@ class _Encoder:
 
         SentencePiece-like tokenizers put a blank before every text; behind a line break they do not.
         """
-        plain = self._ids(completion, special=False)
+        plain = self._ids(completion)
         yield plain
-        anchor, anchored = self._ids("\n", special=False), self._ids("\n" + completion, special=False)
+        anchor, anchored = self._ids("\n"), self._ids("\n" + completion)
         if anchored[: len(anchor)] == anchor:
             yield anchored[len(anchor) :]
