@@ -54,10 +54,10 @@ class ToMeasure:
 
     model: str
     data: Source
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     metrics: Sequence[str] | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
-    encoding: Encoding = Encoding()
+    encoding: Encoding = field(default_factory=Encoding)
     revision: str | None = None
     batch_size: int = 32
     threads: int | None = None
