@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from palimpsest.data.sets.roles import ROLES, role_of
+from palimpsest import derived
+from palimpsest.data.sets.roles import ROLES
 from palimpsest.errors import unknown
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
@@ -65,9 +66,10 @@ class Training(BaseModel):
     @field_validator("side_batch_size")
     @classmethod
     def _sets_exist(cls, sizes: int | dict[str, int] | None) -> int | dict[str, int] | None:
+        drawn = {*(role.name for role in ROLES.values() if role.trained_on), *derived.names()}
         for name in sizes if isinstance(sizes, dict) else ():
-            if not role_of(name).trained_on:
-                raise ValueError(unknown("set", name, [role.name for role in ROLES.values() if role.trained_on]))
+            if name not in drawn:
+                raise ValueError(unknown("set", name, drawn))
         return sizes
 
     def new_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

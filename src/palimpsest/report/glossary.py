@@ -26,7 +26,7 @@ SENTENCES: Mapping[str, str] = {
     "ppl": "among how many tokens the model hesitates, on average, when it reads on: 1.00 is certain, more is worse.",
     "accuracy": "the share of answers that are right to the last token.",
 }
-OF_IMAGES: Mapping[str, str] = {
+_OF_IMAGES: Mapping[str, str] = {
     "prob": "how likely the model finds the class that the image has.",
     "accuracy": "the share of images whose class the model names.",
 }
@@ -70,7 +70,7 @@ def glossary(metrics: tuple[str, ...], *, images: bool) -> tuple[Entry, ...]:
     found: dict[str, Entry] = {}
     for metric in metrics:
         stem, _, rest = metric.partition("_")
-        sentence = (OF_IMAGES if images else SENTENCES).get(stem, SENTENCES.get(stem))
+        sentence = (_OF_IMAGES if images else SENTENCES).get(stem, SENTENCES.get(stem))
         if sentence is not None and stem not in found:
             name = full_name(metric)
             full = "" if name == metric else name

@@ -123,7 +123,7 @@ def _unscored(result: RunResult) -> list[str]:
 def _unscored_in(column: Column, result: RunResult) -> str:
     sets = result.scores[column]
     return ", ".join(
-        f"{name} {metric} {column} {score.unscored} of {score.unscored + score.n}"
+        f"{name} {metric} {column} {score.unscored} of {score.unscored + score.n}" + (score.why and f" ({score.why})")
         for name, metrics in sets.items()
         for metric, score in metrics.items()
         if score.unscored
