@@ -20,7 +20,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLED = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+CHANGED = re.compile(r'^```diff title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 WORST = re.compile(r"\bp\d{4}-[a-z]+")
 BLANKS = re.compile(r"[\s\u2500-\u257f]+")
@@ -52,8 +53,44 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 def titled_files(heading: str, page: Path = ROOT / "CONTRIBUTING.md") -> dict[str, str]:
     """Path -> content of every file that a section of a page spells out; the heading begins with these words."""
+    return dict(TITLED.findall(_section(heading, page)))
+
+
+def _section(heading: str, page: Path) -> str:
     (section,) = re.findall(rf"^## {heading}.*?(?=^## |\Z)", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return dict(TITLED.findall(section))
+    return str(section)
+
+
+def titled_changes(heading: str, page: Path = ROOT / "CONTRIBUTING.md") -> dict[str, list[tuple[str, str]]]:
+    """Path -> what a section of a page says to change there, as (lines that are there, lines instead)."""
+    return {
+        path: [_sides(hunk) for hunk in re.split(r"^@@\n", lines, flags=re.MULTILINE)]
+        for path, lines in CHANGED.findall(_section(heading, page))
+    }
+
+
+def _sides(hunk: str) -> tuple[str, str]:
+    """The lines before and after, of a hunk of a diff."""
+    lines = hunk.splitlines(keepends=True)
+    old, new = ("".join(line[1:] for line in lines if line[0] in signs) for signs in (" -", " +"))
+    return old, new
+
+
+def put(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files into a folder by their paths in it."""
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content, encoding="utf-8")
+
+
+def change(folder: Path, changes: Mapping[str, list[tuple[str, str]]]) -> None:
+    """Change files of a folder as a page says; what it says is there must be there, once."""
+    for path, hunks in changes.items():
+        text = (folder / path).read_text(encoding="utf-8")
+        for old, new in hunks:
+            assert text.count(old) == 1, f"the page shows lines of {path} that are not there, or more than once:\n{old}"
+            text = text.replace(old, new)
+        (folder / path).write_text(text, encoding="utf-8")
 
 
 def commands(block: str) -> list[Command]:

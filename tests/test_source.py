@@ -116,6 +116,15 @@ def test_a_plan_is_named_by_the_code_of_its_own_method():
     assert plans["icu"].digest() == plans["icu"].model_copy().digest()
 
 
+def test_a_plan_is_named_by_the_code_of_the_sets_that_its_method_is_given(monkeypatch):
+    covered: list[Path] = []
+    monkeypatch.setattr("palimpsest.engine.plan.code_digest", lambda modules, files: covered.extend(files))
+    Plan(kind="unlearn", method="npo", model="m", files={}).digest()
+    assert "analogous.py" not in {file.name for file in covered}
+    Plan(kind="unlearn", method="icu", model="m", files={}).digest()
+    assert {"icu.py", "analogous.py", "es.py"} <= {file.name for file in covered}
+
+
 MAIN = """
 from __future__ import annotations
 import json

@@ -65,6 +65,16 @@ def test_every_metric_says_what_its_value_means(capsys):
     assert set(json.loads(shown(capsys, "metrics", "--json"))) == set(metrics.names())
 
 
+def test_metrics_of_a_bench_stand_below_and_what_one_asks_for_is_said(capsys):
+    text = shown(capsys, "metrics")
+    assert "  BWT         backward transfer: last accuracy of a task less that when taught, points\n" in text
+    assert "  MIA         The share of the forget set that an attack" in text
+    one = shown(capsys, "metrics", "kl_beside")
+    assert "asks for  a second model beside the measured one\n" in one
+    assert "In a bench" not in one
+    assert json.loads(shown(capsys, "metrics", "el", "--json"))["el"]["asks"] == ["greedy", "teacher"]
+
+
 @pytest.mark.parametrize("flag", ["--version", "-V"])
 def test_the_version(capsys, flag):
     assert shown(capsys, flag) == f"palimpsest {VERSION}\n"

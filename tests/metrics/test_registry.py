@@ -10,7 +10,10 @@ from palimpsest.errors import PlanError
 
 
 def test_names_are_the_metric_files_without_their_support():
-    assert metrics.names() == ("accuracy", "el", "em", "entropy", "es", "kl_beside", "ma", "nll", "ppl", "prob")
+    """No list of all: a new metric is two files."""
+    assert {"accuracy", "el", "em", "es", "ma", "ppl", "prob"} <= set(metrics.names())
+    assert not {"evaluate", "metric", "statistics", "teacher", "__init__"} & set(metrics.names())
+    assert list(metrics.names()) == sorted(metrics.names())
 
 
 def test_listing_and_loading_do_not_import_torch():
@@ -34,8 +37,8 @@ def test_a_file_dropped_into_a_folder_is_a_metric(tmp_path, monkeypatch):
 
 
 def test_unknown_metric_names_the_closest():
-    accepted = "accuracy, el, em, entropy, es, kl_beside, ma, nll, ppl, prob"
-    with pytest.raises(PlanError, match=rf"unknown metric 'pp'; did you mean 'ppl'\? accepted: {accepted}"):
+    accepted = ", ".join(metrics.names())
+    with pytest.raises(PlanError, match=rf"unknown metric 'pp'; did you mean 'ppl'\? accepted: {accepted}$"):
         metrics.load("pp")
 
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from palimpsest.data.encode.batch import TextSet
+from palimpsest.engine.decoded import decoded_notes
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, unwatched
 from palimpsest.engine.levels import level_info, level_scores
-from palimpsest.engine.measuring import MEASURED
+from palimpsest.engine.measuring import MEASURED, measured_by
 from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
@@ -101,7 +102,7 @@ def result_of(
         ending=ending,
         cost={**_costs(columns, trained), **oracle_cost(plan)},
         environment=environment(run.threads),
-        notes=(*run.read.notes, *_notes(plan, ended, trained.notes)),
+        notes=(*run.read.notes, *_notes(plan, ended, trained.notes), *_decoded(run, sizes)),
     )
 
 
@@ -136,6 +137,10 @@ def _notes(plan: Plan, ended: Ended, of_sets: tuple[str, ...]) -> list[str]:
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes
+
+
+def _decoded(run: RunSetting, sizes: Mapping[str, int]) -> list[str]:
+    return decoded_notes(run.plan, sizes, measured_by(run.plan.measuring, sizes, run.modality))
 
 
 def environment(threads: int) -> dict[str, str]:

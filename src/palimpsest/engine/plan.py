@@ -99,12 +99,14 @@ class Plan(Section):
     def digest(self) -> str:
         """SHA-256 over all of the plan, the version, and all code that decides what comes out.
 
-        But for the places inputs were read from: their content counts. The code is that of every run, of the method,
-        and of the metrics, all of them: who asks for one by name is spread over measuring, refinement and control.
+        But for the places inputs were read from: their content counts. The code is that of every run, of the method
+        and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
+        measuring, refinement and control.
         """
         places: Any = {**dict.fromkeys(("files", "model", "base", "oracle"), True), "request": {"data"}}
         values = self.model_dump(mode="json", exclude=places)
-        by_name = [methods.file_of(self.method), *metrics.files()]
+        made = derived.files_of(methods.card(self.method).needs)
+        by_name = [methods.file_of(self.method), *made, *metrics.files()]
         return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
 
 

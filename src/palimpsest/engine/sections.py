@@ -33,6 +33,8 @@ class Measuring(Section):
     """Metric -> its options."""
     limit: int = Field(default=1000, ge=1)
     """At most so many examples per set, drawn with the run's seed."""
+    decoded_limit: int = Field(default=100, ge=1)
+    """Of these at most so many for a metric that decodes every prefix, as el does."""
 
 
 class Augment(Section):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from palimpsest.durable import put
 from palimpsest.errors import ModelError
+from palimpsest.loop.adamw import step_device
 from palimpsest.models.scope import trainable
 
 OWN = "method/"
@@ -135,8 +136,10 @@ def _restore_optimizer(
         prefix = f"{place}/{name}/"
         saved = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         if saved:
-            # AdamW keeps its step counter on the CPU, its moments beside the parameter. Copies, because what was read
-            # is a window on the file, and one tensor in use keeps all of the file in memory.
+            # Moments lie beside the parameter and as it does, the step counter where the optimizer has it. Copies,
+            # because what was read is a window on the file, and one tensor in use keeps all of the file in memory.
+            counter = step_device(optimizer, parameter)
             optimizer.state[parameter] = {
-                key: t.clone() if t.ndim == 0 else t.to(parameter.device, copy=True) for key, t in saved.items()
+                key: t.to(counter, copy=True) if t.ndim == 0 else torch.empty_like(parameter, dtype=t.dtype).copy_(t)
+                for key, t in saved.items()
             }

@@ -21,7 +21,8 @@ _FORGET = "forget"  # its examples leave the batches when they pass; those of th
 def run(job: Job) -> Ended:
     """Run a job to its end, going on from its checkpoint if there is one.
 
-    The same job ends with the same bits on one CPU, whether it was interrupted or not.
+    The same job ends with the same bits on one CPU, whether it was interrupted or not. What it was at the end is in the
+    model alone; the caller saves it.
 
     Raises:
         DivergedError: a loss or gradient is not finite.
@@ -74,7 +75,8 @@ class _Loop:
             state.seconds = time.perf_counter() - started
             self._spend_budgets()
             asked = bool(self.job.stop.heard)
-            if asked or state.stopped is not None or state.step % self.job.training.checkpoint_steps == 0:
+            # None at the end: the model itself is saved next, and whoever dies before that goes on from the last one.
+            if asked or (state.stopped is None and state.step % self.job.training.checkpoint_steps == 0):
                 self._save()
             if asked:
                 self.job.stop.heed()

@@ -76,10 +76,12 @@ class Training(BaseModel):
         """A fresh optimizer; nothing an earlier run remembered is in it."""
         import torch
 
+        from palimpsest.loop.adamw import adamw
+
         rate, decay = self.learning_rate, self.weight_decay
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, weight_decay=decay)
-        return torch.optim.AdamW(parameters, lr=rate, betas=self.betas, weight_decay=decay)
+        return adamw(parameters, lr=rate, betas=self.betas, weight_decay=decay)
 
     def drawn_from(self, set_name: str) -> int:
         """Examples per step of a set that is not the anchor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from palimpsest.data.sets.roles import ROLES
 from palimpsest.records import Direction, short_id
 from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import interval_or_nothing, show_or_dash
@@ -13,7 +14,7 @@ from palimpsest.report.view import not_judged, row_keys, verdict_words
 from palimpsest.report.worst import worst
 
 TERMINAL_WIDTH = 100
-SET_WIDTH, METRIC_WIDTH, N_WIDTH, WORST_WIDTH = 9, 12, 9, 8
+SET_WIDTH, METRIC_WIDTH, N_WIDTH, WORST_WIDTH = max(map(len, ROLES)), 12, 9, 8
 
 
 def table(result: RunResult) -> str:
