@@ -12,7 +12,7 @@ from safetensors import safe_open
 from palimpsest.contract import Phase
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.errors import DivergedError, ModelError, PlanError
-from palimpsest.loop.run import EVERY_EXAMPLE_PASSES
+from palimpsest.loop.budget import EVERY_EXAMPLE_PASSES
 from palimpsest.loop.state import State
 from palimpsest.loop.step import micro_batches
 from palimpsest.loop.stopping import Check

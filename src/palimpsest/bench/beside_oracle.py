@@ -104,17 +104,21 @@ def read_model(
         batch_size=_at_once(model, examples),
         settings=AS_TRAINED,
     ).scores
-    by_name = {name: scores[metric.key].by_id for name, metric in columns.items()}
-    found = {i: _row(i, by_name) for i in examples.ids}
+    found = {i: {name: scores[metric.key].by_id.get(i) for name, metric in columns.items()} for i in examples.ids}
+    return _checked({i: _kept(values) for i, values in found.items()})
+
+
+def _kept(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Column -> value of one example, where it has one, as exactly as it is kept."""
+    there = {name: value for name, value in values.items() if value is not None}
+    return {name: value if name in _EXACT else float(np.float32(value)) for name, value in there.items()}
+
+
+def _checked(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The same; all of it are numbers."""
     if unfit := [i for i, values in found.items() if not all(map(math.isfinite, values.values()))]:
         raise DivergedError(f"the model's logits on {len(unfit)} examples (first: {unfit[0]!r}) are not finite numbers")
     return found
-
-
-def _row(example_id: str, by_name: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
-    """Column -> value of one example, where it has one; in the precision of the passes of a bench."""
-    values = {name: by_id.get(example_id) for name, by_id in by_name.items()}
-    return {n: v if n in _EXACT else float(np.float32(v)) for n, v in values.items() if v is not None}
 
 
 def _metrics(examples: TextSet | ImageSet) -> Mapping[str, type[Metric]]:

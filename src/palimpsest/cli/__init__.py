@@ -111,24 +111,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _termination_interrupts():
             code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except PalimpsestError as error:
+    except (PalimpsestError, OSError) as error:
         if debug:
             raise
-        return _fail(str(error), error.exit_code)
-    except OSError as error:  # a full disk, a folder that was taken away
-        if debug:
-            raise
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return _fail(f"{place}{error.strerror or error}; --debug shows where", 1)
+        return _failed(error)
     except ClickException as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # the whole help, which is no refusal and not one line
-            print(error, file=sys.stderr)
-            return 2
-        return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
+        return _misused(error)
     except (_Stopped, typer.Abort, KeyboardInterrupt) as stop:
         if arguments is None:
             _deaf()
         return _interrupted(stop, _as_typed(arguments))
+
+
+def _failed(error: PalimpsestError | OSError) -> int:
+    """What a command refused, or what became of the machine's files: a full disk, a folder that was taken away."""
+    if isinstance(error, PalimpsestError):
+        return _fail(str(error), error.exit_code)
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return _fail(f"{place}{error.strerror or error}; --debug shows where", 1)
+
+
+def _misused(error: Exception) -> int:
+    """What typer refused."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # the whole help, which is no refusal and not one line
+        print(error, file=sys.stderr)
+        return 2
+    return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 
 from palimpsest.cli import options as o
 from palimpsest.cli import stream_listing
+from palimpsest.cli.flags import Flag, command_of
 from palimpsest.cli.screen import shown_progress
 from palimpsest.data.streams import scenarios
 from palimpsest.errors import PlanError
@@ -22,57 +23,68 @@ def group() -> None:
     """Compare methods, each beside the retrained oracle."""
 
 
-@app.command("clu")
-def clu(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the bench; again goes on there.")],
-    model: Annotated[str | None, typer.Option(help="Model before it learned anything of the data.")] = None,
-    data: Annotated[list[str] | None, typer.Option(help="Examples with classes or subjects; may repeat.")] = None,
-    per_class: Annotated[int | None, typer.Option(help="Use so many examples of each class.  [all]")] = None,
-    test: Annotated[str | None, typer.Option(help="Comparable examples that no model learns.")] = None,
-    replay: Annotated[str | None, typer.Option(help="General examples, always in the memory.")] = None,
-    stream: Annotated[
-        str | None,
-        typer.Option(help=f"{', '.join(scenarios.names())} or FILE.json.  [cross-category]"),
-    ] = None,
-    classes_per_task: Annotated[int | None, typer.Option(help="Classes learned together.  [2]")] = None,
-    buffer: Annotated[str | None, typer.Option(help="Examples in the replay buffer, or all.  [500]")] = None,
-    methods: Annotated[str | None, typer.Option(help="Rows, e.g. ug_clu,er+salun (learner+unlearner).")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2.  [0]")] = None,
-    twin: Annotated[bool | None, typer.Option("--twin/--no-twin", help="A second oracle, of another seed.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = 1,
-    oracles: Annotated[Path | None, typer.Option(help="Folder of oracles, to share.  [OUTPUT/oracles]")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML or JSON with any of this and training options.")] = None,
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", help="E.g. learning.training.learning_rate=0.1 stream.tasks=files")
-    ] = None,
-    ignore_column: o.IgnoreColumns = None,
-    json: o.Json = False,
-) -> int:
-    """Learn and unlearn by many methods on one stream of requests, and hold each against retraining.
+def _option(kind: Any, about: str, *names: str, **shown: Any) -> Any:
+    return Annotated[kind, typer.Option(*names, help=about, **shown)]
 
-    Every request has its oracle: the model retrained on all that is to be known. Interrupted, the same command goes on.
-    """
+
+_SCENARIOS = ", ".join(scenarios.names())
+_FLAGS = (
+    Flag("output", _option(Path, "Folder of the bench; again goes on there.", "--output", "-o"), default=...),
+    Flag("model", _option(str | None, "Model before it learned anything of the data.")),
+    Flag("data", _option(list[str] | None, "Examples with classes or subjects; may repeat.")),
+    Flag("per_class", _option(int | None, "Use so many examples of each class.  [all]")),
+    Flag("test", _option(str | None, "Comparable examples that no model learns.")),
+    Flag("replay", _option(str | None, "General examples, always in the memory.")),
+    Flag("stream", _option(str | None, f"{_SCENARIOS} or FILE.json.  [cross-category]")),
+    Flag("classes_per_task", _option(int | None, "Classes learned together.  [2]")),
+    Flag("buffer", _option(str | None, "Examples in the replay buffer, or all.  [500]")),
+    Flag("methods", _option(str | None, "Rows, e.g. ug_clu,er+salun (learner+unlearner).")),
+    Flag("seeds", _option(str | None, "Such as 0,1,2.  [0]")),
+    Flag("twin", _option(bool | None, "A second oracle, of another seed.", "--twin/--no-twin")),
+    Flag("jobs", _option(int, "Processes.", min=1), default=1),
+    Flag("threads", _option(int, "CPU threads of each.", min=1), default=1),
+    Flag("oracles", _option(Path | None, "Folder of oracles, to share.  [OUTPUT/oracles]")),
+    Flag("config", _option(Path | None, "YAML or JSON with any of this and training options.")),
+    Flag("assign", _option(list[str] | None, "E.g. learning.training.learning_rate=0.1 stream.tasks=files", "--set")),
+    Flag("ignore_column", o.IgnoreColumns),
+    Flag("json", o.Json, default=False),
+)
+_ABOUT = """Learn and unlearn by many methods on one stream of requests, and hold each against retraining.
+
+Every request has its oracle: the model retrained on all that is to be known. Interrupted, the same command goes on.
+"""
+
+
+def _run(values: dict[str, Any]) -> int:
     from palimpsest.bench.define.config import make_bench
     from palimpsest.bench.define.pool import check_streams
-    from palimpsest.engine.plan import read_mapping
 
-    values: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
-    given: dict[str, Any] = {"model": model, "data": data or None, "per_class": per_class, "test": test, "twin": twin}
-    given |= {"replay": replay, "ignore_columns": ignore_column or None, "buffer": buffer}
-    given |= {"rows": _named(methods), "seeds": _numbers("--seeds", seeds)}
-    values |= {name: value for name, value in given.items() if value is not None}
-    _put_stream(values, stream, classes_per_task)
-    _put_assigned(values, assign or ())
-    bench = make_bench(values)
+    bench = make_bench(_bench_options(values))
     check_streams(bench)
     from palimpsest.bench.whole_bench import run_bench  # and torch with it
 
-    with shown_progress(quiet=json) as progress:
-        result = run_bench(bench, output, oracles=oracles, jobs=jobs, threads=threads, progress=progress)
-    return _show(result, output, as_json=json)
+    beside = {name: values[name] for name in ("oracles", "jobs", "threads")}
+    with shown_progress(quiet=values["json"]) as progress:
+        result = run_bench(bench, values["output"], progress=progress, **beside)
+    return _show(result, values["output"], as_json=values["json"])
 
 
+def _bench_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the file, overridden by named options, overridden by ``--set``."""
+    from palimpsest.engine.plan import read_mapping
+
+    config = values["config"]
+    found: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
+    given = {name: values[name] for name in ("model", "per_class", "test", "twin", "replay", "buffer")}
+    given |= {"data": values["data"] or None, "ignore_columns": values["ignore_column"] or None}
+    given |= {"rows": _named(values["methods"]), "seeds": _numbers("--seeds", values["seeds"])}
+    found |= {name: value for name, value in given.items() if value is not None}
+    _put_stream(found, values["stream"], values["classes_per_task"])
+    _put_assigned(found, values["assign"] or ())
+    return found
+
+
+app.command("clu")(command_of(_run, _FLAGS, _ABOUT))
 app.command("streams")(stream_listing.command)
 
 

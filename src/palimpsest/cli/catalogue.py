@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from palimpsest.method_card import MethodCard
 
-Section = Annotated[str | None, typer.Argument(metavar="SECTION or METHOD", help="Show this one in full.")]
+SectionName = Annotated[str | None, typer.Argument(metavar="SECTION or METHOD", help="Show this one in full.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print docs/options.md.")]
 
 HEAD = (
@@ -54,7 +54,7 @@ BESIDE = {
 }
 
 
-def command(section: Section = None, json: o.Json = False, markdown: Markdown = False) -> int:
+def command(section: SectionName = None, json: o.Json = False, markdown: Markdown = False) -> int:
     """List all options of a plan, or of one method."""
     if markdown:
         print(page(), end="")
@@ -231,10 +231,15 @@ def _option_table(rows: list[OptionRow]) -> str:
 
 def _flag_row(flag: Flag) -> tuple[str, ...]:
     option: Any = flag.annotation.__metadata__[0]
-    given = [name for name in (option.default, *(option.param_decls or ())) if isinstance(name, str)]
-    names = given or [f"--{flag.name.replace('_', '-')}"]  # typer keeps the first name where a default would be
-    spelled = ", ".join(f"`{name}`" for name in names) + (f" {option.metavar}" if option.metavar else "")
     shown = "--help" if flag.usual else "--help-all"
     what, _, default = (option.help or "").partition("  [")
     usual = default.removesuffix("]") or ("required" if flag.default is ... else "")
-    return spelled, "all" if flag.verbs == ALL_VERBS else ", ".join(flag.verbs), shown, usual, what
+    verbs = "all" if flag.verbs == ALL_VERBS else ", ".join(flag.verbs)
+    return _spelled(flag.name, option), verbs, shown, usual, what
+
+
+def _spelled(name: str, option: Any) -> str:
+    """All names of an option, and what it takes."""
+    given = [word for word in (option.default, *(option.param_decls or ())) if isinstance(word, str)]
+    names = given or [f"--{name.replace('_', '-')}"]  # typer keeps the first name where a default would be
+    return ", ".join(f"`{word}`" for word in names) + (f" {option.metavar}" if option.metavar else "")

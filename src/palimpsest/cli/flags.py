@@ -1,12 +1,14 @@
 """The options of ``learn``, ``unlearn`` and ``update``: one table, a row each, from which the three commands are made.
 
-A set of examples is a row of ``data/sets/roles.py`` and needs none here. Another option is one row here and one line in
+Other commands with many options have a table of their own and are made by the same function, ``command_of``. A set of
+examples is a row of ``data/sets/roles.py`` and needs none here. Another option is one row here and one line in
 ``cli/runs.py`` that says where its value goes.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Annotated, Any, NamedTuple
 
@@ -24,7 +26,7 @@ class Flag(NamedTuple):
     Attributes:
         name: of the value it gives.
         annotation: type and typer option.
-        verbs: commands that have it.
+        verbs: those of the three that have it; for other commands it says nothing.
         default: where it is not given; ``...`` where it must be.
         usual: shown by ``--help``; the others by ``--help-all``.
     """
@@ -41,6 +43,25 @@ class Flag(NamedTuple):
         return inspect.Parameter(
             self.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=_shown(self.annotation, self.usual)
         )
+
+
+def command_of(run: Callable[[dict[str, Any]], int], flags: Iterable[Flag], about: str) -> Callable[..., int]:
+    """The function that typer makes a command from.
+
+    Args:
+        run: takes the values of the options by name; returns the exit code.
+        flags: the options, in the order of the help.
+        about: what the help says of the command.
+    """
+    parameters = [flag.parameter() for flag in flags]
+
+    def command(**values: Any) -> int:
+        return run(values)
+
+    command.__doc__ = about
+    command.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
 
 
 def _shown(annotation: Any, usual: bool) -> Any:
@@ -99,7 +120,7 @@ def _changed() -> tuple[Flag, ...]:
 HelpAll = Annotated[bool, typer.Option("--help-all", is_eager=True, callback=_show_all, help="Show all options.")]
 
 FLAGS: tuple[Flag, ...] = (
-    Flag("model", o.Model, default=...),
+    Flag("model", o.ModelFolder, default=...),
     *_changed(),
     Flag("data", _one("DATA", "A pool to forget from; what is not named stays."), FORGETTING_VERBS),
     Flag("forget_subject", _several("NAME", "Of --data: all rows of this subject."), FORGETTING_VERBS),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palimpsest.cli import options as o
+from palimpsest.cli.flags import Flag, command_of
 from palimpsest.cli.screen import shown_progress, tell
 from palimpsest.in_words import interval as ends
 from palimpsest.in_words import show as written
@@ -18,63 +20,69 @@ if TYPE_CHECKING:
     from palimpsest.records import Answer
 
 
-def command(
-    model: o.Model,
-    data: Annotated[str, typer.Option("--data", metavar="DATA", help="Rows or images: file, folder or Hub name.")],
-    metrics: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="E.g. ma,es; see `palimpsest metrics`.  [ma,el,es; images accuracy,prob]"),
-    ] = None,
-    assign: o.Sets = None,
-    token_ids: Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')] = False,
-    max_length: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="Longest row in tokens.  [the model's]")
-    ] = None,
-    separator: o.Separator = None,
-    truncate: o.Truncate = False,
-    batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", show_default=False, help="Rows per forward pass; changes no value.  [32]")
-    ] = 32,
-    revision: o.Revision = None,
-    threads: o.Threads = None,
-    show: Annotated[
-        int, typer.Option(min=0, metavar="N", show_default=False, help="N answers, the most known row's first.  [0]")
-    ] = 0,
-    column: o.Columns = None,
-    ignore_column: o.IgnoreColumns = None,
-    split: o.Split = None,
-    json: o.Json = False,
-) -> int:
-    """Measure what a model knows of the examples in a file."""
+def _text(metavar: str, about: str, *names: str, kind: Any = str | None) -> Any:
+    return Annotated[kind, typer.Option(*names, metavar=metavar, help=about)]
+
+
+def _count(least: int, about: str, kind: Any = int) -> Any:
+    return Annotated[kind, typer.Option(min=least, metavar="N", show_default=False, help=about)]
+
+
+_FLAGS = (
+    Flag("model", o.ModelFolder, default=...),
+    Flag("data", _text("DATA", "Rows or images: file, folder or Hub name.", "--data", kind=str), default=...),
+    Flag("metrics", _text("NAMES", "E.g. ma,es; see `palimpsest metrics`.  [ma,el,es; images accuracy,prob]")),
+    Flag("assign", o.Sets),
+    Flag(
+        "token_ids", Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')], default=False
+    ),
+    Flag("max_length", _count(2, "Longest row in tokens.  [the model's]", int | None)),
+    Flag("separator", o.Separator),
+    Flag("truncate", o.Truncate, default=False),
+    Flag("batch_size", _count(1, "Rows per forward pass; changes no value.  [32]"), default=32),
+    Flag("revision", o.Revision),
+    Flag("threads", o.Threads),
+    Flag("show", _count(0, "N answers, the most known row's first.  [0]"), default=0),
+    Flag("column", o.Columns),
+    Flag("ignore_column", o.IgnoreColumns),
+    Flag("split", o.Split),
+    Flag("json", o.Json, default=False),
+)
+
+
+def _run(values: dict[str, Any]) -> int:
     from palimpsest.engine.sections import Encoding
     from palimpsest.verbs import measure
-    from palimpsest.verbs.measure import default_metrics
 
-    given = default_metrics(model, revision) if metrics is None else metrics.split(",")
-    chosen = [name.strip() for name in given if name.strip()]
-    options = o.metric_options(assign, chosen)
-    with shown_progress(quiet=json) as progress:
+    as_its_own = ("model", "data", "token_ids", "revision", "batch_size", "threads", "split", "show")
+    chosen = _chosen(values)
+    with shown_progress(quiet=values["json"]) as progress:
         evaluation = measure(
-            model,
-            data,
+            **{name: values[name] for name in as_its_own},
             metrics=chosen,
-            options=options,
-            token_ids=token_ids,
-            revision=revision,
-            encoding=Encoding(max_length=max_length, truncate=truncate, separator=separator),
-            batch_size=batch_size,
+            options=o.metric_options(values["assign"], chosen),
+            encoding=Encoding(**{name: values[name] for name in ("max_length", "truncate", "separator")}),
             progress=progress,
-            threads=threads,
-            columns=o.column_names(column),
-            ignore_columns=ignore_column or (),
-            split=split,
-            show=show,
+            columns=o.column_names(values["column"]),
+            ignore_columns=values["ignore_column"] or (),
         )
-    if json:
+    if values["json"]:
         print(json_module.dumps(as_json(evaluation), indent=1))
     else:
         tell(_as_text(evaluation))
     return 0
+
+
+def _chosen(values: Mapping[str, Any]) -> list[str]:
+    """The metrics asked for, or the usual ones."""
+    from palimpsest.engine.measured_set import default_metrics
+
+    given = values["metrics"]
+    names = default_metrics(values["model"], values["revision"]) if given is None else given.split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
+command = command_of(_run, _FLAGS, "Measure what a model knows of the examples in a file.")
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

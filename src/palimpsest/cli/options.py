@@ -14,7 +14,7 @@ from palimpsest.loop.aliases import meant_section
 
 ROUTED = ("training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding")
 
-Model = Annotated[str, typer.Option("--model", metavar="DIR", help="Folder, Hub name or resnet20@DIR.")]
+ModelFolder = Annotated[str, typer.Option("--model", metavar="DIR", help="Folder, Hub name or resnet20@DIR.")]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder for model and report.")]
 Revision = Annotated[str | None, typer.Option(metavar="COMMIT", help="Commit of a Hub name.")]
 MakeOracle = Annotated[bool, typer.Option("--make-oracle", help="Retrain one from --base on --retain; kept.")]

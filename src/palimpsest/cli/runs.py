@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from palimpsest.cli import options as o
-from palimpsest.cli.flags import UNLEARN, flags_of, training_of
+from palimpsest.cli.flags import UNLEARN, command_of, flags_of, training_of
 from palimpsest.cli.screen import show_result, shown_progress
 
 GOES_ON = "The same command again goes on where a dead one stopped."
@@ -25,31 +24,14 @@ _USUAL = {"learn": "finetune", "update": "ug_clu"}
 
 def command(verb: str) -> Callable[..., int]:
     """The function that typer makes a command from."""
-    parameters = [flag.parameter() for flag in flags_of(verb)]
-
-    def run(**values: Any) -> int:
-        return _run(verb, values)
-
-    run.__doc__ = f"{ABOUT[verb]} {GOES_ON}"
-    run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    return command_of(lambda values: _run(verb, values), flags_of(verb), f"{ABOUT[verb]} {GOES_ON}")
 
 
 def _run(verb: str, values: dict[str, Any]) -> int:
     as_json, output = values.pop("json"), values.pop("output")
     del values["help_all"]  # it has done its work
     method = _method(verb, values)
-    sections = o.sections_from(
-        method, values.pop("plan"), values.pop("assign"), training_of(values), values.pop("scope"), values.pop("preset")
-    )
-    encoding = {"truncate": values.pop("truncate") or None, "separator": values.pop("separator")}
-    if given := {name: value for name, value in encoding.items() if value is not None}:
-        sections["encoding"] = {**sections.get("encoding", {}), **given}
-    if bounds := values.pop("gate"):
-        from palimpsest.audit.gate_text import gate_fields
-
-        sections["bounds"] = [gate_fields(bound) for bound in bounds]
+    sections = _sections(method, values)
     values["columns"] = o.column_names(values.pop("column"))
     values["ignore_columns"] = values.pop("ignore_column") or ()
     from palimpsest import verbs
@@ -61,6 +43,21 @@ def _run(verb: str, values: dict[str, Any]) -> int:
     with shown_progress(quiet=as_json) as progress:
         result = getattr(verbs, verb)(model, output=output, method=method, plan=sections, progress=progress, **rest)
     return show_result(result, str(output), as_json=as_json)
+
+
+def _sections(method: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of the plan out of the values of a command; the sections that they make."""
+    sections = o.sections_from(
+        method, values.pop("plan"), values.pop("assign"), training_of(values), values.pop("scope"), values.pop("preset")
+    )
+    encoding = {"truncate": values.pop("truncate") or None, "separator": values.pop("separator")}
+    if given := {name: value for name, value in encoding.items() if value is not None}:
+        sections["encoding"] = {**sections.get("encoding", {}), **given}
+    if bounds := values.pop("gate"):
+        from palimpsest.audit.gate_text import gate_fields
+
+        sections["bounds"] = [gate_fields(bound) for bound in bounds]
+    return sections
 
 
 def _method(verb: str, values: dict[str, Any]) -> str:

@@ -68,20 +68,33 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
     seed = plan.training.seed
     if not _watches(plan, sets) or from_base(plan):
         return Kept({}, None)
-    repaired = {name: subset(sets[name].plain(), MOST_REPAIR_ROWS, seed, name) for name in ("retain",) if name in sets}
-    rehearsed = sets.get("replay")
-    if rehearsed is None and loaded.modality == "text" and plan.control.kind == "auto" and _watches(plan, sets):
-        rehearsed = own_words(loaded, sets.get("forget"), seed=seed, file=folder / "own_words.json")
-        if repaired and len(rehearsed) < FEWEST_OWN * COUNT:
-            rehearsed = None
+    repaired = {}
+    if "retain" in sets:
+        repaired["retain"] = subset(sets["retain"].plain(), MOST_REPAIR_ROWS, seed, "retain")
+    rehearsed = sets["replay"] if "replay" in sets else _own_words(plan, loaded, sets, folder)
     general = sets.get("general")
     if rehearsed is not None and len(rehearsed):
         rest = subset(rehearsed.plain(), MOST_REPAIR_ROWS + HELD_BACK, seed, "replay")
-        if general is None and len(rest) > 1:
-            held = rest.ids[: min(HELD_BACK, len(rest) // 2)]
-            general, rest = rest.subset(held), rest.subset(rest.ids[len(held) :])
+        if general is None:
+            general, rest = _held_back(rest)
         repaired["replay"] = rest
     return Kept(repaired, general, _gone(sets) if loaded.modality == "image" else ())
+
+
+def _own_words(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> ExampleSet | None:
+    """What a text model says of itself; None for other runs, or if it says too little while something is retained."""
+    if loaded.modality != "text" or plan.control.kind != "auto":
+        return None
+    found = own_words(loaded, sets.get("forget"), seed=plan.training.seed, file=folder / "own_words.json")
+    return None if "retain" in sets and len(found) < FEWEST_OWN * COUNT else found
+
+
+def _held_back(rehearsed: ExampleSet) -> tuple[ExampleSet | None, ExampleSet]:
+    """What is read of the rehearsed rows, and what is left to repair on; of a single row nothing is read."""
+    if len(rehearsed) < 2:
+        return None, rehearsed
+    held = rehearsed.ids[: min(HELD_BACK, len(rehearsed) // 2)]
+    return rehearsed.subset(held), rehearsed.subset(rehearsed.ids[len(held) :])
 
 
 def _watches(plan: Plan, sets: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.data.sets.roles import ROLES, role_of
@@ -86,10 +86,13 @@ def measure_sets(
         scores = {key: score for evaluation in evaluations for key, score in evaluation.scores.items()}
         found[name] = {metric.key: scores[metric.key] for metric in metrics}
         costs += [evaluation.cost for evaluation in evaluations]
-    total = Cost(
-        sum(c.seconds for c in costs), sum(c.tokens for c in costs), max((c.peak_bytes for c in costs), default=0)
-    )
-    return found, total
+    return found, _together(costs)
+
+
+def _together(costs: Sequence[Cost]) -> Cost:
+    """Several passes, one after another."""
+    peak = max((cost.peak_bytes for cost in costs), default=0)
+    return Cost(sum(cost.seconds for cost in costs), sum(cost.tokens for cost in costs), peak)
 
 
 Part = tuple["TextSet | ImageSet", list["Metric"]]

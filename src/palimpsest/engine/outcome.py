@@ -17,7 +17,7 @@ from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.train import Trained
-from palimpsest.engine.verdict import Evidence, reach_verdict
+from palimpsest.engine.verdict import Evidence, doubts_of, reach_verdict
 from palimpsest.engine.versions import versions
 from palimpsest.in_words import show
 from palimpsest.loop.job import Ended
@@ -77,15 +77,11 @@ def result_of(
     ended, level = trained.ended, trained.level
     if level is not None and plan.oracle is None:
         scores["level"] = level_scores(level, scores["before"]["forget"])
-    doubts = [level.doubt] if level is not None and level.doubt and plan.oracle is None else []
     curve = tuple(_curve(folder))
     sizes = {name: len(examples) for name, examples in sets.items()}
     ending = Ending(steps=ended.steps, budget=ended.budget, short=ended.short)
-    evidence = Evidence(plan, scores, sizes, ending, run.modality, run.origin, doubts)
+    evidence = Evidence(plan, scores, sizes, ending, run.modality, run.origin, doubts_of(plan, level))
     verdict, advice = reach_verdict(evidence)
-    costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
-    costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
-    costs |= {name: CostRow.of(cost) for name, cost in trained.parts.items()}
     return RunResult(
         kind=plan.kind,
         method=plan.method,
@@ -104,10 +100,17 @@ def result_of(
         curve=curve,
         stopped=ended.stopped,
         ending=ending,
-        cost={**costs, **oracle_cost(plan)},
+        cost={**_costs(columns, trained), **oracle_cost(plan)},
         environment=environment(run.threads),
         notes=(*run.read.notes, *_notes(plan, ended, trained.notes), *_decoded(run, sizes)),
     )
+
+
+def _costs(columns: Mapping[str, Measured], trained: Trained) -> dict[str, CostRow]:
+    """What measuring, preparing and training cost."""
+    parts = {"preparing": trained.preparing, "training": trained.training, **trained.parts}
+    measured = {column: cost for column, (_, cost) in columns.items()}
+    return {name: CostRow.of(cost) for name, cost in {**measured, **parts}.items()}
 
 
 def _places(run: RunSetting) -> dict[str, str]:

@@ -70,28 +70,26 @@ def load_checkpoint(
     Raises:
         ModelError: the file is damaged or belongs to another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error
-    weights = trainable(model)
-    if {f"weight/{name}" for name in weights} != {name for name in tensors if name.startswith("weight/")}:
+    state, tensors = _read(path)
+    if {f"weight/{name}" for name in trainable(model)} != {name for name in tensors if name.startswith("weight/")}:
         raise ModelError(f"checkpoint {path} belongs to another model or scope; delete it to start the run again")
-    with torch.no_grad():
-        for name, parameter in weights.items():
-            parameter.copy_(tensors[f"weight/{name}"])
-        for name, buffer in _own_buffers(model).items():
-            buffer.copy_(tensors[f"buffer/{name}"])
+    _restore_model(model, tensors)
     _restore_optimizer(model, optimizer, tensors, FIRST)
     if other is not None:
         _restore_optimizer(model, other, tensors, OTHER)
-    torch.set_rng_state(tensors["random/cpu"])
-    if "random/accelerator" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random/accelerator"])
+    _restore_random_state(tensors)
     own = {name.removeprefix(OWN): t.clone() for name, t in tensors.items() if name.startswith(OWN)}
-    return dict(state), own
+    return state, own
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The loop's state and all tensors, windows on the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            return dict(state), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error
 
 
 def _own_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -105,6 +103,20 @@ def _random_state() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         state["random/accelerator"] = torch.cuda.get_rng_state()
     return state
+
+
+def _restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            parameter.copy_(tensors[f"weight/{name}"])
+        for name, buffer in _own_buffers(model).items():
+            buffer.copy_(tensors[f"buffer/{name}"])
+
+
+def _restore_random_state(tensors: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(tensors["random/cpu"])
+    if "random/accelerator" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random/accelerator"])
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, place: str) -> dict[str, Tensor]:

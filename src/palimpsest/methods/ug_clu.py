@@ -127,7 +127,7 @@ class UGCLU(Method):
         return model
 
     def _mask(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Saliency | None:
-        staying = {name: sets[name] for name in ("retain", "replay") if name in self.sets}
+        staying: dict[str, ExampleSet] = {name: sets[name] for name in ("retain", "replay") if name in self.sets}
         if not (self._fast_sets and staying and self.config.gamma > 0):
             return None
         chosen = self.config.model_dump(include={"gamma", "normalise", "composition", "granularity"})

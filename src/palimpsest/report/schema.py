@@ -339,7 +339,7 @@ def rows_of(scores: Mapping[Column, Mapping[str, Mapping[str, Score]]]) -> Score
 
 def _read_json(path: Path) -> object:
     try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"cannot read '{path}': {error.strerror or error}; accepted: the result.json that a palimpsest run writes"
@@ -347,4 +347,3 @@ def _read_json(path: Path) -> object:
     except ValueError as error:
         # UnicodeDecodeError and JSONDecodeError are both ValueErrors.
         raise DataError(f"'{path}' is not JSON: {error}; give the result.json that a palimpsest run writes") from error
-    return value

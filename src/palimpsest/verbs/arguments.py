@@ -1,4 +1,4 @@
-"""What ``learn``, ``unlearn`` and ``update`` take: one list of names, made into the engine's two values."""
+"""What the verbs take by name, made into the engine's values: ``Given`` and ``Manner`` of a run, ``ToMeasure``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from palimpsest.data.read.layout import Layout, Source
 from palimpsest.data.read.selection import Selection
 from palimpsest.data.sets.roles import given_roles
 from palimpsest.engine.given import Given, Manner
+from palimpsest.engine.measured_set import ToMeasure
 from palimpsest.engine.progress import Progress, silent
+from palimpsest.engine.sections import Encoding
 from palimpsest.errors import PlanError, UsageError, encodable, unknown
 
 MODELS = ("base", "oracle", "revision")
@@ -104,6 +106,32 @@ class ForgettingArguments(Arguments, total=False):
     asked_on: str | date | None
 
 
+class MeasureArguments(TypedDict, total=False):
+    """Further keyword arguments of ``measure``.
+
+    Attributes:
+        revision: commit of a Hub name.
+        token_ids: rows are ``{"id", "input_ids"}``, taken as they are.
+        columns: our name -> the file's, e.g. {"prompt": "question"}.
+        ignore_columns: columns of the file to leave out.
+        split: of a dataset folder or Hub dataset.
+        encoding: how examples become tokens.
+        batch_size: examples per forward pass; changes no value.
+        progress: called while it works.
+        threads: CPU threads; None = one for a small model.
+    """
+
+    revision: str | None
+    token_ids: bool
+    columns: Mapping[str, str]
+    ignore_columns: Iterable[str]
+    split: str | None
+    encoding: Encoding | None
+    batch_size: int
+    progress: Progress
+    threads: int | None
+
+
 ARGUMENT_NAMES = (
     *ForgettingArguments.__annotations__,
     *(role for role in given_roles() if role not in ForgettingArguments.__annotations__),
@@ -135,13 +163,41 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         {name: path_of(arguments[name], name) for name in MODELS if arguments.get(name) is not None},
         data,
         selection,
-        Layout(
-            columns=arguments.get("columns") or {},
-            ignore=frozenset(as_texts(arguments.get("ignore_columns"), "ignore_columns")),
-            split=arguments.get("split"),
-        ),
+        _layout(arguments),
         asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
         asked_on=_day(arguments.get("asked_on")),
+    )
+
+
+def to_measure(model: str, data: Source, arguments: Mapping[str, Any]) -> ToMeasure:
+    """One set to measure, from the further arguments of ``measure``.
+
+    Args:
+        model: folder or Hub name.
+        data: the set.
+        arguments: ``MeasureArguments``, checked.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+    return ToMeasure(
+        model,
+        data,
+        _layout(arguments),
+        encoding=arguments.get("encoding") or Encoding(),
+        revision=arguments.get("revision"),
+        batch_size=arguments.get("batch_size", 32),
+        threads=arguments.get("threads"),
+    )
+
+
+def _layout(arguments: Mapping[str, Any]) -> Layout:
+    """How rows are read."""
+    return Layout(
+        columns=arguments.get("columns") or {},
+        ignore=frozenset(as_texts(arguments.get("ignore_columns"), "ignore_columns")),
+        split=arguments.get("split"),
+        token_ids=arguments.get("token_ids", False),
     )
 
 

@@ -14,8 +14,8 @@ from palimpsest.bench.show.summary import (
     DECIMALS,
     GAPS,
     STRENGTHS,
-    Column,
-    Table,
+    BenchColumn,
+    BenchTable,
     Values,
     blocks,
     components,
@@ -62,7 +62,7 @@ def table_views(result: BenchResult) -> tuple[TableView, ...]:
     return tuple(_table_view(result, _TITLES[name], columns) for name, columns in blocks().items())
 
 
-def _table_view(result: BenchResult, title: str, columns: Sequence[Column]) -> TableView:
+def _table_view(result: BenchResult, title: str, columns: Sequence[BenchColumn]) -> TableView:
     found = table_of(result, columns)
     if columns is GAPS:
         del found[ORACLE]  # its distance to itself
@@ -72,7 +72,7 @@ def _table_view(result: BenchResult, title: str, columns: Sequence[Column]) -> T
     return TableView(title, caption, heads, _rows(found))
 
 
-def _rows(found: Table) -> tuple[tuple[str, tuple[BenchCell, ...]], ...]:
+def _rows(found: BenchTable) -> tuple[tuple[str, tuple[BenchCell, ...]], ...]:
     return tuple((label, tuple(cell(name, v) for name, v in values.items())) for label, values in found.items())
 
 
@@ -96,7 +96,7 @@ def request_views(result: BenchResult) -> tuple[TableView, ...]:
 
 def _request_view(result: BenchResult, number: int, name: str) -> TableView:
     oracle = {seed: steps[number] for seed, steps in result.rows[ORACLE].items()}
-    found: Table = {}
+    found: BenchTable = {}
     for label, seeds in result.rows.items():
         numbers = [_numbers(steps[number], oracle[seed]) for seed, steps in seeds.items()]
         found[label] = {key: spread([values[key] for values in numbers]) for key in numbers[0]}
@@ -104,7 +104,7 @@ def _request_view(result: BenchResult, number: int, name: str) -> TableView:
     return TableView(f"{number}: {name}", "", tuple((key, "") for key in table[ORACLE]), _rows(table))
 
 
-def _without_empty(table: Table) -> Table:
+def _without_empty(table: BenchTable) -> BenchTable:
     """A table without the columns in which no row has a number."""
     kept = [key for key in table[ORACLE] if any(values[key] is not None for values in table.values())]
     return {label: {key: values[key] for key in kept} for label, values in table.items()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from palimpsest.bench.results import ORACLE, BenchResult
 from palimpsest.bench.scores import Spread
 from palimpsest.bench.show.already_known import known_before
-from palimpsest.bench.show.summary import DECIMALS, GAPS, STRENGTHS, Column, Table, blocks, noise, table_of
+from palimpsest.bench.show.summary import DECIMALS, GAPS, STRENGTHS, BenchColumn, BenchTable, blocks, noise, table_of
 from palimpsest.report.numbers import show_or_dash
 
 CONSOLE_WIDTH, LABEL, CELL = 100, 22, 7
@@ -27,7 +27,7 @@ def tables(result: BenchResult) -> str:
     return "\n\n".join([*warnings, *parts, "\n".join(_remarks(result))]).rstrip()
 
 
-def _block(title: str, columns: Sequence[Column], rows: Table) -> str:
+def _block(title: str, columns: Sequence[BenchColumn], rows: BenchTable) -> str:
     names = list(next(iter(rows.values())))
     if not STRENGTHS.keys() & set(names):
         title = title.partition(";")[0]
@@ -51,7 +51,7 @@ def _line(label: str, cells: Sequence[str], names: Sequence[str]) -> str:
     return (_cut(label).ljust(LABEL) + "".join(padded)).rstrip()
 
 
-def _legend(columns: Sequence[Column], names: Sequence[str]) -> str:
+def _legend(columns: Sequence[BenchColumn], names: Sequence[str]) -> str:
     """What each column is, those of one kind together."""
     alike: dict[str, list[str]] = {}
     for column in columns:

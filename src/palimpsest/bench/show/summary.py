@@ -25,7 +25,7 @@ DECIMALS = {"stopped": 0}
 Values = dict[str, float | None]
 
 
-class Column(NamedTuple):
+class BenchColumn(NamedTuple):
     """One number of a row.
 
     Attributes:
@@ -104,23 +104,23 @@ def _share(steps: Sequence[RowStep], oracle: Sequence[RowStep], field: str) -> f
     return mine / theirs if theirs else None
 
 
-def _difference(name: str, values_of: Callable[[StepReading], Values]) -> Column:
+def _difference(name: str, values_of: Callable[[StepReading], Values]) -> BenchColumn:
     def of(steps: Sequence[RowStep], oracle: Sequence[RowStep]) -> float | None:
         pairs = zip(steps, oracle, strict=True)
         found = [differences(values_of(a.reading), values_of(b.reading)).get(name) for a, b in pairs]
         return _mean([None if value is None else abs(value) for value in found])
 
-    return Column(name, "mean over the requests of the absolute difference to the oracle", of)
+    return BenchColumn(name, "mean over the requests of the absolute difference to the oracle", of)
 
 
-def _value(name: str, values_of: Callable[[StepReading], Values], about: str) -> Column:
-    return Column(name, about, lambda steps, _: _mean([values_of(step.reading)[name] for step in steps]))
+def _value(name: str, values_of: Callable[[StepReading], Values], about: str) -> BenchColumn:
+    return BenchColumn(name, about, lambda steps, _: _mean([values_of(step.reading)[name] for step in steps]))
 
 
 GAPS = (
-    Column("gap", "mean over the requests", lambda s, o: _mean(gaps(s, o))),
-    Column("worst", "of any request", lambda s, o: _worst(gaps(s, o))),
-    Column("gap U", "mean over the requests that forget", lambda s, o: _mean(_forgetting_requests(s, gaps(s, o)))),
+    BenchColumn("gap", "mean over the requests", lambda s, o: _mean(gaps(s, o))),
+    BenchColumn("worst", "of any request", lambda s, o: _worst(gaps(s, o))),
+    BenchColumn("gap U", "mean over the requests that forget", lambda s, o: _mean(_forgetting_requests(s, gaps(s, o)))),
     *(_difference(name, components) for name in (*COMPONENTS, "MIA")),
     *(_difference(name, strengths) for name in STRENGTHS),
 )
@@ -132,15 +132,15 @@ DISTANCES = tuple(
     _value(name, divergences, "KL(oracle to model), mean over the requests, nats") for name in DIVERGENCES
 )
 COST = (
-    Column("seconds", "all requests together", lambda s, _: sum(step.seconds for step in s)),
-    Column("time share", "requests that forget, by their oracles", lambda s, o: _share(s, o, "seconds")),
-    Column("token share", "the same in positions", lambda s, o: _share(s, o, "tokens")),
-    Column("stopped", "requests that were rejected", lambda s, _: sum(step.stopped is not None for step in s)),
+    BenchColumn("seconds", "all requests together", lambda s, _: sum(step.seconds for step in s)),
+    BenchColumn("time share", "requests that forget, by their oracles", lambda s, o: _share(s, o, "seconds")),
+    BenchColumn("token share", "the same in positions", lambda s, o: _share(s, o, "tokens")),
+    BenchColumn("stopped", "requests that were rejected", lambda s, _: sum(step.stopped is not None for step in s)),
 )
-Table = dict[str, dict[str, Spread | None]]
+BenchTable = dict[str, dict[str, Spread | None]]
 
 
-def blocks() -> dict[str, Sequence[Column]]:
+def blocks() -> dict[str, Sequence[BenchColumn]]:
     """Every table with its columns; of several sets and of a stream all that there are files of."""
     further = [metric for metric in map(set_metric, set_metric_names()) if metric.key not in SHOWN_AS_POINTS]
     return {
@@ -151,19 +151,19 @@ def blocks() -> dict[str, Sequence[Column]]:
     }
 
 
-def _of_sets(metric: SetMetric) -> Column:
+def _of_sets(metric: SetMetric) -> BenchColumn:
     about = f"{metric.means} Mean over the requests, {metric.unit}"
-    return Column(metric.column, about, lambda s, _: _mean([step.reading.over_sets.get(metric.key) for step in s]))
+    return BenchColumn(metric.column, about, lambda s, _: _mean([step.reading.over_sets.get(metric.key) for step in s]))
 
 
-def _of_stream(metric: StreamMetric) -> Column:
-    return Column(metric.column, metric.means, lambda steps, _: metric.compute(course_of(steps, metric.of)))
+def _of_stream(metric: StreamMetric) -> BenchColumn:
+    return BenchColumn(metric.column, metric.means, lambda steps, _: metric.compute(course_of(steps, metric.of)))
 
 
-def table_of(result: BenchResult, columns: Sequence[Column]) -> Table:
+def table_of(result: BenchResult, columns: Sequence[BenchColumn]) -> BenchTable:
     """Row -> column -> mean and range over the seeds; columns that are empty in every row are left out."""
     oracle = result.rows[ORACLE]
-    found: Table = {
+    found: BenchTable = {
         label: {column.name: _over_seeds(column, seeds, oracle) for column in columns}
         for label, seeds in result.rows.items()
     }
@@ -172,7 +172,7 @@ def table_of(result: BenchResult, columns: Sequence[Column]) -> Table:
 
 
 def _over_seeds(
-    column: Column, seeds: Mapping[int, Sequence[RowStep]], oracle: Mapping[int, Sequence[RowStep]]
+    column: BenchColumn, seeds: Mapping[int, Sequence[RowStep]], oracle: Mapping[int, Sequence[RowStep]]
 ) -> Spread | None:
     return spread([column.of(steps, oracle[seed]) for seed, steps in seeds.items()])
 

@@ -1,0 +1,146 @@
+"""What one model knows of one set, without a run around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from palimpsest.audit.standing import evenly, ranked
+from palimpsest.data.read.examples import read_rows
+from palimpsest.data.read.layout import Layout, Source, check_used
+from palimpsest.engine.decoded import cost_said
+from palimpsest.engine.early import check_examples
+from palimpsest.engine.inputs import encode_set
+from palimpsest.engine.measuring import IMAGE_METRICS
+from palimpsest.engine.progress import Progress, silent
+from palimpsest.engine.sections import Encoding, as_taught
+from palimpsest.errors import PlanError
+from palimpsest.metrics import build, refuse_modality
+from palimpsest.models.sources import check_source, is_image_model
+from palimpsest.records import Answer, Example, Score
+
+if TYPE_CHECKING:
+    from palimpsest.metrics.evaluate import Evaluation
+    from palimpsest.models.load import Loaded
+
+TEXT_METRICS = ("ma", "el", "es")
+SAYS = "model"
+"""The column of ``Answer.said`` that holds what the measured model says."""
+
+
+def default_metrics(model: str | Path, revision: str | None = None) -> tuple[str, ...]:
+    """What is measured when nothing is asked for: of a causal LM and of an image classifier."""
+    return IMAGE_METRICS if is_image_model(model, revision) else TEXT_METRICS
+
+
+@dataclass(frozen=True)
+class ToMeasure:
+    """One set, one model, and what is asked of them.
+
+    Attributes:
+        model: folder or Hub name.
+        data: the set.
+        layout: how its rows are read.
+        metrics: names; None = those of ``default_metrics``.
+        options: metric -> its options.
+        encoding: how examples become what the model takes.
+        revision: commit of a Hub name.
+        batch_size: examples per forward pass; changes no value.
+        threads: CPU threads; None = one for a small model.
+        show: answers to so many prompts, the most known example's first.
+    """
+
+    model: str
+    data: Source
+    layout: Layout = field(default_factory=Layout)
+    metrics: Sequence[str] | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    encoding: Encoding = field(default_factory=Encoding)
+    revision: str | None = None
+    batch_size: int = 32
+    threads: int | None = None
+    show: int = 0
+
+
+def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
+    """Read, encode, measure, and ask where answers are wanted.
+
+    Args:
+        asked: what to measure.
+        progress: called while it works.
+
+    Raises:
+        UsageError: something of it cannot be used; before torch is there, as far as that goes.
+    """
+    metrics = _metrics(asked)
+    examples = _read(asked, progress)
+    check_examples(examples, asked.model, asked.revision)
+    from palimpsest.metrics.evaluate import evaluate  # and torch with it
+
+    loaded = _loaded(asked)
+    encoded = encode_set(examples, loaded, as_taught(asked.encoding, asked.model))
+    if note := cost_said(encoded, metrics, len(encoded)):
+        progress("measuring", 0, len(encoded), note)
+    evaluation = evaluate(
+        loaded.model,
+        encoded,
+        metrics,
+        eos_ids=loaded.eos_ids,
+        batch_size=asked.batch_size,
+        progress=lambda done, total: progress("measuring", done, total),
+    )
+    if not asked.show:
+        return evaluation
+    answers = _answers(loaded, examples, encoded, scores=evaluation.scores, show=asked.show, progress=progress)
+    return replace(evaluation, answers=answers)
+
+
+def _metrics(asked: ToMeasure) -> list[Any]:
+    """The metrics, with their options; they fit the model."""
+    names = default_metrics(asked.model, asked.revision) if asked.metrics is None else asked.metrics
+    if not names or len(set(names)) < len(names):
+        raise PlanError(f"metrics are {', '.join(names) or 'none'}; accepted: at least one, each once")
+    built = [build(name, asked.options.get(name, {})) for name in names]
+    check_source(asked.model, asked.revision)
+    refuse_modality(built, "image" if is_image_model(asked.model, asked.revision) else "text")
+    return built
+
+
+def _read(asked: ToMeasure, progress: Progress) -> list[Example]:
+    """The rows, and word of what was left out."""
+    rows = read_rows(asked.data, asked.layout, name="data")
+    check_used(asked.layout, [rows])
+    for note in rows.notes:
+        progress("reading data", len(rows.examples), len(rows.examples), note)
+    return rows.examples
+
+
+def _loaded(asked: ToMeasure) -> Loaded:
+    """The model, on its device."""
+    from palimpsest.models.load import device, load, use_threads
+
+    needs_tokenizer = not asked.layout.token_ids
+    loaded = load(asked.model, revision=asked.revision, tokenizer_needed=needs_tokenizer, as_stored=True)
+    use_threads(loaded.model, asked.threads)
+    loaded.model.to(device())
+    return loaded
+
+
+def _answers(
+    loaded: Loaded,
+    examples: Sequence[Example],
+    encoded: Any,
+    *,
+    scores: Mapping[str, Score],
+    show: int,
+    progress: Progress,
+) -> tuple[Answer, ...]:
+    """What the model says to so many prompts of a set."""
+    from palimpsest.audit.asking import as_answers, say
+
+    ids = evenly(ranked(scores) or encoded.ids, show)
+    said = say(loaded, encoded, ids, progress=lambda done, total: progress("answers", done, total))
+    return tuple(as_answers(examples, encoded, loaded, dict.fromkeys(ids, ""), {SAYS: said}))
