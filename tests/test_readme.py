@@ -14,21 +14,6 @@ from tests.documents import README, ROOT, Command, broken_links, commands, diffe
 import palimpsest
 
 COMMANDS = re.findall(r"\w+", "bench demo env judge learn measure methods metrics options report unlearn update")
-    [
-        "bench",
-        "demo",
-        "env",
-        "judge",
-        "learn",
-        "measure",
-        "methods",
-        "metrics",
-        "options",
-        "report",
-        "unlearn",
-        "update",
-    ]
-)
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ NOT_ONCE = {  # public name -> the files that may share it; why
     "METHOD": "methods/*.py",  # the mark by which the registry finds a method's class
     "DERIVED": "derived/*.py",  # the same of a set that a run makes
     "SCENARIO": "data/streams/scenarios/*.py",  # the same of a scenario
+    "SET_METRIC": "metrics/per_set/*.py",  # the same of what is said of several sets
+    "STREAM_METRIC": "metrics/per_stream/*.py",  # and of a stream
     "METRIC": "metrics/*.py",  # the same of a metric
     "names": "**/__init__.py",  # each registry's list, asked for as methods.names, metrics.names
     "load": "**/*.py",  # of the registries, too; models/load.py has one of its own, pal.load
