@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from palimpsest.durable import put
 from palimpsest.errors import ModelError
 from palimpsest.models.scope import trainable
+from palimpsest.untrusted import parse_json
 
 OWN = "method/"
 FIRST, OTHER = "optimizer", "optimizer2"
@@ -71,7 +72,7 @@ def load_checkpoint(
     """
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            state = parse_json(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from palimpsest.chosen import Chosen
 from palimpsest.metrics.statistics import bootstrap
 from palimpsest.records import Direction, Score
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class Options(BaseModel):
+class Options(Chosen):
     """Base of every metric's option schema: frozen, unknown options refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
