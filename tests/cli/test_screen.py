@@ -9,7 +9,8 @@ import pytest
 from tests.report.conftest import make_answered
 
 from palimpsest.cli import main
-from palimpsest.cli.screen import run_summary, shown_progress, tell
+from palimpsest.cli.saying import tell
+from palimpsest.cli.screen import run_summary, shown_progress
 from palimpsest.report.schema import RunResult
 
 EVIL = "a\x1b[2J\x07\u202e"

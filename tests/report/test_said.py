@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.cli.screen import run_summary
-from palimpsest.report.said import LONGEST, answers_text, cells, examples_text, heading, printable
+from palimpsest.printed import printable
+from palimpsest.report.said import LONGEST, answers_text, cells, examples_text, heading
 from palimpsest.report.schema import AnswerRow, RunResult
 
 

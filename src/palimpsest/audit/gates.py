@@ -10,9 +10,10 @@ import math
 from collections.abc import Collection
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, ValidationError, model_validator
 
 from palimpsest.audit.comparison import Average, Mode
+from palimpsest.chosen import Chosen
 from palimpsest.errors import PlanError
 from palimpsest.in_words import exact
 
@@ -28,7 +29,7 @@ _WHOSE = {
 }
 
 
-class Gate(BaseModel):
+class Gate(Chosen):
     """One bound on one quantity. Exactly one of ``at_most``, ``at_least`` and ``within`` is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

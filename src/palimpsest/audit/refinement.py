@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from palimpsest.chosen import Chosen
 
 
-class Refinement(BaseModel):
+class Refinement(Chosen):
     """When an example counts as forgotten, and what ends the run early."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -22,7 +22,9 @@ from palimpsest.cli import env_command as env
 from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
 from palimpsest.cli import report_command as report
-from palimpsest.errors import Interrupted, PalimpsestError, UsageError, unknown
+from palimpsest.cli.endings import UNREAD, failed, refused
+from palimpsest.cli.saying import drop_unwritten, flush, only_visible, tell, tell_beside, tell_line
+from palimpsest.errors import Interrupted, UsageError, unknown
 from palimpsest.version import VERSION
 
 INTERRUPTED = 130
@@ -35,6 +37,10 @@ ClickException: type[Exception] = next(c for c in typer.BadParameter.__mro__ if 
 
 class _Stopped(Exception):
     """A command that was interrupted. typer would swallow a KeyboardInterrupt itself, some versions without a word."""
+
+
+class _Unread(Exception):
+    """Nobody reads what a command tells. typer would make it an exit, with the code of a failed verdict."""
 
 
 class _Commands(TyperGroup):
@@ -52,11 +58,13 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             raise _Stopped from stop
+        except BrokenPipeError as error:
+            raise _Unread from error
 
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(f"palimpsest {VERSION}")
+        tell(f"palimpsest {VERSION}")
         raise typer.Exit
 
 
@@ -68,7 +76,7 @@ app = typer.Typer(
     name="palimpsest",
     cls=_Commands,
     help="Keep a trained model alive under learning and unlearning, and show what was done.",
-    epilog="Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided, 130 interrupted.",
+    epilog="Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided, 70 an error of ours, 130 interrupted.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
@@ -102,41 +110,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None = those of the process.
 
     Returns:
-        Exit code: 0 passed or done, 1 verdict or run failed, 2 wrong usage, 3 undecided, 130 interrupted.
+        Exit code: 0 passed or done, 1 verdict or run failed, 2 wrong usage, 3 undecided, 70 an error of
+        ours, 130 interrupted, 141 where nobody read what was told.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        with _termination_interrupts():
+        with _termination_interrupts(), only_visible():
             code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
+            flush()
         return code if isinstance(code, int) else 0
-    except (PalimpsestError, OSError) as error:
-        if debug:
-            raise
-        return _failed(error)
-    except ClickException as error:
-        return _misused(error)
     except (_Stopped, typer.Abort, KeyboardInterrupt) as stop:
         if arguments is None:
             _deaf()
         return _interrupted(stop, _as_typed(arguments))
-
-
-def _failed(error: PalimpsestError | OSError) -> int:
-    """What a command refused, or what became of the machine's files: a full disk, a folder that was taken away."""
-    if isinstance(error, PalimpsestError):
-        return _fail(str(error), error.exit_code)
-    place = f"{error.filename}: " if error.filename is not None else ""
-    return _fail(f"{place}{error.strerror or error}; --debug shows where", 1)
+    except _Unread:
+        return UNREAD
+    except ClickException as error:
+        return _misused(error)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # some libraries raise panics that are no Exception
+        return failed(error, debug=debug)
+    finally:
+        if arguments is None:
+            _end()
 
 
 def _misused(error: Exception) -> int:
     """What typer refused."""
     if type(error).__name__ == "NoArgsIsHelpError":  # the whole help, which is no refusal and not one line
-        print(error, file=sys.stderr)
+        tell_beside(str(error))
         return 2
-    return _fail(str(getattr(error, "format_message", error.__str__)()), 2)
+    return refused(str(getattr(error, "format_message", error.__str__)()), 2)
 
 
 @contextmanager
@@ -160,6 +167,15 @@ def _deaf() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+def _end() -> None:
+    """All is told, or cannot be; what is left is Python's own ending, which takes a second once torch is there."""
+    _deaf()
+    try:
+        flush()
+    except (OSError, ValueError):
+        drop_unwritten()
+
+
 def _interrupted(stop: BaseException, command: str) -> int:
     """One line on stderr: how far it got, where that is kept, how to go on."""
     stopped = next((error for error in (stop, stop.__cause__) if isinstance(error, Interrupted)), None)
@@ -167,7 +183,7 @@ def _interrupted(stop: BaseException, command: str) -> int:
         words = "before anything was written (what an earlier run left is as it was); the same command"
     else:
         words = f"{stopped}; the same command goes on from there"
-    print(f"palimpsest: interrupted {words}: {command}", file=sys.stderr)
+    tell_line(f"palimpsest: interrupted {words}: {command}")
     return INTERRUPTED
 
 
@@ -184,11 +200,3 @@ def _as_typed(arguments: Sequence[str] | None) -> str:
         return shlex.join([*sys.orig_argv[:1], "-m", "palimpsest", *sys.argv[1:]])
     on_path = shutil.which(script.name) == str(script)  # the system gives a script its whole path
     return shlex.join([script.name if on_path else str(script), *sys.argv[1:]])
-
-
-def _fail(message: str, code: int) -> int:
-    """One line on stderr."""
-    from palimpsest.report.said import printable
-
-    print(f"palimpsest: error: {printable(' '.join(message.split()))}", file=sys.stderr)
-    return code

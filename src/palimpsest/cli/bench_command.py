@@ -11,6 +11,7 @@ import typer
 from palimpsest.cli import options as o
 from palimpsest.cli import stream_listing
 from palimpsest.cli.flags import Flag, command_of
+from palimpsest.cli.saying import tell, tell_json
 from palimpsest.cli.screen import shown_progress
 from palimpsest.data.streams import scenarios
 from palimpsest.errors import PlanError
@@ -88,8 +89,8 @@ app.command("clu")(command_of(_run, _FLAGS, _ABOUT))
 app.command("streams")(stream_listing.command)
 
 
-def _named(chains: str | None) -> dict[str, str] | None:
-    return None if chains is None else {chain.strip(): chain.strip() for chain in chains.split(",")}
+def _named(chains: str | None) -> list[str] | None:
+    return None if chains is None else [chain.strip() for chain in chains.split(",")]
 
 
 def _numbers(option: str, words: str | None) -> list[int] | None:
@@ -128,5 +129,8 @@ def _put(values: dict[str, Any], path: str, value: Any) -> None:
 def _show(result: Any, output: Path, *, as_json: bool) -> int:
     from palimpsest.bench.show.console import tables
 
-    print(result.model_dump_json(indent=1) if as_json else f"{tables(result)}\n\nreport  {output}/report.html")
+    if as_json:
+        tell_json(result.model_dump_json(indent=1))
+    else:
+        tell(f"{tables(result)}\n\nreport  {output}/report.html")
     return 0

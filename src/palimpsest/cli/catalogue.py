@@ -14,6 +14,7 @@ from palimpsest.cli import options as o
 from palimpsest.cli.flags import FLAGS, Flag
 from palimpsest.cli.listing import method_rows
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_table, as_text, default_of, option_rows, written
+from palimpsest.cli.saying import tell, tell_json
 from palimpsest.data.sets.roles import ALL_VERBS
 from palimpsest.errors import PlanError, unknown
 
@@ -57,13 +58,13 @@ BESIDE = {
 def command(section: SectionName = None, json: o.Json = False, markdown: Markdown = False) -> int:
     """List all options of a plan, or of one method."""
     if markdown:
-        print(page(), end="")
+        tell(page(), end="")
         return 0
     chosen = plan_sections() if section is None else {section: rows_in(section)}
     if json:
-        print(json_module.dumps({n: {r.name: r.values() for r in rows} for n, rows in chosen.items()}, indent=1))
+        tell_json(json_module.dumps({n: {r.name: r.values() for r in rows} for n, rows in chosen.items()}, indent=1))
     else:
-        print(_text(chosen, brief=section is None))
+        tell(_text(chosen, brief=section is None))
     return 0
 
 

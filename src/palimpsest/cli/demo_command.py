@@ -15,7 +15,7 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all the demo writes.")] = Path(
         "demo-output"
     ),
-    seed: Annotated[int, typer.Option(help="Seeds patients and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds patients and training.")] = 0,
     json: o.Json = False,
 ) -> int:
     """Learn two groups of invented patients, forget three of them, and show the evidence. No network; minutes."""

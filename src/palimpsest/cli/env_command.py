@@ -6,6 +6,7 @@ import json as json_module
 import os
 
 from palimpsest.cli import options as o
+from palimpsest.cli.saying import tell, tell_json
 
 
 def command(json: o.Json = False) -> int:
@@ -14,5 +15,8 @@ def command(json: o.Json = False) -> int:
 
     machine = {"accelerators": ", ".join(accelerators()) or "none known", "cpus": str(os.cpu_count())}
     found = {**versions(), **machine}
-    print(json_module.dumps(found, indent=1) if json else "\n".join(f"{k:14} {v}" for k, v in found.items()))
+    if json:
+        tell_json(json_module.dumps(found, indent=1))
+    else:
+        tell("\n".join(f"{k:14} {v}" for k, v in found.items()))
     return 0

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from palimpsest.cli import options as o
+from palimpsest.cli.saying import tell
 from palimpsest.data.sets.roles import ALL_VERBS, FORGETTING_VERBS, ROLES, given_roles
 
 LEARN, UNLEARN, UPDATE = ALL_VERBS
@@ -98,7 +99,7 @@ def _show_all(context: typer.Context, asked: bool) -> None:
         return
     for parameter in context.command.params:
         parameter.hidden = False  # type: ignore[attr-defined]
-    print(context.get_help())
+    tell(context.get_help())
     raise typer.Exit
 
 

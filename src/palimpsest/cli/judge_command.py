@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.screen import EXIT_CODES, run_summary, tell
+from palimpsest.cli.saying import tell, tell_json
+from palimpsest.cli.screen import EXIT_CODES, run_summary
 
 Bounds = Annotated[
     list[str] | None, typer.Option("--gate", metavar="BOUND", help="E.g. 'retain es >= 0.8 * before'; may be repeated.")
@@ -25,7 +26,7 @@ def command(
 
     result = judge(run, bounds=gate or ())
     if json:
-        print(result.model_dump_json(indent=1))
+        tell_json(result.model_dump_json(indent=1))
     else:
         tell(run_summary(result))
     return 0 if result.verdict is None else EXIT_CODES[result.verdict.outcome]

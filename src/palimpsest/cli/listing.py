@@ -12,6 +12,7 @@ import typer
 from palimpsest import derived, methods, metrics
 from palimpsest.cli import options as o
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, first_sentence, option_rows, written
+from palimpsest.cli.saying import tell, tell_json
 
 if TYPE_CHECKING:
     from palimpsest.method_card import MethodCard
@@ -32,9 +33,9 @@ def methods_command(name: Name = None, json: o.Json = False) -> int:
     """List the methods by what they do, or show one."""
     cards = {n: methods.card(n) for n in ([name] if name else methods.names())}
     if json:
-        print(json_module.dumps({n: method_values(card) for n, card in cards.items()}, indent=1))
+        tell_json(json_module.dumps({n: method_values(card) for n, card in cards.items()}, indent=1))
     else:
-        print(_method(cards[name]) if name else _methods(cards.values()))
+        tell(_method(cards[name]) if name else _methods(cards.values()))
     return 0
 
 
@@ -42,10 +43,10 @@ def metrics_command(name: Name = None, json: o.Json = False) -> int:
     """List the metrics and what they mean, or show one."""
     found = {n: metrics.load(n) for n in ([name] if name else metrics.names())}
     if json:
-        print(json_module.dumps({n: _metric_values(metric) for n, metric in found.items()}, indent=1))
+        tell_json(json_module.dumps({n: _metric_values(metric) for n, metric in found.items()}, indent=1))
     else:
         shown = [_metric(n, metric, whole=name is not None) for n, metric in found.items()]
-        print("\n\n".join([*shown, *([] if name else _of_benches())]))
+        tell("\n\n".join([*shown, *([] if name else _of_benches())]))
     return 0
 
 

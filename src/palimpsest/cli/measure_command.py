@@ -11,7 +11,8 @@ import typer
 
 from palimpsest.cli import options as o
 from palimpsest.cli.flags import Flag, command_of
-from palimpsest.cli.screen import shown_progress, tell
+from palimpsest.cli.saying import tell, tell_json
+from palimpsest.cli.screen import shown_progress
 from palimpsest.in_words import interval as ends
 from palimpsest.in_words import show as written
 
@@ -67,7 +68,7 @@ def _run(values: dict[str, Any]) -> int:
             ignore_columns=values["ignore_column"] or (),
         )
     if values["json"]:
-        print(json_module.dumps(as_json(evaluation), indent=1))
+        tell_json(json_module.dumps(as_json(evaluation), indent=1))
     else:
         tell(_as_text(evaluation))
     return 0

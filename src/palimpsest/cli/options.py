@@ -11,6 +11,8 @@ import typer
 from palimpsest import derived, methods, metrics
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_section
+from palimpsest.printed import short
+from palimpsest.untrusted import parse_yaml, reason_of
 
 ROUTED = ("training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding")
 
@@ -97,17 +99,16 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
     >>> parse_assignment("icu.alpha=0.3")
     ('icu', 'alpha', 0.3)
     """
-    import yaml
-
     path, equals, raw = assignment.partition("=")
     place, dot, key = path.partition(".")
     if not (equals and dot and place and key):
-        raise PlanError(f"--set {assignment!r}: accepted: a.b=value, e.g. icu.alpha=0.3")
+        raise PlanError(f"--set {short(assignment)}: accepted: a.b=value, e.g. icu.alpha=0.3")
     try:
-        return place, key, yaml.safe_load(raw)
-    except yaml.YAMLError:
+        return place, key, parse_yaml(raw)
+    except ValueError as error:
         raise PlanError(
-            f"--set {assignment!r}: the value is no YAML; quote it if it holds a colon or bracket"
+            f"--set {short(assignment)}: the value is no YAML ({reason_of(error)}); quote it if it holds a colon or "
+            "bracket"
         ) from None
 
 

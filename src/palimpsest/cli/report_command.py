@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.screen import run_summary, tell
-from palimpsest.errors import reachable
+from palimpsest.cli.saying import tell, tell_json
+from palimpsest.cli.screen import run_summary
+from palimpsest.errors import DataError, reachable
 
 
 def command(
@@ -30,9 +31,20 @@ def command(
     source = run / "result.json" if run.is_dir() else run
     result = without_answers(source) if no_answers else RunResult.load(source)
     page = output or source.with_name(PAGE)
+    if output is not None:
+        _check_ours(output)
     save_html(result, page)
     if json:
-        print(result.model_dump_json(indent=1))
+        tell_json(result.model_dump_json(indent=1))
     else:
         tell(f"{run_summary(result)}\n\nreport  {page}")
     return 0
+
+
+def _check_ours(page: Path) -> None:
+    """Refuse to write over a file that is no page of a run."""
+    reachable(page, "page")
+    if page.is_file():
+        there = page.read_bytes()
+        if not (there.lstrip().startswith(b"<!DOCTYPE html>") and b"palimpsest" in there):
+            raise DataError(f"{page} is there, and is no page of a run; move it, or give another --output")

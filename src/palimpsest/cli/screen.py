@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from palimpsest.cli.saying import is_terminal, plain_stderr, tell, tell_beside, tell_json
+from palimpsest.printed import printable
 
 if TYPE_CHECKING:
     from palimpsest.engine.progress import Progress
@@ -25,7 +27,7 @@ def shown_progress(*, quiet: bool) -> Iterator[Progress]:
     """
     if quiet:
         yield _nothing
-    elif sys.stderr.isatty():
+    elif is_terminal():
         with _bars() as progress:
             yield progress
     else:
@@ -49,29 +51,24 @@ def _bars() -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with RichProgress(*columns, console=Console(stderr=True)) as display:
+    console = Console(file=plain_stderr())
+    with RichProgress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as display:
         tasks = {}
 
-        def tell(stage: str, done: int, total: int, note: str = "") -> None:
-            note = _visible(note)
+        def show(stage: str, done: int, total: int, note: str = "") -> None:
+            stage, note = printable(stage), printable(note)
             if not total:
-                display.console.print(_news(stage, note), markup=False, highlight=False, soft_wrap=True)
+                console.print(_news(stage, note), markup=False, highlight=False, soft_wrap=True)
                 return
             if stage not in tasks:
                 tasks[stage] = display.add_task(stage, total=total, note=note)
             display.update(tasks[stage], completed=done, total=total, note=note)
 
-        yield tell
+        yield show
 
 
 def _news(stage: str, note: str) -> str:
-    return _visible(f"{stage}: {note}" if note else stage)
-
-
-def _visible(text: str) -> str:
-    from palimpsest.report.said import printable
-
-    return printable(text)
+    return printable(f"{stage}: {note}" if note else stage)
 
 
 class _Lines:
@@ -85,8 +82,8 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage or done == total or now - self._last >= SECONDS_BETWEEN_LINES:
             self._stage, self._last = stage, now
-            words = _visible(f"{stage}: {done}/{total} {note}".rstrip()) if total else _news(stage, note)
-            print(words, file=sys.stderr, flush=True)
+            words = printable(f"{stage}: {done}/{total} {note}".rstrip()) if total else _news(stage, note)
+            tell_beside(words)
 
 
 def run_summary(result: RunResult) -> str:
@@ -102,15 +99,6 @@ def run_summary(result: RunResult) -> str:
     return "\n".join([table(result), *said, "", f"training ended: {result.stopped}", *level, *verdict(result)])
 
 
-def tell(text: str) -> None:
-    """Print; what is no visible character, or lacks in the terminal's encoding, is escaped. Names may hold anything."""
-    from palimpsest.report.said import printable
-
-    text = "\n".join(map(printable, text.split("\n")))
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
-
-
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
     """Print a finished run.
 
@@ -118,7 +106,7 @@ def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
         Exit code: 0 passed, or nothing was asked of it; 1 failed; 3 undecided.
     """
     if as_json:
-        print(result.model_dump_json(indent=1))
+        tell_json(result.model_dump_json(indent=1))
     else:
         tell(run_summary(result))
         tell(f"\nmodel   {folder}\nreport  {folder}/report.html")

@@ -10,6 +10,7 @@ import typer
 
 from palimpsest.cli import options as o
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_table, as_text, option_rows
+from palimpsest.cli.saying import tell, tell_json
 from palimpsest.data.streams import scenarios
 
 ScenarioName = Annotated[str | None, typer.Argument(help="Show this one.")]
@@ -20,13 +21,13 @@ OF_A_FILE = "anything else, written by `RequestStream.to_json`"
 def command(name: ScenarioName = None, json: o.Json = False, markdown: _Markdown = False) -> int:
     """List the scenarios of streams with their options."""
     if markdown:
-        print(stream_tables())
+        tell(stream_tables())
         return 0
     chosen = scenarios.names() if name is None else (name,)
     if json:
-        print(json_module.dumps({n: _values(n) for n in chosen}, indent=1))
+        tell_json(json_module.dumps({n: _values(n) for n in chosen}, indent=1))
     else:
-        print("\n\n".join(_shown(n) for n in chosen) + ("" if name else f"\n\n{_of_all()}"))
+        tell("\n\n".join(_shown(n) for n in chosen) + ("" if name else f"\n\n{_of_all()}"))
     return 0
 
 

@@ -11,6 +11,7 @@ from palimpsest.data.sets.splits import check_known
 from palimpsest.errors import DataError, ModelError
 from palimpsest.files import write_atomic
 from palimpsest.records import Example
+from palimpsest.untrusted import parse_json, reason_of
 
 LEARNED_FILE = "learned.json"
 
@@ -25,9 +26,11 @@ def read_learned(folder: str | Path | None) -> frozenset[str] | None:
     if folder is None or not path.is_file():
         return None
     try:
-        return frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))["id_digests"]))
+        return frozenset(map(str, parse_json(path.read_text(encoding="utf-8"))["id_digests"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); delete it to go on without the check of ids") from None
+        raise ModelError(
+            f"{path} cannot be read ({reason_of(error)}); delete it to go on without the check of ids"
+        ) from None
 
 
 def write_learned(folder: Path, digests: Iterable[str] | None) -> None:

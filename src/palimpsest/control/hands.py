@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
 from palimpsest.loop.repair import Repairer
+from palimpsest.untrusted import parse_json
 
 CONTROL = "control"  # folder of snapshots and state, in that of the run
 ENDLESS = 10**6  # iterations that a method is told; schedules of its own stand at their start
@@ -85,7 +85,7 @@ class Hands:
     def _resumed(self) -> ControlState | None:
         if not self._state_file.is_file():
             return None
-        state = ControlState.from_json(json.loads(self._state_file.read_text(encoding="utf-8")))
+        state = ControlState.from_json(parse_json(self._state_file.read_text(encoding="utf-8")))
         self.machine.resume(state.loop)
         if state.starts:
             self._snapshots.restore(state.anchor, method=False)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from palimpsest.chosen import Chosen
 from palimpsest.loop.training import Training
 
 LEAST_BUDGET = 240
 OF_RETRAINING = 1.5  # times ten passes over the largest set
 
 
-class Control(BaseModel):
+class Control(Chosen):
     """Who chooses the rate and the length of a run, and within which floors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -49,7 +50,7 @@ class Control(BaseModel):
     """How often a method that stalls may start anew, with reference and masks of the weights at hand."""
     budget: int | None = Field(default=None, ge=1)
     """Iterations and repair steps in all; None = training.max_steps, else by the size of the sets."""
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=1_000_000)
     """At most so many passes over the larger set; None = training.num_train_epochs where that was given."""
     read_rows: int = Field(default=64, ge=4)
     """Most forget or retain examples that are read at once; half as many of general text."""

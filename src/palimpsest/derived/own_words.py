@@ -6,7 +6,6 @@ a model that recites would teach the rows again in the repair.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from palimpsest.derived.made import Derived, Made
 from palimpsest.files import write_json
 from palimpsest.in_words import so_many
+from palimpsest.untrusted import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ def own_words(loaded: Loaded, forget: TextSet | None, *, seed: int, file: Path) 
         file: JSON; read when it is there.
     """
     if file.is_file():
-        texts = json.loads(file.read_text(encoding="utf-8"))
+        texts = parse_json(file.read_text(encoding="utf-8"))
     else:
         texts = _sampled(loaded, seed)
         file.parent.mkdir(parents=True, exist_ok=True)

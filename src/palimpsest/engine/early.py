@@ -60,13 +60,13 @@ def _check_head(plan: Plan) -> None:
 
 
 def _check_bounds(plan: Plan, keys: Mapping[str, set[str]]) -> None:
-    """Refuse a ``--gate`` on what will not be measured, which would come out undecided after the whole run.
+    """Refuse a gate on what will not be measured, which would come out undecided after the whole run.
 
     Args:
         plan: of the run.
         keys: set -> metrics that it will have.
     """
-    for gate in plan.bounds:
+    for gate in (*(plan.gates or ()), *plan.bounds):
         if gate.set not in keys:
             raise PlanError(f"gate on {gate.set} {gate.metric}: {unknown('set of this run', gate.set, keys)}")
         if gate.metric not in keys[gate.set]:

@@ -11,7 +11,6 @@ It is trained as the model was, as far as that is known: a model folder that a r
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from palimpsest.engine.stages import model_digests
 from palimpsest.in_words import so_many
 from palimpsest.models.load import device, load, use_threads
 from palimpsest.records import Example
+from palimpsest.untrusted import parse_json
 
 PLACE = Path(".palimpsest") / "oracles"
 STAGE = "oracle"
@@ -100,7 +100,7 @@ def _sizes_in(folder: Path) -> dict[str, int]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -18,6 +18,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Cost, Direction, Score
+from palimpsest.untrusted import parse_json
 
 RESULT = "result.json"
 REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
@@ -43,6 +44,12 @@ class Output:
             raise PlanError(f"output {str(folder)!r}: give the name of a new folder, at most {LONGEST_NAME} bytes long")
         reachable(self.folder, "output", PlanError)
         self.partial = self.folder.with_name(self.folder.name + ".partial")
+        reachable(self.partial, "output", PlanError)
+        for place in (self.folder, self.partial):
+            if place.is_symlink() and not place.exists():
+                raise PlanError(f"output {place} is a link to nothing; delete the link, or give another --output")
+        if self.partial.exists() and not self.partial.is_dir():
+            raise PlanError(f"{self.partial} is no folder, and would be written to; move it, or give another --output")
 
     def finished(self, plan: Plan) -> bool:
         """Is this plan's run already there, whole? One that died while it was put in place is put there now.
@@ -98,7 +105,7 @@ class Output:
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add what the run found out about itself to the plan that lies there; no part of its digest."""
         path = self.partial / "plan.json"
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         write_atomic(path, json.dumps({**values, **facts}, indent=1) + "\n")
 
     @contextmanager
@@ -175,7 +182,10 @@ class Output:
         """A measurement, taken from the partial folder if an interrupted run left it there."""
         path = self.partial / "remembered" / f"{name}.json"
         if path.is_file():
-            return _from_json(json.loads(path.read_text(encoding="utf-8")))
+            try:
+                return _from_json(parse_json(path.read_text(encoding="utf-8")))
+            except (ValueError, LookupError, TypeError, AttributeError):
+                pass  # damaged: it is measured again
         value = compute()
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, json.dumps(_to_json(value)))
@@ -184,7 +194,7 @@ class Output:
     @staticmethod
     def _plan_in(folder: Path) -> dict[str, Any]:
         try:
-            value = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+            value = parse_json((folder / "plan.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return value if isinstance(value, dict) else {}

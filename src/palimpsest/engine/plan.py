@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from palimpsest import derived, methods, metrics
@@ -25,6 +23,7 @@ from palimpsest.models.sources import is_image_model
 from palimpsest.records import digest
 from palimpsest.report.schema import RequestInfo
 from palimpsest.source import code_digest
+from palimpsest.untrusted import parse_json, parse_yaml, reason_of
 from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.engine.execute"  # the module whose imports lead to all that every run does
@@ -297,12 +296,11 @@ def read_mapping(path: str | Path, what: str, accepted: str) -> dict[str, Any]:
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
-        value = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        value = parse_json(text) if file.suffix == ".json" else parse_yaml(text)
     except OSError as error:
         raise PlanError(f"{what} {path}: {error.strerror or error}; give a YAML or JSON file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise PlanError(f"{what} {path}: neither YAML nor JSON ({reason})") from None
+    except ValueError as error:
+        raise PlanError(f"{what} {path}: neither YAML nor JSON ({reason_of(error)})") from None
     if not isinstance(value, dict):
         raise PlanError(f"{what} {path}: holds a {type(value).__name__}; accepted: a mapping of {accepted}")
     return value

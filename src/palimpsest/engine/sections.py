@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from palimpsest.chosen import Chosen
+from palimpsest.untrusted import parse_json
 
 
-class Section(BaseModel):
+class Section(Chosen):
     """Base of the plan's parts: frozen, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -70,7 +72,7 @@ def as_taught(encoding: Encoding, model: str | Path) -> Encoding:
     if encoding.separator is not None:
         return encoding
     try:
-        taught = json.loads((Path(model) / "plan.json").read_text(encoding="utf-8"))["encoding"]["separator"]
+        taught = parse_json((Path(model) / "plan.json").read_text(encoding="utf-8"))["encoding"]["separator"]
     except (OSError, ValueError, KeyError, TypeError):
         taught = None
     return encoding.model_copy(update={"separator": taught if isinstance(taught, str) else ""})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from palimpsest.control.hands import CONTROL
 from palimpsest.engine.output import CHECKPOINT, TRAINED
 from palimpsest.errors import Interrupted
 from palimpsest.in_words import so_many
+from palimpsest.untrusted import parse_json
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def _steps(partial: Path) -> tuple[int, bool]:
         return int(state["iterations"]) + int(state["repair_steps"]), state["stage"] == "ended"
     try:
         with safe_open(partial / CHECKPOINT, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            state = parse_json(file.metadata()["state"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return 0, False
     return int(state["step"]), state["stopped"] is not None
@@ -70,7 +70,7 @@ def _steps(partial: Path) -> tuple[int, bool]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

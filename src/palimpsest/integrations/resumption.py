@@ -15,6 +15,7 @@ from palimpsest.durable import put
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.files import write_atomic
 from palimpsest.integrations.objective import Objective
+from palimpsest.untrusted import parse_json
 
 NOTE, TENSORS = "objective.json", "objective.safetensors"
 _CURE = "resume with what the run was started with; the model is the one from before the run, not the checkpoint's"
@@ -82,7 +83,7 @@ def load_beside(folder: Path, objective: Objective) -> None:
 
 def _note(folder: Path) -> dict[str, Any]:
     try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        note = parse_json((folder / NOTE).read_text(encoding="utf-8"))
         return {"run": dict(note["run"]), "positions": dict(note["positions"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"checkpoint {folder}: {NOTE} cannot be read ({error}); go on from another one") from None

@@ -20,6 +20,7 @@ from palimpsest.durable import put
 from palimpsest.errors import ModelError
 from palimpsest.loop.adamw import step_device
 from palimpsest.models.scope import trainable
+from palimpsest.untrusted import parse_json
 
 OWN = "method/"
 FIRST, OTHER = "optimizer", "optimizer2"
@@ -86,7 +87,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The loop's state and all tensors, windows on the file."""
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
+            state = parse_json(file.metadata()["state"])
             return dict(state), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error

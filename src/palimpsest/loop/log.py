@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.durable import flush, put
+from palimpsest.untrusted import parse_json
 
 
 class RunLog:
@@ -22,10 +23,10 @@ class RunLog:
         if not self._path.exists():
             return []
         rows = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in self._path.read_bytes().splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                rows.append(parse_json(line.decode()))
+            except ValueError:
                 break  # only the last line can be cut; what follows a cut is not ours
         return rows
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from palimpsest import derived
+from palimpsest.chosen import Chosen
 from palimpsest.data.sets.roles import ROLES
 from palimpsest.errors import unknown
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:  # a plan is checked before torch is imported
     from torch import nn
 
 SCHEDULES = ("constant", "linear", "cosine", "halving")
-MOST = 1_000_000  # examples per step
+MOST = 1_000_000  # examples per step, and passes
 Size = Annotated[int, Field(ge=1, le=MOST)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Training(BaseModel):
+class Training(Chosen):
     """Optimizer, length and budgets of a run. Names as in ``transformers.TrainingArguments`` where it has one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -54,7 +55,7 @@ class Training(BaseModel):
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Examples of the anchor set per forward pass; None = batch_size. Changes memory, not the result,
     but for models with batch normalisation, which looks at micro-batches one by one."""
-    num_train_epochs: float = Field(default=10.0, gt=0)
+    num_train_epochs: float = Field(default=10.0, gt=0, le=MOST)
     """Passes over the anchor set."""
     max_steps: int | None = Field(default=None, ge=1)
     """Optimizer iterations; where it is given it wins over ``num_train_epochs``."""

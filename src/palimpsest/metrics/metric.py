@@ -17,8 +17,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from palimpsest.chosen import Chosen
 from palimpsest.metrics.statistics import bootstrap
 from palimpsest.records import Direction, Score
 
@@ -39,7 +40,7 @@ class Ask(Enum):
     SECOND_SET = "a second set of examples"
 
 
-class Options(BaseModel):
+class Options(Chosen):
     """Base of every metric's option schema: frozen, unknown options refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -23,6 +23,7 @@ from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import put
 from palimpsest.models.modes import asked
+from palimpsest.untrusted import parse_json
 
 LOGITS_FILE = "logits.safetensors"
 
@@ -91,7 +92,7 @@ def _digests_in(file: Path) -> list[str]:
     if not file.is_file():
         return []
     with safe_open(file, framework="pt") as opened:
-        found: list[str] = json.loads(opened.metadata()["ids"])
+        found: list[str] = parse_json(opened.metadata()["ids"])
     return found
 
 

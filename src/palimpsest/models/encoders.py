@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.modes import asked
+from palimpsest.untrusted import refusing
+
+_ONE = "give a folder or Hub name of one"
 
 
 def embed_with_model(
@@ -76,13 +79,13 @@ def embed_with_sentence_transformer(
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtra("sentence-transformers", "pairing", "pairing by a sentence encoder") from error
-    try:
-        encoder = SentenceTransformer(_packaged(name_or_path), device=device)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"{name_or_path}: not a sentence-transformers model ({reason}); give a folder or Hub name of one"
-        ) from error
+    with refusing(lambda reason: ModelError(f"{name_or_path}: not a sentence-transformers model ({reason}); {_ONE}")):
+        encoder = SentenceTransformer(
+            _packaged(name_or_path),
+            device=device,
+            trust_remote_code=False,
+            model_kwargs={"trust_remote_code": False, "use_safetensors": True},
+        )
     vectors: Tensor = encoder.encode(
         list(texts),
         batch_size=batch_size,

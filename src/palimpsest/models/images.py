@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.data.read.hub import is_reachable
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.plain import numbers
+from palimpsest.untrusted import refusing
 
 if TYPE_CHECKING:  # what kind a model is, is asked before torch is imported
     from palimpsest.data.encode.pixels import PixelFormat
@@ -41,7 +42,8 @@ class Preprocessor:
 
 def is_image_config(config: Mapping[str, Any]) -> bool:
     """Does a config.json belong to an image classifier?"""
-    architectures = config.get("architectures") or ()
+    given = config.get("architectures")
+    architectures = given if isinstance(given, list | tuple) else ()
     return (
         config.get("model_type") == "palimpsest_resnet"
         or {"pretrained_cfg", "normalize_mean"} & config.keys() != set()
@@ -71,8 +73,11 @@ def read_preprocessor(source: str | Path, revision: str | None, config: Mapping[
         return None
     away = not isinstance(source, Path) and not is_reachable()
     try:
-        values, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision, local_files_only=away)
-    except (OSError, ValueError) as error:
+        with refusing(ModelError):
+            values, _ = ImageProcessingMixin.get_image_processor_dict(
+                source, revision=revision, trust_remote_code=False, local_files_only=away
+            )
+    except ModelError as error:
         raise ModelError(
             f"model {source}: no preprocessor_config.json, so the normalisation of its images is unknown; "
             "save its image processor beside it"

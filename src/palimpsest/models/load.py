@@ -6,10 +6,8 @@ every run starts from one plain model.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +21,11 @@ from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
+from palimpsest.models.own_code import refuse_code
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
 from palimpsest.models.whole import check_whole, quietly
+from palimpsest.untrusted import refusing
 
 __all__ = [
     "Loaded",
@@ -44,7 +44,6 @@ TOKENIZERS = frozenset(
     {"sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}
 )
 """Files of which a tokenizer has at least one."""
-LONGEST_REASON = 300  # characters of a message that is not ours
 Modality = Literal["text", "image"]
 
 
@@ -114,6 +113,13 @@ def load(
         ModelError: the source cannot be loaded; the message says why and what to give.
         MissingExtra: it is a timm folder and timm is not installed.
     """
+    with refusing(lambda reason: ModelError(f"model {source}: cannot be loaded ({reason})")):
+        loaded = _loaded(source, revision, tokenizer_needed=tokenizer_needed, as_stored=as_stored)
+        _ = loaded.num_outputs, loaded.class_names, loaded.eos_ids  # what is asked of it later can be told
+        return loaded
+
+
+def _loaded(source: str | Path, revision: str | None, *, tokenizer_needed: bool, as_stored: bool) -> Loaded:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a bar per load and save would drown the run's own
@@ -124,8 +130,8 @@ def load(
     loaded = _load(place, source, revision, as_stored=as_stored)
     if loaded.pixels is not None:
         return loaded
-    # transformers looks at the config beside a tokenizer, and wonders at one that it does not know
-    with quietly() if loaded.model.config.model_type == CUSTOM else nullcontext():
+    # transformers repeats in its log what a config says
+    with quietly():
         return replace(loaded, tokenizer=_load_tokenizer(place, revision, tokenizer_needed))
 
 
@@ -136,6 +142,7 @@ def _load(place: str | Path, source: str | Path, revision: str | None, *, as_sto
         base = _base_of(place, adapter, revision, as_stored=as_stored)
         return replace(base, model=_adapted(place, base.model).eval(), source=str(source))
     config = read_config(place, revision)
+    refuse_code(config, source)
     if isinstance(place, Path) and config.get("model_type") == CUSTOM:
         return _custom(place, config, source)
     if is_image_config(config):
@@ -180,13 +187,14 @@ def _adapted(folder: Path, base: Any) -> Any:
     """A model with a LoRA adapter merged into it; every tensor of the adapter's file must find its place."""
     from peft import PeftModel
 
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below, in our words
-            model = PeftModel.from_pretrained(base, folder)
-            found = model.load_adapter(folder, "default")  # once more: the first call does not tell what it left out
-    except _unusable() as error:
-        raise ModelError(f"model {folder}: its adapter cannot be loaded: {_first_line(error)}") from error
+    with (
+        refusing(lambda reason: ModelError(f"model {folder}: its adapter cannot be loaded: {reason}")),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below, in our words
+        model = PeftModel.from_pretrained(base, folder, trust_remote_code=False, use_safetensors=True)
+        # once more: the first call does not tell what it left out
+        found = model.load_adapter(folder, "default", trust_remote_code=False, use_safetensors=True)
     check_whole(folder, base, found.missing_keys, found.unexpected_keys)
     merged = model.merge_and_unload()
     merged.name_or_path = str(folder)  # a further adapter lies on this one, not on the base of both
@@ -200,21 +208,21 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
 
     resnet.register()
     away = _is_away(source)
-    try:
-        with quietly():
-            model, info = getattr(transformers, auto).from_pretrained(
-                source,
-                revision=revision,
-                dtype=dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                local_files_only=away,
-            )
-    except _unusable() as error:
-        if away:
-            raise ModelError(f"model {source}: {AWAY}") from error
-        what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
-        raise ModelError(f"model {source}: cannot be loaded as {what}: {_first_line(error)}") from error
+    what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
+
+    def say(reason: str) -> ModelError:
+        return ModelError(f"model {source}: {AWAY if away else f'cannot be loaded as {what}: {reason}'}")
+
+    with refusing(say), quietly():
+        model, info = getattr(transformers, auto).from_pretrained(
+            source,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=away,
+        )
     misshapen = (str(key) for key in info.get("mismatched_keys", ()))
     check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
     return model
@@ -225,30 +233,15 @@ def _is_away(source: str | Path) -> bool:
     return not isinstance(source, Path) and not is_reachable()
 
 
-def _unusable() -> tuple[type[Exception], ...]:
-    """All that transformers, PEFT, safetensors and the Hub client raise for sources that cannot be used."""
-    from safetensors import SafetensorError
-
-    return OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError
-
-
-def _one_line(error: BaseException) -> str:
-    """All of a message that goes over several lines, or its beginning where it is long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, local_files_only=_is_away(source))
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        with refusing(ModelError):
+            return AutoTokenizer.from_pretrained(
+                source, revision=revision, trust_remote_code=False, local_files_only=_is_away(source)
+            )
+    except ModelError as error:
         if not needed:
             return None
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
@@ -256,7 +249,7 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
             raise ModelError(
                 f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"
             ) from error
-        raise ModelError(f"model {source}: its tokenizer cannot be loaded ({_one_line(error)}); {cure}") from error
+        raise ModelError(f"model {source}: its tokenizer cannot be loaded ({error}); {cure}") from error
 
 
 def count_parameters(model: nn.Module) -> int:

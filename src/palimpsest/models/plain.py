@@ -12,7 +12,6 @@ that is not 32; classes, channels and widths are read off the weights.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 
 from palimpsest.errors import ModelError, reachable, unknown
 from palimpsest.models.architectures import ARCHITECTURES
+from palimpsest.untrusted import parse_json
 
 _NAMED = re.compile(r"(?P<architecture>[\w-]+)@(?P<path>.+)")
 
@@ -52,7 +52,7 @@ def plain_weights(source: str | Path) -> PlainWeights | None:
         return _plain(_known(named["architecture"], source), Path(named["path"]).expanduser(), source)
     if path.is_file() and path.suffix == ".safetensors" and path.stem in ARCHITECTURES:
         return _plain(path.stem, path, source)
-    if path.is_dir() and "normalize_mean" in _read_json(path / "config.json"):
+    if path.is_dir() and "normalize_mean" in read_json_object(path / "config.json"):
         return _plain(None, path, source)
     return None
 
@@ -68,7 +68,7 @@ def _plain(architecture: str | None, path: Path, source: str | Path) -> PlainWei
     file = path if path.suffix == ".safetensors" else _file_in(path, architecture, source)
     if not file.is_file():
         raise ModelError(f"model {source}: no file {file}; give ARCHITECTURE@FOLDER or ARCHITECTURE@FILE.safetensors")
-    config = _read_json(file.parent / "config.json")
+    config = read_json_object(file.parent / "config.json")
     if not {"normalize_mean", "normalize_std"} <= config.keys():
         raise ModelError(
             f"model {source}: no normalize_mean and normalize_std in {file.parent / 'config.json'}; plain weights need "
@@ -88,10 +88,12 @@ def _file_in(folder: Path, architecture: str | None, source: str | Path) -> Path
     return files[0]
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
-    """A JSON object; empty when there is none."""
+def read_json_object(file: Path) -> Mapping[str, Any]:
+    """A JSON object; empty when there is none. A pipe is not even opened: nobody may ever write into it."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        if not file.is_file():
+            return {}
+        value = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -8,15 +8,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from palimpsest.chosen import Chosen
 from palimpsest.errors import FrozenError, ModelError, PlanError
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
     from torch import Tensor, nn
 
 
-class Scope(BaseModel):
+class Scope(Chosen):
     """Which parameters may move."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

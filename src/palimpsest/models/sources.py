@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,12 @@ from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.at_hand import check_at_hand
 from palimpsest.models.images import check_timm, is_image_config
-from palimpsest.models.plain import plain_weights
+from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
+from palimpsest.models.plain import plain_weights, read_json_object
+from palimpsest.models.proportions import check_proportions, tensor_shapes
+from palimpsest.printed import short
 from palimpsest.records import digest
+from palimpsest.untrusted import refusing
 
 READ_TOO = (
     "adapter_config.json",
@@ -24,7 +27,7 @@ READ_TOO = (
     "tokenizer.model",
     "tokenizer_config.json",
 )
-LARGEST_HEADER = 100_000_000  # bytes; the format's own bound
+MOST_ADAPTERS = 16  # on each other
 VOLATILE = frozenset({"_name_or_path", "held_as", "transformers_version"})
 
 
@@ -39,24 +42,32 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(f"model {folder}: no such folder; give a folder written by save_pretrained")
     _check_config(folder)
-    if not list(folder.glob("*.safetensors")):
-        pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
-        found = f" (found {', '.join(pickles)}, which is never unpickled)" if pickles else ""
-        raise ModelError(f"model {folder}: no .safetensors weights{found}; save it with save_pretrained")
+    check_data_only(folder)
+    check_weights_are_safe(folder, adapter=(folder / "adapter_config.json").is_file())
+    _check_bases(folder)
+    check_proportions(folder, read_config(folder))
+
+
+def _check_bases(folder: Path) -> None:
+    """Refuse an adapter that lies, perhaps over others, on itself."""
+    seen: list[Path] = []
+    place = folder
+    while place.is_dir() and (base := read_config(place, None, "adapter_config.json").get("base_model_name_or_path")):
+        seen.append(place.resolve())
+        place = Path(str(base))
+        if place.resolve() in seen or len(seen) > MOST_ADAPTERS:
+            raise ModelError(f"model {folder}: its adapter lies on {short(str(base))}, and so in the end on itself")
 
 
 def _check_config(folder: Path) -> None:
     """Refuse a folder whose configuration is that of no model."""
-    config = folder / ("adapter_config.json" if (folder / "adapter_config.json").is_file() else "config.json")
-    if not config.is_file():
+    name = "adapter_config.json" if (folder / "adapter_config.json").is_file() else "config.json"
+    content = config_in(folder / name)
+    if content is None:
         raise ModelError(f"model {folder}: no config.json; give a folder written by save_pretrained")
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"model {folder}: {config.name} is not JSON ({error})") from None
-    if not isinstance(content, dict) or not ({"model_type", "peft_type", "pretrained_cfg"} & content.keys()):
+    if not ({"model_type", "peft_type", "pretrained_cfg"} & content.keys()):
         raise ModelError(
-            f"model {folder}: {config.name} names no model_type; give the folder of a causal LM or an image classifier"
+            f"model {folder}: {name} names no model_type; give the folder of a causal LM or an image classifier"
         )
 
 
@@ -104,6 +115,7 @@ def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     place = path if path.is_dir() else str(source)
     adapter = read_config(path, None, "adapter_config.json") if path.is_dir() else {}
     if adapter:
+        _check_bases(path)
         return is_image_model(str(adapter.get("base_model_name_or_path")), adapter.get("revision"))
     return is_image_config(read_config(place, revision))
 
@@ -123,30 +135,23 @@ def classes_of(source: str | Path) -> tuple[int, dict[str, int]] | None:
 
 def _shape_in(file: Path, tensor: str) -> list[int] | None:
     """Shape of a tensor, from the header of its safetensors file alone."""
-    try:
-        with file.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(min(size, LARGEST_HEADER)))
-        return list(header[tensor]["shape"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return tensor_shapes(file).get(tensor)
 
 
 def read_config(source: str | Path, revision: str | None = None, name: str = "config.json") -> Mapping[str, Any]:
     """A config file of a folder or a Hub name; empty when there is none."""
     if isinstance(source, Path):
-        try:
-            value = json.loads((source / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return read_json_object(source / name)
     from transformers import PreTrainedConfig
 
     try:
-        found = PreTrainedConfig.get_config_dict(source, revision=revision, local_files_only=not is_reachable())
-        config: Mapping[str, Any] = found[0]
-    except (OSError, ValueError):
+        with refusing(ModelError):
+            found = PreTrainedConfig.get_config_dict(
+                source, revision=revision, trust_remote_code=False, local_files_only=not is_reachable()
+            )
+    except ModelError:
         return {}
+    config: Mapping[str, Any] = found[0]
     return config
 
 
@@ -185,7 +190,8 @@ def source_digest(source: str | Path, revision: str | None = None) -> str:
 def _parts_of(folder: Path, revision: str | None) -> Iterator[bytes]:
     """What ``source_digest`` is taken over, of a folder."""
     others = [folder / name for name in READ_TOO if (folder / name).is_file()]
-    yield from map(_file_digest, (*sorted(folder.glob("*.safetensors")), *others))
+    weights = [file for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
+    yield from map(_file_digest, (*weights, *others))
     yield digest({k: v for k, v in read_config(folder).items() if k not in VOLATILE}).encode()
     adapter = read_config(folder, None, "adapter_config.json")
     base = adapter.get("base_model_name_or_path")

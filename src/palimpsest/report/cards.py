@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from palimpsest.printed import printable
 from palimpsest.records import short_id
 from palimpsest.report.glossary import written_name
 from palimpsest.report.nouns import of_images
 from palimpsest.report.numbers import show_or_dash
-from palimpsest.report.said import printable
 from palimpsest.report.schema import COLUMNS, AnswerRow, RunResult
 from palimpsest.report.view import focus
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from palimpsest.files import write_atomic
+from palimpsest.printed import printable
 from palimpsest.report.brief import brief, oracle_share, request_rows
 from palimpsest.report.cards import cards
 from palimpsest.report.glossary import glossary
@@ -17,7 +18,6 @@ from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where
 from palimpsest.report.nouns import column_name, of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
 from palimpsest.report.places import with_places
-from palimpsest.report.said import printable
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
     MAX_EXAMPLES,

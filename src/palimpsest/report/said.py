@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from palimpsest.printed import printable
 from palimpsest.records import short_id
 from palimpsest.report.numbers import show_or_dash
 from palimpsest.report.schema import AnswerRow, RunResult
@@ -17,9 +18,6 @@ _WIDTH = 100
 LONGEST = 480
 """Most characters of one text; of a longer one the beginning and the end are shown."""
 
-# Format characters that words of some scripts and joined pictures need; the others can hide or reorder a text.
-_JOINERS = frozenset("\u200c\u200d")
-_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 _NO_CELL = frozenset(("Mn", "Me", "Cf"))
 
 
@@ -62,21 +60,6 @@ def examples_text(
         unscored = [f"{key} unscored" for key, value in scores[row.id].items() if value is None]
         lines += ["", *_wrapped("", f"{_name(row)}: {', '.join(numbers + unscored)}", width), *_said(row, width)]
     return lines
-
-
-def printable(text: str) -> str:
-    r"""A text on one line, everything that is no visible character escaped.
-
-    >>> print(printable("one\ntwo\x1b[2J\u202e"))
-    one\ntwo\x1b[2J\u202e
-    """
-    return "".join(_escaped(character) for character in text)
-
-
-def _escaped(character: str) -> str:
-    if character in _JOINERS or unicodedata.category(character) not in _UNSEEN:
-        return character
-    return character.encode("unicode_escape").decode()
 
 
 def _name(row: AnswerRow) -> str:

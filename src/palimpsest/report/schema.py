@@ -25,6 +25,7 @@ from pydantic import (
 from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
+from palimpsest.untrusted import parse_json
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
@@ -339,7 +340,7 @@ def rows_of(scores: Mapping[Column, Mapping[str, Mapping[str, Score]]]) -> Score
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"cannot read '{path}': {error.strerror or error}; accepted: the result.json that a palimpsest run writes"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 
 from palimpsest.data.sets.roles import ROLES
+from palimpsest.printed import printable
 from palimpsest.records import Direction, short_id
 from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import interval_or_nothing, show_or_dash
-from palimpsest.report.said import printable
 from palimpsest.report.schema import Column, RunResult, ScoreRow
 from palimpsest.report.view import not_judged, row_keys, verdict_words
 from palimpsest.report.worst import worst

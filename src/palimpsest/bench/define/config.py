@@ -118,7 +118,10 @@ class Bench(Section):
         if isinstance(rows, str):
             rows = rows.split(",")
         if isinstance(rows, list | tuple):
-            rows = {str(chain).strip(): str(chain).strip() for chain in rows}
+            names = [str(chain).strip() for chain in rows]
+            if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+                raise ValueError(f"{twice[0]!r} comes twice; accepted: each row once")
+            rows = {name: name for name in names}
         if not isinstance(rows, dict):
             return rows
         return {label: {"chain": row} if isinstance(row, str) else row for label, row in rows.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from palimpsest.data.streams.tasks import Task, by_domain
 from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.models.sources import check_source
 from palimpsest.records import Example, Image, content_id, digest
+from palimpsest.untrusted import parse_json
 
 SAVED_STREAM = "FILE.json"
 """Stands in lists of streams for those that are in a file."""
@@ -171,7 +171,7 @@ def _task_of(example: Example) -> int | str | None:
 
 def _read_stream(path: Path) -> RequestStream:
     try:
-        return RequestStream.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return RequestStream.from_json(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise DataError(f"stream {path}: {error.strerror or error}; {_ACCEPTED}") from None
     except ValueError as error:

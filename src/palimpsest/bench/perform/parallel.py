@@ -12,10 +12,11 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from palimpsest.errors import Interrupted
+from palimpsest.errors import Interrupted, RunError
 
 Done = Callable[[str, int, int], None]
 
@@ -50,6 +51,7 @@ def run_tasks(tasks: Mapping[str, WaitingTask], *, jobs: int, threads: int | Non
     Raises:
         Exception: whatever the first failing task raised; tasks that have not begun never do.
         Interrupted: Ctrl-C or SIGTERM stopped it; says how many tasks are done.
+        RunError: a process died.
     """
     finished: list[str] = []
 
@@ -71,6 +73,11 @@ def _run(tasks: Mapping[str, WaitingTask], jobs: int, threads: int | None, done:
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
     try:
         return _spread(pool, tasks, jobs, done)
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a process of the bench was ended from outside, as a system does that runs out of memory; what is done is "
+            "kept: the same command with fewer --jobs goes on from there"
+        ) from error
     except KeyboardInterrupt:
         for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()  # one that trains writes its checkpoint first

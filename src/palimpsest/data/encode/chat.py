@@ -7,18 +7,23 @@ is rendered turn by turn: what a turn of the assistant adds, behind the generati
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
-import jinja2
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from palimpsest.data.encode.apart import Apart
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Message
 
 Turns = tuple[Message, ...]
 Flagged = tuple[list[int], list[bool]]
 
+_TEMPLATE = "the chat template"
+_OPEN: ContextVar[dict[int, Apart] | None] = ContextVar("processes that render templates", default=None)
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -69,12 +74,42 @@ def _rendered(messages: Sequence[Message], tokenizer: Any) -> tuple[str, list[tu
         )
     if not tokenizer.is_fast:
         raise ModelError(f"{type(tokenizer).__name__} gives no character offsets; chat rows need a fast tokenizer")
-    turns = [message._asdict() for message in messages]
-    find = _marked if _MARKER.search(tokenizer.get_chat_template()) else _compared
+    with _renderer(tokenizer) as render:
+        whole, spans = render([message._asdict() for message in messages])
+    return whole, [(first, last) for first, last in spans]
+
+
+@contextmanager
+def rendering() -> Iterator[None]:
+    """In the block, the process that renders templates is started once."""
+    token = _OPEN.set({})
     try:
-        return find(turns, tokenizer)
-    except jinja2.TemplateError as error:
-        raise DataError(f"the chat template refuses these messages ({' '.join(str(error).split())})") from error
+        yield
+    finally:
+        for renderer in (_OPEN.get() or {}).values():
+            renderer.close()
+        _OPEN.reset(token)
+
+
+@contextmanager
+def _renderer(tokenizer: Any) -> Iterator[Apart]:
+    """What renders a tokenizer's template, which is the code of whoever made its folder."""
+    opened = _OPEN.get()
+    if opened is not None:
+        if id(tokenizer) not in opened:
+            opened[id(tokenizer)] = Apart(partial(_found, tokenizer), _TEMPLATE)
+        yield opened[id(tokenizer)]
+        return
+    renderer = Apart(partial(_found, tokenizer), _TEMPLATE)
+    try:
+        yield renderer
+    finally:
+        renderer.close()
+
+
+def _found(tokenizer: Any, turns: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]]]:
+    find = _marked if _MARKER.search(tokenizer.get_chat_template()) else _compared
+    return find(turns, tokenizer)
 
 
 def _flagged(texts: Sequence[str], spans: Sequence[list[tuple[int, int]]], tokenizer: Any) -> list[Flagged]:

@@ -17,7 +17,8 @@ from typing import Any
 
 from palimpsest.data.ahead import TokensAhead
 from palimpsest.data.encode.batch import TextSet, TokenSequence
-from palimpsest.data.encode.chat import chat_tokens
+from palimpsest.data.encode.chat import chat_tokens, rendering
+from palimpsest.data.encode.long_texts import check_size, longest_text, size_of
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Chat, Completion, Content, Example, Image, Text, TokenIds
 
@@ -52,22 +53,28 @@ def encode(
         DataError: which example is too long, has no label token, or a token id outside the vocabulary; how many more.
         ModelError: the tokenizer lacks an eos token or a chat template that is needed.
     """
+    limit = longest_text(max_length, truncate=truncate)
     encoder = _Encoder(tokenizer, append_eos, separator)
     sequences: list[TokenSequence] = []
     problems: list[str] = []
     seen: set[str] = set()
-    for position, example in enumerate(examples):
-        if position % TOGETHER == 0:
-            encoder.read_ahead(examples[position : position + TOGETHER])
-        try:
-            if example.id in seen:
-                raise DataError("this id occurs twice; accepted: ids that occur once")
-            seen.add(example.id)
-            tokens, scored = encoder.tokens(example)
-            _check_vocabulary(tokens, _vocabulary(tokenizer, vocab_size, given=isinstance(example.content, TokenIds)))
-            sequences.append(_fit(example.id, tokens, scored, max_length=max_length, truncate=truncate))
-        except DataError as problem:
-            problems.append(f"{example.name}: {problem}")
+    with rendering():
+        for position, example in enumerate(examples):
+            if position % TOGETHER == 0:
+                together = examples[position : position + TOGETHER]
+                encoder.read_ahead([e for e in together if size_of(e.content) <= limit])
+            try:
+                if example.id in seen:
+                    raise DataError("this id occurs twice; accepted: ids that occur once")
+                seen.add(example.id)
+                check_size(example.content, limit)
+                tokens, scored = encoder.tokens(example)
+                _check_vocabulary(
+                    tokens, _vocabulary(tokenizer, vocab_size, given=isinstance(example.content, TokenIds))
+                )
+                sequences.append(_fit(example.id, tokens, scored, max_length=max_length, truncate=truncate))
+            except DataError as problem:
+                problems.append(f"{example.name}: {problem}")
     if problems:
         more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")

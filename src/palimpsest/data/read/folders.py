@@ -13,7 +13,6 @@ A split is never made of files with different names: forget.jsonl and retain.jso
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from palimpsest.data.read.table import Table, numbered, one_line
 from palimpsest.errors import DataError, unknown
+from palimpsest.untrusted import parse_json, refusing
 
 Readers = Mapping[str, Callable[[Path], Table]]
 
@@ -85,7 +85,7 @@ def splits(folder: Path, readers: Readers) -> dict[str, list[Path]]:
     listing = folder / "dataset_dict.json"
     if listing.is_file():
         try:
-            names = json.loads(listing.read_text(encoding="utf-8"))["splits"]
+            names = parse_json(listing.read_text(encoding="utf-8"))["splits"]
             return {str(name): [folder / str(name)] for name in names}
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise DataError(f"{listing}: not the list of splits of a saved dataset ({one_line(error)})") from error
@@ -163,12 +163,10 @@ def _saved(folder: Path) -> Table:
     """What ``Dataset.save_to_disk`` wrote, read into memory: no copy in a cache, where no deletion would reach it."""
     import datasets
 
-    try:
+    with refusing(lambda reason: DataError(f"{folder}: cannot be read as a saved dataset ({reason})")):
         found = datasets.load_from_disk(str(folder), keep_in_memory=True).with_format(None)
         records = list(found)
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"{folder}: cannot be read as a saved dataset ({one_line(error)})") from error
-    names = tuple(found.column_names)
+        names = tuple(found.column_names)
     return Table(str(folder), names, numbered(str(folder), records), pictures=True, null_ids=True)
 
 
@@ -176,10 +174,8 @@ def _pictures(folder: Path, split: str) -> Table:
     """A split of a folder of pictures, which ``datasets`` sorts and streams."""
     import datasets
 
-    try:
+    with refusing(lambda reason: DataError(f"{folder}: cannot be read as a dataset ({reason})")):
         found = datasets.load_dataset(str(folder), split=split, streaming=True)
         records = list(found)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"{folder}: cannot be read as a dataset ({one_line(error)})") from error
     where = f"{folder}/{split}"
     return Table(str(folder), tuple(found.column_names or ()) or None, numbered(where, records), pictures=True)

@@ -15,7 +15,9 @@ Shape legend: N images, H height, W width, C channels.
 from __future__ import annotations
 
 import io
+import math
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -27,6 +29,7 @@ import numpy as np
 from palimpsest.data.read.layout import Layout, Rows
 from palimpsest.errors import DataError, encodable
 from palimpsest.records import Example, Image, content_id
+from palimpsest.untrusted import ALWAYS_READ, MOST_TIMES, reason_of, refusing
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -91,8 +94,7 @@ def _arrays(path: Path, layout: Layout) -> tuple[list[str], dict[str, str], dict
             wanted = _wanted(held, mapped, layout)
             found = {name: _array(file, held[yours]) for name, yours in wanted.items()}
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: not a readable .npz file ({reason}); {ACCEPTED}") from error
+        raise DataError(f"{path}: not a readable .npz file ({reason_of(error)}); {ACCEPTED}") from error
     _check_there(path, held, found)
     return list(held), mapped, found
 
@@ -111,8 +113,25 @@ def _wanted(held: Iterable[str], mapped: Mapping[str, str], layout: Layout) -> d
 
 
 def _array(file: zipfile.ZipFile, member: str) -> np.ndarray:
+    held = file.getinfo(member)
+    if held.file_size > max(ALWAYS_READ, MOST_TIMES * held.compress_size):
+        raise ValueError(
+            f"{member} is {held.file_size} bytes packed into {held.compress_size}, which no pictures are; save it again"
+        )
+    with file.open(member) as stream:
+        claimed = _bytes_claimed(stream)
+    if claimed > held.file_size:
+        raise ValueError(f"{member} says that it holds {claimed} bytes, and has {held.file_size}")
     with file.open(member) as stream:
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _bytes_claimed(stream: Any) -> int:
+    """Bytes of the array that a .npy header announces; its values are not read."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return math.prod(map(int, shape)) * int(dtype.itemsize)
 
 
 def _check_there(path: Path, held: Iterable[str], found: Collection[str]) -> None:
@@ -169,12 +188,23 @@ def _texts(path: Path, name: str, columns: Mapping[str, np.ndarray], num: int) -
 
 def is_image_folder(path: Path) -> bool:
     """Is it a folder of sub-folders of pictures?"""
-    return path.is_dir() and next(_pictures(path), None) is not None
+    if not path.is_dir():
+        return False
+    with refusing(lambda reason: DataError(f"{path}: its folders cannot be read ({reason})")):
+        return any(_is_picture(file) for sub in _classes(path) for file in sub.rglob("*"))
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        yield from sorted(p for p in sub.rglob("*") if p.suffix.lower() in PICTURES)
+    for sub in _classes(folder):
+        yield from sorted(filter(_is_picture, sub.rglob("*")))
+
+
+def _classes(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
 
 
 def read_image_folder(folder: Path) -> list[Example]:
@@ -213,16 +243,16 @@ def decode(data: bytes) -> UInt8[np.ndarray, "H W C"]:
         DataError: it is neither.
     """
     from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
 
-    try:
+    with refusing(_no_picture), warnings.catch_warnings():
+        warnings.simplefilter("error", Pillow.DecompressionBombWarning)
         with Pillow.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             return pixels_of(picture)
-    except UnidentifiedImageError as error:
-        raise DataError("not a readable PNG or JPEG picture") from error
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"not a readable PNG or JPEG picture ({reason})") from error
+
+
+def _no_picture(reason: str) -> DataError:
+    named = reason.startswith("cannot identify image file")  # that it is an object in memory says nothing
+    return DataError(f"not a readable PNG or JPEG picture{'' if named else f' ({reason})'}")
 
 
 def pixels_of(picture: Any) -> UInt8[np.ndarray, "H W C"]:

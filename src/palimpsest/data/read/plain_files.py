@@ -14,6 +14,7 @@ from palimpsest.data.read.contents import Row
 from palimpsest.data.read.shapes import CONTENT_COLUMNS
 from palimpsest.data.read.table import Table, numbered, refuse_twins
 from palimpsest.errors import DataError
+from palimpsest.untrusted import parse_json
 
 _LINE = "accepted: one JSON object per line"
 _ARRAY = 'accepted: a list of objects, {"data": [...]} or one JSON object per line'
@@ -122,7 +123,7 @@ def _json_line(line: str) -> Row | DataError:
 
 
 def _parsed(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    return parse_json(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

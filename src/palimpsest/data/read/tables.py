@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from palimpsest.data.read.contents import Row
 from palimpsest.data.read.folders import Readers, find_split, open_split, split_of
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.data.read.layout import Layout
 from palimpsest.data.read.plain_files import read_csv, read_json, read_jsonl
-from palimpsest.data.read.table import Table, numbered, one_line, refuse_twins
+from palimpsest.data.read.table import Table, numbered, refuse_twins
 from palimpsest.errors import DataError
+from palimpsest.untrusted import ALWAYS_READ, MOST_TIMES, refusing
 
+_TOGETHER = 1024  # rows
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?")
 _CURES = {
     ".arrow": "a part of a saved dataset; give the folder that it lies in",
@@ -71,17 +76,32 @@ def _hub_name(source: str) -> re.Match[str] | None:
 
 
 def _read_parquet(path: Path) -> Table:
-    import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    try:
-        table = pq.ParquetFile(path).read()
-        records = table.to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from error
-    names = tuple(table.column_names)
-    refuse_twins(names, str(path))
+    with refusing(lambda reason: DataError(f"{path}: not a readable Parquet file ({reason})")):
+        file = pq.ParquetFile(path)
+        names = tuple(file.schema_arrow.names)
+        refuse_twins(names, str(path))
+        records = list(_records(file, path.stat().st_size))
     return Table(str(path), names, numbered(str(path), records), pictures=True, null_ids=True)
+
+
+def _records(file: Any, size: int) -> Iterator[Row]:
+    """Rows of a Parquet file, in parts: a few bytes of it can stand for any number of equal rows.
+
+    Args:
+        file: opened.
+        size: bytes that it has.
+
+    Raises:
+        DataError: its rows take far more memory than any that differ from each other.
+    """
+    taken, most = 0, max(ALWAYS_READ, MOST_TIMES * size)
+    for batch in file.iter_batches(batch_size=_TOGETHER):
+        taken += batch.nbytes + batch.num_rows  # a row of nothing takes no byte, and time all the same
+        if taken > most:
+            raise DataError(f"its {size} bytes stand for more than {most} of rows; save it again, or give it in parts")
+        yield from batch.to_pylist()
 
 
 def _read_hub(name: str, config: str | None, layout: Layout) -> Table:
@@ -94,15 +114,13 @@ def _read_hub(name: str, config: str | None, layout: Layout) -> Table:
     import datasets
 
     settled = {key for key in ("split", "revision") if getattr(layout, key) is not None}
-    try:
+    with refusing(lambda reason: DataError(f"{name}: cannot be read as a dataset ({reason}); {accepted_sources()}")):
         found = datasets.load_dataset(name, config, split=layout.split, revision=layout.revision, streaming=True)
         if isinstance(found, datasets.IterableDatasetDict):
             if len(found) != 1:
                 raise DataError(f"{name}: has the splits {', '.join(sorted(found))}; name one with --split")
             found = next(iter(found.values()))
         records = list(found)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"{name}: cannot be read as a dataset ({one_line(error)}); {accepted_sources()}") from error
     names = tuple(found.column_names or ()) or None
     rows = numbered(name, records)
     return Table(name, names, rows, pictures=True, null_ids=True, settled=frozenset(settled))

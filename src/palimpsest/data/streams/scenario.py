@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from palimpsest.chosen import Chosen
 from palimpsest.data.streams.request_stream import RequestStream
 from palimpsest.data.streams.tasks import Task
 from palimpsest.errors import PlanError
 
 
-class ScenarioConfig(BaseModel):
+class ScenarioConfig(Chosen):
     """Base of every scenario's options, and by itself none: frozen, unknown ones refused, each with a default.
 
     What has to be given has the default None, so that the scenario itself says what it needs it for.

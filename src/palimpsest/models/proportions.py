@@ -1,0 +1,107 @@
+"""Does the size that a configuration asks for fit the files of weights?
+
+A model is built before they are laid into it: a million layers, or a width of a billion, would take minutes and all
+memory before anything could be found missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from palimpsest.errors import ModelError
+from palimpsest.untrusted import parse_json
+
+LARGEST_HEADER = 100_000_000  # bytes; the format's own bound
+LAYERS = frozenset(
+    {
+        "num_hidden_layers",
+        "num_layers",
+        "n_layer",
+        "n_layers",
+        "num_decoder_layers",
+        "encoder_layers",
+        "decoder_layers",
+        "depth",
+        "num_local_experts",
+        "num_experts",
+        "n_routed_experts",
+    }
+)
+"""Options of configurations that say how many modules there are, each with a tensor of its own."""
+WIDTHS = frozenset(
+    {
+        "hidden_size",
+        "vocab_size",
+        "intermediate_size",
+        "n_embd",
+        "n_inner",
+        "d_model",
+        "d_ff",
+        "dim",
+        "hidden_dim",
+        "ffn_dim",
+        "embedding_size",
+        "word_embed_proj_dim",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "n_head",
+        "n_heads",
+        "num_heads",
+        "head_dim",
+        "state_size",
+        "moe_intermediate_size",
+        "num_labels",
+    }
+)
+"""Those that are a dimension of some tensor, or a part of one."""
+ROOM = 16
+"""Times what the files hold: layers may share their weights, and some options are read by no layer of a model."""
+MOST_POSITIONS = 100_000_000
+"""Of a text; tables of positions are made from the configuration."""
+POSITIONS = frozenset(["max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"])
+
+
+def tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """Name -> shape of the tensors in a safetensors file, from its header alone; empty where it has none."""
+    try:
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = parse_json(stream.read(min(size, LARGEST_HEADER)).decode())
+        return {name: list(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def check_proportions(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration of sizes that no model with these weights can have.
+
+    Args:
+        folder: of a model.
+        config: content of its config.json.
+
+    Raises:
+        ModelError: names the option, its value and what fits.
+    """
+    shapes = [shape for file in folder.glob("*.safetensors") for shape in tensor_shapes(file).values()]
+    if not shapes:  # the loader says what is wrong with the files
+        return
+    modules, width = ROOM * len(shapes), ROOM * max((max(shape, default=1) for shape in shapes), default=1)
+    bounds = dict.fromkeys(LAYERS, modules) | dict.fromkeys(WIDTHS, width) | dict.fromkeys(POSITIONS, MOST_POSITIONS)
+    for name, value in _sizes(config):
+        if name in bounds and value > bounds[name]:
+            raise ModelError(
+                f"model {folder}: config.json has {name} = {str(value)[:40]}, and the {len(shapes)} tensors of its "
+                f"weights are those of a far smaller model (at most {bounds[name]}); give the config.json that was "
+                "saved with them"
+            )
+
+
+def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """Numbers of a configuration and of those inside it, e.g. the text_config of a model that also sees."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _sizes(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value
