@@ -8,6 +8,7 @@ import platform
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -60,11 +61,15 @@ def trouble_of_machine(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{place}{error.strerror or error}"
-    if any(words in text for words in FULL):  # safetensors has errors of its own for it
+    if _says(text, FULL):  # safetensors has errors of its own for it
         return f"No space left on device ({as_line(text, MENTIONED)}); free some, and the same command goes on"
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if isinstance(error, MemoryError) or _says(text, NO_MEMORY):
         return f"the memory of this machine was not enough ({as_line(text, MENTIONED) or 'MemoryError'})"
     return None
+
+
+def _says(text: str, any_of: Iterable[str]) -> bool:
+    return any(words in text for words in any_of)
 
 
 def _unforeseen(error: BaseException, *, debug: bool) -> str:
