@@ -21,6 +21,7 @@ from palimpsest.data.encode.batch import ExampleSet, Predictions, TextSet
 from palimpsest.errors import DivergedError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.modes import asked
+from palimpsest.models.text_config import vocabulary_of
 
 BATCH = 64  # examples at once, fewer where their logits would take more than LOGITS
 LOGITS = 2**26  # numbers
@@ -112,7 +113,7 @@ def _strengths(right_S: Sequence[bool], owner_S: Sequence[int], num_examples: in
 
 def _at_once(model: Any, examples: ExampleSet) -> int:
     """Examples whose padded logits fit."""
-    outputs = int(getattr(model.config, "vocab_size", None) or model.config.num_labels)
+    outputs = vocabulary_of(model) or int(model.config.num_labels)
     longest = max(len(examples[i].tokens) for i in examples.ids) if isinstance(examples, TextSet) else 1
     return max(1, min(BATCH, LOGITS // (outputs * longest)))
 

@@ -25,8 +25,9 @@ from palimpsest.metrics.greedy.decode import Rules, decode_chains
 from palimpsest.metrics.image_facts import FactsById, image_facts
 from palimpsest.metrics.metric import Facts, Greedy, Metric, Statistics
 from palimpsest.metrics.peak import PeakMemory
-from palimpsest.metrics.teacher import TeacherPass, read_teacher
+from palimpsest.metrics.teacher import TeacherPass, argmax_of_prefixes, read_teacher
 from palimpsest.models.modes import in_eval_mode
+from palimpsest.models.text_config import most_tokens, vocabulary_of
 from palimpsest.records import Answer, Cost, Score
 
 Progress = Callable[[int, int], None]
@@ -136,8 +137,7 @@ def evaluate_in_run(
 
 def _bytes_per_position(model: Any) -> int:
     """Memory for the logits after one token."""
-    vocabulary = int(getattr(getattr(model, "config", None), "vocab_size", 1))
-    return vocabulary * int(next(model.parameters()).element_size())
+    return (vocabulary_of(model) or 1) * int(next(model.parameters()).element_size())
 
 
 def _batches(examples: TextSet, order: Sequence[str], batch_size: int, num_positions: int) -> Iterator[Sequence[str]]:
@@ -169,7 +169,8 @@ class _Reader:
         for ids in _batches(examples, order, batch_size, num_positions):
             batch = examples.batch(ids)
             _refuse_batch(self.model, batch)
-            yield list(self.facts(batch.to(device)))
+            for _, together in batch.apart(self.model):
+                yield list(self.facts(together.to(device)))
 
     def facts(self, batch: TextBatch) -> Iterator[tuple[str, Facts]]:
         """Facts about each example of a batch."""
@@ -181,11 +182,12 @@ class _Reader:
             positions_T = torch.arange(batch.input_ids_BT.shape[1], device=first_B.device)
             continued_BT = (positions_T >= first_B[:, None]) & (positions_T < batch.lengths_B[:, None])
             relevant_BT = relevant_BT | continued_BT
-        reading = read_teacher(self.model, batch, relevant_BT, self.tally)
+        reading = read_teacher(self.model, batch, relevant_BT, self.tally, keeps_cache=bool(decodings))
         greedy: Sequence[Greedy | None] = [None] * len(batch)
         if decodings:
             shortest = min(d.n for d in decodings)
-            texts = Texts(batch.input_ids_BT, batch.lengths_B, reading.argmax_BT, first_B, shortest)
+            argmax_BT = argmax_of_prefixes(self.model, batch, reading.argmax_BT, relevant_BT, self.tally)
+            texts = Texts(batch.input_ids_BT, batch.lengths_B, argmax_BT, first_B, shortest)
             greedy = self._continue(texts, reading)
         for row, example_id in enumerate(batch.ids):
             yield example_id, _facts(batch, reading, row, self.rules.eos_ids, greedy[row])
@@ -237,9 +239,7 @@ def _refuse(metrics: Sequence[Metric], batch_size: int, examples: TextSet | Imag
 
 
 def _refuse_batch(model: nn.Module, batch: TextBatch) -> None:
-    config: Any = getattr(model, "config", None)
-    longest: int | None = getattr(config, "max_position_embeddings", None)
-    vocabulary: int | None = getattr(config, "vocab_size", None)
+    longest, vocabulary = most_tokens(model), vocabulary_of(model)
     for example_id, tokens_T, length in zip(batch.ids, batch.input_ids_BT, batch.lengths_B.tolist(), strict=True):
         if longest is not None and length > longest:
             raise DataError(

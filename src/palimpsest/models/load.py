@@ -25,6 +25,7 @@ from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
+from palimpsest.models.text_config import text_config
 from palimpsest.models.whole import check_whole, quietly
 
 __all__ = [
@@ -75,7 +76,7 @@ class Loaded:
     def num_outputs(self) -> int:
         """Words or classes it chooses from."""
         config = self.model.config
-        return int(config.vocab_size if self.pixels is None else config.num_labels)
+        return int(text_config(self.model).vocab_size if self.pixels is None else config.num_labels)
 
     @property
     def class_names(self) -> Mapping[str, int]:
@@ -90,7 +91,8 @@ class Loaded:
     @property
     def eos_ids(self) -> frozenset[int]:
         """Tokens that end a generation, from the generation config, else the model's, else the tokenizer's."""
-        for holder in (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer):
+        holders = getattr(self.model, "generation_config", None), text_config(self.model), self.tokenizer
+        for holder in holders:
             eos = getattr(holder, "eos_token_id", None)
             if eos is not None:
                 return frozenset(eos if isinstance(eos, list | tuple) else [eos])

@@ -66,7 +66,7 @@ def encode(
     if problems:
         more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")
-    return TextSet(sequences, _pad_id(tokenizer))
+    return TextSet(sequences, _pad_id(tokenizer, vocab_size))
 
 
 def _vocabulary(tokenizer: Any | None, vocab_size: int | None, *, given: bool) -> int | None:
@@ -79,9 +79,12 @@ def _check_vocabulary(tokens: Sequence[int], vocab_size: int | None) -> None:
         raise DataError(f"token id {max(tokens)}; accepted: 0 to {vocab_size - 1}, the model's vocabulary")
 
 
-def _pad_id(tokenizer: Any | None) -> int:
+def _pad_id(tokenizer: Any | None, vocab_size: int | None) -> int:
+    # A pad token that was added to a tokenizer has no row in an embedding that did not grow with it, and padding is
+    # masked: any id inside will do.
     candidates = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
-    return next((int(token) for token in candidates if token is not None), 0)
+    known = (int(token) for token in candidates if token is not None)
+    return next((token for token in known if vocab_size is None or token < vocab_size), 0)
 
 
 def _fit(

@@ -1,0 +1,167 @@
+"""Language models of every kind: the right value or one line. Named after the cases of issue 16 they stand for.
+
+Every model is tiny and random, and made here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as T
+from tests.hardening.tiny import (
+    SMALL,
+    byte_tokenizer,
+    fitted,
+    id_rows,
+    literal_values,
+    measured,
+    new_model,
+    saved,
+    scores_of,
+)
+
+from palimpsest.data.encode.batch import TokenSequence, collate
+from palimpsest.data.encode.text import encode
+from palimpsest.models.load import load
+from palimpsest.records import Example, Text
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    """A Llama that has gone over the texts a little, and its tokenizer."""
+    tokenizer = byte_tokenizer()
+    return fitted(new_model(T.LlamaConfig(vocab_size=len(tokenizer), **SMALL)), id_rows()), tokenizer
+
+
+class TestCase01:
+    """Padding is always an id that the model has a row for."""
+
+    def test_a_pad_token_that_the_model_lacks_changes_no_value(self, llama: Any, tmp_path: Path) -> None:
+        model, tokenizer = llama
+        plain = measured(saved(model, tokenizer, tmp_path / "plain"), "ma,es,prob")
+        longer = byte_tokenizer()
+        longer.add_special_tokens({"pad_token": "[PAD]"})
+        assert longer.pad_token_id >= model.config.vocab_size
+        assert measured(saved(model, longer, tmp_path / "longer"), "ma,es,prob") == pytest.approx(plain)
+
+    @pytest.mark.parametrize(("vocab_size", "expected"), [(400, 300), (300, 0), (None, 300)])
+    def test_pad_then_eos_then_zero(self, vocab_size: int | None, expected: int) -> None:
+        class Padded(T.PreTrainedTokenizerFast):  # type: ignore[misc]
+            pad_token_id, eos_token_id = 300, 0
+
+        tokenizer = Padded(tokenizer_object=byte_tokenizer().backend_tokenizer, eos_token="<eos>")
+        assert encode([Example("a", Text("ab"))], tokenizer, max_length=None, vocab_size=vocab_size).pad_id == expected
+
+    def test_a_start_token_that_the_model_lacks_starts_no_text(self, llama: Any) -> None:
+        from palimpsest.derived.own_words import _first_token
+        from palimpsest.models.load import Loaded
+
+        model, _ = llama
+        longer = byte_tokenizer()
+        longer.add_special_tokens({"bos_token": "[BOS]"})
+        assert _first_token(Loaded(model, longer, "x")) == longer.eos_token_id < model.config.vocab_size
+
+
+def _lfm2() -> Any:
+    return T.Lfm2Config(vocab_size=300, **SMALL, layer_types=["conv", "full_attention"])
+
+
+def _qwen3_next() -> Any:
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    more = {"linear_value_head_dim": 8, "shared_expert_intermediate_size": 16, "head_dim": 8}
+    return T.Qwen3NextConfig(vocab_size=300, **SMALL | {"num_hidden_layers": 4}, **heads, **experts, **more)
+
+
+def _mamba() -> Any:
+    return T.MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=8, eos_token_id=0)
+
+
+def _phi3(border: int = 8) -> Any:
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0, 8, 16, 32]}
+    return T.Phi3Config(
+        vocab_size=300,
+        **SMALL | {"max_position_embeddings": 256},
+        original_max_position_embeddings=border,
+        rope_parameters=rope | {"original_max_position_embeddings": border},
+    )
+
+
+class TestCase02And04:
+    """What a model keeps between tokens, and positions that depend on the longest row."""
+
+    @pytest.mark.parametrize("config", [_lfm2, _qwen3_next, _mamba, _phi3])
+    def test_values_are_those_of_one_generate_per_prefix(self, config: Any) -> None:
+        rows = id_rows()
+        model = fitted(new_model(config()), rows)
+        literal = literal_values(model, rows)
+        assert len(set(literal)) > 4  # neither nothing known nor all
+        for batch_size in (1, 32):
+            assert scores_of(model, rows, batch_size=batch_size) == pytest.approx(literal, abs=TOLERANCE)
+
+    def test_the_models_own_words_need_no_cache(self) -> None:
+        from palimpsest.derived.own_words import _draw
+        from palimpsest.models.load import Loaded
+
+        tokenizer = byte_tokenizer()
+        for config in (_lfm2(), _phi3(border=4)):
+            model = new_model(config)
+            with torch.no_grad():
+                drawn_BT = _draw(Loaded(model, tokenizer, "x"), 2, 8, torch.Generator().manual_seed(0))
+            assert drawn_BT.shape == (2, 8)
+
+    def test_rows_on_both_sides_of_a_border_are_read_apart_in_training_too(self) -> None:
+        model = new_model(_phi3(border=4))
+        ids = [(5, 6, 7), (9, 8, 7, 6, 5, 4, 3), (11, 12, 13, 14)]
+        rows = [TokenSequence(str(n), i, (False,) + (True,) * (len(i) - 1)) for n, i in enumerate(ids)]
+        together = collate([rows[0], rows[1], rows[2]], 0).predict(model)
+        alone = torch.cat([collate([row], 0).predict(model).logits_SV for row in rows])
+        torch.testing.assert_close(together.logits_SV, alone)
+        assert together.owner_S.tolist() == [0] * 2 + [1] * 6 + [2] * 3
+
+
+class TestCase03:
+    """A config within the config."""
+
+    def test_a_model_that_also_sees_is_measured_as_a_text_model(self, tmp_path: Path) -> None:
+        tokenizer = byte_tokenizer()
+        folder = saved(_gemma3(), tokenizer, tmp_path / "model")
+        assert load(folder).num_outputs == 300
+        values = measured(folder, "ma,prob")
+        assert all(0 <= value <= 1 for value in values.values())
+
+    def test_its_longest_text_is_that_of_its_text_part(self) -> None:
+        from palimpsest.models.text_config import most_tokens, vocabulary_of
+
+        model = _gemma3()
+        assert (most_tokens(model), vocabulary_of(model)) == (128, 300)
+
+    def test_positions_behind_the_padding_row_are_not_counted(self) -> None:
+        from palimpsest.models.text_config import most_tokens
+
+        config = T.RobertaConfig(
+            vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            max_position_embeddings=34, is_decoder=True,
+        )  # fmt: skip
+        model = T.RobertaForCausalLM(config).eval()
+        longest = most_tokens(model)
+        assert longest == 32
+        model(input_ids=torch.full((1, 32), 5))
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, 33), 5))
+
+
+def _gemma3() -> Any:
+    text = T.Gemma3TextConfig(vocab_size=300, **SMALL, head_dim=8, sliding_window=8, query_pre_attn_scalar=8)
+    eyes = T.SiglipVisionConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, image_size=28, patch_size=14
+    )
+    special = {"image_token_index": 299, "boi_token_index": 298, "eoi_token_index": 297}
+    return T.Gemma3ForConditionalGeneration(
+        T.Gemma3Config(text_config=text, vision_config=eyes, mm_tokens_per_image=4, **special)
+    ).eval()
