@@ -5,9 +5,12 @@ Every model is tiny and random, and made here.
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers as T
@@ -25,9 +28,16 @@ from tests.hardening.tiny import (
 
 from palimpsest.data.encode.batch import TokenSequence, collate
 from palimpsest.data.encode.text import encode
+from palimpsest.errors import ModelError
+from palimpsest.models.adapter_base import base_of
+from palimpsest.models.adapters import quiet_about_ties
+from palimpsest.models.causal import check_causal
 from palimpsest.models.load import load
+from palimpsest.models.scope import Scope, apply_scope
+from palimpsest.models.sources import is_image_model, source_digest
 from palimpsest.records import Example, Text
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 TOLERANCE = 1e-5
 
 
@@ -165,3 +175,159 @@ def _gemma3() -> Any:
     return T.Gemma3ForConditionalGeneration(
         T.Gemma3Config(text_config=text, vision_config=eyes, mm_tokens_per_image=4, **special)
     ).eval()
+
+
+def _bert(**more: Any) -> Any:
+    return T.BertConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, **more
+    )
+
+
+class TestCase05:
+    """A model that sees later tokens is none that anything can be read off."""
+
+    @pytest.mark.parametrize("config", [_bert(), T.XLNetConfig(vocab_size=300, d_model=32, n_layer=2, n_head=4)])
+    def test_it_is_refused_in_one_line(self, config: Any, tmp_path: Path) -> None:
+        folder = saved(new_model(config), byte_tokenizer(), tmp_path / "model")
+        with pytest.raises(ModelError, match="depends on later tokens") as error:
+            load(folder)
+        assert "\n" not in str(error.value)
+
+    def test_the_same_class_as_a_decoder_is_taken(self, tmp_path: Path) -> None:
+        folder = saved(new_model(_bert(is_decoder=True)), byte_tokenizer(), tmp_path / "model")
+        assert set(measured(folder, "ma,prob")) == {"ma", "prob"}
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_rounding_is_not_taken_for_sight(self, seed: int) -> None:
+        for config in (_qwen3_next(), _lfm2(), _phi3(), _gemma3().config):
+            check_causal(new_model(config, seed).to(torch.bfloat16), "x")
+
+    def test_a_model_that_answers_otherwise_each_time_is_refused(self, llama: Any) -> None:
+        model = copy.deepcopy(llama[0])
+        model.lm_head.register_forward_hook(lambda _m, _a, said: said + torch.rand_like(said))
+        with pytest.raises(ModelError, match="otherwise each time"):
+            check_causal(model, "x")
+
+    def test_a_class_that_takes_no_text_is_refused(self, llama: Any) -> None:
+        model = copy.deepcopy(llama[0])
+        model.forward = lambda **_: {}["pictures"]
+        with pytest.raises(ModelError, match="does not take a plain text .KeyError"):
+            check_causal(model, "x")
+
+    def test_asking_draws_no_number_and_leaves_the_mode(self, llama: Any) -> None:
+        model = copy.deepcopy(llama[0]).train()
+        before = torch.get_rng_state()
+        check_causal(model, "x")
+        assert torch.equal(before, torch.get_rng_state())
+        assert model.training
+
+
+def _adapter(model: Any, folder: Path, base: str, **options: Any) -> tuple[Path, Any]:
+    """A LoRA adapter alone, as PEFT saves it, and the wrapped model."""
+    targets = {"r": 2, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | options
+    with quiet_about_ties():
+        wrapped = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(**targets)).eval()
+    draw = torch.Generator().manual_seed(1)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(0, 0.2, generator=draw)
+    wrapped.peft_config["default"].base_model_name_or_path = base
+    wrapped.save_pretrained(folder, save_embedding_layers=False)
+    return folder, wrapped
+
+
+def _said(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=torch.tensor([[5, 9, 7, 200, 3]])).logits
+    return logits
+
+
+class TestCase16:
+    """An adapter is what it is laid on, and a little more."""
+
+    def test_its_tokenizer_is_that_of_its_base(self, llama: Any, tmp_path: Path) -> None:
+        model, tokenizer = llama
+        base = saved(model, tokenizer, tmp_path / "base")
+        folder, wrapped = _adapter(model, tmp_path / "adapter", str(base))
+        loaded = load(folder)
+        assert loaded.tokenizer("Oslo")["input_ids"] == tokenizer("Oslo")["input_ids"]
+        torch.testing.assert_close(_said(loaded.model), _said(wrapped), atol=1e-5, rtol=1e-5)
+        assert measured(folder, "ma").keys() == {"ma"}
+
+    @pytest.mark.parametrize(
+        ("base", "adapter", "name"),
+        [("base", "adapter", "base"), ("base", "runs/7/adapter", "base"), ("m/base", "m/a", "base"),
+         ("m/base", "m/a", "m/base"), ("base", "a", "../base"), ("base", "a", "./base")],
+    )  # fmt: skip
+    def test_its_base_is_found_from_any_working_directory(
+        self, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, adapter: str, name: str
+    ) -> None:
+        place = saved(*llama, tmp_path / base)
+        folder, _ = _adapter(llama[0], tmp_path / adapter, name)
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        assert Path(base_of(folder).source).resolve() == place.resolve()
+        first = source_digest(folder)
+        monkeypatch.chdir(tmp_path)
+        assert source_digest(folder) == first
+
+    @pytest.mark.parametrize("name", ["base", "someone/base", "./base", "", None])
+    def test_a_base_that_is_nowhere_is_refused_and_not_looked_up(
+        self, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+    ) -> None:
+        folder, _ = _adapter(llama[0], tmp_path / "adapter", "x")
+        config = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": name}))
+        monkeypatch.setattr("palimpsest.models.sources.is_reachable", lambda: pytest.fail("asked the Hub"))
+        for call in (load, source_digest, is_image_model):
+            with pytest.raises(ModelError, match="base_model_name_or_path") as error:
+                call(folder)
+            assert "\n" not in str(error.value)
+
+    def test_adapters_that_lie_on_each_other_are_refused(self, llama: Any, tmp_path: Path) -> None:
+        one, _ = _adapter(llama[0], tmp_path / "one", str(tmp_path / "two"))
+        _adapter(llama[0], tmp_path / "two", str(one))
+        with pytest.raises(ModelError, match="circle"):
+            load(one)
+
+    def test_an_adapter_of_ours_names_its_base_by_its_whole_path(
+        self, llama: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        saved(*llama, tmp_path / "base")
+        monkeypatch.chdir(tmp_path)
+        wrapped = apply_scope(load("base").model, Scope(kind="lora", rank=2, merge=False))
+        assert wrapped.peft_config["default"].base_model_name_or_path == str((tmp_path / "base").resolve())
+
+
+class TestCase22:
+    """Laying an adapter on its base changes neither its vocabulary nor what is tied."""
+
+    def test_a_longer_tokenizer_beside_it_makes_no_row(self, llama: Any, tmp_path: Path) -> None:
+        model, tokenizer = llama
+        folder, wrapped = _adapter(model, tmp_path / "adapter", str(saved(model, tokenizer, tmp_path / "base")))
+        right = measured(folder, "ppl,prob")
+        longer = byte_tokenizer()
+        longer.add_special_tokens({"pad_token": "[PAD]"})
+        longer.save_pretrained(folder)
+        loaded = load(folder)
+        assert (loaded.num_outputs, len(loaded.tokenizer)) == (model.config.vocab_size, model.config.vocab_size + 1)
+        torch.testing.assert_close(_said(loaded.model), _said(wrapped), atol=1e-5, rtol=1e-5)
+        assert measured(folder, "ppl,prob") == pytest.approx(right)
+
+    @pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+    def test_tied_weights_survive_merging_and_saving(self, target: str, tmp_path: Path) -> None:
+        model = new_model(T.LlamaConfig(vocab_size=300, **SMALL, tie_word_embeddings=True))
+        tokenizer = byte_tokenizer()
+        base = saved(model, tokenizer, tmp_path / "base")
+        folder, wrapped = _adapter(model, tmp_path / "adapter", str(base), target_modules=[target])
+        loaded = load(folder)
+        torch.testing.assert_close(_said(loaded.model), _said(wrapped), atol=1e-5, rtol=1e-5)
+        again = load(saved(loaded.model, tokenizer, tmp_path / "merged"))
+        torch.testing.assert_close(_said(again.model), _said(wrapped), atol=1e-5, rtol=1e-5)
+
+    def test_what_no_adapter_touches_stays_tied(self, tmp_path: Path) -> None:
+        model = new_model(T.LlamaConfig(vocab_size=300, **SMALL, tie_word_embeddings=True))
+        folder, _ = _adapter(model, tmp_path / "adapter", str(saved(model, byte_tokenizer(), tmp_path / "base")))
+        merged = load(folder).model
+        assert merged.lm_head.weight is merged.model.embed_tokens.weight

@@ -6,8 +6,6 @@ every run starts from one plain model.
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,12 +19,14 @@ from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.models.adapter_base import adapter_in, base_of
+from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
 from palimpsest.models.text_config import text_config
-from palimpsest.models.whole import check_whole, quietly
+from palimpsest.models.whole import check_whole, first_line, quietly
 
 __all__ = [
     "Loaded",
@@ -118,7 +118,17 @@ def load(
     """
     from transformers.utils import logging
 
+    from palimpsest.models.causal import check_causal
+
     logging.disable_progress_bar()  # a bar per load and save would drown the run's own
+    loaded = _loaded(source, revision=revision, tokenizer_needed=tokenizer_needed, as_stored=as_stored)
+    if loaded.modality == "text":
+        check_causal(loaded.model, source)
+    return loaded
+
+
+def _loaded(source: str | Path, *, revision: str | None, tokenizer_needed: bool, as_stored: bool) -> Loaded:
+    """A model with its tokenizer, from where it is."""
     plain = plain_weights(source)
     if plain is not None:
         return _image_model(load_plain(plain), source)
@@ -126,6 +136,8 @@ def load(
     loaded = _load(place, source, revision, as_stored=as_stored)
     if loaded.pixels is not None:
         return loaded
+    if loaded.tokenizer is not None and not _has_tokenizer(place):
+        return loaded  # an adapter's: the base's is its own
     # transformers looks at the config beside a tokenizer, and wonders at one that it does not know
     with quietly() if loaded.model.config.model_type == CUSTOM else nullcontext():
         return replace(loaded, tokenizer=_load_tokenizer(place, revision, tokenizer_needed))
@@ -133,10 +145,9 @@ def load(
 
 def _load(place: str | Path, source: str | Path, revision: str | None, *, as_stored: bool) -> Loaded:
     """A model without its tokenizer, from where it is."""
-    adapter = read_config(place, revision, "adapter_config.json") if isinstance(place, Path) else {}
-    if isinstance(place, Path) and adapter:
-        base = _base_of(place, adapter, revision, as_stored=as_stored)
-        return replace(base, model=_adapted(place, base.model).eval(), source=str(source))
+    if isinstance(place, Path) and adapter_in(place):
+        base = _base_of(place, revision, as_stored=as_stored)
+        return replace(base, model=adapted(place, base.model).eval(), source=str(source))
     config = read_config(place, revision)
     if isinstance(place, Path) and config.get("model_type") == CUSTOM:
         return _custom(place, config, source)
@@ -166,33 +177,13 @@ def _image_model(model: Any, source: str | Path, preprocessor: Preprocessor | No
     return Loaded(model.eval(), None, str(source), pixels, preprocessor)
 
 
-def _base_of(folder: Path, adapter: Mapping[str, Any], revision: str | None, *, as_stored: bool) -> Loaded:
+def _base_of(folder: Path, revision: str | None, *, as_stored: bool) -> Loaded:
     """What an adapter is laid on: a folder, which may hold an adapter itself, or a Hub name at the adapter's commit."""
-    name = str(adapter["base_model_name_or_path"])
-    pinned = adapter.get("revision") or revision
+    name, pinned = base_of(folder, revision)
     try:
-        if Path(name).exists() or Path(name).is_absolute() or plain_weights(name) is not None:
-            return load(name, revision=pinned, tokenizer_needed=False, as_stored=as_stored)
-        return _load(name, name, pinned, as_stored=as_stored)  # adapters of 0.1.0 name no commit
+        return _loaded(name, revision=pinned, tokenizer_needed=False, as_stored=as_stored)
     except ModelError as error:
         raise ModelError(f"model {folder}: the base of its adapter cannot be loaded: {error}") from error
-
-
-def _adapted(folder: Path, base: Any) -> Any:
-    """A model with a LoRA adapter merged into it; every tensor of the adapter's file must find its place."""
-    from peft import PeftModel
-
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below, in our words
-            model = PeftModel.from_pretrained(base, folder)
-            found = model.load_adapter(folder, "default")  # once more: the first call does not tell what it left out
-    except _unusable() as error:
-        raise ModelError(f"model {folder}: its adapter cannot be loaded: {_first_line(error)}") from error
-    check_whole(folder, base, found.missing_keys, found.unexpected_keys)
-    merged = model.merge_and_unload()
-    merged.name_or_path = str(folder)  # a further adapter lies on this one, not on the base of both
-    return merged
 
 
 def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto: str = "AutoModelForCausalLM") -> Any:
@@ -211,12 +202,13 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
                 use_safetensors=True,
                 output_loading_info=True,
                 local_files_only=away,
+                trust_remote_code=False,
             )
-    except _unusable() as error:
+    except Exception as error:  # whatever the library raises for a folder that is none of its models
         if away:
             raise ModelError(f"model {source}: {AWAY}") from error
         what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
-        raise ModelError(f"model {source}: cannot be loaded as {what}: {_first_line(error)}") from error
+        raise ModelError(f"model {source}: cannot be loaded as {what}: {first_line(error)}") from error
     misshapen = (str(key) for key in info.get("mismatched_keys", ()))
     check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
     return model
@@ -227,34 +219,28 @@ def _is_away(source: str | Path) -> bool:
     return not isinstance(source, Path) and not is_reachable()
 
 
-def _unusable() -> tuple[type[Exception], ...]:
-    """All that transformers, PEFT, safetensors and the Hub client raise for sources that cannot be used."""
-    from safetensors import SafetensorError
-
-    return OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError
-
-
 def _one_line(error: BaseException) -> str:
     """All of a message that goes over several lines, or its beginning where it is long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _has_tokenizer(place: str | Path) -> bool:
+    return isinstance(place, Path) and any(path.name in TOKENIZERS for path in place.iterdir())
 
 
 def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, local_files_only=_is_away(source))
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        return AutoTokenizer.from_pretrained(
+            source, revision=revision, local_files_only=_is_away(source), trust_remote_code=False
+        )
+    except Exception as error:  # whatever the library raises for files that are none of its tokenizers
         if not needed:
             return None
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
-        if isinstance(source, Path) and not any(path.name in TOKENIZERS for path in source.iterdir()):
+        if isinstance(source, Path) and not _has_tokenizer(source):
             raise ModelError(
                 f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"
             ) from error

@@ -11,6 +11,7 @@ from typing import Any
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
+from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.at_hand import check_at_hand
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.plain import plain_weights
@@ -102,9 +103,8 @@ def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     if not path.is_dir() and revision is None:  # no model at all, and nothing to ask the Hub for
         return False
     place = path if path.is_dir() else str(source)
-    adapter = read_config(path, None, "adapter_config.json") if path.is_dir() else {}
-    if adapter:
-        return is_image_model(str(adapter.get("base_model_name_or_path")), adapter.get("revision"))
+    if path.is_dir() and adapter_in(path):
+        return is_image_model(*base_of(path, revision))
     return is_image_config(read_config(place, revision))
 
 
@@ -187,10 +187,8 @@ def _parts_of(folder: Path, revision: str | None) -> Iterator[bytes]:
     others = [folder / name for name in READ_TOO if (folder / name).is_file()]
     yield from map(_file_digest, (*sorted(folder.glob("*.safetensors")), *others))
     yield digest({k: v for k, v in read_config(folder).items() if k not in VOLATILE}).encode()
-    adapter = read_config(folder, None, "adapter_config.json")
-    base = adapter.get("base_model_name_or_path")
-    if base is not None:
-        yield source_digest(str(base), adapter.get("revision") or revision).encode()
+    if adapter_in(folder):
+        yield source_digest(*base_of(folder, revision)).encode()
 
 
 def _file_digest(file: Path) -> bytes:

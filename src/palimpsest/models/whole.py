@@ -59,3 +59,9 @@ def quietly() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, without the colon that announces a second; the name of the error without one."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(" :") if text else type(error).__name__
