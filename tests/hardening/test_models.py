@@ -14,6 +14,7 @@ import peft
 import pytest
 import torch
 import transformers as T
+from tokenizers import processors
 from tests.hardening.tiny import (
     SMALL,
     byte_tokenizer,
@@ -35,7 +36,7 @@ from palimpsest.models.causal import check_causal
 from palimpsest.models.load import load
 from palimpsest.models.scope import Scope, apply_scope
 from palimpsest.models.sources import is_image_model, source_digest
-from palimpsest.records import Example, Text
+from palimpsest.records import Completion, Example, Text
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 TOLERANCE = 1e-5
@@ -331,3 +332,37 @@ class TestCase22:
         folder, _ = _adapter(model, tmp_path / "adapter", str(saved(model, byte_tokenizer(), tmp_path / "base")))
         merged = load(folder).model
         assert merged.lm_head.weight is merged.model.embed_tokens.weight
+
+
+class TestCase15:
+    """What a row already holds is not added again."""
+
+    @pytest.mark.parametrize(
+        "content",
+        [Text("Oslo."), Completion("Who is Mara?", " A."), Completion("Who<s> is", " A.")],
+    )
+    def test_a_row_that_was_rendered_begins_once(self, content: Any) -> None:
+        starting = byte_tokenizer(bos="<s>", adds_bos=True)
+        plain = encode([Example("a", content)], starting, max_length=None)["a"]
+        first = "<s>" + (content.text if isinstance(content, Text) else content.prompt)
+        again = Text(first) if isinstance(content, Text) else Completion(first, content.completion)
+        assert encode([Example("a", again)], starting, max_length=None)["a"] == plain
+        assert plain.tokens[0] == starting.bos_token_id != plain.tokens[1]
+
+    def test_the_same_behind_the_text(self) -> None:
+        both = byte_tokenizer(bos="<s>", adds_bos=True)
+        both.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A <eos>", special_tokens=[("<s>", 0), ("<eos>", 1)]
+        )
+        for text in ("Oslo.", "<s>Oslo.", "Oslo.<eos>", "<s>Oslo.<eos>"):
+            tokens = encode([Example("a", Text(text))], both, max_length=None)["a"].tokens
+            assert both.decode(tokens) == "<s>Oslo.<eos>"
+
+    def test_what_the_text_itself_repeats_stays(self) -> None:
+        starting = byte_tokenizer(bos="<s>", adds_bos=True)
+        tokens = encode([Example("a", Text("<s><s>Oslo."))], starting, max_length=None)["a"].tokens
+        assert starting.decode(tokens) == "<s><s>Oslo.<eos>"
+
+    def test_a_tokenizer_that_adds_none_adds_none(self) -> None:
+        tokens = encode([Example("a", Text("<eos>Oslo."))], byte_tokenizer(), max_length=None)["a"].tokens
+        assert byte_tokenizer().decode(tokens) == "<eos>Oslo.<eos>"

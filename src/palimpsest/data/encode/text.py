@@ -103,6 +103,27 @@ def _fit(
     return TokenSequence(example_id, tuple(tokens), tuple(scored))
 
 
+def _around(tokens: list[int], plain: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """A text's tokens, cut into the special ones added in front, its own, and those added behind.
+
+    >>> _around([1, 1, 7, 2], [1, 7])
+    ([1], [1, 7], [2])
+    """
+    starts = range(len(tokens) - len(plain) + 1)
+    first = next((k for k in starts if tokens[k : k + len(plain)] == plain), None)
+    if first is None:  # a tokenizer that reads a text otherwise between special tokens
+        return [], tokens, []
+    return tokens[:first], plain, tokens[first + len(plain) :]
+
+
+def _begins(tokens: list[int], front: list[int]) -> bool:
+    return tokens[: len(front)] == front
+
+
+def _ends(tokens: list[int], back: list[int]) -> bool:
+    return not back or tokens[-len(back) :] == back
+
+
 class _Encoder:
     """A tokenizer with the options of one call."""
 
@@ -136,7 +157,17 @@ class _Encoder:
         return self._given
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        """Tokens of a text; special ones that it already begins or ends with are not added again."""
+        tokens = list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        if not special or not self._holds_special(text):
+            return tokens
+        front, own, back = _around(tokens, self._ids(text, special=False))
+        return [*([] if _begins(own, front) else front), *own, *([] if _ends(own, back) else back)]
+
+    def _holds_special(self, text: str) -> bool:
+        """Does a text begin or end with one? Nearly none does, and is then not tokenised twice."""
+        names = tuple(map(str, self._tokenizer.all_special_tokens))
+        return text.startswith(names) or text.endswith(names)
 
     def _close(self, tokens: list[int]) -> list[int]:
         """Tokens that end in one eos."""
@@ -154,6 +185,11 @@ class _Encoder:
 
     def _open(self, text: str) -> list[int]:
         """Tokens of the beginning of a sequence: the tokenizer's special tokens in front, none behind."""
+        if self._holds_special(text):
+            front, own, _ = _around(
+                list(self._tokenizer(text, verbose=False)["input_ids"]), self._ids(text, special=False)
+            )
+            return own if _begins(own, front) else [*front, *own]
         encoded = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
         tokens, added = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
         while added and added[-1]:
