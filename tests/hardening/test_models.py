@@ -14,7 +14,6 @@ import peft
 import pytest
 import torch
 import transformers as T
-from tokenizers import processors
 from tests.hardening.tiny import (
     SMALL,
     byte_tokenizer,
@@ -26,6 +25,7 @@ from tests.hardening.tiny import (
     saved,
     scores_of,
 )
+from tokenizers import processors
 
 from palimpsest.data.encode.batch import TokenSequence, collate
 from palimpsest.data.encode.text import encode
@@ -36,7 +36,7 @@ from palimpsest.models.causal import check_causal
 from palimpsest.models.load import load
 from palimpsest.models.scope import Scope, apply_scope
 from palimpsest.models.sources import is_image_model, source_digest
-from palimpsest.records import Completion, Example, Text
+from palimpsest.records import Chat, Completion, Example, Message, Text
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 TOLERANCE = 1e-5
@@ -366,3 +366,71 @@ class TestCase15:
     def test_a_tokenizer_that_adds_none_adds_none(self) -> None:
         tokens = encode([Example("a", Text("<eos>Oslo."))], byte_tokenizer(), max_length=None)["a"].tokens
         assert byte_tokenizer().decode(tokens) == "<eos>Oslo.<eos>"
+
+
+THINKS_LAST = (  # Qwen3: an empty thought in the last turn only
+    "{%- for m in messages %}{%- if m.role == 'assistant' and loop.last %}"
+    "{{- '[assistant]\\n<think>\\n\\n</think>\\n\\n' + m.content + '[end]\\n' }}{%- else %}{{- '[' + m.role + ']\\n' + m.content + '[end]\\n' }}{%- endif %}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '[assistant]\\n' }}{%- endif %}"
+)
+THINKS_WHEN_ASKED = (  # DeepSeek-R1: the generation prompt alone opens a thought; earlier thoughts are left out
+    "{%- for m in messages %}{%- if m.role == 'assistant' %}{{- '[assistant]' + m.content.split('</think>')[-1] "
+    "+ '<eos>' }}{%- else %}{{- '[' + m.role + ']' + m.content }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '[assistant]<think>\\n' }}{%- endif %}"
+)
+SYSTEM_LAST = (  # Mistral: the system's words go into the last turn of the user
+    "{%- set system = messages[0].content if messages[0].role == 'system' else '' %}"
+    "{%- set turns = messages[1:] if system else messages %}"
+    "{%- set last = (turns | selectattr('role', 'equalto', 'user') | list)[-1] %}"
+    "{%- for m in turns %}{%- if m.role == 'user' %}{{- '[INST]' }}{%- if m == last %}{{- system + '\\n' }}{%- endif %}"
+    "{{- m.content + '[/INST]' }}{%- else %}{{- ' ' + m.content.strip() + '<eos>' }}{%- endif %}{%- endfor %}"
+)
+TURNS = [
+    Message("user", "Where does she live? In Oslo."),
+    Message("assistant", "Oslo."),
+    Message("user", "Since when?"),
+    Message("assistant", " 1974. "),
+]
+
+
+class TestCase17:
+    """The assistant's words are found in what a template makes of them."""
+
+    @pytest.mark.parametrize(
+        ("template", "turns", "scored"),
+        [
+            (THINKS_LAST, TURNS, ["Oslo.[end]", " 1974. [end]"]),
+            (THINKS_WHEN_ASKED, TURNS, ["Oslo.<eos>", " 1974. <eos>"]),
+            (SYSTEM_LAST, [Message("system", "Be brief. Oslo."), *TURNS], ["Oslo.<eos>", "1974.<eos>"]),
+            (THINKS_WHEN_ASKED, [TURNS[0], Message("assistant", "Hm.</think>Oslo.")], ["Oslo.<eos>"]),
+            (THINKS_LAST, [*TURNS[:3], Message("assistant", "Oslo.")], ["Oslo.[end]", "Oslo.[end]"]),
+        ],
+    )
+    def test_templates_that_rewrite_or_prefix_turns(self, template: str, turns: Any, scored: list[str]) -> None:
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = template
+        assert _runs(turns, tokenizer) == scored
+
+    def test_one_answer_is_scored_as_it_was(self) -> None:
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = THINKS_LAST
+        assert _runs(TURNS[:2], tokenizer) == ["<think>\n\n</think>\n\nOslo.[end]\n"]
+
+    @pytest.mark.parametrize("said", ["", "{{ m.content + m.content }}", "{{ m.content[::-1] }}"])
+    def test_words_that_are_nowhere_or_in_two_places_are_refused(self, said: str) -> None:
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = "{% for m in messages %}" + said + "[{{ messages | length }}]{% endfor %}"
+        with pytest.raises(ModelError, match="put .% generation %. markers"):
+            _runs(TURNS, tokenizer)
+
+
+def _runs(turns: Any, tokenizer: Any) -> list[str]:
+    """The scored stretches of a conversation, as text."""
+    sequence = encode([Example("a", Chat(tuple(turns)))], tokenizer, max_length=None)["a"]
+    stretches: list[list[int]] = []
+    for position, (token, is_label) in enumerate(zip(sequence.tokens, sequence.scored, strict=True)):
+        if is_label and not sequence.scored[position - 1]:
+            stretches.append([])
+        if is_label:
+            stretches[-1].append(token)
+    return [tokenizer.decode(stretch) for stretch in stretches]
