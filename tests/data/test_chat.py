@@ -120,7 +120,7 @@ def test_chat_rows_are_encoded_without_a_second_eos() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(ModelError, match=r"no chat template; put one into the model\'s folder as chat_template\.jinja"):
         chat_tokens(TURNS, byte_tokenizer(None))
-    with pytest.raises(ModelError, match="rewrites earlier turns"):
+    with pytest.raises(ModelError, match="rewrites the assistant.s turns"):
         chat_tokens(TURNS, byte_tokenizer(FORGETFUL))
     with pytest.raises(DataError, match=r"refuses these messages \(only system turns please\)"):
         chat_tokens(TURNS, byte_tokenizer(PICKY))

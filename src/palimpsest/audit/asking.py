@@ -31,6 +31,7 @@ from palimpsest.metrics.greedy.choice import forward_last
 from palimpsest.models.class_logits import class_logits
 from palimpsest.models.load import Loaded
 from palimpsest.models.modes import asked
+from palimpsest.models.text_config import most_tokens
 from palimpsest.records import Answer, Chat, Completion, Example, Image, Message, is_digest, short_id
 
 SHOWN = 64
@@ -150,7 +151,7 @@ def as_answers(
 
 
 def _said(loaded: Loaded, asked_for: Question, wording: Wording, example_id: str) -> str:
-    longest: int | None = getattr(loaded.model.config, "max_position_embeddings", None)
+    longest: int | None = most_tokens(loaded.model)
     if longest is not None and len(asked_for.prompt) > longest:
         return f"(no answer: the prompt has {len(asked_for.prompt)} tokens and the model takes at most {longest})"
     expected, closing = _closed(asked_for.expected, wording)

@@ -25,6 +25,7 @@ from palimpsest.metrics.ma import MA
 from palimpsest.metrics.metric import Metric
 from palimpsest.metrics.nll import NLL
 from palimpsest.metrics.per_set import set_metric, set_metric_names
+from palimpsest.models.text_config import vocabulary_of
 
 BATCH = 64  # examples at once, fewer where their logits would take more than LOGITS
 LOGITS = 2**26  # numbers
@@ -127,6 +128,6 @@ def _metrics(examples: TextSet | ImageSet) -> Mapping[str, type[Metric]]:
 
 def _at_once(model: Any, examples: TextSet | ImageSet) -> int:
     """Examples whose padded logits fit."""
-    outputs = int(getattr(model.config, "vocab_size", None) or model.config.num_labels)
+    outputs = vocabulary_of(model) or int(model.config.num_labels)
     longest = max(len(examples[i].tokens) for i in examples.ids) if isinstance(examples, TextSet) else 1
     return max(1, min(BATCH, LOGITS // (outputs * longest)))

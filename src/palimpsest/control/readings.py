@@ -18,6 +18,7 @@ from palimpsest.metrics.es import ES
 from palimpsest.metrics.ma import MA
 from palimpsest.metrics.metric import Facts
 from palimpsest.models.modes import asked
+from palimpsest.models.text_config import vocabulary_of
 
 LOGITS_BYTES = 2**26
 MOST_ROWS = 32
@@ -140,7 +141,7 @@ def _length(examples: ExampleSet, example_id: str) -> int:
 
 def _outputs(model: nn.Module) -> int:
     config: Any = model.config
-    return int(getattr(config, "vocab_size", 0) or getattr(config, "num_labels", 1))
+    return vocabulary_of(model) or int(getattr(config, "num_labels", 1))
 
 
 def _batch_rows(model: nn.Module, batch: Batch, eos_ids: frozenset[int]) -> dict[str, RowReading]:

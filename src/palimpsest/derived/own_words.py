@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from palimpsest.derived.made import Derived, Made
 from palimpsest.files import write_json
 from palimpsest.in_words import so_many
+from palimpsest.models.text_config import first_inside, most_tokens, text_config, vocabulary_of
 from palimpsest.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _sampled(loaded: Loaded, seed: int) -> list[list[int]]:
     from palimpsest.models.modes import asked
 
     generator = torch.Generator().manual_seed(seed)
-    longest = getattr(loaded.model.config, "max_position_embeddings", None) or LENGTH
+    longest = most_tokens(loaded.model) or LENGTH
     at_once = COUNT if count_parameters(loaded.model) < CPU_ONE_THREAD_BELOW else AT_ONCE
     texts: list[list[int]] = []
     with asked(loaded.model):
@@ -86,15 +87,18 @@ def _draw(loaded: Loaded, count: int, length: int, generator: torch.Generator) -
     """Texts of one batch, (B, T) tokens; drawn on the CPU, so that a device changes no text by its generator."""
     import torch
 
+    from palimpsest.models.caches import whole_cache
+
     model: Any = loaded.model
     device = next(model.parameters()).device
     ids_BT = torch.full((count, 1), _first_token(loaded), dtype=torch.long)
     past: Any = None
+    keeps = whole_cache(model) is not None
     for _ in range(length - 1):
         given_BT = ids_BT if past is None else ids_BT[:, -1:]
         mask_BT = torch.ones_like(ids_BT).to(device)
-        said = model(input_ids=given_BT.to(device), attention_mask=mask_BT, past_key_values=past, use_cache=True)
-        past = getattr(said, "past_key_values", None)  # None where a model keeps no cache
+        said = model(input_ids=given_BT.to(device), attention_mask=mask_BT, past_key_values=past, use_cache=keeps)
+        past = getattr(said, "past_key_values", None) if keeps else None
         p_BV = torch.softmax(said.logits[:, -1].float().cpu(), -1)
         ids_BT = torch.cat([ids_BT, torch.multinomial(p_BV, 1, generator=generator)], 1)
     return ids_BT
@@ -102,12 +106,9 @@ def _draw(loaded: Loaded, count: int, length: int, generator: torch.Generator) -
 
 def _first_token(loaded: Loaded) -> int:
     """Where a text of this model begins: its start token, else the one that ends the text before."""
-    for holder in (loaded.tokenizer, loaded.model.config):
-        for name in ("bos_token_id", "eos_token_id"):
-            token = getattr(holder, name, None)
-            if isinstance(token, int):
-                return token
-    return 0
+    holders, names = (loaded.tokenizer, text_config(loaded.model)), ("bos_token_id", "eos_token_id")
+    candidates = (getattr(holder, name, None) for holder in holders for name in names)
+    return first_inside(candidates, vocabulary_of(loaded.model)) or 0
 
 
 def _until_end(tokens: list[int], eos_ids: frozenset[int]) -> list[int]:

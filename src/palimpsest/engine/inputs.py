@@ -251,18 +251,19 @@ def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) 
     """
     from palimpsest.data.encode.image import encode_images
     from palimpsest.data.encode.text import encode
+    from palimpsest.models.text_config import most_tokens, vocabulary_of
 
     refuse_other_modality(examples, loaded.source, wants_images=loaded.modality == "image")
     if loaded.pixels is not None:
         return encode_images(examples, loaded.pixels, num_classes=loaded.num_outputs, class_names=loaded.class_names)
-    longest = encoding.max_length or getattr(loaded.model.config, "max_position_embeddings", None)
+    longest = encoding.max_length or most_tokens(loaded.model)
     return encode(
         examples,
         loaded.tokenizer,
         max_length=longest,
         truncate=encoding.truncate,
         separator=encoding.separator or "",
-        vocab_size=loaded.model.config.vocab_size,
+        vocab_size=vocabulary_of(loaded.model),
     )
 
 

@@ -24,10 +24,11 @@ from palimpsest.metrics.greedy.decode import Rules, decode_chains
 from palimpsest.metrics.image_facts import FactsById, image_facts
 from palimpsest.metrics.metric import Ask, Facts, Greedy, Metric, Statistics
 from palimpsest.metrics.peak import PeakMemory
-from palimpsest.metrics.teacher import Extent, TeacherPass, read_teacher
+from palimpsest.metrics.teacher import Extent, TeacherPass, argmax_of_prefixes, read_teacher
 from palimpsest.metrics.unserved import refuse_batch, refuse_call, unserved
 from palimpsest.metrics.vocabulary import Vocabulary
 from palimpsest.models.modes import in_eval_mode
+from palimpsest.models.text_config import vocabulary_of
 from palimpsest.records import Answer, Cost, Score
 
 Progress = Callable[[int, int], None]
@@ -150,8 +151,7 @@ def evaluate_in_run(
 
 def _bytes_per_position(model: Any) -> int:
     """Memory for the logits after one token."""
-    vocabulary = int(getattr(getattr(model, "config", None), "vocab_size", 1))
-    return vocabulary * int(next(model.parameters()).element_size())
+    return (vocabulary_of(model) or 1) * int(next(model.parameters()).element_size())
 
 
 def _batches(examples: TextSet, order: Sequence[str], batch_size: int, num_positions: int) -> Iterator[Sequence[str]]:
@@ -220,7 +220,8 @@ class _Reader:
         for ids in _batches(examples, order, batch_size, num_positions):
             batch = examples.batch(ids)
             refuse_batch(self.model, batch)
-            yield list(self.facts(batch.to(self.rules.eos_ids.device)))
+            for _, together in batch.apart(self.model):
+                yield list(self.facts(together.to(self.rules.eos_ids.device)))
 
     def facts(self, batch: TextBatch) -> Iterator[tuple[str, Facts]]:
         """Facts about each example of a batch."""
@@ -235,16 +236,19 @@ class _Reader:
         extent = Extent(cached=bool(decodings), whole=self.vocabulary.wanted, fused=self.settings.fused)
         reading = read_teacher(self.model, batch, relevant_BT, self.tally, extent)
         greedy: Sequence[Greedy | None] = [None] * len(batch)
-        if reading.cache is not None:
+        if decodings:
             shortest = min(d.n for d in decodings)
-            texts = Texts(batch.input_ids_BT, batch.lengths_B, reading.argmax_BT, first_B, shortest)
+            argmax_BT = argmax_of_prefixes(
+                self.model, batch, reading.argmax_BT, relevant_BT, self.tally, fused=self.settings.fused
+            )
+            texts = Texts(batch.input_ids_BT, batch.lengths_B, argmax_BT, first_B, shortest)
             greedy = self._continue(texts, reading.cache)
         spoken = self.vocabulary.look(batch, reading.said)
         for row, example_id in enumerate(batch.ids):
             facts = _facts(batch, reading, row, self.rules.eos_ids, greedy[row])
             yield example_id, replace(facts, moments=spoken[row].moments, kl_S=spoken[row].kl_S)
 
-    def _continue(self, texts: Texts, cache: DynamicCache) -> list[Greedy]:
+    def _continue(self, texts: Texts, cache: DynamicCache | None) -> list[Greedy]:
         chains = find_chains(texts, self.rules.eos_ids)
         tokens_CT = decode_chains(self.model, texts, chains, self.rules, cache=cache, tally=self.tally)
         found = []

@@ -6,7 +6,7 @@ Shape legend: B examples, T tokens, V vocabulary.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from palimpsest.data.encode.batch import Predictions, TextBatch
+from palimpsest.data.encode.borders import borders_of
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.greedy.choice import Tally, choose, literal_choice
 from palimpsest.metrics.greedy.fused import FusedKernels
+from palimpsest.models.caches import whole_cache
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class TeacherPass:
     Attributes:
         argmax_BT: the most likely token.
         logp_BT: log-probability of the token that is there, nats.
-        cache: keys and values of all positions, where they were asked for.
+        cache: keys and values of all positions; None where the model keeps something else, or nobody wants them.
         said: the logits at the scored positions, where they were asked for.
     """
 
@@ -66,8 +68,7 @@ def read_teacher(
     Raises:
         DivergedError: logits that are not finite numbers.
     """
-    # Without a config the cache keeps every position, also for layers with a sliding window; masks know the window.
-    cache = DynamicCache() if extent.cached else None
+    cache = whole_cache(model) if extent.cached else None
     kept = {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
     with FusedKernels(model) if extent.fused else nullcontext():
         output: Any = model(**batch.inputs(), **kept)
@@ -92,3 +93,41 @@ def read_teacher(
             prefix_T = batch.input_ids_BT[row, : position + 1]
             argmax_BT[row, position + 1] = literal_choice(model, prefix_T, tally)
     return TeacherPass(argmax_BT, logp_BT, cache, said)
+
+
+def argmax_of_prefixes(
+    model: nn.Module,
+    batch: TextBatch,
+    argmax_BT: Int[Tensor, "B T"],
+    wanted_BT: Bool[Tensor, "B T"],
+    tally: Tally,
+    *,
+    fused: bool,
+) -> Int[Tensor, "B T"]:
+    """The most likely token after each prefix read by itself, as ``generate`` reads it.
+
+    It is that of the pass over the whole text, except where the prefix is on another side of a border in the model's
+    positions.
+
+    Args:
+        model: in eval mode.
+        batch: rows of one side.
+        argmax_BT: of the pass over whole texts.
+        wanted_BT: positions whose arg-max matters.
+        tally: counts positions and near ties.
+        fused: as in ``Extent``.
+    """
+    shortest = int(batch.lengths_B.min())
+    extent = Extent(cached=False, whole=False, fused=fused)
+    for border in reversed([b for b in borders_of(model) if b < shortest]):
+        cut = replace(
+            batch,
+            input_ids_BT=batch.input_ids_BT[:, :border],
+            lengths_B=torch.full_like(batch.lengths_B, border),
+            scored_BT=batch.scored_BT[:, :border],
+        )
+        before_BT = read_teacher(model, cut, wanted_BT[:, :border], tally, extent).argmax_BT
+        argmax_BT = torch.cat([before_BT, argmax_BT[:, border:]], 1)
+        for row in wanted_BT[:, border].nonzero()[:, 0].tolist():
+            argmax_BT[row, border] = literal_choice(model, batch.input_ids_BT[row, :border], tally)
+    return argmax_BT

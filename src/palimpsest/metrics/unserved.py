@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
@@ -13,6 +12,7 @@ from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DataError, PlanError
 from palimpsest.metrics import refuse_modality
 from palimpsest.metrics.metric import Ask, Metric
+from palimpsest.models.text_config import most_tokens, vocabulary_of
 
 SERVED = {
     "text": frozenset({Ask.TEACHER, Ask.MOMENTS, Ask.GREEDY, Ask.BESIDE}),
@@ -50,9 +50,7 @@ def refuse_batch(model: nn.Module, batch: TextBatch) -> None:
     Raises:
         DataError: an example that is too long, or a token outside the vocabulary.
     """
-    config: Any = getattr(model, "config", None)
-    longest: int | None = getattr(config, "max_position_embeddings", None)
-    vocabulary: int | None = getattr(config, "vocab_size", None)
+    longest, vocabulary = most_tokens(model), vocabulary_of(model)
     for example_id, tokens_T, length in zip(batch.ids, batch.input_ids_BT, batch.lengths_B.tolist(), strict=True):
         if longest is not None and length > longest:
             raise DataError(

@@ -47,8 +47,9 @@ def embed_with_model(
     vectors: dict[str, Tensor] = {}
     with asked(model):
         for start in range(0, len(order), batch_size):
-            batch = examples.batch(order[start : start + batch_size]).to(device)
-            vectors.update(zip(batch.ids, _tail_means(model, batch, last_tokens).cpu(), strict=True))
+            together = examples.batch(order[start : start + batch_size]).to(device)
+            for _, batch in together.apart(model):
+                vectors.update(zip(batch.ids, _tail_means(model, batch, last_tokens).cpu(), strict=True))
     stacked_ND = torch.stack([vectors[i] for i in examples.ids])
     if not stacked_ND.isfinite().all():
         raise ModelError("the model's hidden states are not finite, so texts cannot be compared; check its weights")

@@ -6,7 +6,6 @@ every run starts from one plain model.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +18,14 @@ from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.models.adapter_base import adapter_in, base_of
+from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.own_code import refuse_code
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
+from palimpsest.models.text_config import text_config
 from palimpsest.models.whole import check_whole, quietly
 from palimpsest.untrusted import refusing
 
@@ -74,7 +76,7 @@ class Loaded:
     def num_outputs(self) -> int:
         """Words or classes it chooses from."""
         config = self.model.config
-        return int(config.vocab_size if self.pixels is None else config.num_labels)
+        return int(text_config(self.model).vocab_size if self.pixels is None else config.num_labels)
 
     @property
     def class_names(self) -> Mapping[str, int]:
@@ -89,7 +91,8 @@ class Loaded:
     @property
     def eos_ids(self) -> frozenset[int]:
         """Tokens that end a generation, from the generation config, else the model's, else the tokenizer's."""
-        for holder in (getattr(self.model, "generation_config", None), self.model.config, self.tokenizer):
+        holders = getattr(self.model, "generation_config", None), text_config(self.model), self.tokenizer
+        for holder in holders:
             eos = getattr(holder, "eos_token_id", None)
             if eos is not None:
                 return frozenset(eos if isinstance(eos, list | tuple) else [eos])
@@ -113,16 +116,21 @@ def load(
         ModelError: the source cannot be loaded; the message says why and what to give.
         MissingExtra: it is a timm folder and timm is not installed.
     """
+    from transformers.utils import logging
+
+    from palimpsest.models.causal import check_causal
+
+    logging.disable_progress_bar()  # a bar per load and save would drown the run's own
     with refusing(lambda reason: ModelError(f"model {source}: cannot be loaded ({reason})")):
-        loaded = _loaded(source, revision, tokenizer_needed=tokenizer_needed, as_stored=as_stored)
+        loaded = _loaded(source, revision=revision, tokenizer_needed=tokenizer_needed, as_stored=as_stored)
         _ = loaded.num_outputs, loaded.class_names, loaded.eos_ids  # what is asked of it later can be told
+        if loaded.modality == "text":
+            check_causal(loaded.model, source)
         return loaded
 
 
-def _loaded(source: str | Path, revision: str | None, *, tokenizer_needed: bool, as_stored: bool) -> Loaded:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a bar per load and save would drown the run's own
+def _loaded(source: str | Path, *, revision: str | None, tokenizer_needed: bool, as_stored: bool) -> Loaded:
+    """A model with its tokenizer, from where it is."""
     plain = plain_weights(source)
     if plain is not None:
         return _image_model(load_plain(plain), source)
@@ -130,6 +138,8 @@ def _loaded(source: str | Path, revision: str | None, *, tokenizer_needed: bool,
     loaded = _load(place, source, revision, as_stored=as_stored)
     if loaded.pixels is not None:
         return loaded
+    if loaded.tokenizer is not None and not _has_tokenizer(place):
+        return loaded  # an adapter's: the base's is its own
     # transformers repeats in its log what a config says
     with quietly():
         return replace(loaded, tokenizer=_load_tokenizer(place, revision, tokenizer_needed))
@@ -137,10 +147,9 @@ def _loaded(source: str | Path, revision: str | None, *, tokenizer_needed: bool,
 
 def _load(place: str | Path, source: str | Path, revision: str | None, *, as_stored: bool) -> Loaded:
     """A model without its tokenizer, from where it is."""
-    adapter = read_config(place, revision, "adapter_config.json") if isinstance(place, Path) else {}
-    if isinstance(place, Path) and adapter:
-        base = _base_of(place, adapter, revision, as_stored=as_stored)
-        return replace(base, model=_adapted(place, base.model).eval(), source=str(source))
+    if isinstance(place, Path) and adapter_in(place):
+        base = _base_of(place, revision, as_stored=as_stored)
+        return replace(base, model=adapted(place, base.model).eval(), source=str(source))
     config = read_config(place, revision)
     refuse_code(config, source)
     if isinstance(place, Path) and config.get("model_type") == CUSTOM:
@@ -171,34 +180,13 @@ def _image_model(model: Any, source: str | Path, preprocessor: Preprocessor | No
     return Loaded(model.eval(), None, str(source), pixels, preprocessor)
 
 
-def _base_of(folder: Path, adapter: Mapping[str, Any], revision: str | None, *, as_stored: bool) -> Loaded:
+def _base_of(folder: Path, revision: str | None, *, as_stored: bool) -> Loaded:
     """What an adapter is laid on: a folder, which may hold an adapter itself, or a Hub name at the adapter's commit."""
-    name = str(adapter["base_model_name_or_path"])
-    pinned = adapter.get("revision") or revision
+    name, pinned = base_of(folder, revision)
     try:
-        if Path(name).exists() or Path(name).is_absolute() or plain_weights(name) is not None:
-            return load(name, revision=pinned, tokenizer_needed=False, as_stored=as_stored)
-        return _load(name, name, pinned, as_stored=as_stored)  # adapters of 0.1.0 name no commit
+        return _loaded(name, revision=pinned, tokenizer_needed=False, as_stored=as_stored)
     except ModelError as error:
         raise ModelError(f"model {folder}: the base of its adapter cannot be loaded: {error}") from error
-
-
-def _adapted(folder: Path, base: Any) -> Any:
-    """A model with a LoRA adapter merged into it; every tensor of the adapter's file must find its place."""
-    from peft import PeftModel
-
-    with (
-        refusing(lambda reason: ModelError(f"model {folder}: its adapter cannot be loaded: {reason}")),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below, in our words
-        model = PeftModel.from_pretrained(base, folder, trust_remote_code=False, use_safetensors=True)
-        # once more: the first call does not tell what it left out
-        found = model.load_adapter(folder, "default", trust_remote_code=False, use_safetensors=True)
-    check_whole(folder, base, found.missing_keys, found.unexpected_keys)
-    merged = model.merge_and_unload()
-    merged.name_or_path = str(folder)  # a further adapter lies on this one, not on the base of both
-    return merged
 
 
 def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto: str = "AutoModelForCausalLM") -> Any:
@@ -233,6 +221,10 @@ def _is_away(source: str | Path) -> bool:
     return not isinstance(source, Path) and not is_reachable()
 
 
+def _has_tokenizer(place: str | Path) -> bool:
+    return isinstance(place, Path) and any(path.name in TOKENIZERS for path in place.iterdir())
+
+
 def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> Any:
     from transformers import AutoTokenizer
 
@@ -245,7 +237,7 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
         if not needed:
             return None
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
-        if isinstance(source, Path) and not any(path.name in TOKENIZERS for path in source.iterdir()):
+        if isinstance(source, Path) and not _has_tokenizer(source):
             raise ModelError(
                 f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"
             ) from error

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
+from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import put
 from palimpsest.models.class_logits import cache_logits
@@ -126,14 +126,19 @@ def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: P
             # A batch is done whole or again: in other company the last bits of a state would differ.
             if all((folder / _file_of(i)).exists() for i in ids):
                 continue
-            batch = examples.batch(ids).to(device)
-            hidden_SD, predictions = _hidden_states(model, head, batch)
-            if not _is_exact(head, hidden_SD, predictions.logits_SV):
-                return False
-            for row, example_id in enumerate(batch.ids):
-                own_SD = hidden_SD[predictions.owner_S == row].cpu().contiguous()
-                _save({"hidden_SD": own_SD}, folder / _file_of(example_id))
+            for batch in _read_together(model, examples.batch(ids).to(device)):
+                hidden_SD, predictions = _hidden_states(model, head, batch)
+                if not _is_exact(head, hidden_SD, predictions.logits_SV):
+                    return False
+                for row, example_id in enumerate(batch.ids):
+                    own_SD = hidden_SD[predictions.owner_S == row].cpu().contiguous()
+                    _save({"hidden_SD": own_SD}, folder / _file_of(example_id))
     return True
+
+
+def _read_together(model: Any, batch: Batch) -> list[Batch]:
+    """A batch, in parts where a border in the model's positions lies between its rows."""
+    return [part for _, part in batch.apart(model)] if isinstance(batch, TextBatch) else [batch]
 
 
 def _is_exact(head: Any, hidden_SD: Tensor, logits_SV: Tensor) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -66,6 +67,8 @@ def apply_scope(model: Any, scope: Scope) -> Any:
 def _with_lora(model: Any, scope: Scope) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    from palimpsest.models.adapters import quiet_about_ties
+
     is_image = getattr(model, "main_input_name", None) == "pixel_values"
     config = LoraConfig(
         r=scope.rank,
@@ -76,9 +79,20 @@ def _with_lora(model: Any, scope: Scope) -> Any:
     )
     try:
         # the commit of a base from the Hub: without it the adapter would be laid on whatever is newest there
-        return get_peft_model(model, config, revision=getattr(model.config, "_commit_hash", None))
+        with quiet_about_ties():
+            wrapped = get_peft_model(model, config, revision=getattr(model.config, "_commit_hash", None))
     except ValueError as error:
         raise ModelError(f"scope lora: {str(error).splitlines()[0]}") from error
+    return _on_a_whole_path(wrapped)
+
+
+def _on_a_whole_path(model: Any) -> Any:
+    """An adapter saved alone names its base; that name must hold wherever the next command runs."""
+    for config in model.peft_config.values():
+        base = Path(config.base_model_name_or_path or "")
+        if base.name and base.is_dir():
+            config.base_model_name_or_path = str(base.resolve())
+    return model
 
 
 def _adaptable(model: nn.Module) -> list[str]:
@@ -104,7 +118,9 @@ def _freeze_all_but(model: nn.Module, patterns: tuple[str, ...]) -> None:
 def leave_scope(model: Any, scope: Scope) -> Any:
     """Undo the wrapping of ``apply_scope`` after a run; merges a LoRA adapter when the scope says so."""
     if scope.kind == "lora" and scope.merge:
-        return model.merge_and_unload()
+        from palimpsest.models.adapters import merged_whole
+
+        return merged_whole(model)
     return model
 
 

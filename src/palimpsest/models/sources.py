@@ -10,12 +10,12 @@ from typing import Any
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
+from palimpsest.models.adapter_base import adapter_in, base_of, check_bases
 from palimpsest.models.at_hand import check_at_hand
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
 from palimpsest.models.plain import plain_weights, read_json_object
 from palimpsest.models.proportions import check_proportions, tensor_shapes
-from palimpsest.printed import short
 from palimpsest.records import digest
 from palimpsest.untrusted import refusing
 
@@ -27,7 +27,6 @@ READ_TOO = (
     "tokenizer.model",
     "tokenizer_config.json",
 )
-MOST_ADAPTERS = 16  # on each other
 VOLATILE = frozenset({"_name_or_path", "held_as", "transformers_version"})
 
 
@@ -44,19 +43,8 @@ def check_folder(folder: Path) -> None:
     _check_config(folder)
     check_data_only(folder)
     check_weights_are_safe(folder, adapter=(folder / "adapter_config.json").is_file())
-    _check_bases(folder)
+    check_bases(folder)
     check_proportions(folder, read_config(folder))
-
-
-def _check_bases(folder: Path) -> None:
-    """Refuse an adapter that lies, perhaps over others, on itself."""
-    seen: list[Path] = []
-    place = folder
-    while place.is_dir() and (base := read_config(place, None, "adapter_config.json").get("base_model_name_or_path")):
-        seen.append(place.resolve())
-        place = Path(str(base))
-        if place.resolve() in seen or len(seen) > MOST_ADAPTERS:
-            raise ModelError(f"model {folder}: its adapter lies on {short(str(base))}, and so in the end on itself")
 
 
 def _check_config(folder: Path) -> None:
@@ -113,10 +101,8 @@ def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     if not path.is_dir() and revision is None:  # no model at all, and nothing to ask the Hub for
         return False
     place = path if path.is_dir() else str(source)
-    adapter = read_config(path, None, "adapter_config.json") if path.is_dir() else {}
-    if adapter:
-        _check_bases(path)
-        return is_image_model(str(adapter.get("base_model_name_or_path")), adapter.get("revision"))
+    if path.is_dir() and adapter_in(path):
+        return is_image_model(*base_of(path, revision))
     return is_image_config(read_config(place, revision))
 
 
@@ -193,10 +179,8 @@ def _parts_of(folder: Path, revision: str | None) -> Iterator[bytes]:
     weights = [file for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
     yield from map(_file_digest, (*weights, *others))
     yield digest({k: v for k, v in read_config(folder).items() if k not in VOLATILE}).encode()
-    adapter = read_config(folder, None, "adapter_config.json")
-    base = adapter.get("base_model_name_or_path")
-    if base is not None:
-        yield source_digest(str(base), adapter.get("revision") or revision).encode()
+    if adapter_in(folder):
+        yield source_digest(*base_of(folder, revision)).encode()
 
 
 def _file_digest(file: Path) -> bytes:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from palimpsest.data.encode.borders import borders_of, rows_apart
 from palimpsest.data.encode.lean_logits import by_rows
 
 
@@ -189,13 +190,38 @@ class TextBatch:
         return self.scored_BT.nonzero()[:, 0]
 
     def predict(self, model: nn.Module) -> Predictions:
-        """One forward pass, read at the label tokens."""
-        output: Any = model(**self.inputs(), use_cache=False)
-        return self.predictions(output.logits)
+        """One forward pass, read at the label tokens; one for each side of a border in the model's positions."""
+        parts = self.apart(model)
+        if len(parts) == 1:
+            return self.predictions(_logits(model, self))
+        said = [part.gather(_logits(model, part)) for _, part in parts]
+        rows_B = torch.tensor([row for rows, _ in parts for row in rows], device=self.input_ids_BT.device)
+        owner_S = rows_B.repeat_interleave(self.scored_BT.sum(1)[rows_B])
+        return Predictions(torch.cat(said)[owner_S.argsort(stable=True)], self.target_S, self.owner_S, len(self))
 
     def predictions(self, logits_BTV: Float[Tensor, "B T V"]) -> Predictions:
-        """The logits of a forward pass, read at the label tokens."""
+        """The logits of a forward pass over all rows, read at the label tokens."""
         return Predictions(self.gather(logits_BTV), self.target_S, self.owner_S, len(self))
+
+    def apart(self, model: nn.Module) -> list[tuple[list[int], TextBatch]]:
+        """Rows that may go through a model together, by their numbers and as batches: nearly always this one."""
+        borders = borders_of(model)
+        sides = rows_apart(self.lengths_B, borders) if borders else []
+        if len(sides) < 2:
+            return [(list(range(len(self))), self)]
+        return [(rows, self._of_rows(rows)) for rows in sides]
+
+    def _of_rows(self, rows: list[int]) -> TextBatch:
+        lengths_B = self.lengths_B[rows]
+        longest = int(lengths_B.max())
+        ids = tuple(self.ids[row] for row in rows)
+        return TextBatch(ids, self.input_ids_BT[rows, :longest], lengths_B, self.scored_BT[rows, :longest])
+
+
+def _logits(model: nn.Module, batch: TextBatch) -> Float[Tensor, "B T V"]:
+    output: Any = model(**batch.inputs(), use_cache=False)
+    logits_BTV: Tensor = output.logits
+    return logits_BTV
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """Conversations -> token ids and label flags, through the tokenizer's own chat template.
 
 With ``{% generation %}`` markers the template itself says what the assistant wrote. Without them the conversation
-is rendered turn by turn: what a turn of the assistant adds, behind the generation prompt, is what was written.
+is rendered turn by turn: what a turn of the assistant adds, behind the generation prompt, is what was written. A
+template that renders earlier turns otherwise (without their thoughts, with the system's words in the last turn), or
+puts words into the generation prompt alone, is asked once more for each turn, with a mark in place of its words: where
+the mark stands, the words do, and what closes the turn follows.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from itertools import count
 from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -24,6 +28,10 @@ Flagged = tuple[list[int], list[bool]]
 
 _TEMPLATE = "the chat template"
 _OPEN: ContextVar[dict[int, Apart] | None] = ContextVar("processes that render templates", default=None)
+_LOST = (
+    "the chat template rewrites the assistant's turns, so that their tokens cannot be found; put {% generation %} "
+    "markers into the template"
+)
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -38,7 +46,7 @@ def chat_tokens(messages: Sequence[Message], tokenizer: Any) -> Flagged:
         T token ids and T flags.
 
     Raises:
-        ModelError: no template, no fast tokenizer, or a template that rewrites earlier turns.
+        ModelError: no template, no fast tokenizer, or a template that puts a turn's words nowhere, or in two places.
         DataError: the template refuses this conversation.
     """
     whole, spans = _rendered(messages, tokenizer)
@@ -133,8 +141,14 @@ def _marked(turns: list[dict[str, str]], tokenizer: Any) -> tuple[str, list[tupl
 
 
 def _compared(turns: list[dict[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+    if turns[0]["role"] == "assistant":
+        raise DataError("the conversation starts with the assistant; accepted: a user or system turn first")
     whole = _render(turns, tokenizer, prompt=False)
-    spans = [_span(turns, index, whole, tokenizer) for index, turn in enumerate(turns) if turn["role"] == "assistant"]
+    written = [index for index, turn in enumerate(turns) if turn["role"] == "assistant"]
+    added = [_added(turns, index, whole, tokenizer) for index in written]
+    spans = [span for span in added if span is not None]
+    if len(spans) < len(written):  # all turns by one rule
+        spans = [_marked_place(turns, index, whole, tokenizer) for index in written]
     return whole, spans
 
 
@@ -143,18 +157,43 @@ def _is_inside(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start < last and (end > first or start >= first) for first, last in spans)
 
 
-def _span(turns: list[dict[str, str]], index: int, whole: str, tokenizer: Any) -> tuple[int, int]:
-    """Characters of the whole conversation that a turn of the assistant wrote."""
-    if index == 0:
-        raise DataError("the conversation starts with the assistant; accepted: a user or system turn first")
+def _added(turns: list[dict[str, str]], index: int, whole: str, tokenizer: Any) -> tuple[int, int] | None:
+    """Characters of the whole conversation that a turn added behind its prompt; None where it changed others, too."""
     before = _render(turns[:index], tokenizer, prompt=True)
     after = _render(turns[: index + 1], tokenizer, prompt=False)
-    if not (after.startswith(before) and whole.startswith(after)):
-        raise ModelError(
-            "the chat template rewrites earlier turns, so the assistant's tokens cannot be found; "
-            "put {% generation %} markers into the template"
-        )
-    return len(before), len(after)
+    return (len(before), len(after)) if after.startswith(before) and whole.startswith(after) else None
+
+
+def _marked_place(turns: list[dict[str, str]], index: int, whole: str, tokenizer: Any) -> tuple[int, int]:
+    """Characters of a turn's own words and of what closes the turn."""
+    mark = next(word for n in count() if (word := f"Mark{n}Here") not in whole)
+    head, tail = _around_mark([*turns[:index], turns[index] | {"content": mark}, *turns[index + 1 :]], mark, tokenizer)
+    _, alone = _around_mark([*turns[:index], turns[index] | {"content": mark}], mark, tokenizer)
+    start = _alike(head, whole)
+    stop = len(whole) - _alike(tail[::-1], whole[start:][::-1])
+    exact = start == len(head) and stop == len(whole) - len(tail)
+    if not exact and turns[index]["content"].strip() not in whole[start:stop]:
+        raise ModelError(_LOST)
+    return start, stop + len(_closing(whole[stop:], alone, tokenizer))
+
+
+def _around_mark(turns: list[dict[str, str]], mark: str, tokenizer: Any) -> tuple[str, str]:
+    parts = _render(turns, tokenizer, prompt=False).split(mark)
+    if len(parts) != 2:
+        raise ModelError(_LOST)
+    return parts[0], parts[1]
+
+
+def _closing(behind: str, alone: str, tokenizer: Any) -> str:
+    """What ends a turn: the special token that follows its words, else what follows them in any company."""
+    special = next((token for token in tokenizer.get_added_vocab() if token and behind.startswith(token)), None)
+    return behind[: _alike(behind, alone)].rstrip() if special is None else special
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((k for k, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _render(turns: list[dict[str, str]], tokenizer: Any, *, prompt: bool) -> str:

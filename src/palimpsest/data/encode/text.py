@@ -13,6 +13,7 @@ Padding is never a label because labels are flags of true tokens; no token id ev
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from palimpsest.data.ahead import TokensAhead
@@ -78,7 +79,7 @@ def encode(
     if problems:
         more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")
-    return TextSet(sequences, _pad_id(tokenizer))
+    return TextSet(sequences, _pad_id(tokenizer, vocab_size))
 
 
 def _vocabulary(tokenizer: Any | None, vocab_size: int | None, *, given: bool) -> int | None:
@@ -91,9 +92,12 @@ def _check_vocabulary(tokens: Sequence[int], vocab_size: int | None) -> None:
         raise DataError(f"token id {max(tokens)}; accepted: 0 to {vocab_size - 1}, the model's vocabulary")
 
 
-def _pad_id(tokenizer: Any | None) -> int:
+def _pad_id(tokenizer: Any | None, vocab_size: int | None) -> int:
+    # A pad token that was added to a tokenizer has no row in an embedding that did not grow with it, and padding is
+    # masked: any id inside will do.
     candidates = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
-    return next((int(token) for token in candidates if token is not None), 0)
+    known = (int(token) for token in candidates if token is not None)
+    return next((token for token in known if vocab_size is None or token < vocab_size), 0)
 
 
 def _fit(
@@ -110,6 +114,27 @@ def _fit(
     if not any(scored):
         raise DataError(f"{len(tokens)} tokens and none of them a label; accepted: at least one token to predict")
     return TokenSequence(example_id, tuple(tokens), tuple(scored))
+
+
+def _around(tokens: list[int], plain: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """A text's tokens, cut into the special ones added in front, its own, and those added behind.
+
+    >>> _around([1, 1, 7, 2], [1, 7])
+    ([1], [1, 7], [2])
+    """
+    starts = range(len(tokens) - len(plain) + 1)
+    first = next((k for k in starts if tokens[k : k + len(plain)] == plain), None)
+    if first is None:  # a tokenizer that reads a text otherwise between special tokens
+        return [], tokens, []
+    return tokens[:first], plain, tokens[first + len(plain) :]
+
+
+def _begins(tokens: list[int], front: list[int]) -> bool:
+    return tokens[: len(front)] == front
+
+
+def _ends(tokens: list[int], back: list[int]) -> bool:
+    return not back or tokens[-len(back) :] == back
 
 
 class _Encoder:
@@ -166,12 +191,32 @@ class _Encoder:
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _whole(self, text: str) -> tuple[list[int], list[int]]:
-        """Tokens of a text with the tokenizer's special ones, and which these are."""
+        """Tokens of a text with the tokenizer's special ones, and which these are.
+
+        Special ones that the text already begins or ends with are not added again.
+        """
+        tokens, added = self._encoded(text)
+        if not self._holds_special(text):
+            return tokens, added
+        front, own, back = _around(tokens, self._ids(text))
+        front, back = [] if _begins(own, front) else front, [] if _ends(own, back) else back
+        return [*front, *own, *back], [1] * len(front) + [0] * len(own) + [1] * len(back)
+
+    def _encoded(self, text: str) -> tuple[list[int], list[int]]:
+        """What the tokenizer says of a text: its tokens, and which it added."""
         if text in self._ahead.texts:
             tokens, added = self._ahead.texts[text]
             return list(tokens), list(added)
         encoded = self._tokenizer(text, return_special_tokens_mask=True, verbose=False)
         return list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
+
+    def _holds_special(self, text: str) -> bool:
+        """Does a text begin or end with one? Nearly none does, and is then not tokenised twice."""
+        return text.startswith(self._special) or text.endswith(self._special)
+
+    @cached_property
+    def _special(self) -> tuple[str, ...]:
+        return tuple(map(str, self._tokenizer.all_special_tokens))
 
     def _close(self, tokens: list[int]) -> list[int]:
         """Tokens that end in one eos."""

@@ -38,7 +38,7 @@ class Rules:
 
 
 def decode_chains(
-    model: nn.Module, texts: Texts, chains: Chains, rules: Rules, *, cache: DynamicCache, tally: Tally
+    model: nn.Module, texts: Texts, chains: Chains, rules: Rules, *, cache: DynamicCache | None, tally: Tally
 ) -> Int[Tensor, "C T"]:
     """Tokens of every chain: its longest prefix, then the greedy continuation up to the length of its text.
 
@@ -47,18 +47,19 @@ def decode_chains(
         texts: the batch the chains belong to.
         chains: ordered by end.
         rules: end of sequence, fill token, memory.
-        cache: keys and values of the teacher-forced pass over the batch.
+        cache: keys and values of the teacher-forced pass over the batch, where it kept any.
         tally: counts the positions and near ties.
 
     Returns:
         -1 where a token was not decoded because it cannot change any n-gram count.
     """
-    shared = shareable(cache, texts.tokens_BT)
-    capacity = max(1, min(len(chains), rules.cache_bytes // bytes_per_row(cache)) if shared else len(chains))
+    shared = cache if cache is not None and shareable(cache, texts.tokens_BT) else None
+    most = len(chains) if shared is None else rules.cache_bytes // bytes_per_row(shared)
+    capacity = max(1, min(len(chains), most))
     tokens_CT = torch.full((len(chains), texts.tokens_BT.shape[1]), -1, device=texts.tokens_BT.device)
     for start in range(0, len(chains), capacity):
         chunk = chains.slice(start, start + capacity)
-        rows = CachedRows(model, cache, len(chunk)) if shared else RecomputedRows(model)
+        rows = CachedRows(model, shared, len(chunk)) if shared is not None else RecomputedRows(model)
         tokens_CT[start : start + capacity] = _Decoding(model, texts, chunk, rules=rules, rows=rows, tally=tally).run()
     return tokens_CT
 
