@@ -104,8 +104,8 @@ def parse_yaml(text: str) -> Any:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -115,8 +115,6 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"more than {DEEPEST} lists and mappings in each other") from None
     except Exception as error:  # a date that is none is a ValueError, a number an AttributeError, ...
         raise ValueError(reason_of(error)) from error
-    finally:
-        loader.dispose()
 
 
 def _weight(node: yaml.Node, known: dict[int, int], room: int) -> int:

@@ -374,7 +374,7 @@ PIECES = st.sampled_from(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@tried(40, 0.5)
+@tried(40, 0.1)
 @given(
     template=st.one_of(st.lists(PIECES, max_size=8).map("".join), st.text(max_size=30)),
     roles=st.lists(WORDS, max_size=3),
@@ -383,7 +383,7 @@ def test_templates(tokenizer, template, roles):
     tokenizer.chat_template = template
     turns = [Message("user", "a"), *(Message(role, "b") for role in roles), Message("assistant", "c")]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("palimpsest.data.encode.apart.SECONDS", 2.0)
+        patched.setattr("palimpsest.data.encode.apart.SECONDS", 0.5)
         try:
             with rendering():
                 chat_tokens(turns, tokenizer)
