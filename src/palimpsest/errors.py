@@ -27,7 +27,7 @@ from pathlib import Path
 
 _LONGEST_SHOWN = 80
 _LONGEST_PART = 255  # bytes; no system has longer names
-LONGEST_NAME = 200  # characters of a name in a message
+_LONGEST_NAME = 200  # characters of a name in a message
 
 
 class PalimpsestError(Exception):
@@ -106,7 +106,7 @@ def unknown(what: str, value: str, accepted: Iterable[str], meant: str | None = 
     "unknown method 'ico'; did you mean 'icu'? accepted: icu, npo"
     """
     names = sorted(accepted)
-    name = str(value)[:LONGEST_NAME]  # a key of a file may be a number, and of any length
+    name = str(value)[:_LONGEST_NAME]  # a key of a file may be a number, and of any length
     close = [meant] if meant is not None else get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return f"unknown {what} {name!r}{hint} accepted: {', '.join(names) or 'none'}"

@@ -23,7 +23,7 @@ from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
 from palimpsest.cli import report_command as report
 from palimpsest.cli.endings import UNREAD, failed, refused
-from palimpsest.cli.saying import drop_unwritten, flush, only_visible, tell, tell_beside, tell_line
+from palimpsest.cli.saying import drop_unwritten, flush_told, only_visible, tell, tell_beside, tell_line
 from palimpsest.errors import Interrupted, UsageError, unknown
 from palimpsest.version import VERSION
 
@@ -114,28 +114,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ours, 130 interrupted, 141 where nobody read what was told.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
     try:
         with _termination_interrupts(), only_visible():
-            code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
-            flush()
-        return code if isinstance(code, int) else 0
-    except (_Stopped, typer.Abort, KeyboardInterrupt) as stop:
-        if arguments is None:
-            _deaf()
-        return _interrupted(stop, _as_typed(arguments))
-    except _Unread:
-        return UNREAD
-    except ClickException as error:
-        return _misused(error)
-    except (SystemExit, GeneratorExit):
-        raise
+            code = _commanded([argument for argument in given if argument != "--debug"])
+            flush_told()
+        return code
     except BaseException as error:  # some libraries raise panics that are no Exception
-        return failed(error, debug=debug)
+        return _ended(error, arguments, debug="--debug" in given)
     finally:
         if arguments is None:
             _end()
+
+
+def _commanded(given: list[str]) -> int:
+    code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _ended(error: BaseException, arguments: Sequence[str] | None, *, debug: bool) -> int:
+    """What a command says that did not come to its end, and its exit code."""
+    if isinstance(error, SystemExit | GeneratorExit):
+        raise error
+    if isinstance(error, _Stopped | typer.Abort | KeyboardInterrupt):
+        if arguments is None:
+            _deaf()
+        return _interrupted(error, _as_typed(arguments))
+    if isinstance(error, _Unread):
+        return UNREAD
+    return _misused(error) if isinstance(error, ClickException) else failed(error, debug=debug)
 
 
 def _misused(error: Exception) -> int:
@@ -171,7 +177,7 @@ def _end() -> None:
     """All is told, or cannot be; what is left is Python's own ending, which takes a second once torch is there."""
     _deaf()
     try:
-        flush()
+        flush_told()
     except (OSError, ValueError):
         drop_unwritten()
 

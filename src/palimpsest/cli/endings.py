@@ -62,9 +62,7 @@ def trouble_of_machine(error: BaseException) -> str | None:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{place}{error.strerror or error}"
     if (number := _OF_RUST.search(text)) is not None:  # safetensors has errors of its own for it
-        return (
-            f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}); the same command goes on when that is mended"
-        )
+        return f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}); once it is mended the same command goes on"
     if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
         return f"the memory of this machine was not enough ({as_line(text, MENTIONED) or 'MemoryError'})"
     return None

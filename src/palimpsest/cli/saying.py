@@ -52,7 +52,7 @@ def is_terminal() -> bool:
         return False
 
 
-def flush() -> None:
+def flush_told() -> None:
     """Have all that was told written.
 
     Raises:

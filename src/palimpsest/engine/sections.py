@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from palimpsest.chosen import Chosen
+from palimpsest.option_group import OptionGroup
 from palimpsest.untrusted import parse_json
 
 
-class Section(Chosen):
+class Section(OptionGroup):
     """Base of the plan's parts: frozen, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from palimpsest.chosen import Chosen
 from palimpsest.data.sets.roles import ROLES, role_of
 from palimpsest.errors import unknown
+from palimpsest.option_group import OptionGroup
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
     import torch
@@ -22,7 +22,7 @@ Size = Annotated[int, Field(ge=1, le=MOST)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Training(Chosen):
+class Training(OptionGroup):
     """Optimizer, length and budgets of a run. Names as in ``transformers.TrainingArguments`` where it has one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

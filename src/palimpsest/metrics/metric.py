@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from pydantic import ConfigDict
 
-from palimpsest.chosen import Chosen
 from palimpsest.metrics.statistics import bootstrap
+from palimpsest.option_group import OptionGroup
 from palimpsest.records import Direction, Score
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class Options(Chosen):
+class Options(OptionGroup):
     """Base of every metric's option schema: frozen, unknown options refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

@@ -61,9 +61,7 @@ def check_timm(config: Mapping[str, Any], source: str | Path) -> None:
     if "pretrained_cfg" not in config:
         return
     if ":" in str(config.get("architecture")):
-        raise ModelError(
-            f"model {source}: its architecture is looked up elsewhere; accepted: the name of one of timm's"
-        )
+        raise ModelError(f"model {source}: its architecture is looked up elsewhere; accepted: a name of timm's own")
     if find_spec("timm") is None:
         raise MissingExtra("timm", "timm", f"model {source}: a timm folder")
 

@@ -58,9 +58,9 @@ WIDTHS = frozenset(
 """Those that are a dimension of some tensor, or a part of one."""
 ROOM = 16
 """Times what the files hold: layers may share their weights, and some options are read by no layer of a model."""
-MOST_POSITIONS = 100_000_000
+MOST_PLACES = 100_000_000
 """Of a text; tables of positions are made from the configuration."""
-POSITIONS = frozenset(["max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"])
+_PLACES = frozenset(["max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"])
 
 
 def tensor_shapes(file: Path) -> dict[str, list[int]]:
@@ -88,7 +88,7 @@ def check_proportions(folder: Path, config: Mapping[str, Any]) -> None:
     if not shapes:  # the loader says what is wrong with the files
         return
     modules, width = ROOM * len(shapes), ROOM * max((max(shape, default=1) for shape in shapes), default=1)
-    bounds = dict.fromkeys(LAYERS, modules) | dict.fromkeys(WIDTHS, width) | dict.fromkeys(POSITIONS, MOST_POSITIONS)
+    bounds = dict.fromkeys(LAYERS, modules) | dict.fromkeys(WIDTHS, width) | dict.fromkeys(_PLACES, MOST_PLACES)
     for name, value in _sizes(config):
         if name in bounds and value > bounds[name]:
             raise ModelError(

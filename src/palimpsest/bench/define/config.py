@@ -118,10 +118,7 @@ class Bench(Section):
         if isinstance(rows, str):
             rows = rows.split(",")
         if isinstance(rows, list | tuple):
-            names = [str(chain).strip() for chain in rows]
-            if twice := [name for number, name in enumerate(names) if name in names[:number]]:
-                raise ValueError(f"{twice[0]!r} comes twice; accepted: each row once")
-            rows = {name: name for name in names}
+            rows = _named_after_themselves([str(chain).strip() for chain in rows])
         if not isinstance(rows, dict):
             return rows
         return {label: {"chain": row} if isinstance(row, str) else row for label, row in rows.items()}
@@ -211,6 +208,12 @@ class Bench(Section):
         fixed = {"control": {"kind": "none"}}  # rows are compared at the rates that the bench names
         sections = {**fixed, **merged(*layers), "encoding": self.encoding}
         return make_plan({"kind": kind, "method": method, "model": self.model, "files": {}}, sections)
+
+
+def _named_after_themselves(chains: list[str]) -> dict[str, str]:
+    if twice := [name for number, name in enumerate(chains) if name in chains[:number]]:
+        raise ValueError(f"{twice[0]!r} comes twice; accepted: each row once")
+    return {name: name for name in chains}
 
 
 def make_bench(values: Mapping[str, Any]) -> Bench:
