@@ -188,6 +188,14 @@ def test_a_model_far_larger_than_its_weights(folder_with, name, value):
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mamba", "mistral", "gemma3_text", "opt"])
+def test_a_model_that_is_left_as_large_as_its_name(folder_with, kind):
+    began = time.monotonic()
+    with pytest.raises(ModelError, match="layers of width .* with what it leaves out"):
+        load(folder_with(whole=json.dumps({"model_type": kind})))
+    assert time.monotonic() - began < 5
+
+
 def test_the_sizes_of_a_part_count_too(folder_with):
     with pytest.raises(ModelError, match="num_hidden_layers"):
         load(folder_with(text_config={"num_hidden_layers": 10**7}))

@@ -23,6 +23,7 @@ from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.own_code import refuse_code
 from palimpsest.models.plain import load_plain, plain_weights
+from palimpsest.models.proportions import check_filled
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
 from palimpsest.models.whole import check_whole, quietly
 from palimpsest.printed import short
@@ -216,6 +217,8 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
         return ModelError(f"model {source}: {AWAY if away else f'cannot be loaded as {what}: {reason}'}")
 
     with refusing(say), quietly():
+        if isinstance(source, Path):
+            check_filled(source, transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
         model, info = getattr(transformers, auto).from_pretrained(
             source,
             revision=revision,
