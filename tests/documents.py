@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.warm import WarmPython
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
@@ -89,13 +91,17 @@ def difference(expected: list[str], output: str) -> str | None:
     return None if more is None or may_skip or not expected else f"nothing, but there is {more!r}"
 
 
+def environment() -> dict[str, str]:
+    """Of the processes that run what a page shows."""
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", "PYTHONWARNINGS": "default"}
+
+
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Python with these arguments, in a folder, both streams as one text."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", "PYTHONWARNINGS": "default"}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -109,22 +115,31 @@ def run_page(page: Path, folder: Path) -> int:
     Returns:
         How many blocks and commands ran.
     """
+    text = page.read_text(encoding="utf-8")
+    with WarmPython(environment()) as python:
+        return sum(run_block(python, language, block, folder) for language, block in blocks(text))
+
+
+def run_block(python: WarmPython, language: str, block: str, folder: Path) -> int:
+    """Run a block that is Python, or the commands of a console block; how many ran."""
+    if language == "python":
+        done = python.run(["-c", block], folder)
+        assert done.returncode == 0, f"{block}\n{done.stdout}"
+        return 1
     ran = 0
-    for language, block in blocks(page.read_text(encoding="utf-8")):
-        if language == "python":
-            done = run(["-c", block], folder)
-            assert done.returncode == 0, f"{block}\n{done.stdout}"
-            ran += 1
-        for command in commands(block) if language == "console" else []:
-            program, *arguments = shlex.split(command.line, comments=True)
-            if program != "palimpsest":
-                continue
-            done = run(["-m", "palimpsest", *arguments], folder)
-            assert done.returncode == exit_code(command.line), f"$ {command.line}\n{done.stdout}"
-            missing = difference(command.expected, done.stdout)
-            assert missing is None, f"$ {command.line}\nnot in the output at its place: {missing}\n{done.stdout}"
+    for command in commands(block) if language == "console" else []:
+        program, *arguments = shlex.split(command.line, comments=True)
+        if program == "palimpsest":
+            check_command(python.run(["-m", program, *arguments], folder), command)
             ran += 1
     return ran
+
+
+def check_command(done: subprocess.CompletedProcess[str], command: Command) -> None:
+    """Refuse another exit code or another output than the page shows."""
+    assert done.returncode == exit_code(command.line), f"$ {command.line}\n{done.stdout}"
+    missing = difference(command.expected, done.stdout)
+    assert missing is None, f"$ {command.line}\nnot in the output at its place: {missing}\n{done.stdout}"
 
 
 def broken_links(page: Path) -> list[str]:

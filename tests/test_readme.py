@@ -17,6 +17,7 @@ COMMANDS = ("bench", "demo", "env", "learn", "measure", "methods", "metrics", "o
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_readme_blocks_run(tmp_path: Path) -> None:
     assert run_page(README, tmp_path), "the README shows no session"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -40,8 +41,12 @@ TITLES = {
 }
 
 
+@cache
 def templates(*packages: str) -> Environment:
-    """The templates of packages, the first one's before the others'; everything put into them is escaped."""
+    """The templates of packages, the first one's before the others'; everything put into them is escaped.
+
+    Made once a process, so that a template is compiled once.
+    """
     return Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
