@@ -51,7 +51,7 @@ STAGES = {"sweep", "accepted", "taken back", "second start", "cooled"}  # of a c
 FILES = {
     "learn": (
         "plan.json", "remembered/before.json", "checkpoint.tmp", "checkpoint.safetensors", "model.safetensors",
-        "remembered/after.json", "report.html", "result.json",
+        "trained.json", "remembered/after.json", "report.html", "result.json",
     ),
     "unlearn": (
         "plan.json", "remembered/before.json", "reference/head.safetensors", "checkpoint.tmp",

@@ -44,7 +44,8 @@ def rooms() -> list[Room]:
         "contracts"
     ]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    return [_room(name.strip("()")) for name in layers if "__main__" not in name]
+    names = [name.strip() for layer in layers if "__main__" not in layer for name in layer.split("|")]
+    return [_room(name) for name in names]
 
 
 def _room(name: str) -> Room:

@@ -19,11 +19,19 @@ install_import_hook(
 )
 
 import torch  # noqa: E402 (the environment is set first)
+from tests.order import dealt  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("house", deadline=None)  # tests are never timed
 settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that are marked as long come first in every worker's part."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = {item for item in items if item.get_closest_marker("long")}
+    items[:] = dealt(items, workers, is_long=long.__contains__, file_of=lambda item: item.path)
 
 
 @pytest.fixture(scope="session")

@@ -20,15 +20,18 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.warm import WarmPython
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs" / "guide.md"
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLED = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+CHANGED = re.compile(r'^```diff title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 WORST = re.compile(r"\bp\d{4}-[a-z]+")
 BLANKS = re.compile(r"[\s\u2500-\u257f]+")
@@ -50,8 +53,44 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 def titled_files(heading: str, page: Path = ROOT / "CONTRIBUTING.md") -> dict[str, str]:
     """Path -> content of every file that a section of a page spells out; the heading begins with these words."""
+    return dict(TITLED.findall(_section(heading, page)))
+
+
+def _section(heading: str, page: Path) -> str:
     (section,) = re.findall(rf"^## {heading}.*?(?=^## |\Z)", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return dict(TITLED.findall(section))
+    return str(section)
+
+
+def titled_changes(heading: str, page: Path = ROOT / "CONTRIBUTING.md") -> dict[str, list[tuple[str, str]]]:
+    """Path -> what a section of a page says to change there, as (lines that are there, lines instead)."""
+    return {
+        path: [_sides(hunk) for hunk in re.split(r"^@@\n", lines, flags=re.MULTILINE)]
+        for path, lines in CHANGED.findall(_section(heading, page))
+    }
+
+
+def _sides(hunk: str) -> tuple[str, str]:
+    """The lines before and after, of a hunk of a diff."""
+    lines = hunk.splitlines(keepends=True)
+    old, new = ("".join(line[1:] for line in lines if line[0] in signs) for signs in (" -", " +"))
+    return old, new
+
+
+def put(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files into a folder by their paths in it."""
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content, encoding="utf-8")
+
+
+def change(folder: Path, changes: Mapping[str, list[tuple[str, str]]]) -> None:
+    """Change files of a folder as a page says; what it says is there must be there, once."""
+    for path, hunks in changes.items():
+        text = (folder / path).read_text(encoding="utf-8")
+        for old, new in hunks:
+            assert text.count(old) == 1, f"the page shows lines of {path} that are not there, or more than once:\n{old}"
+            text = text.replace(old, new)
+        (folder / path).write_text(text, encoding="utf-8")
 
 
 def commands(block: str) -> list[Command]:
@@ -96,13 +135,17 @@ def difference(expected: list[str], output: str) -> str | None:
     return None if more is None or may_skip or not expected else f"nothing, but there is {more!r}"
 
 
+def environment() -> dict[str, str]:
+    """Of the processes that run what a page shows."""
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", "PYTHONWARNINGS": "default"}
+
+
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Python with these arguments, in a folder, both streams as one text."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", "PYTHONWARNINGS": "default"}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -116,22 +159,31 @@ def run_page(page: Path, folder: Path) -> int:
     Returns:
         How many blocks and commands ran.
     """
+    text = page.read_text(encoding="utf-8")
+    with WarmPython(environment()) as python:
+        return sum(run_block(python, language, block, folder) for language, block in blocks(text))
+
+
+def run_block(python: WarmPython, language: str, block: str, folder: Path) -> int:
+    """Run a block that is Python, or the commands of a console block; how many ran."""
+    if language == "python":
+        done = python.run(["-c", block], folder)
+        assert done.returncode == 0, f"{block}\n{done.stdout}"
+        return 1
     ran = 0
-    for language, block in blocks(page.read_text(encoding="utf-8")):
-        if language == "python":
-            done = run(["-c", block], folder)
-            assert done.returncode == 0, f"{block}\n{done.stdout}"
-            ran += 1
-        for command in commands(block) if language == "console" else []:
-            program, *arguments = shlex.split(command.line, comments=True)
-            if program != "palimpsest":
-                continue
-            done = run(["-m", "palimpsest", *arguments], folder)
-            assert done.returncode == exit_code(command.line), f"$ {command.line}\n{done.stdout}"
-            missing = difference(command.expected, done.stdout)
-            assert missing is None, f"$ {command.line}\nnot in the output at its place: {missing}\n{done.stdout}"
+    for command in commands(block) if language == "console" else []:
+        program, *arguments = shlex.split(command.line, comments=True)
+        if program == "palimpsest":
+            check_command(python.run(["-m", program, *arguments], folder), command)
             ran += 1
     return ran
+
+
+def check_command(done: subprocess.CompletedProcess[str], command: Command) -> None:
+    """Refuse another exit code or another output than the page shows."""
+    assert done.returncode == exit_code(command.line), f"$ {command.line}\n{done.stdout}"
+    missing = difference(command.expected, done.stdout)
+    assert missing is None, f"$ {command.line}\nnot in the output at its place: {missing}\n{done.stdout}"
 
 
 def broken_links(page: Path) -> list[str]:

@@ -9,6 +9,7 @@ from tests.documents import GUIDE, blocks, commands, run_page
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_guide_blocks_run(tmp_path: Path) -> None:
     assert run_page(GUIDE, tmp_path), "the guide shows no session"
 

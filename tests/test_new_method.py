@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.documents import titled_files
+from tests.documents import put, titled_files
 from tests.verbs.conftest import clinic
 
 import palimpsest as pal
@@ -29,12 +29,6 @@ COPIED = ("src", "tests", "pyproject.toml")
 def files_of_the_guide() -> dict[str, str]:
     """Path -> content of every file that CONTRIBUTING.md spells out for a method."""
     return titled_files("Adding a method")
-
-
-def put(folder: Path, files: dict[str, str]) -> None:
-    for path, content in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(content, encoding="utf-8")
 
 
 def tree(folder: Path) -> dict[str, str]:

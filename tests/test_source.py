@@ -13,6 +13,7 @@ import palimpsest
 from palimpsest import methods, metrics
 from palimpsest.bench.perform.request_cell import READING
 from palimpsest.engine.plan import EVERY_RUN, Plan
+from palimpsest.metrics.per_set import set_metric_files
 from palimpsest.models.sources import source_digest
 from palimpsest.source import code_behind, code_digest
 
@@ -94,20 +95,34 @@ def test_where_the_package_lies_does_not_count(original, edited):
     ("path", "counts"),
     [
         ("bench/beside_oracle.py", True),
-        ("audit/membership.py", True),
+        ("metrics/es.py", True),
+        ("metrics/per_set/mia_entropy.py", True),  # loaded by name
+        ("metrics/per_set/entropy_attack.py", True),
         ("models/load.py", True),
         ("methods/icu.py", False),
     ],
 )
 def test_what_changes_the_digest_of_a_reading(original, edited, path, counts):
-    same = code_digest(READING, package=original)
-    assert (code_digest(READING, package=edited(path)) != same) is counts
+    def of_a_reading(package: Path) -> str:
+        by_name = [package / "metrics" / "per_set" / file.name for file in set_metric_files()]
+        return code_digest(READING, by_name, package=package)
+
+    assert (of_a_reading(edited(path)) != of_a_reading(original)) is counts
 
 
 def test_a_plan_is_named_by_the_code_of_its_own_method():
     plans = {name: Plan(kind="unlearn", method=name, model="m", files={}) for name in ("icu", "npo")}
     assert plans["icu"].digest() != plans["npo"].digest()
     assert plans["icu"].digest() == plans["icu"].model_copy().digest()
+
+
+def test_a_plan_is_named_by_the_code_of_the_sets_that_its_method_is_given(monkeypatch):
+    covered: list[Path] = []
+    monkeypatch.setattr("palimpsest.engine.plan.code_digest", lambda modules, files: covered.extend(files))
+    Plan(kind="unlearn", method="npo", model="m", files={}).digest()
+    assert "analogous.py" not in {file.name for file in covered}
+    Plan(kind="unlearn", method="icu", model="m", files={}).digest()
+    assert {"icu.py", "analogous.py", "es.py"} <= {file.name for file in covered}
 
 
 MAIN = """

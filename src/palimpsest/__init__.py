@@ -29,8 +29,12 @@ if TYPE_CHECKING:
         UsageError,
     )
     from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
-    from palimpsest.verbs import judge, learn, measure, unlearn, update
     from palimpsest.verbs.in_memory import Model, Run
+    from palimpsest.verbs.judge import judge
+    from palimpsest.verbs.learn import learn
+    from palimpsest.verbs.measure import measure
+    from palimpsest.verbs.unlearn import unlearn
+    from palimpsest.verbs.update import update
 
 __version__ = VERSION
 

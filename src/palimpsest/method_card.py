@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from palimpsest.chosen import Chosen
 from palimpsest.errors import PlanError, unknown
-from palimpsest.option_group import OptionGroup
 
 if TYPE_CHECKING:
     from palimpsest.contract import Method
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["learn", "unlearn", "update"]
 
 
-class Config(OptionGroup):
+class Config(Chosen):
     """Base of every option schema: frozen, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -151,6 +151,7 @@ class Direction(StrEnum):
 
     HIGHER = "higher is more known"
     LOWER = "lower is more known"
+    NEITHER = "to be compared, neither way is more known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ class Score:
         unit: e.g. ``"share of tokens"``.
         version: of the metric's definition; scores of different versions are not comparable.
         by_id: per-example value, None where unscored.
+        why: why nothing could be scored, where the reason holds for all examples; else "".
     """
 
     metric: str
@@ -180,6 +182,7 @@ class Score:
     unit: str
     version: int
     by_id: Mapping[str, float | None] = field(default_factory=dict)
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,14 +58,14 @@ def code_behind(modules: Iterable[str], files: Iterable[Path] = (), *, package: 
     return dict(sorted(found.items()))
 
 
-def imported_names(file: Path, around: str = "") -> list[str]:
+def imported_names(file: Path, around: str = "") -> tuple[str, ...]:
     """Names that a file imports and that may be modules: of ``from a import b`` both a and a.b.
 
     Args:
         file: Python, read and not run; what only type checkers import is left out.
         around: the package that its relative imports start from.
     """
-    return list(_imported(ast.parse(file.read_text(encoding="utf-8")), around))
+    return _imported(file.read_text(encoding="utf-8"), around)
 
 
 def _path(name: str, package: Path) -> Path | None:
@@ -88,23 +88,29 @@ def _around(name: str, path: Path) -> str:
     return name if path.name == "__init__.py" else name.rpartition(".")[0]
 
 
-def _imported(tree: ast.AST, around: str) -> Iterator[str]:
+@lru_cache(maxsize=4096)  # most runs of a process are made by the same files, but for their method
+def _imported(code: str, around: str) -> tuple[str, ...]:
     """Names that may be modules: of ``from a import b`` both a and a.b."""
-    for node in _executed(tree):
+    found: list[str] = []
+    for node in _executed(ast.parse(code)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = around.split(".")[: len(around.split(".")) - node.level + 1] if node.level else []
             source = ".".join([*above, *([node.module] if node.module else [])])
-            yield source
-            yield from (f"{source}.{alias.name}" for alias in node.names)
+            found += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
-def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but the bodies of ``if TYPE_CHECKING``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            yield from (below for branch in node.orelse for below in (branch, *_executed(branch)))
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements below a node but the bodies of ``if TYPE_CHECKING``; no expression holds an import."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for branch in child.orelse:
+                yield branch
+                yield from _executed(branch)
         else:
-            yield node
-            yield from _executed(node)
+            yield child
+            yield from _executed(child)

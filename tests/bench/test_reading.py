@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
+from tests.data.test_image import some
+from tests.metrics.conftest import new_model
+from tests.models.test_resnet import tiny
 
-from palimpsest.bench.beside_oracle import examine_beside, read_model, reading
-from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence
+from palimpsest.bench.beside_oracle import over_sets, read_model, reading
+from palimpsest.data.encode.augment import Augmentation
+from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import DivergedError
-from palimpsest.metrics import build
+from palimpsest.metrics import build, per_set
 from palimpsest.metrics.evaluate import evaluate
 
 
@@ -51,21 +57,62 @@ def test_a_model_does_not_differ_from_itself(tiny_llama, texts):
     assert all(abs(v["kl"]) < 1e-7 for v in read_model(tiny_llama, tiny_llama, texts).values())
 
 
-def test_by_hand():
-    # Example 0 has positions right, wrong, right: accuracy 2/3, ES 1/3. Example 1: one right position, p = 1/2.
-    half = [0.0, 0.0]
-    sure = [0.0, -100.0]
-    said = Predictions(
-        torch.tensor([sure, sure, sure, half]), torch.tensor([0, 1, 0, 0]), torch.tensor([0, 0, 0, 1]), 2
+def literally(model, oracle, examples, size) -> dict[str, dict[str, float]]:
+    """The definitions in single precision, batches in the order of the set, one plain forward pass each.
+
+    It is how benches measured before they shared the metrics of runs: what they found then is found again, to the bit.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for start in range(0, len(examples), size):
+        batch = examples.batch(examples.ids[start : start + size])
+        with torch.no_grad():
+            said, reference = batch.predict(model), batch.predict(oracle)
+        logp_SV = said.logits_SV.log_softmax(-1)
+        right_S = said.logits_SV.argmax(-1) == said.target_S
+        q_SV = reference.logits_SV.log_softmax(-1)
+        by_position = {
+            "accuracy": right_S.float(),
+            "nll": -logp_SV.gather(1, said.target_S[:, None])[:, 0],
+            "entropy": -(logp_SV.exp() * logp_SV).sum(-1),
+            "kl": torch.nn.functional.kl_div(logp_SV, q_SV, reduction="none", log_target=True).sum(-1),
+        }
+        for row, example_id in enumerate(batch.ids):
+            mine_S = said.owner_S == row
+            zero = torch.zeros(1)
+            total = {name: zero.clone() for name in by_position}
+            for position in mine_S.nonzero()[:, 0].tolist():
+                for name, values_S in by_position.items():
+                    total[name] += values_S[position]
+            found[example_id] = {name: (value / int(mine_S.sum())).item() for name, value in total.items()}
+            if isinstance(examples, TextSet):
+                right = right_S[mine_S].tolist()
+                found[example_id]["strength"] = next(k for k in range(len(right) + 1) if all(right[k:]))
+                found[example_id]["strength"] = 1 - found[example_id]["strength"] / len(right)
+    return found
+
+
+@pytest.mark.parametrize("size", [64, 3])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neo", "gpt2"])
+def test_values_of_texts_are_the_definitions_to_the_last_bit(texts, monkeypatch, kind, size):
+    monkeypatch.setattr("palimpsest.bench.beside_oracle.BATCH", size)
+    model, oracle = new_model(kind), new_model(kind)
+    with torch.no_grad():
+        for parameter in oracle.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    found, expected = read_model(model, oracle, texts), literally(model, oracle, texts, size)
+    assert {i: v.pop("strength") for i, v in found.items()} == pytest.approx(
+        {i: v.pop("strength") for i, v in expected.items()}
     )
-    ideal = Predictions(torch.tensor([sure, sure, sure, sure]), said.target_S, said.owner_S, 2)
-    found = examine_beside(said, ideal, strength=True)
-    assert "strength" not in examine_beside(said, ideal, strength=False)
-    assert found["accuracy"] == pytest.approx([2 / 3, 1])
-    assert found["strength"] == pytest.approx([1 / 3, 1])
-    assert found["nll"] == pytest.approx([100 / 3, 0.6931], rel=1e-4)
-    assert found["entropy"] == pytest.approx([0, 0.6931], abs=1e-4)
-    assert found["kl"] == pytest.approx([0, 0.6931], abs=1e-4)  # KL(sure to half) = log 2
+    assert found == expected
+
+
+def test_values_of_images_are_the_definitions_to_the_last_bit():
+    model, oracle, images = tiny(), tiny("resnet18"), some(9, augment=Augmentation())
+    assert read_model(model, oracle, images) == literally(model, oracle, images.plain(), 64)
+
+
+def test_an_image_has_no_strength():
+    assert all(v.keys() == {"accuracy", "nll", "entropy"} for v in read_model(tiny(), None, some(3)).values())
 
 
 def test_means_over_sets_and_the_attack():
@@ -84,5 +131,25 @@ def test_means_over_sets_and_the_attack():
 def test_a_broken_model_is_not_measured(tiny_llama, texts):
     with torch.no_grad():
         tiny_llama.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(DivergedError, match="7 examples .first: 't0'. are not finite"):
+    with pytest.raises(DivergedError, match="logits on example 't0' are not finite"):
         read_model(tiny_llama, None, texts)
+
+
+def test_a_metric_of_sets_dropped_into_its_folder_is_computed(tmp_path, monkeypatch):
+    """One file: it names the sets it needs, and a bench computes, keeps and shows it."""
+    (tmp_path / "apart.py").write_text(
+        "from palimpsest.metrics.per_set import SetMetric\n\n\nclass Apart(SetMetric):\n"
+        "    needs = {'retain': 'nll', 'test': 'entropy'}\n    column = 'apart'\n    unit = 'nats'\n    version = 1\n\n"
+        "    def compute(self, columns, *, seed=0):\n"
+        "        return self.score(float(columns['test'].mean() - columns['retain'].mean()), 2)\n\n\n"
+        "SET_METRIC = Apart\n"
+    )
+    monkeypatch.setattr(per_set, "__path__", [*per_set.__path__, str(tmp_path)])
+    values = {str(n): {"accuracy": 1.0, "nll": float(n), "entropy": 10.0 * n} for n in range(4)}
+    sets = {"retain": ["0", "1"], "test": ["2", "3"]}
+    assert over_sets(values, sets) == {"apart": 24.5}
+    found = reading(values, sets)
+    assert found.over_sets == {"apart": 24.5}
+    assert found.model_dump(mode="json")["over_sets"] == {"apart": 24.5}
+    assert "over_sets" not in reading(values, {"retain": ["0"]}).model_dump(mode="json")
+    monkeypatch.delitem(sys.modules, "palimpsest.metrics.per_set.apart")

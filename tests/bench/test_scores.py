@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palimpsest.bench.scores import Spread, average_accuracy, differences, forgetting, gap, relapse, spread
+from palimpsest.bench.scores import Spread, differences, gap, spread
 
 POINTS = st.floats(0, 100)
 
@@ -27,35 +27,6 @@ def test_gap_without_components_is_none_and_not_zero():
 def test_gap_of_a_shift_is_its_size(values, shift):
     moved = {name: value + shift for name, value in values.items()}
     assert gap(moved, values) == pytest.approx(abs(shift))
-
-
-def test_accuracy_counts_only_what_is_kept():
-    assert average_accuracy([{"0": 100.0}, {"0": 80.0, "1": 90.0}, {"1": 96.0}]) == 91.5
-    assert average_accuracy([{}]) is None
-
-
-def test_forgetting_compares_the_same_examples():
-    # Task 0 loses its easy example a; of b and c nothing changes, then one is forgotten.
-    easy, rest = {"a": 1.0}, {"b": 0.0, "c": 1.0}
-    assert forgetting([{"0": {**easy, **rest}}, {"0": rest}, {"0": rest}]) == 0
-    assert forgetting([{"0": rest}, {"0": {"b": 0.0, "c": 0.0}}]) == 0.25  # 0 and 1/2, over two pairs
-    assert forgetting([{"0": easy}, {"0": easy, "1": {"d": 0.5}}, {"1": {"d": 1.0}}]) == -0.125  # 0, 0, 0, -1/2
-    assert forgetting([{}]) is None
-
-
-@pytest.mark.parametrize(
-    ("after", "expected"),
-    [
-        ([{"a": 0.1}, {"a": 0.3}, {"a": 0.2}], 0.2),
-        ([{"a": 0.1, "b": 1.0}, {"a": 0.1}], 0.0),
-        ([{"a": 0.5}, {"a": 0.25}], -0.25),
-        ([{"a": 0.1}], None),
-        ([], None),
-        ([{"a": 0.1}, {}], None),
-    ],
-)
-def test_relapse_is_the_highest_later_rise_of_what_is_still_forgotten(after, expected):
-    assert relapse(after) == (None if expected is None else pytest.approx(expected))
 
 
 def test_spread_leaves_out_what_is_missing():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult
 from palimpsest.bench.scores import Spread
 from palimpsest.bench.show.console import stopped, tables
-from palimpsest.bench.show.summary import BEHAVIOUR, COST, GAPS, VALUES, noise, summary, table_of, worst_relapse
+from palimpsest.bench.show.summary import COST, GAPS, VALUES, blocks, course_of, noise, summary, table_of
 from palimpsest.errors import DataError
+from palimpsest.metrics import per_stream
 
 ROW = "<er> & npo"
 
@@ -28,16 +30,33 @@ def test_gaps(finished):
 
 def test_values_and_behaviour(finished):
     assert table_of(finished, VALUES)[ORACLE]["UA"] == pytest.approx(Spread(20, 20, 20, 2))
-    row = table_of(finished, BEHAVIOUR)[NOTHING]
+    row = table_of(finished, blocks()["behaviour"])[NOTHING]
     assert [row[name].mean for name in ("KL L", "KL U", "KL R")] == pytest.approx([0.3, 0.4, 0.4])
-    assert row["A"].mean == pytest.approx(90)
+    assert row["ACC"].mean == row["A CLPU"].mean == pytest.approx(90)
+    assert row["F CLPU"].mean == row["FM"].mean == row["BWT"].mean == 0  # one task, and it stays at 90
     assert "relapse" not in row  # nothing comes after the one request that forgets
 
 
-def test_the_worst_relapse_is_that_of_any_forget_set(finished):
-    before, after = finished.rows[ORACLE][0][1], finished.rows[NOTHING][0][1]  # 20 points of forget set b, then 40
-    assert worst_relapse([before, after, before]) == pytest.approx(20)
-    assert worst_relapse([after, before]) == pytest.approx(-20)
+def test_a_stream_is_its_tasks_and_forget_sets(finished):
+    course = course_of(finished.rows[NOTHING][0], "accuracy")
+    assert course.taught == [{"task a": {"x": 0.9}}, {"task a": {"x": 0.9}}]
+    assert course.forgotten == [{}, {"forgot b": {"x": 0.4}}]
+    assert course_of(finished.rows[NOTHING][0], "strength").taught == [{}, {}]  # its sets keep no ES by example
+
+
+def test_a_metric_of_streams_dropped_into_its_folder_is_a_column(finished, tmp_path, monkeypatch):
+    """One file: a bench computes it for every row and shows it, in the terminal too."""
+    (tmp_path / "last_one.py").write_text(
+        "from palimpsest.metrics.per_stream import StreamMetric, level\n\n\nclass LastOne(StreamMetric):\n"
+        "    column, means, version = 'LAST', 'accuracy of the first task at the end, points', 1\n\n"
+        "    def compute(self, course):\n        return 100 * level(course.last['task a'])\n\n\n"
+        "STREAM_METRIC = LastOne\n"
+    )
+    monkeypatch.setattr(per_stream, "__path__", [*per_stream.__path__, str(tmp_path)])
+    assert table_of(finished, blocks()["behaviour"])[NOTHING]["LAST"] == Spread(90.0, 90.0, 90.0, 2)
+    assert summary(finished)["behaviour"][ORACLE]["LAST"]["mean"] == 100
+    assert "LAST: accuracy of the first task at the end, points" in tables(finished)
+    monkeypatch.delitem(sys.modules, "palimpsest.metrics.per_stream.last_one")
 
 
 def test_cost_is_held_against_the_oracles_of_requests_that_forget(finished):

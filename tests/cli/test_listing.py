@@ -29,7 +29,7 @@ def test_every_method_is_listed_once_under_what_it_does(capsys):
 def test_a_method_shows_its_sets_training_and_options(capsys):
     text = shown(capsys, "methods", "icu")
     assert "Use when texts must go" in text
-    assert "needs     forget; retain, of which neighbours are paired" in text
+    assert "needs     forget; analogous (rows of retain that are most like those to forget)" in text
     assert "--preset paper (learning_rate 5e-06) or --lr" in text
     assert "betas [0.9, 0.98]" in text
     assert "  icu.alpha = 0.5   (number at least 0)\n      Factor of learning on the analogous set;" in text
@@ -63,6 +63,16 @@ def test_every_metric_says_what_its_value_means(capsys):
         assert f"{name:10}{metrics.load(name).means}\n" in text
     assert "lower is more known" in text
     assert set(json.loads(shown(capsys, "metrics", "--json"))) == set(metrics.names())
+
+
+def test_metrics_of_a_bench_stand_below_and_what_one_asks_for_is_said(capsys):
+    text = shown(capsys, "metrics")
+    assert "  BWT         backward transfer: last accuracy of a task less that when taught, points\n" in text
+    assert "  MIA         The share of the forget set that an attack" in text
+    one = shown(capsys, "metrics", "kl_beside")
+    assert "asks for  a second model beside the measured one\n" in one
+    assert "In a bench" not in one
+    assert json.loads(shown(capsys, "metrics", "el", "--json"))["el"]["asks"] == ["greedy", "teacher"]
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])

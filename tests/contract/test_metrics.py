@@ -7,15 +7,24 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from palimpsest import metrics
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.metrics.evaluate import evaluate
+from palimpsest.metrics.metric import Ask
 from palimpsest.records import Direction
 
 pytestmark = pytest.mark.parametrize("name", metrics.names())
 
 ROWS = {"long": (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3), "middle": (2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4, 5, 9, 0)}
+
+
+@pytest.fixture
+def second(tiny_llama):
+    """A model to put beside the measured one, for the metrics that ask for it."""
+    torch.manual_seed(1)
+    return type(tiny_llama)(tiny_llama.config).eval()
 
 
 def examples(rows=ROWS) -> TextSet:
@@ -50,9 +59,9 @@ def test_options_go_through_json_and_carry_a_meaning(name):
     assert all(field.description for field in config.model_fields.values())
 
 
-def test_values_are_in_range_and_inside_their_interval(name, tiny_llama):
+def test_values_are_in_range_and_inside_their_interval(name, tiny_llama, second):
     metric = metrics.build(name, {})
-    (score,) = evaluate(tiny_llama, examples(), [metric]).scores.values()
+    (score,) = evaluate(tiny_llama, examples(), [metric], beside=second).scores.values()
     assert (score.n, score.unscored) == (2, 0)
     assert all(metric.low <= value <= metric.high for value in score.by_id.values())
     assert metric.low <= score.low <= score.value <= score.high <= metric.high
@@ -65,22 +74,45 @@ def test_values_are_in_range_and_inside_their_interval(name, tiny_llama):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_does_not_depend_on_the_batch_size(name, tiny_llama, batch_size):
+def test_does_not_depend_on_the_batch_size(name, tiny_llama, second, batch_size):
     metric = metrics.build(name, {})
-    (one,) = evaluate(tiny_llama, examples(), [metric]).scores.values()
-    (other,) = evaluate(tiny_llama, examples(), [metric], batch_size=batch_size).scores.values()
+    (one,) = evaluate(tiny_llama, examples(), [metric], beside=second).scores.values()
+    (other,) = evaluate(tiny_llama, examples(), [metric], beside=second, batch_size=batch_size).scores.values()
     assert other.by_id == pytest.approx(one.by_id, rel=1e-5)
 
 
-def test_same_input_same_score(name, tiny_llama):
-    first, second = (evaluate(tiny_llama, examples(), [metrics.build(name, {})]).scores for _ in range(2))
-    assert first == second
+def test_same_input_same_score(name, tiny_llama, second):
+    one, other = (evaluate(tiny_llama, examples(), [metrics.build(name, {})], beside=second) for _ in range(2))
+    assert one.scores == other.scores
 
 
-def test_what_cannot_be_scored_is_none_and_counted(name, tiny_llama):
+def test_what_cannot_be_scored_is_none_and_counted(name, tiny_llama, second):
     sequences = [TokenSequence("silent", (3, 1, 4), (False, False, False)), examples()["long"]]
-    (score,) = evaluate(tiny_llama, TextSet(sequences, 0), [metrics.build(name, {})]).scores.values()
+    (score,) = evaluate(tiny_llama, TextSet(sequences, 0), [metrics.build(name, {})], beside=second).scores.values()
     assert score.by_id["silent"] is None
     assert score.by_id["long"] is not None
     assert (score.n, score.unscored) == (1, 1)
     assert (score.low, score.high) == (None, None)
+
+
+def test_an_ask_that_nobody_serves_leaves_it_unscored_and_says_why(name, tiny_llama, monkeypatch):
+    """Not an error: the other metrics of the call are measured all the same."""
+    other = metrics.build("accuracy" if name != "accuracy" else "ma", {})
+    monkeypatch.setattr(metrics.load(name), "asks", frozenset({Ask.HIDDEN, Ask.GRADIENT}))
+    found = evaluate(tiny_llama, examples(), [metrics.build(name, {}), other]).scores
+    score = found[metrics.build(name, {}).key]
+    assert score.why == "nothing serves gradients, hidden states of texts"
+    assert (score.value, score.n, score.unscored, set(score.by_id.values())) == (None, 0, 2, {None})
+    assert found[other.key].n == 2
+
+
+def test_what_it_asks_for_is_enough_and_nothing_more_is_filled(name, tiny_llama, second):
+    metric, seen = metrics.build(name, {}), []
+    update = metric.update
+    metric.update = lambda facts: (seen.append(facts), update(facts))[1]
+    evaluate(tiny_llama, examples(), [metric], beside=second)
+    for facts in seen:
+        assert (facts.greedy is not None) == (Ask.GREEDY in metric.asks) == (metric.decoding is not None)
+        assert (facts.moments is not None) == (Ask.MOMENTS in metric.asks)
+        assert (facts.kl_S is not None) == (Ask.BESIDE in metric.asks)
+    assert len(seen) == 2

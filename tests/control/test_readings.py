@@ -51,6 +51,22 @@ def test_a_row_by_hand(right, ma, es):
     assert found == (len(right), len(right), ma, es)
 
 
+def test_the_closing_eos_is_no_part_of_es(tiny_llama):
+    """Half of the rows end with token 2, which closes a text; the numbers are those of the metrics."""
+    sequences = [TokenSequence(f"t{n}", (5, 6 + n, 7, 2 if n % 2 else 9), (False, True, True, True)) for n in range(4)]
+    sequences.append(TokenSequence("closing alone", (5, 6, 2), (False, False, True)))
+    examples, eos_ids = TextSet(sequences, 0), frozenset({2})
+    found = read(tiny_llama, examples, eos_ids=eos_ids)
+    scores = evaluate(tiny_llama, examples, [build("ma", {}), build("es", {})], eos_ids=eos_ids).scores
+    assert scores["es"].by_id["closing alone"] is None
+    for i in examples.ids:
+        assert found.rows[i].ma == pytest.approx(scores["ma"].by_id[i])
+        known = scores["es"].by_id[i]
+        assert found.rows[i].es == pytest.approx(found.rows[i].ma if known is None else known)
+    assert row_reading([True, True, False], [-1.0] * 3, ends_with_eos=True).es == 1.0
+    assert row_reading([True, True, False], [-1.0] * 3).es == 0.0
+
+
 def test_own_words_that_share_a_phrase_with_a_forget_row_are_dropped():
     forget = TextSet([TokenSequence("f", (1, 2, 3, 4, 5, 6, 7), (False,) + (True,) * 6)], 0)
     texts = [(9, 9, 1, 2, 3, 4, 5, 6), (9, 9, 1, 2, 3, 4, 5, 9), (1, 2, 3), (8,) * 9]

@@ -90,7 +90,7 @@ def arguments(folder: Path, **how: Any) -> TrainingArguments:
         "seed": SEED,
         "per_device_train_batch_size": 4,
         "lr_scheduler_type": "linear",
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "learning_rate": 1e-3,
         "max_steps": 7,
     }
@@ -508,7 +508,10 @@ def test_one_process_on_one_device(start, tmp_path, monkeypatch, name, what):
         ({"model_init": print}, "model_init was given"),
         ({"tokenizer": 1}, "unknown argument 'tokenizer'; did you mean 'processing_class'?"),
         ({"calbacks": []}, "unknown argument 'calbacks'; did you mean 'callbacks'?"),
-        ({"plan": {"control": {}}}, "plan.control is for Palimpsest's own loop; accepted here: encoding, options"),
+        (
+            {"plan": {"control": {}}},
+            "plan.control is for Palimpsest's own loop; accepted here: derived, encoding",
+        ),
         ({"plan": {"training": {"learning_rate": 1}}}, "plan.training.learning_rate: give it in TrainingArguments"),
         ({"plan": {"options": {"bta": 1}}}, "unknown option of npo 'bta'; did you mean 'beta'?"),
         ({"plan": {"training": {"side_batch_size": 1}}}, "side_batch_size of retain is 1 and gradient_accumulation"),

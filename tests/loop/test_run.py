@@ -12,7 +12,7 @@ from safetensors import safe_open
 from palimpsest.contract import Phase
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.errors import DivergedError, ModelError, PlanError
-from palimpsest.loop.run import EVERY_EXAMPLE_PASSES
+from palimpsest.loop.budget import EVERY_EXAMPLE_PASSES
 from palimpsest.loop.state import State
 from palimpsest.loop.step import micro_batches
 from palimpsest.loop.stopping import Check
@@ -191,11 +191,11 @@ def test_a_damaged_checkpoint_is_refused(train, sets, tmp_path):
 
 
 def test_a_checkpoint_holds_ids_only_where_a_check_narrowed_them(train, sets, tmp_path):
-    train(sets, max_steps=2, checkpoint_steps=2)
+    train(sets, max_steps=3, checkpoint_steps=2)
     assert not {"l0", "r0"} & set(json.dumps(streams_in(tmp_path)).split('"'))
     (tmp_path / "narrowed").mkdir()
     kept = sets["learn"].ids[:4]
-    train(sets, folder=tmp_path / "narrowed", stopping=Scripted(kept), max_steps=2, checkpoint_steps=2)
+    train(sets, folder=tmp_path / "narrowed", stopping=Scripted(kept), max_steps=3, checkpoint_steps=2)
     anchor, sides = streams_in(tmp_path / "narrowed")
     assert anchor["ids"] == list(kept)
     assert "ids" not in sides["replay"]
@@ -212,9 +212,9 @@ def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(train, sets, tm
     with monkeypatch.context() as older:
         stream = {"name": "learn", "ids": ["l0"], "seed": 0, "cycle": 0, "cursor": 0}
         older.setattr(State, "to_json", lambda self, _: {**vars(self), "anchor": stream, "sides": {"learn": stream}})
-        train(sets, max_steps=2, checkpoint_steps=2)
+        train(sets, max_steps=3, checkpoint_steps=2)
     with pytest.raises(ModelError, match="another version of palimpsest.*delete the folder"):
-        train(sets, max_steps=2, checkpoint_steps=2)
+        train(sets, max_steps=3, checkpoint_steps=2)
 
 
 def test_a_set_that_was_not_given_is_named(train, sets, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palimpsest.data.draws import shuffled
+from palimpsest.data.draws import places, shuffled
 from palimpsest.loop import sampler
 from palimpsest.loop.sampler import IdStream
 
@@ -49,11 +49,11 @@ def permuted(monkeypatch) -> list[tuple[str, int]]:
     """(name, cycle) of every permutation that is made."""
     made = []
 
-    def counted(ids, seed, name, cycle):
+    def counted(count, seed, name, cycle):
         made.append((name, cycle))
-        return shuffled(ids, seed, name, cycle)
+        return places(count, seed, name, cycle)
 
-    monkeypatch.setattr(sampler, "shuffled", counted)
+    monkeypatch.setattr(sampler, "places", counted)
     return made
 
 

@@ -1,7 +1,7 @@
 """Worked by hand on the skewed table: ∂ log p(y) / ∂ logits = onehot(y) − (0.8, 0.2), all labels follow token 0.
 
 Row a, labels 0, 0: 2·(0.2, −0.2), squares 0.16. Row b, label 1: (−0.8, 0.8), squares 0.64. Over 3 positions: 0.8 / 3.
-The Fisher as defined, at labels drawn from the model, is p (1 − p) = 0.16.
+The Fisher as defined, over all labels, is 0.8 · 0.2² + 0.2 · 0.8² = p (1 − p) = 0.16 a position.
 """
 
 import pytest
@@ -14,6 +14,7 @@ from palimpsest.contract import Phase
 from palimpsest.data.encode.augment import Augmentation
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
+from palimpsest.methods import ewc
 from palimpsest.methods.ewc import EWC, EWCConfig
 
 PHASE = Phase("learn", ("learn",))
@@ -41,15 +42,56 @@ def test_empirical_fisher_by_hand(skewed, memory):
     assert skewed.table.grad is None
 
 
-def test_fisher_at_the_models_own_labels_is_p_times_one_minus_p(skewed):
-    many = TextSet([row(f"r{i}", 0, 0) for i in range(200)], pad_id=0)
-    fisher = prepared(skewed, many, fisher_examples=200).fisher["table"]
-    assert fisher[0, 0].item() == pytest.approx(0.16, abs=0.07)  # 4 standard errors
-    # None of the 200 rows has the label 1; the empirical Fisher sees (1 − p)² of the label 0 alone.
-    assert prepared(skewed, many, labels="data").fisher["table"][0, 0].item() == pytest.approx(0.04, rel=1e-4)
+def test_the_fisher_is_p_times_one_minus_p(skewed, memory):
+    """Summed over both labels at each of the three positions; the memory's own labels do not enter."""
+    by_hand = torch.tensor([[0.16, 0.16], [0.0, 0.0]])
+    assert torch.allclose(prepared(skewed, memory).fisher["table"], by_hand, atol=1e-6)
+    known = TextSet([row(f"r{i}", 0, 0) for i in range(3)], pad_id=0)
+    assert torch.allclose(prepared(skewed, known).fisher["table"], by_hand, atol=1e-6)
+    # None of its rows has the label 1; the empirical Fisher sees (1 − p)² of the label 0 alone.
+    assert prepared(skewed, known, labels="data").fisher["table"][0, 0].item() == pytest.approx(0.04, rel=1e-4)
 
 
-def test_a_run_that_is_resumed_finds_the_same_fisher(skewed, memory):
+@pytest.fixture
+def drawn(monkeypatch):
+    """Too many outputs to sum over."""
+    monkeypatch.setattr(ewc, "MOST_SUMMED", 1)
+
+
+@pytest.mark.parametrize(("rows", "draws"), [(400, 1), (4, 100)])
+def test_drawn_labels_estimate_it_without_bias(skewed, drawn, rows, draws):
+    """Of one draw the square is 0.04 or 0.64: standard deviation 0.24, so 0.012 over 400."""
+    many = TextSet([row(f"r{i}", 0, 0) for i in range(rows)], pad_id=0)
+    fisher = prepared(skewed, many, fisher_examples=rows, draws=draws).fisher["table"]
+    assert fisher[0, 0].item() == pytest.approx(0.16, abs=4 * 0.012)
+    assert fisher[0, 0].item() != pytest.approx(0.16, abs=1e-6)
+
+
+def test_positions_of_one_example_add_up(skewed, drawn):
+    """Five positions of one row: the square of their sum has the mean 5 · 0.16 and about the variance 2 · 0.8²."""
+    one = TextSet([row("r", 0, 0, 0, 0, 0, 0)], pad_id=0)
+    fisher = prepared(skewed, one, draws=900).fisher["table"]
+    assert fisher[0, 0].item() == pytest.approx(0.16, abs=4 * 2**0.5 * 0.16 / 30)
+
+
+def test_the_fisher_of_a_classifier_is_the_sum_over_its_classes():
+    """By brute force: one backward pass for each image and class."""
+    model, memory = tiny(), some(3)
+    fisher = prepared(model, memory).fisher
+    model.eval()
+    expected = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for image in memory.ids:
+        logp_V = model(**memory.batch([image]).inputs()).logits[0].log_softmax(-1)
+        assert len(logp_V) <= ewc.MOST_SUMMED
+        for logp in logp_V:
+            model.zero_grad()
+            logp.backward(retain_graph=True)
+            for name, parameter in model.named_parameters():
+                expected[name] += logp.detach().exp() * parameter.grad.square() / 3
+    assert all(torch.allclose(fisher[name], expected[name], rtol=1e-4, atol=1e-9) for name in fisher)
+
+
+def test_a_run_that_is_resumed_finds_the_same_fisher(skewed, memory, drawn):
     torch.manual_seed(1)
     first = prepared(skewed, memory).fisher["table"]
     assert torch.equal(first, prepared(skewed, memory).fisher["table"])

@@ -10,7 +10,10 @@ from palimpsest.errors import PlanError
 
 
 def test_names_are_the_metric_files_without_their_support():
-    assert metrics.names() == ("accuracy", "el", "em", "es", "ma", "ppl", "prob")
+    """No list of all: a new metric is two files."""
+    assert {"accuracy", "el", "em", "es", "ma", "ppl", "prob"} <= set(metrics.names())
+    assert not {"evaluate", "metric", "statistics", "teacher", "__init__"} & set(metrics.names())
+    assert list(metrics.names()) == sorted(metrics.names())
 
 
 def test_listing_and_loading_do_not_import_torch():
@@ -34,9 +37,8 @@ def test_a_file_dropped_into_a_folder_is_a_metric(tmp_path, monkeypatch):
 
 
 def test_unknown_metric_names_the_closest():
-    with pytest.raises(
-        PlanError, match=r"unknown metric 'pp'; did you mean 'ppl'\? accepted: accuracy, el, em, es, ma, ppl, prob"
-    ):
+    accepted = ", ".join(metrics.names())
+    with pytest.raises(PlanError, match=rf"unknown metric 'pp'; did you mean 'ppl'\? accepted: {accepted}$"):
         metrics.load("pp")
 
 

@@ -139,8 +139,7 @@ def result() -> RunResult:
     return make_result()
 
 
-@pytest.fixture
-def bare() -> RunResult:
+def make_bare() -> RunResult:
     """A measurement of one set by one metric: no verdict, oracle, curve, cost or notes."""
     score = make_score("es", [0.5, None, 1.0])
     return RunResult(
@@ -152,6 +151,11 @@ def bare() -> RunResult:
         sets={},
         scores=rows_of({"after": {"forget": {"es": score}}}),
     )
+
+
+@pytest.fixture
+def bare() -> RunResult:
+    return make_bare()
 
 
 @pytest.fixture

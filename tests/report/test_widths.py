@@ -1,6 +1,7 @@
 """Both pages in a browser: nothing off screen, nothing cut, on a desk and on a phone, and on paper.
 
-The pages stay as they are: each lies in a frame of the width looked at, and a script outside the frame measures.
+The pages stay as they are: each lies in a frame of the width looked at, and a script outside the frame measures. One
+start of the browser looks at all of them, one frame after the other.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.conftest import make_answered, make_bare, make_images, make_result
 
 from palimpsest.bench.results import NOTHING, ORACLE, BenchResult, RowStep, SetScore, StepReading, StreamRequestInfo
 from palimpsest.bench.show.bench_page import render_bench
@@ -33,9 +35,11 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    "--virtual-time-budget=2000",
+    "--virtual-time-budget=20000",
 )
 SCREENS = {"desk": (1280, 800), "phone": (390, 844)}
+PAPERS = {"A4": 688, "Letter": 710}  # px between the margins
+PRINTED = ("answered", "bench")
 SMALLEST = 8.5  # px: of words in a figure, after it was made to fit
 
 pytestmark = [
@@ -43,11 +47,18 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason=f"no browser here; looked for {', '.join(BROWSERS)}"),
 ]
 
-WRAPPER = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
-<iframe style="border:0;width:WIDTHpx;height:HEIGHTpx" srcdoc="PAGE"></iframe><pre id="found"></pre>
+WRAPPER = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><pre id="found"></pre>
+<script type="application/json" id="views">VIEWS</script>
 <script>
-const frame = document.querySelector("iframe");
-frame.onload = () => {
+const found = {};
+const show = ({ width, height, page }) => new Promise(resolve => {
+  const frame = document.createElement("iframe");
+  frame.style = `border:0;width:${width}px;height:${height}px`;
+  frame.onload = () => resolve(frame);
+  frame.srcdoc = page;
+  document.body.prepend(frame);
+});
+const measure = frame => {
   const page = frame.contentDocument, root = page.documentElement, width = root.clientWidth, problems = [];
   const bottom = selector => { const e = page.querySelector(selector); return e && e.getBoundingClientRect().bottom; };
   const first = {
@@ -82,19 +93,26 @@ frame.onload = () => {
   const scrollers = [...page.querySelectorAll(".tall, .long")].filter(e => e.scrollHeight > e.clientHeight + 1).length;
   const finding = page.querySelector(".gates tbody td:last-child");
   const narrowest = finding && finding.getBoundingClientRect().width;
-  const found = { problems, first, scrollers, narrowest, hidden, unfolded };
-  document.getElementById("found").textContent = JSON.stringify(found);
+  return { problems, first, scrollers, narrowest, hidden, unfolded };
 };
+(async () => {
+  for (const [name, view] of Object.entries(JSON.parse(document.getElementById("views").textContent))) {
+    const frame = await show(view);
+    found[name] = measure(frame);
+    frame.remove();
+  }
+  document.getElementById("found").textContent = JSON.stringify(found);
+})();
 </script>"""
 
 
-def look(page: str, folder: Path, size: tuple[int, int]) -> dict[str, Any]:
-    """What a browser finds on a page in a window of a size; what is folded is opened after that was looked at."""
-    values = {"WIDTH": size[0], "HEIGHT": size[1], "SMALLEST": SMALLEST, "PAGE": html.escape(page)}
-    wrapped = re.sub("|".join(values), lambda match: str(values[match[0]]), WRAPPER)
+def look(pages: Mapping[str, str], sizes: Mapping[str, tuple[int, int]], folder: Path) -> dict[str, Any]:
+    """What a browser finds on each page in a window of its size; what is folded is opened after that was looked at."""
+    views = {n: {"width": sizes[n][0], "height": sizes[n][1], "page": page} for n, page in pages.items()}
+    values = {"SMALLEST": str(SMALLEST), "VIEWS": json.dumps(views).replace("<", "\\u003c")}
+    wrapped = re.sub("|".join(values), lambda match: values[match[0]], WRAPPER)
     (folder / "wrapper.html").write_text(wrapped, encoding="utf-8")
-    window = f"--window-size={max(size[0], 500)},{size[1]}"
-    done = browse(folder, window, "--dump-dom", (folder / "wrapper.html").as_uri())
+    done = browse(folder, "--window-size=1280,1000", "--dump-dom", (folder / "wrapper.html").as_uri())
     found = re.search(r'<pre id="found">(\{.*?\})</pre>', done, re.DOTALL)
     assert found, f"the browser measured nothing: {done[-500:]}"
     return dict(json.loads(html.unescape(found[1])))
@@ -102,7 +120,7 @@ def look(page: str, folder: Path, size: tuple[int, int]) -> dict[str, Any]:
 
 def browse(folder: Path, *arguments: str) -> str:
     command = [str(BROWSER), *FLAGS, f"--user-data-dir={folder / 'profile'}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def bench(requests: int = 10, seeds: int = 3) -> BenchResult:
@@ -145,62 +163,66 @@ def bench(requests: int = 10, seeds: int = 3) -> BenchResult:
     )
 
 
-@pytest.fixture
-def page_of(request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Name -> page: of runs with all there is, with little, with many rows; and of a bench."""
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    """Of runs with all there is, with little, with many rows; and of a bench."""
+    runs = {"answered": make_answered(), "images": make_images(), "bare": make_bare(), "many": make_result(60)}
+    return {**{name: render(run) for name, run in runs.items()}, "bench": render_bench(bench())}
 
-    def page(name: str) -> str:
-        if name == "bench":
-            return render_bench(bench())
-        return render(request.getfixturevalue("make_run")(60) if name == "many" else request.getfixturevalue(name))
 
-    return page
+def on_paper(page: str) -> str:
+    """A page as it is printed, to be looked at on a screen."""
+    return page.replace("@media print", "@media all").replace("@media screen", "@media not all")
+
+
+@pytest.fixture(scope="module")
+def found(pages: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """``NAME on SCREEN`` and ``NAME on PAPER`` -> what the browser found."""
+    views = {f"{name} on {screen}": (pages[name], size) for name in pages for screen, size in SCREENS.items()}
+    for name in PRINTED:
+        views |= {f"{name} on {paper}": (on_paper(pages[name]), (width, 1000)) for paper, width in PAPERS.items()}
+    shown, sizes = ({name: view[part] for name, view in views.items()} for part in (0, 1))
+    return look(shown, sizes, tmp_path_factory.mktemp("looked-at"))
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("name", ["answered", "images", "bare", "many", "bench"])
-def test_nothing_is_off_screen_or_cut(page_of: Callable[[str], str], tmp_path: Path, name: str, screen: str) -> None:
-    assert "\n".join(look(page_of(name), tmp_path, SCREENS[screen])["problems"]) == ""
+def test_nothing_is_off_screen_or_cut(found: dict[str, Any], name: str, screen: str) -> None:
+    assert "\n".join(found[f"{name} on {screen}"]["problems"]) == ""
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_the_first_screen_has_verdict_request_and_answer(
-    page_of: Callable[[str], str], tmp_path: Path, screen: str
-) -> None:
-    found, height = look(page_of("answered"), tmp_path, SCREENS[screen])["first"], SCREENS[screen][1]
+def test_the_first_screen_has_verdict_request_and_answer(found: dict[str, Any], screen: str) -> None:
+    first, height = found[f"answered on {screen}"]["first"], SCREENS[screen][1]
     last = "card" if screen == "desk" else "prompt"
-    assert found["verdict"] < found["asked"] < found["prompt"]
-    assert found[last] <= height
+    assert first["verdict"] < first["asked"] < first["prompt"]
+    assert first[last] <= height
 
 
-def test_few_rows_are_not_put_into_a_box_and_findings_have_room(page_of: Callable[[str], str], tmp_path: Path) -> None:
-    found = look(page_of("answered"), tmp_path, SCREENS["phone"])
-    assert found["scrollers"] == 2  # the long prompt and the long answer before; 12 rows stand there whole
-    assert found["narrowest"] >= 300
-    assert look(page_of("many"), tmp_path, SCREENS["desk"])["scrollers"] == 1
+def test_few_rows_are_not_put_into_a_box_and_findings_have_room(found: dict[str, Any]) -> None:
+    phone = found["answered on phone"]
+    assert phone["scrollers"] == 2  # the long prompt and the long answer before; 12 rows stand there whole
+    assert phone["narrowest"] >= 300
+    assert found["many on desk"]["scrollers"] == 1
 
 
-@pytest.mark.parametrize("paper", [688, 710], ids=["A4", "Letter"])  # px between the margins
-@pytest.mark.parametrize("name", ["answered", "bench"])
-def test_on_paper_nothing_is_cut_and_nothing_is_folded_away(
-    page_of: Callable[[str], str], tmp_path: Path, name: str, paper: int
-) -> None:
-    printed = page_of(name).replace("@media print", "@media all").replace("@media screen", "@media not all")
-    found = look(printed, tmp_path, (paper, 1000))
-    assert "\n".join(found["problems"]) == ""
-    assert found["hidden"] > 0
-    assert found["unfolded"]
-    assert found["scrollers"] == 0
+@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("name", PRINTED)
+def test_on_paper_nothing_is_cut_and_nothing_is_folded_away(found: dict[str, Any], name: str, paper: str) -> None:
+    printed = found[f"{name} on {paper}"]
+    assert "\n".join(printed["problems"]) == ""
+    assert printed["hidden"] > 0
+    assert printed["unfolded"]
+    assert printed["scrollers"] == 0
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext here")
-@pytest.mark.parametrize("paper", ["A4", "Letter"])
+@pytest.mark.parametrize("paper", PAPERS)
 def test_a_pdf_holds_the_record_and_every_answer(
-    page_of: Callable[[str], str], answered: RunResult, tmp_path: Path, paper: str
+    pages: dict[str, str], answered: RunResult, tmp_path: Path, paper: str
 ) -> None:
-    (tmp_path / "page.html").write_text(
-        page_of("answered").replace("@page {", f"@page {{ size: {paper};"), encoding="utf-8"
-    )
+    page = pages["answered"].replace("@page {", f"@page {{ size: {paper};")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
     browse(tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}", (tmp_path / "page.html").as_uri())
     read = subprocess.run(["pdftotext", str(tmp_path / "page.pdf"), "-"], capture_output=True, text=True, check=True)
     words = "".join(read.stdout.split())

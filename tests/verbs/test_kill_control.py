@@ -25,6 +25,7 @@ HAPPENED = {"sweep", "accepted", "taken back", "second start", "cooled"}
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
 ]
@@ -33,7 +34,7 @@ pytestmark = [
 def forget(clinic: Path, output: Path, *, replay: bool = True, budget: int = 160, **sections: Any) -> None:
     plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": budget}, **sections}
     given = {"replay": clinic / "general.jsonl"} if replay else {}
-    given |= {"retain": clinic / "retain.jsonl", "holdout": clinic / "holdout.jsonl"}
+    given |= {"retain": clinic / "retain.jsonl", "holdout": clinic / "holdout.jsonl", "answers": False}
     pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method="npo", plan=plan, **given)
 
 
@@ -50,13 +51,14 @@ def alone(clinic: Path, output: Path) -> None:
 def in_cycles(clinic: Path, output: Path) -> None:
     """A method with tensors of its own, whose cycle is one round."""
     plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": 60}}
-    files = {"retain": clinic / "retain.jsonl", "replay": clinic / "general.jsonl"}
+    files = {"retain": clinic / "retain.jsonl", "replay": clinic / "general.jsonl", "answers": False}
     pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method="ug_clu", plan=plan, **files)
 
 
 def learn(clinic: Path, output: Path) -> None:
     plan = {"training": TRAINING, "measuring": MEASURING, "control": {"budget": 60, "cooling": 2}}
-    pal.learn(clinic / "model", clinic / "learn.jsonl", replay=clinic / "general.jsonl", output=output, plan=plan)
+    given = {"replay": clinic / "general.jsonl", "plan": plan, "answers": False}
+    pal.learn(clinic / "model", clinic / "learn.jsonl", output=output, **given)
 
 
 class StageDeaths(Deaths):

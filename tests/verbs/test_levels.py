@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from palimpsest.engine.levels import beyond
+from palimpsest.control.level import Level
+from palimpsest.control.readings import Reading, RowReading
+from palimpsest.engine.levels import beyond, level_scores
+from palimpsest.metrics import build
+from palimpsest.metrics.metric import Statistics
 from palimpsest.report.schema import LevelInfo
 
 
@@ -25,3 +29,14 @@ def test_far_beyond_the_level_is_said_with_both_numbers(after: float, never: flo
 
 def test_without_a_level_in_nats_nothing_is_said() -> None:
     assert beyond(LevelInfo(source="classes", sentence="", values={"accuracy": 0.0}, after={"ma": 0.0})) == ""
+
+
+def test_the_level_scores_the_rows_that_the_model_was_scored_on():
+    """A row that is nothing but its closing token has no ES, so it is not in the level's either; its MA is."""
+    rows = {"a": RowReading(3.0, 3, 0.5, 0.25), "closing alone": RowReading(1.0, 1, 1.0, 1.0)}
+    es = build("es", {}).compute({"a": Statistics(3.0, 3.0), "closing alone": None})
+    ma = build("ma", {}).compute({"a": Statistics(3.0, 3.0), "closing alone": Statistics(1.0, 1.0)})
+    found = level_scores(Level("oracle", Reading(rows)), {"es": es, "ma": ma})["forget"]
+    assert dict(found["es"].by_id) == {"a": 0.25, "closing alone": None}
+    assert (found["es"].value, found["es"].unscored) == (0.25, 1)
+    assert found["ma"].value == 0.75

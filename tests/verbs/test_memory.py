@@ -116,13 +116,13 @@ def test_a_measurement_in_a_run_cuts_its_batches_to_the_memory_it_has(tiny_llama
     examples = random_set("e", [9 + k % 8 for k in range(16)])
     metrics = [build(name, {}) for name in ("ma", "el", "prob")]
     sizes: list[int] = []
-    read = evaluation.read
+    read = evaluation.read_teacher
 
-    def watched(model, batch, relevant_BT, tally: Tally):
+    def watched(model, batch, relevant_BT, tally: Tally, extent):
         sizes.append(batch.input_ids_BT.numel())
-        return read(model, batch, relevant_BT, tally)
+        return read(model, batch, relevant_BT, tally, extent)
 
-    monkeypatch.setattr(evaluation, "read", watched)
+    monkeypatch.setattr(evaluation, "read_teacher", watched)
     roomy = evaluation.evaluate(tiny_llama, examples, metrics).scores
     assert len(sizes) == 1
     sizes.clear()

@@ -180,7 +180,7 @@ def test_a_model_in_memory_is_refused_in_one_line(clinic, tmp_path, verb):
 
 
 def test_every_argument_is_named_in_its_docstring():
-    for kind in (a.Arguments, a.Forgetting):
+    for kind in (a.Arguments, a.ForgettingArguments):
         for name in set(kind.__annotations__) - (set() if kind is a.Arguments else set(a.Arguments.__annotations__)):
             assert f"        {name}: " in (kind.__doc__ or ""), name
 

@@ -13,9 +13,9 @@ from typing import Literal
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from palimpsest.audit.comparison import Average, Mode
+from palimpsest.chosen import Chosen
 from palimpsest.errors import PlanError
 from palimpsest.in_words import exact
-from palimpsest.option_group import OptionGroup
 
 SAME = 0.10
 """Two scores that differ by no more count as the same: the bound of every gate on the forget set."""
@@ -29,7 +29,7 @@ _WHOSE = {
 }
 
 
-class Gate(OptionGroup):
+class Gate(Chosen):
     """One bound on one quantity. Exactly one of ``at_most``, ``at_least`` and ``within`` is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from palimpsest.option_group import OptionGroup
+from palimpsest.chosen import Chosen
 
 
-class Refinement(OptionGroup):
+class Refinement(Chosen):
     """When an example counts as forgotten, and what ends the run early."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

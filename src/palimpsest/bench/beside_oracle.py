@@ -1,45 +1,63 @@
 """What a model says of every example, beside its oracle, in one pass of each; then the means over sets.
 
-    accuracy_i = share of the scored positions of i whose arg-max is right       nll_i = mean of −log p(right)
-    ES_i       = 1 − k/L, k leading positions after which all are right           H_i   = mean entropy
-    KL_i       = mean over the positions of KL(oracle ‖ model)
-
-Shape legend: B examples of a batch, S scored positions, V vocabulary (or classes).
+The metrics are those of runs: accuracy of images is that of ``metrics/accuracy.py``, of texts the share of right tokens
+of ``metrics/ma.py``; ES of ``metrics/es.py``; nll, entropy and KL to the oracle likewise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from palimpsest.audit.membership import entropy, mia_entropy
 from palimpsest.bench.results import FORGOT, TASK, SetScore, StepReading
-from palimpsest.data.encode.batch import ExampleSet, Predictions, TextSet
+from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DivergedError
-from palimpsest.models.divergence import kl_divergence
-from palimpsest.models.modes import asked
+from palimpsest.metrics.accuracy import Accuracy
+from palimpsest.metrics.entropy import Entropy
+from palimpsest.metrics.es import ES
+from palimpsest.metrics.evaluate import PassSettings, evaluate
+from palimpsest.metrics.kl_beside import KLBeside
+from palimpsest.metrics.ma import MA
+from palimpsest.metrics.metric import Metric
+from palimpsest.metrics.nll import NLL
+from palimpsest.metrics.per_set import set_metric, set_metric_names
 
 BATCH = 64  # examples at once, fewer where their logits would take more than LOGITS
 LOGITS = 2**26  # numbers
-ATTACKED = ("retain", "test", "forget")  # members, non-members, and what is in question
+OF_TEXTS: Mapping[str, type[Metric]] = {"accuracy": MA, "nll": NLL, "entropy": Entropy, "strength": ES}
+_OF_IMAGES: Mapping[str, type[Metric]] = {"accuracy": Accuracy, "nll": NLL, "entropy": Entropy}
+"""Column -> its metric. ES of an image would be its accuracy."""
+AS_TRAINED = PassSettings(logits_bytes=2**62, by_length=False, fused=False)  # batches as below, computed as a step does
+_EXACT = ("strength",)  # the other columns are kept in single precision, as torch divides them
 RowValues = Mapping[str, Mapping[str, float]]
 
 
 def reading(values: RowValues, sets: Mapping[str, Sequence[str]]) -> StepReading:
-    """Means over sets, and the attack on the forget set.
+    """Means over sets, and the metrics of several sets.
 
     Args:
         values: of ``read_model``, for all examples of the sets.
         sets: name -> ids; empty ones are left out.
     """
     scores = {name: _score(values, ids, keep=name.startswith((TASK, FORGOT))) for name, ids in sets.items() if ids}
-    if not scores.keys() >= set(ATTACKED):
-        return StepReading(sets=scores)
-    attack = mia_entropy(*(np.array([values[i]["entropy"] for i in sets[name]]) for name in ATTACKED))
-    return StepReading(sets=scores, mia=attack.share, mia_power=attack.power)
+    found = over_sets(values, {name: sets[name] for name in scores})
+    mia, power = found.pop("mia_entropy", None), found.pop("mia_power", None)
+    return StepReading(sets=scores, mia=mia, mia_power=power, over_sets=found)
+
+
+def over_sets(values: RowValues, sets: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Every metric of several sets whose sets are all there."""
+    found: dict[str, float] = {}
+    for metric in map(set_metric, set_metric_names()):
+        if metric.needs.keys() <= sets.keys():
+            columns = {name: np.array([values[i][of] for i in sets[name]]) for name, of in metric.needs.items()}
+            value = metric.compute(columns).value
+            found |= {} if value is None else {metric.key: value}
+    return found
 
 
 def _score(values: RowValues, ids: Sequence[str], *, keep: bool) -> SetScore:
@@ -61,62 +79,54 @@ def _score(values: RowValues, ids: Sequence[str], *, keep: bool) -> SetScore:
     )
 
 
-def read_model(model: Any, oracle: Any | None, examples: ExampleSet) -> dict[str, dict[str, float]]:
+def read_model(
+    model: Any, oracle: Any | None, examples: TextSet | ImageSet, eos_ids: frozenset[int] = frozenset()
+) -> dict[str, dict[str, float]]:
     """Example -> column -> value, for all examples.
 
     Args:
         model: on its device.
         oracle: likewise, or None; then there is no "kl".
         examples: any number.
+        eos_ids: tokens that end a generation.
 
     Raises:
         DivergedError: the model's logits are not finite.
     """
-    found: dict[str, dict[str, float]] = {}
-    with asked(model) if oracle is None else asked(model, oracle):
-        for ids in _batches(examples, _at_once(model, examples)):
-            batch = examples.batch(ids).to(next(model.parameters()).device)
-            reference = None if oracle is None else batch.predict(oracle)
-            columns = examine_beside(batch.predict(model), reference, strength=isinstance(examples, TextSet))
-            for row, example_id in enumerate(ids):
-                found[example_id] = {name: values_B[row] for name, values_B in columns.items()}
+    columns: dict[str, Metric] = {name: metric() for name, metric in _metrics(examples).items()}
+    columns |= {} if oracle is None else {"kl": KLBeside()}
+    scores = evaluate(
+        model,
+        examples,
+        list(columns.values()),
+        eos_ids=eos_ids,
+        beside=oracle,
+        batch_size=_at_once(model, examples),
+        settings=AS_TRAINED,
+    ).scores
+    found = {i: {name: scores[metric.key].by_id.get(i) for name, metric in columns.items()} for i in examples.ids}
+    return _checked({i: _kept(values) for i, values in found.items()})
+
+
+def _kept(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Column -> value of one example, where it has one, as exactly as it is kept."""
+    there = {name: value for name, value in values.items() if value is not None}
+    return {name: value if name in _EXACT else float(np.float32(value)) for name, value in there.items()}
+
+
+def _checked(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The same; all of it are numbers."""
     if unfit := [i for i, values in found.items() if not all(map(math.isfinite, values.values()))]:
         raise DivergedError(f"the model's logits on {len(unfit)} examples (first: {unfit[0]!r}) are not finite numbers")
     return found
 
 
-def examine_beside(said: Predictions, reference: Predictions | None, *, strength: bool) -> dict[str, list[float]]:
-    """Column -> value of each example of a batch; ES where it is asked for: of images it is the accuracy."""
-    right_S = said.logits_SV.argmax(-1) == said.target_S
-    columns_S = {
-        "accuracy": right_S.float(),
-        "nll": -said.logp_S,
-        "entropy": entropy(said.logits_SV),
-    }
-    if reference is not None:
-        columns_S["kl"] = kl_divergence(reference.logits_SV, said.logits_SV)
-    columns = {name: (said.sum_by_example(values_S) / said.count_B).tolist() for name, values_S in columns_S.items()}
-    if strength:
-        columns["strength"] = _strengths(right_S.tolist(), said.owner_S.tolist(), said.num_examples)
-    return columns
+def _metrics(examples: TextSet | ImageSet) -> Mapping[str, type[Metric]]:
+    return OF_TEXTS if isinstance(examples, TextSet) else _OF_IMAGES
 
 
-def _strengths(right_S: Sequence[bool], owner_S: Sequence[int], num_examples: int) -> list[float]:
-    """ES of each example: the length of its right ending by its length."""
-    ending, length = [0] * num_examples, [0] * num_examples
-    for right, owner in zip(right_S, owner_S, strict=True):
-        ending[owner] = ending[owner] + 1 if right else 0
-        length[owner] += 1
-    return [tail / size for tail, size in zip(ending, length, strict=True)]
-
-
-def _at_once(model: Any, examples: ExampleSet) -> int:
+def _at_once(model: Any, examples: TextSet | ImageSet) -> int:
     """Examples whose padded logits fit."""
     outputs = int(getattr(model.config, "vocab_size", None) or model.config.num_labels)
     longest = max(len(examples[i].tokens) for i in examples.ids) if isinstance(examples, TextSet) else 1
     return max(1, min(BATCH, LOGITS // (outputs * longest)))
-
-
-def _batches(examples: ExampleSet, size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(examples), size):
-        yield examples.ids[start : start + size]

@@ -9,11 +9,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from palimpsest.errors import DataError
 from palimpsest.files import write_atomic
-from palimpsest.report.schema import ReportRow
+from palimpsest.report.schema import ReportRow, without_empty
 
 _SCHEMA_ID: Literal["palimpsest.bench/1"] = "palimpsest.bench/1"
 ORACLE, NOTHING, RANDOM = "oracle", "do nothing", "random edit"
@@ -51,6 +51,12 @@ class StepReading(ReportRow):
     """Share of the forget set that an attack on prediction entropy calls members."""
     mia_power: float | None = None
     """Balanced accuracy of the attack on the members and non-members it was fitted to; 0.5 tells nothing."""
+    over_sets: dict[str, float] = Field(default_factory=dict)
+    """Further metrics of several sets (``metrics/per_set``): name -> value; without any it is left out of the file."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "over_sets")
 
 
 class RowStep(ReportRow):

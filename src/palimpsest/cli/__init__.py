@@ -23,7 +23,7 @@ from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
 from palimpsest.cli import report_command as report
 from palimpsest.cli.endings import UNREAD, failed, refused
-from palimpsest.cli.saying import drop_unwritten, flush_told, only_visible, tell, tell_beside, tell_line
+from palimpsest.cli.saying import drop_unwritten, flush_out, only_visible, tell, tell_beside, tell_line
 from palimpsest.errors import Interrupted, UsageError, unknown
 from palimpsest.version import VERSION
 
@@ -76,7 +76,7 @@ app = typer.Typer(
     name="palimpsest",
     cls=_Commands,
     help="Keep a trained model alive under learning and unlearning, and show what was done.",
-    epilog="Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided, 70 our own fault, 130 interrupted.",
+    epilog="Exit codes: 0 passed or done, 1 failed, 2 wrong usage, 3 undecided, 70 an error of ours, 130 interrupted.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
@@ -114,27 +114,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ours, 130 interrupted, 141 where nobody read what was told.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
     try:
         with _termination_interrupts(), only_visible():
-            code = _commanded([argument for argument in given if argument != "--debug"])
-            flush_told()
-        return code
+            code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
+            flush_out()
+        return code if isinstance(code, int) else 0
+    except (SystemExit, GeneratorExit):
+        raise
     except BaseException as error:  # some libraries raise panics that are no Exception
-        return _ended(error, arguments, debug="--debug" in given)
+        return _ended_by(error, arguments, debug=debug)
     finally:
         if arguments is None:
             _end()
 
 
-def _commanded(given: list[str]) -> int:
-    code = typer.main.get_command(app).main(given, prog_name="palimpsest", standalone_mode=False)
-    return code if isinstance(code, int) else 0
-
-
-def _ended(error: BaseException, arguments: Sequence[str] | None, *, debug: bool) -> int:
-    """What a command says that did not come to its end, and its exit code."""
-    if isinstance(error, SystemExit | GeneratorExit):
-        raise error
+def _ended_by(error: BaseException, arguments: Sequence[str] | None, *, debug: bool) -> int:
+    """The exit code of what ended a command, told on stderr."""
     if isinstance(error, _Stopped | typer.Abort | KeyboardInterrupt):
         if arguments is None:
             _deaf()
@@ -177,7 +174,7 @@ def _end() -> None:
     """All is told, or cannot be; what is left is Python's own ending, which takes a second once torch is there."""
     _deaf()
     try:
-        flush_told()
+        flush_out()
     except (OSError, ValueError):
         drop_unwritten()
 

@@ -43,6 +43,10 @@ GATES = """gates:                            # in the file of --plan; [] asks no
   - {set: retain, metric: es, at_least: 0.9, relative_to: before, mode: ratio}
   - {set: learn, metric: es, at_least: 0.95}
 """
+MADE = (
+    "The sets that a run makes itself, for a method that needs them. Options: `--set SET.OPTION=VALUE`; those of the "
+    "analogous set are the section pairing."
+)
 BESIDE = {
     "preset": "paper: the rate and the length that the method's authors published; also --preset paper.",
     "derived": "The options of the sets that a run makes itself: palimpsest options SET.",
@@ -166,7 +170,15 @@ def _about(name: str) -> str:
 
     field = Plan.model_fields.get(name)
     words = " ".join(((field.description if field else "") or "").split())
+    if name in derived.names():
+        words = f"{_made_of(name)}: {derived.load(name).about}. For a method that needs the set {name}."
     return f"{words} {OF_GATES}" if name == "gates" else words
+
+
+def _made_of(name: str) -> str:
+    """What a derived set is made of, and for which kinds of models."""
+    kinds = " and ".join(f"{kind}s" for kind in derived.load(name).modalities)
+    return f"Made of {' and '.join(derived.load(name).sources) or 'what the model says'}, {kinds}"
 
 
 def page() -> str:
@@ -187,9 +199,17 @@ def page() -> str:
         rows = method_rows(methods.card(name))
         parts += [f"### {name}", _option_table(rows) if rows else "None."]
     parts += ["## measuring.options", "Of the metrics: `--set METRIC.OPTION=VALUE`.", _option_table(_metric_rows())]
-    made = _option_table(_made_rows()) if _made_rows() else "None has any, but for the analogous set: see pairing."
-    parts += ["## derived", "Of the sets that a run makes itself: `--set SET.OPTION=VALUE`.", made]
+    parts += ["## derived", MADE, _set_table(), *([_option_table(_made_rows())] if _made_rows() else [])]
     return "\n\n".join(parts) + "\n"
+
+
+def _set_table() -> str:
+    found = {name: derived.load(name) for name in derived.names()}
+    rows = [
+        (f"`{name}`", ", ".join(made.sources) or "the model", ", ".join(made.modalities), made.about)
+        for name, made in found.items()
+    ]
+    return as_table(("set", "made of", "models", "what"), rows)
 
 
 def _metric_rows() -> list[OptionRow]:

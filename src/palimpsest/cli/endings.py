@@ -9,6 +9,7 @@ import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -63,9 +64,13 @@ def trouble_of_machine(error: BaseException) -> str | None:
         return f"{place}{error.strerror or error}"
     if (number := _OF_RUST.search(text)) is not None:  # safetensors has errors of its own for it
         return f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}); once it is mended the same command goes on"
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if isinstance(error, MemoryError) or _says(text, NO_MEMORY):
         return f"the memory of this machine was not enough ({as_line(text, MENTIONED) or 'MemoryError'})"
     return None
+
+
+def _says(text: str, any_of: Iterable[str]) -> bool:
+    return any(words in text for words in any_of)
 
 
 def _unforeseen(error: BaseException, *, debug: bool) -> str:

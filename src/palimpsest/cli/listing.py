@@ -45,7 +45,8 @@ def metrics_command(name: Name = None, json: o.Json = False) -> int:
     if json:
         tell_json(json_module.dumps({n: _metric_values(metric) for n, metric in found.items()}, indent=1))
     else:
-        tell("\n\n".join(_metric(n, metric, whole=name is not None) for n, metric in found.items()))
+        shown = [_metric(n, metric, whole=name is not None) for n, metric in found.items()]
+        tell("\n\n".join([*shown, *([] if name else _of_benches())]))
     return 0
 
 
@@ -140,8 +141,30 @@ def _metric(name: str, metric: type[Metric], *, whole: bool) -> str:
     on = " and ".join(f"{m}s" for m in metric.modalities)
     lines = [f"{name:10}{metric.means}", f"{'':10}{metric.unit}; {metric.direction}; {on}"]
     if whole:
-        lines += ["", _about(metric), "", "options", as_text(option_rows(metric.Config, name)) or "  none"]
+        asked = ", ".join(sorted(ask.value for ask in metric.asks))
+        lines += [
+            "",
+            _about(metric),
+            "",
+            f"asks for  {asked}",
+            "",
+            "options",
+            as_text(option_rows(metric.Config, name)) or "  none",
+        ]
     return "\n".join(lines)
+
+
+def _of_benches() -> list[str]:
+    """What a bench adds: metrics of several sets and of a stream, under the heads of their columns."""
+    from palimpsest.metrics.per_set import set_metric, set_metric_names
+    from palimpsest.metrics.per_stream import stream_metrics
+
+    of_sets = {metric.column: metric.means for metric in map(set_metric, set_metric_names())}
+    of_streams = {metric.column: metric.means for metric in stream_metrics()}
+    tiers = {"In a bench, of several sets": of_sets, "In a bench, of a whole stream": of_streams}
+    return [
+        "\n".join([title, *(f"  {name:12}{about}" for name, about in tier.items())]) for title, tier in tiers.items()
+    ]
 
 
 def _metric_values(metric: type[Metric]) -> Mapping[str, Any]:
@@ -151,6 +174,7 @@ def _metric_values(metric: type[Metric]) -> Mapping[str, Any]:
         "unit": metric.unit,
         "direction": metric.direction,
         "modalities": list(metric.modalities),
+        "asks": sorted(ask.name.lower() for ask in metric.asks),
         "options": {row.name: row.values() for row in option_rows(metric.Config, "metric")},
     }
 

@@ -113,7 +113,7 @@ def _answer(evaluation: Evaluation, answer: Answer) -> dict[str, Any]:
 
 def _summary(score: Any) -> dict[str, Any]:
     names = ("value", "low", "high", "n", "unscored", "direction", "unit", "version")
-    return {name: getattr(score, name) for name in names}
+    return {name: getattr(score, name) for name in names} | ({"why": score.why} if score.why else {})
 
 
 def _as_text(evaluation: Evaluation) -> str:
@@ -122,7 +122,7 @@ def _as_text(evaluation: Evaluation) -> str:
 
     lines = []
     for key, score in evaluation.scores.items():
-        value = "unscored" if score.value is None else written(score.value)
+        value = f"unscored{score.why and f', {score.why}'}" if score.value is None else written(score.value)
         interval = ends(score.low, score.high)
         lines.append(f"{key:10} {value}{interval}  n={score.n}  {score.unit}; {score.direction}")
     cost = evaluation.cost

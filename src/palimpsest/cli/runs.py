@@ -19,7 +19,7 @@ EPILOG = (
     "DATA: JSONL, JSON, CSV, Parquet, .npz, an image or dataset folder, a Hub name. Seed, rate, lengths, splits and "
     "more: --help-all. Options of a plan: `palimpsest options`."
 )
-USUAL = {"learn": "finetune", "update": "ug_clu"}
+_USUAL = {"learn": "finetune", "update": "ug_clu"}
 
 
 def command(verb: str) -> Callable[..., int]:
@@ -66,7 +66,7 @@ def _method(verb: str, values: dict[str, Any]) -> str:
     if given is not None:
         return given
     if verb != UNLEARN:
-        return USUAL[verb]
+        return _USUAL[verb]
     from palimpsest.engine.usual import usual_method
 
     return usual_method(values["model"], values["revision"])

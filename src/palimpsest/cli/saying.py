@@ -52,7 +52,7 @@ def is_terminal() -> bool:
         return False
 
 
-def flush_told() -> None:
+def flush_out() -> None:
     """Have all that was told written.
 
     Raises:

@@ -206,7 +206,7 @@ class Hands:
     def read(self, name: str, ids: Sequence[str]) -> Reading:
         """Rows of "forget" or "learn" as they are now."""
         with self.timed("reading_seconds"):
-            reading = read(self.job.model, self.probes.sets[name], ids)
+            reading = read(self.job.model, self.probes.sets[name], ids, eos_ids=self.probes.eos_ids)
         self.state.reading_tokens += reading.positions
         return reading
 

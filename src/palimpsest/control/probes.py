@@ -11,6 +11,7 @@ from palimpsest.control.readings import Reading, read
 from palimpsest.control.settings import Control
 from palimpsest.data.draws import shuffled
 from palimpsest.data.encode.batch import ExampleSet
+from palimpsest.models.load import Loaded
 
 ROUND_ROWS = 24  # retain rows that are read in a round; all of the probe at a cooling
 FULL_ROUND = 4  # steps; of a shorter round the reading would cost half as much as the steps, so fewer rows are read
@@ -24,22 +25,24 @@ class Watched:
         examples: where its rows are.
         ids: of the probe.
         before: their reading under the model before.
+        eos_ids: tokens that end a generation.
     """
 
     examples: ExampleSet
     ids: tuple[str, ...]
     before: Reading
+    eos_ids: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, model: Any, examples: ExampleSet, limit: int, seed: int, name: str) -> Watched:
+    def of(cls, loaded: Loaded, examples: ExampleSet, limit: int, seed: int, name: str) -> Watched:
         """A probe of at most ``limit`` rows, drawn with the seed, and their reading now."""
         ids = tuple(shuffled(examples.ids, seed, f"{name}/probe", 0)[:limit])
-        return cls(examples, ids, read(model, examples, ids))
+        return cls(examples, ids, read(loaded.model, examples, ids, eos_ids=loaded.eos_ids), loaded.eos_ids)
 
     def now(self, model: Any, most: int | None = None) -> tuple[Reading, Reading]:
         """Before and now, of the first ``most`` rows of the probe."""
         ids = self.ids[:most]
-        return self.before.of(ids), read(model, self.examples, ids)
+        return self.before.of(ids), read(model, self.examples, ids, eos_ids=self.eos_ids)
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ class Probes:
         watched: "retain" and "general", as far as there is something to watch.
         control: units of the floors, and how many rows.
         seed: of the run.
+        eos_ids: tokens that end a generation.
     """
 
     sets: Mapping[str, ExampleSet]
     watched: Mapping[str, Watched]
     control: Control
     seed: int
+    eos_ids: frozenset[int] = frozenset()
 
     def ids(self, name: str, turn: int) -> Sequence[str]:
         """Rows of a reading: all, or ``read_rows`` of a large set, others each turn."""

@@ -30,7 +30,7 @@ class RowReading(NamedTuple):
         nats: negative log-likelihood, summed over its scored positions.
         length: scored positions.
         ma: share of them whose arg-max is right; of an image 0 or 1.
-        es: extraction strength; of an image the same as ``ma``.
+        es: extraction strength; the same as ``ma`` of an image, and of an answer that is nothing but its closing eos.
     """
 
     nats: float
@@ -74,30 +74,37 @@ class Reading:
         return Reading({i: self.rows[i] for i in ids})
 
 
-def row_reading(right_S: Sequence[bool] | np.ndarray, logp_S: Sequence[float] | np.ndarray) -> RowReading:
+def row_reading(
+    right_S: Sequence[bool] | np.ndarray, logp_S: Sequence[float] | np.ndarray, *, ends_with_eos: bool = False
+) -> RowReading:
     """One example, by the definitions of ``metrics/ma.py`` and ``metrics/es.py``.
 
     Args:
         right_S: is the arg-max at each scored position right? At least one position.
         logp_S: log-probability of each target, nats.
+        ends_with_eos: is the last target an end-of-sequence token? ES does not count it.
 
     >>> row_reading([True, False, True, True], [-0.5, -2.0, -0.25, -0.25])
     RowReading(nats=3.0, length=4, ma=0.75, es=0.5)
     """
     right, logp = np.asarray(right_S, dtype=bool), np.asarray(logp_S, dtype=np.float64)
-    facts = Facts(np.zeros(0, int), np.zeros(0, int), right, logp, ends_with_eos=False)
-    shares = [metric.update(facts) for metric in (MA(), ES())]
-    ma, es = (0.0 if share is None else share.total / share.size for share in shares)
+    facts = Facts(np.zeros(0, int), np.zeros(0, int), right, logp, ends_with_eos=ends_with_eos)
+    known, strength = MA().update(facts), ES().update(facts)
+    ma = 0.0 if known is None else known.total / known.size
+    es = ma if strength is None else strength.total / strength.size
     return RowReading(float(-logp.sum()), len(right), ma, es)
 
 
-def read(model: Any, examples: ExampleSet, ids: Iterable[str] | None = None) -> Reading:
+def read(
+    model: Any, examples: ExampleSet, ids: Iterable[str] | None = None, *, eos_ids: frozenset[int] = frozenset()
+) -> Reading:
     """Read examples under a model, in eval mode, without a trace in it.
 
     Args:
         model: on its device.
         examples: a set of texts or images; images are not augmented.
         ids: of those to read; None = all. Batches are made of similar lengths.
+        eos_ids: tokens that end a generation.
 
     Returns:
         The reading, in the order of ``ids``; values that are not finite are kept as they are.
@@ -108,7 +115,7 @@ def read(model: Any, examples: ExampleSet, ids: Iterable[str] | None = None) -> 
     found: dict[str, RowReading] = {}
     with asked(model):
         for part in batches(model, plain, wanted):
-            found |= _batch_rows(model, plain.batch(part).to(device))
+            found |= _batch_rows(model, plain.batch(part).to(device), eos_ids)
     return Reading({i: found[i] for i in wanted})
 
 
@@ -136,8 +143,13 @@ def _outputs(model: nn.Module) -> int:
     return int(getattr(config, "vocab_size", 0) or getattr(config, "num_labels", 1))
 
 
-def _batch_rows(model: nn.Module, batch: Batch) -> dict[str, RowReading]:
+def _batch_rows(model: nn.Module, batch: Batch, eos_ids: frozenset[int]) -> dict[str, RowReading]:
     said = batch.predict(model)
     right_S = (said.logits_SV.argmax(-1) == said.target_S).cpu().numpy()
     logp_S, owner_S = said.logp_S.cpu().numpy(), said.owner_S.cpu().numpy()
-    return {i: row_reading(right_S[owner_S == row], logp_S[owner_S == row]) for row, i in enumerate(batch.ids)}
+    found = {}
+    for row, example_id in enumerate(batch.ids):
+        mine_S = owner_S == row
+        last = said.target_S.cpu().numpy()[mine_S][-1:].tolist()
+        found[example_id] = row_reading(right_S[mine_S], logp_S[mine_S], ends_with_eos=bool(eos_ids.intersection(last)))
+    return found

@@ -7,14 +7,14 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from palimpsest.chosen import Chosen
 from palimpsest.loop.training import Training
-from palimpsest.option_group import OptionGroup
 
 LEAST_BUDGET = 240
 OF_RETRAINING = 1.5  # times ten passes over the largest set
 
 
-class Control(OptionGroup):
+class Control(Chosen):
     """Who chooses the rate and the length of a run, and within which floors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -46,20 +46,27 @@ class Shadow:
         """Has it nothing to know from?"""
         return not self._corpus
 
-    def read(self, examples: TextSet, base: Callable[[str], Float[np.ndarray, "T V"]] | None = None) -> Reading:
+    def read(
+        self,
+        examples: TextSet,
+        base: Callable[[str], Float[np.ndarray, "T V"]] | None = None,
+        *,
+        eos_ids: frozenset[int] = frozenset(),
+    ) -> Reading:
         """What it knows of each example.
 
         Args:
             examples: token sequences.
             base: gives, by an example's id, the base model's probabilities of the token *after* each of its positions;
                 in the place of counts of single tokens.
+            eos_ids: tokens that end a generation.
         """
         rows = [examples[i] for i in examples.ids]
         counts = self._followers({c for row in rows for c in self._contexts(row.tokens, row.scored)})
         start_V = _unigrams(counts.get((), Counter()), self._vocab_size)
         bases = (None if base is None else base(row.id) for row in rows)
         return Reading(
-            {row.id: self._read_one(row, counts, start_V, own) for row, own in zip(rows, bases, strict=True)}
+            {row.id: self._read_one(row, counts, start_V, own, eos_ids) for row, own in zip(rows, bases, strict=True)}
         )
 
     def _read_one(
@@ -68,10 +75,12 @@ class Shadow:
         counts: Mapping[Context, Counter[int]],
         start_V: Float[np.ndarray, "V"],
         base_TV: Float[np.ndarray, "T V"] | None,
+        eos_ids: frozenset[int],
     ) -> RowReading:
         places = [t for t, is_scored in enumerate(row.scored) if is_scored]
         said = [self._said(row.tokens, t, counts, start_V if base_TV is None else base_TV[t - 1]) for t in places]
-        return row_reading([right for right, _ in said], [logp for _, logp in said])
+        closed = bool(places) and row.tokens[places[-1]] in eos_ids
+        return row_reading([right for right, _ in said], [logp for _, logp in said], ends_with_eos=closed)
 
     def _contexts(self, tokens: Tokens, scored: Sequence[bool]) -> set[Context]:
         return {

@@ -1,14 +1,15 @@
 """Sets that a run makes itself, from other sets or from what the model says; this folder is the registry.
 
-A file here that sets ``DERIVED`` is a set under its file name: a method that names it among its ``needs`` is given it.
-Nothing here imports torch before a set is made.
+A file here that sets ``DERIVED`` at its top level is a set under its file name: a method that names it among its
+``needs`` is given it; the other files are what the sets share. Nothing here imports torch before a set is made: listing
+the names reads the files and imports none of them.
 """
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
@@ -26,8 +27,13 @@ def names() -> tuple[str, ...]:
     >>> "analogous" in names()
     True
     """
-    found = [info.name for info in pkgutil.iter_modules(__path__)]
-    return tuple(sorted(name for name in found if hasattr(import_module(f"{__name__}.{name}"), "DERIVED")))
+    return tuple(sorted(_files()))
+
+
+def _files() -> dict[str, Path]:
+    """Name of each derived set -> its file."""
+    found = (file for folder in __path__ for file in Path(folder).glob("*.py"))
+    return {file.stem: file for file in found if "\nDERIVED = " in file.read_text(encoding="utf-8")}
 
 
 def load(name: str) -> Derived:
@@ -59,6 +65,16 @@ def of_needs(needs: Iterable[str]) -> tuple[str, ...]:
     """
     made = names()
     return tuple(name for name in needs if name in made)
+
+
+def files_of(needs: Iterable[str]) -> tuple[Path, ...]:
+    """The files of those of some sets that a run makes itself.
+
+    >>> [file.name for file in files_of(("forget", "analogous"))]
+    ['analogous.py']
+    """
+    made = _files()
+    return tuple(made[name] for name in needs if name in made)
 
 
 def to_give(needs: Iterable[str]) -> tuple[str, ...]:

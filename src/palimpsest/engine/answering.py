@@ -23,26 +23,39 @@ def answered(run: RunSetting, saved: Loaded, after: Mapping[str, Mapping[str, Sc
         saved: the model after, on its device.
         after: set -> metric -> score of it.
     """
-    name = next((name for name in ASKED if after.get(name)), None)
-    if name is None or not run.manner.answers:
+    shown = _shown(after) if run.manner.answers else {}
+    if not shown:
         return []
-    shown = {name: standing(after[name], learned=name == "learn")}
-    if name == "forget" and after.get("retain"):
-        shown["retain"] = {next(iter(standing(after["retain"], learned=True))): "kept"}
     said = {"after": _said(saved, run, shown)}
     # The model before has become the model after: what it said is asked of its folder.
-    for column, source in (("before", run.plan.model), ("oracle", run.plan.oracle)):
-        if source is not None:
-            run.manner.progress(f"asking the model {column}" if column == "before" else "asking the oracle", 0, 0)
-            loaded = load(source, revision=run.plan.revision)
-            loaded.model.to(device())
-            said[column] = _said(loaded, run, shown)
-            del loaded
+    run.manner.progress("asking the model before", 0, 0)
+    said["before"] = _said_by(run.plan.model, run, shown)
+    if run.plan.oracle is not None:
+        run.manner.progress("asking the oracle", 0, 0)
+        said["oracle"] = _said_by(run.plan.oracle, run, shown)
     found = []
     for name, standings in shown.items():
         in_order: dict[str, dict[str, str]] = {column: said[column][name] for column in COLUMNS if column in said}
         found += as_answers(run.read.examples[name], run.sets[name], saved, standings, in_order)
     return found
+
+
+def _shown(after: Mapping[str, Mapping[str, Score]]) -> dict[str, dict[str, str]]:
+    """Set -> id -> how it stands, of the examples that are asked; empty where no set can be."""
+    name = next((name for name in ASKED if after.get(name)), None)
+    if name is None:
+        return {}
+    shown = {name: standing(after[name], learned=name == "learn")}
+    if name == "forget" and after.get("retain"):
+        shown["retain"] = {next(iter(standing(after["retain"], learned=True))): "kept"}
+    return shown
+
+
+def _said_by(source: str, run: RunSetting, shown: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """What the model in a folder says."""
+    loaded = load(source, revision=run.plan.revision)
+    loaded.model.to(device())
+    return _said(loaded, run, shown)
 
 
 def _said(loaded: Loaded, run: RunSetting, shown: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from palimpsest.companions.learned import check_learned
 from palimpsest.data.read.classes import class_number
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, check_needs, refuse_other_modality
-from palimpsest.engine.measuring import MEASURED, chosen_metrics
+from palimpsest.engine.measuring import measured_by
 from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
@@ -40,11 +40,8 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     _check_head(plan)
     Output(manner.output).check_free(plan)
     modality = "image" if is_image_model(plan.model, plan.revision) else "text"
-    keys = {
-        name: {metric.key for metric in chosen_metrics(plan.measuring, name, modality)}
-        for name in plan.files
-        if name in MEASURED
-    }
+    chosen = measured_by(plan.measuring, plan.files, modality)
+    keys = {name: {metric.key for metric in metrics} for name, metrics in chosen.items()}
     _check_bounds(plan, keys)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +68,33 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
     seed = plan.training.seed
     if not _watches(plan, sets) or from_base(plan):
         return Kept({}, None)
-    repaired = {name: subset(sets[name].plain(), MOST_REPAIR_ROWS, seed, name) for name in ("retain",) if name in sets}
-    rehearsed = sets.get("replay")
-    if rehearsed is None and loaded.modality == "text" and plan.control.kind == "auto" and _watches(plan, sets):
-        rehearsed = own_words(loaded, sets.get("forget"), seed=seed, file=folder / "own_words.json")
-        if repaired and len(rehearsed) < FEWEST_OWN * COUNT:
-            rehearsed = None
+    repaired = {}
+    if "retain" in sets:
+        repaired["retain"] = subset(sets["retain"].plain(), MOST_REPAIR_ROWS, seed, "retain")
+    rehearsed = sets["replay"] if "replay" in sets else _own_words(plan, loaded, sets, folder)
     general = sets.get("general")
     if rehearsed is not None and len(rehearsed):
         rest = subset(rehearsed.plain(), MOST_REPAIR_ROWS + HELD_BACK, seed, "replay")
-        if general is None and len(rest) > 1:
-            held = rest.ids[: min(HELD_BACK, len(rest) // 2)]
-            general, rest = rest.subset(held), rest.subset(rest.ids[len(held) :])
+        if general is None:
+            general, rest = _held_back(rest)
         repaired["replay"] = rest
     return Kept(repaired, general, _gone(sets) if loaded.modality == "image" else ())
+
+
+def _own_words(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> ExampleSet | None:
+    """What a text model says of itself; None for other runs, or if it says too little while something is retained."""
+    if loaded.modality != "text" or plan.control.kind != "auto":
+        return None
+    found = own_words(loaded, sets.get("forget"), seed=plan.training.seed, file=folder / "own_words.json")
+    return None if "retain" in sets and len(found) < FEWEST_OWN * COUNT else found
+
+
+def _held_back(rehearsed: ExampleSet) -> tuple[ExampleSet | None, ExampleSet]:
+    """What is read of the rehearsed rows, and what is left to repair on; of a single row nothing is read."""
+    if len(rehearsed) < 2:
+        return None, rehearsed
+    held = rehearsed.ids[: min(HELD_BACK, len(rehearsed) // 2)]
+    return rehearsed.subset(held), rehearsed.subset(rehearsed.ids[len(held) :])
 
 
 def _watches(plan: Plan, sets: Mapping[str, Any]) -> bool:
@@ -103,14 +117,14 @@ def repair_of(plan: Plan, model: Any, found: Kept, folder: Path) -> Repair:
 
 def probes_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) -> Probes:
     """Read what the floors stand on, under the model before."""
-    control, seed, model = plan.control, plan.training.seed, loaded.model
+    control, seed = plan.control, plan.training.seed
     watched = {}
     if "retain" in sets and not from_base(plan):
-        watched["retain"] = Watched.of(model, sets["retain"], control.read_rows, seed, "retain")
+        watched["retain"] = Watched.of(loaded, sets["retain"], control.read_rows, seed, "retain")
     if found.general is not None:
-        watched["general"] = Watched.of(model, found.general, control.read_rows // 2, seed, "general")
+        watched["general"] = Watched.of(loaded, found.general, control.read_rows // 2, seed, "general")
     read_for = {name: sets[name].plain() for name in ("forget", "learn", "retain", "holdout") if name in sets}
-    return Probes(read_for, watched, control, seed)
+    return Probes(read_for, watched, control, seed, loaded.eos_ids)
 
 
 def guided_by(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], tools: Tools) -> Guided | Taught:
@@ -124,7 +138,7 @@ def guided_by(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], tools: Tools)
     """
     if "forget" not in sets or from_base(plan):
         return taught_of(plan, loaded, tools)
-    before = read(loaded.model, sets["forget"].plain())
+    before = read(loaded.model, sets["forget"].plain(), eos_ids=loaded.eos_ids)
     goal = Goal(level_of(plan, loaded, sets), before, plan.control.tolerance)
     return Guided(tools, Aims(goal, lesson_of(loaded, sets, tools.probes)))
 
@@ -132,7 +146,7 @@ def guided_by(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], tools: Tools)
 def taught_of(plan: Plan, loaded: Loaded, tools: Tools) -> Taught:
     """What a learning run learns, and by which loss it ends."""
     probes, name = tools.probes, "retain" if from_base(plan) else "learn"
-    before = read(loaded.model, probes.sets[name], probes.ids(name, 0))
+    before = read(loaded.model, probes.sets[name], probes.ids(name, 0), eos_ids=loaded.eos_ids)
     return Taught(tools, name, before, validates="holdout" in probes.sets)
 
 
@@ -149,7 +163,7 @@ def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     """The level of never seen, from the best source there is; ``check_needs`` saw to it that there is one."""
     if plan.oracle is not None and plan.control.level != "shadow":
         oracle = load(plan.oracle, revision=plan.revision)
-        reading = read(oracle.model.to(device()), sets["forget"])
+        reading = read(oracle.model.to(device()), sets["forget"], eos_ids=loaded.eos_ids)
         return from_oracle(reading, of_images=loaded.modality == "image")
     if loaded.modality == "image":
         return _of_images(loaded, sets)
@@ -163,20 +177,20 @@ def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     shadow = Shadow(staying, vocab)
     forget: TextSet = sets["forget"]
     holdout = general = None
+    eos_ids = loaded.eos_ids
+
+    def shadowed(shadow: Shadow, examples: TextSet) -> Reading:
+        expected = None if base is None else partial(_probabilities, base, examples)
+        return shadow.read(examples, expected, eos_ids=eos_ids)
+
     if "holdout" in sets:
         probe = subset(sets["holdout"], plan.control.read_rows, plan.training.seed, "holdout")
         everything = Shadow([*staying, *_tokens(sets, "forget")], vocab)
-        holdout = (read(loaded.model, probe), _shadowed(everything, probe, base))
+        holdout = (read(loaded.model, probe, eos_ids=eos_ids), shadowed(everything, probe))
     if "general" in sets and "replay" in sets:
         probe = subset(sets["general"], plan.control.read_rows // 2, plan.training.seed, "general")
-        general = (read(loaded.model, probe), _shadowed(shadow, probe, base))
-    return from_shadow(_shadowed(shadow, forget, base), holdout=holdout, general=general, empty=shadow.is_empty)
-
-
-def _shadowed(shadow: Shadow, examples: TextSet, base: Any) -> Reading:
-    return shadow.read(
-        examples, None if base is None else (lambda example_id: _probabilities(base, examples, example_id))
-    )
+        general = (read(loaded.model, probe, eos_ids=eos_ids), shadowed(shadow, probe))
+    return from_shadow(shadowed(shadow, forget), holdout=holdout, general=general, empty=shadow.is_empty)
 
 
 def _probabilities(base: Any, examples: TextSet, example_id: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from palimpsest import derived, methods
 from palimpsest.data.draws import shuffled
 from palimpsest.data.read.examples import read_rows, set_digest
 from palimpsest.data.read.joined import joined_without_blank
-from palimpsest.data.read.layout import check_used
+from palimpsest.data.read.layout import Rows, check_used
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.data.read.selection import select, written_alike
 from palimpsest.data.sets.roles import given_roles, may_overlap, role_of
@@ -63,8 +63,7 @@ def read_given(given: Given, progress: Progress = silent, *, separator: str | No
     check_used(given.layout, rows.values())
     notes = []
     for name, read in rows.items():
-        joined = None if separator else joined_without_blank(read.examples)
-        for note in (*read.notes, *([f"{name}: {joined}"] if joined else [])):
+        for note in _notes_of(name, read, separator):
             notes.append(f"{note}.")
             progress(f"reading {name}", len(read.examples), len(read.examples), note)
     examples = {name: list(read.examples) for name, read in rows.items()}
@@ -76,6 +75,12 @@ def read_given(given: Given, progress: Progress = silent, *, separator: str | No
             progress(f"note: {notes[-1]}", 0, 0)
     _check_apart(examples)
     return Read({role: examples[role] for role in given_roles() if role in examples}, tuple(notes), _asked(given))
+
+
+def _notes_of(name: str, read: Rows, separator: str | None) -> tuple[str, ...]:
+    """What its reading left out, and whether its prompts and completions run into each other."""
+    joined = None if separator else joined_without_blank(read.examples)
+    return (*read.notes, f"{name}: {joined}") if joined else read.notes
 
 
 def pooled(examples: dict[str, list[Example]], given: Given) -> None:
@@ -129,6 +134,19 @@ def check_needs(plan: Plan, *, makes_oracle: bool = False) -> None:
         PlanError: names what is missing and the option that gives it.
     """
     method = methods.card(plan.method)
+    _check_sets(plan, method)
+    if method.starts_from == "base" and plan.base is None:
+        raise PlanError(
+            f"method {plan.method!r} starts from the model before it learned anything; give it with --base DIR"
+        )
+    _check_beside(plan, method)
+    _check_level(plan, has_oracle=makes_oracle or plan.oracle is not None)
+    if is_image_model(plan.model, plan.revision):
+        check_images(plan)
+
+
+def _check_sets(plan: Plan, method: MethodCard) -> None:
+    """What the method draws from was given."""
     given = set(plan.files)
     for name in derived.to_give(method.needs):
         if name not in given:
@@ -137,10 +155,11 @@ def check_needs(plan: Plan, *, makes_oracle: bool = False) -> None:
         if not given & set(group):
             options = " or ".join(f"--{name} FILE" for name in group)
             raise PlanError(f"method {plan.method!r} needs the {' or the '.join(group)} set; give {options}")
-    if method.starts_from == "base" and plan.base is None:
-        raise PlanError(
-            f"method {plan.method!r} starts from the model before it learned anything; give it with --base DIR"
-        )
+
+
+def _check_beside(plan: Plan, method: MethodCard) -> None:
+    """What a run does beside its method has its sets, and none is given in vain."""
+    given = set(plan.files)
     if plan.repair.steps and not given & {"retain", "replay"}:
         raise PlanError("repair.steps needs something to keep; give --retain FILE or --replay FILE")
     if plan.refine is not None and "forget" not in given:
@@ -151,9 +170,6 @@ def check_needs(plan: Plan, *, makes_oracle: bool = False) -> None:
             f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, "
             "or use --general to measure"
         )
-    _check_level(plan, has_oracle=makes_oracle or plan.oracle is not None)
-    if is_image_model(plan.model, plan.revision):
-        check_images(plan)
 
 
 def _check_level(plan: Plan, *, has_oracle: bool) -> None:

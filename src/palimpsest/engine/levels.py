@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from palimpsest.control.level import Level
+from palimpsest.control.readings import RowReading
 from palimpsest.in_words import show
 from palimpsest.metrics import build
 from palimpsest.metrics.metric import Statistics
@@ -30,10 +31,16 @@ def level_scores(level: Level, measured: Mapping[str, Score]) -> Mapping[str, Ma
     for key, score in measured.items():
         if key not in READ_AS:
             continue
-        rows = {i: level.reading.rows[i] for i in score.by_id}
-        values = {i: Statistics(getattr(row, READ_AS[key]) * row.length, row.length) for i, row in rows.items()}
+        values = {
+            i: None if value is None else _as_read(level.reading.rows[i], READ_AS[key])
+            for i, value in score.by_id.items()
+        }
         found[key] = replace(build(key, {}).compute(values), unit=score.unit)
     return {"forget": found}
+
+
+def _as_read(row: RowReading, field: str) -> Statistics:
+    return Statistics(getattr(row, field) * row.length, row.length)
 
 
 def beyond(level: LevelInfo) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.audit.standing import evenly, ranked
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout, Source, check_used
+from palimpsest.engine.decoded import cost_said
 from palimpsest.engine.early import check_examples
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.measuring import IMAGE_METRICS
@@ -54,10 +55,10 @@ class ToMeasure:
 
     model: str
     data: Source
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
     metrics: Sequence[str] | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
-    encoding: Encoding = Encoding()
+    encoding: Encoding = field(default_factory=Encoding)
     revision: str | None = None
     batch_size: int = 32
     threads: int | None = None
@@ -81,6 +82,8 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
 
     loaded = _loaded(asked)
     encoded = encode_set(examples, loaded, as_taught(asked.encoding, asked.model))
+    if note := cost_said(encoded, metrics, len(encoded)):
+        progress("measuring", 0, len(encoded), note)
     evaluation = evaluate(
         loaded.model,
         encoded,

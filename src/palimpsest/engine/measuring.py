@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.data.sets.roles import ROLES, role_of
+from palimpsest.engine.decoded import cost_said, decoding
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.output import Measured
 from palimpsest.engine.progress import Progress
@@ -16,6 +17,8 @@ from palimpsest.records import Cost
 if TYPE_CHECKING:  # which metrics fit is said before torch is imported
     from palimpsest.data.encode.batch import TextSet
     from palimpsest.data.encode.image import ImageSet
+    from palimpsest.metrics.evaluate import Evaluation
+    from palimpsest.metrics.metric import Metric
     from palimpsest.models.load import Loaded
 
 MEASURED = tuple(role.name for role in ROLES.values() if role.measured)
@@ -38,6 +41,18 @@ def chosen_metrics(measuring: Measuring, set_name: str, modality: str = "text") 
     return found
 
 
+def measured_by(measuring: Measuring, names: Iterable[str], modality: str) -> dict[str, list[Metric]]:
+    """The metrics of every set of ``MEASURED`` that a run has.
+
+    Args:
+        measuring: of the plan.
+        names: of its sets.
+        modality: of its model.
+    """
+    given = frozenset(names)
+    return {name: chosen_metrics(measuring, name, modality) for name in MEASURED if name in given}
+
+
 def measure_sets(
     loaded: Loaded,
     sets: Mapping[str, TextSet | ImageSet],
@@ -46,6 +61,7 @@ def measure_sets(
     seed: int,
     column: str,
     progress: Progress,
+    decodes: bool = True,
 ) -> Measured:
     """Every set of ``MEASURED`` that was given, with its metrics.
 
@@ -56,25 +72,57 @@ def measure_sets(
         seed: of the subsets.
         column: "before", "after" or "oracle", for the progress.
         progress: told the examples done.
+        decodes: False leaves out the metrics that decode.
 
     Returns:
         set -> metric key -> score, and what measuring cost.
     """
+    found, costs = {}, []
+    for name, chosen in measured_by(measuring, sets, loaded.modality).items():
+        metrics = chosen if decodes else [metric for metric in chosen if metric.decoding is None]
+        parts = _parts(sets[name], metrics, measuring, seed=seed, name=name)
+        stage = f"measuring {column}: {name}"
+        evaluations = list(_evaluations(loaded, parts, stage, progress))
+        scores = {key: score for evaluation in evaluations for key, score in evaluation.scores.items()}
+        found[name] = {metric.key: scores[metric.key] for metric in metrics}
+        costs += [evaluation.cost for evaluation in evaluations]
+    return found, _together(costs)
+
+
+def _together(costs: Sequence[Cost]) -> Cost:
+    """Several passes, one after another."""
+    peak = max((cost.peak_bytes for cost in costs), default=0)
+    return Cost(sum(cost.seconds for cost in costs), sum(cost.tokens for cost in costs), peak)
+
+
+Part = tuple["TextSet | ImageSet", list["Metric"]]
+
+
+def _parts(
+    examples: TextSet | ImageSet, metrics: list[Metric], measuring: Measuring, *, seed: int, name: str
+) -> list[Part]:
+    """Which examples are measured by what: by all metrics at once where the sample that is decoded is all of them."""
+    measured = subset(examples, measuring.limit, seed, name)
+    sample = subset(examples, min(measuring.limit, measuring.decoded_limit), seed, name)
+    decode = decoding(metrics)
+    if not decode or len(sample) == len(measured):
+        return [(measured, metrics)]
+    others = [metric for metric in metrics if metric.decoding is None]
+    return [*([(measured, others)] if others else []), (sample, decode)]
+
+
+def _evaluations(loaded: Loaded, parts: list[Part], stage: str, progress: Progress) -> Iterator[Evaluation]:
     from palimpsest.metrics.evaluate import evaluate_in_run
 
-    found, costs = {}, []
-    for name in (n for n in MEASURED if n in sets):
-        examples = subset(sets[name], measuring.limit, seed, name)
-        evaluation = evaluate_in_run(
+    total, before = sum(len(examples) for examples, _ in parts), 0
+    for examples, metrics in parts:
+        if note := cost_said(examples, metrics, len(parts[0][0])):  # type: ignore[arg-type]  # images are not decoded
+            progress(stage, before, total, note)
+        yield evaluate_in_run(
             loaded.model,
             examples,
-            chosen_metrics(measuring, name, loaded.modality),
+            metrics,
             eos_ids=loaded.eos_ids,
-            progress=lambda done, total, name=name: progress(f"measuring {column}: {name}", done, total),  # type: ignore[misc]
+            progress=lambda done, _total, before=before: progress(stage, before + done, total),  # type: ignore[misc]
         )
-        found[name] = evaluation.scores
-        costs.append(evaluation.cost)
-    total = Cost(
-        sum(c.seconds for c in costs), sum(c.tokens for c in costs), max((c.peak_bytes for c in costs), default=0)
-    )
-    return found, total
+        before += len(examples)

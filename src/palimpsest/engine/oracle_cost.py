@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,17 +37,27 @@ def oracle_cost(plan: Plan) -> dict[str, CostRow]:
     if plan.oracle is None:
         return {}
     shared = {plan.digests.get("model"), plan.digests.get("base"), *(run.start_digest for run in _runs(plan.model))}
-    costs: list[CostRow] = []
-    last: _Run | None = None
-    for run in _runs(plan.oracle):
-        costs += run.costs
-        last = run
+    chain = _up_to(_runs(plan.oracle), shared)
+    costs = [cost for run in chain for cost in run.costs]
+    if not costs or not (chain[-1].start_digest in shared or _is_a_base(chain[-1])):
+        return {}
+    return {"oracle_training": _together(costs)}
+
+
+def _together(costs: Sequence[CostRow]) -> CostRow:
+    """Several runs, one after another."""
+    seconds, tokens = sum(c.seconds for c in costs), sum(c.tokens for c in costs)
+    return CostRow(seconds=seconds, tokens=tokens, peak_bytes=max(c.peak_bytes for c in costs))
+
+
+def _up_to(runs: Iterable[_Run], shared: Container[str | None]) -> list[_Run]:
+    """The first runs of a chain, the last of them from weights that it shares, where it has any."""
+    chain = []
+    for run in runs:
+        chain.append(run)
         if run.start_digest in shared:
             break
-    if last is None or not costs or not (last.start_digest in shared or _is_a_base(last)):
-        return {}
-    seconds, tokens = sum(c.seconds for c in costs), sum(c.tokens for c in costs)
-    return {"oracle_training": CostRow(seconds=seconds, tokens=tokens, peak_bytes=max(c.peak_bytes for c in costs))}
+    return chain
 
 
 def _runs(source: str) -> Iterator[_Run]:

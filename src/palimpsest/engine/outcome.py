@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from palimpsest.data.encode.batch import TextSet
+from palimpsest.engine.decoded import decoded_notes
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, unwatched
 from palimpsest.engine.levels import level_info, level_scores
-from palimpsest.engine.measuring import MEASURED
+from palimpsest.engine.measuring import MEASURED, measured_by
 from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.train import Trained
-from palimpsest.engine.verdict import Evidence, reach_verdict
+from palimpsest.engine.verdict import Evidence, doubts_of, reach_verdict
 from palimpsest.engine.versions import versions
 from palimpsest.in_words import show
 from palimpsest.loop.job import Ended
@@ -76,15 +77,11 @@ def result_of(
     ended, level = trained.ended, trained.level
     if level is not None and plan.oracle is None:
         scores["level"] = level_scores(level, scores["before"]["forget"])
-    doubts = [level.doubt] if level is not None and level.doubt and plan.oracle is None else []
     curve = tuple(_curve(folder))
     sizes = {name: len(examples) for name, examples in sets.items()}
     ending = Ending(steps=ended.steps, budget=ended.budget, short=ended.short)
-    evidence = Evidence(plan, scores, sizes, ending, run.modality, run.origin, doubts)
+    evidence = Evidence(plan, scores, sizes, ending, run.modality, run.origin, doubts_of(plan, level))
     verdict, advice = reach_verdict(evidence)
-    costs = {column: CostRow.of(measured[1]) for column, measured in columns.items()}
-    costs |= {"preparing": CostRow.of(trained.preparing), "training": CostRow.of(trained.training)}
-    costs |= {name: CostRow.of(cost) for name, cost in trained.parts.items()}
     return RunResult(
         kind=plan.kind,
         method=plan.method,
@@ -103,10 +100,17 @@ def result_of(
         curve=curve,
         stopped=ended.stopped,
         ending=ending,
-        cost={**costs, **oracle_cost(plan)},
+        cost={**_costs(columns, trained), **oracle_cost(plan)},
         environment=environment(run.threads),
-        notes=(*run.read.notes, *_notes(plan, ended, trained.notes)),
+        notes=(*run.read.notes, *_notes(plan, ended, trained.notes), *_decoded(run, sizes)),
     )
+
+
+def _costs(columns: Mapping[str, Measured], trained: Trained) -> dict[str, CostRow]:
+    """What measuring, preparing and training cost."""
+    parts = {"preparing": trained.preparing, "training": trained.training, **trained.parts}
+    measured = {column: cost for column, (_, cost) in columns.items()}
+    return {name: CostRow.of(cost) for name, cost in {**measured, **parts}.items()}
 
 
 def _places(run: RunSetting) -> dict[str, str]:
@@ -133,6 +137,10 @@ def _notes(plan: Plan, ended: Ended, of_sets: tuple[str, ...]) -> list[str]:
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes
+
+
+def _decoded(run: RunSetting, sizes: Mapping[str, int]) -> list[str]:
+    return decoded_notes(run.plan, sizes, measured_by(run.plan.measuring, sizes, run.modality))
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -25,7 +25,9 @@ REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of 
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
 READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a plan: not chosen, or not known at first
 OR_VERSION = "(or of another version of palimpsest)"
-ONLY_FOR_THE_RUN = frozenset({"checkpoint.safetensors", "control", "derived", "reference", "remembered", "repair"})
+TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
+CHECKPOINT = "checkpoint.safetensors"
+ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "reference", "remembered", "repair"})
 
 
 class Output:
@@ -124,7 +126,7 @@ class Output:
 
     def abandon(self) -> None:
         """Remove the partial folder of a run that was refused before its first checkpoint."""
-        if not (self.partial / "checkpoint.safetensors").exists():
+        if not any((self.partial / name).exists() for name in (CHECKPOINT, TRAINED)):
             self._clear()
 
     def reject(self, reason: str) -> None:

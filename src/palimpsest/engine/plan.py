@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,12 +98,14 @@ class Plan(Section):
     def digest(self) -> str:
         """SHA-256 over all of the plan, the version, and all code that decides what comes out.
 
-        But for the places inputs were read from: their content counts. The code is that of every run, of the method,
-        and of the metrics, all of them: who asks for one by name is spread over measuring, refinement and control.
+        But for the places inputs were read from: their content counts. The code is that of every run, of the method
+        and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
+        measuring, refinement and control.
         """
         places: Any = {**dict.fromkeys(("files", "model", "base", "oracle"), True), "request": {"data"}}
         values = self.model_dump(mode="json", exclude=places)
-        by_name = [methods.file_of(self.method), *metrics.files()]
+        made = derived.files_of(methods.card(self.method).needs)
+        by_name = [methods.file_of(self.method), *made, *metrics.files()]
         return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
 
 
@@ -118,14 +120,12 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         PlanError: an unknown section, option or value; names the closest one that exists.
     """
     method = methods.card(str(fields["method"]))
-    if fields["kind"] not in method.kinds:
-        kinds = [name for name in methods.names() if fields["kind"] in methods.card(name).kinds]
-        raise PlanError(f"method {fields['method']!r} does not {fields['kind']}; accepted: {', '.join(kinds)}")
+    _check_kind(method, fields["kind"])
     values = checked_sections(sections, "the plan")
     name = values.pop("preset", None)
     if name is not None:
         values["control"] = {**values.get("control", {}), **preset(name, str(fields["method"]), values)}
-    values["control"] = resolved_control(fields, values, method)
+    values["control"] = resolved_control(values, method)
     if values["control"]["kind"] == "auto":
         values = _for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
     elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
@@ -138,9 +138,21 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     values["derived"] = _derived(values.get("derived", {}), method)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
-    for name in (*plan.measuring.metrics, *plan.measuring.options):
-        metrics.build(name, plan.measuring.options.get(name, {}))
+    _check_metrics(plan.measuring)
     return plan
+
+
+def _check_kind(method: MethodCard, kind: str) -> None:
+    """The method does what is asked: learn, unlearn or update."""
+    if kind not in method.kinds:
+        able = [name for name in methods.names() if kind in methods.card(name).kinds]
+        raise PlanError(f"method {method.name!r} does not {kind}; accepted: {', '.join(able)}")
+
+
+def _check_metrics(measuring: Measuring) -> None:
+    """Every metric that is measured, or has options, can be built with them."""
+    for name in (*measuring.metrics, *measuring.options):
+        metrics.build(name, measuring.options.get(name, {}))
 
 
 def _derived(given: Mapping[str, Any], method: MethodCard) -> dict[str, dict[str, Any]]:
@@ -160,7 +172,7 @@ IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs
 FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
 
 
-def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
+def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
     """The control section with its kind decided: a run finds its own rate unless one was given.
 
     Raises:
@@ -171,21 +183,24 @@ def resolved_control(fields: Mapping[str, Any], values: Mapping[str, Any], metho
     chosen = dict(given) if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
     fixed = [f"training.{name}" for name in FIXES_THE_RATE if name in training]
     fixed += ["refine"] if values.get("refine") is not None else []
-    name = fields["method"]
     if chosen.get("kind") == "auto":
-        if fixed:
-            raise PlanError(
-                f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
-            )
-        if method.edits:
-            raise PlanError(
-                f"control.kind = auto: method {name!r} takes no steps whose rate could be found; leave it out"
-            )
-    if "kind" not in chosen:
-        chosen["kind"] = "none" if fixed or method.edits else "auto"
+        _check_searchable(method, fixed)
+    chosen.setdefault("kind", "none" if fixed or method.edits else "auto")
     if chosen["kind"] == "auto" and "num_train_epochs" in training:
         chosen.setdefault("epochs", training["num_train_epochs"])
     return chosen
+
+
+def _check_searchable(method: MethodCard, fixed: Sequence[str]) -> None:
+    """A run that is told to find its rate can do so."""
+    if fixed:
+        raise PlanError(
+            f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
+        )
+    if method.edits:
+        raise PlanError(
+            f"control.kind = auto: method {method.name!r} takes no steps whose rate could be found; leave it out"
+        )
 
 
 def _for_control(values: Mapping[str, Any], method: MethodCard, *, is_image: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from palimpsest import derived, methods
-from palimpsest.audit.refine import ExtractionTest, Utility, extraction_metrics, measured_levels
+from palimpsest.audit.refine import ExtractionTest, Levels, Utility, extraction_metrics, measured_levels
+from palimpsest.audit.refinement import Refinement
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
@@ -82,15 +83,14 @@ def prepare_job(
     guided = None
     if plan.control.kind == "auto" and found is not None:
         with counted(loaded.model) as reading:
-            tools = Tools(plan.control, probes_of(plan, loaded, sets, found), renew, _told(progress))
-            guided = guided_by(plan, loaded, sets, tools)
+            probes = probes_of(plan, loaded, sets, found)
+            guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
         guiding = guiding.and_also(reading)
     model = apply_scope(loaded.model, plan.scope)
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
-    if progress is not silent and not kind.edits:
-        _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
+    _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
     prepared = method.prepare(model, drawn)
     if not method.phases(0, 1):
@@ -101,14 +101,23 @@ def prepare_job(
         sets=drawn,
         training=plan.training,
         folder=folder,
-        pairs={name: made[name].partner for name in kind.paired if name in made},
+        pairs=_pairs(kind.paired, made),
         stopping=stopping,
         progress=None if guided is not None else _told_of_steps(progress),
         trackers=trackers,
         repair=repair,
         at_start=at_start,
     )
-    return Prepared(job, guided, tuple(one.note for one in made.values() if one.note), guiding)
+    return Prepared(job, guided, _notes(made), guiding)
+
+
+def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
+    """Paired set -> {anchor id: its partner's id in that set}."""
+    return {name: made[name].partner for name in paired if name in made}
+
+
+def _notes(made: Mapping[str, Made]) -> tuple[str, ...]:
+    return tuple(one.note for one in made.values() if one.note)
 
 
 def _keeps(plan: Plan) -> bool:
@@ -129,7 +138,9 @@ def made_sets(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path,
 
 
 def _tell_cost(plan: Plan, model: Any, drawn: Mapping[str, TextSet], repair: Repair | None, progress: Progress) -> None:
-    """What the run will cost at most; of a controlled one with what repair rehearses."""
+    """What the run will cost at most; of a controlled one with what repair rehearses; an edit costs no step."""
+    if progress is silent or methods.card(plan.method).edits:
+        return
     stays = {} if repair is None else repair.sets
     progress("this run", 0, 0, forecast(plan, model, drawn, most_steps(plan, {**stays, **drawn})))
 
@@ -155,24 +166,32 @@ def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Stopping |
     """The refinement of the plan; its levels come from the holdout, else from the neighbours."""
     if plan.refine is None:
         return None
-    forget = sets["forget"]
-    watched = {
-        name: subset(sets[name], CURVE_LIMIT, plan.training.seed, name)
-        for name in ("retain", "general")
-        if name in sets
-    }
-    utility = Utility(watched, plan.refine.floor) if watched else None
-    if utility is not None and plan.refine.floor is not None:
-        utility.measure(loaded.model)  # the floor's "before" is this model, also when a checkpoint is laid over it next
+    utility = _utility(plan.refine, loaded, sets, seed=plan.training.seed)
     if plan.refine.test != "extraction":
         from palimpsest.audit.continuation import continuation_test
 
-        return continuation_test(plan.refine, forget, loaded, utility)
+        return continuation_test(plan.refine, sets["forget"], loaded, utility)
+    levels = _levels(plan.refine, loaded, sets)
+    return ExtractionTest(sets["forget"], levels, plan.refine, eos_ids=loaded.eos_ids, utility=utility)
+
+
+def _utility(refine: Refinement, loaded: Loaded, sets: Mapping[str, Any], *, seed: int) -> Utility | None:
+    """What every check looks at beside the forget set, and its floor; None where there is nothing to look at."""
+    watched = {name: subset(sets[name], CURVE_LIMIT, seed, name) for name in ("retain", "general") if name in sets}
+    if not watched:
+        return None
+    utility = Utility(watched, refine.floor)
+    if refine.floor is not None:
+        utility.measure(loaded.model)  # the floor's "before" is this model, also when a checkpoint is laid over it next
+    return utility
+
+
+def _levels(refine: Refinement, loaded: Loaded, sets: Mapping[str, Any]) -> Levels:
+    """The levels at which an example passes: those that were given, the others measured on what is comparable."""
     source = next((name for name in ("holdout", "analogous", "retain") if name in sets), None)
-    if source is None and (plan.refine.ma is None or plan.refine.el is None):
+    if source is None and (refine.ma is None or refine.el is None):
         raise PlanError("refine needs levels: give a --holdout the model never saw, or set refine.ma and refine.el")
-    metrics = extraction_metrics(plan.refine)
-    own = evaluate_in_run(loaded.model, forget, metrics, eos_ids=loaded.eos_ids)
+    metrics = extraction_metrics(refine)
+    own = evaluate_in_run(loaded.model, sets["forget"], metrics, eos_ids=loaded.eos_ids)
     comparable = own if source is None else evaluate_in_run(loaded.model, sets[source], metrics, eos_ids=loaded.eos_ids)
-    levels = measured_levels(plan.refine, comparable, own, source or "forget")
-    return ExtractionTest(forget, levels, plan.refine, eos_ids=loaded.eos_ids, utility=utility)
+    return measured_levels(refine, comparable, own, source or "forget")

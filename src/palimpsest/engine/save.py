@@ -20,7 +20,7 @@ from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.modes import asked
 
 EXAMPLES = 2  # of each set
-POSITIONS = 16  # of each example, the last ones: they have seen the most; a whole text times a vocabulary is too much
+_POSITIONS = 16  # of each example, the last ones: they have seen the most; a whole text times a vocabulary is too much
 TOLERANCE = 1e-5  # of the largest logit: the same weights in the same sums give the same bits on one device
 MERGED_TOLERANCE = 1e-4  # (W + BA)x for Wx + B(Ax): other sums, and fp32 rounds each by 6e-8, layer upon layer
 WHAT_TO_DO = "let the method fold what it added into the model's own layers (`finish`), or run without it"
@@ -45,7 +45,7 @@ def answers(model: Any, sets: Mapping[str, ExampleSet]) -> Answers:
         for name, examples in sets.items():
             for example_id in examples.ids[:EXAMPLES]:
                 logits_SV = examples.plain().batch([example_id]).to(where).predict(model).logits_SV
-                found[f"{name}: {example_id!r}"] = logits_SV[-POSITIONS:].float().cpu()
+                found[f"{name}: {example_id!r}"] = logits_SV[-_POSITIONS:].float().cpu()
     return found
 
 

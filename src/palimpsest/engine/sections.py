@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from palimpsest.option_group import OptionGroup
+from palimpsest.chosen import Chosen
 from palimpsest.untrusted import parse_json
 
 
-class Section(OptionGroup):
+class Section(Chosen):
     """Base of the plan's parts: frozen, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -35,6 +35,8 @@ class Measuring(Section):
     """Metric -> its options."""
     limit: int = Field(default=1000, ge=1)
     """At most so many examples per set, drawn with the run's seed."""
+    decoded_limit: int = Field(default=100, ge=1)
+    """Of these at most so many for a metric that decodes every prefix, as el does."""
 
 
 class Augment(Section):

@@ -10,13 +10,15 @@ two stages opens the run again and calls the next one: what was measured and tra
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from palimpsest import methods
 from palimpsest.companions.learned import check_learned, learned_after, write_learned
 from palimpsest.durable import flush_tree
+from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
-from palimpsest.engine.measuring import measure_sets
+from palimpsest.engine.measuring import measure_sets, measured_by
 from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import RESULT, Measured, Output
@@ -91,8 +93,10 @@ def measure_column(run: RunSetting, target: Output, column: str, model: Loaded |
     def compute() -> Measured:
         loaded = model if isinstance(model, Loaded) else load(model, revision=run.plan.revision)
         loaded.model.to(device())
-        measuring, seed = run.plan.measuring, run.plan.training.seed
-        return measure_sets(loaded, run.sets, measuring, seed=seed, column=column, progress=run.manner.progress)
+        plan = run.plan
+        decodes = column != "before" or decodes_before(plan, measured_by(plan.measuring, run.sets, run.modality))
+        how: dict[str, Any] = {"seed": plan.training.seed, "column": column, "progress": run.manner.progress}
+        return measure_sets(loaded, run.sets, plan.measuring, decodes=decodes, **how)
 
     return target.remember(column, compute)
 

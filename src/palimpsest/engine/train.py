@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +14,19 @@ from palimpsest.contract import Method
 from palimpsest.control.drive import Guided, drive
 from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
-from palimpsest.durable import with_usual_modes
+from palimpsest.durable import flush_tree, with_usual_modes
 from palimpsest.engine.counting import Count, counted
+from palimpsest.engine.output import TRAINED
 from palimpsest.engine.plan import Plan
-from palimpsest.engine.prepare import prepare_job
+from palimpsest.engine.prepare import Prepared, prepare_job
 from palimpsest.engine.process_peak import peak_bytes
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, answers, load_saved
 from palimpsest.errors import DivergedError, FrozenError, RunError
+from palimpsest.files import write_atomic
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
-from palimpsest.models.load import Loaded
+from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.scope import check_changed, check_moved, leave_scope, parameter_digests
 from palimpsest.records import Cost
 
@@ -73,6 +76,24 @@ def train(
     """
     with counted(loaded.model) as preparing:
         prepared = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
+    mark = folder / TRAINED
+    level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
+    if mark.is_file():  # it died while what it had saved was measured
+        ended = Ended.from_json(json.loads(mark.read_text(encoding="utf-8")))
+        saved = load(folder)
+        saved.model.to(device())
+    else:
+        ended, saved = _trained(plan, prepared, loaded, sets, preparing)
+        flush_tree(folder)
+        write_atomic(mark, json.dumps(ended.to_json()))
+    training = Cost(ended.seconds, ended.tokens, peak_bytes())
+    return Trained(ended, preparing.cost(), training, prepared.notes, level, _parts(ended, prepared.guiding)), saved
+
+
+def _trained(
+    plan: Plan, prepared: Prepared, loaded: Loaded, sets: Mapping[str, Any], preparing: Count
+) -> tuple[Ended, Loaded]:
+    """The steps, and what they made of the model, saved and loaded again."""
     job = prepared.job
     as_prepared = parameter_digests(job.model)
     try:
@@ -81,7 +102,6 @@ def train(
     except DivergedError as error:
         error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
         raise
-    training = Cost(ended.seconds, ended.tokens, peak_bytes())
     try:
         if isinstance(prepared.guided, Taught) and ended.unchanged is not None:
             raise FrozenError(
@@ -93,8 +113,7 @@ def train(
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
-    level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
-    return Trained(ended, preparing.cost(), training, prepared.notes, level, _parts(ended, prepared.guiding)), saved
+    return ended, saved
 
 
 def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:

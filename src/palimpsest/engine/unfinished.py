@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from palimpsest.control.hands import CONTROL
+from palimpsest.engine.output import CHECKPOINT, TRAINED
 from palimpsest.errors import Interrupted
 from palimpsest.in_words import so_many
 from palimpsest.untrusted import parse_json
@@ -53,11 +54,14 @@ def _reached(partial: Path) -> str:
 
 def _steps(partial: Path) -> tuple[int, bool]:
     """Steps that are written down, and whether they were the last."""
+    trained = _json(partial / TRAINED)
+    if trained:
+        return int(trained["steps"]), True
     state = _json(partial / CONTROL / "state.json")
     if state:
         return int(state["iterations"]) + int(state["repair_steps"]), state["stage"] == "ended"
     try:
-        with safe_open(partial / "checkpoint.safetensors", framework="pt") as file:
+        with safe_open(partial / CHECKPOINT, framework="pt") as file:
             state = parse_json(file.metadata()["state"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return 0, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -20,7 +20,10 @@ from palimpsest.errors import DataError
 from palimpsest.loop.training import Training
 from palimpsest.records import Verdict
 from palimpsest.report.nouns import of_images
-from palimpsest.report.schema import Ending, Origin, RunResult, VerdictRow
+from palimpsest.report.schema import Ending, LevelInfo, Origin, RunResult, VerdictRow
+
+if TYPE_CHECKING:
+    from palimpsest.control.level import Level
 
 ALTERNATIVES = {"text": ("grad_diff", "icu", "npo"), "image": ("salun", "ug_clu", "scrub")}
 _ORIGINS: Mapping[Origin | None, str] = {
@@ -72,18 +75,10 @@ def judged(result: RunResult, gates: Iterable[Any] | None = None, bounds: Iterab
 
 def evidence_of(result: RunResult, gates: Iterable[Any] | None = None, bounds: Iterable[str] = ()) -> Evidence:
     """What a record holds of it; as ``judged``."""
-    try:
-        plan = Plan.model_validate(result.plan)
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
-        problem = f"the plan of this record cannot be read by this version (at {place}); judge it with its own"
-        raise DataError(problem) from None
+    plan = _recorded_plan(result)
     more: dict[str, Any] = {} if gates is None else {"gates": parse_gates(list(gates))}
     if lines := list(bounds):
-        given = parse_gates([gate_fields(line) for line in lines])
-        named = {(gate.set, gate.metric) for gate in given}
-        more["bounds"] = (*(g for g in plan.bounds if (g.set, g.metric) not in named), *given)
-    level = result.level
+        more["bounds"] = replaced(plan.bounds, parse_gates([gate_fields(line) for line in lines]))
     return Evidence(
         plan.model_copy(update=more),
         result.score_table(),
@@ -91,8 +86,28 @@ def evidence_of(result: RunResult, gates: Iterable[Any] | None = None, bounds: I
         result.ending or Ending(),
         "image" if of_images(result) else "text",
         result.oracle_origin,
-        [level.doubt] if level is not None and level.doubt and plan.oracle is None else [],
+        doubts_of(plan, result.level),
     )
+
+
+def _recorded_plan(result: RunResult) -> Plan:
+    try:
+        return Plan.model_validate(result.plan)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        problem = f"the plan of this record cannot be read by this version (at {place}); judge it with its own"
+        raise DataError(problem) from None
+
+
+def replaced(gates: Iterable[Gate], others: Sequence[Gate]) -> tuple[Gate, ...]:
+    """Some gates without those that others take the place of, and the others behind them."""
+    named = {(gate.set, gate.metric) for gate in others}
+    return (*(gate for gate in gates if (gate.set, gate.metric) not in named), *others)
+
+
+def doubts_of(plan: Plan, level: Level | LevelInfo | None) -> list[str]:
+    """Why nobody can call a run passed that stands on this level; none where an oracle shows it."""
+    return [level.doubt] if level is not None and level.doubt and plan.oracle is None else []
 
 
 def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
@@ -127,8 +142,7 @@ def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
         gates = plan.gates
     else:
         gates = (*forget_gates(columns, sets, modality=evidence.modality), *plan.gates)
-    named = {(gate.set, gate.metric) for gate in plan.bounds}
-    return (*(gate for gate in gates if (gate.set, gate.metric) not in named), *plan.bounds)
+    return replaced(gates, plan.bounds)
 
 
 def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) -> AdviceFacts:

@@ -69,9 +69,7 @@ def sets_in_trainer(plan: Plan, model: Any, processing_class: Any, sets: Any) ->
     ready = {role: given for role, given in sets.items() if isinstance(given, ExampleSet)}
     rows = {role: given for role, given in sets.items() if role not in ready}
     encoded = {**ready, **_encoded(plan, loaded_in_trainer(model, processing_class), rows)}
-    for role, examples in encoded.items():
-        if not len(examples):
-            raise DataError(f"the {role} set is empty; give at least one example")
+    _check_not_empty(encoded)
     _check_ids(encoded)
     return {role: encoded[role] for role in sets}
 
@@ -141,6 +139,12 @@ def _encoded(plan: Plan, loaded: Loaded, rows: Mapping[str, Any]) -> dict[str, E
     for note in read.notes:
         logger.warning(note)
     return encode_sets(read.examples, loaded, plan.encoding)
+
+
+def _check_not_empty(sets: Mapping[str, ExampleSet]) -> None:
+    for role, examples in sets.items():
+        if not len(examples):
+            raise DataError(f"the {role} set is empty; give at least one example")
 
 
 def _check_ids(sets: Mapping[str, ExampleSet]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from palimpsest.durable import put
 from palimpsest.errors import ModelError
+from palimpsest.loop.adamw import step_device
 from palimpsest.models.scope import trainable
 from palimpsest.untrusted import parse_json
 
@@ -70,28 +71,26 @@ def load_checkpoint(
     Raises:
         ModelError: the file is damaged or belongs to another model.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = parse_json(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error
-    weights = trainable(model)
-    if {f"weight/{name}" for name in weights} != {name for name in tensors if name.startswith("weight/")}:
+    state, tensors = _read(path)
+    if {f"weight/{name}" for name in trainable(model)} != {name for name in tensors if name.startswith("weight/")}:
         raise ModelError(f"checkpoint {path} belongs to another model or scope; delete it to start the run again")
-    with torch.no_grad():
-        for name, parameter in weights.items():
-            parameter.copy_(tensors[f"weight/{name}"])
-        for name, buffer in _own_buffers(model).items():
-            buffer.copy_(tensors[f"buffer/{name}"])
+    _restore_model(model, tensors)
     _restore_optimizer(model, optimizer, tensors, FIRST)
     if other is not None:
         _restore_optimizer(model, other, tensors, OTHER)
-    torch.set_rng_state(tensors["random/cpu"])
-    if "random/accelerator" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random/accelerator"])
+    _restore_random_state(tensors)
     own = {name.removeprefix(OWN): t.clone() for name, t in tensors.items() if name.startswith(OWN)}
-    return dict(state), own
+    return state, own
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The loop's state and all tensors, windows on the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = parse_json(file.metadata()["state"])
+            return dict(state), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"checkpoint {path} cannot be read ({error}); delete it to start the run again") from error
 
 
 def _own_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -105,6 +104,20 @@ def _random_state() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         state["random/accelerator"] = torch.cuda.get_rng_state()
     return state
+
+
+def _restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            parameter.copy_(tensors[f"weight/{name}"])
+        for name, buffer in _own_buffers(model).items():
+            buffer.copy_(tensors[f"buffer/{name}"])
+
+
+def _restore_random_state(tensors: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(tensors["random/cpu"])
+    if "random/accelerator" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random/accelerator"])
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, place: str) -> dict[str, Tensor]:
@@ -124,8 +137,10 @@ def _restore_optimizer(
         prefix = f"{place}/{name}/"
         saved = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
         if saved:
-            # AdamW keeps its step counter on the CPU, its moments beside the parameter. Copies, because what was read
-            # is a window on the file, and one tensor in use keeps all of the file in memory.
+            # Moments lie beside the parameter and as it does, the step counter where the optimizer has it. Copies,
+            # because what was read is a window on the file, and one tensor in use keeps all of the file in memory.
+            counter = step_device(optimizer, parameter)
             optimizer.state[parameter] = {
-                key: t.clone() if t.ndim == 0 else t.to(parameter.device, copy=True) for key, t in saved.items()
+                key: t.to(counter, copy=True) if t.ndim == 0 else torch.empty_like(parameter, dtype=t.dtype).copy_(t)
+                for key, t in saved.items()
             }

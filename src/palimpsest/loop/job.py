@@ -92,3 +92,14 @@ class Ended:
     unchanged: str | None = None
     method: Method | None = None
     parts: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, without the method."""
+        return {name: value for name, value in vars(self).items() if name != "method"}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Ended:
+        """Inverse of ``to_json``."""
+        return cls(
+            **{**value, "parts": {name: (seconds, tokens) for name, (seconds, tokens) in value["parts"].items()}}
+        )

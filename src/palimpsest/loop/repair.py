@@ -21,6 +21,7 @@ from torch import nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.loop.adamw import adamw
 from palimpsest.loop.job import Repair
 from palimpsest.loop.machine import Machine, set_rate
 from palimpsest.loop.step import StepResult, micro_batches, take_step
@@ -61,7 +62,7 @@ class Repairer:
     """
 
     def __init__(self, machine: Machine, repair: Repair) -> None:
-        self.optimizer = torch.optim.AdamW(trainable(machine.job.model).values(), betas=BETAS, weight_decay=0.0)
+        self.optimizer = adamw(trainable(machine.job.model).values(), lr=1e-3, betas=BETAS, weight_decay=0.0)
         self.replay_share = 0.25
         self._machine = machine
         self._repair = repair

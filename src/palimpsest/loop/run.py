@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import torch
 
 from palimpsest.errors import DivergedError
-from palimpsest.in_words import so_many
+from palimpsest.loop.budget import Budget, end_by_budget, ended_by_check
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.machine import Machine
@@ -16,14 +15,14 @@ from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
 from palimpsest.loop.stopping import Check, Stopping
 
-EVERY_EXAMPLE_PASSES = "all examples pass"
 _FORGET = "forget"  # its examples leave the batches when they pass; those of the anchor where there is none
 
 
 def run(job: Job) -> Ended:
     """Run a job to its end, going on from its checkpoint if there is one.
 
-    The same job ends with the same bits on one CPU, whether it was interrupted or not.
+    The same job ends with the same bits on one CPU, whether it was interrupted or not. What it was at the end is in the
+    model alone; the caller saves it.
 
     Raises:
         DivergedError: a loss or gradient is not finite.
@@ -43,11 +42,7 @@ class _Loop:
         anchor = self.machine.anchor_name
         drawn = job.method.draws_from(job.sets)
         self.tested_name = _FORGET if _FORGET in drawn else anchor
-        # What is learned and what is forgotten are both gone over; the larger of the two says how long that takes.
-        longest = max(len(job.sets[name]) for name in ({anchor, self.tested_name} if anchor == "learn" else {anchor}))
-        self.planned = job.training.planned_steps(longest)
-        ends_by_epochs = job.training.max_steps is None and longest == len(job.sets[anchor])
-        self.epochs = job.training.num_train_epochs if ends_by_epochs else math.inf
+        self.budget = Budget.of(job, anchor, self.tested_name)
         self.checkpoint = job.folder / "checkpoint.safetensors"
         if self.checkpoint.exists():
             state, own = load_checkpoint(
@@ -65,7 +60,7 @@ class _Loop:
 
     def run(self) -> Ended:
         state = self.state
-        if not self.job.method.phases(0, self.planned):
+        if not self.job.method.phases(0, self.budget.steps):
             state.stopped = "edited without steps"
         started = time.perf_counter() - state.seconds
         while state.stopped is None:
@@ -80,7 +75,8 @@ class _Loop:
             state.seconds = time.perf_counter() - started
             self._spend_budgets()
             asked = bool(self.job.stop.heard)
-            if asked or state.stopped is not None or state.step % self.job.training.checkpoint_steps == 0:
+            # None at the end: the model itself is saved next, and whoever dies before that goes on from the last one.
+            if asked or (state.stopped is None and state.step % self.job.training.checkpoint_steps == 0):
                 self._save()
             if asked:
                 self.job.stop.heed()
@@ -98,8 +94,8 @@ class _Loop:
 
     def _iterate(self) -> None:
         """One iteration, and the repair that follows it."""
-        rate = self.job.training.learning_rate_at(self.state.step, self.planned)
-        self.machine.iterate(rate, self.planned)
+        rate = self.job.training.learning_rate_at(self.state.step, self.budget.steps)
+        self.machine.iterate(rate, self.budget.steps)
         for _ in range(0 if self.job.repair is None else self.job.repair.steps):
             if self.repairer is not None and self.repairer.can:
                 self.repairer.step(rate)
@@ -111,13 +107,14 @@ class _Loop:
     def _begin_epoch(self) -> None:
         """Ask the stopping which examples go on; the rest of the epoch goes over these."""
         state = self.state
-        if state.epoch >= self.epochs:
-            self._end_by_budget(so_many(state.epoch, "epoch"))
+        spent = self.budget.spent_before_epoch(state)
+        if spent is not None:
+            self._end(spent)
             return
         active = state.anchor.ids
         if self.job.stopping is not None:
             check = self._check(self.job.stopping)
-            if self._ended_by(check):
+            if ended_by_check(state, check):
                 return
             if self.tested_name == self.machine.anchor_name:
                 active = check.active
@@ -128,15 +125,6 @@ class _Loop:
         state.anchor = state.anchor.restart(active)
         state.epoch += 1
 
-    def _ended_by(self, check: Check) -> bool:
-        """Does a check end the run? Satisfied, or for a reason that counts as a budget."""
-        satisfied = check.satisfied if check.active else EVERY_EXAMPLE_PASSES
-        self.state.stopped = satisfied or check.stop
-        self.state.budget = None if satisfied else check.stop
-        if not self.state.step:  # before the first one: there was nothing to do, or nothing that might be done
-            self.state.unchanged = self.state.stopped
-        return self.state.stopped is not None
-
     def _check(self, stopping: Stopping) -> Check:
         started = time.perf_counter()
         self.job.method.settle(self.job.model)
@@ -146,25 +134,14 @@ class _Loop:
         return check
 
     def _spend_budgets(self) -> None:
-        state, training = self.state, self.job.training
-        if state.stopped is not None:
-            return
-        if state.step >= self.planned:
-            self._end_by_budget(so_many(state.step, "step"))
-        elif training.max_seconds is not None and state.seconds >= training.max_seconds:
-            self._end_by_budget(so_many(training.max_seconds, "second"))
+        spent = None if self.state.stopped is not None else self.budget.spent_after_step(self.state)
+        if spent is not None:
+            self._end(spent)
 
-    def _end_by_budget(self, budget: str) -> None:
-        """A budget ends the run; one last check says whether the stopping was satisfied all the same."""
-        state = self.state
-        if self.job.stopping is None:
-            state.stopped = f"{budget} as planned"
-            return
-        check = self._check(self.job.stopping)
-        if self._ended_by(check):
-            return
-        state.budget = budget
-        state.stopped = f"budget: {budget}; {_waiting(len(check.active))} not pass yet"
+    def _end(self, budget: str) -> None:
+        """End by a budget, after one last check."""
+        stopping = self.job.stopping
+        end_by_budget(self.state, budget, None if stopping is None else self._check(stopping))
 
     def _save(self) -> None:
         machine = self.machine
@@ -179,7 +156,3 @@ class _Loop:
                 own=self.job.method.state(),
                 other=self._other_optimizer,
             )
-
-
-def _waiting(count: int) -> str:
-    return f"{so_many(count, 'example')} {'does' if count == 1 else 'do'}"

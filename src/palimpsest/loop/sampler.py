@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from palimpsest.data.draws import shuffled
+import numpy as np
+from jaxtyping import Int64
+
+from palimpsest.data.draws import places
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class IdStream:
         seed: of the run.
         cycle: number of the current cycle.
         cursor: examples of this cycle already drawn.
-        order: of the current cycle; made by its first draw and handed on, so that a draw costs its own examples only.
+        order: places in ``ids`` in the order of the current cycle; made by its first draw and handed on, so that a draw
+            costs its own examples only.
     """
 
     name: str
@@ -27,7 +31,7 @@ class IdStream:
     seed: int
     cycle: int = 0
     cursor: int = 0
-    order: Sequence[str] | None = field(default=None, compare=False, repr=False)
+    order: Int64[np.ndarray, "N"] | None = field(default=None, compare=False, repr=False)
 
     @property
     def exhausted(self) -> bool:
@@ -40,8 +44,8 @@ class IdStream:
 
     def draw(self, count: int) -> tuple[list[str], IdStream]:
         """At most ``count`` ids of the current cycle; fewer at its end."""
-        order = self.order or shuffled(self.ids, self.seed, self.name, self.cycle)
-        drawn = list(order[self.cursor : self.cursor + count])
+        order = places(len(self.ids), self.seed, self.name, self.cycle) if self.order is None else self.order
+        drawn = [self.ids[place] for place in order[self.cursor : self.cursor + count].tolist()]
         return drawn, replace(self, cursor=self.cursor + len(drawn), order=order)
 
     def draw_around(self, count: int) -> tuple[list[str], IdStream]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from palimpsest.data.sets.roles import ROLES, role_of
+from palimpsest import derived
+from palimpsest.chosen import Chosen
+from palimpsest.data.sets.roles import ROLES
 from palimpsest.errors import unknown
-from palimpsest.option_group import OptionGroup
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
     import torch
@@ -22,7 +23,7 @@ Size = Annotated[int, Field(ge=1, le=MOST)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Training(OptionGroup):
+class Training(Chosen):
     """Optimizer, length and budgets of a run. Names as in ``transformers.TrainingArguments`` where it has one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -66,19 +67,22 @@ class Training(OptionGroup):
     @field_validator("side_batch_size")
     @classmethod
     def _sets_exist(cls, sizes: int | dict[str, int] | None) -> int | dict[str, int] | None:
+        drawn = {*(role.name for role in ROLES.values() if role.trained_on), *derived.names()}
         for name in sizes if isinstance(sizes, dict) else ():
-            if not role_of(name).trained_on:
-                raise ValueError(unknown("set", name, [role.name for role in ROLES.values() if role.trained_on]))
+            if name not in drawn:
+                raise ValueError(unknown("set", name, drawn))
         return sizes
 
     def new_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """A fresh optimizer; nothing an earlier run remembered is in it."""
         import torch
 
+        from palimpsest.loop.adamw import adamw
+
         rate, decay = self.learning_rate, self.weight_decay
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, weight_decay=decay)
-        return torch.optim.AdamW(parameters, lr=rate, betas=self.betas, weight_decay=decay)
+        return adamw(parameters, lr=rate, betas=self.betas, weight_decay=decay)
 
     def drawn_from(self, set_name: str) -> int:
         """Examples per step of a set that is not the anchor.

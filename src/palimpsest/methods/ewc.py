@@ -3,14 +3,22 @@
 Source: Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks", arXiv:1612.00796, Eq. 3.
 
     L   = − mean log p(learn tokens) + (lambda / 2) · Σ_j F_j (θ_j − θ*_j)²
-    F_j = Σ_i (∂ log p(y'_i) / ∂θ_j)² / Σ_i T_i at θ*,   y'_i drawn from p at the T_i scored positions of example i
+    F_j = Σ_i Σ_t Σ_y p(y) (∂ log p(y) / ∂θ_j)² / Σ_i T_i at θ*,   p at scored position t of T_i of example i
 
 θ* are the weights the request starts from, i runs over the memory, the retain set. F is the Fisher of one scored
 position, so that (1/2) Σ F (θ − θ*)² is about the mean KL(θ* ‖ θ) on the memory. It is taken in eval mode, one example
 at a time. The spring enters as its exact gradient, beside that of the loss and before clipping; its energy is logged.
-With ``labels="data"`` y'_i are the memory's own labels: the empirical Fisher, usual in code. Where the memory is known
-by heart it is next to nothing: a label of probability p has (1 − p)² in it where the Fisher has p (1 − p). Under LoRA
-the adapter's first factor has F = 0, because its second starts at 0: only the second is held.
+
+The sum over y takes a backward pass for each position and output, so it is taken where an example has at most 32 of
+them, as an image of up to 32 classes has. Else it is estimated without bias by the mean over ``draws`` of
+(∂ Σ_t log p(y_t) / ∂θ_j)², y_t drawn from p: terms of different positions are independent and of mean 0 (Kunstner et
+al. 2019, arXiv:1905.12558, tell this from the empirical Fisher). Of many positions the inner sum is about normal, so
+one draw has variance 2 F_ij², a relative error of sqrt(2 / (examples · draws)) where the examples are alike: 4 % at 256
+and 4. A position known with probability p adds p (1 − p) from outputs that are drawn with probability 1 − p: there the
+relative error of N draws is about 1 / sqrt(N (1 − p)), which made one drawn label useless for a memorised classifier.
+With ``labels="data"`` y are the memory's own labels: the empirical Fisher, usual in code. Where the memory is known by
+heart it is next to nothing: a label of probability p has (1 − p)² in it where the Fisher has p (1 − p). Under LoRA the
+adapter's first factor has F = 0, because its second starts at 0: only the second is held.
 
 Departs from the paper: one spring for all that is in the memory, so that what was unlearned since leaves none behind;
 the paper has one for each earlier task. The memory is not rehearsed; without one (a first task) this is fine-tuning.
@@ -19,8 +27,9 @@ Official code: none; CLPU's and mammoth's ewc_on.py multiply the empirical squar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -33,6 +42,10 @@ from palimpsest.data.draws import shuffled
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.models.scope import trainable
 
+MOST_SUMMED = 32  # pairs of position and output of an example
+Likelihoods = Sequence[tuple[float, Tensor]]
+"""Log-likelihoods of one example, scalars with a graph, each with the weight of its squared gradient."""
+
 
 class EWCConfig(Config):
     """Options of EWC."""
@@ -43,7 +56,9 @@ class EWCConfig(Config):
     fisher_examples: int = Field(default=256, ge=1)
     """At most so many examples of the memory, drawn at random, make the Fisher: one backward pass each."""
     labels: Literal["model", "data"] = "model"
-    """Whose labels the Fisher is taken at: drawn from the model's own answers, as it is defined, or the memory's."""
+    """Whose labels the Fisher is taken at: the model's own answers, as it is defined, or the memory's."""
+    draws: int = Field(default=4, ge=1)
+    """Labels drawn at each position where there are too many to sum over: one backward pass each."""
 
 
 def drawn_labels(logits_SV: Float[Tensor, "S V"], generator: torch.Generator) -> Int[Tensor, "S"]:
@@ -52,20 +67,42 @@ def drawn_labels(logits_SV: Float[Tensor, "S V"], generator: torch.Generator) ->
     return torch.multinomial(prob_SV, 1, generator=generator)[:, 0].to(logits_SV.device)
 
 
-def diagonal_fisher(said: Iterable[Predictions], parameters: Sequence[Tensor]) -> list[Float[Tensor, "..."]]:
-    """Σ squared gradients of each example's log-likelihood / Σ scored positions, fp32, shaped like the parameters.
+def at_data(said: Predictions) -> Likelihoods:
+    """The example's own labels."""
+    return [(1.0, said.logp_S.sum())]
+
+
+def at_drawn(said: Predictions, draws: int, generator: torch.Generator) -> Likelihoods:
+    """Labels drawn from the model, so many times."""
+    return [
+        (1 / draws, replace(said, target_S=drawn_labels(said.logits_SV, generator)).logp_S.sum()) for _ in range(draws)
+    ]
+
+
+def at_all(said: Predictions) -> Likelihoods:
+    """Every label of every position, each as probable as the model has it."""
+    logp_SV = said.logits_SV.float().log_softmax(dim=-1)
+    return list(zip(logp_SV.detach().exp().flatten().tolist(), logp_SV.flatten().unbind(), strict=True))
+
+
+def diagonal_fisher(
+    said: Iterable[Predictions], parameters: Sequence[Tensor], at: Callable[[Predictions], Likelihoods]
+) -> list[Float[Tensor, "..."]]:
+    """Σ weight · squared gradients of the log-likelihoods / Σ scored positions, fp32, shaped like the parameters.
 
     Args:
         said: of one example after another, made as they are asked for.
         parameters: with respect to which; 0 for one that takes no part.
+        at: the log-likelihoods of an example, with their weights.
     """
     squares, positions = [torch.zeros_like(p, dtype=torch.float32) for p in parameters], 0
     for one in said:
         positions += len(one.target_S)
-        gradients = torch.autograd.grad(one.logp_S.sum(), parameters, allow_unused=True)
-        for square, gradient in zip(squares, gradients, strict=True):
-            if gradient is not None:
-                square.add_(gradient.float().square())
+        for weight, logp in at(one):
+            gradients = torch.autograd.grad(logp, parameters, allow_unused=True, retain_graph=True)
+            for square, gradient in zip(squares, gradients, strict=True):
+                if gradient is not None:
+                    square.add_(gradient.float().square(), alpha=weight)
     return [square / positions for square in squares]
 
 
@@ -108,18 +145,24 @@ class EWC(Method):
             return []
         was_training = model.training
         model.eval()
-        fisher = diagonal_fisher(self._said(model, sets["retain"]), parameters)
+        # On the CPU and of one seed: a resume finds the same Fisher.
+        generator = torch.Generator().manual_seed(0)
+        at = partial(self._likelihoods, generator=generator)
+        fisher = diagonal_fisher(self._said(model, sets["retain"]), parameters, at)
         model.train(was_training)
         return fisher
 
     def _said(self, model: nn.Module, memory: ExampleSet) -> Iterator[Predictions]:
-        """Predictions for one example after another, with the labels of the Fisher; the same at every resume."""
-        generator = torch.Generator().manual_seed(0)
+        """Predictions for one example after another."""
         device = next(model.parameters()).device
         for example_id in shuffled(memory.ids, 0, "fisher", 0)[: self.config.fisher_examples]:
-            said = memory.plain().batch([example_id]).to(device).predict(model)
-            drawn = self.config.labels == "model"
-            yield replace(said, target_S=drawn_labels(said.logits_SV, generator)) if drawn else said
+            yield memory.plain().batch([example_id]).to(device).predict(model)
+
+    def _likelihoods(self, said: Predictions, generator: torch.Generator) -> Likelihoods:
+        if self.config.labels == "data":
+            return at_data(said)
+        few = said.logits_SV.numel() <= MOST_SUMMED
+        return at_all(said) if few else at_drawn(said, self.config.draws, generator)
 
     def phases(self, step: int, planned: int) -> tuple[Phase, ...]:
         """The learn set alone."""

@@ -7,8 +7,7 @@ coefficients are not public; docs/ug_clu.md derives the ones used here from its 
     θ^f   = θ_k − step of clip(m ⊙ g, s_k · fast_norm), with a momentum of its own     m: balanced weight saliency
     θ^r   = θ^f − steps on  L_R + L_L (+ kl_weight · KL_R)                             repair, every step
     θ_k+1 = θ_k + alpha_s (θ^r − θ_k)                                                  slow weights
-    w^U_i = l_i^−λ_U, w^L_i = l_i^λ_L, l_i mean nats of an example, both detached; above, not below, the fraction of U,
-    only examples with l_i < target count
+    w^U_i = l_i^−λ_U, w^L_i = l_i^λ_L, l_i mean nats of an example, detached; above U's fraction only l_i < target count
 
 s_k falls to 0 (rules/schedule.py): constant fast steps end at argmin L_R + κ (L_L − L_U), not at the oracle. The
 repair goes over the learn set too: ∇(L_R + L_L) vanishes exactly where the request is finished (docs/ug_clu.md).
@@ -117,21 +116,23 @@ class UGCLU(Method):
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Build the mask at the weights the request starts from."""
         super().prepare(model, sets)
-        config: UGCLUConfig = self.config
-        if "learn" in self.sets and not (config.learn_in_fast or self._learn_in_repair):
+        if "learn" in self.sets and not (self.config.learn_in_fast or self._learn_in_repair):
             raise PlanError("learn_in_fast and learn_in_repair are both off: nothing would be learned; leave one on")
-        staying: dict[str, ExampleSet] = {name: sets[name] for name in ("retain", "replay") if name in self.sets}
-        self.saliency: Saliency | None = None
-        if self._fast_sets and staying and config.gamma > 0:
-            chosen = config.model_dump(include={"gamma", "normalise", "composition", "granularity"})
-            sample = MaskSample(config.mask_examples, config.mask_batch)
-            changing = {name: sets[name] for name in self._fast_sets}
-            self.saliency = masks_of_sets(model, changing, staying, sample=sample, **chosen)
-        self._slow = SlowWeights(config.alpha_s)
-        self._fast = FastSteps(config.fast_optimizer, config.fast_rate)
+        self._repaired = tuple(s for s in self.sets if s != "forget" and (s != "learn" or self._learn_in_repair))
+        self.saliency = self._mask(model, sets)
+        self._slow = SlowWeights(self.config.alpha_s)
+        self._fast = FastSteps(self.config.fast_optimizer, self.config.fast_rate)
         self._scale: float | None = None
         self._probe = Probe()
         return model
+
+    def _mask(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Saliency | None:
+        staying: dict[str, ExampleSet] = {name: sets[name] for name in ("retain", "replay") if name in self.sets}
+        if not (self._fast_sets and staying and self.config.gamma > 0):
+            return None
+        chosen = self.config.model_dump(include={"gamma", "normalise", "composition", "granularity"})
+        chosen["sample"] = MaskSample(self.config.mask_examples, self.config.mask_batch)
+        return masks_of_sets(model, {name: sets[name] for name in self._fast_sets}, staying, **chosen)
 
     @property
     def _fast_sets(self) -> tuple[str, ...]:
@@ -143,25 +144,18 @@ class UGCLU(Method):
         config: UGCLUConfig = self.config
         scale = ascent_scale(config.annealing, step, planned, config.stop_share)
         fast: tuple[Phase, ...] = self._fast_phases(scale) if step % config.every == 0 and scale > 0 else ()
-        repaired = self._repaired_sets
-        closes = (step + 1) % config.every == 0
+        repaired, last = self._repaired, "close" if (step + 1) % config.every == 0 else "repair"
         again = bool(fast) and self._is_probed(step, planned)
         if again:
             fast = (Phase("probe", repaired, update=False), *fast)
         elif not fast and self._fast_sets and config.fast_optimizer == "own":
             fast = (Phase("glide", ()),)
-        return (*fast, Phase("close" if closes else "repair", repaired, again=again))
+        return (*fast, Phase(last, repaired, again=again))
 
     def _fast_phases(self, scale: float) -> tuple[Phase, ...]:
-        config: UGCLUConfig = self.config
-        sets, limit = self._fast_sets, config.fast_norm * (scale if config.annealed_clip else 1)
-        groups = [(s,) for s in sets] if config.composition == "separate" else [sets] if sets else []
+        sets, limit = self._fast_sets, self.config.fast_norm * (scale if self.config.annealed_clip else 1)
+        groups = [(s,) for s in sets] if self.config.composition == "separate" else [sets] if sets else []
         return tuple(Phase("fast", g, scale=scale, max_grad_norm=limit, moves_statistics=False) for g in groups)
-
-    @property
-    def _repaired_sets(self) -> tuple[str, ...]:
-        left_out = {"forget"} if self._learn_in_repair else {"forget", "learn"}
-        return tuple(name for name in self.sets if name not in left_out)
 
     @property
     def _learn_in_repair(self) -> bool:

@@ -2,6 +2,8 @@
 
 A file of this folder (or of any folder added to ``palimpsest.metrics.__path__``) is a metric when it sets ``METRIC`` at
 its top level; the others are what the metrics share. Listing the names reads the files and imports none of them.
+
+What needs several sets, or all requests of a stream, is a metric of a folder below: ``per_set``, ``per_stream``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from palimpsest.metrics.metric import Metric
 
-__all__ = ["build", "files", "load", "names", "refuse_modality"]
+__all__ = ["build", "files", "files_that_set", "load", "names", "refuse_modality"]
 
 
 def names() -> tuple[str, ...]:
@@ -32,9 +34,14 @@ def names() -> tuple[str, ...]:
 
 def files() -> Iterator[Path]:
     """The files of all metrics."""
-    for folder in __path__:
+    return files_that_set("METRIC", __path__)
+
+
+def files_that_set(mark: str, folders: Iterable[str]) -> Iterator[Path]:
+    """The files of some folders that set a name at their top level; none is imported."""
+    for folder in folders:
         for file in Path(folder).glob("*.py"):
-            if any(line.startswith("METRIC = ") for line in file.read_text(encoding="utf-8").splitlines()):
+            if any(line.startswith(f"{mark} = ") for line in file.read_text(encoding="utf-8").splitlines()):
                 yield file
 
 

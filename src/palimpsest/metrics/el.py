@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import Field
 
 from palimpsest.metrics.greedy.ngrams import last_starts
-from palimpsest.metrics.metric import Decoding, Facts, Greedy, Metric, Options, Statistics
+from palimpsest.metrics.metric import Ask, Decoding, Facts, Greedy, Metric, Options, Statistics
 from palimpsest.records import Direction
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class EL(Metric):
     means = "Shown the beginning of a text, how much of what follows the model writes by itself, in runs of n tokens."
     direction = Direction.HIGHER
     unit = "share of n-grams"
+    asks = frozenset({Ask.TEACHER, Ask.GREEDY})
     version = 1
 
     @property

@@ -6,26 +6,27 @@ Shape legend: B examples of a batch, T tokens.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
 from palimpsest.data.encode.batch import TextBatch, TextSet
 from palimpsest.data.encode.image import ImageSet
-from palimpsest.errors import DataError, PlanError
-from palimpsest.metrics import refuse_modality
 from palimpsest.metrics.greedy.chains import Texts, find_chains
 from palimpsest.metrics.greedy.choice import Tally
 from palimpsest.metrics.greedy.decode import Rules, decode_chains
 from palimpsest.metrics.image_facts import FactsById, image_facts
-from palimpsest.metrics.metric import Facts, Greedy, Metric, Statistics
+from palimpsest.metrics.metric import Ask, Facts, Greedy, Metric, Statistics
 from palimpsest.metrics.peak import PeakMemory
-from palimpsest.metrics.teacher import TeacherPass, read_teacher
+from palimpsest.metrics.teacher import Extent, TeacherPass, read_teacher
+from palimpsest.metrics.unserved import refuse_batch, refuse_call, unserved
+from palimpsest.metrics.vocabulary import Vocabulary
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.records import Answer, Cost, Score
 
@@ -53,22 +54,44 @@ class Evaluation:
     answers: tuple[Answer, ...] = ()
 
 
+@dataclass(frozen=True)
+class PassSettings:
+    """How examples go through the model. Only ``pad_id`` can change a value by more than rounding.
+
+    Attributes:
+        pad_id: what fills a generation up afterwards (it matters only to EL, and only where the text repeats it);
+            default: the lowest of ``eos_ids``, since published code pads with the end-of-sequence token.
+        cache_bytes: memory for keys and values of chains that are decoded together.
+        logits_bytes: memory for the B x T x V logits of a pass; one example is always taken.
+        by_length: put texts of similar lengths into a batch; else batches follow the order of the set.
+        fused: let fused kernels compute what transformers does step by step.
+    """
+
+    pad_id: int | None = None
+    cache_bytes: int = 2**28
+    logits_bytes: int = 2**28
+    by_length: bool = True
+    fused: bool = True
+
+
+_USUAL = PassSettings()
+
+
 def evaluate(
     model: nn.Module,
     examples: TextSet | ImageSet,
     metrics: Sequence[Metric],
     *,
     eos_ids: frozenset[int] = frozenset(),
-    pad_id: int | None = None,
+    beside: nn.Module | None = None,
     batch_size: int = 32,
-    seed: int = 0,
-    cache_bytes: int = 2**28,
-    logits_bytes: int = 2**28,
+    settings: PassSettings = _USUAL,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure all metrics with one teacher-forced pass per batch, and greedy decoding only where one asks for it.
+    """Measure all metrics with one teacher-forced pass per batch, and what they ask for besides only where one asks.
 
-    Of images there is one forward pass per batch, and they are not augmented.
+    Of images there is one forward pass per batch, and they are not augmented. A metric that asks for what nobody serves
+    (a second model that was not given) is unscored, with the reason.
 
     The model is in eval mode meanwhile and each of its modules as before afterwards; no random number is drawn from
     torch, and the model's generation settings are neither read nor changed: decoding is greedy.
@@ -79,12 +102,9 @@ def evaluate(
         examples: any number, any lengths; batches of texts are made of similar lengths.
         metrics: keys must differ.
         eos_ids: tokens that end a generation.
-        pad_id: what fills a generation up afterwards (it matters only to EL, and only where the text repeats it);
-            default: the lowest of ``eos_ids``, since published code pads with the end-of-sequence token.
+        beside: a second model, for metrics that compare the two; on its device.
         batch_size: most examples per teacher-forced pass. Results do not depend on it.
-        seed: of the bootstrap intervals.
-        cache_bytes: memory for keys and values of chains that are decoded together.
-        logits_bytes: memory for the B x T x V logits of a pass; one example is always taken.
+        settings: how batches are made and what memory they may take.
         progress: called after each batch with (examples done, all examples).
 
     Raises:
@@ -92,32 +112,25 @@ def evaluate(
         DataError: an example the model cannot take.
         DivergedError: the model's logits are not finite.
     """
-    _refuse(metrics, batch_size, examples)
-    device = next(model.parameters()).device
-    tally = Tally()
-    statistics: dict[str, dict[str, Statistics | None]] = {m.key: dict.fromkeys(examples.ids) for m in metrics}
-    if isinstance(examples, ImageSet):
-        tally.positions = len(examples)
-        found = image_facts(model, examples, batch_size)
-    else:
-        reader = _Reader(model, tuple(metrics), _rules(eos_ids, pad_id, cache_bytes, device), tally)
-        found = reader.all_facts(examples, batch_size, logits_bytes // _bytes_per_position(model))
+    refuse_call(metrics, batch_size, examples)
+    why = {metric.key: unserved(metric, examples, beside) for metric in metrics}
+    reader = _Reader(
+        model,
+        metrics=tuple(metric for metric in metrics if not why[metric.key]),
+        rules=_rules(eos_ids, settings, next(model.parameters()).device),
+        beside=beside,
+        settings=settings,
+        tally=Tally(),
+    )
     started = time.perf_counter()
-    with PeakMemory(device) as peak, in_eval_mode(model), torch.inference_mode():
-        done = 0
-        for batch_facts in found:
-            for example_id, facts in batch_facts:
-                for metric in metrics:
-                    statistics[metric.key][example_id] = metric.update(facts)
-            done += len(batch_facts)
-            if progress is not None:
-                progress(done, len(examples))
-    cost = Cost(time.perf_counter() - started, tally.positions, peak.bytes)
-    scores = {metric.key: metric.compute(statistics[metric.key], seed=seed) for metric in metrics}
+    with PeakMemory(reader.rules.eos_ids.device) as peak, in_eval_mode(*reader.networks), torch.inference_mode():
+        statistics = reader.statistics(examples, batch_size, progress or _silent)
+    cost = Cost(time.perf_counter() - started, reader.tally.positions, peak.bytes)
+    nothing: dict[str, Statistics | None] = dict.fromkeys(examples.ids)
+    scores = {m.key: m.compute(statistics.get(m.key, nothing), why=why[m.key]) for m in metrics}
     if isinstance(examples, ImageSet):
-        units = {metric.key: metric.image_unit or metric.unit for metric in metrics}
-        scores = {key: replace(score, unit=units[key]) for key, score in scores.items()}
-    return Evaluation(scores, cost, tally.near_ties)
+        scores = {m.key: replace(scores[m.key], unit=m.image_unit or m.unit) for m in metrics}
+    return Evaluation(scores, cost, reader.tally.near_ties)
 
 
 def evaluate_in_run(
@@ -131,7 +144,8 @@ def evaluate_in_run(
     """``evaluate`` in the memory that a training step has: logits, keys and values take the place of the gradients."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     spare = max(LEAST_SPARE, weights // 2)
-    return evaluate(model, examples, metrics, eos_ids=eos_ids, cache_bytes=spare, logits_bytes=spare, progress=progress)
+    settings = PassSettings(cache_bytes=spare, logits_bytes=spare)
+    return evaluate(model, examples, metrics, eos_ids=eos_ids, settings=settings, progress=progress)
 
 
 def _bytes_per_position(model: Any) -> int:
@@ -155,21 +169,58 @@ def _batches(examples: TextSet, order: Sequence[str], batch_size: int, num_posit
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns a batch into facts about its examples."""
+    """Turns batches into facts about their examples, and those into the statistics of metrics."""
 
     model: nn.Module
     metrics: tuple[Metric, ...]
     rules: Rules
+    beside: nn.Module | None
+    settings: PassSettings
     tally: Tally
 
-    def all_facts(self, examples: TextSet, batch_size: int, num_positions: int) -> Iterator[FactsById]:
+    @cached_property
+    def asks(self) -> frozenset[Ask]:
+        """Of all metrics together."""
+        return frozenset(ask for metric in self.metrics for ask in metric.asks)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What is asked of the whole predictions."""
+        return Vocabulary(Ask.MOMENTS in self.asks, self.beside if Ask.BESIDE in self.asks else None)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """That are asked."""
+        return [network for network in (self.model, self.vocabulary.beside) if network is not None]
+
+    def statistics(
+        self, examples: TextSet | ImageSet, batch_size: int, progress: Progress
+    ) -> dict[str, dict[str, Statistics | None]]:
+        """Metric key -> example -> statistics, in the order of the data."""
+        found: dict[str, dict[str, Statistics | None]] = {m.key: dict.fromkeys(examples.ids) for m in self.metrics}
+        done = 0
+        for batch_facts in self.all_facts(examples, batch_size):
+            for example_id, facts in batch_facts:
+                for metric in self.metrics:
+                    found[metric.key][example_id] = metric.update(facts)
+            done += len(batch_facts)
+            progress(done, len(examples))
+        return found
+
+    def all_facts(self, examples: TextSet | ImageSet, batch_size: int) -> Iterator[FactsById]:
         """Facts about each example of a set, a batch at a time."""
-        device = next(self.model.parameters()).device
-        order = sorted(examples.ids, key=lambda i: len(examples[i].tokens))
+        if isinstance(examples, ImageSet):
+            self.tally.positions += len(examples)
+            yield from image_facts(self.model, examples, batch_size, self.vocabulary.look)
+            return
+        order: Sequence[str] = examples.ids
+        if self.settings.by_length:
+            order = sorted(order, key=lambda i: len(examples[i].tokens))
+        num_positions = self.settings.logits_bytes // _bytes_per_position(self.model)
         for ids in _batches(examples, order, batch_size, num_positions):
             batch = examples.batch(ids)
-            _refuse_batch(self.model, batch)
-            yield list(self.facts(batch.to(device)))
+            refuse_batch(self.model, batch)
+            yield list(self.facts(batch.to(self.rules.eos_ids.device)))
 
     def facts(self, batch: TextBatch) -> Iterator[tuple[str, Facts]]:
         """Facts about each example of a batch."""
@@ -181,18 +232,21 @@ class _Reader:
             positions_T = torch.arange(batch.input_ids_BT.shape[1], device=first_B.device)
             continued_BT = (positions_T >= first_B[:, None]) & (positions_T < batch.lengths_B[:, None])
             relevant_BT = relevant_BT | continued_BT
-        reading = read_teacher(self.model, batch, relevant_BT, self.tally, decodes=bool(decodings))
+        extent = Extent(cached=bool(decodings), whole=self.vocabulary.wanted, fused=self.settings.fused)
+        reading = read_teacher(self.model, batch, relevant_BT, self.tally, extent)
         greedy: Sequence[Greedy | None] = [None] * len(batch)
-        if decodings:
+        if reading.cache is not None:
             shortest = min(d.n for d in decodings)
             texts = Texts(batch.input_ids_BT, batch.lengths_B, reading.argmax_BT, first_B, shortest)
-            greedy = self._continue(texts, reading)
+            greedy = self._continue(texts, reading.cache)
+        spoken = self.vocabulary.look(batch, reading.said)
         for row, example_id in enumerate(batch.ids):
-            yield example_id, _facts(batch, reading, row, self.rules.eos_ids, greedy[row])
+            facts = _facts(batch, reading, row, self.rules.eos_ids, greedy[row])
+            yield example_id, replace(facts, moments=spoken[row].moments, kl_S=spoken[row].kl_S)
 
-    def _continue(self, texts: Texts, reading: TeacherPass) -> list[Greedy]:
+    def _continue(self, texts: Texts, cache: DynamicCache) -> list[Greedy]:
         chains = find_chains(texts, self.rules.eos_ids)
-        tokens_CT = decode_chains(self.model, texts, chains, self.rules, cache=reading.cache, tally=self.tally)
+        tokens_CT = decode_chains(self.model, texts, chains, self.rules, cache=cache, tally=self.tally)
         found = []
         for row, length in enumerate(texts.lengths_B.tolist()):
             mine_C = chains.row_C == row
@@ -222,32 +276,10 @@ def _first_prefixes(batch: TextBatch, first_prefix: int) -> Int[Tensor, "B"]:
     return torch.where(labels_B, first_label_B, batch.lengths_B)
 
 
-def _rules(eos_ids: frozenset[int], pad_id: int | None, cache_bytes: int, device: torch.device) -> Rules:
-    fill = pad_id if pad_id is not None else min(eos_ids, default=-1)
-    return Rules(torch.tensor(sorted(eos_ids), dtype=torch.long, device=device), fill, cache_bytes)
+def _rules(eos_ids: frozenset[int], settings: PassSettings, device: torch.device) -> Rules:
+    fill = settings.pad_id if settings.pad_id is not None else min(eos_ids, default=-1)
+    return Rules(torch.tensor(sorted(eos_ids), dtype=torch.long, device=device), fill, settings.cache_bytes)
 
 
-def _refuse(metrics: Sequence[Metric], batch_size: int, examples: TextSet | ImageSet) -> None:
-    refuse_modality(metrics, "image" if isinstance(examples, ImageSet) else "text")
-    repeated = sorted(key for key, count in Counter(metric.key for metric in metrics).items() if count > 1)
-    if repeated:
-        raise PlanError(f"metric asked for twice: {', '.join(repeated)}; name each once, or measure in two calls")
-    if batch_size < 1:
-        raise PlanError(f"batch_size is {batch_size}; accepted: 1 or more")
-
-
-def _refuse_batch(model: nn.Module, batch: TextBatch) -> None:
-    config: Any = getattr(model, "config", None)
-    longest: int | None = getattr(config, "max_position_embeddings", None)
-    vocabulary: int | None = getattr(config, "vocab_size", None)
-    for example_id, tokens_T, length in zip(batch.ids, batch.input_ids_BT, batch.lengths_B.tolist(), strict=True):
-        if longest is not None and length > longest:
-            raise DataError(
-                f"example {example_id!r} has {length} tokens; the model takes at most {longest}: shorten it"
-            )
-        largest = int(tokens_T[:length].max())
-        if vocabulary is not None and largest >= vocabulary:
-            raise DataError(
-                f"example {example_id!r} holds token id {largest}; the model knows the ids 0 to {vocabulary - 1}: "
-                "encode it with the model's own tokenizer"
-            )
+def _silent(done: int, total: int) -> None:
+    """Nobody wants to know."""

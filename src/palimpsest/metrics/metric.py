@@ -2,28 +2,45 @@
 
 Shape legend: T tokens of one example, S its label tokens, C chains (below), N examples.
 
-A metric turns the facts about one example into two sums, its *statistics* (``update``), and the statistics of many
+A metric says what it asks of a model (``asks``) and is given that, for all metrics together in one pass over the
+examples. It turns the facts about one example into two sums, its *statistics* (``update``), and the statistics of many
 examples into a score (``compute``). So examples may come in any batches and any order.
+
+What is computed from several sets, or along a stream of requests, has a tier of its own: ``per_set``, ``per_stream``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict
 
+from palimpsest.chosen import Chosen
 from palimpsest.metrics.statistics import bootstrap
-from palimpsest.option_group import OptionGroup
 from palimpsest.records import Direction, Score
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class Options(OptionGroup):
+class Ask(Enum):
+    """What a metric may ask for. ``evaluate`` serves those that some metric needs; of the others it says so."""
+
+    TEACHER = "one teacher-forced pass"
+    MOMENTS = "moments of the prediction over the vocabulary"
+    GREEDY = "greedy continuations"
+    GENERATED = "generated text"
+    HIDDEN = "hidden states"
+    GRADIENT = "gradients"
+    BESIDE = "a second model beside the measured one"
+    SECOND_SET = "a second set of examples"
+
+
+class Options(Chosen):
     """Base of every metric's option schema: frozen, unknown options refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -48,9 +65,21 @@ class Greedy:
     tokens_CT: Int[np.ndarray, "C T"]
 
 
+class Moments(NamedTuple):
+    """What the whole prediction says at each scored position, of one log-softmax in fp32.
+
+    Attributes:
+        logp_S: log-probability of what is right, nats.
+        entropy_S: -sum_v p(v) log p(v), nats.
+    """
+
+    logp_S: Float[np.ndarray, "S"]
+    entropy_S: Float[np.ndarray, "S"]
+
+
 @dataclass(frozen=True)
 class Facts:
-    """What a model says about one example.
+    """What a model says about one example. What not every pass gives is there only when a metric asked for it.
 
     Attributes:
         tokens_T: the example; of an image its class.
@@ -58,7 +87,9 @@ class Facts:
         right_S: is the teacher-forced arg-max at each of them right?
         logp_S: log-probability of each of them, nats.
         ends_with_eos: is the last label token an end-of-sequence token?
-        greedy: continuations of its prefixes, when a metric asked for them.
+        greedy: continuations of its prefixes (``Ask.GREEDY``).
+        moments: of the predictions over the vocabulary (``Ask.MOMENTS``).
+        kl_S: KL(second model ‖ this one) at each scored position, nats (``Ask.BESIDE``).
     """
 
     tokens_T: Int[np.ndarray, "T"]
@@ -67,6 +98,8 @@ class Facts:
     logp_S: Float[np.ndarray, "S"]
     ends_with_eos: bool
     greedy: Greedy | None = None
+    moments: Moments | None = None
+    kl_S: Float[np.ndarray, "S"] | None = None
 
 
 class Statistics(NamedTuple):
@@ -91,6 +124,7 @@ class Metric:
         means: what its value says, in one plain sentence.
         direction: which way it points.
         modalities: what it measures, of "text" and "image".
+        asks: what it needs of the model; a metric whose asks nobody serves is unscored, with the reason.
         unit: of its value.
         image_unit: of its value over images, where another; "" where the same.
         low, high: ends of its range.
@@ -101,6 +135,7 @@ class Metric:
     means: ClassVar[str]
     direction: ClassVar[Direction]
     modalities: ClassVar[tuple[str, ...]] = ("text",)
+    asks: ClassVar[frozenset[Ask]] = frozenset({Ask.TEACHER})
     unit: ClassVar[str]
     image_unit: ClassVar[str] = ""
     low: ClassVar[float] = 0.0
@@ -117,7 +152,7 @@ class Metric:
 
     @property
     def decoding(self) -> Decoding | None:
-        """The continuations it needs; default: none, one teacher-forced pass is enough."""
+        """The continuations it needs if it asks for ``Ask.GREEDY``; default: none."""
         return None
 
     def update(self, facts: Facts) -> Statistics | None:
@@ -132,12 +167,13 @@ class Metric:
         """Value of a set of examples (or of R resampled sets); default: the mean over examples."""
         return np.asarray(self.values(statistics_N2).mean(-1))
 
-    def compute(self, statistics: Mapping[str, Statistics | None], *, seed: int = 0) -> Score:
+    def compute(self, statistics: Mapping[str, Statistics | None], *, seed: int = 0, why: str = "") -> Score:
         """Score of a set of examples.
 
         Args:
             statistics: example id -> what ``update`` returned.
             seed: of the bootstrap over examples (95 % interval).
+            why: what it asks for is not served, in words; then nothing is scored.
         """
         scored = {key: value for key, value in statistics.items() if value is not None}
         value = low = high = None
@@ -158,4 +194,5 @@ class Metric:
             unit=self.unit,
             version=self.version,
             by_id=by_id,
+            why=why,
         )

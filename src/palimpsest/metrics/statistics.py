@@ -33,6 +33,15 @@ def mean(values: Float[np.ndarray, "... N"]) -> Float[np.ndarray, "*R"]:
     return np.asarray(values.mean(-1))
 
 
+def single_sum(values: Float[np.ndarray, "N"]) -> float:
+    """Sum in single precision, one value after the other, as torch adds up the positions of an example.
+
+    >>> single_sum(np.array([2.0**24, 1.0, 1.0], dtype=np.float32))
+    16777216.0
+    """
+    return float(np.add.accumulate(values, dtype=np.float32)[-1])
+
+
 def bootstrap(
     values: Float[np.ndarray, "N ..."] | list[float],
     statistic: Statistic = mean,

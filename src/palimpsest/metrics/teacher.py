@@ -5,15 +5,16 @@ Shape legend: B examples, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from palimpsest.data.encode.batch import TextBatch
+from palimpsest.data.encode.batch import Predictions, TextBatch
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.greedy.choice import Tally, choose, literal_choice
 from palimpsest.metrics.greedy.fused import FusedKernels
@@ -26,16 +27,32 @@ class TeacherPass:
     Attributes:
         argmax_BT: the most likely token.
         logp_BT: log-probability of the token that is there, nats.
-        cache: keys and values of all positions; of none where they were not wanted.
+        cache: keys and values of all positions, where they were asked for.
+        said: the logits at the scored positions, where they were asked for.
     """
 
     argmax_BT: Int[Tensor, "B T"]
     logp_BT: Float[Tensor, "B T"]
-    cache: DynamicCache
+    cache: DynamicCache | None
+    said: Predictions | None
+
+
+class Extent(NamedTuple):
+    """What a pass keeps and how it computes.
+
+    Attributes:
+        cached: keep the keys and values of all positions?
+        whole: keep the logits at the scored positions?
+        fused: may fused kernels compute what transformers does step by step?
+    """
+
+    cached: bool
+    whole: bool
+    fused: bool
 
 
 def read_teacher(
-    model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], tally: Tally, *, decodes: bool = True
+    model: nn.Module, batch: TextBatch, relevant_BT: Bool[Tensor, "B T"], tally: Tally, extent: Extent
 ) -> TeacherPass:
     """One forward pass over a batch.
 
@@ -44,15 +61,17 @@ def read_teacher(
         batch: on the model's device.
         relevant_BT: positions whose arg-max matters; only there near ties are decided.
         tally: counts positions and near ties.
-        decodes: will anybody go on from here? Without, no keys and values are kept.
+        extent: what to keep of the pass.
 
     Raises:
         DivergedError: logits that are not finite numbers.
     """
     # Without a config the cache keeps every position, also for layers with a sliding window; masks know the window.
-    cache = DynamicCache()
-    with FusedKernels(model):
-        output: Any = model(**batch.inputs(), past_key_values=cache if decodes else None, use_cache=decodes)
+    cache = DynamicCache() if extent.cached else None
+    kept = {"use_cache": False} if cache is None else {"past_key_values": cache, "use_cache": True}
+    with FusedKernels(model) if extent.fused else nullcontext():
+        output: Any = model(**batch.inputs(), **kept)
+    said = batch.predictions(output.logits) if extent.whole else None  # a copy: the choice below overwrites the logits
     tally.positions += batch.input_ids_BT.numel()
     argmax_BT = torch.full_like(batch.input_ids_BT, -1)
     logp_BT = torch.zeros(batch.input_ids_BT.shape, dtype=torch.float32, device=batch.input_ids_BT.device)
@@ -72,4 +91,4 @@ def read_teacher(
         for position in (choice.decide_R & relevant_T).nonzero()[:, 0].tolist():
             prefix_T = batch.input_ids_BT[row, : position + 1]
             argmax_BT[row, position + 1] = literal_choice(model, prefix_T, tally)
-    return TeacherPass(argmax_BT, logp_BT, cache)
+    return TeacherPass(argmax_BT, logp_BT, cache, said)

@@ -1,4 +1,4 @@
-"""Divergences between two models at the same scored positions.
+"""What predictions say at scored positions: their entropy, and divergences between two models.
 
 Shape legend: S scored positions, R a few of them, V vocabulary (or classes).
 """
@@ -10,6 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from palimpsest.data.encode.lean_logits import by_rows
+
+
+def entropy(logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
+    """Entropy of the prediction at each position, nats, in fp32.
+
+    >>> import torch
+    >>> round(entropy(torch.zeros(1, 4)).item(), 4)
+    1.3863
+    """
+    logp_SV = F.log_softmax(logits_SV.float(), dim=-1)
+    return -(logp_SV.exp() * logp_SV.clamp(min=-1e30)).sum(-1)  # 0 log 0 = 0, without -inf
 
 
 def kl_divergence(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:

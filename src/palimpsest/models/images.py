@@ -121,14 +121,23 @@ def _from_preprocessor(values: Mapping[str, Any], where: str) -> PixelFormat:
         raise ModelError(f"{where}: its preprocessor rescales by {values['rescale_factor']}; accepted: 1/255")
     size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")
     size = {"height": size, "width": size} if isinstance(size, int) else dict(size or {})
-    height = size.get("height", size.get("shortest_edge"))
-    width = size.get("width", size.get("shortest_edge"))
-    if not (isinstance(height, int) and isinstance(width, int)):
-        raise ModelError(f"{where}: its preprocessor gives no size of images but {size}; accepted: height and width")
+    height, width = _sides(size, where)
     # Only a plain resize is done here; what a crop would leave out is for the user to decide.
     plain = values.get("do_resize", True) and not values.get("do_center_crop") and "shortest_edge" not in size
-    if values.get("do_normalize", True):
-        mean, std = (numbers(values.get(key), key, where) for key in ("image_mean", "image_std"))
-    else:
-        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean, std = _normalisation(values, where)
     return PixelFormat(height, width, mean, std, int(values.get("resample", 2)) if plain else None)
+
+
+def _sides(size: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """Height and width of what a preprocessor makes."""
+    height, width = (size.get(side, size.get("shortest_edge")) for side in ("height", "width"))
+    if not (isinstance(height, int) and isinstance(width, int)):
+        raise ModelError(f"{where}: its preprocessor gives no size of images but {size}; accepted: height and width")
+    return height, width
+
+
+def _normalisation(values: Mapping[str, Any], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, by which a preprocessor normalises; 0 and 1 where it does not."""
+    if not values.get("do_normalize", True):
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return numbers(values.get("image_mean"), "image_mean", where), numbers(values.get("image_std"), "image_std", where)

@@ -138,15 +138,19 @@ def load_plain(plain: PlainWeights) -> Any:
 
 
 def _lay_over(model: Any, tensors: Mapping[str, Any], where: str) -> None:
-    own = model.state_dict()
+    for problem, names in _unlike(model.state_dict(), tensors).items():
+        if names:
+            raise ModelError(f"{where}: {len(names)} tensors are {problem}, e.g. {names[0]}")
+    model.load_state_dict(tensors, strict=False)
+
+
+def _unlike(own: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What keeps tensors from being laid over a model's own -> their names."""
     # Older state dicts lack these counters, which nothing reads while momentum is a number.
     missing = [n for n in own if n not in tensors and not n.endswith("num_batches_tracked")]
     strange = [n for n in tensors if n not in own]
     other = [n for n in own if n in tensors and tensors[n].shape != own[n].shape]
-    for problem, names in (("missing", missing), ("not part of it", strange), ("of another shape", other)):
-        if names:
-            raise ModelError(f"{where}: {len(names)} tensors are {problem}, e.g. {names[0]}")
-    model.load_state_dict(tensors, strict=False)
+    return {"missing": missing, "not part of it": strange, "of another shape": other}
 
 
 def numbers(value: object, name: str, where: str) -> tuple[float, ...]:

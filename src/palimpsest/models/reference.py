@@ -30,7 +30,7 @@ from palimpsest.models.class_logits import cache_logits
 from palimpsest.models.modes import asked, in_eval_mode
 
 POSITIONS_AT_ONCE = 64
-EXACT = 1e-4  # nats; largest logit difference at which head(hidden) counts as the model's own output
+_EXACT = 1e-4  # nats; largest logit difference at which head(hidden) counts as the model's own output
 
 
 @runtime_checkable
@@ -140,7 +140,7 @@ def _is_exact(head: Any, hidden_SD: Tensor, logits_SV: Tensor) -> bool:
     """Is head(hidden) what the model said? Looked at a few positions at a time."""
     bias = getattr(head, "bias", None)
     parts = zip(*(torch.split(t, POSITIONS_AT_ONCE) for t in (hidden_SD, logits_SV)), strict=True)
-    return not any((F.linear(h, head.weight, bias) - said).abs().max() > EXACT for h, said in parts)
+    return not any((F.linear(h, head.weight, bias) - said).abs().max() > _EXACT for h, said in parts)
 
 
 def _batches(sets: Mapping[str, ExampleSet], batch_size: int) -> Iterator[tuple[ExampleSet, list[str]]]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from palimpsest.chosen import Chosen
 from palimpsest.errors import FrozenError, ModelError, PlanError
-from palimpsest.option_group import OptionGroup
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
     from torch import Tensor, nn
 
 
-class Scope(OptionGroup):
+class Scope(Chosen):
     """Which parameters may move."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

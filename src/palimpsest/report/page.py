@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -32,7 +33,7 @@ from palimpsest.report.view import (
 )
 
 PAGE = "report.html"
-TITLES = {
+_TITLES = {
     "learn": "Learning report",
     "unlearn": "Unlearning report",
     "update": "Update report",
@@ -40,8 +41,12 @@ TITLES = {
 }
 
 
+@cache
 def templates(*packages: str) -> Environment:
-    """The templates of packages, the first one's before the others'; everything put into them is escaped."""
+    """The templates of packages, the first one's before the others'; everything put into them is escaped.
+
+    Made once a process, so that a template is compiled once.
+    """
     return Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
@@ -78,7 +83,7 @@ def render(result: RunResult) -> str:
         .get_template("report.html.j2")
         .render(
             run=result,
-            title=TITLES[result.kind],
+            title=_TITLES[result.kind],
             plan=json.dumps(result.plan, indent=2, ensure_ascii=False),
             **_head(result),
             **_evidence(result),

@@ -9,9 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
@@ -29,6 +38,11 @@ class ReportRow(BaseModel):
     """Base of every part of the twin: frozen, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+def without_empty(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Values of a row without one that says nothing, so that files which do not need it stay as they were."""
+    return {key: value for key, value in values.items() if value or key != name}
 
 
 class SetInfo(ReportRow):
@@ -61,11 +75,17 @@ class ScoreRow(ReportRow):
     """Of the metric's definition."""
     by_id: dict[str, float | None] = Field(default_factory=dict)
     """Per-example value, None where unscored."""
+    why: str = ""
+    """Why nothing could be scored, where the reason holds for all examples; without one it is left out of the file."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "why")
 
     @classmethod
     def of(cls, score: Score) -> ScoreRow:
         """The row of a score."""
-        names = ("value", "low", "high", "n", "unscored", "direction", "unit", "version")
+        names = ("value", "low", "high", "n", "unscored", "direction", "unit", "version", "why")
         return cls(by_id=dict(score.by_id), **{name: getattr(score, name) for name in names})
 
     def score(self, metric: str) -> Score:
@@ -283,8 +303,7 @@ class RunResult(ReportRow):
     @classmethod
     def of_run(cls, place: str | Path) -> RunResult:
         """The twin of a run, by its folder or by its file; as ``load``."""
-        path = Path(place)
-        reachable(path, "run")
+        reachable(path := Path(place), "run")
         return cls.load(path / "result.json" if path.is_dir() else path)
 
     @classmethod
@@ -321,7 +340,7 @@ def rows_of(scores: Mapping[Column, Mapping[str, Mapping[str, Score]]]) -> Score
 
 def _read_json(path: Path) -> object:
     try:
-        value: object = parse_json(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"cannot read '{path}': {error.strerror or error}; accepted: the result.json that a palimpsest run writes"
@@ -329,4 +348,3 @@ def _read_json(path: Path) -> object:
     except ValueError as error:
         # UnicodeDecodeError and JSONDecodeError are both ValueErrors.
         raise DataError(f"'{path}' is not JSON: {error}; give the result.json that a palimpsest run writes") from error
-    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from palimpsest.data.sets.roles import ROLES
 from palimpsest.printed import printable
 from palimpsest.records import Direction, short_id
 from palimpsest.report.nouns import column_name
@@ -13,7 +14,7 @@ from palimpsest.report.view import not_judged, row_keys, verdict_words
 from palimpsest.report.worst import worst
 
 TERMINAL_WIDTH = 100
-SET_WIDTH, METRIC_WIDTH, N_WIDTH, WORST_WIDTH = 9, 12, 9, 8
+SET_WIDTH, METRIC_WIDTH, N_WIDTH, WORST_WIDTH = max(map(len, ROLES)), 12, 9, 8
 
 
 def table(result: RunResult) -> str:
@@ -123,7 +124,7 @@ def _unscored(result: RunResult) -> list[str]:
 def _unscored_in(column: Column, result: RunResult) -> str:
     sets = result.scores[column]
     return ", ".join(
-        f"{name} {metric} {column} {score.unscored} of {score.unscored + score.n}"
+        f"{name} {metric} {column} {score.unscored} of {score.unscored + score.n}" + (score.why and f" ({score.why})")
         for name, metrics in sets.items()
         for metric, score in metrics.items()
         if score.unscored

@@ -77,7 +77,7 @@ class Arguments(TypedDict, total=False):
     in_place: bool
 
 
-class Forgetting(Arguments, total=False):
+class ForgettingArguments(Arguments, total=False):
     """What ``unlearn`` and ``update`` take besides.
 
     Attributes:
@@ -133,8 +133,8 @@ class MeasureArguments(TypedDict, total=False):
 
 
 ARGUMENT_NAMES = (
-    *Forgetting.__annotations__,
-    *(role for role in given_roles() if role not in Forgetting.__annotations__),
+    *ForgettingArguments.__annotations__,
+    *(role for role in given_roles() if role not in ForgettingArguments.__annotations__),
 )
 """All that a verb may be given by name; a role that the types above do not name yet is one of them."""
 

@@ -137,6 +137,12 @@ def _found(module: Any, tokenizer: Any, facts: CustomFacts) -> CustomFacts:
 
     if not isinstance(module, nn.Module) or hasattr(module, "peft_config"):
         raise ModelError(f"module is a {type(module).__name__}; accepted beside num_outputs: an nn.Module")
+    _check_stated(tokenizer, facts)
+    return probed(module, facts)
+
+
+def _check_stated(tokenizer: Any, facts: CustomFacts) -> None:
+    """What was said of a module of one's own can be so."""
     if isinstance(facts.num_outputs, bool) or not isinstance(facts.num_outputs, int) or facts.num_outputs < 1:
         raise ModelError(f"num_outputs is {facts.num_outputs!r}; accepted: how many classes or tokens it tells apart")
     if len(facts.image_mean) != len(facts.image_std):
@@ -149,7 +155,6 @@ def _found(module: Any, tokenizer: Any, facts: CustomFacts) -> CustomFacts:
             )
     elif tokenizer is not None:
         raise ModelError("tokenizer and image_size were both given; accepted: the one that the module takes")
-    return probed(module, facts)
 
 
 @contextmanager

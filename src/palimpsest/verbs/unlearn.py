@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from palimpsest.data.read.layout import Source
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Forgetting
+from palimpsest.verbs.arguments import ForgettingArguments
 from palimpsest.verbs.change import change
 from palimpsest.verbs.in_memory import Model
 
@@ -20,7 +20,7 @@ def unlearn(
     output: str | Path | None = None,
     method: str | None = None,
     plan: Mapping[str, Any] | None = None,
-    **arguments: Unpack[Forgetting],
+    **arguments: Unpack[ForgettingArguments],
 ) -> RunResult:
     """Make a model forget examples it was trained on.
 
@@ -31,7 +31,7 @@ def unlearn(
             result is a ``Run`` that has the model and can be saved later.
         method: an unlearning method; None = the usual one of the kind of model (``engine/usual.py``).
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
-        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Forgetting``.
+        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.ForgettingArguments``.
 
     Returns:
         The result, as in ``result.json``.

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from palimpsest.data.read.layout import Source
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import Forgetting
+from palimpsest.verbs.arguments import ForgettingArguments
 from palimpsest.verbs.change import change
 from palimpsest.verbs.in_memory import Model
 
@@ -21,7 +21,7 @@ def update(
     forget: Source | None = None,
     method: str = "ug_clu",
     plan: Mapping[str, Any] | None = None,
-    **arguments: Unpack[Forgetting],
+    **arguments: Unpack[ForgettingArguments],
 ) -> RunResult:
     """Change a model along one trajectory: towards the learn set, away from the forget set, true to the retain set.
 
@@ -33,7 +33,7 @@ def update(
         forget: examples to unlearn; at least one of the two is given, or ``data`` with what of it must go.
         method: one that does what is asked; see ``palimpsest methods``.
         plan: sections of the plan, e.g. {"training": {"learning_rate": 1e-3}, "refine": {"ma": 0.6, "el": 0.05}}.
-        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.Forgetting``.
+        arguments: the other sets, models and ways: see ``palimpsest.verbs.arguments.ForgettingArguments``.
 
     Returns:
         The result, as in ``result.json``.

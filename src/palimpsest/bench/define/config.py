@@ -118,7 +118,7 @@ class Bench(Section):
         if isinstance(rows, str):
             rows = rows.split(",")
         if isinstance(rows, list | tuple):
-            rows = _named_after_themselves([str(chain).strip() for chain in rows])
+            rows = _each_once([str(chain).strip() for chain in rows])
         if not isinstance(rows, dict):
             return rows
         return {label: {"chain": row} if isinstance(row, str) else row for label, row in rows.items()}
@@ -210,10 +210,11 @@ class Bench(Section):
         return make_plan({"kind": kind, "method": method, "model": self.model, "files": {}}, sections)
 
 
-def _named_after_themselves(chains: list[str]) -> dict[str, str]:
-    if twice := [name for number, name in enumerate(chains) if name in chains[:number]]:
+def _each_once(names: list[str]) -> dict[str, str]:
+    """Rows that are called by their chains."""
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise ValueError(f"{twice[0]!r} comes twice; accepted: each row once")
-    return {name: name for name in chains}
+    return {name: name for name in names}
 
 
 def make_bench(values: Mapping[str, Any]) -> Bench:

@@ -20,6 +20,7 @@ from palimpsest.bench.results import FORGOT, TASK, StepReading
 from palimpsest.data.draws import shuffled
 from palimpsest.engine.inputs import encode_set, encode_sets
 from palimpsest.engine.plan import Plan
+from palimpsest.metrics.per_set import set_metric_files
 from palimpsest.models.load import Loaded, device, load, source_digest
 from palimpsest.records import digest
 from palimpsest.source import code_digest
@@ -100,7 +101,7 @@ class RequestCell:
         routes = self._routes(model, sides, everything)
         named = {
             "palimpsest": VERSION,
-            "source": code_digest(READING),
+            "source": code_digest(READING, set_metric_files()),
             "models": sorted([source_digest(folder), self.pool.digest(ids)] for folder, ids in routes.items()),
             "oracle": source_digest(oracle),
             "sets": {name: self.pool.digest(ids) for name, ids in sets.items()},
@@ -130,7 +131,7 @@ class RequestCell:
         for folder, ids in routes.items():
             loaded = load(folder, as_stored=True)
             examples = encode_set(self.pool.examples(ids), loaded, self.bench.encoding)
-            values |= read_model(loaded.model.to(device()), beside, examples)
+            values |= read_model(loaded.model.to(device()), beside, examples, loaded.eos_ids)
         return reading(values, sets)
 
     def _measured(self) -> dict[str, tuple[str, ...]]:

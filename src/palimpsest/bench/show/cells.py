@@ -11,15 +11,13 @@ from palimpsest.bench.results import FORGOT, ORACLE, TASK, BenchResult, RowStep,
 from palimpsest.bench.scores import Spread, gap, spread
 from palimpsest.bench.show.charts import Points, gap_bars, mini, stream_picture
 from palimpsest.bench.show.summary import (
-    BEHAVIOUR,
-    COST,
     DECIMALS,
     GAPS,
     STRENGTHS,
-    VALUES,
     BenchColumn,
     BenchTable,
     Values,
+    blocks,
     components,
     divergences,
     strengths,
@@ -50,17 +48,18 @@ CAPTIONS = {
     "of the forget set that an attack calls trained on. A gap is the mean of those that a request has.",
     "Values": "The same quantities themselves, means over the requests. A forget set is not to be at 0: it is to be "
     "where the oracle is.",
-    "Behaviour": "KL(oracle ‖ model) in nats; what is kept of all tasks over the whole stream; whether a forget set "
-    "comes back.",
+    "Behaviour": "KL(oracle ‖ model) in nats. Of the tasks: what is known at the end (ACC), how far each has fallen "
+    "from its best (FM) and changed since it was taught (BWT), the last task apart; A and F as CLPU has them, over all "
+    "requests. Relapse: whether a forget set comes back.",
     "Cost": "Wall-clock of masks, references and training; measuring, loading and saving apart.",
 }
 STRENGTH_CAPTION = " LES, UES, RES: extraction strength on the same sets, a share; no part of a gap."
-_BLOCKS = {"Distance to the oracle": GAPS, "Values": VALUES, "Behaviour": BEHAVIOUR, "Cost": COST}
+_TITLES = {"gaps": "Distance to the oracle", "values": "Values", "behaviour": "Behaviour", "cost": "Cost"}
 
 
 def table_views(result: BenchResult) -> tuple[TableView, ...]:
     """Every table over the whole stream."""
-    return tuple(_table_view(result, title, columns) for title, columns in _BLOCKS.items())
+    return tuple(_table_view(result, _TITLES[name], columns) for name, columns in blocks().items())
 
 
 def _table_view(result: BenchResult, title: str, columns: Sequence[BenchColumn]) -> TableView:

@@ -8,32 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from palimpsest.bench.results import ORACLE, BenchResult
 from palimpsest.bench.scores import Spread
 from palimpsest.bench.show.already_known import known_before
-from palimpsest.bench.show.summary import (
-    BEHAVIOUR,
-    COST,
-    DECIMALS,
-    GAPS,
-    STRENGTHS,
-    VALUES,
-    BenchColumn,
-    BenchTable,
-    noise,
-    table_of,
-)
+from palimpsest.bench.show.summary import DECIMALS, GAPS, STRENGTHS, BenchColumn, BenchTable, blocks, noise, table_of
 from palimpsest.report.numbers import show_or_dash
 
 CONSOLE_WIDTH, LABEL, CELL = 100, 22, 7
-_BLOCKS = (
-    ("distance to the oracle, points; of extraction strengths (ES), shares", GAPS),
-    ("values, points; of extraction strengths (ES), shares", VALUES),
-    ("behaviour", BEHAVIOUR),
-    ("cost", COST),
-)
+_TITLES = {
+    "gaps": "distance to the oracle, points; of extraction strengths (ES), shares",
+    "values": "values, points; of extraction strengths (ES), shares",
+    "behaviour": "behaviour",
+    "cost": "cost",
+}
 
 
 def tables(result: BenchResult) -> str:
     """Every table of a bench, what its columns are, and what was stopped."""
-    parts = [_block(title, columns, table_of(result, columns)) for title, columns in _BLOCKS]
+    parts = [_block(_TITLES[name], columns, table_of(result, columns)) for name, columns in blocks().items()]
     warnings = [textwrap.fill(f"Warning: {words}", CONSOLE_WIDTH) for words in known_before(result)]
     return "\n\n".join([*warnings, *parts, "\n".join(_remarks(result))]).rstrip()
 

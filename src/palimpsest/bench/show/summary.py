@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from palimpsest.bench.results import FORGOT, ORACLE, TASK, BenchResult, RowStep, SetScore, StepReading
-from palimpsest.bench.scores import (
-    ById,
-    Spread,
-    average_accuracy,
-    differences,
-    forgetting,
-    gap,
-    relapse,
-    spread,
-)
+from palimpsest.bench.results import FORGOT, ORACLE, TASK, BenchResult, RowStep, StepReading
+from palimpsest.bench.scores import Spread, differences, gap, spread
 from palimpsest.bench.show.already_known import known_before
+from palimpsest.metrics.per_set import SetMetric, set_metric, set_metric_names
+from palimpsest.metrics.per_stream import Course, StreamMetric, stream_metrics
 
 COMPONENTS = {"LA": "learn", "UA": "forget", "RA": "retain", "TA": "test"}
 """Accuracy on a set, points; MIA, points too, is the fifth component."""
@@ -24,6 +17,8 @@ STRENGTHS = {"LES": "learn", "UES": "forget", "RES": "retain"}
 """Extraction strength on a set, a share."""
 DIVERGENCES = {"KL L": "learn", "KL U": "forget", "KL R": "retain"}
 """KL(oracle ‖ model) on a set, nats."""
+SHOWN_AS_POINTS = ("mia_entropy", "mia_power")
+"""Metrics of several sets that have their own places: MIA among the components, its power in what limits the bench."""
 DECIMALS = {"stopped": 0}
 """Of the columns that are not written with two."""
 
@@ -71,34 +66,21 @@ def gaps(steps: Sequence[RowStep], oracle: Sequence[RowStep]) -> list[float | No
     return [gap(components(mine.reading), components(theirs.reading)) for mine, theirs in pairs]
 
 
-def worst_relapse(steps: Sequence[RowStep], field: str = "accuracy", factor: float = 100) -> float | None:
-    """Highest relapse of any forget set."""
-    names = dict.fromkeys(name for step in steps for name in step.reading.sets if name.startswith(FORGOT))
-    found = [_relapse(steps, name, field) for name in names]
-    return max((factor * value for value in found if value is not None), default=None)
+def course_of(steps: Sequence[RowStep], of: str) -> Course:
+    """What a row measured along its stream.
+
+    Args:
+        steps: of one seed.
+        of: "accuracy" or "strength".
+    """
+    return Course(*([_by_id(step, kind, of) for step in steps] for kind in (TASK, FORGOT)))
 
 
-def _relapse(steps: Sequence[RowStep], name: str, field: str) -> float | None:
-    return relapse([_by_id(step.reading.sets[name], field) for step in steps if name in step.reading.sets])
-
-
-def _by_id(score: SetScore, field: str) -> ById:
-    return score.accuracies if field == "accuracy" else score.strengths
-
-
-def task_accuracies(steps: Sequence[RowStep]) -> list[dict[str, float]]:
-    """Per request, task -> accuracy on what is kept of it, points."""
-    return [{name: 100 * score.accuracy for name, score in tasks.items()} for tasks in map(_tasks, steps)]
-
-
-def task_forgetting(steps: Sequence[RowStep]) -> float | None:
-    """F, points."""
-    rises = forgetting([{name: score.accuracies for name, score in tasks.items()} for tasks in map(_tasks, steps)])
-    return None if rises is None else 100 * rises
-
-
-def _tasks(step: RowStep) -> dict[str, SetScore]:
-    return {name: score for name, score in step.reading.sets.items() if name.startswith(TASK)}
+def _by_id(step: RowStep, kind: str, of: str) -> dict[str, Mapping[str, float]]:
+    """Set -> example -> value, for the tasks or forget sets of one request that were read."""
+    sets = {name: score for name, score in step.reading.sets.items() if name.startswith(kind)}
+    found = {name: score.accuracies if of == "accuracy" else score.strengths for name, score in sets.items()}
+    return {name: values for name, values in found.items() if values}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -146,12 +128,8 @@ VALUES = (
     *(_value(name, components, "mean over the requests, points") for name in (*COMPONENTS, "MIA")),
     *(_value(name, strengths, "mean over the requests, a share") for name in STRENGTHS),
 )
-BEHAVIOUR = (
-    *(_value(name, divergences, "KL(oracle to model), mean over the requests, nats") for name in DIVERGENCES),
-    BenchColumn("A", "average accuracy of what is kept, points", lambda s, _: average_accuracy(task_accuracies(s))),
-    BenchColumn("F", "forgetting of what is kept, points", lambda s, _: task_forgetting(s)),
-    BenchColumn("relapse", "highest later rise of accuracy on any forget set, points", lambda s, _: worst_relapse(s)),
-    BenchColumn("relapse ES", "the same of extraction strength", lambda s, _: worst_relapse(s, "strength", 1)),
+DISTANCES = tuple(
+    _value(name, divergences, "KL(oracle to model), mean over the requests, nats") for name in DIVERGENCES
 )
 COST = (
     BenchColumn("seconds", "all requests together", lambda s, _: sum(step.seconds for step in s)),
@@ -160,6 +138,26 @@ COST = (
     BenchColumn("stopped", "requests that were rejected", lambda s, _: sum(step.stopped is not None for step in s)),
 )
 BenchTable = dict[str, dict[str, Spread | None]]
+
+
+def blocks() -> dict[str, Sequence[BenchColumn]]:
+    """Every table with its columns; of several sets and of a stream all that there are files of."""
+    further = [metric for metric in map(set_metric, set_metric_names()) if metric.key not in SHOWN_AS_POINTS]
+    return {
+        "gaps": GAPS,
+        "values": (*VALUES, *map(_of_sets, further)),
+        "behaviour": (*DISTANCES, *map(_of_stream, stream_metrics())),
+        "cost": COST,
+    }
+
+
+def _of_sets(metric: SetMetric) -> BenchColumn:
+    about = f"{metric.means} Mean over the requests, {metric.unit}"
+    return BenchColumn(metric.column, about, lambda s, _: _mean([step.reading.over_sets.get(metric.key) for step in s]))
+
+
+def _of_stream(metric: StreamMetric) -> BenchColumn:
+    return BenchColumn(metric.column, metric.means, lambda steps, _: metric.compute(course_of(steps, metric.of)))
 
 
 def table_of(result: BenchResult, columns: Sequence[BenchColumn]) -> BenchTable:
@@ -193,8 +191,7 @@ def noise(result: BenchResult) -> dict[str, Spread]:
 
 def summary(result: BenchResult) -> dict[str, Any]:
     """All tables as JSON values: table -> row -> column -> mean, low, high and n over the seeds."""
-    blocks = {"gaps": GAPS, "values": VALUES, "behaviour": BEHAVIOUR, "cost": COST}
-    tables = {title: table_of(result, columns) for title, columns in blocks.items()}
+    tables = {title: table_of(result, columns) for title, columns in blocks().items()}
     return {
         title: {label: {n: v._asdict() for n, v in row.items() if v is not None} for label, row in rows.items()}
         for title, rows in tables.items()

@@ -191,7 +191,11 @@ class TextBatch:
     def predict(self, model: nn.Module) -> Predictions:
         """One forward pass, read at the label tokens."""
         output: Any = model(**self.inputs(), use_cache=False)
-        return Predictions(self.gather(output.logits), self.target_S, self.owner_S, len(self))
+        return self.predictions(output.logits)
+
+    def predictions(self, logits_BTV: Float[Tensor, "B T V"]) -> Predictions:
+        """The logits of a forward pass, read at the label tokens."""
+        return Predictions(self.gather(logits_BTV), self.target_S, self.owner_S, len(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ PER_TOKEN = 100
 """Characters of a token, at most, in nearly every vocabulary; also the longest word that WordPiece looks at."""
 QUICK = 1_000_000
 """Characters that are tokenised in a second or so: their tokens can be counted, and the message says how many."""
-LONGEST_ROW = 5_000_000
+_MOST = 5_000_000
 """Characters of a row for a model of any length, and of one that is to be cut; tokenising more takes minutes."""
 
 
@@ -37,8 +37,8 @@ def longest_text(max_length: int | None, *, truncate: bool) -> int:
     (1000000, 3276800, 5000000)
     """
     if max_length is None or truncate:
-        return LONGEST_ROW
-    return min(LONGEST_ROW, max(QUICK, PER_TOKEN * max_length))
+        return _MOST
+    return min(_MOST, max(QUICK, PER_TOKEN * max_length))
 
 
 def check_size(content: Content, limit: int) -> None:

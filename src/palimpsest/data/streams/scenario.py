@@ -11,13 +11,13 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict
 
+from palimpsest.chosen import Chosen
 from palimpsest.data.streams.request_stream import RequestStream
 from palimpsest.data.streams.tasks import Task
 from palimpsest.errors import PlanError
-from palimpsest.option_group import OptionGroup
 
 
-class ScenarioConfig(OptionGroup):
+class ScenarioConfig(Chosen):
     """Base of every scenario's options, and by itself none: frozen, unknown ones refused, each with a default.
 
     What has to be given has the default None, so that the scenario itself says what it needs it for.

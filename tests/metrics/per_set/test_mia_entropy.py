@@ -1,19 +1,15 @@
-"""The entropy attack against scikit-learn's logistic regression, and entropies against their definition."""
+"""The entropy attack against scikit-learn's logistic regression."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.test_image import some
-from tests.models.test_resnet import tiny
 
-from palimpsest.audit.membership import entropies, entropy, fit_balanced, mia_entropy
-from palimpsest.data.encode.augment import Augmentation
-from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import DataError
+from palimpsest.metrics.per_set import set_metric
+from palimpsest.metrics.per_set.entropy_attack import fit_balanced, mia_entropy
 
 linear_model = pytest.importorskip("sklearn.linear_model")
 
@@ -73,28 +69,9 @@ def test_refusals(sets, words):
         mia_entropy(*map(np.array, sets))
 
 
-def test_entropy_by_hand():
-    """Of 1/2, 1/4, 1/4 it is 1.5 ln 2; of a sure prediction 0; of an impossible class nothing."""
-    logits = torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]).log()
-    assert entropy(logits).tolist() == pytest.approx([1.5 * np.log(2), 0.0])
-
-
-def test_entropies_of_images_equal_a_loop_and_leave_no_trace():
-    model, examples = tiny().train(), some(5, augment=Augmentation())
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = entropies(model, examples, batch_size=2)
-    assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    for example_id, value in found.items():
-        p = model.eval()(pixel_values=examples.plain().batch([example_id]).images_BCHW).logits[0].double().softmax(0)
-        assert value == pytest.approx(-(p * p.log()).sum().item(), rel=1e-4)
-    assert list(found) == list(examples.ids)
-
-
-def test_entropies_of_texts_are_means_over_label_tokens(tiny_llama):
-    rows = {"a": (5, 6, 7, 8), "b": (9, 10, 11)}
-    examples = TextSet([TokenSequence(i, row, (False, False, *[True] * (len(row) - 2))) for i, row in rows.items()], 0)
-    found = entropies(tiny_llama, examples)
-    for example_id, row in rows.items():
-        p_TV = tiny_llama(torch.tensor([row])).logits[0, 1:-1].double().softmax(-1)
-        assert found[example_id] == pytest.approx(-(p_TV * p_TV.log()).sum(-1).mean().item(), rel=1e-4)
+def test_by_hand_as_a_metric_of_sets():
+    """Members at 0 and 1, others at 6 and 7: the border is 3.5, and one of 2 and 5 lies on the members' side."""
+    columns = {"retain": np.array([0.0, 1.0]), "test": np.array([6.0, 7.0]), "forget": np.array([2.0, 5.0])}
+    score = set_metric("mia_entropy").compute(columns)
+    assert (score.metric, score.value, score.n, score.version) == ("mia_entropy", 0.5, 2, 1)
+    assert score.low <= 0.5 <= score.high

@@ -10,24 +10,22 @@ Source: as released with SFR-on (Huang et al. 2024, arXiv:2409.19732), after Chu
 Neither higher nor lower is better: it is to be compared with the oracle's value. The released code writes the two
 classes as two outputs, which halves the penalty on w; on hundreds of examples the penalty decides nothing.
 
-Shape legend: S scored positions, V vocabulary (or classes), N examples, M members, K non-members, F forget examples.
+Shape legend: N examples, M members, K non-members, F forget examples.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
 
-from palimpsest.data.encode.batch import ExampleSet
-from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DataError
-from palimpsest.metrics.statistics import bootstrap
-from palimpsest.models.modes import asked
+from palimpsest.metrics.per_set import bootstrap
 
+SETS = MappingProxyType({"retain": "entropy", "test": "entropy", "forget": "entropy"})
+"""Members, non-members, and what is in question, each with the metric that the attack looks at."""
 _STEPS, _CLOSE = 100, 1e-10
 _Values = Float[np.ndarray, "N"]
 
@@ -106,34 +104,3 @@ def fit_balanced(members: _Values, nonmembers: _Values) -> tuple[float, float]:
         if np.abs(step_2).max() < _CLOSE:
             break
     return float(theta_2[0]), float(theta_2[1])
-
-
-def entropy(logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
-    """Entropy of the prediction at each position, nats, in fp32.
-
-    >>> import torch
-    >>> round(entropy(torch.zeros(1, 4)).item(), 4)
-    1.3863
-    """
-    logp_SV = F.log_softmax(logits_SV.float(), dim=-1)
-    return -(logp_SV.exp() * logp_SV.clamp(min=-1e30)).sum(-1)  # 0 log 0 = 0, without -inf
-
-
-def entropies(model: nn.Module, examples: ExampleSet, *, batch_size: int = 64) -> dict[str, float]:
-    """Prediction entropy of each example, averaged over its scored positions; the model in eval mode.
-
-    Args:
-        model: used on the device it is on.
-        examples: texts or images; images are not augmented.
-        batch_size: examples per forward pass.
-    """
-    plain = examples.plain() if isinstance(examples, ImageSet) else examples
-    device = next(model.parameters()).device
-    found: dict[str, float] = {}
-    with asked(model):
-        for start in range(0, len(plain), batch_size):
-            batch = plain.batch(plain.ids[start : start + batch_size]).to(device)
-            predictions = batch.predict(model)
-            mean_B = predictions.sum_by_example(entropy(predictions.logits_SV)) / predictions.count_B
-            found.update(zip(batch.ids, mean_B.tolist(), strict=True))
-    return found

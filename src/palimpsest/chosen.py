@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationInfo, field_validator
 
 
-class OptionGroup(BaseModel):
+class Chosen(BaseModel):
     """Base of what a user chooses: true and false are no numbers, though Python counts them as 1 and 0."""
 
     @field_validator("*", mode="before")
