@@ -26,6 +26,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 _LONGEST_SHOWN = 80
+_LONGEST_PART = 255  # bytes; no system has longer names
 _LONGEST_NAME = 200  # characters of a name in a message
 
 
@@ -143,6 +144,8 @@ def reachable(place: str | os.PathLike[str], what: str, error: type[UsageError] 
         name.encode()
     except UnicodeEncodeError:
         raise error(f"{what} {shown}: the name is not UTF-8; rename it") from None
+    if any(len(os.fsencode(part)) > _LONGEST_PART for part in Path(name).parts):
+        raise error(f"{what} {shown}: a name in it is longer than {_LONGEST_PART} bytes; give a path that can be")
     try:
         Path(name).expanduser().stat()
     except (FileNotFoundError, NotADirectoryError):

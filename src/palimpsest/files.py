@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from palimpsest.durable import put
 from palimpsest.errors import DataError
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -20,6 +23,7 @@ def write_atomic(path: Path, text: str) -> None:
 
     Raises:
         DataError: the place cannot be written to; no temporary file is left.
+        OSError: the disk is full, or broken.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -28,6 +32,8 @@ def write_atomic(path: Path, text: str) -> None:
             stream.write(text)
         put(temporary, path)
     except OSError as error:
+        if error.errno in _NO_ROOM:  # nothing that the caller gave is wrong
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise DataError(
             f"cannot write '{path}': {error.strerror or error}; accepted: a file name in a writable folder"
         ) from error

@@ -76,8 +76,8 @@ def as_line(text: str, longest: int = LONGEST_LINE) -> str:
 def short(value: object, longest: int = 80) -> str:
     r"""A value in a message: as Python writes it, cut where it is long.
 
-    >>> short("a\x1b"), short("x" * 100, longest=5)
-    ("'a\\\\x1b'", "'xxxx…")
+    >>> print(short("x" * 100, longest=5), short(7))
+    'xxxx… 7
     """
     text = repr(value)
     return text if len(text) <= longest else f"{text[:longest]}…"

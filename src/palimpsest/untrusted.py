@@ -22,7 +22,7 @@ ALWAYS_READ = 2**30
 MOST_TIMES = 200
 """Times its own size that a file may unpack to beyond that; equal bytes alone pack to a thousandth."""
 LONGEST_REASON = 300  # characters of a message that is not ours
-_PLAIN = (OSError, ValueError, RuntimeError)  # whose messages say by themselves what is wrong
+A_SENTENCE = 3  # words; fewer, such as the key that is not there, say nothing without the kind of error
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def reason_of(error: BaseException) -> str:
     text = as_line(str(error), LONGEST_REASON)
     if not text:
         return type(error).__name__
-    return text if isinstance(error, _PLAIN) else f"{type(error).__name__}: {text}"
+    return text if text.count(" ") >= A_SENTENCE - 1 else f"{type(error).__name__}: {text}"
 
 
 def parse_json(text: str, **hooks: Any) -> Any:
@@ -104,8 +104,8 @@ def parse_yaml(text: str) -> Any:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -115,8 +115,6 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"more than {DEEPEST} lists and mappings in each other") from None
     except Exception as error:  # a date that is none is a ValueError, a number an AttributeError, ...
         raise ValueError(reason_of(error)) from error
-    finally:
-        loader.dispose()
 
 
 def _weight(node: yaml.Node, known: dict[int, int], room: int) -> int:

@@ -118,7 +118,7 @@ def looked_at(folder: Path) -> None:
             continue
 
 
-@tried(15, 0.1)
+@tried(5, 0.05)
 @given(changes=CHANGES)
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer_config.json"])
 def test_configs(model, file, changes):
@@ -132,7 +132,7 @@ def test_configs(model, file, changes):
         place.unlink() if before is None else place.write_bytes(before)
 
 
-@tried(20, 0.2)
+@tried(8, 0.1)
 @given(whole=st.one_of(VALUES.map(json.dumps), st.text(max_size=50), st.binary(max_size=50)))
 @pytest.mark.parametrize("file", ["config.json", "learned.json", "plan.json", "adapter_config.json"])
 def test_whole_files_beside_a_model(model, file, whole):
@@ -153,7 +153,7 @@ OPTION = st.sampled_from(["seed", "learning_rate", "batch_size", "num_train_epoc
 PLANS = st.dictionaries(SECTION, st.one_of(VALUES, st.dictionaries(st.one_of(OPTION, WORDS), VALUES, max_size=3)))
 
 
-@tried(60)
+@tried(30)
 @given(sections=PLANS, method=st.sampled_from(["icu", "npo", "ug_clu", "retrain", "salun"]))
 def test_plans(clinic, sections, method):
     fields = {
@@ -163,7 +163,7 @@ def test_plans(clinic, sections, method):
         "files": {"forget": "f", "retain": "r"},
     }
     try:
-        make_plan(fields, sections).digest()
+        make_plan(fields, sections)
     except PalimpsestError:
         return
 
@@ -374,7 +374,7 @@ PIECES = st.sampled_from(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@tried(40, 0.5)
+@tried(10, 0.05)
 @given(
     template=st.one_of(st.lists(PIECES, max_size=8).map("".join), st.text(max_size=30)),
     roles=st.lists(WORDS, max_size=3),
@@ -383,7 +383,7 @@ def test_templates(tokenizer, template, roles):
     tokenizer.chat_template = template
     turns = [Message("user", "a"), *(Message(role, "b") for role in roles), Message("assistant", "c")]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("palimpsest.data.encode.apart.SECONDS", 2.0)
+        patched.setattr("palimpsest.data.encode.apart.SECONDS", 0.5)
         try:
             with rendering():
                 chat_tokens(turns, tokenizer)

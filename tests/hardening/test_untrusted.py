@@ -125,6 +125,12 @@ def test_a_model_that_transformers_does_not_know_is_not_looked_for(folder_with):
     assert not (folder / "it_ran").exists()
 
 
+def test_an_architecture_that_is_looked_up_elsewhere(folder_with):
+    for name in ("hf-hub:someone/model", "local-dir:/tmp"):
+        with pytest.raises(ModelError, match="looked up elsewhere"):
+            load(folder_with(model_type="timm_wrapper", pretrained_cfg={"input_size": [3, 8, 8]}, architecture=name))
+
+
 class Bomb:
     def __init__(self, here: Path) -> None:
         self.here = here

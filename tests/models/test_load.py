@@ -188,7 +188,7 @@ def test_a_hub_name_that_cannot_be_had_is_refused():
 def test_the_check_of_a_folder_reads_no_weights(tmp_path, type_field):
     config = "adapter_config.json" if type_field == "peft_type" else "config.json"
     (tmp_path / config).write_text(json.dumps({type_field: "anything"}))
-    (tmp_path / "any.safetensors").write_bytes(b"")
+    (tmp_path / ("adapter_model.safetensors" if type_field == "peft_type" else "any.safetensors")).write_bytes(b"")
     check_folder(tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import sys
 import tempfile
 import traceback
@@ -21,7 +22,7 @@ UNFORESEEN = 70
 """Exit code of an error that is ours (EX_SOFTWARE of sysexits.h)."""
 UNREAD = 141
 """Exit code where nobody read what was told, as of a program that the system stopped for it (128 + SIGPIPE)."""
-FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
 NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
 MENTIONED = 200  # characters of a message that is not ours
 _LIBRARIES = ("torch", "transformers", "peft", "datasets", "safetensors")
@@ -61,8 +62,8 @@ def trouble_of_machine(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{place}{error.strerror or error}"
-    if _says(text, FULL):  # safetensors has errors of its own for it
-        return f"No space left on device ({as_line(text, MENTIONED)}); free some, and the same command goes on"
+    if (number := _OF_RUST.search(text)) is not None:  # safetensors has errors of its own for it
+        return f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}); once it is mended the same command goes on"
     if isinstance(error, MemoryError) or _says(text, NO_MEMORY):
         return f"the memory of this machine was not enough ({as_line(text, MENTIONED) or 'MemoryError'})"
     return None

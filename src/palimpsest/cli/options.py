@@ -30,7 +30,7 @@ PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Y
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Any option; see `palimpsest options`.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads.  [1 for a small model]")]
+Threads = Annotated[int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads.  [1 for a small model]")]
 Columns = Annotated[
     list[str] | None, typer.Option("--column", metavar="OURS=YOURS", help="E.g. prompt=question; may repeat.")
 ]

@@ -24,12 +24,14 @@ def restored(schema: type[T], value: Mapping[str, Any], what: str) -> T:
     Raises:
         DataError: the first place where the value breaks the schema, and how many more there are.
     """
+    if not isinstance(value, Mapping):
+        raise DataError(f"this is a {type(value).__name__} and not {what}; accepted: what was saved as one")
     try:
         return TypeAdapter(schema).validate_json(json.dumps(dict(value)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         problem = f"{place}: {first['msg']} ({error.error_count()} in all)"
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         problem = str(error)
     raise DataError(f"this is not {what}, {problem}; accepted: what was saved as one")

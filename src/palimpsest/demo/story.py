@@ -35,6 +35,10 @@ def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult,
     reachable(output, "output", PlanError)
     if output.exists() and not (output / "data").is_dir():
         raise PlanError(f"output {output} exists and was not made by the demo; give another --output")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlanError(f"output {output}: {error.strerror or error}; give a folder that can be made") from None
     files = write(output / "data", seed=seed)
     stages = _Stages(output, seed, progress)
     if not (output / "untrained").is_dir():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # what is wrong with the rows is said before torch is importe
     from palimpsest.models.load import Loaded
 
 Examples = Mapping[str, list[Example]]
-Chosen = TypeVar("Chosen", bound="ExampleSet")
+AnySet = TypeVar("AnySet", bound="ExampleSet")
 
 
 class Read(NamedTuple):
@@ -287,8 +287,8 @@ def refuse_other_modality(examples: Sequence[Example], model: str, *, wants_imag
     )
 
 
-def subset(examples: Chosen, limit: int, seed: int, name: str) -> Chosen:
+def subset(examples: AnySet, limit: int, seed: int, name: str) -> AnySet:
     """At most ``limit`` examples, drawn with a seed, in the order of the set."""
     if len(examples) <= limit:
         return examples
-    return cast("Chosen", examples.subset(shuffled(examples.ids, seed, f"{name}/measure", 0)[:limit]))
+    return cast("AnySet", examples.subset(shuffled(examples.ids, seed, f"{name}/measure", 0)[:limit]))

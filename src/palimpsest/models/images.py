@@ -56,8 +56,13 @@ def check_timm(config: Mapping[str, Any], source: str | Path) -> None:
 
     Raises:
         MissingExtra: names the extra.
+        ModelError: it names an architecture of the Hub, or of another folder.
     """
-    if "pretrained_cfg" in config and find_spec("timm") is None:
+    if "pretrained_cfg" not in config:
+        return
+    if ":" in str(config.get("architecture")):
+        raise ModelError(f"model {source}: its architecture is looked up elsewhere; accepted: a name of timm's own")
+    if find_spec("timm") is None:
         raise MissingExtra("timm", "timm", f"model {source}: a timm folder")
 
 

@@ -24,9 +24,11 @@ from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.own_code import refuse_code
 from palimpsest.models.plain import load_plain, plain_weights
+from palimpsest.models.proportions import check_filled
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
 from palimpsest.models.text_config import text_config
 from palimpsest.models.whole import check_whole, quietly
+from palimpsest.printed import short
 from palimpsest.untrusted import refusing
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "use_threads",
 ]
 
+MOST_THREADS = 1024
 CPU_ONE_THREAD_BELOW = 20_000_000  # parameters; above it several threads pay off on a CPU
 TOKENIZERS = frozenset(
     {"sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}
@@ -202,6 +205,8 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
         return ModelError(f"model {source}: {AWAY if away else f'cannot be loaded as {what}: {reason}'}")
 
     with refusing(say), quietly():
+        if isinstance(source, Path):
+            check_filled(source, transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
         model, info = getattr(transformers, auto).from_pretrained(
             source,
             revision=revision,
@@ -265,10 +270,10 @@ def use_threads(model: nn.Module, threads: int | None) -> int:
         The number in use.
 
     Raises:
-        PlanError: fewer than one.
+        PlanError: fewer than one, or more than any machine has.
     """
-    if threads is not None and threads < 1:
-        raise PlanError(f"{threads} threads; accepted: 1 or more, or None")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise PlanError(f"{short(threads)} threads; accepted: 1 to {MOST_THREADS}, or None")
     if threads is not None:
         torch.set_num_threads(threads)
     elif count_parameters(model) < CPU_ONE_THREAD_BELOW:

@@ -56,7 +56,7 @@ def config_in(file: Path) -> Mapping[str, Any] | None:
     except (OSError, ValueError) as error:
         raise ModelError(f"{where} is not JSON ({reason_of(error)})") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{where} is a JSON {type(value).__name__}; accepted: an object")
+        raise ModelError(f"{where} is a JSON {type(value).__name__} and names no model_type; accepted: an object")
     return value
 
 

@@ -6,6 +6,7 @@ memory before anything could be found missing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ WIDTHS = frozenset(
 """Those that are a dimension of some tensor, or a part of one."""
 ROOM = 16
 """Times what the files hold: layers may share their weights, and some options are read by no layer of a model."""
-MOST_POSITIONS = 100_000_000
+MOST_PLACES = 100_000_000
 """Of a text; tables of positions are made from the configuration."""
-POSITIONS = frozenset(["max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"])
+_PLACES = frozenset(["max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length"])
 
 
 def tensor_shapes(file: Path) -> dict[str, list[int]]:
@@ -84,11 +85,11 @@ def check_proportions(folder: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ModelError: names the option, its value and what fits.
     """
-    shapes = [shape for file in folder.glob("*.safetensors") for shape in tensor_shapes(file).values()]
+    shapes = _shapes_in(folder)
     if not shapes:  # the loader says what is wrong with the files
         return
     modules, width = ROOM * len(shapes), ROOM * max((max(shape, default=1) for shape in shapes), default=1)
-    bounds = dict.fromkeys(LAYERS, modules) | dict.fromkeys(WIDTHS, width) | dict.fromkeys(POSITIONS, MOST_POSITIONS)
+    bounds = dict.fromkeys(LAYERS, modules) | dict.fromkeys(WIDTHS, width) | dict.fromkeys(_PLACES, MOST_PLACES)
     for name, value in _sizes(config):
         if name in bounds and value > bounds[name]:
             raise ModelError(
@@ -96,6 +97,33 @@ def check_proportions(folder: Path, config: Mapping[str, Any]) -> None:
                 f"weights are those of a far smaller model (at most {bounds[name]}); give the config.json that was "
                 "saved with them"
             )
+
+
+def check_filled(folder: Path, config: Any) -> None:
+    """The same of a configuration with all that its file leaves out, which is as large as the model it was named for.
+
+    Args:
+        folder: of a model.
+        config: as transformers reads it.
+
+    Raises:
+        ModelError: says what does not fit.
+    """
+    shapes = _shapes_in(folder)
+    text = config.get_text_config()
+    width, layers = (getattr(text, name, None) for name in ("hidden_size", "num_hidden_layers"))
+    if not (shapes and isinstance(width, int) and isinstance(layers, int)):
+        return
+    widest, held = max(max(shape, default=1) for shape in shapes), sum(math.prod(shape) for shape in shapes)
+    if width > widest or layers * width**2 > ROOM * held:
+        raise ModelError(
+            f"model {folder}: its config.json means {layers} layers of width {width}, with what it leaves out, and its "
+            f"weights are {held} numbers in tensors of at most {widest} rows; give the config.json saved with them"
+        )
+
+
+def _shapes_in(folder: Path) -> list[list[int]]:
+    return [shape for file in folder.glob("*.safetensors") for shape in tensor_shapes(file).values()]
 
 
 def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
