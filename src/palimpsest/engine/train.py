@@ -21,10 +21,11 @@ from palimpsest.engine.process_peak import peak_bytes
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, answers, load_saved
 from palimpsest.errors import DivergedError, FrozenError, RunError
+from palimpsest.in_words import so_many
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded
-from palimpsest.models.scope import check_changed, check_moved, leave_scope, parameter_digests
+from palimpsest.models.scope import WHY_STUCK, check_changed, check_moved, leave_scope, parameter_digests
 from palimpsest.records import Cost
 
 
@@ -68,7 +69,7 @@ def train(
 
     Raises:
         DivergedError: a loss or gradient is not finite.
-        FrozenError: a trainable tensor did not move, or a frozen one did; or a run without steps changed nothing.
+        FrozenError: nothing moved, or what is frozen did; or a run without steps changed nothing.
         SavedError: the folder does not answer as the model that was trained.
     """
     with counted(loaded.model) as preparing:
@@ -88,13 +89,14 @@ def train(
                 f"nothing was learned ({ended.stopped}): {ended.unchanged}; give a rate (--lr), a longer run "
                 "(--max-steps), or more of what must stay to rehearse (--retain FILE, --replay FILE)"
             )
-        _check(job, ended, as_prepared)
+        stuck = _check(job, ended, as_prepared)
         saved = _save(plan, job, ended.method or job.method, loaded.companion, sets)
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
     level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
-    return Trained(ended, preparing.cost(), training, prepared.notes, level, _parts(ended, prepared.guiding)), saved
+    notes, parts = (*prepared.notes, *stuck), _parts(ended, prepared.guiding)
+    return Trained(ended, preparing.cost(), training, notes, level, parts), saved
 
 
 def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:
@@ -106,14 +108,15 @@ def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:
     return {name: Cost(seconds, tokens, peak) for name, (seconds, tokens) in parts.items()}
 
 
-def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> None:
-    """Did what had to move move, and nothing else?"""
+def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> tuple[str, ...]:
+    """Did what had to move move, and nothing else? A note on what is as it was."""
     if ended.unchanged is not None:
-        return
-    if ended.steps:
-        check_moved(job.model, as_prepared)
-    else:
+        return ()
+    if not ended.steps:
         check_changed(job.model, job.at_start)
+        return ()
+    stuck = check_moved(job.model, as_prepared)
+    return (f"{so_many(len(stuck), 'trainable tensor')} did not move, e.g. {stuck[0]}: {WHY_STUCK}.",) if stuck else ()
 
 
 def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[str, Any]) -> Loaded:

@@ -22,6 +22,7 @@ from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
+from palimpsest.models.half_there import check_unquantised
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
@@ -151,6 +152,7 @@ def _load(place: str | Path, source: str | Path, revision: str | None, *, as_sto
     config = read_config(place, revision)
     if isinstance(place, Path) and config.get("model_type") == CUSTOM:
         return _custom(place, config, source)
+    check_unquantised(config, source)
     if is_image_config(config):
         check_timm(config, source)
         preprocessor = read_preprocessor(place, revision, config)
@@ -208,10 +210,23 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
         if away:
             raise ModelError(f"model {source}: {AWAY}") from error
         what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
-        raise ModelError(f"model {source}: cannot be loaded as {what}: {first_line(error)}") from error
+        raise ModelError(f"model {source}: cannot be loaded as {what}: {_why(error)}") from error
     misshapen = (str(key) for key in info.get("mismatched_keys", ()))
     check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
     return model
+
+
+def _why(error: Exception) -> str:
+    """A reason in one line, with what can be done about it where that is known."""
+    text = str(error)
+    if "trust_remote_code" in text:
+        return (
+            "its class is code in its own folder, which is never run; accepted: classes of transformers, or the module "
+            "itself in Python (pal.Model.of)"
+        )
+    if "gated repo" in text:
+        return "it is gated; accept its terms on the Hub, then log in there with hf auth login"
+    return first_line(error)
 
 
 def _is_away(source: str | Path) -> bool:

@@ -13,6 +13,7 @@ from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.at_hand import check_at_hand
+from palimpsest.models.half_there import check_unquantised, check_whole_files
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.plain import plain_weights
 from palimpsest.records import digest
@@ -44,6 +45,7 @@ def check_folder(folder: Path) -> None:
         pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
         found = f" (found {', '.join(pickles)}, which is never unpickled)" if pickles else ""
         raise ModelError(f"model {folder}: no .safetensors weights{found}; save it with save_pretrained")
+    check_whole_files(folder)
 
 
 def _check_config(folder: Path) -> None:
@@ -59,6 +61,7 @@ def _check_config(folder: Path) -> None:
         raise ModelError(
             f"model {folder}: {config.name} names no model_type; give the folder of a causal LM or an image classifier"
         )
+    check_unquantised(content, folder)
 
 
 def place_of(source: str | Path, revision: str | None = None) -> str | Path:
