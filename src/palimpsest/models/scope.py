@@ -102,18 +102,36 @@ def _linear_names(model: nn.Module) -> set[str]:
 
 
 def _refused_by_peft(model: nn.Module) -> list[str]:
-    """Linear layers that PEFT adapts in no model of this type: fused kernels read their weight and pass them by."""
+    """Linear layers that PEFT cannot adapt: fused kernels read their weight and pass them by, or they route experts."""
     from peft import LoraConfig
     from peft.tuners import tuners_utils
 
     check: Any = getattr(tuners_utils, "_check_lora_target_modules_mamba", lambda *_: None)
-    refused = []
-    for name in sorted(_linear_names(model)):
+    refused = _answering_otherwise(model)
+    for name in _linear_names(model):
         try:
             check(LoraConfig(), model, name)
         except ValueError:
-            refused.append(name)
-    return refused
+            refused.add(name)
+    return sorted(refused)
+
+
+def _answering_otherwise(model: nn.Module) -> set[str]:
+    """Last names of layers that are linear by class and answer something else than a tensor, as PhiMoE's routers do."""
+    import torch
+    from torch import nn
+
+    from palimpsest.models.modes import in_eval_mode
+
+    found = set()
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear) or type(module).forward is nn.Linear.forward:
+            continue
+        with torch.no_grad(), in_eval_mode(module):
+            said = module(module.weight.new_zeros(2, module.in_features))
+        if not isinstance(said, torch.Tensor):
+            found.add(name.rpartition(".")[2])
+    return found
 
 
 def _on_a_whole_path(model: Any) -> Any:
