@@ -30,15 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch  # noqa: E402 (the environment is set first)
 import transformers  # noqa: E402
 from tests.hardening.architectures import ARCHITECTURES, tiny  # noqa: E402
-from tests.hardening.tiny import fitted, id_rows, literal_values, scores_of  # noqa: E402
+from tests.hardening.tiny import byte_tokenizer, fitted, id_rows, literal_values, saved, scores_of  # noqa: E402
 
 import palimpsest as pal  # noqa: E402
 from palimpsest.errors import PalimpsestError  # noqa: E402
 from palimpsest.models.caches import whole_cache  # noqa: E402
 from palimpsest.models.load import count_parameters  # noqa: E402
+from palimpsest.records import Example, TokenIds  # noqa: E402
 
 EXACT = 1e-6
 METHODS, SCOPES = ("npo", "icu", "ug_clu"), ("all", "lora")
+LENGTHS = {"forget": (5, 13, 9), "retain": (6, 8, 7, 10), "holdout": (7, 9, 12)}
 SUMMARY = """{} kinds of causal language models of transformers {}, each at tiny size with random weights that went over
 three rows a little. On {} of them every value of ma, es, prob and el equals a literal computation to {:g}, with batch
 sizes 1 and 32. On {} of the {} on which they were run, unlearning with npo, icu and ug_clu, of all parameters and by
@@ -71,12 +73,8 @@ def values(model_type: str) -> dict[str, Any]:
 def run(model_type: str, method: str, scope: str, folder: Path) -> str:
     """How an unlearning of three rows ended: "ended", or the error."""
     model = tiny(model_type)
-    fitted(model, id_rows(), steps=4).save_pretrained(folder / "model")
-    for name, seed_lengths in {"forget": (5, 13, 9), "retain": (6, 8, 7, 10), "holdout": (7, 9, 12)}.items():
-        rows = id_rows(seed_lengths)
-        lines = (json.dumps({"id": f"{name}{i}", "input_ids": list(rows[i].tokens)}) for i in rows.ids)
-        (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    files = {name: str(folder / f"{name}.jsonl") for name in ("retain", "holdout")}
+    saved(fitted(model, id_rows(), steps=4), byte_tokenizer(), folder / "model")
+    sets = {name: examples(name, lengths) for name, lengths in LENGTHS.items()}
     plan = {
         "training": {"max_steps": 2, "learning_rate": 1e-3},
         "scope": {"kind": scope},
@@ -85,16 +83,22 @@ def run(model_type: str, method: str, scope: str, folder: Path) -> str:
     try:
         pal.unlearn(
             str(folder / "model"),
-            str(folder / "forget.jsonl"),
             method=method,
             output=str(folder / "out"),
             plan=plan,
             answers=False,
-            **files,
+            refine=False,
+            **sets,
         )
     except PalimpsestError as error:
         return f"{type(error).__name__}: {error}"
     return "ended"
+
+
+def examples(name: str, lengths: tuple[int, ...]) -> list[Example]:
+    """Rows of ready-made tokens."""
+    rows = id_rows(lengths)
+    return [Example(f"{name}{i}", TokenIds(rows[i].tokens)) for i in rows.ids]
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -150,6 +154,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     if arguments.table is not None:
         PAGE.write_text("\n".join(table(read(arguments.table))) + "\n", encoding="utf-8")
         return 0
