@@ -37,7 +37,7 @@ from palimpsest.models.adapter_base import base_of
 from palimpsest.models.adapters import quiet_about_ties
 from palimpsest.models.causal import check_causal
 from palimpsest.models.load import load
-from palimpsest.models.scope import Scope, apply_scope
+from palimpsest.models.scope import Scope, apply_scope, state_digests
 from palimpsest.models.sources import check_folder, is_image_model, source_digest
 from palimpsest.models.unread import leave_out_unread
 from palimpsest.records import Chat, Completion, Example, Message, Text
@@ -594,3 +594,18 @@ class TestCase21:
         folder = saved(new_model(_mamba()), byte_tokenizer(), tmp_path / "model")
         _unlearn(folder, tmp_path, max_steps=2, scope="lora")
         assert load(tmp_path / "out").num_outputs == 300
+
+
+class TestWeightsThatAskingChanges:
+    """RWKV halves weights every few layers when it is asked, in place."""
+
+    def test_asking_changes_nothing_and_saving_keeps_what_was_loaded(self, tmp_path: Path) -> None:
+        sizes = {"hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 4, "rescale_every": 2}
+        model = new_model(T.RwkvConfig(vocab_size=300, context_length=64, **sizes))
+        right = state_digests(model)
+        loaded = load(saved(model, byte_tokenizer(), tmp_path / "model")).model
+        said = _said(loaded)
+        assert state_digests(loaded) == right
+        again = load(saved(loaded, byte_tokenizer(), tmp_path / "again")).model
+        torch.testing.assert_close(_said(again), said)
+        torch.testing.assert_close(_said(model.train()), said)  # where nothing is halved

@@ -63,13 +63,9 @@ def base_of(folder: Path, revision: str | None = None) -> AdapterBase:
 
 
 def _base(folder: Path, adapter: Mapping[str, Any], revision: str | None) -> AdapterBase:
-    name = adapter.get("base_model_name_or_path")
-    if not isinstance(name, str) or not name.strip():
-        raise ModelError(
-            f"model {folder}: its {ADAPTER} names no base; write the base's folder into it as base_model_name_or_path"
-        )
+    name = _name(folder, adapter)
     pinned = adapter.get("revision") or revision
-    if Path(name).is_absolute() or name.startswith("~") or plain_weights(name) is not None:
+    if Path(name).is_absolute() or plain_weights(name) is not None:
         return AdapterBase(name, pinned)
     found = next((place for place in _places(folder, name) if _is_model(place)), None)
     if found is not None:
@@ -81,6 +77,16 @@ def _base(folder: Path, adapter: Mapping[str, Any], revision: str | None) -> Ada
         f"directory; write the base's whole path into {ADAPTER} as base_model_name_or_path, or, where it is a name on "
         "the Hub, give its commit with --revision"
     )
+
+
+def _name(folder: Path, adapter: Mapping[str, Any]) -> str:
+    """What an adapter calls its base."""
+    name = adapter.get("base_model_name_or_path")
+    if not isinstance(name, str) or not name.strip():
+        raise ModelError(
+            f"model {folder}: its {ADAPTER} names no base; write the base's folder into it as base_model_name_or_path"
+        )
+    return name
 
 
 def _places(folder: Path, name: str) -> Iterator[Path]:

@@ -211,6 +211,8 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
             raise ModelError(f"model {source}: {AWAY}") from error
         what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
         raise ModelError(f"model {source}: cannot be loaded as {what}: {_why(error)}") from error
+    if getattr(model.config, "rescale_every", 0):  # RWKV halves its weights in place to be asked in half precision,
+        model.config.rescale_every = 0  # and would be saved, or trained, as it then is; in fp32 there is no need
     misshapen = (str(key) for key in info.get("mismatched_keys", ()))
     check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
     return model

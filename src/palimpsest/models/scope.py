@@ -238,9 +238,9 @@ def check_moved(model: nn.Module, before: Mapping[str, str]) -> list[str]:
         FrozenError: none of them moved, or a frozen one did.
     """
     moved = {name: digest != before[name] for name, digest in parameter_digests(model).items()}
-    moving = [name for name, p in model.named_parameters() if p.requires_grad]
+    moving = trainable(model)
     stuck = [name for name in moving if not moved[name]]
-    if stuck and stuck == moving:
+    if stuck and len(stuck) == len(moving):
         raise FrozenError(f"none of the {len(stuck)} trainable tensors moved, e.g. {stuck[0]}: {WHY_STUCK}")
-    _refuse_leaks([name for name, p in model.named_parameters() if not p.requires_grad and moved[name]])
+    _refuse_leaks([name for name in moved if moved[name] and name not in moving])
     return stuck
