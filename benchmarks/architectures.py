@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-warnings.filterwarnings("ignore")  # of the library, about its own classes
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch  # noqa: E402 (the environment is set first)
@@ -152,6 +151,7 @@ def main() -> int:
     parser.add_argument("--runs", choices=("all", "none"), default="all", help="run the unlearnings, too")
     parser.add_argument("--table", type=Path, help="file of rows to make the page of")
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")  # of the library, about its own classes
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
