@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from tests.hardening.tiny import (
     literal_values,
     measured,
     new_model,
+    rows_file,
     saved,
     scores_of,
 )
 from tokenizers import processors
 
+import palimpsest as pal
 from palimpsest.data.encode.batch import TokenSequence, collate
 from palimpsest.data.encode.text import encode
 from palimpsest.errors import ModelError
@@ -34,8 +37,9 @@ from palimpsest.models.adapter_base import base_of
 from palimpsest.models.adapters import quiet_about_ties
 from palimpsest.models.causal import check_causal
 from palimpsest.models.load import load
-from palimpsest.models.scope import Scope, apply_scope
-from palimpsest.models.sources import is_image_model, source_digest
+from palimpsest.models.scope import Scope, apply_scope, state_digests
+from palimpsest.models.sources import check_folder, is_image_model, source_digest
+from palimpsest.models.unread import leave_out_unread
 from palimpsest.records import Chat, Completion, Example, Message, Text
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -435,3 +439,173 @@ def _runs(turns: Any, tokenizer: Any) -> list[str]:
         if is_label:
             stretches[-1].append(token)
     return [tokenizer.decode(stretch) for stretch in stretches]
+
+
+class TestCase06:
+    """Weights that are not all there, or not numbers to train, are refused in one line."""
+
+    @pytest.mark.parametrize(
+        ("config", "words"),
+        [
+            ({"quant_method": "bitsandbytes", "load_in_4bit": True}, r"quantised \(bitsandbytes 4-bit\)"),
+            ({"quant_method": "gptq", "bits": 3}, r"quantised \(gptq 3-bit\)"),
+            ({"quant_method": "fp8"}, r"quantised \(fp8\)"),
+        ],
+    )
+    def test_quantised_weights(self, llama: Any, tmp_path: Path, config: Any, words: str) -> None:
+        folder = saved(*llama, tmp_path / "model")
+        content = json.loads((folder / "config.json").read_text()) | {"quantization_config": config}
+        (folder / "config.json").write_text(json.dumps(content))
+        for call in (load, check_folder):
+            with pytest.raises(ModelError, match=words):
+                call(folder)
+
+    def test_a_shard_that_is_not_there(self, llama: Any, tmp_path: Path) -> None:
+        llama[0].save_pretrained(tmp_path, max_shard_size="50KB")
+        shards = sorted(tmp_path.glob("model-*.safetensors"))
+        check_folder(tmp_path)
+        shards[1].unlink()
+        with pytest.raises(
+            ModelError, match=f"1 of {len(shards)} files of weights are not there, e.g. {shards[1].name}"
+        ):
+            check_folder(tmp_path)
+        (tmp_path / "model.safetensors.index.json").write_text("[" * 100_000)
+        with pytest.raises(ModelError, match="names no files of weights"):
+            check_folder(tmp_path)
+
+    def test_a_pointer_in_the_place_of_weights(self, llama: Any, tmp_path: Path) -> None:
+        folder = saved(*llama, tmp_path / "model")
+        (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        with pytest.raises(ModelError, match="pointer of Git LFS"):
+            load(folder)
+
+    def test_code_in_the_folder_is_never_run(self, llama: Any, tmp_path: Path) -> None:
+        folder = saved(*llama, tmp_path / "model")
+        content = json.loads((folder / "config.json").read_text())
+        maps = {"AutoConfig": "evil.Y", "AutoModelForCausalLM": "evil.X"}
+        (folder / "config.json").write_text(json.dumps(content | {"model_type": "evil", "auto_map": maps}))
+        (folder / "evil.py").write_text("raise SystemExit('ran')")
+        with pytest.raises(ModelError, match="which is never run"):
+            load(folder, tokenizer_needed=False)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"num_attention_heads": 0},
+            {"hidden_size": "64"},
+            {"vocab_size": 3.5},
+            {"rope_parameters": "x"},
+            {"dtype": "evil"},
+            {"num_attention_heads": 7},
+            {"num_hidden_layers": -1},
+        ],
+    )
+    def test_configs_that_make_no_sense(self, llama: Any, tmp_path: Path, change: Any) -> None:
+        folder = saved(*llama, tmp_path / "model")
+        content = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(content | change))
+        with pytest.raises(ModelError) as error:
+            load(folder)
+        assert "\n" not in str(error.value)
+
+
+class TestCase07:
+    """What no forward pass reads is found before the first step."""
+
+    def _batch(self) -> Any:
+        return collate([TokenSequence("a", (5, 6, 7), (False, True, True))], 0)
+
+    def test_the_tower_for_images_is_left_out_and_the_text_part_is_not(self) -> None:
+        model = _gemma3().requires_grad_(True)
+        unread = leave_out_unread(model, [self._batch()])
+        assert {name.split(".")[1] for name in unread} == {"vision_tower", "multi_modal_projector"}
+        assert all(p.requires_grad == (n not in unread) for n, p in model.named_parameters())
+
+    def test_experts_that_this_batch_was_not_sent_to_stay(self) -> None:
+        class Routed(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.experts = torch.nn.ModuleList([torch.nn.Embedding(300, 300) for _ in range(3)])
+                self.pooler = torch.nn.Linear(2, 2)
+
+            def forward(self, input_ids: Any, **_: Any) -> Any:
+                return types.SimpleNamespace(logits=self.experts[1](input_ids))
+
+        assert leave_out_unread(Routed(), [self._batch()]) == ["pooler.weight", "pooler.bias"]
+
+    def test_both_halves_of_an_adapter_are_read_although_one_has_no_gradient_yet(self, llama: Any) -> None:
+        wrapped = apply_scope(copy.deepcopy(llama[0]), Scope(kind="lora", rank=2))
+        assert leave_out_unread(wrapped, [self._batch()]) == []
+
+    def test_a_scope_of_nothing_that_is_read_is_refused(self) -> None:
+        model = apply_scope(_gemma3(), Scope(kind="layers", names=("vision_tower",)))
+        with pytest.raises(ModelError, match="reads none of the"):
+            leave_out_unread(model, [self._batch()])
+
+    def test_a_run_ends_and_says_so(self, tmp_path: Path) -> None:
+        folder = saved(_gemma3(), byte_tokenizer(), tmp_path / "model")
+        found = _unlearn(folder, tmp_path, max_steps=1)
+        assert any(note.startswith("Left as they are: ") and "vision_tower" in note for note in found.notes)
+        assert load(tmp_path / "out").num_outputs == 300
+
+
+def _unlearn(folder: Path, out: Path, *, max_steps: int, lr: float = 1e-3, scope: str = "all") -> Any:
+    keep = rows_file(folder, ("one two",), "keep")
+    plan = {
+        "training": {"max_steps": max_steps, "learning_rate": lr},
+        "scope": {"kind": scope},
+        "measuring": {"metrics": ["ma"]},
+    }
+    return pal.unlearn(
+        str(folder),
+        str(rows_file(folder, ("Oslo.", "Bergen?"))),
+        retain=str(keep),
+        method="npo",
+        output=str(out / "out"),
+        plan=plan,
+    )
+
+
+class TestCase19:
+    """A tensor that did not move is no fault while others did."""
+
+    @pytest.mark.parametrize("scope", ["lora", "all"])
+    def test_one_step_is_saved(self, llama: Any, tmp_path: Path, scope: str) -> None:
+        lr = 1e-3 if scope == "lora" else 1e-9
+        found = _unlearn(saved(*llama, tmp_path / "model"), tmp_path, max_steps=1, lr=lr, scope=scope)
+        assert any("did not move, e.g. " in note and "too small" in note for note in found.notes)
+        assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+class TestCase21:
+    """LoRA adapts what PEFT can adapt."""
+
+    def test_all_linear_leaves_out_what_it_refuses(self) -> None:
+        wrapped = apply_scope(new_model(_mamba()), Scope(kind="lora", rank=2))
+        adapted = {name.split(".")[-4] for name, _ in wrapped.named_parameters() if "lora_A" in name}
+        assert adapted == {"in_proj", "x_proj", "dt_proj"}
+
+    def test_what_the_user_named_is_refused_with_what_can_be(self) -> None:
+        words = r"--set scope\.names=\[dt_proj,in_proj,x_proj\]"
+        with pytest.raises(ModelError, match=words):
+            apply_scope(new_model(_mamba()), Scope(kind="lora", names=("out_proj",)))
+
+    def test_a_run_ends(self, tmp_path: Path) -> None:
+        folder = saved(new_model(_mamba()), byte_tokenizer(), tmp_path / "model")
+        _unlearn(folder, tmp_path, max_steps=2, scope="lora")
+        assert load(tmp_path / "out").num_outputs == 300
+
+
+class TestWeightsThatAskingChanges:
+    """RWKV halves weights every few layers when it is asked, in place."""
+
+    def test_asking_changes_nothing_and_saving_keeps_what_was_loaded(self, tmp_path: Path) -> None:
+        sizes = {"hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 4, "rescale_every": 2}
+        model = new_model(T.RwkvConfig(vocab_size=300, context_length=64, **sizes))
+        right = state_digests(model)
+        loaded = load(saved(model, byte_tokenizer(), tmp_path / "model")).model
+        said = _said(loaded)
+        assert state_digests(loaded) == right
+        again = load(saved(loaded, byte_tokenizer(), tmp_path / "again")).model
+        torch.testing.assert_close(_said(again), said)
+        torch.testing.assert_close(_said(model.train()), said)  # where nothing is halved

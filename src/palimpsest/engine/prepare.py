@@ -25,12 +25,14 @@ from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError
+from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
+from palimpsest.models.unread import leave_out_unread
 
 DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
@@ -87,6 +89,7 @@ def prepare_job(
             guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
         guiding = guiding.and_also(reading)
     model = apply_scope(loaded.model, plan.scope)
+    left_out = _left_out(model, drawn)
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
@@ -108,7 +111,7 @@ def prepare_job(
         repair=repair,
         at_start=at_start,
     )
-    return Prepared(job, guided, _notes(made), guiding)
+    return Prepared(job, guided, (*_notes(made), *left_out), guiding)
 
 
 def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
@@ -118,6 +121,15 @@ def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping
 
 def _notes(made: Mapping[str, Made]) -> tuple[str, ...]:
     return tuple(one.note for one in made.values() if one.note)
+
+
+def _left_out(model: Any, drawn: Mapping[str, Any]) -> tuple[str, ...]:
+    """Freeze what no forward pass reads; a note on it."""
+    unread = leave_out_unread(model, [examples.plain().batch(examples.ids[:1]) for examples in drawn.values()])
+    if not unread:
+        return ()
+    which = f"{so_many(len(unread), 'tensor')}, e.g. {unread[0]}"
+    return (f"Left as they are: {which}, which the forward pass never reads.",)
 
 
 def _keeps(plan: Plan) -> bool:

@@ -24,10 +24,11 @@ from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, answers, load_saved
 from palimpsest.errors import DivergedError, FrozenError, RunError
 from palimpsest.files import write_atomic
+from palimpsest.in_words import so_many
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded, device, load
-from palimpsest.models.scope import check_changed, check_moved, leave_scope, parameter_digests
+from palimpsest.models.scope import WHY_STUCK, check_changed, check_moved, leave_scope, parameter_digests
 from palimpsest.records import Cost
 
 
@@ -71,7 +72,7 @@ def train(
 
     Raises:
         DivergedError: a loss or gradient is not finite.
-        FrozenError: a trainable tensor did not move, or a frozen one did; or a run without steps changed nothing.
+        FrozenError: nothing moved, or what is frozen did; or a run without steps changed nothing.
         SavedError: the folder does not answer as the model that was trained.
     """
     with counted(loaded.model) as preparing:
@@ -79,21 +80,23 @@ def train(
     mark = folder / TRAINED
     level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
     if mark.is_file():  # it died while what it had saved was measured
-        ended = Ended.from_json(json.loads(mark.read_text(encoding="utf-8")))
+        known = json.loads(mark.read_text(encoding="utf-8"))
+        ended, stuck = Ended.from_json(known["ended"]), tuple(known["stuck"])
         saved = load(folder)
         saved.model.to(device())
     else:
-        ended, saved = _trained(plan, prepared, loaded, sets, preparing)
+        ended, stuck, saved = _trained(plan, prepared, loaded, sets, preparing)
         flush_tree(folder)
-        write_atomic(mark, json.dumps(ended.to_json()))
+        write_atomic(mark, json.dumps({"ended": ended.to_json(), "stuck": stuck}))
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
-    return Trained(ended, preparing.cost(), training, prepared.notes, level, _parts(ended, prepared.guiding)), saved
+    notes, parts = (*prepared.notes, *stuck), _parts(ended, prepared.guiding)
+    return Trained(ended, preparing.cost(), training, notes, level, parts), saved
 
 
 def _trained(
     plan: Plan, prepared: Prepared, loaded: Loaded, sets: Mapping[str, Any], preparing: Count
-) -> tuple[Ended, Loaded]:
-    """The steps, and what they made of the model, saved and loaded again."""
+) -> tuple[Ended, tuple[str, ...], Loaded]:
+    """The steps, a note on what did not move, and what they made of the model, saved and loaded again."""
     job = prepared.job
     as_prepared = parameter_digests(job.model)
     try:
@@ -108,12 +111,12 @@ def _trained(
                 f"nothing was learned ({ended.stopped}): {ended.unchanged}; give a rate (--lr), a longer run "
                 "(--max-steps), or more of what must stay to rehearse (--retain FILE, --replay FILE)"
             )
-        _check(job, ended, as_prepared)
+        stuck = _check(job, ended, as_prepared)
         saved = _save(plan, job, ended.method or job.method, loaded.companion, sets)
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
-    return ended, saved
+    return ended, stuck, saved
 
 
 def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:
@@ -125,14 +128,15 @@ def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:
     return {name: Cost(seconds, tokens, peak) for name, (seconds, tokens) in parts.items()}
 
 
-def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> None:
-    """Did what had to move move, and nothing else?"""
+def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> tuple[str, ...]:
+    """Did what had to move move, and nothing else? A note on what is as it was."""
     if ended.unchanged is not None:
-        return
-    if ended.steps:
-        check_moved(job.model, as_prepared)
-    else:
+        return ()
+    if not ended.steps:
         check_changed(job.model, job.at_start)
+        return ()
+    stuck = check_moved(job.model, as_prepared)
+    return (f"{so_many(len(stuck), 'trainable tensor')} did not move, e.g. {stuck[0]}: {WHY_STUCK}.",) if stuck else ()
 
 
 def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[str, Any]) -> Loaded:

@@ -116,6 +116,16 @@ def _base(folder: Path, adapter: Mapping[str, Any], revision: str | None) -> Ada
     )
 
 
+def _name(folder: Path, adapter: Mapping[str, Any]) -> str:
+    """What an adapter calls its base."""
+    name = adapter.get("base_model_name_or_path")
+    if not isinstance(name, str) or not name.strip():
+        raise ModelError(
+            f"model {folder}: its {ADAPTER} names no base; write the base's folder into it as base_model_name_or_path"
+        )
+    return name
+
+
 def _places(folder: Path, name: str) -> Iterator[Path]:
     inner = folder.resolve()
     for outer in (inner, *inner.parents, Path.cwd()):

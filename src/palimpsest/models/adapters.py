@@ -45,8 +45,12 @@ def adapted(folder: Path, base: Any) -> Any:
 
 @contextmanager
 def quiet_about_ties() -> Iterator[None]:
-    """PEFT warns that an adapter on a tied layer is hard to merge; ``merged_whole`` does it."""
+    """PEFT warns that an adapter on a tied layer is hard to merge; ``merged_whole`` does it.
+
+    It also asks transformers 5.23 for a property under its old name.
+    """
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", message="Model (has|with) `tie_word_embeddings=True`")
         yield
 

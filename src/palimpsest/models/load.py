@@ -21,6 +21,7 @@ from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
+from palimpsest.models.half_there import check_unquantised
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.own_code import refuse_code
 from palimpsest.models.plain import load_plain, plain_weights
@@ -157,6 +158,7 @@ def _load(place: str | Path, source: str | Path, revision: str | None, *, as_sto
     refuse_code(config, source)
     if isinstance(place, Path) and config.get("model_type") == CUSTOM:
         return _custom(place, config, source)
+    check_unquantised(config, source)
     if is_image_config(config):
         check_timm(config, source)
         preprocessor = read_preprocessor(place, revision, config)
@@ -202,7 +204,7 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
     what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
 
     def say(reason: str) -> ModelError:
-        return ModelError(f"model {source}: {AWAY if away else f'cannot be loaded as {what}: {reason}'}")
+        return ModelError(f"model {source}: {AWAY if away else f'cannot be loaded as {what}: {_why(reason)}'}")
 
     with refusing(say), quietly():
         if isinstance(source, Path):
@@ -216,9 +218,23 @@ def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto:
             output_loading_info=True,
             local_files_only=away,
         )
+    if getattr(model.config, "rescale_every", 0):  # RWKV halves its weights in place to be asked in half precision,
+        model.config.rescale_every = 0  # and would be saved, or trained, as it then is; in fp32 there is no need
     misshapen = (str(key) for key in info.get("mismatched_keys", ()))
     check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
     return model
+
+
+def _why(reason: str) -> str:
+    """A library's reason, with what can be done about it where that is known."""
+    if "trust_remote_code" in reason:
+        return (
+            "its class is code in its own folder, which is never run; accepted: classes of transformers, or the module "
+            "itself in Python (pal.Model.of)"
+        )
+    if "gated repo" in reason:
+        return "it is gated; accept its terms on the Hub, then log in there with hf auth login"
+    return reason
 
 
 def _is_away(source: str | Path) -> bool:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # a plan is checked before torch is imported
     from torch import Tensor, nn
 
 
+WHY_STUCK = "no gradient reached them, or the learning rate is too small to change their numbers in fp32"
+
+
 class Scope(Chosen):
     """Which parameters may move."""
 
@@ -74,6 +77,7 @@ def _with_lora(model: Any, scope: Scope) -> Any:
         r=scope.rank,
         lora_alpha=scope.lora_alpha,
         target_modules=list(scope.names) or (_adaptable(model) if is_image else "all-linear"),
+        exclude_modules=None if scope.names else _refused_by_peft(model) or None,
         lora_dropout=0.0,
         task_type="CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None,
     )
@@ -82,8 +86,53 @@ def _with_lora(model: Any, scope: Scope) -> Any:
         with quiet_about_ties():
             wrapped = get_peft_model(model, config, revision=getattr(model.config, "_commit_hash", None))
     except ValueError as error:
-        raise ModelError(f"scope lora: {str(error).splitlines()[0]}") from error
+        able = sorted(_linear_names(model) - set(_refused_by_peft(model)))
+        raise ModelError(
+            f"scope lora: {str(error).splitlines()[0]}; here they are called scope.names, e.g. "
+            f"--set scope.names=[{','.join(able)}]"
+        ) from error
     return _on_a_whole_path(wrapped)
+
+
+def _linear_names(model: nn.Module) -> set[str]:
+    """Last names of the linear layers under the head."""
+    from torch import nn
+
+    named = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return named - {"lm_head", "base_layer", "default"}
+
+
+def _refused_by_peft(model: nn.Module) -> list[str]:
+    """Linear layers that PEFT cannot adapt: fused kernels read their weight and pass them by, or they route experts."""
+    from peft import LoraConfig
+    from peft.tuners import tuners_utils
+
+    check: Any = getattr(tuners_utils, "_check_lora_target_modules_mamba", lambda *_: None)
+    refused = _answering_otherwise(model)
+    for name in _linear_names(model):
+        try:
+            check(LoraConfig(), model, name)
+        except ValueError:
+            refused.add(name)
+    return sorted(refused)
+
+
+def _answering_otherwise(model: nn.Module) -> set[str]:
+    """Last names of layers that are linear by class and answer something else than a tensor, as PhiMoE's routers do."""
+    import torch
+    from torch import nn
+
+    from palimpsest.models.modes import in_eval_mode
+
+    found = set()
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear) or type(module).forward is nn.Linear.forward:
+            continue
+        with torch.no_grad(), in_eval_mode(module):
+            said = module(module.weight.new_zeros(2, module.in_features))
+        if not isinstance(said, torch.Tensor):
+            found.add(name.rpartition(".")[2])
+    return found
 
 
 def _on_a_whole_path(model: Any) -> Any:
@@ -173,18 +222,26 @@ def _refuse_leaks(names: Sequence[str]) -> None:
         raise FrozenError(f"{len(names)} frozen tensors moved, e.g. {names[0]}")
 
 
-def check_moved(model: nn.Module, before: Mapping[str, str]) -> None:
-    """Every trainable tensor differs from before, every frozen one is the same.
+def check_moved(model: nn.Module, before: Mapping[str, str]) -> list[str]:
+    """A trainable tensor differs from before, and every frozen one is the same.
+
+    Some trainable ones may be as they were, for good reason: an expert that no example was sent to, LoRA's A while its
+    B is zero, numbers so large that a small step rounds away.
 
     Args:
         model: after a run of at least one step.
         before: ``parameter_digests`` from the start of the run.
 
+    Returns:
+        The trainable tensors that are as they were.
+
     Raises:
-        FrozenError: names the tensors that break the rule.
+        FrozenError: none of them moved, or a frozen one did.
     """
     moved = {name: digest != before[name] for name, digest in parameter_digests(model).items()}
-    stuck = [name for name, p in model.named_parameters() if p.requires_grad and not moved[name]]
-    if stuck:
-        raise FrozenError(f"{len(stuck)} trainable tensors did not move, e.g. {stuck[0]}: no gradient reached them")
-    _refuse_leaks([name for name, p in model.named_parameters() if not p.requires_grad and moved[name]])
+    moving = trainable(model)
+    stuck = [name for name in moving if not moved[name]]
+    if stuck and len(stuck) == len(moving):
+        raise FrozenError(f"none of the {len(stuck)} trainable tensors moved, e.g. {stuck[0]}: {WHY_STUCK}")
+    _refuse_leaks([name for name in moved if moved[name] and name not in moving])
+    return stuck

@@ -12,6 +12,7 @@ from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.adapter_base import adapter_in, base_of, check_bases
 from palimpsest.models.at_hand import check_at_hand
+from palimpsest.models.half_there import check_unquantised, check_whole_files
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
 from palimpsest.models.plain import plain_weights, read_json_object
@@ -43,6 +44,7 @@ def check_folder(folder: Path) -> None:
     _check_config(folder)
     check_data_only(folder)
     check_weights_are_safe(folder, adapter=(folder / "adapter_config.json").is_file())
+    check_whole_files(folder)
     check_bases(folder)
     check_proportions(folder, read_config(folder))
 
@@ -57,6 +59,7 @@ def _check_config(folder: Path) -> None:
         raise ModelError(
             f"model {folder}: {name} names no model_type; give the folder of a causal LM or an image classifier"
         )
+    check_unquantised(content, folder)
 
 
 def place_of(source: str | Path, revision: str | None = None) -> str | Path:

@@ -1,0 +1,63 @@
+"""Folders whose weights are there in part, or in a form that nothing can be trained in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from palimpsest.errors import ModelError
+
+_INDEX = "model.safetensors.index.json"
+_POINTER = b"version https://git-lfs"
+
+
+def check_whole_files(folder: Path) -> None:
+    """Every file that the index names is there, and none is a pointer of Git LFS in the place of weights.
+
+    Raises:
+        ModelError: names the first.
+    """
+    shards = _shards(folder)
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"model {folder}: {len(missing)} of {len(shards)} files of weights are not there, e.g. {missing[0]}; "
+            "download or copy it again"
+        )
+    for file in sorted(folder.glob("*.safetensors")):
+        if file.is_file() and file.stat().st_size < 1000 and file.read_bytes().startswith(_POINTER):
+            raise ModelError(f"model {folder}: {file.name} is a pointer of Git LFS, not the weights; run git lfs pull")
+
+
+def _shards(folder: Path) -> list[str]:
+    file = folder / _INDEX
+    if not file.is_file():
+        return []
+    try:
+        files = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+        return sorted(files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ModelError(f"model {folder}: {_INDEX} names no files of weights; copy it again") from None
+
+
+def check_unquantised(config: Mapping[str, Any], source: object) -> None:
+    """Refuse weights that a config calls quantised.
+
+    Raises:
+        ModelError: they are.
+    """
+    for part in (config, config.get("text_config")):
+        found = part.get("quantization_config") if isinstance(part, Mapping) else None
+        if isinstance(found, Mapping) and found:
+            raise ModelError(
+                f"model {source}: its weights are quantised ({_kind(found)}), and every run works on fp32 weights; "
+                "give the model that it was made from"
+            )
+
+
+def _kind(quantisation: Mapping[str, Any]) -> str:
+    bits = quantisation.get("bits") or next((n for n in (4, 8) if quantisation.get(f"load_in_{n}bit")), None)
+    method = str(quantisation.get("quant_method", "method unknown"))[:40]
+    return f"{method} {bits}-bit" if isinstance(bits, int) else method
