@@ -114,10 +114,11 @@ def literal_values(model: Any, examples: TextSet, eos: int = 0) -> list[float]:
         logits = _logits(model, tokens)[:-1]
         target = torch.tensor(tokens[1:])
         right = (logits.argmax(-1) == target).tolist()
-        wrong = [position for position, is_right in enumerate(right) if not is_right]
         logp = logits.log_softmax(-1).gather(1, target[:, None])
         ma.append(sum(right) / len(right))
-        es.append(1 - (wrong[-1] + 1 if wrong else 0) / len(right))
+        answer = right[:-1] if tokens[-1] == eos else right
+        known = (length for length in range(len(answer), -1, -1) if all(answer[len(answer) - length :]))
+        es.append(next(known) / len(answer))
         prob.append(float(logp.mean().exp()))
         el.append(_literal_el(model, tokens, eos))
     return [*ma, *es, *prob, *el]

@@ -25,12 +25,12 @@ LAYERS = frozenset(
         "encoder_layers",
         "decoder_layers",
         "depth",
-        "num_local_experts",
-        "num_experts",
-        "n_routed_experts",
     }
 )
 """Options of configurations that say how many modules there are, each with a tensor of its own."""
+EXPERTS = frozenset(["num_local_experts", "num_experts", "n_routed_experts"])
+FREE_EXPERTS = 2**15
+"""Always taken: configurations of dense models name experts, too (Doge's 16,384), which nothing then reads."""
 WIDTHS = frozenset(
     {
         "hidden_size",
@@ -89,7 +89,8 @@ def check_proportions(folder: Path, config: Mapping[str, Any]) -> None:
     if not shapes:  # the loader says what is wrong with the files
         return
     modules, width = ROOM * len(shapes), ROOM * max((max(shape, default=1) for shape in shapes), default=1)
-    bounds = dict.fromkeys(LAYERS, modules) | dict.fromkeys(WIDTHS, width) | dict.fromkeys(_PLACES, MOST_PLACES)
+    bounds = dict.fromkeys(LAYERS, modules) | dict.fromkeys(EXPERTS, max(modules, FREE_EXPERTS))
+    bounds |= dict.fromkeys(WIDTHS, width) | dict.fromkeys(_PLACES, MOST_PLACES)
     for name, value in _sizes(config):
         if name in bounds and value > bounds[name]:
             raise ModelError(
