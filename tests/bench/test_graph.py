@@ -19,7 +19,7 @@ from palimpsest.errors import DataError, Interrupted
 WAITS_FOREVER = """
 import sys, time
 from pathlib import Path
-from palimpsest.bench.perform.parallel import Task, run_tasks
+from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
 
 def work(folder):
     import os
@@ -27,7 +27,7 @@ def work(folder):
     time.sleep(60)
 
 if __name__ == "__main__":
-    run_tasks({"a": Task(work, (sys.argv[1],))}, jobs=2, threads=None, done=print)
+    run_tasks({"a": WaitingTask(work, (sys.argv[1],))}, jobs=2, threads=None, done=print)
 """
 
 
