@@ -40,7 +40,7 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 check: lint test ## lint and test: all that CI runs
 
 bench: $(READY) ## run the benchmarks that need no data; each prints a table
-	@set -e; for file in extraction kill memory ug_clu; do echo "== $$file"; $(VENV)/bin/python "benchmarks/$$file.py" $(ARGS); done
+	@set -e; for file in extraction kill memory speed ug_clu; do echo "== $$file"; $(VENV)/bin/python "benchmarks/$$file.py" $(ARGS); done
 
 clean: ## remove .venv and what the tools left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
