@@ -40,7 +40,7 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 check: lint test ## lint and test: all that CI runs
 
 bench: $(READY) ## run the benchmarks that need no data; each prints a table
-	@set -e; for file in extraction kill memory ug_clu; do echo "== $$file"; $(VENV)/bin/python "benchmarks/$$file.py" $(ARGS); done
+	@set -e; for file in extraction kill memory speed ug_clu; do echo "== $$file"; $(VENV)/bin/python "benchmarks/$$file.py" $(ARGS); done
 
 drawing: $(READY) ## draw docs/rooms.svg, the rooms of the package
 	$(VENV)/bin/python docs/rooms.py
