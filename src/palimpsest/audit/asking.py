@@ -17,17 +17,17 @@ Shape legend: T tokens, V vocabulary (or classes), N images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from palimpsest.audit.side_by_side import Row, continue_rows
 from palimpsest.audit.wording import BEGINNING, NOTHING_SAID, Wording
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DivergedError
-from palimpsest.metrics.greedy.choice import forward_last
 from palimpsest.models.class_logits import class_logits
 from palimpsest.models.load import Loaded
 from palimpsest.models.modes import asked
@@ -91,15 +91,14 @@ def say(
 ) -> dict[str, str]:
     """What a model says to the prompts of some examples, word for word; no random number is drawn.
 
-    Greedy, one example at a time, every token from a forward pass over exactly what stands before it: so the answer is
-    the model's own whatever it keeps between tokens, and does not depend on what else is asked. As many tokens as the
-    example holds, ``SHOWN`` at most, fewer where the model ends; dots where it would go on.
+    Greedy, and each answer is the model's own: it depends neither on what it keeps between tokens nor on what else is
+    asked. As many tokens as the example holds, ``SHOWN`` at most, fewer where the model ends; dots where it goes on.
 
     Args:
         loaded: the model, used on the device it is on; every layer's mode is as before afterwards.
         examples: the set, encoded for this model.
         ids: which of them.
-        progress: called after each with (examples done, all examples).
+        progress: called as they are done with (examples done, all examples).
 
     Returns:
         id -> its words; of an image classifier the likeliest class and its probability, e.g. "cat (0.93)"; in brackets
@@ -110,14 +109,15 @@ def say(
     """
     if isinstance(examples, ImageSet):
         return _classes_said(loaded, examples, ids)
-    found = {}
     wording = Wording(loaded.tokenizer)
+    asks = {example_id: _Asked(question(examples[example_id], wording), wording) for example_id in ids}
+    longest: int | None = most_tokens(loaded.model)
+    rows = [one.row(example_id, loaded.eos_ids) for example_id, one in asks.items() if one.fits(longest)]
+    told = progress or (lambda done, total: None)
     with asked(loaded.model):
-        for done, example_id in enumerate(ids, 1):
-            found[example_id] = _said(loaded, question(examples[example_id], wording), wording, example_id)
-            if progress is not None:
-                progress(done, len(ids))
-    return found
+        continue_rows(loaded.model, rows, longest, lambda done: told(len(ids) - len(rows) + done, len(ids)))
+    by_id = {row.id: row for row in rows}
+    return {i: one.words(by_id[i]) if i in by_id else one.too_long(longest) for i, one in asks.items()}
 
 
 def as_answers(
@@ -150,17 +150,31 @@ def as_answers(
     return found
 
 
-def _said(loaded: Loaded, asked_for: Question, wording: Wording, example_id: str) -> str:
-    longest: int | None = most_tokens(loaded.model)
-    if longest is not None and len(asked_for.prompt) > longest:
-        return f"(no answer: the prompt has {len(asked_for.prompt)} tokens and the model takes at most {longest})"
-    expected, closing = _closed(asked_for.expected, wording)
-    # What closes the expected answer closes the model's: the end of a chat turn is not always among the eos ids.
-    ends = loaded.eos_ids | (wording.special & set(closing))
-    asked_for = replace(asked_for, expected=expected)
-    tokens, ended = _continue(loaded.model, asked_for, ends, example_id, longest)
-    by_heart = tuple(tokens) == expected and not closing
-    return wording.behind(asked_for.prompt, tokens, more=not (ended or by_heart)) or NOTHING_SAID
+class _Asked:
+    """A question, and how its answer is told."""
+
+    def __init__(self, asked_for: Question, wording: Wording) -> None:
+        self.prompt, self.wording = asked_for.prompt, wording
+        self.expected, self.closing = _closed(asked_for.expected, wording)
+
+    def fits(self, longest: int | None) -> bool:
+        """Does the model take so long a prompt?"""
+        return longest is None or len(self.prompt) <= longest
+
+    def row(self, example_id: str, eos_ids: frozenset[int]) -> Row:
+        """What the model is to go on with."""
+        # What closes the expected answer closes the model's: the end of a chat turn is not always among the eos ids.
+        ends = eos_ids | (self.wording.special & set(self.closing))
+        return Row(example_id, self.prompt, self.expected[:SHOWN], ends)
+
+    def words(self, row: Row) -> str:
+        """The answer; dots behind it where the model would go on."""
+        by_heart = tuple(row.said) == self.expected and not self.closing
+        return self.wording.behind(self.prompt, row.said, more=not (row.ended or by_heart)) or NOTHING_SAID
+
+    def too_long(self, longest: int | None) -> str:
+        """Why there is no answer."""
+        return f"(no answer: the prompt has {len(self.prompt)} tokens and the model takes at most {longest})"
 
 
 def _closed(expected: tuple[int, ...], wording: Wording) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -172,25 +186,6 @@ def _closed(expected: tuple[int, ...], wording: Wording) -> tuple[tuple[int, ...
         elif wording.text(expected[place : place + 1]).strip():
             break
     return expected[:cut], expected[cut:]
-
-
-def _continue(
-    model: nn.Module, asked_for: Question, ends: frozenset[int], example_id: str, longest: int | None
-) -> tuple[list[int], bool]:
-    """The likeliest token, again and again, as many as expected; and did the model end there by itself?"""
-    device = next(model.parameters()).device
-    count = min(len(asked_for.expected), SHOWN)
-    tokens: list[int] = []
-    while longest is None or len(asked_for.prompt) + len(tokens) <= longest:
-        prefix_T = torch.tensor([*asked_for.prompt, *tokens], device=device)
-        # No cache: what state-space, convolution or window layers keep is rounded otherwise than a whole pass.
-        logits_V = forward_last(model, prefix_T[None])[0, -1]
-        _refuse_diverged(logits_V, example_id)
-        token = int(logits_V.argmax())
-        if token in ends or len(tokens) == count:
-            return tokens, token in ends
-        tokens.append(token)
-    return tokens, False
 
 
 def _refuse_diverged(logits_V: Tensor, example_id: str) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
-from palimpsest.method_card import configured
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -54,6 +53,8 @@ def build_config(name: str, options: Mapping[str, Any]) -> BaseModel:
     Raises:
         PlanError: no such set, an unknown option, or a value out of range.
     """
+    from palimpsest.method_card import configured
+
     return configured(f"derived.{name}", load(name).Config, options)
 
 
