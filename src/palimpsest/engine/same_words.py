@@ -10,7 +10,7 @@ from palimpsest.errors import PlanError
 from palimpsest.printed import short
 from palimpsest.records import Chat, Completion, Example, Text
 
-LOOKED_AT = 32  # rows of each set that both tokenizers are asked for
+ROWS_ASKED = 32  # rows of each set that both tokenizers are asked for
 
 
 def check_same_words(mine: Any, theirs: Any, examples: Mapping[str, Sequence[Example]], given: str) -> None:
@@ -48,7 +48,7 @@ def _other_tokens(mine: Any, theirs: Any) -> Iterator[str]:
 def _other_cuts(mine: Any, theirs: Any, examples: Mapping[str, Sequence[Example]]) -> Iterator[str]:
     """Rows that are cut into other tokens."""
     for rows in examples.values():
-        for example in islice(rows, LOOKED_AT):
+        for example in islice(rows, ROWS_ASKED):
             text = _text_of(example)
             cuts = [list(one(text, add_special_tokens=False)["input_ids"]) for one in (mine, theirs)]
             if cuts[0] != cuts[1]:
