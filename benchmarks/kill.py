@@ -1,8 +1,12 @@
-"""`kill -9` during learn, unlearn and bench, many times: continued by the same command, does it end with the same bits?
+"""`kill -9` during learn, unlearn, update and bench, many times: continued, does it end with the same bits?
 
-    python benchmarks/kill.py                    # 20 kills of each verb
+    python benchmarks/kill.py                    # 12 kills of each of learn, unlearn, update, bench and two
     python benchmarks/kill.py --times 5 --seed 1 --verbs unlearn
     python benchmarks/kill.py --verbs control    # a run that finds its own rate
+
+"two" is learn, begun by two processes at once on one output, of which one is killed: the other one must end well or say
+that it found the output taken. Files of somebody else lie beside every output, and others are put into its partial
+folder (a bench's own) after each kill: none may be changed or gone at the end.
 
 A clinic of invented patients is written to a temporary folder and a small model learns it; for the bench, coloured
 squares of eight classes and a small ResNet, a stream of five requests, two rows, two processes. "control" is an unlearn
@@ -23,8 +27,10 @@ drawn again. One line per kill:
     stage     what the process last said it was doing, and what its partial folder held
     seconds   life of the process
     equal     did this run, when it was let go to its end, end with the same digests?
+    foreign   are all files of somebody else as they were?
 
-Exit code 1 if any digest differs or a command fails. Deaths between any two file operations are in
+Exit code 1 if any digest differs, a file of somebody else was touched, or a command fails.
+Deaths between any two file operations are in
 tests/verbs/test_kill.py; here it is the real command and the real signal.
 """
 
@@ -46,25 +52,29 @@ from pathlib import Path
 
 POLL = 0.002  # seconds between two looks at the partial folder
 PAUSE = 0.2  # a kill follows its file by at most so many seconds, half of them by less than a sixteenth of it
-VERBS = ("learn", "unlearn", "control", "bench")
+VERBS = ("learn", "unlearn", "update", "bench", "two")
+FOREIGN = ("thesis.txt", "notes.tmp", ".tmpABCDEF", ".notes.12.tmp", "old/model.safetensors")
+TAKEN = "is being written by another process"
 STAGES = {"sweep", "accepted", "taken back", "second start", "cooled"}  # of a controlled run
 FILES = {
     "learn": (
-        "plan.json", "remembered/before.json", "checkpoint.tmp", "checkpoint.safetensors", "model.safetensors",
-        "trained.json", "remembered/after.json", "report.html", "result.json",
+        "result.json", "checkpoint.tmp", "trained.json", "remembered/before.json", "model.safetensors", "report.html",
+        "plan.json", "checkpoint.safetensors", "remembered/after.json",
     ),
     "unlearn": (
-        "plan.json", "remembered/before.json", "reference/head.safetensors", "checkpoint.tmp",
-        "checkpoint.safetensors", "model.safetensors", "remembered/after.json", "result.json",
+        "result.json", "reference/head.safetensors", "checkpoint.tmp", "model.safetensors", "remembered/before.json",
+        "checkpoint.safetensors", "plan.json", "remembered/after.json",
     ),
     "control": (
         "control/state.json", "control/000000.safetensors", "control/000001.safetensors", "control/state.tmp",
         "control/reference-1/head.safetensors", "control/000003.safetensors", "control/000002.tmp", "model.safetensors",
     ),
 }  # fmt: skip
+FILES["update"] = FILES["two"] = FILES["learn"]
 COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
 LEARNING = [*COMMON, "--learning-rate", "0.003", "--batch-size", "8", "--set", "training.side_batch_size=8"]
 UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set", "repair.steps=1"]
+UPDATING = [*COMMON, "--learning-rate", "0.001", "--batch-size", "4"]
 FOUND = {"budget": 160, "cooling": 2, "ceiling": 1.0, "transient": 1.2, "final": 1.2, "repairs": 5, "tolerance": 0.15}
 NAMES = "Ann Bob Cid Dot Eve Fay Gus Hal Ida Jon Kim Lea Max Ned Oda Pam"
 
@@ -74,7 +84,7 @@ class Command:
     """One verb on the clinic or the squares.
 
     Attributes:
-        verb: "learn", "unlearn", "control" or "bench".
+        verb: one of ``VERBS``, or "control".
         arguments: all but the output.
         folder: where its outputs go.
         expected: digests of the undisturbed run.
@@ -87,10 +97,10 @@ class Command:
     expected: str = ""
     life: float = 0.0
 
-    def start(self, output: Path) -> subprocess.Popen[str]:
-        words = {"bench": ["bench", "clu"], "control": ["unlearn"]}.get(self.verb, [self.verb])
+    def start(self, output: Path, number: int = 0) -> subprocess.Popen[str]:
+        words = {"bench": ["bench", "clu"], "control": ["unlearn"], "two": ["learn"]}.get(self.verb, [self.verb])
         command = [sys.executable, "-m", "palimpsest", *words, *self.arguments, "--output", str(output)]
-        with output.with_suffix(".stderr").open("w", encoding="utf-8") as errors:
+        with said_in(output, number).open("w", encoding="utf-8") as errors:
             return subprocess.Popen(
                 command, stdout=subprocess.DEVNULL, stderr=errors, text=True, start_new_session=True, env=environment()
             )
@@ -101,7 +111,7 @@ class Command:
 
     def ended(self, output: Path, code: int) -> str:
         if code not in {0, 1, 3} or not self.has_result(output):
-            return f"exit code {code}: {output.with_suffix('.stderr').read_text(encoding='utf-8').strip()[-300:]}"
+            return f"exit code {code}: {said_in(output).read_text(encoding='utf-8').strip()[-300:]}"
         return digests_of_bench(output) if self.verb == "bench" else digests(output)
 
     def has_result(self, output: Path) -> bool:
@@ -126,6 +136,33 @@ class Run:
     number: int
     output: Path
     kills: list[tuple[int, Aim, str, float]] = field(default_factory=list)
+    odd: str = ""
+    planted: bool = False
+
+
+def said_in(output: Path, number: int = 0) -> Path:
+    """Where a process that writes there has its standard error."""
+    return output.with_name(f"{output.name}.{number}.stderr")
+
+
+def plant(folder: Path) -> None:
+    """Put files of somebody else into a folder."""
+    for name in FOREIGN:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"mine: {name}", encoding="utf-8")
+
+
+def touched(folder: Path) -> list[str]:
+    """Those of them that are not as they were."""
+    there = {name: folder / name for name in FOREIGN}
+    return [n for n, path in there.items() if not path.is_file() or path.read_text(encoding="utf-8") != f"mine: {n}"]
+
+
+def names_in(output: Path) -> list[str]:
+    """All files and folders of a run, but for those of somebody else."""
+    foreign = {Path(name) for name in FOREIGN} | {Path(name).parent for name in FOREIGN}
+    found = (path.relative_to(output) for path in output.rglob("*"))
+    return sorted(str(path) for path in found if path not in foreign)
 
 
 def environment() -> dict[str, str]:
@@ -138,7 +175,7 @@ def environment() -> dict[str, str]:
 def digests(output: Path) -> str:
     """SHA-256 of the weights, of the scores and of the list of files, 12 digits of each."""
     scores = json.loads((output / "result.json").read_text(encoding="utf-8"))["scores"]
-    names = sorted(str(path.relative_to(output)) for path in output.rglob("*"))
+    names = names_in(output)
     parts = (
         (output / "model.safetensors").read_bytes(),
         json.dumps(scores, sort_keys=True).encode(),
@@ -151,7 +188,7 @@ def digests_of_bench(output: Path) -> str:
     """The same of a bench: the weights and the reading of every row after every request, and the finished files."""
     rows = json.loads((output / "results.json").read_text(encoding="utf-8"))["rows"]
     steps = [(row, seed, step) for row, seeds in rows.items() for seed, chain in seeds.items() for step in chain]
-    names = sorted(str(path.relative_to(output)) for path in output.rglob("*"))
+    names = names_in(output)
     parts = (
         json.dumps([(row, seed, step["weights"]) for row, seed, step in steps]),
         json.dumps([(row, seed, step["reading"]) for row, seed, step in steps], sort_keys=True),
@@ -237,10 +274,13 @@ def make_clinic(folder: Path) -> dict[str, Command]:
     if not (folder / "learned").is_dir():
         raise SystemExit(f"the model to unlearn from could not be made: {said}")
     unlearn = ["--model", str(folder / "learned"), "--forget", str(files.forget), "--retain", str(files.retain)]
+    update = [*unlearn, "--learn", str(files.holdout), "--method", "ug_clu"]
     unlearn += ["--holdout", str(files.holdout)]
     return {
-        "learn": Command("learn", [*learn, *sets, *LEARNING, "--max-steps", "45"], folder / "learn"),
-        "unlearn": Command("unlearn", [*unlearn, *sets, *UNLEARNING, "--max-steps", "40"], folder / "unlearn"),
+        "learn": Command("learn", [*learn, *sets, *LEARNING, "--max-steps", "24"], folder / "learn"),
+        "unlearn": Command("unlearn", [*unlearn, *sets, *UNLEARNING, "--max-steps", "24"], folder / "unlearn"),
+        "update": Command("update", [*update, *sets, *UPDATING, "--max-steps", "24"], folder / "update"),
+        "two": Command("two", [*learn, *sets, *LEARNING, "--max-steps", "24"], folder / "two"),
     }
 
 
@@ -250,23 +290,26 @@ def aims(command: Command, times: int, source: random.Random) -> list[Aim]:
     by_time = times - by_file
     found = [Aim(command.life * (part + source.random()) / by_time) for part in range(by_time)]
     files = FILES.get(command.verb, ())
-    found += [Aim(PAUSE * source.random() ** 4, files[number % len(files)]) for number in range(by_file)]
+    names = [files[number % len(files)] for number in range(by_file)]
+    # between result.json and the rename lie only milliseconds
+    found += [Aim(0.0 if name == "result.json" else PAUSE * source.random() ** 4, name) for name in names]
     source.shuffle(found)
     return found
 
 
-def strike(process: subprocess.Popen[str], output: Path, aim: Aim) -> str | None:
-    """Kill the process group when the aim says so; the stage it was in, or None when it ended before."""
+def strike(processes: Sequence[subprocess.Popen[str]], output: Path, aim: Aim, source: random.Random) -> str | None:
+    """Kill the group of a process that is alive when the aim says so; the stage it was in, or None when all ended."""
     partial = output.with_name(output.name + ".partial")
     before = None if aim.file is None else _stamp(partial / aim.file)
     due = None if aim.file is not None else time.monotonic() + aim.seconds
-    while process.poll() is None:
+    while alive := [process for process in processes if process.poll() is None]:
         if due is None and aim.file is not None and _stamp(partial / aim.file) not in {None, before}:
             due = time.monotonic() + aim.seconds
         if due is not None and time.monotonic() >= due:
-            stage = stage_of(output, partial)
-            os.killpg(process.pid, signal.SIGKILL)
-            return stage if process.wait() == -signal.SIGKILL else None
+            victim = source.choice(alive)
+            os.killpg(victim.pid, signal.SIGKILL)  # first of all: what is looked at afterwards does not change any more
+            stage = stage_of(output, partial, processes.index(victim))
+            return stage if victim.wait() == -signal.SIGKILL else None
         time.sleep(POLL)
     return None
 
@@ -278,9 +321,9 @@ def _stamp(path: Path) -> int | None:
         return None
 
 
-def stage_of(output: Path, partial: Path) -> str:
+def stage_of(output: Path, partial: Path, number: int) -> str:
     """The last progress line, and the file that the partial folder got last."""
-    lines = output.with_suffix(".stderr").read_text(encoding="utf-8").split("\n")[:-1]
+    lines = said_in(output, number).read_text(encoding="utf-8").split("\n")[:-1]
     said = lines[-1].split(" loss")[0] if lines else "start-up"
     if output.exists():
         return f"{said}; {_under_way(output)}"
@@ -301,6 +344,16 @@ def _short(path: Path) -> str:
     return str(path) if len(path.name) < 30 else f"{path.parent}/….{path.suffix}"
 
 
+def others_ended(processes: Sequence[subprocess.Popen[str]], output: Path) -> str:
+    """What is wrong with how those processes ended that were not killed; nothing, as it should be."""
+    for number, process in enumerate(processes):
+        code = process.wait()
+        said = said_in(output, number).read_text(encoding="utf-8").strip()
+        if code not in {0, 1, 3, -signal.SIGKILL} and not (code == 2 and TAKEN in said):
+            return f"one of two ended with exit code {code}: {said[-300:]}"
+    return ""
+
+
 def kill_often(command: Command, times: int, source: random.Random) -> Iterator[tuple[Run, str]]:
     """Runs that were killed and then let go to their ends, with the digests of these."""
     waiting = aims(command, times, source)
@@ -308,14 +361,16 @@ def kill_often(command: Command, times: int, source: random.Random) -> Iterator[
     while waiting:
         aim = waiting.pop(0)
         started = time.monotonic()
-        process = command.start(run.output)
-        stage = strike(process, run.output, aim)
+        processes = [command.start(run.output, number) for number in range(2 if command.verb == "two" else 1)]
+        stage = strike(processes, run.output, aim, source)
+        lived = time.monotonic() - started
+        run.odd = run.odd or others_ended(processes, run.output)
         if stage is not None:
             count += 1
-            run.kills.append((count, aim, stage, time.monotonic() - started))
+            run.kills.append((count, aim, stage, lived))
+            run.planted |= leave_something(command, run.output)
             if source.random() < 0.5 and waiting:
                 continue
-            ended = command.finish(run.output)
         else:
             missed += 1
             if missed > 3 * times:
@@ -323,10 +378,24 @@ def kill_often(command: Command, times: int, source: random.Random) -> Iterator[
                     f"{command.verb}: {missed} commands ended before they could be killed; take more steps"
                 )
             waiting.append(Aim(0.7 * aim.seconds, aim.file))
-            ended = command.ended(run.output, process.wait())
+        ended = command.finish(run.output)
         if run.kills:
-            yield run, ended
+            yield run, run.odd or ended
         run = Run(run.number + 1, command.folder / str(run.number + 1))
+
+
+def leave_something(command: Command, output: Path) -> bool:
+    """Somebody puts files of their own where the killed run wrote, if it did."""
+    places = [output.with_name(output.name + ".partial"), output]
+    found = [p for p in places if p.is_dir() and (command.verb == "bench" or (p / "plan.json").is_file())]
+    for place in found:
+        plant(place)
+    return bool(found)
+
+
+def foreign_touched(command: Command, run: Run) -> list[str]:
+    """Files of somebody else, beside a run and in it, that are not as they were."""
+    return touched(command.folder) + (touched(run.output) if run.planted else [])
 
 
 def stages_of(output: Path) -> set[str]:
@@ -338,6 +407,7 @@ def stages_of(output: Path) -> set[str]:
 def attack(command: Command, times: int, source: random.Random) -> bool:
     """Print the lines of one verb; did every run end with the same digests?"""
     command.folder.mkdir(exist_ok=True)
+    plant(command.folder)
     started = time.monotonic()
     command.expected = command.finish(command.folder / "undisturbed")
     command.life = time.monotonic() - started
@@ -348,36 +418,41 @@ def attack(command: Command, times: int, source: random.Random) -> bool:
         print(f"{command.verb}: the undisturbed run had no {', no '.join(sorted(missing))}: nothing could be shown")
         return False
     print(f"\n{command.verb}, undisturbed: {command.life:.1f} s; weights, scores, files: {command.expected}")
-    print(f"{'kill':>4} {'run':>3} {'aimed':26} {'seconds':>7} equal stage", flush=True)
+    print(f"{'kill':>4} {'run':>3} {'aimed':26} {'seconds':>7} equal foreign stage", flush=True)
     agreed = True
     for run, ended in kill_often(command, times, source):
         equal = ended == command.expected
-        agreed &= equal
+        lost = foreign_touched(command, run)
+        agreed &= equal and not lost
         for number, aim, stage, seconds in run.kills:
-            word = "yes" if equal else "NO"
-            print(f"{number:>4} {run.number:>3} {aim!s:26} {seconds:>7.1f} {word:5} {stage}", flush=True)
+            word, kept = "yes" if equal else "NO", "LOST" if lost else "kept"
+            print(f"{number:>4} {run.number:>3} {aim!s:26} {seconds:>7.1f} {word:5} {kept:7} {stage}", flush=True)
         if not equal:
             print(f"     run {run.number} ended with: {ended}")
+        if lost:
+            print(f"     of somebody else, not as they were: {', '.join(lost)}")
     return agreed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=20, help="kills of each verb")
+    parser.add_argument("--times", type=int, default=12, help="kills of each verb")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
+    parser.add_argument("--verbs", nargs="+", choices=(*VERBS, "control"), default=list(VERBS))
     options = parser.parse_args(arguments)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="palimpsest-kill-") as folder:
         commands: dict[str, Command] = {}
-        if {"learn", "unlearn"} & set(options.verbs):
+        if {"learn", "unlearn", "update", "two"} & set(options.verbs):
             commands |= make_clinic(Path(folder))
         if "control" in options.verbs:
             commands["control"] = make_small_clinic(Path(folder) / "small")
         if "bench" in options.verbs:
             commands["bench"] = make_squares(Path(folder) / "bench")
         agreed = [attack(commands[verb], options.times, random.Random(options.seed)) for verb in options.verbs]
-    verdict = "every run ended with the same digests" if all(agreed) else "SOME RUNS ENDED OTHERWISE"
+    verdict = (
+        "every run ended with the same digests, nothing foreign touched" if all(agreed) else "SOME RUNS ENDED OTHERWISE"
+    )
     seconds = time.monotonic() - started
     print(f"\n{options.times} kills of each of {', '.join(options.verbs)} in {seconds:.0f} s: {verdict}")
     return 0 if all(agreed) else 1

@@ -10,7 +10,13 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+from palimpsest.errors import LostFolder
+
+_HELD: ContextVar[tuple[tuple[Path, int | None], ...]] = ContextVar("held", default=())
+"""Folders that this thread holds, and their descriptors: who writes below one need not know of its lock."""
 
 
 def put(temporary: Path, path: Path) -> None:
@@ -24,7 +30,9 @@ def put(temporary: Path, path: Path) -> None:
 
     Raises:
         OSError: the place cannot be written to.
+        LostFolder: it is in a folder that was held and is no longer there.
     """
+    check_held_still(temporary)
     if temporary.is_file():
         with_usual_modes(temporary)
     flush(temporary)
@@ -58,22 +66,69 @@ def held(folder: Path) -> Iterator[bool]:
 
     Args:
         folder: there; it may be renamed in the block. Windows locks no folders: there the answer is always yes.
+
+    Raises:
+        OSError: it is not there, or a link.
     """
-    if os.name == "nt":
-        yield True
-        return
+    descriptor = None if os.name == "nt" else os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        free = descriptor is None or (_is_locked(descriptor) and _is_at(folder, descriptor))
+        before = _HELD.get()
+        _HELD.set((*before, (Path(os.path.abspath(folder)), descriptor)) if free else before)
+        try:
+            yield free
+        finally:
+            _HELD.set(before)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Does this thread hold that folder?"""
+    place = Path(os.path.abspath(folder))
+    return any(place == mine for mine, _ in _HELD.get())
+
+
+def check_held_still(path: Path) -> None:
+    """Refuse to write below a held folder that was taken away: what is there now may be another process's.
+
+    Args:
+        path: of a file or folder that is about to be written, read or renamed; not below a held folder, nothing is
+            asked. Between this look and the write is a moment that only the lock of the other could close.
+
+    Raises:
+        LostFolder: it was removed or renamed; nothing was written to what is in its place.
+    """
+    place = os.path.abspath(path)
+    for folder, descriptor in _HELD.get():
+        if descriptor is None or not f"{place}{os.sep}".startswith(f"{folder}{os.sep}"):
+            continue
+        if not _is_at(folder, descriptor):
+            raise LostFolder(
+                f"{folder} was removed or replaced while this run wrote to it; what is there now was left alone; once "
+                "no other process writes there, the same command begins anew"
+            )
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock of an open folder, if nobody has it."""
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(folder: Path, descriptor: int) -> bool:
+    """Is the folder of that name the one that is open?"""
+    try:
+        there = os.stat(folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return os.path.samestat(there, os.fstat(descriptor))
 
 
 def flush(path: Path) -> None:
@@ -89,5 +144,6 @@ def flush(path: Path) -> None:
 
 def flush_tree(folder: Path) -> None:
     """Flush every file and folder below a folder, and the folder itself."""
+    check_held_still(folder)
     for path in (*sorted(folder.rglob("*")), folder):
         flush(path)

@@ -6,10 +6,11 @@ PalimpsestError
 │   ├── ModelError          a model folder, adapter or scope
 │   ├── PlanError           a method, option or combination of options
 │   └── MissingExtra        an optional package that is not installed
-└── RunError                the run itself went wrong (CLI exit code 1)
-    ├── DivergedError       the loss or a gradient is not finite
-    ├── FrozenError         a parameter that should have moved did not, or the reverse
-    └── SavedError          the saved folder does not answer as the model that was trained
+├── RunError                the run itself went wrong (CLI exit code 1)
+│   ├── DivergedError       the loss or a gradient is not finite
+│   ├── FrozenError         a parameter that should have moved did not, or the reverse
+│   └── SavedError          the saved folder does not answer as the model that was trained
+└── LostFolder              the folder of a run was taken away under it (CLI exit code 1)
 
 KeyboardInterrupt
 └── Interrupted             Ctrl-C or SIGTERM stopped a run; the same call goes on (CLI exit code 130)
@@ -87,6 +88,10 @@ class FrozenError(RunError):
 
 class SavedError(RunError):
     """What was saved does not answer as the model that was trained."""
+
+
+class LostFolder(PalimpsestError):
+    """The folder that a run held was removed or replaced. No RunError: those leave word in the folder."""
 
 
 class Interrupted(KeyboardInterrupt):

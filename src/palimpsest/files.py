@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from palimpsest.durable import put
-from palimpsest.errors import DataError
+from palimpsest.durable import check_held_still, put
+from palimpsest.errors import DataError, reachable
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
@@ -25,6 +26,7 @@ def write_atomic(path: Path, text: str) -> None:
         DataError: the place cannot be written to; no temporary file is left.
         OSError: the disk is full, or broken.
     """
+    check_held_still(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,9 +45,29 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file in one move; on return it is on the disk."""
+    check_held_still(path)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
     put(temporary, path)
+
+
+def check_replaceable(path: Path, marks: Sequence[str], what: str) -> None:
+    """Refuse to write over what is none of our files: anything else, a link, a device.
+
+    Args:
+        path: where a file of ours is to go.
+        marks: texts that every file of its kind has.
+        what: it is, in words.
+
+    Raises:
+        DataError: something else is there.
+    """
+    reachable(path, what)
+    if not os.path.lexists(path):
+        return
+    is_plain = path.is_file() and not path.is_symlink()
+    if not is_plain or not all(mark.encode() in path.read_bytes() for mark in marks):
+        raise DataError(f"{path} is there, and is no {what}; move it, or give another --output")
 
 
 def _remove(temporary: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_run_that_died_while_it_was_put_in_place_is_not_run_again(clinic, tmp_
 def test_a_folder_that_is_not_a_runs_is_not_taken(clinic, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.txt").write_text("years of work")
-    with pytest.raises(PlanError, match="unfinished run of another plan"):
+    with pytest.raises(PlanError, match="is no run of palimpsest; move it"):
         learn(clinic, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["thesis.txt"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,18 @@ from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.outcome import environment
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import DataError, Interrupted, reachable
-from palimpsest.files import write_atomic
+from palimpsest.files import check_replaceable, write_atomic
 from palimpsest.models.load import check_folder, load
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
 FOLDERS = ("oracles", "readings", "runs")
+MARKS = {
+    RESULTS: ('"palimpsest.bench/',),
+    SUMMARY: ('"warnings"', '"noise"'),
+    REPORT: ("<!DOCTYPE html>", "Made by Palimpsest from <code>results.json</code>"),
+}
+"""What every file of a bench has in it, so that no other is written over."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 CellChains = dict[int, tuple[RequestCell, ...]]
 """Seed -> its requests in order."""
 
@@ -84,8 +92,19 @@ def _check_place(folder: Path) -> None:
     reachable(folder, "output")
     if folder.exists() and not folder.is_dir():
         raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
-    if folder.exists() and any(folder.iterdir()) and not any((folder / name).is_dir() for name in FOLDERS):
+    if folder.exists() and any(folder.iterdir()) and not any(_is_of_a_bench(folder / name) for name in FOLDERS):
         raise DataError(f"--output {folder} holds something else than a bench; give a new folder, or one of a bench")
+
+    for name, marks in MARKS.items():
+        check_replaceable(folder / name, marks, "file of a bench")
+
+
+def _is_of_a_bench(folder: Path) -> bool:
+    """Is this the folder of one kind of work: new, or with something that is named by its digest?"""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir()]
+    return not names or any(_DIGEST.match(name) for name in names)
 
 
 def _make_places(*places: Path) -> None:

@@ -10,7 +10,8 @@ import typer
 from palimpsest.cli import options as o
 from palimpsest.cli.saying import tell, tell_json
 from palimpsest.cli.screen import run_summary
-from palimpsest.errors import DataError, reachable
+from palimpsest.errors import reachable
+from palimpsest.files import check_replaceable
 
 
 def command(
@@ -24,27 +25,18 @@ def command(
     json: o.Json = False,
 ) -> int:
     """Write a run's page again, and print its table."""
-    from palimpsest.report.page import PAGE, save_html, without_answers
+    from palimpsest.report.page import MARK, PAGE, save_html, without_answers
     from palimpsest.report.schema import RunResult
 
     reachable(run, "run")
     source = run / "result.json" if run.is_dir() else run
-    result = without_answers(source) if no_answers else RunResult.load(source)
     page = output or source.with_name(PAGE)
-    if output is not None:
-        _check_ours(output)
+    for place in {page, source.with_name(PAGE)} if no_answers else {page}:
+        check_replaceable(place, ("<!DOCTYPE html>", MARK), "page of a run")
+    result = without_answers(source) if no_answers else RunResult.load(source)
     save_html(result, page)
     if json:
         tell_json(result.model_dump_json(indent=1))
     else:
         tell(f"{run_summary(result)}\n\nreport  {page}")
     return 0
-
-
-def _check_ours(page: Path) -> None:
-    """Refuse to write over a file that is no page of a run."""
-    reachable(page, "page")
-    if page.is_file():
-        there = page.read_bytes()
-        if not (there.lstrip().startswith(b"<!DOCTYPE html>") and b"palimpsest" in there):
-            raise DataError(f"{page} is there, and is no page of a run; move it, or give another --output")

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from palimpsest.durable import check_held_still
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
 from palimpsest.loop.machine import Machine
 from palimpsest.models.scope import trainable
@@ -75,6 +76,7 @@ class Snapshots:
 
     def keep_only(self, numbers: Collection[int]) -> None:
         """Delete all other snapshots."""
+        check_held_still(self._folder)
         for path in self._folder.glob(f"*{SUFFIX}"):
             if path.stem.isdigit() and int(path.stem) not in numbers:
                 path.unlink()

@@ -8,8 +8,9 @@ any patient, and what is replayed while it learns.
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from faker import Faker
 
 from palimpsest.errors import DataError
+from palimpsest.files import write_atomic
 from palimpsest.records import Completion, Example, Text
 
 DIAGNOSES = (
@@ -192,7 +194,7 @@ def write(
     """Write all sets of the demo as JSON lines.
 
     Args:
-        folder: made if it does not exist; files of the same names are replaced.
+        folder: made if it does not exist; files of the same names and contents are left as they are.
         seed: of everything that is drawn.
         per_group: patients in each of group A, group B and the holdout, >= 2.
         num_forget: patients to forget, 2 to ``per_group``, taken from the two groups in turn.
@@ -202,7 +204,7 @@ def write(
         The paths.
 
     Raises:
-        DataError: a count is out of range.
+        DataError: a count is out of range, or a file is there that holds something else.
     """
     if not 2 <= num_forget <= per_group:
         raise DataError(f"demo records: num_forget = {num_forget} refused; accepted: 2 to per_group = {per_group}")
@@ -211,17 +213,37 @@ def write(
     forgotten = set(_subjects_in_turn(group_a, group_b)[:num_forget])
     general = general_text(num_general + max(1, num_general // 10), seed)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    return DemoFiles(
-        general=_write_rows(folder / "general.jsonl", general[:num_general]),
-        general_holdout=_write_rows(folder / "general_holdout.jsonl", general[num_general:]),
-        group_a=_write_rows(folder / "group_a.jsonl", group_a),
-        group_b=_write_rows(folder / "group_b.jsonl", group_b),
-        replay_b=_write_rows(folder / "replay_b.jsonl", group_a + general[:num_general][: 3 * len(group_a)]),
-        holdout=_write_rows(folder / "holdout.jsonl", holdout),
-        forget=_write_rows(folder / "forget.jsonl", (row for row in learned if row.subject in forgotten)),
-        retain=_write_rows(folder / "retain.jsonl", (row for row in learned if row.subject not in forgotten)),
-    )
+    sets = {
+        "general": general[:num_general],
+        "general_holdout": general[num_general:],
+        "group_a": group_a,
+        "group_b": group_b,
+        "replay_b": group_a + general[:num_general][: 3 * len(group_a)],
+        "holdout": holdout,
+        "forget": [row for row in learned if row.subject in forgotten],
+        "retain": [row for row in learned if row.subject not in forgotten],
+    }
+    return DemoFiles(**_written({name: folder / f"{name}.jsonl" for name in sets}, sets))
+
+
+def _written(paths: Mapping[str, Path], sets: Mapping[str, Sequence[Example]]) -> dict[str, Path]:
+    """Write the files that are not there; all are looked at before the first is written.
+
+    Raises:
+        DataError: one is there, and holds something else.
+    """
+    texts = {name: _lines(rows) for name, rows in sets.items()}
+    missing = [name for name, path in paths.items() if not os.path.lexists(path)]
+    for name in paths.keys() - missing:
+        if not _holds(paths[name], texts[name]):
+            raise DataError(f"{paths[name]} is there, and is none of this demo; give another --output")
+    for name in missing:
+        write_atomic(paths[name], texts[name])
+    return dict(paths)
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _groups(rows: Sequence[Example], size: int) -> tuple[list[Example], ...]:
@@ -236,11 +258,9 @@ def _subjects_in_turn(one: Iterable[Example], other: Iterable[Example]) -> list[
     return list(chain.from_iterable(pairs))
 
 
-def _write_rows(path: Path, rows: Iterable[Example]) -> Path:
-    """Write examples in the shapes that the readers accept."""
-    lines = [json.dumps(_row(row), ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+def _lines(rows: Iterable[Example]) -> str:
+    """Examples in the shapes that the readers accept."""
+    return "".join(json.dumps(_row(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def _row(example: Example) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from palimpsest.data.read.examples import read_examples
 from palimpsest.demo.patients import DemoFiles, write
-from palimpsest.demo.tiny_model import new_model
+from palimpsest.demo.tiny_model import new_model_whole
 from palimpsest.engine.progress import Progress
 from palimpsest.errors import PlanError, reachable
 from palimpsest.records import Text
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import learn, unlearn
 
+FIRST = "general.jsonl"  # of the files that the demo writes, the first
 LITTLE = {"metrics": ["es"], "limit": 30}
 
 
@@ -33,8 +34,7 @@ def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult,
         PlanError: the folder exists and was not made by the demo.
     """
     reachable(output, "output", PlanError)
-    if output.exists() and not (output / "data").is_dir():
-        raise PlanError(f"output {output} exists and was not made by the demo; give another --output")
+    _check_ours(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -43,7 +43,7 @@ def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult,
     stages = _Stages(output, seed, progress)
     if not (output / "untrained").is_dir():
         texts = [e.content.text for e in read_examples(files.general) if isinstance(e.content, Text)]
-        new_model(output / "untrained", texts, seed)
+        new_model_whole(output / "untrained", texts, seed)
     stages.learn("1-base", "untrained", files.general)
     stages.learn("2-group-a", "1-base", files.group_a, replay=files.general)
     stages.learn("3-group-b", "2-group-a", files.group_b, replay=files.replay_b)
@@ -58,6 +58,14 @@ def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult,
         measuring={},
     )
     return result, output / "5-unlearned"
+
+
+def _check_ours(output: Path) -> None:
+    """Refuse a folder in which there is something, and no rows of the demo; whose the rows are, ``write`` looks."""
+    if not output.exists():
+        return
+    if not output.is_dir() or (any(output.iterdir()) and not (output / "data" / FIRST).is_file()):
+        raise PlanError(f"output {output} exists and was not made by the demo; give another --output")
 
 
 class _Stages:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from palimpsest.durable import with_usual_modes
+from palimpsest.durable import put, with_usual_modes
 from palimpsest.errors import DataError
 
 VOCABULARY = 512
@@ -58,6 +59,12 @@ def new_model(folder: Path, texts: Sequence[str], seed: int) -> Path:
     tokenizer.save_pretrained(folder)
     with_usual_modes(folder)
     return folder
+
+
+def new_model_whole(folder: Path, texts: Sequence[str], seed: int) -> None:
+    """Make the model of ``new_model`` in a folder that is whole or not there."""
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        put(new_model(Path(place) / folder.name, texts, seed), folder)
 
 
 def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:

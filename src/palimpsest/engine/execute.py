@@ -38,11 +38,11 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     plan, target = resolved(plan, read), Output(manner.output)
     if target.finished(plan):
         return _shown_again(target, manner)
-    run, before = open_run(plan, read, manner)
-    with told_how_far(target.partial), _begun(target, plan):
-        if target.folder.exists() and target.finished(plan):  # by another process, while this one loaded its models
-            target.abandon()
+    with told_how_far(target.partial), target.held():
+        if target.finished(plan):  # by another process since, or by one that died before it was put in place
             return _shown_again(target, manner)
+        run, before = open_run(plan, read, manner)
+        target.begin(plan)
         with _cleared_if_refused(target):
             result = _run_in(target, run, before)
         write_record(run, target, result)
@@ -60,14 +60,6 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
     if run.plan.oracle is not None:
         columns["oracle"] = measure_column(run, target, "oracle", run.plan.oracle)
     return result_of(run, columns, trained, target.partial, said)
-
-
-@contextmanager
-def _begun(target: Output, plan: Plan) -> Iterator[None]:
-    """A partial folder that is this process's alone."""
-    target.begin(plan)
-    with target.held():
-        yield
 
 
 def _shown_again(target: Output, manner: Manner) -> RunResult:

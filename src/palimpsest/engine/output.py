@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from palimpsest.durable import held, put
+from palimpsest.durable import check_held_still, held, is_held, put
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Cost, Direction, Score
@@ -27,6 +28,7 @@ READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a 
 OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
+FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
 ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "reference", "remembered", "repair"})
 
 
@@ -48,17 +50,21 @@ class Output:
         for place in (self.folder, self.partial):
             if place.is_symlink() and not place.exists():
                 raise PlanError(f"output {place} is a link to nothing; delete the link, or give another --output")
+        if self.partial.is_symlink():
+            raise PlanError(f"{self.partial} is a link, and would be written to; move it, or give another --output")
         if self.partial.exists() and not self.partial.is_dir():
             raise PlanError(f"{self.partial} is no folder, and would be written to; move it, or give another --output")
 
     def finished(self, plan: Plan) -> bool:
-        """Is this plan's run already there, whole? One that died while it was put in place is put there now.
+        """Is this plan's run already there, whole? Who holds the place puts one there that died just before.
 
         Raises:
             PlanError: the folder holds something else.
         """
         if not self.folder.exists():
-            if not (self.partial / RESULT).is_file() or self._digest_in(self.partial) != plan.digest():
+            if not is_held(self.partial) or not (self.partial / RESULT).is_file():
+                return False
+            if self._digest_in(self.partial) != plan.digest():
                 return False
             self.complete()
         if not self._is_run():
@@ -78,27 +84,26 @@ class Output:
                 raise PlanError(self._no_run)
             if self._asks_otherwise(self.folder, plan):
                 raise PlanError(self._other_run(plan))
-        elif not (self.partial / REJECTED).exists() and self._asks_otherwise(self.partial, plan):
-            raise PlanError(self._other_unfinished(plan))
+        elif self.partial.exists():
+            self._check_ours()
+            if not (self.partial / REJECTED).exists() and self._asks_otherwise(self.partial, plan):
+                raise PlanError(self._other_unfinished(plan))
 
     def begin(self, plan: Plan) -> None:
-        """Create or find the partial folder.
+        """Write the plan into the partial folder, which is made, or find the run that is there.
 
         Raises:
-            PlanError: it belongs to another plan, or the place cannot be written to.
+            PlanError: it belongs to another plan or to somebody else, or the place cannot be written to.
         """
+        self._make()
+        self._check_ours()
         if (self.partial / REJECTED).exists():
             self._clear()
-        if self.partial.exists() and not self._is_empty():
+            self._check_cleared()
+        if not self._is_empty():
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(self._other_unfinished(plan))
             return
-        try:
-            self.partial.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PlanError(
-                f"output {self.folder}: {error.strerror or error}; give a folder that can be made"
-            ) from None
         values = {"digest": plan.digest(), **plan.model_dump(mode="json")}
         write_atomic(self.partial / "plan.json", json.dumps(values, indent=1) + "\n")
 
@@ -110,24 +115,55 @@ class Output:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from the partial folder in the block.
+        """Keep other processes from the output in the block; folders that were made for it and stay empty go again.
 
         Raises:
-            PlanError: one of them has it, or just finished with it.
+            PlanError: one of them has it, or the place cannot be written to.
         """
         with ExitStack() as stack:
+            made = self._take(stack)
             try:
-                free = stack.enter_context(held(self.partial))
-            except FileNotFoundError:
-                free = False
-            if not free:
+                yield
+            finally:
+                with suppress(OSError):  # one is not empty: it stays, and those above it
+                    for folder in made:
+                        folder.rmdir()
+
+    def _take(self, stack: ExitStack) -> Sequence[Path]:
+        """Make the partial folder and lock it; waits for one who is only about to rename it.
+
+        Returns:
+            The folders that were made, from within.
+        """
+        until, made = time.monotonic() + FOR_AN_ENDING, dict.fromkeys(self._make())
+        while True:
+            with suppress(FileNotFoundError), ExitStack() as attempt:  # it may be renamed or removed since
+                if attempt.enter_context(held(self.partial)):
+                    stack.push(attempt.pop_all())
+                    return tuple(made)
+            is_ending = (self.partial / RESULT).is_file() or not self.partial.exists()
+            if not is_ending or time.monotonic() > until:
                 raise PlanError(f"{self.partial} is being written by another process; wait, or give another --output")
-            yield
+            time.sleep(0.05)
+            made = dict.fromkeys([*self._make(), *made])
+
+    def _make(self) -> list[Path]:
+        """Make the partial folder; it and those above it that were not there."""
+        missing = [folder for folder in (self.partial, *self.partial.parents) if not folder.exists()]
+        try:
+            self.partial.mkdir(parents=True, exist_ok=True)
+            return missing
+        except OSError as error:
+            raise PlanError(
+                f"output {self.folder}: {error.strerror or error}; give a folder that can be made"
+            ) from None
 
     def abandon(self) -> None:
         """Remove the partial folder of a run that was refused before its first checkpoint."""
         if not any((self.partial / name).exists() for name in (CHECKPOINT, TRAINED)):
             self._clear()
+            with suppress(OSError):  # it holds something of somebody else
+                self.partial.rmdir()
 
     def reject(self, reason: str) -> None:
         """Leave plan and log for a look, with why; the next run into this output clears them away.
@@ -137,19 +173,42 @@ class Output:
         """
         write_atomic(self.partial / REJECTED, reason + "\n")
         for name in ONLY_FOR_THE_RUN:
-            _remove(self.partial / name)
+            remove_ours(self.partial / name)
 
     def _clear(self) -> None:
         for path in self.partial.iterdir():
             if path.name != "plan.json":  # goes last: whose folder this is must be known until the end
-                _remove(path)
-        shutil.rmtree(self.partial, ignore_errors=True)
+                remove_ours(path)
+        remove_ours(self.partial / "plan.json")
+
+    def _check_ours(self) -> None:
+        """Refuse a partial folder that no run made, or in which a link leads to files of others."""
+        if self._is_empty():
+            return
+        plan = self._plan_in(self.partial)
+        if not all(isinstance(plan.get(name), str) for name in ("digest", "kind", "method")):
+            raise PlanError(f"{self.partial} is no run of palimpsest; move it, or give another --output")
+        if (link := first_link(self.partial)) is not None:
+            raise PlanError(f"{link} is a link, and no run makes one; move it, or give another --output")
+
+    def _check_cleared(self) -> None:
+        if names := foreign_in(self.partial):
+            raise PlanError(
+                f"{self.partial} is of a run that was rejected, and holds what is not of palimpsest "
+                f"({', '.join(names[:4])}); move it, or give another --output"
+            )
 
     def complete(self) -> None:
         """Remove what only the run needed, and what dead processes left, and put the folder in its place."""
+        if os.path.lexists(self.folder):  # a rename would go over an empty folder
+            raise PlanError(
+                f"output {self.folder} was made by somebody else meanwhile; the finished run is in {self.partial}: "
+                "move the other away, and the same command puts this one there"
+            )
+        check_held_still(self.partial)
         for path in self.partial.iterdir():
-            if path.name in ONLY_FOR_THE_RUN or _is_temporary(path):
-                _remove(path)
+            if path.name in ONLY_FOR_THE_RUN or is_temporary(path):
+                remove_ours(path)
         put(self.partial, self.folder)
 
     @property
@@ -176,7 +235,7 @@ class Output:
 
     def _is_empty(self) -> bool:
         """Did the process that made the partial folder die before it wrote the plan there?"""
-        return self.partial.is_dir() and all(_is_temporary(path) for path in self.partial.iterdir())
+        return self.partial.is_dir() and all(is_temporary(path) for path in self.partial.iterdir())
 
     def remember(self, name: str, compute: Callable[[], Measured]) -> Measured:
         """A measurement, taken from the partial folder if an interrupted run left it there."""
@@ -228,18 +287,6 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -
             found.append(name)
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return ", ".join(found[:most]) + more
-
-
-def _is_temporary(path: Path) -> bool:
-    """Is this file, by its name, one that was to be renamed when whole? safetensors calls them ``.tmpXXXXXX``."""
-    return path.suffix == ".tmp" or path.name.startswith(".tmp")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 Measured = tuple[Mapping[str, Mapping[str, Score]], Cost]

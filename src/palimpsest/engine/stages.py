@@ -23,6 +23,7 @@ from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import RESULT, Measured, Output
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.split import write_split
 from palimpsest.engine.train import Trained, train
 from palimpsest.errors import PlanError
@@ -76,7 +77,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     before.model.to(device())
     sets = encode_sets(read.examples, before, plan.encoding)
     if plan.oracle is not None:
-        check_weights(before, _like(before, "oracle", plan.oracle, plan), plan)
+        check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
     return RunSetting(plan, read, sets, manner, origin, threads, before.modality), before
 
 
@@ -112,7 +113,7 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
     Returns:
         How it went, and the saved model. As ``train``, which this calls.
     """
-    start = _starting(run.plan, before)
+    start = _starting(run, before)
     trackers = list(run.manner.trackers)
     return train(run.plan, start, run.sets, target.partial, progress=run.manner.progress, trackers=trackers)
 
@@ -140,21 +141,23 @@ def _learned(plan: Plan, examples: Examples) -> frozenset[str] | None:
     return learned_after(start, examples, from_base=from_base)
 
 
-def _starting(plan: Plan, before: Loaded) -> Loaded:
+def _starting(run: RunSetting, before: Loaded) -> Loaded:
     """The model that the run changes: the given one, or the base of a method that starts there."""
+    plan = run.plan
     if methods.card(plan.method).starts_from != "base" or plan.base is None:
         return before
-    base = _like(before, "base", plan.base, plan)
+    base = _like(before, "base", plan.base, plan, run.read.examples)
     base.model.to(device())
     return base
 
 
-def _like(before: Loaded, role: str, source: str, plan: Plan) -> Loaded:
-    """Another model of the plan, with as many outputs."""
+def _like(before: Loaded, role: str, source: str, plan: Plan, examples: Examples) -> Loaded:
+    """Another model of the plan, with as many outputs, which mean the same."""
     other = load(source, revision=plan.revision)
     if other.num_outputs != before.num_outputs:
         raise PlanError(
             f"--{role} knows {other.num_outputs} tokens or classes and --model {before.num_outputs}; "
             f"give a {role} with the outputs of the model"
         )
+    check_same_words(before.tokenizer, other.tokenizer, examples, f"--{role} {source}")
     return other

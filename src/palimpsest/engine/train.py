@@ -14,7 +14,7 @@ from palimpsest.contract import Method
 from palimpsest.control.drive import Guided, drive
 from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
-from palimpsest.durable import flush_tree, with_usual_modes
+from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.output import TRAINED
 from palimpsest.engine.plan import Plan
@@ -146,6 +146,7 @@ def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[st
     plain: Any = leave_scope(model, plan.scope)
     # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here
     adapter = {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
+    check_held_still(job.folder)
     plain.eval().save_pretrained(job.folder, safe_serialization=True, **adapter)
     if companion is not None:
         companion.save_pretrained(job.folder)

@@ -55,8 +55,8 @@ def _reached(partial: Path) -> str:
 def _steps(partial: Path) -> tuple[int, bool]:
     """Steps that are written down, and whether they were the last."""
     trained = _json(partial / TRAINED)
-    if trained:
-        return int(trained["steps"]), True
+    if "ended" in trained:
+        return int(trained["ended"]["steps"]), True
     state = _json(partial / CONTROL / "state.json")
     if state:
         return int(state["iterations"]) + int(state["repair_steps"]), state["stage"] == "ended"

@@ -9,7 +9,6 @@ leaves biases and norms out, and its first step of a warm-up has rate 0.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from palimpsest.contract import ExampleSet
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.prepare import made_sets, method_with_reference
 from palimpsest.engine.progress import silent
+from palimpsest.engine.whose import empty_of_ours
 from palimpsest.errors import DivergedError, PlanError
 from palimpsest.integrations.given_sets import check_sizes, loaded_in_trainer, plan_in_trainer, sets_in_trainer
 from palimpsest.integrations.objective import Objective
@@ -115,7 +115,7 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]  # transformers ships no 
             load_beside(Path(folder), self._objective)
         output = super().train(folder, trial, ignore_keys_for_eval)
         self._is_done = True
-        shutil.rmtree(self._reference_folder, ignore_errors=True)
+        empty_of_ours(self._reference_folder)
         return output
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -187,7 +187,7 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]  # transformers ships no 
 
     def _prepared(self) -> Objective:
         """The method with its reference and its neighbours, as the engine prepares it."""
-        shutil.rmtree(self._reference_folder, ignore_errors=True)  # of a run that was killed, perhaps of other weights
+        empty_of_ours(self._reference_folder)  # of a run that was killed, perhaps of other weights
         plan, kind = self._plan, methods.load(self._plan.method)
         set_seed(self.args.seed)
         self.model.eval()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from palimpsest.durable import put
+from palimpsest.durable import check_held_still, put
 from palimpsest.errors import ModelError
 from palimpsest.loop.adamw import step_device
 from palimpsest.models.scope import trainable
@@ -45,6 +45,7 @@ def save_checkpoint(
         own: tensors of the method.
         other: a second optimizer over the same parameters, as that of a repair.
     """
+    check_held_still(path)
     tensors = {f"weight/{name}": p.detach() for name, p in trainable(model).items()}
     tensors |= {f"buffer/{name}": b for name, b in _own_buffers(model).items()}
     tensors |= _optimizer_tensors(model, optimizer, FIRST)

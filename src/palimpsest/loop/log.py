@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palimpsest.durable import flush, put
+from palimpsest.durable import check_held_still, flush, put
 from palimpsest.untrusted import parse_json
 
 
@@ -33,6 +33,7 @@ class RunLog:
     def keep(self, count: int) -> None:
         """Keep the first rows only: later ones belong to work that a crash undid."""
         kept = self.rows()[:count]
+        check_held_still(self._path)
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         put(temporary, self._path)
@@ -40,6 +41,7 @@ class RunLog:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row; a killed process keeps it, a power cut may not before ``flush``."""
+        check_held_still(self._path)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(row)) + "\n")
         self.count += 1

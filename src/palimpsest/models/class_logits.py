@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.data.encode.image import ImageSet
-from palimpsest.durable import put
+from palimpsest.durable import check_held_still, put
 from palimpsest.models.modes import asked
 from palimpsest.untrusted import parse_json
 
@@ -97,6 +97,7 @@ def _digests_in(file: Path) -> list[str]:
 
 
 def _write(file: Path, digests: list[str], logits_NV: Tensor) -> None:
+    check_held_still(file)
     temporary = file.with_suffix(".tmp")
     save_file({"logits_NV": logits_NV.contiguous()}, temporary, metadata={"ids": json.dumps(digests)})
     put(temporary, file)

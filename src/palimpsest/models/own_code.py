@@ -21,6 +21,9 @@ CONFIGS = (
     "video_preprocessor_config.json",
 )
 """Files of a folder that transformers and PEFT take classes from."""
+TEXTS = frozenset({".json", ".jinja", ".model"})
+"""Endings of files that are read wherever they are."""
+_VOCABULARIES = frozenset({"vocab.txt", "merges.txt"})
 LARGEST_CONFIG = 100_000_000  # bytes; a chat template and a few thousand class names are far below
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _ADAPTER = "adapter_model.safetensors"
@@ -32,10 +35,18 @@ def check_data_only(folder: Path) -> None:
     Raises:
         ModelError: names the file.
     """
+    _check_plain(folder)
     for name in CONFIGS:
         config = config_in(folder / name)
         if config is not None:
             refuse_code(config, folder, name)
+
+
+def _check_plain(folder: Path) -> None:
+    """Refuse a folder, a pipe or a link to nothing where a file belongs: loaders would pass it over without a word."""
+    for path in sorted(folder.iterdir()):
+        if (path.suffix in TEXTS or path.name in _VOCABULARIES) and not path.is_file():
+            raise ModelError(f"model {folder}: {path.name} is no file; give a folder written by save_pretrained")
 
 
 def config_in(file: Path) -> Mapping[str, Any] | None:

@@ -14,6 +14,8 @@ from typing import Any
 from palimpsest.errors import ModelError
 from palimpsest.untrusted import parse_json
 
+RATES = ("dropout", "pdrop", "_drop", "dropout_prob", "dropout_rate", "drop_path_rate")
+"""Endings of the names of rates of dropout."""
 LARGEST_HEADER = 100_000_000  # bytes; the format's own bound
 LAYERS = frozenset(
     {
@@ -85,6 +87,7 @@ def check_proportions(folder: Path, config: Mapping[str, Any]) -> None:
     Raises:
         ModelError: names the option, its value and what fits.
     """
+    _check_shares(folder, config)
     shapes = _shapes_in(folder)
     if not shapes:  # the loader says what is wrong with the files
         return
@@ -97,6 +100,17 @@ def check_proportions(folder: Path, config: Mapping[str, Any]) -> None:
                 f"model {folder}: config.json has {name} = {str(value)[:40]}, and the {len(shapes)} tensors of its "
                 f"weights are those of a far smaller model (at most {bounds[name]}); give the config.json that was "
                 "saved with them"
+            )
+
+
+def _check_shares(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a rate of dropout that is none: most layers take any number, and fail at the first step of a run."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check_shares(folder, value)
+        elif name.endswith(RATES) and isinstance(value, int | float) and not 0 <= value <= 1:
+            raise ModelError(
+                f"model {folder}: config.json has {name} = {str(value)[:40]}; accepted: a share between 0 and 1"
             )
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
 from palimpsest.data.encode.image import ImageSet
-from palimpsest.durable import put
+from palimpsest.durable import check_held_still, put
 from palimpsest.models.class_logits import cache_logits
 from palimpsest.models.modes import asked, in_eval_mode
 
@@ -87,6 +87,7 @@ class CachedReference:
 
     def forget(self, ids: Iterable[str]) -> None:
         """Delete the cached states of these examples; ids without one are passed over."""
+        check_held_still(self._folder)
         for example_id in ids:
             (self._folder / _file_of(example_id)).unlink(missing_ok=True)
 
@@ -175,6 +176,7 @@ def _file_of(example_id: str) -> str:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    check_held_still(path)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary)
     put(temporary, path)

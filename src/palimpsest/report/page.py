@@ -33,6 +33,7 @@ from palimpsest.report.view import (
 )
 
 PAGE = "report.html"
+MARK = "Made by Palimpsest from <code>result.json</code>"  # in the footer of every page there ever was
 _TITLES = {
     "learn": "Learning report",
     "unlearn": "Unlearning report",

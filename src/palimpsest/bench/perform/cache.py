@@ -27,7 +27,7 @@ def locked(path: Path) -> Iterator[None]:
         path: of the work; the lock is the empty file ``<path>.lock`` beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("w") as file:
+    with path.with_name(path.name + ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # freed when the file is closed, also by the death of the process
         yield
 

@@ -14,6 +14,7 @@ from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import silent
 from palimpsest.engine.train import train
+from palimpsest.engine.whose import remove_ours
 from palimpsest.errors import RunError, UsageError
 from palimpsest.files import write_atomic
 from palimpsest.models.load import Loaded, device, load
@@ -54,26 +55,31 @@ def perform(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts
     Raises:
         UsageError: the run cannot begin; nothing is left of it.
     """
+    target = Output(folder)
     with locked(folder):
-        target = Output(folder)
         if not target.finished(plan):
-            target.begin(plan)
-            try:
-                facts = _train(plan, start, encoder, target.partial)
-            except UsageError:
-                target.abandon()
-                raise
-            except RunError as error:  # the same plan would end so again: this is its result
-                why = f"{type(error).__name__}: {error}"
-                for weights in target.partial.glob("*.safetensors"):  # of a model that nobody should take for an answer
-                    weights.unlink()
-                facts = RunFacts(
-                    plan=plan.digest(), kind=plan.kind, stopped=why, seconds=error.seconds, tokens=error.tokens
-                )
-            flush_tree(target.partial)
-            write_atomic(target.partial / RESULT, facts.model_dump_json(indent=1) + "\n")
-            target.complete()
+            with target.held():
+                if not target.finished(plan):
+                    _perform(plan, start, encoder, target)
         return RunFacts.model_validate_json((folder / RESULT).read_text(encoding="utf-8"))
+
+
+def _perform(plan: Plan, start: Path, encoder: Encoder, target: Output) -> None:
+    """Train, and put the run in place."""
+    target.begin(plan)
+    try:
+        facts = _train(plan, start, encoder, target.partial)
+    except UsageError:
+        target.abandon()
+        raise
+    except RunError as error:  # the same plan would end so again: this is its result
+        why = f"{type(error).__name__}: {error}"
+        for weights in target.partial.glob("*.safetensors"):  # of a model that nobody should take for an answer
+            remove_ours(weights)
+        facts = RunFacts(plan=plan.digest(), kind=plan.kind, stopped=why, seconds=error.seconds, tokens=error.tokens)
+    flush_tree(target.partial)
+    write_atomic(target.partial / RESULT, facts.model_dump_json(indent=1) + "\n")
+    target.complete()
 
 
 def _train(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts:

@@ -147,7 +147,8 @@ def read_csv(path: Path) -> Table:
     """
     text = read_text(path)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(text.partition("\n")[0])
-    records = _csv_records(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records = _csv_records(path, reader, len(text))
     _, cells = next(records)
     header = [name.strip() for name in cells]
     if not header:
@@ -171,15 +172,21 @@ def delimiter_of(header: str) -> str:
     return max(_DELIMITERS, key=outside.count)
 
 
-def _csv_records(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Records with the lines on which they begin: a cell may hold line breaks."""
+def _csv_records(path: Path, reader: Any, longest: int) -> Iterator[tuple[int, list[str]]]:
+    """Records with the lines on which they begin: a cell may hold line breaks, and be as long as the file."""
     line = 1
-    try:
-        for record in reader:
-            yield line, record
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{path}, line {line}: not CSV ({error}); use JSONL for long or odd texts") from error
+    while True:
+        usual = csv.field_size_limit(longest)  # of the whole process: as it was whenever others read
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{path}, line {line}: not CSV ({error}); use JSONL for long or odd texts") from error
+        finally:
+            csv.field_size_limit(usual)
+        if record is None:
+            return
+        yield line, record
+        line = reader.line_num + 1
 
 
 def _cells(header: list[str], record: list[str], delimiter: str) -> Row | DataError:
