@@ -2,7 +2,7 @@
 
 | config.json                      | what it is, and where the normalisation is                                     |
 |----------------------------------|--------------------------------------------------------------------------------|
-| ``*ForImageClassification``      | transformers; in its preprocessor_config.json                                  |
+| ``*ForImageClassification*``     | transformers; in its preprocessor_config.json (processors.py)                  |
 | ``palimpsest_resnet``            | ``SmallResNet``; in its config                                                 |
 | ``pretrained_cfg``               | timm, through transformers' wrapper; in its config; needs the extra ``timm``   |
 | ``normalize_mean``               | plain weights (plain.py)                                                       |
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.data.read.hub import is_reachable
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.plain import numbers
+from palimpsest.models.purposes import classifies_images
 from palimpsest.untrusted import refusing
 
 if TYPE_CHECKING:  # what kind a model is, is asked before torch is imported
@@ -42,12 +43,10 @@ class Preprocessor:
 
 def is_image_config(config: Mapping[str, Any]) -> bool:
     """Does a config.json belong to an image classifier?"""
-    given = config.get("architectures")
-    architectures = given if isinstance(given, list | tuple) else ()
     return (
         config.get("model_type") == "palimpsest_resnet"
         or {"pretrained_cfg", "normalize_mean"} & config.keys() != set()
-        or any(str(name).endswith("ForImageClassification") for name in architectures)
+        or classifies_images(config)
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from palimpsest.data.read.pictures import decode, image_of, pixels_of
+from palimpsest.data.read.picture_modes import KINDS_OF_FILES, decode, image_of, pixels_of
 from palimpsest.errors import DataError, encodable, unknown
 from palimpsest.records import Chat, Completion, Content, Image, Message, Text, TokenIds
 
@@ -148,9 +148,12 @@ def _labelled(column: str, row: Row) -> Content:
         pixels_HWC = picture if picture.ndim == 3 else picture[:, :, None]
         if pixels_HWC.size and pixels_HWC.shape[2] in {1, 3}:
             return image_of(pixels_HWC, label)
+    if isinstance(picture, np.ndarray):
+        shape = " x ".join(map(str, picture.shape))
+        raise DataError(f"{column} is an array of {picture.dtype}, {shape}; accepted: uint8, H x W or H x W x 1 or 3")
     data = picture.get("bytes") if isinstance(picture, dict) else picture
     if not isinstance(data, bytes):
-        raise DataError(f"{column} is {shown(picture)}; accepted: a picture, or the bytes of a PNG or JPEG file")
+        raise DataError(f"{column} is {shown(picture)}; accepted: a picture, or the bytes of a file ({KINDS_OF_FILES})")
     return image_of(decode(data), label)
 
 
