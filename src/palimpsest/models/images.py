@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # what kind a model is, is asked before torch is imported
     from palimpsest.data.encode.pixels import PixelFormat
 
 _RESCALE = 1 / 255
+_DONE_HERE = frozenset({"do_center_crop", "do_convert_rgb", "do_normalize", "do_rescale", "do_resize"})
+_OTHER_STEPS = ("crop_pct", "include_top", "rescale_offset")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
 
     where = f"model {source}"
     if preprocessor is not None:
-        return _from_preprocessor(preprocessor.values, where)
+        return _from_preprocessor(preprocessor.values, config, where)
     if "pretrained_cfg" in config:
         timm = config["pretrained_cfg"]
         _, height, width = timm["input_size"]
@@ -113,9 +115,31 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
     return PixelFormat(config["image_size"], config["image_size"], mean, std)
 
 
-def _from_preprocessor(values: Mapping[str, Any], where: str) -> PixelFormat:
+def _from_preprocessor(values: Mapping[str, Any], config: Mapping[str, Any], where: str) -> PixelFormat:
+    from palimpsest.models.processors import format_by, processor_of
+
+    try:
+        with refusing(lambda reason: ModelError(f"its preprocessor cannot be used ({reason})")):
+            processor = processor_of(values, config)
+            if processor is not None:
+                return format_by(processor, values, config)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
+    return _without_processor(values, where)
+
+
+def _without_processor(values: Mapping[str, Any], where: str) -> PixelFormat:
+    """What the keys alone say, where transformers has no image processor for them."""
     from palimpsest.data.encode.pixels import PixelFormat
 
+    steps = [key for key in values if key.startswith("do_") and values[key] and key not in _DONE_HERE]
+    steps += [key for key in _OTHER_STEPS if values.get(key)]
+    steps += ["do_rescale false"] if not values.get("do_rescale", True) else []
+    if steps:
+        raise ModelError(
+            f"{where}: its preprocessor asks for {', '.join(steps)} and names no image processor of transformers that "
+            "does it; accepted: one, as image_processor_type"
+        )
     if values.get("do_rescale", True) and abs(values.get("rescale_factor", _RESCALE) - _RESCALE) > 1e-6:
         raise ModelError(f"{where}: its preprocessor rescales by {values['rescale_factor']}; accepted: 1/255")
     size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")
