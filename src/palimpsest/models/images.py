@@ -132,9 +132,7 @@ def _without_processor(values: Mapping[str, Any], where: str) -> PixelFormat:
     """What the keys alone say, where transformers has no image processor for them."""
     from palimpsest.data.encode.pixels import PixelFormat
 
-    steps = [key for key in values if key.startswith("do_") and values[key] and key not in _DONE_HERE]
-    steps += [key for key in _OTHER_STEPS if values.get(key)]
-    steps += ["do_rescale false"] if not values.get("do_rescale", True) else []
+    steps = _steps_beyond(values)
     if steps:
         raise ModelError(
             f"{where}: its preprocessor asks for {', '.join(steps)} and names no image processor of transformers that "
@@ -149,6 +147,13 @@ def _without_processor(values: Mapping[str, Any], where: str) -> PixelFormat:
     plain = values.get("do_resize", True) and not values.get("do_center_crop") and "shortest_edge" not in size
     mean, std = _normalisation(values, where)
     return PixelFormat(height, width, mean, std, int(values.get("resample", 2)) if plain else None)
+
+
+def _steps_beyond(values: Mapping[str, Any]) -> list[str]:
+    """Steps that are asked for and not done here."""
+    asked = [key for key, value in values.items() if value and (key.startswith("do_") or key in _OTHER_STEPS)]
+    left_out = [] if values.get("do_rescale", True) else ["do_rescale false"]
+    return [key for key in asked if key not in _DONE_HERE] + left_out
 
 
 def _sides(size: Mapping[str, Any], where: str) -> tuple[int, int]:

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from palimpsest.data.encode.pixels import Levels, PixelFormat
+from palimpsest.data.encode.pixels import LevelTable, PixelFormat
 from palimpsest.errors import ModelError
 
+_Pictures = Sequence[np.ndarray]
 PROBES = ((40, 40), (37, 53), (97, 61))
 """Heights and widths of the pictures by which a processor is known."""
 MOST_PIXELS = 8192  # of a side
@@ -100,10 +101,7 @@ def format_by(processor: Any, values: Mapping[str, Any], config: Mapping[str, An
     steps = Steps(type(processor).__name__, dict(values), processor)
     moved = [steps(picture) for picture in pictures]
     levels_CL = _levels(processor, channels)
-    for picture, pixels in zip(pictures, moved, strict=True):
-        made, split = _asked(processor, picture), _looked_up(pixels, levels_CL)
-        if made.shape != split.shape or not np.allclose(made, split, atol=_CLOSE, rtol=_CLOSE):
-            raise ModelError(f"{_stepped(values)}, which is not done here")
+    _check_split(processor, values, pictures, moved, levels_CL)
     left_alone = all(after.shape == before.shape for after, before in zip(moved, pictures, strict=True))
     height, width = _stated_sides(values, config) if left_alone else moved[0].shape[:2]
     plain = _plain(processor.to_dict(), height, width)
@@ -111,6 +109,20 @@ def format_by(processor: Any, values: Mapping[str, Any], config: Mapping[str, An
         return plain
     nothing = (0.0,) * len(levels_CL), (1.0,) * len(levels_CL)
     return PixelFormat(height, width, *nothing, levels=levels_CL, steps=steps)
+
+
+def _check_split(
+    processor: Any,
+    values: Mapping[str, Any],
+    pictures: _Pictures,
+    moved: _Pictures,
+    levels_CL: LevelTable,
+) -> None:
+    """Refuse a processor of which the two kinds of steps are not all that it does."""
+    for picture, pixels in zip(pictures, moved, strict=True):
+        made, split = _asked(processor, picture), _looked_up(pixels, levels_CL)
+        if made.shape != split.shape or not np.allclose(made, split, atol=_CLOSE, rtol=_CLOSE):
+            raise ModelError(f"{_stepped(values)}, which is not done here")
 
 
 def _stated_sides(values: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[int, int]:
@@ -163,7 +175,7 @@ def _probe(height: int, width: int, channels: int) -> np.ndarray:
     return np.random.default_rng(height).integers(0, _LEVELS, (height, width, channels), dtype=np.uint8)
 
 
-def _levels(processor: Any, channels: int) -> Levels:
+def _levels(processor: Any, channels: int) -> LevelTable:
     """What each level of each channel becomes, by a picture of all of them that is neither resized nor cropped."""
     still = dict.fromkeys(_MOVES & _known(processor), False)
     all_HWC = np.arange(_LEVELS, dtype=np.uint8).reshape(16, 16, 1).repeat(channels, axis=2)
@@ -173,11 +185,13 @@ def _levels(processor: Any, channels: int) -> Levels:
     return tuple(tuple(channel.ravel().tolist()) for channel in made_CHW)
 
 
-def _looked_up(pixels_HWC: np.ndarray, levels_CL: Levels) -> np.ndarray:
+def _looked_up(pixels_HWC: np.ndarray, levels_CL: LevelTable) -> np.ndarray:
     return np.stack([np.asarray(levels_L)[pixels_HWC[:, :, c]] for c, levels_L in enumerate(levels_CL)])
 
 
-def _same(plain: PixelFormat, pictures: Sequence[np.ndarray], moved: Sequence[np.ndarray], levels_CL: Levels) -> bool:
+def _same(
+    plain: PixelFormat, pictures: Sequence[np.ndarray], moved: Sequence[np.ndarray], levels_CL: LevelTable
+) -> bool:
     """Does a plain format give the values of a processor?"""
     if len(plain.mean) != len(levels_CL):
         return False

@@ -17,7 +17,7 @@ from palimpsest.errors import DataError
 from palimpsest.records import Image
 from palimpsest.untrusted import refusing
 
-Levels = tuple[tuple[float, ...], ...]
+LevelTable = tuple[tuple[float, ...], ...]
 """What each level, 0 to 255, of each channel becomes."""
 
 
@@ -40,7 +40,7 @@ class PixelFormat:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resample: int | None = None
-    levels: Levels | None = field(default=None, repr=False)
+    levels: LevelTable | None = field(default=None, repr=False)
     steps: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property

@@ -9,8 +9,9 @@ where they are pictures, which would have no class. A class without pictures is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 
 from palimpsest.data.read.layout import Rows
@@ -42,25 +43,31 @@ def read_image_folder(folder: Path) -> Rows:
         DataError: the first file that is no picture, and how many more; or a picture without a class.
     """
     with _readable(folder):
-        classes = _classes(folder)
+        files = {sub: sorted(_files_below(sub, ())) for sub in _classes(folder)}
         beside = sorted(p for p in folder.iterdir() if not p.is_dir() and not _is_passed_over(p))
-        files = {sub: sorted(_files_below(sub, ())) for sub in classes}
-    without = [file for file in beside if _is_picture(file)]
-    if without:
-        raise DataError(f"{without[0]}: a picture without a class; put it into a folder that is named as its class")
+    without = next(filter(_is_picture, beside), None)
+    if without is not None:
+        raise DataError(f"{without}: a picture without a class; put it into a folder that is named as its class")
+    examples = _examples(folder, chain.from_iterable(files.values()))
+    empty = [sub for sub, its in files.items() if not its]
+    left = _note(folder, "files beside the classes left out", beside)
+    return Rows(examples, (*_note(folder, "folders without pictures", empty), *left))
+
+
+def _examples(folder: Path, files: Iterable[Path]) -> list[Example]:
     examples: list[Example] = []
     problems: list[str] = []
-    for file in (file for sub in classes for file in files[sub]):
+    for file in files:
         try:
             examples.append(_example(folder, file))
-        except (DataError, OSError) as error:
-            problems.append(f"{file}: {error.strerror if isinstance(error, OSError) else error}")
+        except DataError as problem:
+            problems.append(f"{file}: {problem}")
+        except OSError as error:
+            problems.append(f"{file}: cannot be read ({error.strerror})")
     if problems:
         more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}")
-    empty = [sub for sub in classes if not files[sub]]
-    left = _note(folder, "files beside the classes left out", beside)
-    return Rows(examples, (*_note(folder, "folders without pictures", empty), *left))
+    return examples
 
 
 def _example(folder: Path, file: Path) -> Example:
