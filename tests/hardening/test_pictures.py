@@ -105,14 +105,11 @@ def test_a_folder_named_by_a_number_is_the_class_of_that_name(tmp_path):
     model = of_classes(12, tmp_path / "model", **names)
     for name in ("1", "2", "10", "11", "012"):
         put(tmp_path / "data", f"{name}/0.png", filed(noise(seed=int(name))))
-    if SORTED_AS_TEXT.get("012") is None:
-        examples = read_examples(tmp_path / "data")
-        by_folder = {
-            e.id.partition("/")[0]: n for e, n in zip(examples[1:], numbers_of(model, examples[1:]), strict=True)
-        }
-        assert by_folder == {"1": 0, "2": 4, "10": 1, "11": 2}
-        with pytest.raises(DataError, match=r"class 12 \('012'\); accepted: 0 to 11"):
-            numbers_of(model, examples[:1])
+    beyond, *examples = read_examples(tmp_path / "data")
+    folders = [example.id.partition("/")[0] for example in examples]
+    assert dict(zip(folders, numbers_of(model, examples), strict=True)) == {"1": 0, "2": 4, "10": 1, "11": 2}
+    with pytest.raises(DataError, match=r"class 12 \('012'\); accepted: 0 to 11"):
+        numbers_of(model, [beyond])
     forget, _ = select(examples, Selection(classes=("10",)), class_names_in(model))
     assert [e.id for e in forget] == ["10/0.png"]
     cells = read_examples([{"image": noise(seed=n), "label": label} for n, label in enumerate(("10", 10, "2"))])
@@ -432,6 +429,8 @@ def test_a_picture_of_another_size_after_its_steps_is_refused():
     values = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 8}, "do_center_crop": False}
     pixels = pixel_format(Preprocessor(values), {}, "m")
     assert by_us(pixels, noise(20, 20)).shape == (1, 3, 8, 8)
+    with pytest.raises(DataError, match="1 by 501 pixels; accepted: at most 500 times as long as wide"):
+        by_us(pixels, noise(1, 501))
     with pytest.raises(DataError, match="12x8x3 after the model's preprocessor; accepted: 8x8x3, so that all are of"):
         by_us(pixels, noise(30, 20))
 
@@ -448,6 +447,7 @@ def test_a_picture_of_another_size_after_its_steps_is_refused():
         ({**VIT, "do_pad": True, "pad_size": {"height": 99, "width": 99}}, "does do_pad, which is not done here"),
         ({"image_processor_type": "Siglip2ImageProcessor"}, "makes pixel_values, pixel_attention_mask, spatial_shapes"),
         ({**VIT, "size": {"height": 10**9, "width": 8}}, "has size 1000000000; accepted: at most 8192"),
+        ({**STEPS["crop_pct"], "crop_pct": 1e-6}, "has crop_pct 1e-06; accepted: 0.1 and up"),
         ({**VIT, "image_std": [0.0, 0.2, 0.2]}, "model m: its preprocessor"),
         ({**VIT, "resample": "bicubic"}, "model m: its preprocessor cannot be used"),
         ({**VIT, "size": {"longest_edge": 9}}, "model m: its preprocessor cannot be used"),

@@ -24,6 +24,7 @@ _Pictures = Sequence[np.ndarray]
 PROBES = ((40, 40), (37, 53), (97, 61))
 """Heights and widths of the pictures by which a processor is known."""
 MOST_PIXELS = 8192  # of a side
+SMALLEST_SHARE = 0.1
 _LEVELS = 256
 _CLOSE = 1e-5
 _WITHOUT = {"do_rescale": False, "do_normalize": False, "include_top": False}
@@ -213,6 +214,9 @@ def _check_sides(values: Mapping[str, Any]) -> None:
         largest = max((n for n in many if isinstance(n, int | float)), default=0)
         if largest > MOST_PIXELS:
             raise ModelError(f"its preprocessor has {key} {largest}; accepted: at most {MOST_PIXELS} pixels a side")
+    share = values.get("crop_pct")  # what a picture is resized by before it is cropped
+    if isinstance(share, int | float) and 0 < share < SMALLEST_SHARE:
+        raise ModelError(f"its preprocessor has crop_pct {share}; accepted: {SMALLEST_SHARE} and up")
 
 
 def _check_steps(processor: Any, values: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from palimpsest.errors import DataError
 from palimpsest.records import Image
 from palimpsest.untrusted import refusing
 
+MOST_TIMES_AS_LONG = 500
 LevelTable = tuple[tuple[float, ...], ...]
 """What each level, 0 to 255, of each channel becomes."""
 
@@ -84,6 +85,9 @@ class PixelFormat:
         self, steps: Callable[[np.ndarray], np.ndarray], pixels_HWC: UInt8[np.ndarray, "h w C"]
     ) -> UInt8[np.ndarray, "H W C"]:
         """What the steps make of a picture, if it has this format then."""
+        short, long = sorted(pixels_HWC.shape[:2])
+        if long > MOST_TIMES_AS_LONG * short:  # its shorter side may become as long as a side of the format
+            raise DataError(f"{short} by {long} pixels; accepted: at most {MOST_TIMES_AS_LONG} times as long as wide")
         with refusing(lambda reason: DataError(f"the model's preprocessor cannot take it ({reason})")):
             found = steps(pixels_HWC)
         if found.shape != self.shape:
