@@ -56,12 +56,15 @@ class Image:
         shape: height, width, channels.
         label: number of the class, or its name, which the model must know.
         task: the task it belongs to, if known; no part of the content's id.
+        spelled: its class as its source writes it (the name of a folder, or of a number in a dataset), which a model
+            is asked for before the number; no part of the content's id either.
     """
 
     pixels: bytes = field(repr=False)
     shape: tuple[int, int, int]
     label: int | str
     task: int | str | None = None
+    spelled: str | None = field(default=None, compare=False)
 
 
 Content = Text | Completion | Chat | TokenIds | Image

@@ -248,7 +248,7 @@ def test_a_picture_of_too_many_pixels(tmp_path):
 
     (tmp_path / "cats").mkdir()
     Image.new("1", (12_000, 12_000)).save(tmp_path / "cats" / "a.png")
-    with pytest.raises(DataError, match="not a readable PNG or JPEG picture"):
+    with pytest.raises(DataError, match="not a readable PNG, JPEG, WebP, BMP, GIF or TIFF picture"):
         read_examples(tmp_path)
 
 

@@ -308,7 +308,7 @@ def picture(kind: str) -> bytes:
     cuts=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), max_size=6),
 )
 def test_pictures(kind, cuts):
-    from palimpsest.data.read.pictures import decode
+    from palimpsest.data.read.picture_modes import decode
 
     data = bytearray(picture(kind))
     for place, new in cuts:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from palimpsest import methods
 from palimpsest.companions.learned import check_learned
-from palimpsest.data.read.classes import class_number
+from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, check_needs, refuse_other_modality
 from palimpsest.engine.measuring import measured_by
@@ -107,6 +107,6 @@ def check_examples(examples: Sequence[Example], model: str, revision: str | None
     for example in examples:
         if isinstance(example.content, Image):
             try:
-                class_number(example.content.label, *classes)
+                class_number(own_label(example.content, classes[1]), *classes)
             except DataError as problem:
                 raise DataError(f"example {example.id!r}: {problem}") from None

@@ -14,6 +14,7 @@ from palimpsest.data.read.layout import Rows, check_used
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.data.read.selection import select, written_alike
 from palimpsest.data.sets.roles import given_roles, may_overlap, role_of
+from palimpsest.data.sets.same_names import told_apart
 from palimpsest.data.sets.splits import check_disjoint
 from palimpsest.engine.given import Given
 from palimpsest.engine.plan import Plan
@@ -73,6 +74,7 @@ def read_given(given: Given, progress: Progress = silent, *, separator: str | No
         if near is not None:
             notes.append(f"{describe_source(given.data)}: {near}.")
             progress(f"note: {notes[-1]}", 0, 0)
+    examples = _named_apart(examples, notes, progress)
     _check_apart(examples)
     return Read({role: examples[role] for role in given_roles() if role in examples}, tuple(notes), _asked(given))
 
@@ -99,6 +101,15 @@ def pooled(examples: dict[str, list[Example]], given: Given) -> None:
     if not retain:
         raise DataError(f"{describe_source(given.data)}: every row is named, so that nothing stays; name fewer")
     examples["forget"], examples["retain"] = forget, retain
+
+
+def _named_apart(sets: Examples, notes: list[str], progress: Progress) -> dict[str, list[Example]]:
+    """The sets with different pictures under different ids; what was renamed is added to the notes."""
+    found, renamed = told_apart(sets)
+    for note in renamed:
+        notes.append(f"{note}.")
+        progress(f"note: {notes[-1]}", 0, 0)
+    return found
 
 
 def _check_apart(sets: Examples) -> None:

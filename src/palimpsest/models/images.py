@@ -2,7 +2,7 @@
 
 | config.json                      | what it is, and where the normalisation is                                     |
 |----------------------------------|--------------------------------------------------------------------------------|
-| ``*ForImageClassification``      | transformers; in its preprocessor_config.json                                  |
+| ``*ForImageClassification*``     | transformers; in its preprocessor_config.json (processors.py)                  |
 | ``palimpsest_resnet``            | ``SmallResNet``; in its config                                                 |
 | ``pretrained_cfg``               | timm, through transformers' wrapper; in its config; needs the extra ``timm``   |
 | ``normalize_mean``               | plain weights (plain.py)                                                       |
@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.data.read.hub import is_reachable
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.plain import numbers
+from palimpsest.models.purposes import classifies_images
 from palimpsest.untrusted import refusing
 
 if TYPE_CHECKING:  # what kind a model is, is asked before torch is imported
     from palimpsest.data.encode.pixels import PixelFormat
 
 _RESCALE = 1 / 255
+_DONE_HERE = frozenset({"do_center_crop", "do_convert_rgb", "do_normalize", "do_rescale", "do_resize"})
+_OTHER_STEPS = ("crop_pct", "include_top", "rescale_offset")
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,10 @@ class Preprocessor:
 
 def is_image_config(config: Mapping[str, Any]) -> bool:
     """Does a config.json belong to an image classifier?"""
-    given = config.get("architectures")
-    architectures = given if isinstance(given, list | tuple) else ()
     return (
         config.get("model_type") == "palimpsest_resnet"
         or {"pretrained_cfg", "normalize_mean"} & config.keys() != set()
-        or any(str(name).endswith("ForImageClassification") for name in architectures)
+        or classifies_images(config)
     )
 
 
@@ -105,7 +106,7 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
 
     where = f"model {source}"
     if preprocessor is not None:
-        return _from_preprocessor(preprocessor.values, where)
+        return _from_preprocessor(preprocessor.values, config, where)
     if "pretrained_cfg" in config:
         timm = config["pretrained_cfg"]
         _, height, width = timm["input_size"]
@@ -114,9 +115,29 @@ def pixel_format(preprocessor: Preprocessor | None, config: Mapping[str, Any], s
     return PixelFormat(config["image_size"], config["image_size"], mean, std)
 
 
-def _from_preprocessor(values: Mapping[str, Any], where: str) -> PixelFormat:
+def _from_preprocessor(values: Mapping[str, Any], config: Mapping[str, Any], where: str) -> PixelFormat:
+    from palimpsest.models.processors import format_by, processor_of
+
+    try:
+        with refusing(lambda reason: ModelError(f"its preprocessor cannot be used ({reason})")):
+            processor = processor_of(values, config)
+            if processor is not None:
+                return format_by(processor, values, config)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
+    return _without_processor(values, where)
+
+
+def _without_processor(values: Mapping[str, Any], where: str) -> PixelFormat:
+    """What the keys alone say, where transformers has no image processor for them."""
     from palimpsest.data.encode.pixels import PixelFormat
 
+    steps = _steps_beyond(values)
+    if steps:
+        raise ModelError(
+            f"{where}: its preprocessor asks for {', '.join(steps)} and names no image processor of transformers that "
+            "does it; accepted: one, as image_processor_type"
+        )
     if values.get("do_rescale", True) and abs(values.get("rescale_factor", _RESCALE) - _RESCALE) > 1e-6:
         raise ModelError(f"{where}: its preprocessor rescales by {values['rescale_factor']}; accepted: 1/255")
     size = values.get("crop_size") if values.get("do_center_crop") else values.get("size")
@@ -126,6 +147,13 @@ def _from_preprocessor(values: Mapping[str, Any], where: str) -> PixelFormat:
     plain = values.get("do_resize", True) and not values.get("do_center_crop") and "shortest_edge" not in size
     mean, std = _normalisation(values, where)
     return PixelFormat(height, width, mean, std, int(values.get("resample", 2)) if plain else None)
+
+
+def _steps_beyond(values: Mapping[str, Any]) -> list[str]:
+    """Steps that are asked for and not done here."""
+    asked = [key for key, value in values.items() if value and (key.startswith("do_") or key in _OTHER_STEPS)]
+    left_out = [] if values.get("do_rescale", True) else ["do_rescale false"]
+    return [key for key in asked if key not in _DONE_HERE] + left_out
 
 
 def _sides(size: Mapping[str, Any], where: str) -> tuple[int, int]:

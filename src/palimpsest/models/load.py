@@ -26,6 +26,7 @@ from palimpsest.models.images import Preprocessor, check_timm, is_image_config, 
 from palimpsest.models.own_code import refuse_code
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.proportions import check_filled
+from palimpsest.models.purposes import check_head, check_purpose
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
 from palimpsest.models.text_config import text_config
 from palimpsest.models.whole import check_whole, quietly
@@ -85,7 +86,8 @@ class Loaded:
     @property
     def class_names(self) -> Mapping[str, int]:
         """Name -> class, as far as the model's config names its classes."""
-        return given_names(getattr(self.model.config, "label2id", None) or {})
+        config = self.model.config
+        return given_names(getattr(config, "label2id", None), getattr(config, "id2label", None))
 
     @property
     def companion(self) -> Any:
@@ -164,6 +166,8 @@ def _load(place: str | Path, source: str | Path, revision: str | None, *, as_sto
         preprocessor = read_preprocessor(place, revision, config)
         model = _from_pretrained(place, revision, torch.float32, "AutoModelForImageClassification")
         return _image_model(model, source, preprocessor)
+    check_purpose(config, source)
+    check_head(config, source)
     dtype = "auto" if as_stored and torch.cuda.is_available() else torch.float32
     return Loaded(_from_pretrained(place, revision, dtype).eval(), None, str(source))
 

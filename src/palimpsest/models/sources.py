@@ -17,6 +17,7 @@ from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
 from palimpsest.models.plain import plain_weights, read_json_object
 from palimpsest.models.proportions import check_proportions, tensor_shapes
+from palimpsest.models.purposes import check_purpose
 from palimpsest.records import digest
 from palimpsest.untrusted import refusing
 
@@ -93,6 +94,7 @@ def check_source(source: str | Path, revision: str | None = None) -> None:
         if isinstance(place, Path):
             config = read_config(place)
             check_at_hand(config, source)
+            check_purpose(config, source)
             check_timm(config, source)
 
 
@@ -152,9 +154,8 @@ def class_names_in(source: str | Path, revision: str | None = None) -> dict[str,
         revision: commit of a Hub name.
     """
     path = Path(source).expanduser()
-    found = read_config(path if path.is_dir() else str(source), revision).get("label2id")
-    names = found if isinstance(found, Mapping) else {}
-    return given_names({str(name): number for name, number in names.items() if isinstance(number, int)})
+    config = read_config(path if path.is_dir() else str(source), revision)
+    return given_names(config.get("label2id"), config.get("id2label"))
 
 
 def source_digest(source: str | Path, revision: str | None = None) -> str:

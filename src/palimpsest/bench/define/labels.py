@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from palimpsest.data.read.classes import number_or_name, own_label
 from palimpsest.data.streams.tasks import Task, split_by_class, split_by_subject
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image
@@ -37,8 +38,8 @@ def spelled_alike(sets: Mapping[str, Sequence[Example]], model: str) -> dict[str
         sets: by name; returned as they are where all classes are spelled one way, and where they hold no images.
         model: whose config numbers the names; a name that it does not have is left, for the encoder to refuse.
     """
-    labels = {e.content.label for examples in sets.values() for e in examples if isinstance(e.content, Image)}
-    if len({type(label) for label in labels}) < 2:
+    images = (e.content for examples in sets.values() for e in examples if isinstance(e.content, Image))
+    if len({(type(image.label), image.spelled is None) for image in images}) < 2:
         return {name: list(examples) for name, examples in sets.items()}
     from palimpsest.models.load import load  # with torch, which early checks of a bench do without
 
@@ -48,9 +49,10 @@ def spelled_alike(sets: Mapping[str, Sequence[Example]], model: str) -> dict[str
 
 def _numbered(example: Example, numbers: Mapping[str, int]) -> Example:
     content = example.content
-    if not isinstance(content, Image) or isinstance(content.label, int):
+    if not isinstance(content, Image):
         return example
-    return replace(example, content=replace(content, label=numbers.get(content.label, content.label)))
+    label = number_or_name(own_label(content, numbers), numbers)
+    return replace(example, content=replace(content, label=label, spelled=None))
 
 
 def check_tested(test: Iterable[Example], data: Iterable[Example]) -> None:

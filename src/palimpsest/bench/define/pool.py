@@ -14,6 +14,7 @@ from palimpsest.bench.define.labels import ClassLabel, check_tested, label_of, s
 from palimpsest.bench.define.situations import Situation
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout
+from palimpsest.data.sets.same_names import told_apart
 from palimpsest.data.sets.splits import check_disjoint, check_unique
 from palimpsest.data.streams import scenarios
 from palimpsest.data.streams.request_stream import RequestStream
@@ -93,7 +94,7 @@ def _pool(
     # What is ignored serves all files of a bench, of which one may not have it.
     layout = Layout(ignore=ignored)
     found = {name: read_rows(source, layout).examples for name, source in sources.items()}
-    sets = spelled_alike(found, model)
+    sets, _ = told_apart(spelled_alike(found, model))
     check_disjoint(sets)
     taken: Counter[ClassLabel] = Counter()
     chosen: dict[str, Example] = {}

@@ -19,7 +19,7 @@ from palimpsest.data.encode.augment import Augmentation
 from palimpsest.data.encode.batch import Predictions
 from palimpsest.data.encode.batch_norm import statistics_kept
 from palimpsest.data.encode.pixels import PixelFormat
-from palimpsest.data.read.classes import class_number
+from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image
 
@@ -174,7 +174,7 @@ def encode_images(
     for row, example in enumerate(examples):
         try:
             content = _image(example, ids)
-            label_N[row] = class_number(content.label, num_classes, class_names)
+            label_N[row] = class_number(own_label(content, class_names), num_classes, class_names)
             images_NHWC[row].numpy()[:] = pixels.pixels_of(content)
         except DataError as problem:
             problems.append(f"{example.name}: {problem}")

@@ -5,7 +5,8 @@ Shape legend: B images, H height, W width, C channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +15,11 @@ from torch import Tensor
 
 from palimpsest.errors import DataError
 from palimpsest.records import Image
+from palimpsest.untrusted import refusing
+
+MOST_TIMES_AS_LONG = 500
+LevelTable = tuple[tuple[float, ...], ...]
+"""What each level, 0 to 255, of each channel becomes."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class PixelFormat:
         mean: subtracted from each channel of an image in [0, 1]; its length is the number of channels.
         std: what the difference is divided by.
         resample: Pillow's number of the filter that brings other sizes to this one; None refuses them.
+        levels: instead of mean and std, where these do not say what becomes of a value.
+        steps: pixels of any picture -> pixels of this format, where more is done than to resize it.
     """
 
     height: int
@@ -33,6 +41,8 @@ class PixelFormat:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resample: int | None = None
+    levels: LevelTable | None = field(default=None, repr=False)
+    steps: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -40,12 +50,16 @@ class PixelFormat:
         return self.height, self.width, len(self.mean)
 
     def normalise(self, images_BHWC: UInt8[Tensor, "B H W C"]) -> Float[Tensor, "B C H W"]:
-        """(pixel / 255 - mean) / std, in fp32.
+        """(pixel / 255 - mean) / std, or what the levels say, in fp32.
 
         >>> half = PixelFormat(1, 1, (0.5,), (0.25,))
         >>> half.normalise(torch.tensor([[[[255]]]], dtype=torch.uint8)).item()
         2.0
         """
+        if self.levels is not None:
+            table_CL = torch.tensor(self.levels, device=images_BHWC.device)
+            channel_C = torch.arange(len(self.levels), device=images_BHWC.device)
+            return table_CL[channel_C, images_BHWC.long()].permute(0, 3, 1, 2)
         mean_C, std_C = (torch.tensor(values, device=images_BHWC.device) for values in (self.mean, self.std))
         return ((images_BHWC.float() / 255 - mean_C) / std_C).permute(0, 3, 1, 2)
 
@@ -56,6 +70,8 @@ class PixelFormat:
             DataError: another number of channels, or another size and no filter to resize with.
         """
         pixels_HWC = np.frombuffer(image.pixels, dtype=np.uint8).reshape(image.shape)
+        if self.steps is not None:
+            return self._stepped(self.steps, pixels_HWC)
         if image.shape == self.shape:
             return pixels_HWC
         if image.shape[2] != self.shape[2]:
@@ -63,9 +79,24 @@ class PixelFormat:
         if self.resample is None:
             size = "x".join(map(str, image.shape[:2]))
             raise DataError(f"{size} pixels; accepted: {self.height}x{self.width}, the model's size; resize the image")
-        return self._resized(pixels_HWC)
+        return self.resized(pixels_HWC)
 
-    def _resized(self, pixels_HWC: UInt8[np.ndarray, "h w C"]) -> UInt8[np.ndarray, "H W C"]:
+    def _stepped(
+        self, steps: Callable[[np.ndarray], np.ndarray], pixels_HWC: UInt8[np.ndarray, "h w C"]
+    ) -> UInt8[np.ndarray, "H W C"]:
+        """What the steps make of a picture, if it has this format then."""
+        short, long = sorted(pixels_HWC.shape[:2])
+        if long > MOST_TIMES_AS_LONG * short:  # its shorter side may become as long as a side of the format
+            raise DataError(f"{short} by {long} pixels; accepted: at most {MOST_TIMES_AS_LONG} times as long as wide")
+        with refusing(lambda reason: DataError(f"the model's preprocessor cannot take it ({reason})")):
+            found = steps(pixels_HWC)
+        if found.shape != self.shape:
+            made, wanted = ("x".join(map(str, shape)) for shape in (found.shape, self.shape))
+            raise DataError(f"{made} after the model's preprocessor; accepted: {wanted}, so that all are of one size")
+        return found
+
+    def resized(self, pixels_HWC: UInt8[np.ndarray, "h w C"]) -> UInt8[np.ndarray, "H W C"]:
+        """Pixels of another size in this one, by the filter."""
         from PIL import Image as Pillow
 
         grey = pixels_HWC.shape[2] == 1

@@ -1,44 +1,122 @@
-"""Classes of an image classifier: what a label means to it."""
+"""Classes of an image classifier: what a label means to it. Its own names come first, numbers after them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from palimpsest.errors import DataError, unknown
+from palimpsest.records import Image
+
+_DIGITS = 18
 
 
-def given_names(label2id: Mapping[str, int]) -> dict[str, int]:
-    """Name -> class, without the names that transformers makes up.
+class ClassNames(dict[str, int]):
+    """Name -> class, of the names that mean one class.
 
-    >>> given_names({"LABEL_0": 0, "cat": 1})
-    {'cat': 1}
+    Attributes:
+        shared: name -> its classes, of those that a config gives to several.
     """
-    return {name: number for name, number in label2id.items() if name != f"LABEL_{number}"}
+
+    def __init__(self, numbers: Mapping[str, set[int]]) -> None:
+        """Names and the classes that have them."""
+        super().__init__({name: min(found) for name, found in numbers.items() if len(found) == 1})
+        self.shared = {name: sorted(found) for name, found in numbers.items() if len(found) > 1}
+
+
+def given_names(label2id: object, id2label: object = None) -> ClassNames:
+    """The names that a config gives its classes, in either direction, without those that transformers makes up.
+
+    Args:
+        label2id: name -> number, which may be written as text; anything else names nothing.
+        id2label: the reverse; it may have holes, and one name twice.
+
+    >>> given_names({"LABEL_0": 0, "cat": "1"})
+    {'cat': 1}
+    >>> names = given_names({"crane": 2}, {"0": "crane", "1": "cat", "2": "crane"})
+    >>> names, names.shared
+    ({'cat': 1}, {'crane': [0, 2]})
+    """
+    found: dict[str, set[int]] = {}
+    for name, number in (*_pairs(label2id), *((name, number) for number, name in _pairs(id2label))):
+        value = _number_of(number)
+        if value is not None and str(name) != f"LABEL_{value}":
+            found.setdefault(str(name), set()).add(value)
+    return ClassNames(found)
+
+
+def _pairs(mapping: object) -> Iterator[tuple[object, object]]:
+    yield from mapping.items() if isinstance(mapping, Mapping) else ()
+
+
+def _number_of(value: object) -> int | None:
+    """The number of a class, however a config writes it; None where it is none."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _DIGITS:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def own_label(image: Image, class_names: Mapping[str, int]) -> int | str:
+    """An image's class as it is asked for: by the spelling of its source where that is a name, else by its label.
+
+    >>> own_label(Image(b"", (0, 0, 1), 10, spelled="10"), {"10": 1})
+    '10'
+    """
+    if image.spelled is not None and (image.spelled in class_names or image.spelled in _shared(class_names)):
+        return image.spelled
+    return image.label
+
+
+def number_or_name(label: int | str, class_names: Mapping[str, int]) -> int | str:
+    """One spelling of a class: its number if there is one.
+
+    >>> number_or_name("10", {"10": 1}), number_or_name("10", {}), number_or_name("cat", {})
+    (1, 10, 'cat')
+    """
+    if isinstance(label, int):
+        return label
+    number = class_names.get(label, _number_of(label))
+    return label if number is None else number
+
+
+def _shared(class_names: Mapping[str, int]) -> Mapping[str, list[int]]:
+    return class_names.shared if isinstance(class_names, ClassNames) else {}
 
 
 def class_number(label: int | str, num_classes: int, class_names: Mapping[str, int]) -> int:
-    """The class that a label means to a model.
+    """The class that a label means to a model: one of its names, else a number.
 
     Args:
-        label: number or name.
+        label: number or name, or a number as text.
         num_classes: of the model.
         class_names: name -> class; empty where the model's classes have no names.
 
     Raises:
-        DataError: it has no such class.
+        DataError: it has no such class, or several of that name.
 
-    >>> class_number("cat", 2, {"dog": 0, "cat": 1}), class_number(0, 2, {})
-    (1, 0)
+    >>> class_number("cat", 2, {"dog": 0, "cat": 1}), class_number("1", 2, {"1": 0}), class_number("1", 2, {})
+    (1, 0, 1)
     """
-    if isinstance(label, str):
-        if not class_names:
-            raise DataError(
-                f"class name {label!r} for a model whose classes have no names; accepted: 0 to {num_classes - 1}, as "
-                "label or as name of the folder"
-            )
-        if label not in class_names:
-            raise DataError(unknown("class name", label, class_names))
-        return class_names[label]
-    if not 0 <= label < num_classes:
-        raise DataError(f"class {label}; accepted: 0 to {num_classes - 1}, the model's classes")
-    return label
+    number = _numbered(label, num_classes, class_names) if isinstance(label, str) else label
+    if not 0 <= number < num_classes:
+        named = f" ({label!r})" if label != number else ""
+        raise DataError(f"class {number}{named}; accepted: 0 to {num_classes - 1}, the model's classes")
+    return number
+
+
+def _numbered(name: str, num_classes: int, class_names: Mapping[str, int]) -> int:
+    if name in class_names:
+        return class_names[name]
+    if name in _shared(class_names):
+        numbers = " and ".join(map(str, _shared(class_names)[name]))
+        raise DataError(f"class name {name!r} is that of the model's classes {numbers}; accepted: one of these numbers")
+    number = _number_of(name)
+    if number is not None:
+        return number
+    if not class_names:
+        raise DataError(
+            f"class name {name!r} for a model whose classes have no names; accepted: 0 to {num_classes - 1}, as "
+            "label or as name of the folder"
+        )
+    raise DataError(unknown("class name", name, class_names))

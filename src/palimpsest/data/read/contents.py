@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from palimpsest.data.read.pictures import decode, image_of, pixels_of
+from palimpsest.data.read.picture_modes import KINDS_OF_FILES, decode, image_of, pixels_of
 from palimpsest.errors import DataError, encodable, unknown
 from palimpsest.records import Chat, Completion, Content, Image, Message, Text, TokenIds
 
@@ -144,14 +144,20 @@ def _labelled(column: str, row: Row) -> Content:
     label, picture = _class_label(row["label"]), row[column]
     if hasattr(picture, "convert"):
         return image_of(pixels_of(picture), label)
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim in {2, 3}:
-        pixels_HWC = picture if picture.ndim == 3 else picture[:, :, None]
-        if pixels_HWC.size and pixels_HWC.shape[2] in {1, 3}:
-            return image_of(pixels_HWC, label)
+    if isinstance(picture, np.ndarray):
+        return image_of(_array_of_pixels(picture, column), label)
     data = picture.get("bytes") if isinstance(picture, dict) else picture
     if not isinstance(data, bytes):
-        raise DataError(f"{column} is {shown(picture)}; accepted: a picture, or the bytes of a PNG or JPEG file")
+        raise DataError(f"{column} is {shown(picture)}; accepted: a picture, or the bytes of a file ({KINDS_OF_FILES})")
     return image_of(decode(data), label)
+
+
+def _array_of_pixels(array: np.ndarray, column: str) -> np.ndarray:
+    pixels_HWC = array[:, :, None] if array.ndim == 2 else array
+    if array.dtype != np.uint8 or pixels_HWC.ndim != 3 or not array.size or pixels_HWC.shape[2] not in {1, 3}:
+        shape = " x ".join(map(str, array.shape))
+        raise DataError(f"{column} is an array of {array.dtype}, {shape}; accepted: uint8, H x W or H x W x 1 or 3")
+    return pixels_HWC
 
 
 def _class_label(label: object) -> int | str:

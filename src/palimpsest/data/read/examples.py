@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from palimpsest.data.read.folders import find_split
 from palimpsest.data.read.layout import Layout, Rows, Source, check_used
 from palimpsest.data.read.memory_rows import open_memory
-from palimpsest.data.read.pictures import is_image_folder, read_image_folder, read_npz
+from palimpsest.data.read.picture_folder import is_image_folder, read_image_folder
+from palimpsest.data.read.pictures import read_npz
 from palimpsest.data.read.shapes import RowReader, accepted, shapes_for
 from palimpsest.data.read.table import Table
 from palimpsest.data.read.tables import open_table
 from palimpsest.errors import DataError, reachable
-from palimpsest.records import Example, content_id, digest
+from palimpsest.records import Example, Image, content_id, digest
 
 _AS_IT_IS = Layout()
 
@@ -83,9 +85,27 @@ def read_rows(source: Source, layout: Layout = _AS_IT_IS, *, name: str = "") -> 
         if path.suffix.lower() == ".npz" and path.is_file():
             rows = read_npz(path, layout)
             return rows._replace(examples=_once(str(path), rows.examples))
-        if path.is_dir() and is_image_folder(path) and not (layout.split and (path / layout.split).is_dir()):
-            return Rows(_once(str(path), read_image_folder(path)))
+        pictures = _folder_of_pictures(source, layout)
+        if pictures is not None:
+            rows = read_image_folder(pictures)
+            settled = frozenset({"split"} if layout.split and pictures == path / layout.split else ())
+            return rows._replace(examples=_once(str(pictures), rows.examples), settled=settled)
     return _from_table(open_table(source, layout), layout)
+
+
+def _folder_of_pictures(source: str | os.PathLike[str], layout: Layout) -> Path | None:
+    """The folder whose sub-folders are classes of pictures: a source, or a split of one; None where it is none.
+
+    A split is read by the same rule as a folder, and not as ``datasets`` would: it passes over files, and numbers the
+    classes by their order where the model has their names.
+    """
+    path = Path(source)
+    named = find_split(source)
+    if named is not None:
+        path = named[0] / named[1]
+    elif path.is_dir() and layout.split and (path / layout.split).is_dir():
+        path = path / layout.split
+    return path if path.is_dir() and is_image_folder(path) else None
 
 
 def _from_table(table: Table, layout: Layout) -> Rows:
@@ -97,17 +117,26 @@ def _from_table(table: Table, layout: Layout) -> Rows:
         except DataError as problem:
             raise DataError(f"{table.origin}, header: {problem}") from problem
     claims = _Claims()
+    names = table.class_names.get(layout.columns.get("label", "label"), ())
     for where, row in table.rows:
         try:
             if isinstance(row, DataError):
                 raise row
-            example = row if isinstance(row, Example) else reader.example(row)
+            example = row if isinstance(row, Example) else _spelled(reader.example(row), names)
             claims.add(example if example.where else replace(example, where=where))
         except DataError as problem:
             claims.problems.append((where, problem))
     examples = claims.examples(f"{table.origin}: no rows; {accepted(shapes)}")
     notes = tuple(f"{table.origin}: {note}" for note in reader.notes())
     return Rows(examples, notes, tuple(reader.seen), frozenset(reader.mapped), table.settled)
+
+
+def _spelled(example: Example, names: Sequence[str]) -> Example:
+    """An example with the name that its source gives the number of its class, if it gives one."""
+    image = example.content
+    if not isinstance(image, Image) or not isinstance(image.label, int) or image.label >= len(names):
+        return example
+    return replace(example, content=replace(image, spelled=names[image.label]))
 
 
 def _once(origin: str, examples: Sequence[Example]) -> list[Example]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
-from palimpsest.data.read.table import Table, numbered, one_line
+from palimpsest.data.read.table import Table, names_in, numbered, one_line
 from palimpsest.errors import DataError, unknown
 from palimpsest.untrusted import parse_json, refusing
 
@@ -167,7 +167,9 @@ def _saved(folder: Path) -> Table:
         found = datasets.load_from_disk(str(folder), keep_in_memory=True).with_format(None)
         records = list(found)
         names = tuple(found.column_names)
-    return Table(str(folder), names, numbered(str(folder), records), pictures=True, null_ids=True)
+        classes = names_in(found.features)
+    rows = numbered(str(folder), records)
+    return Table(str(folder), names, rows, pictures=True, class_names=classes, null_ids=True)
 
 
 def _pictures(folder: Path, split: str) -> Table:

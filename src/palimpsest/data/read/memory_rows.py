@@ -13,7 +13,7 @@ import numpy as np
 
 from palimpsest.data.read.contents import PICTURE_COLUMNS, Row, checked, label_cell, shown
 from palimpsest.data.read.layout import Layout, Source
-from palimpsest.data.read.table import Table, numbered, refuse_twins
+from palimpsest.data.read.table import Table, names_in, numbered, refuse_twins
 from palimpsest.errors import DataError, encodable, unknown
 from palimpsest.records import Content, Example, content_id
 
@@ -143,7 +143,8 @@ def _dataset(source: Any, layout: Layout, origin: str) -> Table:
         source = source[layout.split or names[0]]
     records = numbered(origin, map(_row, source.with_format(None)))
     columns = tuple(source.column_names)
-    return Table(origin, columns, records, pictures=True, null_ids=True, settled=settled)
+    classes = names_in(source.features)
+    return Table(origin, columns, records, pictures=True, class_names=classes, null_ids=True, settled=settled)
 
 
 def _arrow(source: Any, origin: str) -> Table:

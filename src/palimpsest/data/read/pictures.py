@@ -1,26 +1,24 @@
-"""Images from .npz files and folders -> examples with ids, and single pictures for rows of a dataset.
+"""Images from .npz files -> examples with ids, and what becomes of pictures of any source.
 
 | source       | pixels                                | class                  | id                             |
 |--------------|---------------------------------------|------------------------|--------------------------------|
 | .npz         | x: uint8, (N, H, W, C) or (N, H, W)   | y: integers, (N,)      | id or name, else the content's |
-| image folder | PNG and JPEG files in sub-folders     | the sub-folder's name  | path in the folder             |
+| image folder | picture_folder.py                     | the sub-folder's name  | path in the folder             |
 | dataset      | image: a picture, or its file's bytes | label: integer or name | id, else the content's         |
 
-An .npz may also hold subject and task, (N,); other arrays are left out. A sub-folder whose name is a number is that
-class; any other name is one that the model must know.
+Files and pictures in memory become pixels by one rule (picture_modes.py), whatever they come from. An .npz may also
+hold subject and task, (N,); other arrays are left out.
 
 Shape legend: N images, H height, W width, C channels.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import tokenize
-import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +27,11 @@ import numpy as np
 from palimpsest.data.read.layout import Layout, Rows
 from palimpsest.errors import DataError, encodable
 from palimpsest.records import Example, Image, content_id
-from palimpsest.untrusted import ALWAYS_READ, MOST_TIMES, reason_of, refusing
+from palimpsest.untrusted import ALWAYS_READ, MOST_TIMES, reason_of
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 ACCEPTED = (
     "accepted: x (uint8, N x H x W or N x H x W x C) and y (integers, N), with optional id or name, subject, task"
 )
@@ -184,79 +181,3 @@ def _texts(path: Path, name: str, columns: Mapping[str, np.ndarray], num: int) -
         if empty:
             raise DataError(f"{path}, row {empty[0] + 1}: {name} is empty; accepted: a name or number for each image")
     return values
-
-
-def is_image_folder(path: Path) -> bool:
-    """Is it a folder of sub-folders of pictures?"""
-    if not path.is_dir():
-        return False
-    with refusing(lambda reason: DataError(f"{path}: its folders cannot be read ({reason})")):
-        return any(_is_picture(file) for sub in _classes(path) for file in sub.rglob("*"))
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    for sub in _classes(folder):
-        yield from sorted(filter(_is_picture, sub.rglob("*")))
-
-
-def _classes(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES
-
-
-def read_image_folder(folder: Path) -> list[Example]:
-    """Examples of an image folder, by class and name; ids are paths in the folder, the same on every system.
-
-    Raises:
-        DataError: the first file that cannot be read as a picture, and how many more.
-    """
-    examples: list[Example] = []
-    problems: list[DataError] = []
-    for file in _pictures(folder):
-        name = file.relative_to(folder)
-        label = int(name.parts[0]) if name.parts[0].isdecimal() else name.parts[0]
-        try:
-            pixels_HWC = decode(file.read_bytes())
-        except (DataError, OSError) as error:
-            problems.append(DataError(f"{file}: {error}"))
-        else:
-            examples.append(Example(name.as_posix(), image_of(pixels_HWC, label), where=str(file)))
-    if problems:
-        more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}") from problems[0]
-    return examples
-
-
-def image_of(pixels_HWC: UInt8[np.ndarray, "H W C"], label: int | str) -> Image:
-    """A content made of pixels."""
-    height, width, channels = pixels_HWC.shape
-    return Image(pixels_HWC.tobytes(), (height, width, channels), label)
-
-
-def decode(data: bytes) -> UInt8[np.ndarray, "H W C"]:
-    """Pixels of a PNG or JPEG file.
-
-    Raises:
-        DataError: it is neither.
-    """
-    from PIL import Image as Pillow
-
-    with refusing(_no_picture), warnings.catch_warnings():
-        warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-        with Pillow.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            return pixels_of(picture)
-
-
-def _no_picture(reason: str) -> DataError:
-    named = reason.startswith("cannot identify image file")  # that it is an object in memory says nothing
-    return DataError(f"not a readable PNG or JPEG picture{'' if named else f' ({reason})'}")
-
-
-def pixels_of(picture: Any) -> UInt8[np.ndarray, "H W C"]:
-    """Pixels of a Pillow image: grey ones have one channel, all others three; transparency is left out."""
-    if picture.mode in {"1", "L"}:
-        return np.asarray(picture.convert("L"))[:, :, None]
-    return np.asarray(picture.convert("RGB"))

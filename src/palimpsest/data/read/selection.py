@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from types import MappingProxyType
 
+from palimpsest.data.read.classes import number_or_name, own_label
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, content_id
 
 _SHOWN_NAMES = 12
-_NO_MODEL: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def select(
     """
     if not selection:
         raise DataError(f"{source}: nothing to forget is named; give --forget-subject, --forget-id or --forget-class")
-    names = _NO_MODEL if class_names is None else class_names
+    names = {**_own_names(examples), **(class_names or {})}
     problems = list(_problems(examples, selection, names))
     if problems:
         raise DataError(f"{source}: {'; '.join(problems)}")
@@ -70,29 +69,29 @@ def select(
     return forget, retain
 
 
+def _own_names(examples: Iterable[Example]) -> dict[str, int]:
+    """The names by which a dataset calls the numbers of its classes."""
+    images = (example.content for example in examples if isinstance(example.content, Image))
+    return {i.spelled: i.label for i in images if i.spelled is not None and isinstance(i.label, int)}
+
+
 def _meant_by(selection: Selection, class_names: Mapping[str, int]) -> Callable[[Example], bool]:
     subjects, ids = frozenset(selection.subjects), frozenset(selection.ids)
-    classes = frozenset(_number(label, class_names) for label in selection.classes)
+    classes = frozenset(number_or_name(label, class_names) for label in selection.classes)
 
     def is_meant(example: Example) -> bool:
         content = example.content
-        in_class = isinstance(content, Image) and _number(content.label, class_names) in classes
+        label = own_label(content, class_names) if isinstance(content, Image) else None
+        in_class = label is not None and number_or_name(label, class_names) in classes
         return in_class or example.subject in subjects or example.id in ids
 
     return is_meant
 
 
-def _number(label: int | str, class_names: Mapping[str, int]) -> int | str:
-    """One spelling of a class: its number if there is one."""
-    if isinstance(label, str):
-        return class_names.get(label, int(label) if label.isdecimal() else label)
-    return label
-
-
 def _problems(examples: Sequence[Example], selection: Selection, class_names: Mapping[str, int]) -> Iterator[str]:
     yield from _twice("--forget-subject", selection.subjects)
     yield from _twice("--forget-id", selection.ids)
-    yield from _twice("--forget-class", selection.classes, [_number(c, class_names) for c in selection.classes])
+    yield from _twice("--forget-class", selection.classes, [number_or_name(c, class_names) for c in selection.classes])
     yield from _absent_subjects(examples, selection.subjects)
     yield from _absent_ids(examples, selection.ids)
     yield from _absent_classes(examples, selection.classes, class_names)
@@ -117,11 +116,11 @@ def _absent_ids(examples: Sequence[Example], ids: Iterable[str]) -> Iterator[str
 def _absent_classes(
     examples: Sequence[Example], classes: Iterable[int | str], class_names: Mapping[str, int]
 ) -> Iterator[str]:
-    labels = {example.content.label for example in examples if isinstance(example.content, Image)}
-    numbers = {_number(label, class_names) for label in labels}
+    labels = {own_label(e.content, class_names) for e in examples if isinstance(e.content, Image)}
+    numbers = {number_or_name(label, class_names) for label in labels}
     spelled = [*map(str, sorted(labels, key=_order)), *(n for n, c in class_names.items() if c in numbers)]
     for label in classes:
-        if _number(label, class_names) not in numbers:
+        if number_or_name(label, class_names) not in numbers:
             yield _absent("class", str(label), spelled, "only images have one: of texts name --forget-subject")
 
 

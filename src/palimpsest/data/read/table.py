@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from palimpsest.data.read.contents import Row
 from palimpsest.errors import DataError
@@ -20,6 +21,7 @@ class Table(NamedTuple):
         rows: (place such as "people.jsonl, line 3", row).
         cells_only: cells are strings.
         pictures: cells may be pictures.
+        class_names: column of numbers -> the names that the source gives them, by number.
         null_ids: an id of None is an absent one, as it is in a table.
         settled: which of "split" and "revision" were used to open it.
     """
@@ -29,6 +31,7 @@ class Table(NamedTuple):
     rows: Iterator[tuple[str, Row | Example | DataError]]
     cells_only: bool = False
     pictures: bool = False
+    class_names: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     null_ids: bool = False
     settled: frozenset[str] = frozenset()
 
@@ -53,3 +56,13 @@ def one_line(error: BaseException) -> str:
     """What a library said, fit for a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:199] + "…"
+
+
+def names_in(features: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
+    """Column -> names of its classes, of features as ``datasets`` has them, or as it writes them into a file."""
+    found = {}
+    for column, feature in (features or {}).items():
+        names = feature.get("names") if isinstance(feature, Mapping) else getattr(feature, "names", None)
+        if isinstance(names, list | tuple):
+            found[str(column)] = tuple(map(str, names))
+    return found

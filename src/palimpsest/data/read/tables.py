@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from palimpsest.data.read.folders import Readers, find_split, open_split, split_
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.data.read.layout import Layout
 from palimpsest.data.read.plain_files import read_csv, read_json, read_jsonl
-from palimpsest.data.read.table import Table, numbered, refuse_twins
+from palimpsest.data.read.table import Table, names_in, numbered, refuse_twins
 from palimpsest.errors import DataError
-from palimpsest.untrusted import ALWAYS_READ, MOST_TIMES, refusing
+from palimpsest.untrusted import ALWAYS_READ, MOST_TIMES, parse_json, refusing
 
 _TOGETHER = 1024  # rows
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?")
@@ -83,7 +83,18 @@ def _read_parquet(path: Path) -> Table:
         names = tuple(file.schema_arrow.names)
         refuse_twins(names, str(path))
         records = list(_records(file, path.stat().st_size))
-    return Table(str(path), names, numbered(str(path), records), pictures=True, null_ids=True)
+        classes = _class_names(file.schema_arrow.metadata)
+    rows = numbered(str(path), records)
+    return Table(str(path), names, rows, pictures=True, class_names=classes, null_ids=True)
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """Names of classes that ``datasets`` wrote into a Parquet file; none where it did not."""
+    try:
+        features = parse_json((metadata or {})[b"huggingface"].decode())["info"]["features"]
+    except (LookupError, TypeError, ValueError):
+        return {}
+    return names_in(features if isinstance(features, Mapping) else None)
 
 
 def _records(file: Any, size: int) -> Iterator[Row]:
@@ -123,7 +134,8 @@ def _read_hub(name: str, config: str | None, layout: Layout) -> Table:
         records = list(found)
     names = tuple(found.column_names or ()) or None
     rows = numbered(name, records)
-    return Table(name, names, rows, pictures=True, null_ids=True, settled=frozenset(settled))
+    classes = names_in(found.features)
+    return Table(name, names, rows, pictures=True, class_names=classes, null_ids=True, settled=frozenset(settled))
 
 
 READERS: Readers = {
