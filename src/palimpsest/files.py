@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from palimpsest.durable import put
 from palimpsest.errors import DataError
@@ -39,13 +37,6 @@ def write_atomic(path: Path, text: str) -> None:
         ) from error
     finally:
         _remove(temporary)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one move; on return it is on the disk."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
-    put(temporary, path)
 
 
 def _remove(temporary: Path) -> None:

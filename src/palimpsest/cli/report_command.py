@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.saying import tell, tell_json
+from palimpsest.cli.saying import tell, tell_beside, tell_json
 from palimpsest.cli.screen import run_summary
 from palimpsest.errors import DataError, reachable
 
@@ -24,16 +24,19 @@ def command(
     json: o.Json = False,
 ) -> int:
     """Write a run's page again, and print its table."""
-    from palimpsest.report.page import PAGE, save_html, without_answers
-    from palimpsest.report.schema import RunResult
+    from palimpsest.engine.recorded import answers_out, recorded
+    from palimpsest.report.page import PAGE, save_html
 
-    reachable(run, "run")
+    result, notes = recorded(run)
     source = run / "result.json" if run.is_dir() else run
-    result = without_answers(source) if no_answers else RunResult.load(source)
+    if no_answers:
+        result = answers_out(source, result)
     page = output or source.with_name(PAGE)
     if output is not None:
         _check_ours(output)
     save_html(result, page)
+    for note in notes:
+        tell_beside(f"note: {note}")
     if json:
         tell_json(result.model_dump_json(indent=1))
     else:

@@ -45,6 +45,11 @@ SECTIONS = (
 )
 
 
+PLACES = frozenset({"files", "model", "base", "oracle"})
+"""Fields of a plan that say where something was read, which decides nothing."""
+_NO_OPTIONS = frozenset({"digest", "palimpsest", "source", "level"})  # what a record has beside the plan's fields
+
+
 class Plan(Section):
     """All that defines a run; its digest names it."""
 
@@ -102,11 +107,38 @@ class Plan(Section):
         and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
         measuring, refinement and control.
         """
-        places: Any = {**dict.fromkeys(("files", "model", "base", "oracle"), True), "request": {"data"}}
-        values = self.model_dump(mode="json", exclude=places)
+        return digest_of(self.model_dump(mode="json"), self.made_by())
+
+    def made_by(self) -> dict[str, str]:
+        """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
         by_name = [methods.file_of(self.method), *made, *metrics.files()]
-        return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
+        return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
+
+    def record(self) -> dict[str, Any]:
+        """What is written down of it: its digest, what that was taken over, and where its inputs were."""
+        return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
+
+
+def digest_of(values: Mapping[str, Any], made_by: Mapping[str, str]) -> str:
+    """The digest of a plan that was written down.
+
+    Args:
+        values: its fields as JSON.
+        made_by: as ``Plan.made_by`` gives it.
+    """
+    chosen = {name: value for name, value in values.items() if name not in PLACES}
+    if isinstance(request := chosen.get("request"), Mapping):
+        chosen["request"] = {name: value for name, value in request.items() if name != "data"}
+    return digest({**chosen, **made_by})
+
+
+def recorded_digest(values: Mapping[str, Any]) -> str | None:
+    """The digest that a record has by its content; None where it does not say by which code, as in 0.1.0."""
+    made_by = {name: values[name] for name in ("palimpsest", "source") if isinstance(values.get(name), str)}
+    if len(made_by) < 2:
+        return None
+    return digest_of({name: value for name, value in values.items() if name not in _NO_OPTIONS}, made_by)
 
 
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:

@@ -245,6 +245,8 @@ class RunResult(ReportRow):
     """The resolved plan, as JSON."""
     plan_digest: str
     """SHA-256 of the plan, which names the run."""
+    model_digest: str = ""
+    """SHA-256 of what decides the answers of the model after; empty in files of version 0.1.0 and of a measurement."""
     created: str
     """ISO 8601 time, given by the caller."""
     sets: dict[str, SetInfo]

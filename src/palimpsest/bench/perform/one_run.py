@@ -13,6 +13,7 @@ from palimpsest.durable import flush_tree
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import silent
+from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.train import train
 from palimpsest.errors import RunError, UsageError
 from palimpsest.files import write_atomic
@@ -58,6 +59,7 @@ def perform(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts
         target = Output(folder)
         if not target.finished(plan):
             target.begin(plan)
+            drop_damaged(target.partial, silent)
             try:
                 facts = _train(plan, start, encoder, target.partial)
             except UsageError:
