@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.durable import held, put
-from palimpsest.engine.plan import PLACES, Plan, recorded_digest
+from palimpsest.engine.plan import Plan
+from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import write_atomic
-from palimpsest.models.bound import check_bound, differences, write_manifest
+from palimpsest.models.bound import changes_in, check_bound, write_manifest
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
@@ -182,7 +183,7 @@ class Output:
         """Does the partial folder hold all that this plan's run was to leave, as it left it?"""
         if self._digest_in(self.partial) != plan.digest():
             return False
-        found = differences(self.partial, leave_out=ONLY_FOR_THE_RUN)
+        found = changes_in(self.partial, leave_out=ONLY_FOR_THE_RUN)
         return found is not None and not any(found)
 
     def _is_run(self) -> bool:

@@ -13,6 +13,7 @@ from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
@@ -20,7 +21,6 @@ from palimpsest.loop.training import Training
 from palimpsest.method_card import MethodCard
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
-from palimpsest.records import digest
 from palimpsest.report.schema import RequestInfo
 from palimpsest.source import code_digest
 from palimpsest.untrusted import parse_json, parse_yaml, reason_of
@@ -43,11 +43,6 @@ SECTIONS = (
     "gates",
     "bounds",
 )
-
-
-PLACES = frozenset({"files", "model", "base", "oracle"})
-"""Fields of a plan that say where something was read, which decides nothing."""
-_NO_OPTIONS = frozenset({"digest", "palimpsest", "source", "level"})  # what a record has beside the plan's fields
 
 
 class Plan(Section):
@@ -107,7 +102,7 @@ class Plan(Section):
         and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
         measuring, refinement and control.
         """
-        return digest_of(self.model_dump(mode="json"), self.made_by())
+        return plan_digest(self.model_dump(mode="json"), self.made_by())
 
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
@@ -118,27 +113,6 @@ class Plan(Section):
     def record(self) -> dict[str, Any]:
         """What is written down of it: its digest, what that was taken over, and where its inputs were."""
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
-
-
-def digest_of(values: Mapping[str, Any], made_by: Mapping[str, str]) -> str:
-    """The digest of a plan that was written down.
-
-    Args:
-        values: its fields as JSON.
-        made_by: as ``Plan.made_by`` gives it.
-    """
-    chosen = {name: value for name, value in values.items() if name not in PLACES}
-    if isinstance(request := chosen.get("request"), Mapping):
-        chosen["request"] = {name: value for name, value in request.items() if name != "data"}
-    return digest({**chosen, **made_by})
-
-
-def recorded_digest(values: Mapping[str, Any]) -> str | None:
-    """The digest that a record has by its content; None where it does not say by which code, as in 0.1.0."""
-    made_by = {name: values[name] for name in ("palimpsest", "source") if isinstance(values.get(name), str)}
-    if len(made_by) < 2:
-        return None
-    return digest_of({name: value for name, value in values.items() if name not in _NO_OPTIONS}, made_by)
 
 
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from palimpsest.engine.output import RESULT
-from palimpsest.engine.plan import digest_of, recorded_digest
+from palimpsest.engine.plan_record import made_by, plan_digest, recorded_digest
 from palimpsest.engine.verdict import judged
 from palimpsest.errors import DataError, UsageError, reachable
 from palimpsest.models.bound import check_bound, rewritten, unbound
@@ -62,13 +62,12 @@ def contradictions(folder: Path, result: RunResult) -> Iterator[str]:
         result: its record.
     """
     plan = read_json_object(folder / PLAN)
-    made_by = {name: str(plan.get(name)) for name in ("palimpsest", "source")}
-    said, found = plan.get("digest"), recorded_digest(plan)
-    if found is not None and said != found:
+    said, found, by = plan.get("digest"), recorded_digest(plan), made_by(plan)
+    if by is not None and said != found:
         yield f"{PLAN} has another digest than the one that is written into it"
     if plan and result.plan_digest not in (said, found):
         yield f"{RESULT} is of another plan than {PLAN}"
-    elif found is not None and digest_of(result.plan, made_by) != result.plan_digest:
+    elif by is not None and plan_digest(result.plan, by) != result.plan_digest:
         yield f"the plan in {RESULT} has another digest than the one that is written beside it"
     if result.model_digest and result.model_digest != _digest_in(folder):
         yield f"the model is not the one that {RESULT} was written for"

@@ -83,7 +83,7 @@ def rewritten(folder: Path, names: Iterable[str]) -> None:
     write_atomic(folder / MANIFEST, json.dumps({**values, "digest": digest(values)}, indent=1) + "\n")
 
 
-def differences(folder: Path, leave_out: Collection[str] = ()) -> Differences | None:
+def changes_in(folder: Path, leave_out: Collection[str] = ()) -> Differences | None:
     """How a folder differs from its manifest; None where it has none.
 
     Args:
@@ -97,14 +97,15 @@ def differences(folder: Path, leave_out: Collection[str] = ()) -> Differences | 
         return Differences(changed=(MANIFEST,))
     then, there = values["files"], _bound(folder, leave_out)
     changed = [name for name in then if name in there and not _holds(there[name], then[name])]
-    deciding = {*deciding_files(folder), *(name for name in _DECIDING_RECORDS if (folder / name).is_file())}
     if "base" in values and "adapter_config.json" not in changed and _base_digest(folder) != values["base"]:
         changed.append(_BASE)
-    return Differences(
-        tuple(changed),
-        tuple(sorted(then.keys() - there.keys())),
-        tuple(sorted(deciding.difference(then, leave_out))),
-    )
+    missing = sorted(then.keys() - there.keys())
+    return Differences(tuple(changed), tuple(missing), tuple(sorted(_deciding(folder).difference(then, leave_out))))
+
+
+def _deciding(folder: Path) -> set[str]:
+    """What decides an answer, of a model or of a verb."""
+    return {*deciding_files(folder), *(name for name in _DECIDING_RECORDS if (folder / name).is_file())}
 
 
 def check_bound(source: str | Path, what: str = "model") -> None:
@@ -120,7 +121,7 @@ def check_bound(source: str | Path, what: str = "model") -> None:
     folder = Path(source).expanduser()
     if not folder.is_dir():
         return
-    found = differences(folder)
+    found = changes_in(folder)
     if found is not None and any(found):
         words = found.words
         more = f" (and {len(words) - _MOST_SAID} more)" if len(words) > _MOST_SAID else ""

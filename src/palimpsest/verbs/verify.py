@@ -9,7 +9,7 @@ from typing import Any
 from palimpsest.engine.output import RESULT
 from palimpsest.engine.recorded import contradictions, derived
 from palimpsest.errors import DataError, ModelError, reachable
-from palimpsest.models.bound import MANIFEST, Differences, check_bound, differences
+from palimpsest.models.bound import MANIFEST, Differences, changes_in, check_bound
 from palimpsest.report.schema import RunResult
 
 CURE = (
@@ -66,7 +66,7 @@ def verify(folder: str | Path) -> Verification:
     place = Path(reachable(folder, "run")).expanduser()
     if not place.is_dir():
         raise DataError(f"{folder} is no folder; give the folder of a finished run")
-    found = differences(place)
+    found = changes_in(place)
     changed, missing, additional = found or Differences()
     problems = (*_record_problems(place, changed), *_base_problems(place, found))
     return Verification(str(folder), found is not None, changed, missing, additional, problems)
