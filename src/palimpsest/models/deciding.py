@@ -19,8 +19,9 @@ from palimpsest.records import digest
 INDEX = "model.safetensors.index.json"
 TEMPLATES = "additional_chat_templates"
 _NAMES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
+    "model.safetensors",
+    "adapter_model.safetensors",
+    "model.safetensors.index.json",
     "config.json",
     "generation_config.json",
     "adapter_config.json",
@@ -44,7 +45,7 @@ _NAMES = (
     "*.jinja",
     "chat_template*.json",
 )
-"""Weights; configurations; the layouts of tokenizers that transformers knows; chat templates."""
+"""Weights, but for shards, which the index names; configurations; the layouts of tokenizers that transformers knows; chat templates."""
 _BY_MEANING = frozenset({"config.json", "generation_config.json", "adapter_config.json"})
 _SAID_IN_PASSING = frozenset(
     {
