@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from tests.verbs.conftest import by_heart
 from tests.verbs.test_images import album
 
 import palimpsest as pal
@@ -310,13 +311,28 @@ DAMAGE = {
 }
 
 
-class TestDamageOfAnUnfinishedRun:
-    @pytest.fixture(scope="class")
-    def whole(self, clinic, tmp_path_factory) -> bytes:
-        output = tmp_path_factory.mktemp("whole") / "out"
-        unlearn(clinic, output, method="npo")
-        return (output / "model.safetensors").read_bytes()
+@pytest.fixture(scope="module")
+def whole(clinic, tmp_path_factory) -> bytes:
+    """Weights of the run that nobody disturbed."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    unlearn(clinic, output, method="npo")
+    return (output / "model.safetensors").read_bytes()
 
+
+@pytest.fixture(scope="module")
+def knows(clinic, tmp_path_factory) -> Path:
+    """A clinic whose model knows its records by heart."""
+    return by_heart(clinic, tmp_path_factory.mktemp("knows") / "clinic", {"metrics": ["prob"]})
+
+
+def heard_of(run: Callable[..., Any], output: Path) -> list[str]:
+    """What a run tells."""
+    heard: list[str] = []
+    run(output, progress=lambda told, *_: heard.append(told))
+    return heard
+
+
+class TestDamageOfAnUnfinishedRun:
     @pytest.mark.parametrize(
         ("pattern", "damage", "stage", "step", "word"),
         [("checkpoint.safetensors", damage, "training", 3, "training starts again")
@@ -348,22 +364,23 @@ class TestDamageOfAnUnfinishedRun:
         assert pal.verify(tmp_path / "out").holds is True
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("pattern", ["control/state.json", "control/0*.safetensors", "derived/*.json"])
-    def test_of_a_controlled_run(self, clinic, tmp_path, pattern):
-        plan = {"training": {"batch_size": 4, "max_steps": 12}, "measuring": {"metrics": ["prob"]}}
+    def test_of_a_controlled_run(self, knows, tmp_path):
+        plan = {"training": {"batch_size": 4}, "measuring": {"metrics": ["prob"]}, "control": {"budget": 30}}
 
         def run(output: Path, **how: Any) -> pal.RunResult:
-            return unlearn(clinic, output, plan=plan, **how)
+            return unlearn(knows, output, knows / "learned", method="npo", plan=plan, answers=False, **how)
 
         run(tmp_path / "whole")
-        partial = cut(run, tmp_path / "out", "training", 6)
-        names = damaged_everywhere(partial, pattern, DAMAGE["half a file"])
-        assert names
-        heard: list[str] = []
-        run(tmp_path / "out", progress=lambda told, *_: heard.append(told))
-        files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
-        assert files[0] == files[1]
-        assert any(name in line for name in names for line in heard), heard
+        partial = cut(run, tmp_path / "first", "training", 8)
+        for pattern in ("control/state.json", "control/0*.safetensors", "control/own_words.json", "reference/*"):
+            shutil.copytree(partial, tmp_path / "out.partial")
+            names = damaged_everywhere(tmp_path / "out.partial", pattern, DAMAGE["half a file"])
+            assert names
+            heard = heard_of(run, tmp_path / "out")
+            files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
+            assert files[0] == files[1], pattern
+            assert any(name in line for name in names for line in heard), heard
+            shutil.rmtree(tmp_path / "out")
 
 
 class TestTheDigestOfAModel:

@@ -55,9 +55,11 @@ def _tell(progress: Progress, name: Path, what: str) -> None:
 
 
 def _damaged(partial: Path) -> Iterator[Path]:
-    """Files that can be made again and are not what was written; of controlled runs the references, too."""
-    places = (*(partial / name for name in sorted(_MADE_AGAIN)), *sorted((partial / CONTROL).glob("reference-*")))
-    for file in (path for place in places for path in sorted(place.rglob("*")) if path.is_file()):
+    """Files that can be made again and are not what was written; of controlled runs references and own words, too."""
+    control = partial / CONTROL
+    places = (*(partial / name for name in sorted(_MADE_AGAIN)), *sorted(control.glob("reference-*")))
+    files = [path for place in places for path in sorted(place.rglob("*")) if path.is_file()]
+    for file in (*files, *(path for path in sorted(control.glob("*.json")) if path.name != STATE)):
         if (file.suffix == SUFFIX and not is_sound(file)) or (file.suffix == ".json" and _value_in(file) is None):
             yield file
 
