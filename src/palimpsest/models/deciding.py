@@ -45,7 +45,8 @@ _NAMES = (
     "*.jinja",
     "chat_template*.json",
 )
-"""Weights, but for shards, which the index names; configurations; the layouts of tokenizers that transformers knows; chat templates."""
+"""Weights, but for shards, which the index names; configurations; tokenizers in the layouts that transformers knows;
+chat templates."""
 _BY_MEANING = frozenset({"config.json", "generation_config.json", "adapter_config.json"})
 _SAID_IN_PASSING = frozenset(
     {
