@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palimpsest.engine.output import RESULT
-from palimpsest.engine.recorded import contradictions, derived
+from palimpsest.engine.plan_record import made_by
+from palimpsest.engine.recorded import PLAN, contradictions, derived
 from palimpsest.errors import DataError, ModelError, reachable
 from palimpsest.models.bound import MANIFEST, Differences, changes_in, check_bound
+from palimpsest.models.plain import read_json_object
 from palimpsest.report.schema import RunResult
 
 CURE = (
@@ -68,23 +69,23 @@ def verify(folder: str | Path) -> Verification:
         raise DataError(f"{folder} is no folder; give the folder of a finished run")
     found = changes_in(place)
     changed, missing, additional = found or Differences()
-    problems = (*_record_problems(place, changed), *_base_problems(place, found))
+    differs = bool(changed or missing or additional)  # then it goes without saying that records do not fit
+    problems = () if differs else (*_record_problems(place), *_base_problems(place))
     return Verification(str(folder), found is not None, changed, missing, additional, problems)
 
 
-def _record_problems(folder: Path, changed: tuple[str, ...]) -> tuple[str, ...]:
+def _record_problems(folder: Path) -> tuple[str, ...]:
     """What of the records contradicts each other; of a run of a bench, which has others, nothing is said."""
     try:
         result = RunResult.of_run(folder)
-    except DataError as error:
-        return (str(error),) if RESULT in changed else ()
-    return (*contradictions(folder, result), *derived(result).notes)
-
-
-def _base_problems(folder: Path, found: Differences | None) -> tuple[str, ...]:
-    """An adapter's base that is not as its own run left it."""
-    if found is not None and any(found):
+    except DataError:
         return ()
+    ours = made_by(read_json_object(folder / PLAN)) is not None  # by the rules of 0.1.0 other verdicts were reached
+    return (*contradictions(folder, result), *(derived(result).notes if ours else ()))
+
+
+def _base_problems(folder: Path) -> tuple[str, ...]:
+    """An adapter's base that is not as its own run left it."""
     try:
         check_bound(folder)
     except ModelError as error:
