@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from palimpsest.verbs.measure import measure
     from palimpsest.verbs.unlearn import unlearn
     from palimpsest.verbs.update import update
+    from palimpsest.verbs.verify import verify
 
 __version__ = VERSION
 
@@ -66,6 +67,7 @@ __all__ = [
     "measure",
     "unlearn",
     "update",
+    "verify",
 ]
 
 _HOMES = {
@@ -83,7 +85,7 @@ _HOMES = {
         "UsageError",
     ),
     "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
-    "palimpsest.verbs": ("judge", "learn", "measure", "unlearn", "update"),
+    "palimpsest.verbs": ("judge", "learn", "measure", "unlearn", "update", "verify"),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

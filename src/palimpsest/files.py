@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from palimpsest.durable import check_held_still, put
 from palimpsest.errors import DataError, reachable
@@ -41,14 +39,6 @@ def write_atomic(path: Path, text: str) -> None:
         ) from error
     finally:
         _remove(temporary)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one move; on return it is on the disk."""
-    check_held_still(path)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
-    put(temporary, path)
 
 
 def check_replaceable(path: Path, marks: Sequence[str], what: str) -> None:

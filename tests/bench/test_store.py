@@ -27,7 +27,15 @@ def test_a_value_is_computed_once(tmp_path):
 def test_what_another_version_wrote_is_computed_again(tmp_path):
     (tmp_path / "v.json").write_text('{"n": 1}')
     assert remembered(tmp_path / "v.json", SetScore, lambda: SCORE) == SCORE
-    assert SetScore.model_validate_json((tmp_path / "v.json").read_text()) == SCORE
+    assert remembered(tmp_path / "v.json", SetScore, pytest.fail) == SCORE
+
+
+def test_what_was_changed_is_computed_again(tmp_path):
+    remembered(tmp_path / "v.json", SetScore, lambda: SCORE)
+    text = (tmp_path / "v.json").read_text()
+    (tmp_path / "v.json").write_text(text.replace(f'"n": {SCORE.n}', f'"n": {SCORE.n + 1}'))
+    assert (tmp_path / "v.json").read_text() != text
+    assert remembered(tmp_path / "v.json", SetScore, lambda: SCORE) == SCORE
 
 
 def hold(path: Path, seconds: float, then: str) -> None:

@@ -41,7 +41,9 @@ def unlearn(ward: Path, output: Path, **how) -> RunResult:
 
 
 def copy(source: Path, target: Path, *, record: bool = False) -> Path:
+    """Of unknown history: nothing binds it to what is in it."""
     shutil.copytree(source, target)
+    (target / "manifest.json").unlink()
     if not record:
         (target / "learned.json").unlink()
     return target
@@ -96,7 +98,8 @@ def test_an_oracle_that_knows_the_forget_set_without_a_record(ward, clinic, tmp_
     """Trained on everything from another seed: only its answers give it away."""
     plan = {"training": {**LEARN["training"], "seed": 5}}
     pal.learn(clinic / "model", clinic / "learn.jsonl", output=tmp_path / "taught", plan=plan)
-    (tmp_path / "taught" / "learned.json").unlink()
+    for name in ("learned.json", "manifest.json"):
+        (tmp_path / "taught" / name).unlink()
     result = unlearn(ward, tmp_path / "out", oracle=tmp_path / "taught")
     assert result.oracle_origin == "unknown"
     assert result.verdict.outcome is Outcome.UNDECIDED
@@ -165,7 +168,8 @@ def test_an_oracle_of_unknown_origin_is_said_and_a_good_run_beside_it_passes(war
     assert again.verdict.outcome is Outcome.PASSED
     assert again.advice == ()
     assert again.oracle_origin == "recorded"
-    (tmp_path / "out" / "learned.json").unlink()
+    for name in ("learned.json", "manifest.json"):
+        (tmp_path / "out" / name).unlink()
     unknown = unlearn(ward, tmp_path / "unknown", oracle=tmp_path / "out", plan=LITTLE, **how)
     assert unknown.verdict.outcome is Outcome.PASSED
     assert unknown.verdict.sentence.endswith(

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palimpsest as pal
 from palimpsest.engine import execute, stages
-from palimpsest.errors import DataError, DivergedError, PlanError
+from palimpsest.errors import DataError, DivergedError, ModelError, PlanError
 from palimpsest.report.schema import RunResult
 
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}}
@@ -236,6 +236,9 @@ def test_the_record_can_be_dropped_by_its_name(clinic, tmp_path):
     with pytest.raises(DataError, match="delete .*learned.json if the model has also learned elsewhere"):
         pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "v2", **request)
     (tmp_path / "v1" / "learned.json").unlink()
+    with pytest.raises(ModelError, match="v1 is not as its run left it: learned.json is missing"):
+        pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "v2", **request)
+    (tmp_path / "v1" / "manifest.json").unlink()
     pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "v2", **request)
 
 

@@ -66,7 +66,7 @@ def test_who_dies_while_the_saved_model_is_measured_is_not_trained_again(clinic,
         unlearn(clinic, tmp_path / "cut", dies="measuring after")
     model = tmp_path / "cut.partial" / "model.safetensors"
     mark = json.loads((tmp_path / "cut.partial" / "trained.json").read_text())
-    assert (len(trained), mark["steps"]) == (1, STEPS)
+    assert (len(trained), mark["value"]["ended"]["steps"]) == (1, STEPS)
     stamp = model.stat().st_mtime_ns
     again = unlearn(clinic, tmp_path / "cut")
     assert len(trained) == 1

@@ -22,6 +22,7 @@ from palimpsest.cli import env_command as env
 from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
 from palimpsest.cli import report_command as report
+from palimpsest.cli import verify_command as verify
 from palimpsest.cli.endings import UNREAD, failed, refused
 from palimpsest.cli.saying import drop_unwritten, flush_out, only_visible, tell, tell_beside, tell_line
 from palimpsest.errors import Interrupted, UsageError, unknown
@@ -95,6 +96,7 @@ for verb in runs.ABOUT:
 app.command("measure")(measure.command)
 app.command("judge")(judge.command)
 app.command("report")(report.command)
+app.command("verify")(verify.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)
 app.command("options")(catalogue.command)

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.saying import tell, tell_json
+from palimpsest.cli.saying import tell, tell_beside, tell_json
 from palimpsest.cli.screen import run_summary
-from palimpsest.errors import reachable
 from palimpsest.files import check_replaceable
 
 
@@ -25,16 +24,19 @@ def command(
     json: o.Json = False,
 ) -> int:
     """Write a run's page again, and print its table."""
-    from palimpsest.report.page import MARK, PAGE, save_html, without_answers
-    from palimpsest.report.schema import RunResult
+    from palimpsest.engine.recorded import answers_out, recorded
+    from palimpsest.report.page import MARK, PAGE, save_html
 
-    reachable(run, "run")
+    result, notes = recorded(run)
     source = run / "result.json" if run.is_dir() else run
     page = output or source.with_name(PAGE)
     for place in {page, source.with_name(PAGE)} if no_answers else {page}:
         check_replaceable(place, ("<!DOCTYPE html>", MARK), "page of a run")
-    result = without_answers(source) if no_answers else RunResult.load(source)
+    if no_answers:
+        result = answers_out(source, result)
     save_html(result, page)
+    for note in notes:
+        tell_beside(f"note: {note}")
     if json:
         tell_json(result.model_dump_json(indent=1))
     else:

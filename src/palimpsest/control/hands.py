@@ -17,12 +17,11 @@ from palimpsest.control.probes import FULL_ROUND, Probes
 from palimpsest.control.readings import Reading, read
 from palimpsest.control.settings import Control, budget_of
 from palimpsest.control.snapshots import Snapshots
-from palimpsest.files import write_json
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
 from palimpsest.loop.repair import Repairer
-from palimpsest.untrusted import parse_json
+from palimpsest.models.sealed_json import read_sealed, write_sealed
 
 CONTROL = "control"  # folder of snapshots and state, in that of the run
 ENDLESS = 10**6  # iterations that a method is told; schedules of its own stand at their start
@@ -85,7 +84,7 @@ class Hands:
     def _resumed(self) -> ControlState | None:
         if not self._state_file.is_file():
             return None
-        state = ControlState.from_json(parse_json(self._state_file.read_text(encoding="utf-8")))
+        state = ControlState.from_json(read_sealed(self._state_file))
         self.machine.resume(state.loop)
         if state.starts:
             self._snapshots.restore(state.anchor, method=False)
@@ -109,7 +108,7 @@ class Hands:
         with self.timed("snapshot_seconds"):
             self.machine.log.flush()
             self.state.loop = self.machine.standing()
-            write_json(self._state_file, self.state.to_json())
+            write_sealed(self._state_file, self.state.to_json())
             self._snapshots.keep_only(self.state.snapshots)
         self.job.stop.heed()
 

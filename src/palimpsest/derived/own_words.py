@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from palimpsest.derived.made import Derived, Made
-from palimpsest.files import write_json
 from palimpsest.in_words import so_many
+from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.models.text_config import first_inside, most_tokens, text_config, vocabulary_of
-from palimpsest.untrusted import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +39,11 @@ def own_words(loaded: Loaded, forget: TextSet | None, *, seed: int, file: Path) 
         file: JSON; read when it is there.
     """
     if file.is_file():
-        texts = parse_json(file.read_text(encoding="utf-8"))
+        texts = read_sealed(file)
     else:
         texts = _sampled(loaded, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, texts)
+        write_sealed(file, texts)
     return without_phrases(texts, forget)
 
 

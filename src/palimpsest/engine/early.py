@@ -14,8 +14,10 @@ from palimpsest.engine.measuring import measured_by
 from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.progress import Progress
 from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.models.at_hand import lacks_head
+from palimpsest.models.bound import check_bound, unbound
 from palimpsest.models.sources import check_source, classes_of, is_image_model, read_config
 from palimpsest.records import Example, Image
 
@@ -37,12 +39,24 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     for source in (plan.model, plan.base, plan.oracle):
         if source is not None:
             check_source(source, plan.revision)
+            check_untouched(source, manner.progress)
     _check_head(plan)
     Output(manner.output).check_free(plan)
     modality = "image" if is_image_model(plan.model, plan.revision) else "text"
     chosen = measured_by(plan.measuring, plan.files, modality)
     keys = {name: {metric.key for metric in metrics} for name, metrics in chosen.items()}
     _check_bounds(plan, keys)
+
+
+def check_untouched(source: str, progress: Progress) -> None:
+    """Refuse a folder that is not as its run left it; say so of a run that nothing can be told of.
+
+    Raises:
+        ModelError: names the files that are others.
+    """
+    check_bound(source)
+    if (note := unbound(source)) is not None:
+        progress(f"note: {note}", 0, 0)
 
 
 def _check_head(plan: Plan) -> None:

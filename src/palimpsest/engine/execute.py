@@ -11,11 +11,12 @@ from palimpsest.engine.inputs import Read
 from palimpsest.engine.outcome import RunSetting, result_of
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.recorded import answers_out, recorded
+from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.stages import make_version, measure_column, open_run, resolved, write_record
 from palimpsest.engine.unfinished import told_how_far
 from palimpsest.errors import RunError, UsageError
 from palimpsest.models.load import Loaded
-from palimpsest.report.page import without_answers
 from palimpsest.report.schema import RunResult
 
 
@@ -43,6 +44,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
             return _shown_again(target, manner)
         run, before = open_run(plan, read, manner)
         target.begin(plan)
+        drop_damaged(target.partial, manner.progress)
         with _cleared_if_refused(target):
             result = _run_in(target, run, before)
         write_record(run, target, result)
@@ -65,7 +67,10 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
 def _shown_again(target: Output, manner: Manner) -> RunResult:
     """The result that is there, and word that nothing was run."""
     path = target.folder / RESULT
-    result = RunResult.load(path) if manner.answers else without_answers(path)
+    found = recorded(target.folder)
+    result = found.result if manner.answers else answers_out(path, found.result)
+    for note in found.notes:
+        manner.progress(f"note: {note}", 0, 0)
     date = result.created.replace("T", " ").removesuffix("+00:00")
     manner.progress(f"already done on {date} UTC: the result of {target.folder} is shown again; nothing was run", 0, 0)
     return result

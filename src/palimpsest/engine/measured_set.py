@@ -12,7 +12,7 @@ from palimpsest.audit.standing import evenly, ranked
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout, Source, check_used
 from palimpsest.engine.decoded import cost_said
-from palimpsest.engine.early import check_examples
+from palimpsest.engine.early import check_examples, check_untouched
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.measuring import IMAGE_METRICS
 from palimpsest.engine.progress import Progress, silent
@@ -76,6 +76,7 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
         UsageError: something of it cannot be used; before torch is there, as far as that goes.
     """
     metrics = _metrics(asked)
+    check_untouched(asked.model, progress)
     examples = _read(asked, progress)
     check_examples(examples, asked.model, asked.revision)
     from palimpsest.metrics.evaluate import evaluate  # and torch with it

@@ -87,6 +87,7 @@ def result_of(
         method=plan.method,
         plan=plan.model_dump(mode="json"),
         plan_digest=plan.digest(),
+        model_digest=trained.model_digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         sets={name: SetInfo(n=len(examples), digest=plan.digests[name]) for name, examples in sets.items()},
         scores=rows_of(scores),  # type: ignore[arg-type]

@@ -15,9 +15,12 @@ from typing import Any
 
 from palimpsest.durable import check_held_still, held, is_held, put
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import write_atomic
+from palimpsest.models.bound import changes_in, check_bound, write_manifest
+from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
 
@@ -60,15 +63,15 @@ class Output:
 
         Raises:
             PlanError: the folder holds something else.
+            ModelError: it is not as its run left it.
         """
         if not self.folder.exists():
-            if not is_held(self.partial) or not (self.partial / RESULT).is_file():
-                return False
-            if self._digest_in(self.partial) != plan.digest():
+            if not is_held(self.partial) or not self._is_whole(plan):
                 return False
             self.complete()
         if not self._is_run():
             raise PlanError(self._no_run)
+        check_bound(self.folder, "output")
         if self._digest_in(self.folder) == plan.digest():
             return True
         raise PlanError(self._other_run(plan))
@@ -104,8 +107,7 @@ class Output:
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(self._other_unfinished(plan))
             return
-        values = {"digest": plan.digest(), **plan.model_dump(mode="json")}
-        write_atomic(self.partial / "plan.json", json.dumps(values, indent=1) + "\n")
+        write_atomic(self.partial / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add what the run found out about itself to the plan that lies there; no part of its digest."""
@@ -199,13 +201,17 @@ class Output:
             )
 
     def complete(self) -> None:
-        """Remove what only the run needed, and what dead processes left, and put the folder in its place."""
+        """Bind the folder to what is in it, remove what only the run needed, and put it in its place.
+
+        Whoever dies in between leaves a manifest by which the folder is known to be whole.
+        """
         if os.path.lexists(self.folder):  # a rename would go over an empty folder
             raise PlanError(
                 f"output {self.folder} was made by somebody else meanwhile; the finished run is in {self.partial}: "
                 "move the other away, and the same command puts this one there"
             )
         check_held_still(self.partial)
+        write_manifest(self.partial, leave_out=ONLY_FOR_THE_RUN)
         for path in self.partial.iterdir():
             if path.name in ONLY_FOR_THE_RUN or is_temporary(path):
                 remove_ours(path)
@@ -230,6 +236,13 @@ class Output:
         there = differing(self._plan_in(folder), known)
         return f"another plan (it differs in {there})" if there else f"another plan {OR_VERSION}"
 
+    def _is_whole(self, plan: Plan) -> bool:
+        """Does the partial folder hold all that this plan's run was to leave, as it left it?"""
+        if self._digest_in(self.partial) != plan.digest():
+            return False
+        found = changes_in(self.partial, leave_out=ONLY_FOR_THE_RUN)
+        return found is not None and not any(found)
+
     def _is_run(self) -> bool:
         return (self.folder / "plan.json").is_file() and (self.folder / RESULT).is_file()
 
@@ -242,12 +255,12 @@ class Output:
         path = self.partial / "remembered" / f"{name}.json"
         if path.is_file():
             try:
-                return _from_json(parse_json(path.read_text(encoding="utf-8")))
+                return _from_json(read_sealed(path))
             except (ValueError, LookupError, TypeError, AttributeError):
                 pass  # damaged: it is measured again
         value = compute()
         path.parent.mkdir(exist_ok=True)
-        write_atomic(path, json.dumps(_to_json(value)))
+        write_sealed(path, _to_json(value))
         return value
 
     @staticmethod
@@ -259,16 +272,13 @@ class Output:
         return value if isinstance(value, dict) else {}
 
     def _digest_in(self, folder: Path) -> str | None:
-        return self._plan_in(folder).get("digest")
+        """By its content: the digest that is written beside it may be another plan's."""
+        return recorded_digest(self._plan_in(folder))
 
     def _asks_otherwise(self, folder: Path, plan: Plan) -> bool:
         """Does the plan that lies there differ in what was chosen? What was read, and from where, is left out."""
         there, chosen = self._plan_in(folder), plan.model_dump(mode="json", exclude=READ_LATER)
         return any(name in there and there[name] != value for name, value in chosen.items())
-
-
-PLACES = frozenset({"files", "model", "base", "oracle"})
-"""Fields of a plan that say where something was read, which decides nothing."""
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -> str:

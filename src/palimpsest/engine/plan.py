@@ -13,6 +13,7 @@ from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
@@ -20,7 +21,6 @@ from palimpsest.loop.training import Training
 from palimpsest.method_card import MethodCard
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
-from palimpsest.records import digest
 from palimpsest.report.schema import RequestInfo
 from palimpsest.source import code_digest
 from palimpsest.untrusted import parse_json, parse_yaml, reason_of
@@ -102,11 +102,17 @@ class Plan(Section):
         and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
         measuring, refinement and control.
         """
-        places: Any = {**dict.fromkeys(("files", "model", "base", "oracle"), True), "request": {"data"}}
-        values = self.model_dump(mode="json", exclude=places)
+        return plan_digest(self.model_dump(mode="json"), self.made_by())
+
+    def made_by(self) -> dict[str, str]:
+        """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
         by_name = [methods.file_of(self.method), *made, *metrics.files()]
-        return digest({**values, "palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)})
+        return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
+
+    def record(self) -> dict[str, Any]:
+        """What is written down of it: its digest, what that was taken over, and where its inputs were."""
+        return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
 
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:

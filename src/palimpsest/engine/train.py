@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,9 @@ from palimpsest.files import write_atomic
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
-from palimpsest.models.load import Loaded, device, load
+from palimpsest.models.load import Loaded, device, load, source_digest
 from palimpsest.models.scope import WHY_STUCK, check_changed, check_moved, leave_scope, parameter_digests
+from palimpsest.models.sealed_json import read_sealed, sealed_text
 from palimpsest.records import Cost
 
 
@@ -41,6 +41,7 @@ class Trained:
         preparing: cost of masks, pairs, references and levels.
         training: cost of the loop.
         notes: of the sets that were made.
+        model_digest: of the folder with what was saved.
         level: of never seen, where the run was controlled.
         parts: of preparing and training, of a controlled run: kind of work -> its cost.
     """
@@ -49,6 +50,7 @@ class Trained:
     preparing: Cost
     training: Cost
     notes: tuple[str, ...]
+    model_digest: str
     level: Level | None = None
     parts: Mapping[str, Cost] = field(default_factory=dict)
 
@@ -80,17 +82,18 @@ def train(
     mark = folder / TRAINED
     level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
     if mark.is_file():  # it died while what it had saved was measured
-        known = json.loads(mark.read_text(encoding="utf-8"))
-        ended, stuck = Ended.from_json(known["ended"]), tuple(known["stuck"])
+        known = read_sealed(mark)
+        ended, stuck, weights = Ended.from_json(known["ended"]), tuple(known["stuck"]), known["model_digest"]
         saved = load(folder)
         saved.model.to(device())
     else:
         ended, stuck, saved = _trained(plan, prepared, loaded, sets, preparing)
         flush_tree(folder)
-        write_atomic(mark, json.dumps({"ended": ended.to_json(), "stuck": stuck}))
+        weights = source_digest(folder)
+        write_atomic(mark, sealed_text({"ended": ended.to_json(), "stuck": stuck, "model_digest": weights}))
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
     notes, parts = (*prepared.notes, *stuck), _parts(ended, prepared.guiding)
-    return Trained(ended, preparing.cost(), training, notes, level, parts), saved
+    return Trained(ended, preparing.cost(), training, notes, weights, level, parts), saved
 
 
 def _trained(

@@ -13,6 +13,7 @@ from palimpsest.control.hands import CONTROL
 from palimpsest.engine.output import CHECKPOINT, TRAINED
 from palimpsest.errors import Interrupted
 from palimpsest.in_words import so_many
+from palimpsest.models.sealed_json import read_sealed
 from palimpsest.untrusted import parse_json
 
 
@@ -55,7 +56,7 @@ def _reached(partial: Path) -> str:
 def _steps(partial: Path) -> tuple[int, bool]:
     """Steps that are written down, and whether they were the last."""
     trained = _json(partial / TRAINED)
-    if "ended" in trained:
+    if trained:
         return int(trained["ended"]["steps"]), True
     state = _json(partial / CONTROL / "state.json")
     if state:
@@ -70,7 +71,7 @@ def _steps(partial: Path) -> tuple[int, bool]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = parse_json(path.read_text(encoding="utf-8"))
+        value = read_sealed(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -1,6 +1,7 @@
 """One file that holds everything a run needs to go on: weights, optimizer, random state, data position.
 
-A single safetensors file, replaced atomically: a process that dies leaves the old one or the new one, never a half.
+A single safetensors file with its own digest, replaced atomically: a process that dies leaves the old one or the new
+one, never a half.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from palimpsest.durable import check_held_still, put
 from palimpsest.errors import ModelError
 from palimpsest.loop.adamw import step_device
 from palimpsest.models.scope import trainable
+from palimpsest.models.sealed import with_digest
 from palimpsest.untrusted import parse_json
 
 OWN = "method/"
@@ -53,11 +55,8 @@ def save_checkpoint(
     tensors |= _random_state()
     tensors |= {f"{OWN}{name}": t for name, t in own.items()}
     temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: t.cpu().contiguous() for name, t in tensors.items()},
-        temporary,
-        metadata={"state": json.dumps(dict(state), sort_keys=True)},
-    )
+    tensors = {name: t.cpu().contiguous() for name, t in tensors.items()}
+    save_file(tensors, temporary, metadata=with_digest(tensors, {"state": json.dumps(dict(state), sort_keys=True)}))
     put(temporary, path)
 
 

@@ -23,6 +23,7 @@ from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.modes import asked
+from palimpsest.models.sealed import with_digest
 from palimpsest.untrusted import parse_json
 
 LOGITS_FILE = "logits.safetensors"
@@ -99,7 +100,8 @@ def _digests_in(file: Path) -> list[str]:
 def _write(file: Path, digests: list[str], logits_NV: Tensor) -> None:
     check_held_still(file)
     temporary = file.with_suffix(".tmp")
-    save_file({"logits_NV": logits_NV.contiguous()}, temporary, metadata={"ids": json.dumps(digests)})
+    tensors = {"logits_NV": logits_NV.contiguous()}
+    save_file(tensors, temporary, metadata=with_digest(tensors, {"ids": json.dumps(digests)}))
     put(temporary, file)
 
 

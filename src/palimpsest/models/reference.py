@@ -28,6 +28,7 @@ from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.class_logits import cache_logits
 from palimpsest.models.modes import asked, in_eval_mode
+from palimpsest.models.sealed import with_digest
 
 POSITIONS_AT_ONCE = 64
 _EXACT = 1e-4  # nats; largest logit difference at which head(hidden) counts as the model's own output
@@ -178,5 +179,5 @@ def _file_of(example_id: str) -> str:
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     check_held_still(path)
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary)
+    save_file(tensors, temporary, metadata=with_digest(tensors))
     put(temporary, path)

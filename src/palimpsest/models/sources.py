@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.adapter_base import adapter_in, base_of, check_bases
 from palimpsest.models.at_hand import check_at_hand
+from palimpsest.models.deciding import content_digest, deciding_files, file_digest
 from palimpsest.models.half_there import check_unquantised, check_whole_files
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
@@ -21,15 +21,7 @@ from palimpsest.models.purposes import check_purpose
 from palimpsest.records import digest
 from palimpsest.untrusted import refusing
 
-READ_TOO = (
-    "adapter_config.json",
-    "chat_template.jinja",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-)
-VOLATILE = frozenset({"_name_or_path", "held_as", "transformers_version"})
+_OF_PLAIN = ("normalize_mean", "normalize_std", "image_size")
 
 
 def check_folder(folder: Path) -> None:
@@ -161,32 +153,20 @@ def class_names_in(source: str | Path, revision: str | None = None) -> dict[str,
 def source_digest(source: str | Path, revision: str | None = None) -> str:
     """SHA-256 over what makes a source answer as it does; a Hub name stands for itself.
 
-    Its safetensors files in the order of their names, its configuration without what saving alone changes, how it
-    reads pixels, and its tokenizer; of an adapter also the base that it is laid on.
+    Every file that decides an answer counts (``deciding.py``), of a configuration without what saving alone changes; of
+    an adapter also the base that it is laid on.
 
     Raises:
         ModelError: a local source that cannot be a model.
     """
     plain = plain_weights(source)
     if plain is not None:
-        return hashlib.sha256(_file_digest(plain.file)).hexdigest()
+        settings = {name: repr(plain.config.get(name)) for name in _OF_PLAIN}
+        return digest({"architecture": plain.architecture, "weights": file_digest(plain.file), **settings})
     path = Path(source).expanduser()
     if not path.exists():
         return f"{source}@{revision}"
     check_folder(path)
-    return hashlib.sha256(b"".join(_parts_of(path, revision))).hexdigest()
-
-
-def _parts_of(folder: Path, revision: str | None) -> Iterator[bytes]:
-    """What ``source_digest`` is taken over, of a folder."""
-    others = [folder / name for name in READ_TOO if (folder / name).is_file()]
-    weights = [file for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
-    yield from map(_file_digest, (*weights, *others))
-    yield digest({k: v for k, v in read_config(folder).items() if k not in VOLATILE}).encode()
-    if adapter_in(folder):
-        yield source_digest(*base_of(folder, revision)).encode()
-
-
-def _file_digest(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+    parts = {name: content_digest(file) for name, file in deciding_files(path).items()}
+    base = {"base of the adapter": source_digest(*base_of(path, revision))} if adapter_in(path) else {}
+    return digest({**parts, **base})

@@ -10,9 +10,11 @@ from palimpsest.report.schema import RunResult
 
 
 def of_images(result: RunResult) -> bool:
-    """Were images measured? Their units say so."""
-    units = (s.unit for sets in result.scores.values() for metrics in sets.values() for s in metrics.values())
-    return any("image" in unit for unit in units)
+    """Were images measured? Their units say so; in files of 0.1.0, which had none, that classes were counted."""
+    measured = [metrics for sets in result.scores.values() for metrics in sets.values()]
+    of_old = result.ending is None and result.kind != "measure"
+    units = (score.unit for metrics in measured for score in metrics.values())
+    return any("image" in unit for unit in units) or (of_old and any("accuracy" in metrics for metrics in measured))
 
 
 def things(result: RunResult, number: int) -> str:

@@ -245,6 +245,8 @@ class RunResult(ReportRow):
     """The resolved plan, as JSON."""
     plan_digest: str
     """SHA-256 of the plan, which names the run."""
+    model_digest: str = ""
+    """SHA-256 of what decides the answers of the model after; empty in files of version 0.1.0 and of a measurement."""
     created: str
     """ISO 8601 time, given by the caller."""
     sets: dict[str, SetInfo]
@@ -254,8 +256,7 @@ class RunResult(ReportRow):
     level: LevelInfo | None = None
     """Where a controlled run was to end; None at a fixed rate."""
     oracle_origin: Origin | None = None
-    """Of the oracle: "recorded" (its folder says what it learned, the forget set not), "base" (the model before it
-    learned anything, as it was given) or "unknown"; None without an oracle."""
+    """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     verdict: VerdictRow | None = None
     """What the gates say, or None where there are none."""
     advice: tuple[str, ...] = ()
@@ -265,8 +266,7 @@ class RunResult(ReportRow):
     places: dict[str, str] = Field(default_factory=dict)
     """Id that was derived from a content -> where its example stands, such as "people.csv:26"."""
     answers: tuple[AnswerRow, ...] = ()
-    """What the models say to prompts of the forget set (of what was learned, where nothing was forgotten); empty where
-    that was switched off."""
+    """What the models say to prompts of the forget set, else of what was learned; empty where that was switched off."""
     curve: tuple[CurvePoint, ...] = ()
     """Measurements during training, in the order of steps."""
     stopped: str = ""

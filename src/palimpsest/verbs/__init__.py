@@ -5,5 +5,6 @@ from palimpsest.verbs.learn import learn
 from palimpsest.verbs.measure import measure
 from palimpsest.verbs.unlearn import unlearn
 from palimpsest.verbs.update import update
+from palimpsest.verbs.verify import verify
 
-__all__ = ["judge", "learn", "measure", "unlearn", "update"]
+__all__ = ["judge", "learn", "measure", "unlearn", "update", "verify"]

@@ -19,6 +19,7 @@ from pydantic import PrivateAttr
 from palimpsest.errors import ModelError, PalimpsestError, PlanError
 from palimpsest.files import write_atomic
 from palimpsest.models.at_hand import CustomFacts, at_hand
+from palimpsest.models.bound import rewritten, write_manifest
 from palimpsest.report.inline import inline
 from palimpsest.report.schema import RunResult
 
@@ -212,6 +213,7 @@ class Run(RunResult):
         self.model.save(target)
         for name, content in self._files.items():
             (target / name).write_bytes(content)
+        write_manifest(target)
 
 
 def models_among(values: Mapping[str, Any]) -> dict[str, Model]:
@@ -264,6 +266,8 @@ def renamed(folder: Path, names: Mapping[str, str]) -> None:
     for name in WRITTEN if names else ():
         path = folder / name
         write_atomic(path, _said(path.read_text(encoding="utf-8"), names))
+    if names:
+        rewritten(folder, WRITTEN)
 
 
 def made_beside(result: RunResult, place: str) -> dict[str, str]:

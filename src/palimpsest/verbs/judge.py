@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.engine.recorded import recorded
 from palimpsest.engine.verdict import judged
 from palimpsest.report.schema import RunResult
 
@@ -24,6 +25,6 @@ def judge(
         The result with the verdict and the advice that follow.
 
     Raises:
-        UsageError: no run is there, or a gate is none.
+        UsageError: no run is there, it is not as it was left, or a gate is none.
     """
-    return judged(run if isinstance(run, RunResult) else RunResult.of_run(run), gates, bounds)
+    return judged(run if isinstance(run, RunResult) else recorded(run).result, gates, bounds)

@@ -21,6 +21,7 @@ from palimpsest.data.streams.request_stream import RequestStream
 from palimpsest.data.streams.scenario import StreamMaterial
 from palimpsest.data.streams.tasks import Task, by_domain
 from palimpsest.errors import DataError, PlanError, unknown
+from palimpsest.models.bound import check_bound
 from palimpsest.models.sources import check_source
 from palimpsest.records import Example, Image, content_id, digest
 from palimpsest.untrusted import parse_json
@@ -51,8 +52,8 @@ class Pool:
         return [everything[i] for i in ids]
 
     def digest(self, ids: Iterable[str]) -> str:
-        """SHA-256 that names a set: its ids and contents, whatever their order."""
-        return digest(sorted([example.id, _content_id(example)] for example in self.examples(ids)))
+        """SHA-256 that names a set: its ids and contents, in their order."""
+        return digest([[example.id, _content_id(example)] for example in self.examples(ids)])
 
     def test_for(self, situation: Situation) -> tuple[str, ...]:
         """The test examples of the classes that are known after a request, and those without a class."""
@@ -116,6 +117,7 @@ def check_streams(bench: Bench) -> None:
         UsageError: as ``pool_of_bench`` and ``stream_of``.
     """
     check_source(bench.model)
+    check_bound(bench.model)
     for seed in bench.seeds:
         stream_of(bench, seed)
 

@@ -7,14 +7,15 @@ A lock per piece of work keeps two processes from doing the same; the system fre
 from __future__ import annotations
 
 import fcntl
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from palimpsest.files import write_atomic
+from palimpsest.models.sealed_json import read_sealed, write_sealed
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -42,8 +43,8 @@ def remembered(path: Path, schema: type[Value], compute: Callable[[], Value]) ->
     """
     with locked(path):
         if path.is_file():
-            with suppress(ValidationError):  # written by another version: compute it again
-                return schema.model_validate_json(path.read_text(encoding="utf-8"))
+            with suppress(ValueError):  # damaged, or written by another version: compute it again
+                return schema.model_validate_json(json.dumps(read_sealed(path)))
         value = compute()
-        write_atomic(path, value.model_dump_json(indent=1) + "\n")
+        write_sealed(path, json.loads(value.model_dump_json()))
         return value

@@ -13,6 +13,7 @@ from palimpsest.durable import flush_tree
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import silent
+from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.train import train
 from palimpsest.engine.whose import remove_ours
 from palimpsest.errors import RunError, UsageError
@@ -67,6 +68,7 @@ def perform(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts
 def _perform(plan: Plan, start: Path, encoder: Encoder, target: Output) -> None:
     """Train, and put the run in place."""
     target.begin(plan)
+    drop_damaged(target.partial, silent)
     try:
         facts = _train(plan, start, encoder, target.partial)
     except UsageError:

@@ -102,9 +102,9 @@ class RequestCell:
         named = {
             "palimpsest": VERSION,
             "source": code_digest(READING, set_metric_files()),
-            "models": sorted([source_digest(folder), self.pool.digest(ids)] for folder, ids in routes.items()),
+            "models": sorted([source_digest(folder), self.pool.digest(sorted(ids))] for folder, ids in routes.items()),
             "oracle": source_digest(oracle),
-            "sets": {name: self.pool.digest(ids) for name, ids in sets.items()},
+            "sets": {name: self.pool.digest(sorted(ids)) for name, ids in sets.items()},
             "encoding": self.bench.encoding.model_dump(mode="json"),
         }
         path = self.output / "readings" / f"{digest(named)}.json"
