@@ -7,14 +7,14 @@ the oracle, or at the level that a model would have that never saw them; or the 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from palimpsest.audit.comparison import Average, Mode
 from palimpsest.chosen import Chosen
-from palimpsest.errors import PlanError
+from palimpsest.errors import PlanError, unknown
 from palimpsest.in_words import exact
 
 SAME = 0.10
@@ -165,6 +165,25 @@ def _metrics(modality: str) -> tuple[str, ...]:
 
 def _kept(name: str, metric: str) -> Gate:
     return Gate(set=name, metric=metric, at_least=0.90, relative_to="before", mode="ratio")
+
+
+def refuse_unmeasured(gates: Iterable[Gate], measured: Mapping[str, Collection[str]], more: str = "") -> None:
+    """Refuse a gate on what is not measured, which would come out undecided.
+
+    Args:
+        gates: as somebody asked for them.
+        measured: set -> keys of its metrics.
+        more: how to measure others, behind what is accepted.
+
+    Raises:
+        PlanError: with the closest set or metric that there is.
+    """
+    for gate in gates:
+        if gate.set not in measured:
+            raise PlanError(f"gate on {gate.set} {gate.metric}: {unknown('set of this run', gate.set, measured)}")
+        if gate.metric not in measured[gate.set]:
+            problem = unknown("metric of this set", gate.metric, measured[gate.set])
+            raise PlanError(f"gate on {gate.set} {gate.metric}: {problem}{more}")
 
 
 def parse_gates(rows: object) -> tuple[Gate, ...]:

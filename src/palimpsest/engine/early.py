@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from palimpsest import methods
+from palimpsest.audit.gates import refuse_unmeasured
 from palimpsest.companions.learned import check_learned
 from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.engine.given import Manner
@@ -15,7 +16,7 @@ from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
-from palimpsest.errors import DataError, PlanError, unknown
+from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
 from palimpsest.models.bound import check_bound, unbound
 from palimpsest.models.sources import check_source, classes_of, is_image_model, read_config
@@ -45,7 +46,8 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     modality = "image" if is_image_model(plan.model, plan.revision) else "text"
     chosen = measured_by(plan.measuring, plan.files, modality)
     keys = {name: {metric.key for metric in metrics} for name, metrics in chosen.items()}
-    _check_bounds(plan, keys)
+    asked = (*(plan.gates or ()), *plan.bounds)
+    refuse_unmeasured(asked, keys, "; others by --set measuring.metrics=[...]")
 
 
 def check_untouched(source: str, progress: Progress) -> None:
@@ -71,21 +73,6 @@ def _check_head(plan: Plan) -> None:
             f"method {plan.method!r} compares hidden states, and model {plan.model} has no last nn.Linear with as many "
             f"outputs as num_outputs; accepted: {', '.join(able)}, or pairing.encoder with a sentence encoder"
         )
-
-
-def _check_bounds(plan: Plan, keys: Mapping[str, set[str]]) -> None:
-    """Refuse a gate on what will not be measured, which would come out undecided after the whole run.
-
-    Args:
-        plan: of the run.
-        keys: set -> metrics that it will have.
-    """
-    for gate in (*(plan.gates or ()), *plan.bounds):
-        if gate.set not in keys:
-            raise PlanError(f"gate on {gate.set} {gate.metric}: {unknown('set of this run', gate.set, keys)}")
-        if gate.metric not in keys[gate.set]:
-            measured = unknown("metric of this set", gate.metric, keys[gate.set])
-            raise PlanError(f"gate on {gate.set} {gate.metric}: {measured}; others by --set measuring.metrics=[...]")
 
 
 def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:

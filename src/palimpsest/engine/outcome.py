@@ -17,7 +17,7 @@ from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.train import Trained
-from palimpsest.engine.verdict import Evidence, doubts_of, reach_verdict
+from palimpsest.engine.verdict import Evidence, doubts_of, gates_of, reach_verdict
 from palimpsest.engine.versions import versions
 from palimpsest.in_words import show
 from palimpsest.loop.job import Ended
@@ -85,6 +85,7 @@ def result_of(
     return RunResult(
         kind=plan.kind,
         method=plan.method,
+        modality=run.modality,
         plan=plan.model_dump(mode="json"),
         plan_digest=plan.digest(),
         model_digest=trained.model_digest,
@@ -95,6 +96,7 @@ def result_of(
         places=_places(run),
         answers=tuple(map(AnswerRow.of, said)),
         oracle_origin=run.origin,
+        gates=gates_of(evidence),
         verdict=None if verdict is None else VerdictRow.of(verdict),
         advice=advice,
         level=None if level is None else level_info(level, curve, scores["before"]["forget"]),

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from palimpsest import methods
 from palimpsest.audit.advice import AdviceFacts, advise
 from palimpsest.audit.gate_text import gate_fields
-from palimpsest.audit.gates import Gate, default_gates, forget_gates, parse_gates
+from palimpsest.audit.gates import Gate, default_gates, forget_gates, parse_gates, refuse_unmeasured
 from palimpsest.audit.judging import Finding, ScoreTable, examine, sum_up
 from palimpsest.audit.known import distrusting, known_checks
 from palimpsest.audit.plain_verdict import say_plainly
+from palimpsest.engine.moved import verdict_moved
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import DataError
 from palimpsest.loop.training import Training
@@ -65,22 +66,25 @@ def judged(result: RunResult, gates: Iterable[Any] | None = None, bounds: Iterab
 
     Raises:
         DataError: the record's plan is not one of this version.
-        PlanError: a gate that is none.
+        PlanError: a gate that is none, or is on what was not measured.
     """
-    evidence = evidence_of(result, gates, bounds)
+    lines = list(bounds)
+    evidence = evidence_of(result, gates, lines)
     verdict, advice = reach_verdict(evidence)
     row = None if verdict is None else VerdictRow.of(verdict)
-    return result.model_copy(update={"verdict": row, "advice": advice})
+    moved = verdict_moved(result, row, asked_anew=gates is not None or bool(lines)) or result.moved
+    return result.model_copy(update={"gates": gates_of(evidence), "verdict": row, "advice": advice, "moved": moved})
 
 
 def evidence_of(result: RunResult, gates: Iterable[Any] | None = None, bounds: Iterable[str] = ()) -> Evidence:
     """What a record holds of it; as ``judged``."""
     plan = _recorded_plan(result)
-    more: dict[str, Any] = {} if gates is None else {"gates": parse_gates(list(gates))}
-    if lines := list(bounds):
-        more["bounds"] = replaced(plan.bounds, parse_gates([gate_fields(line) for line in lines]))
+    given = None if gates is None else parse_gates(_as_list(gates))
+    lines = parse_gates([gate_fields(line) for line in bounds])
+    refuse_unmeasured((*(given or ()), *lines), result.scores.get("after", {}))
+    asked = {"gates": result.gates if given is None else given, "bounds": replaced(plan.bounds, lines)}
     return Evidence(
-        plan.model_copy(update=more),
+        plan.model_copy(update={name: value for name, value in asked.items() if value is not None}),
         result.score_table(),
         {name: info.n for name, info in result.sets.items()},
         result.ending or Ending(),
@@ -88,6 +92,11 @@ def evidence_of(result: RunResult, gates: Iterable[Any] | None = None, bounds: I
         result.oracle_origin,
         doubts_of(plan, result.level),
     )
+
+
+def _as_list(gates: object) -> object:
+    """Rows of any iterable; what is none, or is one row or text alone, is left for the parser to refuse."""
+    return list(gates) if isinstance(gates, Iterable) and not isinstance(gates, str | Mapping) else gates
 
 
 def _recorded_plan(result: RunResult) -> Plan:

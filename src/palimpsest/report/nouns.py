@@ -10,11 +10,20 @@ from palimpsest.report.schema import RunResult
 
 
 def of_images(result: RunResult) -> bool:
-    """Were images measured? Their units say so; in files of 0.1.0, which had none, that classes were counted."""
-    measured = [metrics for sets in result.scores.values() for metrics in sets.values()]
-    of_old = result.ending is None and result.kind != "measure"
-    units = (score.unit for metrics in measured for score in metrics.values())
-    return any("image" in unit for unit in units) or (of_old and any("accuracy" in metrics for metrics in measured))
+    """Were images measured? The record says so; of version 0.1.0 the units, or an accuracy that nobody asked for."""
+    if result.modality is not None:
+        return result.modality == "image"
+    rows = [(key, s.unit) for sets in result.scores.values() for keys in sets.values() for key, s in keys.items()]
+    unasked = any(key == "accuracy" for key, _ in rows) and not _asks_accuracy(result)
+    return unasked or any("image" in unit for _, unit in rows)
+
+
+def _asks_accuracy(result: RunResult) -> bool:
+    """Was accuracy asked for in the plan? Images have it without, and a default gate on it; texts have neither."""
+    measuring = result.plan.get("measuring")
+    asked = measuring.get("metrics") if isinstance(measuring, dict) else None
+    gates = () if result.verdict is None or result.plan.get("gates") else result.verdict.gates
+    return not isinstance(asked, list) or ("accuracy" in asked and not any(" accuracy " in g.gate for g in gates))
 
 
 def things(result: RunResult, number: int) -> str:

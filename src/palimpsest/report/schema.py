@@ -22,10 +22,11 @@ from pydantic import (
     model_serializer,
 )
 
+from palimpsest.audit.gates import Gate
 from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
-from palimpsest.untrusted import parse_json
+from palimpsest.report.twin_file import json_of
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
@@ -241,6 +242,8 @@ class RunResult(ReportRow):
     """What the run did."""
     method: str
     """Name of the method; empty for a measurement."""
+    modality: Literal["text", "image"] | None = None
+    """What its model takes; None in files of version 0.1.0."""
     plan: dict[str, JsonValue]
     """The resolved plan, as JSON."""
     plan_digest: str
@@ -257,8 +260,12 @@ class RunResult(ReportRow):
     """Where a controlled run was to end; None at a fixed rate."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
+    gates: tuple[Gate, ...] | None = None
+    """What the verdict was reached by, default gates included; None in files of version 0.1.0."""
     verdict: VerdictRow | None = None
     """What the gates say, or None where there are none."""
+    moved: str = ""
+    """How the verdict differs from the one that was recorded before it, and why; empty where it does not."""
     advice: tuple[str, ...] = ()
     """What to do after "failed" or "undecided"."""
     request: RequestInfo | None = None
@@ -313,7 +320,7 @@ class RunResult(ReportRow):
         Raises:
             DataError: the file is missing, is no JSON, follows another schema or breaks this one.
         """
-        value = _read_json(Path(path))
+        value = json_of(Path(path))
         found = value.get("schema_id") if isinstance(value, dict) else None
         if found != SCHEMA_ID:
             raise DataError(
@@ -336,15 +343,3 @@ def rows_of(scores: Mapping[Column, Mapping[str, Mapping[str, Score]]]) -> Score
         column: {name: {key: ScoreRow.of(score) for key, score in metrics.items()} for name, metrics in sets.items()}
         for column, sets in scores.items()
     }
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"cannot read '{path}': {error.strerror or error}; accepted: the result.json that a palimpsest run writes"
-        ) from error
-    except ValueError as error:
-        # UnicodeDecodeError and JSONDecodeError are both ValueErrors.
-        raise DataError(f"'{path}' is not JSON: {error}; give the result.json that a palimpsest run writes") from error

@@ -72,11 +72,12 @@ def _about_worst(result: RunResult) -> str:
 
 def verdict(result: RunResult) -> list[str]:
     """The verdict in plain words, which gates it rests on, each gate, and what to do next; lines of any length."""
+    moved = [result.moved] if result.moved else []
     if result.verdict is None:
-        return [not_judged(result)] if result.kind != "measure" else []
+        return [not_judged(result), *moved] if result.kind != "measure" else []
     given = result.verdict
     lines = [given.plain, f"  {verdict_words(result)}"] if given.plain else [given.sentence]
-    lines += [f"  {gate.outcome:9} {gate.sentence}" for gate in given.gates]
+    lines += [*moved, *(f"  {gate.outcome:9} {gate.sentence}" for gate in given.gates)]
     return [*lines, "", "What to do next:", *(f"  * {line}" for line in result.advice)] if result.advice else lines
 
 

@@ -195,7 +195,7 @@ class Run(RunResult):
     @property
     def report(self) -> str:
         """The report, one HTML page."""
-        return self._files["report.html"].decode("utf-8")
+        return self._now()["report.html"].decode("utf-8")
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it."""
@@ -211,9 +211,18 @@ class Run(RunResult):
         if target.exists():
             raise PlanError(f"{target} exists; give a folder that does not")
         self.model.save(target)
-        for name, content in self._files.items():
+        for name, content in self._now().items():
             (target / name).write_bytes(content)
         write_manifest(target)
+
+    def _now(self) -> Mapping[str, bytes]:
+        """What lies beside the model; of a run that was judged anew the record and the page say so."""
+        record = f"{self.model_dump_json(indent=1)}\n".encode()
+        if self._files.get("result.json", record) == record:
+            return self._files
+        from palimpsest.report.page import render
+
+        return {**self._files, "result.json": record, "report.html": render(self).encode()}
 
 
 def models_among(values: Mapping[str, Any]) -> dict[str, Model]:
