@@ -10,7 +10,7 @@ from palimpsest.report.schema import RunResult
 
 
 def of_images(result: RunResult) -> bool:
-    """Were images measured? Their units say so; in files of version 0.1.0, which had none, that classes were counted."""
+    """Were images measured? Their units say so; in files of version 0.1.0, without such units, that classes counted."""
     measured = [metrics for sets in result.scores.values() for metrics in sets.values()]
     of_old = result.ending is None and result.kind != "measure"
     units = (score.unit for metrics in measured for score in metrics.values())
