@@ -58,10 +58,16 @@ def _damaged(partial: Path) -> Iterator[Path]:
     """Files that can be made again and are not what was written; of controlled runs references and own words, too."""
     control = partial / CONTROL
     places = (*(partial / name for name in sorted(_MADE_AGAIN)), *sorted(control.glob("reference-*")))
-    files = [path for place in places for path in sorted(place.rglob("*")) if path.is_file()]
-    for file in (*files, *(path for path in sorted(control.glob("*.json")) if path.name != STATE)):
-        if (file.suffix == SUFFIX and not is_sound(file)) or (file.suffix == ".json" and _value_in(file) is None):
-            yield file
+    files = [path for place in places for path in sorted(place.rglob("*"))]
+    own_words = [path for path in sorted(control.glob("*.json")) if path.name != STATE]
+    yield from (path for path in (*files, *own_words) if path.is_file() and not _is_whole(path))
+
+
+def _is_whole(file: Path) -> bool:
+    """Is a file what was written into it, as far as it has a digest?"""
+    if file.suffix == SUFFIX:
+        return is_sound(file)
+    return file.suffix != ".json" or _value_in(file) is not None
 
 
 def _value_in(file: Path) -> Any:

@@ -6,8 +6,9 @@ can write another one; what copies, edits and disks change by accident shows.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,18 +69,21 @@ def write_manifest(folder: Path, leave_out: Collection[str] = ()) -> None:
     write_atomic(folder / MANIFEST, json.dumps({**values, "digest": digest(values)}, indent=1) + "\n")
 
 
-def rewritten(folder: Path, names: Iterable[str]) -> None:
-    """Take over into the manifest what we ourselves have just written anew; nothing where there is none.
+def expect(folder: Path, name: str, text: str) -> None:
+    """Have the manifest take what we ourselves are about to write anew, beside what is there; nothing without one.
+
+    Whoever dies in between leaves the old file or the new one, and a manifest that holds for both.
 
     Args:
-        folder: of a finished run, which was as its manifest says before.
-        names: of the files.
+        folder: of a finished run that is as its manifest says.
+        name: of the file.
+        text: its content to be, UTF-8.
     """
     values = _read(folder)
-    if not values:
+    if name not in values.get("files", {}):
         return
-    files = {**values["files"], **{name: file_digest(folder / name) for name in names if name in values["files"]}}
-    values = {**values, "files": files}
+    both = [file_digest(folder / name), hashlib.sha256(text.encode()).hexdigest()]
+    values = {**values, "files": {**values["files"], name: both}}
     write_atomic(folder / MANIFEST, json.dumps({**values, "digest": digest(values)}, indent=1) + "\n")
 
 
@@ -149,9 +153,9 @@ def _bound(folder: Path, leave_out: Collection[str]) -> dict[str, Path]:
 
 
 def _holds(file: Path, content: object) -> bool:
-    """Has a file this digest? One that cannot be read has not."""
+    """Has a file this digest, or one of these? One that cannot be read has not."""
     try:
-        return file_digest(file) == content
+        return file_digest(file) in (content if isinstance(content, list) else [content])
     except OSError:
         return False
 

@@ -19,7 +19,7 @@ from pydantic import PrivateAttr
 from palimpsest.errors import ModelError, PalimpsestError, PlanError
 from palimpsest.files import write_atomic
 from palimpsest.models.at_hand import CustomFacts, at_hand
-from palimpsest.models.bound import rewritten, write_manifest
+from palimpsest.models.bound import expect, write_manifest
 from palimpsest.report.inline import inline
 from palimpsest.report.schema import RunResult
 
@@ -274,9 +274,9 @@ def renamed(folder: Path, names: Mapping[str, str]) -> None:
     """Call the models in the files of a run what they are called, not where they were for a while."""
     for name in WRITTEN if names else ():
         path = folder / name
-        write_atomic(path, _said(path.read_text(encoding="utf-8"), names))
-    if names:
-        rewritten(folder, WRITTEN)
+        text = _said(path.read_text(encoding="utf-8"), names)
+        expect(folder, name, text)
+        write_atomic(path, text)
 
 
 def made_beside(result: RunResult, place: str) -> dict[str, str]:
