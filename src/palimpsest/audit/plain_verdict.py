@@ -137,7 +137,11 @@ def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> st
         )
     if name == "forget" and Why.NO_REFERENCE in reasons:
         return f"nothing shows what a model scores that never saw the forget set ({_numbers(findings, scores)})"
-    why = next((w for w in CANNOT if w in reasons), Why.ACROSS)
+    return _cannot(name, findings, scores, next((w for w in CANNOT if w in reasons), Why.ACROSS))
+
+
+def _cannot(name: str, findings: Sequence[Finding], scores: ScoreTable, why: Why) -> str:
+    """What keeps a set from being decided."""
     if why in (Why.NOT_BY_THIS, Why.UNSCORED):
         metrics = " and ".join(dict.fromkeys(_called(f.metric) for f in findings if f.why is why))
         return CANNOT[why].format(metrics, name)
