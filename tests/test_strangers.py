@@ -247,6 +247,15 @@ def test_their_own_tests_pass_and_the_battery_finds_the_metric(copy):
         assert done.stdout.count(f"PASSED {path}") >= 3
 
 
+def test_the_battery_of_methods_makes_the_set_that_a_method_wants(copy):
+    """What the method is for it does with any gain; here it is asked that nothing of the battery lacks the set."""
+    chosen = ("-k", "short_anchor and (same_seed or draws_only or micro_batches)", "-q", "-p", "no:xdist")
+    battery = "tests/contract/test_methods.py"
+    done = python(copy.folder, "-m", "pytest", battery, *chosen, "-rA", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.count(f"PASSED {battery}") == 3
+
+
 def test_the_help_of_the_right_commands_has_the_set(copy):
     for name in ("help", "help of update"):
         assert "--paraphrase DATA What must go, in other words." in copy.said(name)

@@ -8,13 +8,14 @@ import pytest
 
 from palimpsest.audit.advice import AdviceFacts, advise
 from palimpsest.audit.judging import Finding, Why
+from palimpsest.audit.since import Since
 from palimpsest.records import GateResult, Outcome
 
 
 def finding(why: Why, name: str = "forget", outcome: Outcome | None = None) -> Finding:
     failed = why in (Why.ABOVE, Why.BELOW, Why.AS_KNOWN)
     usual = Outcome.PASSED if why is Why.HELD else Outcome.FAILED if failed else Outcome.UNDECIDED
-    return Finding(name, "es", "oracle", why, GateResult("g", outcome or usual, "s"))
+    return Finding(name, "es", "oracle", why, GateResult("g", outcome or usual, "s"), Since.LOST)
 
 
 def advice(*findings: Finding, outcome: Outcome = Outcome.FAILED, **facts: Any) -> list[str]:
@@ -147,3 +148,18 @@ def test_a_run_that_ended_short_is_not_told_that_its_rows_are_too_few() -> None:
     across = finding(Why.ACROSS)
     lines = advice(across, outcome=Outcome.UNDECIDED, finds_rate=True, short="stalls", sizes={"forget": 10}, **ORACLE)
     assert [line for line in lines if "too few" in line] == []
+
+
+def test_metrics_that_were_left_out_are_to_be_measured_and_no_set_to_be_given() -> None:
+    missing = finding(Why.NOT_BY_THIS, "retain"), finding(Why.NOT_BY_THIS), finding(Why.HELD)._replace(metric="ma")
+    lines = advice(*missing, outcome=Outcome.UNDECIDED, metrics=["ma", "prob"], **ORACLE)
+    assert lines == ["Measure es too: --set measuring.metrics=[es,ma,prob]."]
+
+
+def test_what_never_held_is_no_loss() -> None:
+    never = finding(Why.BELOW, "retain")._replace(since=Since.NEVER)
+    assert advice(never, **ORACLE) == [
+        "The retain set missed the bound on es before the run already: ask that it keeps what it had, --gate 'retain "
+        "es >= 0.90 * before'."
+    ]
+    assert advice(finding(Why.ABOVE, "retain")._replace(since=Since.OTHER), **ORACLE) == []

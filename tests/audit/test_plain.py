@@ -121,3 +121,60 @@ def test_doubts_are_the_reason_where_every_gate_holds() -> None:
     words = said(scores, doubts=["the level is not trusted."])
     assert words.startswith("Undecided: it seems that the model answers the forget set like one that never saw it (MA")
     assert words.endswith(" set, but the level is not trusted.")
+
+
+def plan_of(metric: str, **bound: object) -> list[Gate]:
+    return [Gate.model_validate({"set": "retain", "metric": metric, **bound})]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gate", "sentence"),
+    [
+        ({"ma": 0.9}, {"ma": 0.5}, {"at_least": 0.8}, "the model lost part of what had to stay (MA 0.90 before, 0.50"),
+        ({"ma": 0.01}, {"ma": 0.03}, {"at_least": 0.99}, "the retain set missed its bound, as it did before the run ("),
+        ({"ma": 0.9}, {"ma": 0.8}, {"at_least": 0.99}, "the retain set missed its bound, as it did before the run ("),
+        ({"ma": 0.1}, {"ma": 0.5}, {"at_most": 0.2}, "the retain set missed its bound (MA 0.10 before, 0.50 after)"),
+        ({}, {"ma": 0.5}, {"at_least": 0.8}, "the retain set missed its bound (MA 0.50 after)"),
+        ({"ppl": 5.0}, {"ppl": 9.0}, {"at_most": 6.0}, "the model lost part of what had to stay (perplexity 5.00"),
+        ({"ppl": 9.0}, {"ppl": 8.0}, {"at_most": 6.0}, "the retain set missed its bound, as it did before the run ("),
+        ({"ppl": 9.0}, {"ppl": 4.0}, {"at_least": 6.0}, "the retain set missed its bound (perplexity 9.00 before, 4"),
+    ],
+)
+def test_only_what_was_there_is_told_as_a_loss(before, after, gate, sentence) -> None:
+    scores = scores_of(before={"retain": before}, after={"retain": after})
+    (metric,) = after
+    assert f"Failed: {sentence}" in said(scores, plan_of(metric, **gate))
+
+
+def test_a_bound_on_another_model_that_never_held_is_no_loss() -> None:
+    scores = scores_of(before={"retain": {"ma": 0.2}}, after={"retain": {"ma": 0.1}}, oracle={"retain": {"ma": 0.9}})
+    assert "as it did before the run" in said(scores, plan_of("ma", within=0.1, relative_to="oracle"))
+
+
+def test_a_perplexity_that_is_too_low_still_knows_the_forget_set() -> None:
+    scores = scores_of(before={"forget": {"ppl": 2.0}}, after={"forget": {"ppl": 3.0}})
+    gates = [Gate(set="forget", metric="ppl", at_least=20)]
+    assert said(scores, gates).startswith("Failed: the model still knows the forget set (perplexity 2.00 before")
+
+
+def test_a_metric_that_was_left_out_is_no_set_that_was_not_given() -> None:
+    scores = scores_of(before={"retain": {"ma": 0.9}}, after={"retain": {"ma": 0.9}})
+    assert said(scores, plan_of("es", at_least=0.5)) == "Undecided: ES of the retain set was not measured."
+    nothing = scores_of(before={"retain": {}}, after={"retain": {}})
+    assert said(nothing, plan_of("es", at_least=0.5)) == "Undecided: the retain set was not measured."
+
+
+def test_a_reference_that_lacks_the_metric_is_not_called_absent() -> None:
+    scores = scores_of(after={"retain": {"ma": 0.9}, "holdout": {"es": 0.1}})
+    (found,) = examine(plan_of("ma", at_least=0.0, relative_to="holdout"), scores)
+    assert found.result.sentence.endswith("but ma was not measured on the holdout: undecided.")
+
+
+def test_what_could_not_be_scored_says_why() -> None:
+    empty = Score("el_10", None, None, None, 0, 8, Direction.HIGHER, "share", 1, {}, "shorter than 10 tokens")
+    scores = {"after": {"retain": {"el_10": empty}}}
+    (found,) = examine(plan_of("el_10", at_least=0.5), scores)
+    assert found.result.sentence == (
+        "no example of retain could be scored by el_10 (shorter than 10 tokens): undecided."
+    )
+    assert said(scores, plan_of("el_10", at_least=0.5)) == "Undecided: EL of the retain set could not be scored."

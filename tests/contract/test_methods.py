@@ -19,9 +19,11 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palimpsest import methods
+from palimpsest import derived, methods
 from palimpsest.contract import Method
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.sets.roles import given_roles
+from palimpsest.derived.made import Made
 from palimpsest.errors import PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
@@ -29,7 +31,7 @@ from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.loop.training import Training
 from palimpsest.method_card import card_of
 from palimpsest.method_file import read_card
-from palimpsest.models.load import load
+from palimpsest.models.load import Loaded, load
 from palimpsest.models.reference import AdapterOff, build_reference
 from palimpsest.models.scope import Scope, apply_scope, leave_scope, parameter_digests
 
@@ -80,7 +82,7 @@ class Toy:
     base: LlamaForCausalLM
     model: LlamaForCausalLM
     sets: Mapping[str, TextSet]
-    partners: Mapping[str, str]
+    pairs: Mapping[str, Mapping[str, str]]
 
     def start_of(self, kind: type[Method]) -> LlamaForCausalLM:
         """A fresh copy of the model that the method starts from."""
@@ -118,9 +120,19 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     finetune.prepare(model, {"learn": known})
     run(Job(finetune, model, {"learn": known}, Training(**BY_HEART), tmp_path_factory.mktemp("by-heart")))
     assert max(loss_of(model, forget), loss_of(model, retain)) < MEMORISED
-    replay, learn = random_set("p", 5, 3), random_set("l", 6, 4)
-    sets = {"forget": forget, "retain": retain, "analogous": analogous, "replay": replay, "learn": learn}
-    return Toy(base, model.eval(), sets, partners)
+    others = [role for role in given_roles() if role not in ("forget", "retain")]
+    given = {role: random_set(role, 5 + number % 2, 3 + number) for number, role in enumerate(others)}
+    sets = {"forget": forget, "retain": retain, **given, "analogous": analogous}
+    made = made_for(Loaded(model.eval(), None, "toy"), sets, tmp_path_factory.mktemp("derived"))
+    pairs = {"analogous": partners, **{name: of.partner for name, of in made.items()}}
+    return Toy(base, model, {**sets, **{name: of.examples for name, of in made.items()}}, pairs)
+
+
+def made_for(loaded: Loaded, sets: Mapping[str, TextSet], folder: Path) -> dict[str, Made]:
+    """The sets that a run would make for any of the methods, as it would make them; but those that are here."""
+    wanted = derived.of_needs({need for name in methods.names() for need in methods.load(name).needs} - sets.keys())
+    configs = {name: derived.build_config(name, {}) for name in wanted}
+    return {name: derived.load(name).make(loaded, sets, configs[name], seed=0, folder=folder) for name in wanted}
 
 
 def build(toy: Toy, name: str, folder: Path, scope: Scope) -> tuple[Method, Any]:
@@ -134,7 +146,7 @@ def build(toy: Toy, name: str, folder: Path, scope: Scope) -> tuple[Method, Any]
 
 
 def pairs_of(kind: type[Method], toy: Toy) -> dict[str, Mapping[str, str]]:
-    return dict.fromkeys(kind.paired, toy.partners)
+    return {name: toy.pairs[name] for name in kind.paired}
 
 
 def brief(method: Method) -> dict[str, Any]:
@@ -223,7 +235,7 @@ def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[t
     anchor = method.draws_from(toy.sets)[0]
     for phase in (phase for phase in method.phases(0, 1) if phase.update):
         drawn = {s: toy.sets[s].ids for s in phase.sets}
-        drawn |= {s: tuple(toy.partners[i] for i in toy.sets["forget"].ids) for s in phase.sets if s in method.paired}
+        drawn |= {s: tuple(toy.pairs[s][i] for i in toy.sets["forget"].ids) for s in phase.sets if s in method.paired}
         before = weights(model)
         parts = micro_batches(toy.sets, drawn, anchor, size)
         assert len(parts) == (1 if size is None else min(len(ids) for ids in drawn.values()))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, Why
+from palimpsest.audit.since import Since
 from palimpsest.in_words import so_many
 from palimpsest.records import Outcome
 
@@ -36,6 +37,7 @@ class AdviceFacts(NamedTuple):
         budget_ended: the budget that ended the run before all examples passed, or None.
         short: why a run that finds its own rate ended before its level, or None.
         others: methods that could be tried instead.
+        metrics: that the plan asks for.
     """
 
     findings: Sequence[Finding]
@@ -52,6 +54,7 @@ class AdviceFacts(NamedTuple):
     budget_ended: str | None = None
     short: str | None = None
     others: Sequence[str] = ()
+    metrics: Sequence[str] = ()
 
 
 def advise(facts: AdviceFacts) -> tuple[str, ...]:
@@ -62,7 +65,8 @@ def advise(facts: AdviceFacts) -> tuple[str, ...]:
     """
     if facts.outcome is Outcome.PASSED:
         return ()
-    advice = [*_forgetting(facts), *_keeping(facts), *_level(facts), *_size(facts), *_length(facts)]
+    kinds = (_forgetting, _keeping, _learning, _level, _size, _metrics, _length)
+    advice = [line for kind in kinds for line in kind(facts)]
     return tuple(dict.fromkeys(advice))
 
 
@@ -98,17 +102,32 @@ def _checks_to_give(facts: AdviceFacts) -> str:
 
 def _size(facts: AdviceFacts) -> list[str]:
     """More rows, for sets that are too small or too uncertain."""
+    names = dict.fromkeys(f.set for f in facts.findings)
+    return [line for name in names for line in _rows_of(facts, name)]
+
+
+def _rows_of(facts: AdviceFacts, name: str) -> list[str]:
+    """What rows one set lacks."""
+    reasons = _reasons(facts, name)
+    has = f" has {so_many(facts.sizes[name], 'example')}" if name in facts.sizes else " is small"
     said = []
-    for name in dict.fromkeys(f.set for f in facts.findings):
-        reasons = _reasons(facts, name)
-        n = f" has {so_many(facts.sizes[name], 'example')}" if name in facts.sizes else " is small"
-        if Why.FEW in reasons:
-            said.append(_few(facts, name, n))
-        elif Why.ACROSS in reasons and not (name == "forget" and facts.short is not None):
-            said.append(f"The {name} set{n}, too few for an interval this wide: give more, such as other questions.")
-        elif Why.NO_REFERENCE not in reasons and Why.UNMEASURED in reasons:
-            said.append(f"Give the {name} set{_flag(name)}, so that it is measured.")
+    if Why.FEW in reasons:
+        said.append(_few(facts, name, has))
+    elif Why.ACROSS in reasons and not (name == "forget" and facts.short is not None):
+        said.append(f"The {name} set{has}, too few for an interval this wide: give more, such as other questions.")
+    elif Why.UNMEASURED in reasons and Why.NO_REFERENCE not in reasons:
+        said.append(f"Give the {name} set{_flag(name)}, so that it is measured.")
+    if Why.UNSCORED in reasons:
+        said.append(f"Give rows to the {name} set{_flag(name)} that can be scored; the gates say why these cannot.")
     return said
+
+
+def _metrics(facts: AdviceFacts) -> list[str]:
+    """Metrics that gates are on and that the run left out, for all sets in one line."""
+    left_out = dict.fromkeys(f.metric for f in facts.findings if f.why is Why.NOT_BY_THIS)
+    if not left_out:
+        return []
+    return [f"Measure {' and '.join(left_out)} too: --set measuring.metrics=[{','.join([*left_out, *facts.metrics])}]."]
 
 
 def _few(facts: AdviceFacts, name: str, has: str) -> str:
@@ -170,17 +189,38 @@ def _budget(ended: str | None, otherwise: str = "--max-steps") -> str:
 
 
 def _keeping(facts: AdviceFacts) -> list[str]:
-    """What had to stay did not, or what had to be learned was not."""
-    said = []
-    if {Why.BELOW, Why.ABOVE} & _reasons(facts, "retain", "general"):
-        missing = [f"--{name} FILE" for name in ("retain", "replay") if name in facts.takes and name not in facts.given]
-        more = f"; give {' and '.join(missing)} to rehearse" if missing else "; give more rows to --retain"
-        rate = "Try another method (--method)" if facts.finds_rate else "Leave --lr out"
-        said.append(f"{rate}: what had to stay was lost{more}.")
-    if Why.BELOW in _reasons(facts, "learn"):
-        given = facts.rate_given and not facts.finds_rate
-        said.append("Leave --lr out, so that it learns to the end." if given else "Learn for longer (--epochs).")
+    """What had to stay did not."""
+    missed = [f for f in facts.findings if f.set in ("retain", "general") and f.outcome is Outcome.FAILED]
+    said = [_never(f) for f in missed if f.since is Since.NEVER]
+    if any(f.since is Since.LOST for f in missed):
+        said.append(_rehearse(facts))
     return said
+
+
+def _learning(facts: AdviceFacts) -> list[str]:
+    """What had to be learned was not."""
+    if Why.BELOW not in _reasons(facts, "learn"):
+        return []
+    given = facts.rate_given and not facts.finds_rate
+    return ["Leave --lr out, so that it learns to the end." if given else "Learn for longer (--epochs)."]
+
+
+def _rehearse(facts: AdviceFacts) -> str:
+    """After a loss."""
+    missing = [f"--{name} FILE" for name in ("retain", "replay") if name in facts.takes and name not in facts.given]
+    more = f"; give {' and '.join(missing)} to rehearse" if missing else "; give more rows to --retain"
+    rate = "Try another method (--method)" if facts.finds_rate else "Leave --lr out"
+    return f"{rate}: what had to stay was lost{more}."
+
+
+def _never(finding: Finding) -> str:
+    """What to ask instead of what did not hold before."""
+    name, metric = finding.set, finding.metric
+    bound = "<= 1.10" if metric == "ppl" else ">= 0.90"
+    return (
+        f"The {name} set missed the bound on {metric} before the run already: ask that it keeps what it had, "
+        f"--gate '{name} {metric} {bound} * before'."
+    )
 
 
 def _length(facts: AdviceFacts) -> list[str]:

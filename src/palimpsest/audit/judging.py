@@ -25,8 +25,9 @@ from typing import NamedTuple
 
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired
 from palimpsest.audit.gates import Gate
+from palimpsest.audit.since import Since, since_before
 from palimpsest.in_words import interval, show, so_many
-from palimpsest.records import GateResult, Outcome, Score, Verdict
+from palimpsest.records import Direction, GateResult, Outcome, Score, Verdict
 
 MIN_EXAMPLES = 6
 """Below six pairs not even a two-sided sign test can reach 95 % (2 / 2**5 = 6.25 %), so no interval is believed."""
@@ -55,14 +56,20 @@ class Why(StrEnum):
     """Why a gate came out as it did: what advice and plain words go by."""
 
     HELD = "held"
-    ABOVE = "above the bound"
-    BELOW = "below the bound"
-    UNMEASURED = "the score was not measured"
+    ABOVE = "more known than the bound"
+    BELOW = "less known than the bound"
+    UNMEASURED = "the set was not measured"
+    NOT_BY_THIS = "the set was measured, but not by this metric"
+    UNSCORED = "none of its examples could be scored"
     NO_REFERENCE = "there is nothing to compare with"
     FEW = "too few examples"
     ACROSS = "the interval straddles the bound"
     AS_KNOWN = "the forget set is as known as before"
     ORACLE_KNOWS = "the oracle seems to know the forget set"
+
+
+_TURNED = {Why.ABOVE: Why.BELOW, Why.BELOW: Why.ABOVE}
+"""Of a metric that falls with what is known."""
 
 
 class Finding(NamedTuple):
@@ -73,6 +80,7 @@ class Finding(NamedTuple):
     relative_to: str
     why: Why
     result: GateResult
+    since: Since = Since.UNKNOWN
 
     @property
     def outcome(self) -> Outcome:
@@ -171,8 +179,21 @@ def _sentence(words: str) -> str:
 def _judge_one(gate: Gate, scores: ScoreTable, draws: Draws) -> Finding:
     quantity = _quantity(gate, scores, draws)
     outcome, why, reason = _decide(gate, quantity)
+    after = scores.get("after", {}).get(gate.set, {}).get(gate.metric)
+    if why in _TURNED and after is not None and after.direction is Direction.LOWER:
+        why = _TURNED[why]
     result = GateResult(gate.sentence, outcome, f"{quantity.words}: {reason}.")
-    return Finding(gate.set, gate.metric, str(gate.relative_to or ""), why, result)
+    before = scores.get("before", {}).get(gate.set, {}).get(gate.metric)
+    neither = after is not None and after.direction is Direction.NEITHER  # every departure is a loss
+    since = since_before(gate, before, _reference(gate, scores), less_known=why is Why.BELOW or neither)
+    return Finding(gate.set, gate.metric, str(gate.relative_to or ""), why, result, since)
+
+
+def _reference(gate: Gate, scores: ScoreTable) -> Score | None:
+    """What a gate compares with."""
+    holdout = gate.relative_to == "holdout"
+    column, name = ("after", "holdout") if holdout else (str(gate.relative_to), gate.set)
+    return scores.get(column, {}).get(name, {}).get(gate.metric)
 
 
 def _decide(gate: Gate, quantity: _Quantity) -> tuple[Outcome, Why, str]:
@@ -182,7 +203,7 @@ def _decide(gate: Gate, quantity: _Quantity) -> tuple[Outcome, Why, str]:
     if n < MIN_EXAMPLES:
         return Outcome.UNDECIDED, Why.FEW, f"undecided, n {n} is too small (at least {MIN_EXAMPLES})"
     if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return Outcome.UNDECIDED, Why.FEW, "undecided, there is no interval"
+        return Outcome.UNDECIDED, Why.ACROSS, "undecided, there is no interval"
     return _against_bound(gate, low, high)
 
 
@@ -198,9 +219,14 @@ def _against_bound(gate: Gate, low: float, high: float) -> tuple[Outcome, Why, s
 
 
 def _quantity(gate: Gate, scores: ScoreTable, draws: Draws) -> _Quantity:
-    score = scores.get("after", {}).get(gate.set, {}).get(gate.metric)
-    if score is None or score.value is None:
-        return _missing(f"{gate.set} {gate.metric} after the run was not measured", Why.UNMEASURED)
+    measured = scores.get("after", {}).get(gate.set, {})
+    score = measured.get(gate.metric)
+    if score is None:
+        why = Why.NOT_BY_THIS if measured else Why.UNMEASURED
+        return _missing(f"{gate.set} {gate.metric} after the run was not measured", why)
+    if score.value is None:
+        because = f" ({score.why})" if score.why else ""
+        return _missing(f"no example of {gate.set} could be scored by {gate.metric}{because}", Why.UNSCORED)
     after = f"{gate.set} {gate.metric} is {show(score.value)}{interval(score.low, score.high)} (n {score.n}) after"
     if gate.relative_to is None:
         return _Quantity(score.value, score.low, score.high, score.n, after)
@@ -209,10 +235,9 @@ def _quantity(gate: Gate, scores: ScoreTable, draws: Draws) -> _Quantity:
 
 def _against_reference(gate: Gate, scores: ScoreTable, score: Score, after: str, draws: Draws) -> _Quantity:
     relative_to = str(gate.relative_to)
-    column, name = ("after", "holdout") if relative_to == "holdout" else (relative_to, gate.set)
-    reference = scores.get(column, {}).get(name, {}).get(gate.metric)
+    reference = _reference(gate, scores)
     if reference is None or reference.value is None:
-        return _missing(f"{after}, but {_ABSENT[relative_to]}", Why.NO_REFERENCE)
+        return _missing(f"{after}, but {_absent(gate, reference, scores)}", Why.NO_REFERENCE)
     if reference.version != score.version:
         words = f"{after} by version {score.version} of the metric, but its reference by version {reference.version}"
         return _missing(words, Why.NO_REFERENCE)
@@ -220,6 +245,16 @@ def _against_reference(gate: Gate, scores: ScoreTable, score: Score, after: str,
     result = compare(score.by_id, reference.by_id, gate.mode, average=gate.average, draws=draws)
     words = f"{after} and {show(reference.value)}{interval(reference.low, reference.high)} {_WHERE[relative_to]}"
     return _Quantity(*result, f"{words}, {_compared(gate, result, reference.n)}", Why.NO_REFERENCE)
+
+
+def _absent(gate: Gate, reference: Score | None, scores: ScoreTable) -> str:
+    """Why there is nothing to compare with: what was not measured, was not by this metric, or could not be scored."""
+    relative_to = str(gate.relative_to)
+    where = _WHERE[relative_to]
+    if reference is not None:
+        return f"no example could be scored {where}"
+    column, name = ("after", "holdout") if relative_to == "holdout" else (relative_to, gate.set)
+    return f"{gate.metric} was not measured {where}" if scores.get(column, {}).get(name) else _ABSENT[relative_to]
 
 
 def _compared(gate: Gate, result: Comparison, reference_n: int) -> str:

@@ -52,8 +52,10 @@ def known_checks(scores: ScoreTable, *, modality: str = "text", draws: Draws = D
     """
     metrics = _metrics(scores, modality)
     if not metrics:
-        words = "no metric of the forget set was measured before and after: undecided."
-        return (_finding(STILL, Outcome.UNDECIDED, Why.UNMEASURED, words),)
+        words = "no metric of the forget set that rises with what is known was measured before and after: undecided."
+        why = Why.NOT_BY_THIS if scores.get("after", {}).get(_FORGET) else Why.UNMEASURED
+        wanted = LOOKED_AT[modality][0]
+        return (_finding(STILL, Outcome.UNDECIDED, why, words)._replace(metric=wanted),)
     shady = _oracle_knows(scores, metrics, draws)
     checks = (_still_known(scores, metrics, shady=shady, draws=draws),)
     return (*checks, _oracle_finding(scores, metrics)) if shady else checks

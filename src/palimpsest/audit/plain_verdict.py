@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from palimpsest.audit.judging import MIN_EXAMPLES, Finding, ScoreTable, Why
+from palimpsest.audit.since import Since
 from palimpsest.in_words import show
 from palimpsest.records import Outcome, Score
 
@@ -16,10 +17,13 @@ NEVER_SAW = {
 }
 CANNOT = {
     Why.FEW: f"the {{}} set is too small to decide (at least {MIN_EXAMPLES} examples)",
-    Why.ACROSS: "the numbers of the {} set are too uncertain to decide",
     Why.UNMEASURED: "the {} set was not measured",
+    Why.NOT_BY_THIS: "{} of the {} set was not measured",
+    Why.UNSCORED: "{} of the {} set could not be scored",
     Why.NO_REFERENCE: "there is nothing to compare the {} set with",
+    Why.ACROSS: "the numbers of the {} set are too uncertain to decide",
 }
+"""Why nothing can be decided -> how that is said; of several the first."""
 
 
 def say_plainly(
@@ -100,20 +104,28 @@ def _all_kept(findings: Sequence[Finding]) -> str:
 
 def _failed(name: str, findings: Sequence[Finding], scores: ScoreTable) -> str:
     if name != "forget":
-        said = {
-            "retain": "the model lost part of what had to stay",
-            "general": "the model got worse on general examples",
-            "learn": "the model did not learn what it should",
-        }.get(name, f"the {name} set missed its bound")
-        return f"{said} ({_numbers(findings, scores)})"
+        return f"{_missed(name, findings)} ({_numbers(findings, scores)})"
     reasons = {f.why for f in findings}
     if Why.AS_KNOWN in reasons:
         said = "the forget set is as known as before"
     elif Why.ABOVE in reasons:
         said = "the model still knows the forget set"
-    else:
+    elif any(f.relative_to in NEVER_SAW for f in findings):
         said = "the model answers the forget set worse than one that never saw it"
+    else:
+        said = _missed("forget", findings)
     return f"{said} ({_numbers(findings, scores)})"
+
+
+def _missed(name: str, findings: Sequence[Finding]) -> str:
+    """What a missed bound says of a set: a loss only where the bound held before the run and the score is worse now."""
+    lost = {"retain": "the model lost part of what had to stay", "general": "the model got worse on general examples"}
+    since = {f.since for f in findings}
+    if name in lost and Since.LOST in since:
+        return lost[name]
+    if name == "learn" and any(f.why is Why.BELOW for f in findings):
+        return "the model did not learn what it should"
+    return f"the {name} set missed its bound{', as it did before the run' if since == {Since.NEVER} else ''}"
 
 
 def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> str:
@@ -125,9 +137,20 @@ def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> st
         )
     if name == "forget" and Why.NO_REFERENCE in reasons:
         return f"nothing shows what a model scores that never saw the forget set ({_numbers(findings, scores)})"
-    why = next((w for w in (Why.FEW, Why.UNMEASURED, Why.NO_REFERENCE, Why.ACROSS) if w in reasons), Why.ACROSS)
+    return _cannot(name, findings, scores, next((w for w in CANNOT if w in reasons), Why.ACROSS))
+
+
+def _cannot(name: str, findings: Sequence[Finding], scores: ScoreTable, why: Why) -> str:
+    """What keeps a set from being decided."""
+    if why in (Why.NOT_BY_THIS, Why.UNSCORED):
+        metrics = " and ".join(dict.fromkeys(_called(f.metric) for f in findings if f.why is why))
+        return CANNOT[why].format(metrics, name)
     numbers = "" if why is Why.UNMEASURED else f" ({_numbers(findings, scores)})"
     return f"{CANNOT[why].format(name)}{numbers}"
+
+
+def _called(metric: str) -> str:
+    return LONG.get(metric.partition("_")[0], metric)
 
 
 def _numbers(findings: Sequence[Finding], scores: ScoreTable) -> str:
@@ -137,7 +160,7 @@ def _numbers(findings: Sequence[Finding], scores: ScoreTable) -> str:
     found = {column: _value(scores, column, name, metric) for column in ("before", "after")}
     values = [f"{show(value)} {column}" for column, value in found.items() if value is not None]
     level = _best_level(findings, metric, scores)
-    said = f"{LONG.get(metric.partition('_')[0], metric)} {', '.join(values)}" if values else "not measured"
+    said = f"{_called(metric)} {', '.join(values)}" if values else "not measured"
     return f"{said}; {level}" if level and name == "forget" else said
 
 
