@@ -387,7 +387,9 @@ def kill_often(command: Command, times: int, source: random.Random) -> Iterator[
 def leave_something(command: Command, output: Path) -> bool:
     """Somebody puts files of their own where the killed run wrote, if it did."""
     places = [output.with_name(output.name + ".partial"), output]
-    found = [p for p in places if p.is_dir() and (command.verb == "bench" or (p / "plan.json").is_file())]
+    # what was not begun is nobody's yet: with files of others in it, the folder would be theirs, and refused
+    begun = ("oracles", "runs", "readings") if command.verb == "bench" else ("plan.json",)
+    found = [place for place in places if any((place / name).exists() for name in begun)]
     for place in found:
         plant(place)
     return bool(found)
