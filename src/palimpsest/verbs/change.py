@@ -18,12 +18,14 @@ from palimpsest.engine.plan import Plan, checked_sections, make_plan
 from palimpsest.engine.progress import silent
 from palimpsest.engine.usual import usual_method
 from palimpsest.errors import PlanError
+from palimpsest.models.as_it_was import as_it_was
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import ARGUMENT_NAMES, given_by, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, Run, made_beside, model_in, models_among, on_disk, renamed, run_of
 from palimpsest.verbs.in_place import check_held, laid_into
 
 
+@as_it_was()
 def change(
     model: str | Path | Model,
     sets: Mapping[str, Source | None],
@@ -98,9 +100,10 @@ def _changed(
     )
     from palimpsest.engine.oracle import make_oracle
 
-    if makes_oracle:
-        made = make_oracle(made, read, manner)
-    return execute(made, read, manner)
+    with as_it_was():  # again, now that torch is there
+        if makes_oracle:
+            made = make_oracle(made, read, manner)
+        return execute(made, read, manner)
 
 
 def planned(given: Given, method: str, sections: Mapping[str, Any]) -> Plan:

@@ -18,6 +18,7 @@ from pydantic import PrivateAttr
 
 from palimpsest.errors import ModelError, PalimpsestError, PlanError
 from palimpsest.files import write_atomic
+from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.at_hand import CustomFacts, at_hand
 from palimpsest.report.inline import inline
 from palimpsest.report.schema import RunResult
@@ -45,6 +46,7 @@ class Model:
     facts: CustomFacts | None = None
 
     @classmethod
+    @as_it_was()
     def of(
         cls,
         module: Any,
@@ -91,11 +93,15 @@ class Model:
         """Write it as the model of a role ("model", "base", "oracle")."""
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        with as_it_was():
+            logging.disable_progress_bar()
+            self._write(Path(folder), role)
+
+    def _write(self, folder: Path, role: str) -> None:
         if self.facts is not None:
             from palimpsest.models.custom import config_of, write_custom
 
-            write_custom(self.module, config_of(self.module, self.facts, role), Path(folder))
+            write_custom(self.module, config_of(self.module, self.facts, role), folder)
         for part in (self.module if self.facts is None else None, self.tokenizer, self.processor):
             if part is not None:
                 with _config_kept(part):
