@@ -33,6 +33,7 @@ HEADINGS = {
 }
 OWN_TESTS = ("tests/metrics/test_opening.py", "tests/derived/test_shortest.py")
 BATTERY = "tests/contract/test_metrics.py"
+OF_METHODS = "tests/contract/test_methods.py"
 
 METHOD = '''"""Ascent on forget, descent on the set that the run makes.
 
@@ -245,6 +246,13 @@ def test_their_own_tests_pass_and_the_battery_finds_the_metric(copy):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for path in (*OWN_TESTS, BATTERY):
         assert done.stdout.count(f"PASSED {path}") >= 3
+
+
+def test_the_battery_of_methods_has_the_set_that_a_run_makes(copy):
+    chosen = ("-k", "short_anchor and (draws or cut or micro or only or seed)", "-q", "-rA", "-p", "no:cacheprovider")
+    done = python(copy.folder, "-m", "pytest", OF_METHODS, *chosen, "-p", "no:xdist")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.count(f"PASSED {OF_METHODS}") >= 4
 
 
 def test_the_help_of_the_right_commands_has_the_set(copy):

@@ -19,9 +19,10 @@ import torch
 from accelerate import Accelerator
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palimpsest import methods
+from palimpsest import derived, methods
 from palimpsest.contract import Method
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.sets.roles import given_roles
 from palimpsest.errors import PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
@@ -118,9 +119,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     finetune.prepare(model, {"learn": known})
     run(Job(finetune, model, {"learn": known}, Training(**BY_HEART), tmp_path_factory.mktemp("by-heart")))
     assert max(loss_of(model, forget), loss_of(model, retain)) < MEMORISED
-    replay, learn = random_set("p", 5, 3), random_set("l", 6, 4)
-    sets = {"forget": forget, "retain": retain, "analogous": analogous, "replay": replay, "learn": learn}
-    return Toy(base, model.eval(), sets, partners)
+    sets = {"forget": forget, "retain": retain, "replay": random_set("p", 5, 3), "learn": random_set("l", 6, 4)}
+    others = [role for role in given_roles() if role not in sets]  # of a stranger, too
+    sets |= {role: random_set(f"{role}-", 6, seed) for seed, role in enumerate(others, 5)}
+    return Toy(base, model.eval(), sets | dict.fromkeys(derived.names(), analogous), partners)
 
 
 def build(toy: Toy, name: str, folder: Path, scope: Scope) -> tuple[Method, Any]:
