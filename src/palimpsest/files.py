@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.durable import put
-from palimpsest.errors import DataError
+from palimpsest.errors import DataError, UsageError
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
@@ -46,6 +46,25 @@ def write_json(path: Path, value: Any) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, sort_keys=True), encoding="utf-8")
     put(temporary, path)
+
+
+def check_makeable_folder(folder: Path, what: str, error: type[UsageError]) -> None:
+    """Refuse, without making it, a folder that is not there and cannot be made.
+
+    Args:
+        folder: to be made, with the folders that it lies in.
+        what: words for it, such as "output".
+        error: the kind to raise.
+
+    Raises:
+        UsageError: a file, or a folder that may not be written to, is in its way.
+    """
+    if folder.exists():
+        return
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    problem = errno.ENOTDIR if not place.is_dir() else errno.EACCES
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise error(f"{what} {folder}: {os.strerror(problem)}: {place}; give a folder that can be made")
 
 
 def _remove(temporary: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.bench.define.config import Bench
+from palimpsest.bench.define.place import check_place
 from palimpsest.bench.define.pool import pool_of_bench
 from palimpsest.bench.define.situations import Situation
 from palimpsest.bench.perform.drawn_sets import check_answerable
@@ -20,12 +21,11 @@ from palimpsest.bench.show.summary import summary
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.outcome import environment
 from palimpsest.engine.progress import Progress, silent
-from palimpsest.errors import DataError, Interrupted, reachable
+from palimpsest.errors import DataError, Interrupted
 from palimpsest.files import write_atomic
 from palimpsest.models.load import check_folder, load
 
 RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
-FOLDERS = ("oracles", "readings", "runs")
 CellChains = dict[int, tuple[RequestCell, ...]]
 """Seed -> its requests in order."""
 
@@ -58,7 +58,7 @@ def run_bench(
         RunError: an oracle could not be trained.
     """
     folder = Path(output)
-    _check_place(folder)
+    check_place(folder)
     read_anew()
     cells = {seed: _cells(bench, folder, Path(oracles or folder / "oracles"), seed) for seed in bench.seeds}
     _check(bench, cells)
@@ -77,15 +77,6 @@ def run_bench(
     write_atomic(folder / SUMMARY, json.dumps(summary(result), indent=1) + "\n")
     save_bench_html(result, folder / REPORT)
     return result
-
-
-def _check_place(folder: Path) -> None:
-    """A bench writes only where it made the folder, or found it empty: its page has the name of any run's."""
-    reachable(folder, "output")
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
-    if folder.exists() and any(folder.iterdir()) and not any((folder / name).is_dir() for name in FOLDERS):
-        raise DataError(f"--output {folder} holds something else than a bench; give a new folder, or one of a bench")
 
 
 def _make_places(*places: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from palimpsest.durable import held, put
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import PlanError, reachable
-from palimpsest.files import write_atomic
+from palimpsest.files import check_makeable_folder, write_atomic
 from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
 
@@ -80,6 +80,7 @@ class Output:
                 raise PlanError(self._other_run(plan))
         elif not (self.partial / REJECTED).exists() and self._asks_otherwise(self.partial, plan):
             raise PlanError(self._other_unfinished(plan))
+        check_makeable_folder(self.folder, "output", PlanError)
 
     def begin(self, plan: Plan) -> None:
         """Create or find the partial folder.
