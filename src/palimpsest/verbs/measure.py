@@ -51,7 +51,7 @@ def measure(
         raise PlanError(f"show is {show!r}; accepted: 0 or more examples")
     names = None if metrics is None else as_texts(metrics, "metrics")
     values = {"model": model}
-    with on_disk(values):
+    with on_disk(values, tokenizer_needed=not arguments.get("token_ids")):
         asked = to_measure(path_of(values["model"], "model"), data, arguments)
         asked = replace(asked, metrics=names, options=options or {}, show=show)
         return measure_set(asked, arguments.get("progress") or silent)
