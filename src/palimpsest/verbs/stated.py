@@ -71,10 +71,15 @@ def facts_of(
 def _channels(given: Any, name: str) -> tuple[float, ...]:
     """A number for each channel."""
     several = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else []
-    numbers = [one.item() if hasattr(one, "item") and not getattr(one, "shape", ()) else one for one in several]
-    if not numbers or not all(isinstance(n, Real) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+    if not several or not all(map(_is_number, several)):
         raise ModelError(f"{name} is {shown(given)}; accepted: one number per channel, such as (0.5, 0.5, 0.5)")
-    return tuple(map(float, numbers))
+    return tuple(map(float, several))
+
+
+def _is_number(value: Any) -> bool:
+    """Is it a finite number of Python, NumPy or torch?"""
+    plain = value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
+    return isinstance(plain, Real) and not isinstance(plain, bool) and math.isfinite(plain)
 
 
 def _size(given: int | Sequence[int] | None) -> tuple[int, int] | None:
