@@ -33,6 +33,7 @@ HEADINGS = {
 }
 OWN_TESTS = ("tests/metrics/test_opening.py", "tests/derived/test_shortest.py")
 BATTERY = "tests/contract/test_metrics.py"
+OF_METHODS = "tests/contract/test_methods.py"
 
 METHOD = '''"""Ascent on forget, descent on the set that the run makes.
 

@@ -95,7 +95,13 @@ class LostFolder(PalimpsestError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped from outside; says how far it got, and where what it did is kept."""
+    """A run was stopped from outside; says how far it got, and where what it did is kept.
+
+    Attributes:
+        reached: how far it got, in words; empty where that is not known.
+    """
+
+    reached: str = ""
 
 
 def unknown(what: str, value: str, accepted: Iterable[str], meant: str | None = None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from palimpsest.durable import check_held_still, put
-from palimpsest.errors import DataError, reachable
+from palimpsest.errors import DataError, UsageError, reachable
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
@@ -58,6 +58,25 @@ def check_replaceable(path: Path, marks: Sequence[str], what: str) -> None:
     is_plain = path.is_file() and not path.is_symlink()
     if not is_plain or not all(mark.encode() in path.read_bytes() for mark in marks):
         raise DataError(f"{path} is there, and is no {what}; move it, or give another --output")
+
+
+def check_makeable_folder(folder: Path, what: str, error: type[UsageError]) -> None:
+    """Refuse, without making it, a folder that is not there and cannot be made.
+
+    Args:
+        folder: to be made, with the folders that it lies in.
+        what: words for it, such as "output".
+        error: the kind to raise.
+
+    Raises:
+        UsageError: a file, or a folder that may not be written to, is in its way.
+    """
+    if folder.exists():
+        return
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    problem = errno.ENOTDIR if not place.is_dir() else errno.EACCES
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise error(f"{what} {folder}: {os.strerror(problem)}: {place}; give a folder that can be made")
 
 
 def _remove(temporary: Path) -> None:

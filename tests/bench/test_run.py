@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from palimpsest.bench.define.config import make_bench
+from palimpsest.bench.define.place import RESULTS
 from palimpsest.bench.define.pool import stream_of
 from palimpsest.bench.perform import one_run as perform
 from palimpsest.bench.perform.parallel import WaitingTask
 from palimpsest.bench.perform.request_cell import RequestCell
 from palimpsest.bench.perform.row_step import row_step
 from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult
-from palimpsest.bench.whole_bench import RESULTS, run_bench
+from palimpsest.bench.whole_bench import run_bench
 from palimpsest.data.streams.request_stream import RequestStream
 from palimpsest.data.streams.stream_request import StreamRequest
 from palimpsest.errors import DataError, PlanError

@@ -70,6 +70,8 @@ REFUSED = {
     "base that is the model": ((*TEXTS, "--make-oracle", "--base", "lm"), "is --model itself"),
     "output that is taken": ((*TEXTS[:-1], "taken"), "is no run of palimpsest"),
     "output of another plan": ((*TEXTS[:-1], "other"), "holds the run of another plan"),
+    "output below a file": ((*TEXTS[:-1], "odd.csv/x"), "output odd.csv/x: Not a directory"),
+    "output below a device": ((*TEXTS[:-1], "/dev/null/x"), "output /dev/null/x: Not a directory"),
     "output that no folder can be": ((*TEXTS[:-1], "."), "give the name of a new folder"),
     "data that is missing": (("unlearn", "--model", "lm", "--forget", "no.jsonl", *SETS[2:], "-o", "out"), "no.jsonl"),
     "data of an unknown kind": (("unlearn", "--model", "lm", "--forget", "x.xlsx", *SETS[2:], "-o", "out"), "x.xlsx"),
@@ -96,6 +98,9 @@ REFUSED = {
     "bench: unknown stream": ((*BENCH, "--methods", "er+npo", "--stream", "nope"), "unknown stream 'nope'"),
     "bench: tasks": ((*BENCH, "--methods", "er+npo", "--classes-per-task", "3"), "3 per task cannot be made of 2"),
     "bench: model": ((*BENCH, "--methods", "er+npo", "--model", "./no"), "no such folder"),
+    "bench: output that is taken": ((*BENCH[:3], "taken", *BENCH[4:], "--methods", "er+npo"), "than a bench"),
+    "bench: output below a file": ((*BENCH[:3], "odd.csv/x", *BENCH[4:], "--methods", "er+npo"), "Not a directory"),
+    "demo: output that is taken": (("demo", "-o", "taken"), "was not made by the demo"),
     "report of nothing": (("report", "nowhere"), "nowhere"),
 }  # fmt: skip
 

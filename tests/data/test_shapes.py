@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from palimpsest.data.read.examples import read_rows
-from palimpsest.data.read.layout import Layout, Rows
+from palimpsest.data.read.layout import Layout, Rows, as_arguments
 from palimpsest.errors import DataError
 from palimpsest.records import Chat, Completion, Message, Text
 
@@ -40,10 +40,10 @@ def test_other_columns_are_left_out_with_one_note() -> None:
     rows = read({"text": "a", "person": "Ann", "ward": 3}, {"text": "b", "bed": 1}, {"text": "c", "ward": None})
     assert [e.content for e in rows.examples] == [Text("a"), Text("b"), Text("c")]
     assert rows.notes == (
-        "the list: columns left out: person (did you mean subject? --column subject=person), ward, bed",
+        "the list: columns left out: person (did you mean subject? columns={'subject': 'person'}), ward, bed",
     )
     assert read({"text": "a", "ward": 3}, ignore=("ward",)).notes == ()
-    hint = "subjet (did you mean subject? --column subject=subjet)"
+    hint = "subjet (did you mean subject? columns={'subject': 'subjet'})"
     assert read({"text": "a", "subjet": "Ann"}).notes == (f"the list: columns left out: {hint}",)
     assert read({"text": "a", "subjet": "b", "subject": "c"}).notes == ("the list: columns left out: subjet",)
 
@@ -89,5 +89,7 @@ def test_rows_of_others_are_read_as_they_are_meant() -> None:
 def test_what_makes_no_row_is_asked_back(row: dict[str, Any], options: dict[str, str], problem: str) -> None:
     with pytest.raises(DataError) as caught:
         read(row, **options)
-    assert all(part in str(caught.value) for part in problem.split(" .* "))
+    said = str(caught.value.__cause__)  # as it is told of a file
+    assert all(part in said for part in problem.split(" .* "))
+    assert str(caught.value) == as_arguments(said)
     assert "\n" not in str(caught.value)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from palimpsest.bench.define.config import Bench
+from palimpsest.bench.define.place import REPORT, RESULTS, SUMMARY, check_place
 from palimpsest.bench.define.pool import pool_of_bench
 from palimpsest.bench.define.situations import Situation
 from palimpsest.bench.perform.drawn_sets import check_answerable
@@ -21,19 +21,10 @@ from palimpsest.bench.show.summary import summary
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.outcome import environment
 from palimpsest.engine.progress import Progress, silent
-from palimpsest.errors import DataError, Interrupted, reachable
-from palimpsest.files import check_replaceable, write_atomic
+from palimpsest.errors import DataError, Interrupted
+from palimpsest.files import write_atomic
 from palimpsest.models.load import check_folder, load
 
-RESULTS, SUMMARY, REPORT = "results.json", "summary.json", "report.html"
-FOLDERS = ("oracles", "readings", "runs")
-MARKS = {
-    RESULTS: ('"palimpsest.bench/',),
-    SUMMARY: ('"warnings"', '"noise"'),
-    REPORT: ("<!DOCTYPE html>", "Made by Palimpsest from <code>results.json</code>"),
-}
-"""What every file of a bench has in it, so that no other is written over."""
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 CellChains = dict[int, tuple[RequestCell, ...]]
 """Seed -> its requests in order."""
 
@@ -66,7 +57,7 @@ def run_bench(
         RunError: an oracle could not be trained.
     """
     folder = Path(output)
-    _check_place(folder)
+    check_place(folder)
     read_anew()
     cells = {seed: _cells(bench, folder, Path(oracles or folder / "oracles"), seed) for seed in bench.seeds}
     _check(bench, cells)
@@ -85,26 +76,6 @@ def run_bench(
     write_atomic(folder / SUMMARY, json.dumps(summary(result), indent=1) + "\n")
     save_bench_html(result, folder / REPORT)
     return result
-
-
-def _check_place(folder: Path) -> None:
-    """A bench writes only where it made the folder, or found it empty: its page has the name of any run's."""
-    reachable(folder, "output")
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"--output {folder} is a file; give a new folder, or one of an earlier bench")
-    if folder.exists() and any(folder.iterdir()) and not any(_is_of_a_bench(folder / name) for name in FOLDERS):
-        raise DataError(f"--output {folder} holds something else than a bench; give a new folder, or one of a bench")
-
-    for name, marks in MARKS.items():
-        check_replaceable(folder / name, marks, "file of a bench")
-
-
-def _is_of_a_bench(folder: Path) -> bool:
-    """Is this the folder of one kind of work: new, or with something that is named by its digest?"""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    names = [path.name for path in folder.iterdir()]
-    return not names or any(_DIGEST.match(name) for name in names)
 
 
 def _make_places(*places: Path) -> None:

@@ -58,9 +58,11 @@ Every request has its oracle: the model retrained on all that is to be known. In
 
 def _run(values: dict[str, Any]) -> int:
     from palimpsest.bench.define.config import make_bench
+    from palimpsest.bench.define.place import check_place
     from palimpsest.bench.define.pool import check_streams
 
     bench = make_bench(_bench_options(values))
+    check_place(values["output"])
     check_streams(bench)
     from palimpsest.bench.whole_bench import run_bench  # and torch with it
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from palimpsest.data.read.examples import read_examples
 from palimpsest.demo.patients import DemoFiles, write
-from palimpsest.demo.tiny_model import new_model_whole
 from palimpsest.engine.progress import Progress
 from palimpsest.errors import PlanError, reachable
 from palimpsest.records import Text
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import learn, unlearn
+from palimpsest.verbs.arguments import ForgettingArguments
 
 FIRST = "general.jsonl"  # of the files that the demo writes, the first
 LITTLE = {"metrics": ["es"], "limit": 30}
@@ -39,6 +39,8 @@ def run_demo(output: Path, *, seed: int, progress: Progress) -> tuple[RunResult,
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlanError(f"output {output}: {error.strerror or error}; give a folder that can be made") from None
+    from palimpsest.demo.tiny_model import new_model_whole  # and torch with it
+
     files = write(output / "data", seed=seed)
     stages = _Stages(output, seed, progress)
     if not (output / "untrained").is_dir():
@@ -93,25 +95,16 @@ class _Stages:
         method: str | None = None,
         *,
         measuring: Mapping[str, Any] = LITTLE,
-        base: Path | None = None,
-        oracle: Path | None = None,
-        holdout: Path | None = None,
-        replay: Path | None = None,
-        general: Path | None = None,
+        **arguments: Unpack[ForgettingArguments],
     ) -> RunResult:
+        arguments |= {"retain": files.retain, "progress": self._named(name)}
         return unlearn(
             self._output / "3-group-b",
             files.forget,
             output=self._output / name,
             method=method,
-            retain=files.retain,
-            base=base,
-            oracle=oracle,
-            holdout=holdout,
-            replay=replay,
-            general=general,
             plan={"training": {"seed": self._seed}, "measuring": dict(measuring)},
-            progress=self._named(name),
+            **arguments,
         )
 
     def _named(self, name: str) -> Progress:

@@ -19,6 +19,7 @@ from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding, as_taught
 from palimpsest.errors import PlanError
 from palimpsest.metrics import build, refuse_modality
+from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.sources import check_source, is_image_model
 from palimpsest.records import Answer, Example, Score
 
@@ -81,22 +82,23 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
     check_examples(examples, asked.model, asked.revision)
     from palimpsest.metrics.evaluate import evaluate  # and torch with it
 
-    loaded = _loaded(asked)
-    encoded = encode_set(examples, loaded, as_taught(asked.encoding, asked.model))
-    if note := cost_said(encoded, metrics, len(encoded)):
-        progress("measuring", 0, len(encoded), note)
-    evaluation = evaluate(
-        loaded.model,
-        encoded,
-        metrics,
-        eos_ids=loaded.eos_ids,
-        batch_size=asked.batch_size,
-        progress=lambda done, total: progress("measuring", done, total),
-    )
-    if not asked.show:
-        return evaluation
-    answers = _answers(loaded, examples, encoded, scores=evaluation.scores, show=asked.show, progress=progress)
-    return replace(evaluation, answers=answers)
+    with as_it_was():  # now that torch is there
+        loaded = _loaded(asked)
+        encoded = encode_set(examples, loaded, as_taught(asked.encoding, asked.model))
+        if note := cost_said(encoded, metrics, len(encoded)):
+            progress("measuring", 0, len(encoded), note)
+        evaluation = evaluate(
+            loaded.model,
+            encoded,
+            metrics,
+            eos_ids=loaded.eos_ids,
+            batch_size=asked.batch_size,
+            progress=lambda done, total: progress("measuring", done, total),
+        )
+        if not asked.show:
+            return evaluation
+        answers = _answers(loaded, examples, encoded, scores=evaluation.scores, show=asked.show, progress=progress)
+        return replace(evaluation, answers=answers)
 
 
 def _metrics(asked: ToMeasure) -> list[Any]:

@@ -18,7 +18,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
-from palimpsest.files import write_atomic
+from palimpsest.files import check_makeable_folder, write_atomic
 from palimpsest.models.bound import changes_in, check_bound, write_manifest
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Cost, Direction, Score
@@ -91,6 +91,7 @@ class Output:
             self._check_ours()
             if not (self.partial / REJECTED).exists() and self._asks_otherwise(self.partial, plan):
                 raise PlanError(self._other_unfinished(plan))
+        check_makeable_folder(self.folder, "output", PlanError)
 
     def begin(self, plan: Plan) -> None:
         """Write the plan into the partial folder, which is made, or find the run that is there.

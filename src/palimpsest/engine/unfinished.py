@@ -32,7 +32,9 @@ def told_how_far(partial: Path) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         if not partial.exists():
             raise
-        raise Interrupted(how_far(partial)) from stop
+        told = Interrupted(how_far(partial))
+        told.reached = _reached(partial).partition(";")[0]
+        raise told from stop
 
 
 def how_far(partial: Path) -> str:

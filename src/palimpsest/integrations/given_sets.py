@@ -134,11 +134,21 @@ def _encoded(plan: Plan, loaded: Loaded, rows: Mapping[str, Any]) -> dict[str, E
     if not rows:
         return {}
     if loaded.modality == "text" and loaded.tokenizer is None:
-        raise PlanError(f"the {next(iter(rows))} set is given as rows; give processing_class=tokenizer to encode them")
+        raise PlanError(f"the {next(iter(rows))} set is given as rows; {_how_encoded(loaded.model)}")
     read = read_given(Given(plan.model, rows), separator=plan.encoding.separator)
     for note in read.notes:
         logger.warning(note)
     return encode_sets(read.examples, loaded, plan.encoding)
+
+
+def _how_encoded(model: Any) -> str:
+    """What to do where rows cannot be encoded."""
+    if hasattr(model, "main_input_name"):
+        return "give processing_class=tokenizer to encode them"
+    return (
+        f"a {type(model).__name__} does not say what it takes; accepted: a model of transformers, or your own in a "
+        "verb, as pal.Model.of(module, num_outputs=..., image_size=...)"
+    )
 
 
 def _check_not_empty(sets: Mapping[str, ExampleSet]) -> None:

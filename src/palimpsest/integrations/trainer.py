@@ -21,7 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from palimpsest import methods
 from palimpsest.contract import ExampleSet
-from palimpsest.engine.plan import Plan
+from palimpsest.engine.plan import Plan, checked_sections
 from palimpsest.engine.prepare import made_sets, method_with_reference
 from palimpsest.engine.progress import silent
 from palimpsest.engine.whose import empty_of_ours
@@ -82,7 +82,8 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]  # transformers ships no 
         check_trainer(trainer)
         check_model(model)
         check_training_arguments(args)
-        check_served(method, methods.configure(method, (plan or {}).get("options", {})))
+        sections = checked_sections({} if plan is None else plan, "plan")
+        check_served(method, methods.configure(method, sections.get("options", {})))
         self._plan = plan_in_trainer(model, args, method, plan)
         self._sets = sets_in_trainer(self._plan, model, trainer.get("processing_class"), sets)
         check_sizes(self._plan, args, self._sets)

@@ -87,11 +87,15 @@ def _with_lora(model: Any, scope: Scope) -> Any:
             wrapped = get_peft_model(model, config, revision=getattr(model.config, "_commit_hash", None))
     except ValueError as error:
         able = sorted(_linear_names(model) - set(_refused_by_peft(model)))
-        raise ModelError(
-            f"scope lora: {str(error).splitlines()[0]}; here they are called scope.names, e.g. "
-            f"--set scope.names=[{','.join(able)}]"
-        ) from error
+        raise ModelError(f"scope lora: {_why_not_adapted(str(error))}--set scope.names=[{','.join(able)}]") from error
     return _on_a_whole_path(wrapped)
+
+
+def _why_not_adapted(reason: str) -> str:
+    """PEFT's reason in our words, up to the names that can be given."""
+    if "No `target_modules`" in reason:
+        return "no linear layer lies under the head of the model; accepted: scope.kind=all, scope.kind=layers, or "
+    return f"{reason.splitlines()[0]}; here they are called scope.names, e.g. "
 
 
 def _linear_names(model: nn.Module) -> set[str]:

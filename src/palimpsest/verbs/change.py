@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,13 +17,15 @@ from palimpsest.engine.output import RESULT
 from palimpsest.engine.plan import Plan, checked_sections, make_plan
 from palimpsest.engine.progress import silent
 from palimpsest.engine.usual import usual_method
-from palimpsest.errors import PlanError
+from palimpsest.errors import Interrupted, PlanError
+from palimpsest.models.as_it_was import as_it_was
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import ARGUMENT_NAMES, given_by, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, Run, made_beside, model_in, models_among, on_disk, renamed, run_of
 from palimpsest.verbs.in_place import check_held, laid_into
 
 
+@as_it_was()
 def change(
     model: str | Path | Model,
     sets: Mapping[str, Source | None],
@@ -53,7 +55,7 @@ def change(
     check_held(held, plan or {}, in_place=in_place, progress=arguments.get("progress") or silent)
     with ExitStack() as stack:
         names = stack.enter_context(on_disk(values))
-        place = "" if output is not None else stack.enter_context(TemporaryDirectory(prefix="palimpsest-"))
+        place = "" if output is not None else stack.enter_context(_place_for_now())
         manner = manner_of(Path(place) / "run" if output is None else output, values)
         source = path_of(values.pop("model"), "model")
         chosen = method if method is not None else usual_method(source, values.get("revision"))
@@ -62,6 +64,21 @@ def change(
         if output is not None and not held:
             return result
         return _handed_over(manner.output, held, kept=output is not None, in_place=in_place)
+
+
+@contextmanager
+def _place_for_now() -> Iterator[str]:
+    """A folder that goes with the call; Ctrl-C says so.
+
+    Raises:
+        Interrupted: the block was stopped.
+    """
+    with TemporaryDirectory(prefix="palimpsest-") as place:
+        try:
+            yield place
+        except Interrupted as stop:
+            how = f"{stop.reached or 'stopped'}; nothing of it is kept: give an output to be able to go on"
+            raise Interrupted(how) from stop
 
 
 def _handed_over(folder: Path, held: Mapping[str, Model], *, kept: bool, in_place: bool) -> RunResult:
@@ -98,9 +115,10 @@ def _changed(
     )
     from palimpsest.engine.oracle import make_oracle
 
-    if makes_oracle:
-        made = make_oracle(made, read, manner)
-    return execute(made, read, manner)
+    with as_it_was():  # again, now that torch is there
+        if makes_oracle:
+            made = make_oracle(made, read, manner)
+        return execute(made, read, manner)
 
 
 def planned(given: Given, method: str, sections: Mapping[str, Any]) -> Plan:

@@ -18,10 +18,12 @@ from pydantic import PrivateAttr
 
 from palimpsest.errors import ModelError, PalimpsestError, PlanError
 from palimpsest.files import write_atomic
+from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.at_hand import CustomFacts, at_hand
 from palimpsest.models.bound import expect, write_manifest
 from palimpsest.report.inline import inline
 from palimpsest.report.schema import RunResult
+from palimpsest.verbs.stated import check_has_tokenizer, check_savable, facts_of
 
 MODEL_ROLES = ("model", "base", "oracle")
 WRITTEN = ("plan.json", "result.json", "report.html")
@@ -46,6 +48,7 @@ class Model:
     facts: CustomFacts | None = None
 
     @classmethod
+    @as_it_was()
     def of(
         cls,
         module: Any,
@@ -76,13 +79,12 @@ class Model:
             ModelError: one of them cannot be saved, or the module is not what was said of it.
         """
         if num_outputs is None:
-            _check_savable(module, tokenizer, processor)
+            check_savable(module, tokenizer, processor)
             return cls(module, tokenizer, processor)
         if processor is not None:
             raise ModelError("processor is for models of transformers; accepted beside num_outputs: image_size, ...")
-        size = _size(image_size)
-        facts = CustomFacts(num_outputs, size, tuple(image_mean), tuple(image_std), max_length)
-        return cls(module, tokenizer, facts=_found(module, tokenizer, facts))
+        facts = facts_of(num_outputs, image_size, image_mean, image_std, max_length, tokenizer=tokenizer)
+        return cls(module, tokenizer, facts=_found(module, facts))
 
     def save(self, folder: str | Path) -> None:
         """Write it as ``save_pretrained`` does, safetensors only; of a module of your own the weights and a note."""
@@ -92,11 +94,15 @@ class Model:
         """Write it as the model of a role ("model", "base", "oracle")."""
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        with as_it_was():
+            logging.disable_progress_bar()
+            self._write(Path(folder), role)
+
+    def _write(self, folder: Path, role: str) -> None:
         if self.facts is not None:
             from palimpsest.models.custom import config_of, write_custom
 
-            write_custom(self.module, config_of(self.module, self.facts, role), Path(folder))
+            write_custom(self.module, config_of(self.module, self.facts, role), folder)
         for part in (self.module if self.facts is None else None, self.tokenizer, self.processor):
             if part is not None:
                 with _config_kept(part):
@@ -107,30 +113,7 @@ class Model:
         return f"a {type(self.module).__name__} in memory"
 
 
-def _check_savable(module: Any, tokenizer: Any, processor: Any) -> None:
-    for name, part in (("module", module), ("tokenizer", tokenizer), ("processor", processor)):
-        if (part is not None or name == "module") and not hasattr(part, "save_pretrained"):
-            own = "; of a module of your own say num_outputs, and image_size where it takes images"
-            raise ModelError(
-                f"{name} is a {type(part).__name__}; accepted: what has save_pretrained, as models and tokenizers "
-                f"of transformers and PEFT models have{own if name == 'module' else ''}"
-            )
-    from palimpsest.models.custom_probe import check_weights_are_there
-
-    check_weights_are_there(module)
-
-
-def _size(given: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """Height and width."""
-    if given is None:
-        return None
-    sides = (given, given) if isinstance(given, int) else tuple(given)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ModelError(f"image_size is {given!r}; accepted: a number of pixels, or height and width")
-    return sides[0], sides[1]
-
-
-def _found(module: Any, tokenizer: Any, facts: CustomFacts) -> CustomFacts:
+def _found(module: Any, facts: CustomFacts) -> CustomFacts:
     """The facts, found to be so."""
     from torch import nn
 
@@ -138,24 +121,7 @@ def _found(module: Any, tokenizer: Any, facts: CustomFacts) -> CustomFacts:
 
     if not isinstance(module, nn.Module) or hasattr(module, "peft_config"):
         raise ModelError(f"module is a {type(module).__name__}; accepted beside num_outputs: an nn.Module")
-    _check_stated(tokenizer, facts)
     return probed(module, facts)
-
-
-def _check_stated(tokenizer: Any, facts: CustomFacts) -> None:
-    """What was said of a module of one's own can be so."""
-    if isinstance(facts.num_outputs, bool) or not isinstance(facts.num_outputs, int) or facts.num_outputs < 1:
-        raise ModelError(f"num_outputs is {facts.num_outputs!r}; accepted: how many classes or tokens it tells apart")
-    if len(facts.image_mean) != len(facts.image_std):
-        raise ModelError(f"image_mean has {len(facts.image_mean)} numbers and image_std {len(facts.image_std)}")
-    if facts.image_size is None:
-        if not hasattr(tokenizer, "save_pretrained"):
-            raise ModelError(
-                f"tokenizer is {'missing' if tokenizer is None else f'a {type(tokenizer).__name__}'}; accepted: the "
-                "tokenizer of a causal LM, as transformers has it; or image_size for a module that takes images"
-            )
-    elif tokenizer is not None:
-        raise ModelError("tokenizer and image_size were both given; accepted: the one that the module takes")
 
 
 @contextmanager
@@ -231,19 +197,25 @@ def models_among(values: Mapping[str, Any]) -> dict[str, Model]:
 
 
 @contextmanager
-def on_disk(values: dict[str, Any]) -> Iterator[dict[str, str]]:
+def on_disk(values: dict[str, Any], *, tokenizer_needed: bool = True) -> Iterator[dict[str, str]]:
     """Save the models among some arguments for the time of the block, and put their folders in their place.
 
     Args:
         values: arguments of a verb; changed in place.
+        tokenizer_needed: refuse a language model without one.
 
     Yields:
         Folder -> what its model is called; empty where all were folders already.
+
+    Raises:
+        ModelError: the tokenizer is missing.
     """
     models = models_among(values)
     if not models:
         yield {}
         return
+    for model in models.values() if tokenizer_needed else ():
+        check_has_tokenizer(model.module, model.tokenizer)
     with TemporaryDirectory(prefix="palimpsest-") as place:
         names = {}
         for role, model in models.items():

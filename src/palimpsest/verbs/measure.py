@@ -11,6 +11,7 @@ from palimpsest.data.read.layout import Source
 from palimpsest.engine.measured_set import measure_set
 from palimpsest.engine.progress import silent
 from palimpsest.errors import PlanError
+from palimpsest.models.as_it_was import as_it_was
 from palimpsest.verbs.arguments import MeasureArguments, as_texts, path_of, refuse_unknown, to_measure
 from palimpsest.verbs.in_memory import Model, on_disk
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from palimpsest.metrics.evaluate import Evaluation
 
 
+@as_it_was()
 def measure(
     model: str | Path | Model,
     data: Source,
@@ -49,7 +51,7 @@ def measure(
         raise PlanError(f"show is {show!r}; accepted: 0 or more examples")
     names = None if metrics is None else as_texts(metrics, "metrics")
     values = {"model": model}
-    with on_disk(values):
+    with on_disk(values, tokenizer_needed=not arguments.get("token_ids")):
         asked = to_measure(path_of(values["model"], "model"), data, arguments)
         asked = replace(asked, metrics=names, options=options or {}, show=show)
         return measure_set(asked, arguments.get("progress") or silent)

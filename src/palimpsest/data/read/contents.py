@@ -141,7 +141,7 @@ def _chat(messages: tuple[Message, ...], column: str) -> Chat:
 
 
 def _labelled(column: str, row: Row) -> Content:
-    label, picture = _class_label(row["label"]), row[column]
+    label, picture = _class_label(row["label"]), _pixels(row[column], column)
     if hasattr(picture, "convert"):
         return image_of(pixels_of(picture), label)
     if isinstance(picture, np.ndarray):
@@ -158,6 +158,20 @@ def _array_of_pixels(array: np.ndarray, column: str) -> np.ndarray:
         shape = " x ".join(map(str, array.shape))
         raise DataError(f"{column} is an array of {array.dtype}, {shape}; accepted: uint8, H x W or H x W x 1 or 3")
     return pixels_HWC
+
+
+def _pixels(picture: object, column: str) -> object:
+    """A tensor of torch as NumPy has it; anything else as it is."""
+    if not hasattr(picture, "detach"):
+        return picture
+    pixels = picture.detach().cpu().numpy()
+    if pixels.ndim not in {2, 3} or pixels.dtype != np.uint8 or (pixels.ndim == 3 and pixels.shape[2] not in {1, 3}):
+        size = " x ".join(map(str, pixels.shape))
+        raise DataError(
+            f"{column} is a tensor of {pixels.dtype}, {size}; accepted: uint8, height x width x channels, as "
+            "(255 * image).round().to(torch.uint8).permute(1, 2, 0) makes of one from torchvision"
+        )
+    return pixels
 
 
 def _class_label(label: object) -> int | str:

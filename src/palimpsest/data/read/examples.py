@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from palimpsest.data.read.folders import find_split
-from palimpsest.data.read.layout import Layout, Rows, Source, check_used
+from palimpsest.data.read.layout import Layout, Rows, Source, as_arguments, check_used
 from palimpsest.data.read.memory_rows import open_memory
 from palimpsest.data.read.picture_folder import is_image_folder, read_image_folder
 from palimpsest.data.read.pictures import read_npz
@@ -78,7 +78,7 @@ def read_rows(source: Source, layout: Layout = _AS_IT_IS, *, name: str = "") -> 
         DataError: file and line, what is wrong, what is accepted, and how many more rows are bad.
     """
     if not isinstance(source, str | os.PathLike):
-        return _from_table(open_memory(source, layout, name), layout)
+        return _from_memory(source, layout, name)
     reachable(source, name or "data")
     path = Path(source)
     if not layout.token_ids:
@@ -106,6 +106,15 @@ def _folder_of_pictures(source: str | os.PathLike[str], layout: Layout) -> Path 
     elif path.is_dir() and layout.split and (path / layout.split).is_dir():
         path = path / layout.split
     return path if path.is_dir() and is_image_folder(path) else None
+
+
+def _from_memory(source: Source, layout: Layout, name: str) -> Rows:
+    """Rows in memory, of which nobody reads who types options."""
+    try:
+        rows = _from_table(open_memory(source, layout, name), layout)
+    except DataError as problem:
+        raise DataError(as_arguments(str(problem))) from problem
+    return rows._replace(notes=tuple(map(as_arguments, rows.notes)))
 
 
 def _from_table(table: Table, layout: Layout) -> Rows:

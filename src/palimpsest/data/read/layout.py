@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,27 @@ def _check_columns(columns: Mapping[str, str]) -> None:
         if count > 1:
             names = " and ".join(ours for ours, theirs in columns.items() if theirs == yours)
             raise DataError(f"--column: column {yours!r} is given to {names}; accepted: one name per column")
+
+
+_ONE, _OURS = r"--column (\w+)=(\S+?)(?=[ ;,)?]|$)", r"--ignore-column (\S+?)(?=[ ;,)?]|$)"
+
+
+def as_arguments(text: str) -> str:
+    """A message about rows in memory, with arguments of Python in the place of options.
+
+    >>> as_arguments("say --column prompt=question --column completion=answer; or --ignore-column name")
+    "say columns={'prompt': 'question', 'completion': 'answer'}; or ignore_columns=['name']"
+    """
+
+    def columns(found: re.Match[str]) -> str:
+        return f"columns={dict(re.findall(_ONE, found[0]))}"
+
+    def ignored(found: re.Match[str]) -> str:
+        return f"ignore_columns={re.findall(_OURS, found[0])}"
+
+    text = re.sub(f"{_ONE}( {_ONE})*", columns, text)
+    text = re.sub(f"{_OURS}( {_OURS})*", ignored, text)
+    return text.replace("with --column", "with columns").replace("(--token-ids)", "(token_ids=True)")
 
 
 def check_used(layout: Layout, read: Iterable[Rows]) -> None:

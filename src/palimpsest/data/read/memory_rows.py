@@ -80,6 +80,8 @@ def open_memory(source: object, layout: Layout, name: str) -> Table:
 
 def _cure(source: object) -> str:
     """What to do with what is almost rows."""
+    if isinstance(source, Mapping) and any(isinstance(values, list | tuple | np.ndarray) for values in source.values()):
+        return "; of columns give datasets.Dataset.from_dict(columns) or pandas.DataFrame(columns)"
     if isinstance(source, Example | Mapping):
         return "; one row is a list of one, [row]"
     if hasattr(source, "__next__") or _is(source, "datasets", "IterableDataset"):
