@@ -23,7 +23,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from palimpsest.audit.side_by_side import Row, continue_rows
+from palimpsest.audit.side_by_side import Continuation, continue_rows
 from palimpsest.audit.wording import BEGINNING, NOTHING_SAID, Wording
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.encode.image import ImageSet
@@ -161,13 +161,13 @@ class _Asked:
         """Does the model take so long a prompt?"""
         return longest is None or len(self.prompt) <= longest
 
-    def row(self, example_id: str, eos_ids: frozenset[int]) -> Row:
+    def row(self, example_id: str, eos_ids: frozenset[int]) -> Continuation:
         """What the model is to go on with."""
         # What closes the expected answer closes the model's: the end of a chat turn is not always among the eos ids.
         ends = eos_ids | (self.wording.special & set(self.closing))
-        return Row(example_id, self.prompt, self.expected[:SHOWN], ends)
+        return Continuation(example_id, self.prompt, self.expected[:SHOWN], ends)
 
-    def words(self, row: Row) -> str:
+    def words(self, row: Continuation) -> str:
         """The answer; dots behind it where the model would go on."""
         by_heart = tuple(row.said) == self.expected and not self.closing
         return self.wording.behind(self.prompt, row.said, more=not (row.ended or by_heart)) or NOTHING_SAID

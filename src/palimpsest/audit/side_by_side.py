@@ -21,7 +21,7 @@ from palimpsest.metrics.greedy.choice import Tally, choose, literal_choice
 
 
 @dataclass
-class Row:
+class Continuation:
     """A prompt and what a model goes on with.
 
     Attributes:
@@ -56,7 +56,7 @@ class Row:
             self.done = longest is not None and len(self.text) > longest
 
 
-def continue_rows(model: nn.Module, rows: list[Row], longest: int | None, told: Callable[[int], None]) -> None:
+def continue_rows(model: nn.Module, rows: list[Continuation], longest: int | None, told: Callable[[int], None]) -> None:
     """Fill in what the model says; where it says what is expected, many tokens a pass.
 
     No cache: what state-space, convolution or window layers keep is rounded otherwise than a whole pass. A place with
@@ -80,13 +80,13 @@ def continue_rows(model: nn.Module, rows: list[Row], longest: int | None, told: 
         told(sum(row.done for row in rows))
 
 
-def _guess(row: Row, longest: int | None) -> tuple[int, ...]:
+def _guess(row: Continuation, longest: int | None) -> tuple[int, ...]:
     """What the row may go on with, as far as the model takes it."""
     room = len(row.expected) if longest is None else longest - len(row.prompt)
     return row.expected[len(row.said) : room]
 
 
-def _take(row: Row, guess: tuple[int, ...], tokens: Iterator[int], longest: int | None) -> None:
+def _take(row: Continuation, guess: tuple[int, ...], tokens: Iterator[int], longest: int | None) -> None:
     """Take tokens as long as each was asked for behind those before it."""
     for place, token in enumerate(tokens):
         row.take(token, longest)
@@ -94,7 +94,9 @@ def _take(row: Row, guess: tuple[int, ...], tokens: Iterator[int], longest: int 
             return
 
 
-def _choices(model: nn.Module, row: Row, guess: tuple[int, ...], logits_NV: Float[Tensor, "N V"]) -> Iterator[int]:
+def _choices(
+    model: nn.Module, row: Continuation, guess: tuple[int, ...], logits_NV: Float[Tensor, "N V"]
+) -> Iterator[int]:
     """The likeliest token behind the row, and behind each token of the guess."""
     text, choice = row.text, choose(logits_NV)
     for place, (finite, token, near) in enumerate(
@@ -106,7 +108,9 @@ def _choices(model: nn.Module, row: Row, guess: tuple[int, ...], logits_NV: Floa
         yield token if prefix_T is None else int(literal_choice(model, prefix_T, Tally()))
 
 
-def _next_logits(model: nn.Module, rows: list[Row], guesses: list[tuple[int, ...]]) -> list[Float[Tensor, "N V"]]:
+def _next_logits(
+    model: nn.Module, rows: list[Continuation], guesses: list[tuple[int, ...]]
+) -> list[Float[Tensor, "N V"]]:
     """Logits behind each row and behind each token of its guess."""
     texts = [(*row.text, *guess) for row, guess in zip(rows, guesses, strict=True)]
     batch = collate([TokenSequence(row.id, t, (False,) * len(t)) for row, t in zip(rows, texts, strict=True)], 0)

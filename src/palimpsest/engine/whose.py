@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 OF_A_RUN = frozenset({"plan.json", "result.json", "report.html", "metrics.jsonl", "rejected.txt", "trained.json",
-                      "learned.json", "split.json", "checkpoint.safetensors"})  # fmt: skip
+                      "learned.json", "split.json", "checkpoint.safetensors", "manifest.json"})  # fmt: skip
 OF_A_MODEL = frozenset({
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "README.md",
     "adapter_config.json", "adapter_model.safetensors", "preprocessor_config.json", "processor_config.json",

@@ -34,7 +34,7 @@ from palimpsest.records import Answer, Cost, Score
 Progress = Callable[[int, int], None]
 
 ROWS_AT_ONCE = 32
-POSITIONS_AT_ONCE = 4096
+SHORT_POSITIONS = 4096
 """Short texts go through together in greater numbers: a small model's seconds are those of its calls."""
 LEAST_SPARE = 2**26  # bytes; a small model is measured in large batches, which cost nothing beside its process
 
@@ -149,14 +149,14 @@ def evaluate_in_run(
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     spare = max(LEAST_SPARE, weights // 2)
     settings = PassSettings(cache_bytes=spare, logits_bytes=spare)
-    rows = max(ROWS_AT_ONCE, POSITIONS_AT_ONCE // _longest(examples))
+    rows = max(ROWS_AT_ONCE, SHORT_POSITIONS // _longest(examples))
     return evaluate(model, examples, metrics, eos_ids=eos_ids, batch_size=rows, settings=settings, progress=progress)
 
 
 def _longest(examples: TextSet | ImageSet) -> int:
     """Tokens of the longest text; an image counts as a long one."""
     lengths = () if isinstance(examples, ImageSet) else (len(examples[i].tokens) for i in examples.ids)
-    return max(lengths, default=POSITIONS_AT_ONCE)
+    return max(lengths, default=SHORT_POSITIONS)
 
 
 def _bytes_per_position(model: Any) -> int:
