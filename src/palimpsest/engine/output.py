@@ -21,6 +21,7 @@ from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
 
 RESULT = "result.json"
+PARTIAL = ".partial"  # what the name of an output ends in until it is whole
 REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
 READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a plan: not chosen, or not known at first
@@ -43,7 +44,7 @@ class Output:
         if not self.folder.name or len(os.fsencode(self.folder.name)) > LONGEST_NAME:
             raise PlanError(f"output {str(folder)!r}: give the name of a new folder, at most {LONGEST_NAME} bytes long")
         reachable(self.folder, "output", PlanError)
-        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        self.partial = self.folder.with_name(self.folder.name + PARTIAL)
         reachable(self.partial, "output", PlanError)
         for place in (self.folder, self.partial):
             if place.is_symlink() and not place.exists():
@@ -136,8 +137,9 @@ class Output:
         its rows, texts that the model said.
         """
         write_atomic(self.partial / REJECTED, reason + "\n")
-        for name in ONLY_FOR_THE_RUN:
-            _remove(self.partial / name)
+        for path in self.partial.iterdir():
+            if path.name in ONLY_FOR_THE_RUN or path.suffix == ".safetensors" or is_temporary(path):
+                _remove(path)
 
     def _clear(self) -> None:
         for path in self.partial.iterdir():
@@ -148,7 +150,7 @@ class Output:
     def complete(self) -> None:
         """Remove what only the run needed, and what dead processes left, and put the folder in its place."""
         for path in self.partial.iterdir():
-            if path.name in ONLY_FOR_THE_RUN or _is_temporary(path):
+            if path.name in ONLY_FOR_THE_RUN or is_temporary(path):
                 _remove(path)
         put(self.partial, self.folder)
 
@@ -161,8 +163,8 @@ class Output:
 
     def _other_unfinished(self, plan: Plan) -> str:
         return (
-            f"{self.partial} is an unfinished run of {self._other(self.partial, plan)}; finish that one, delete the "
-            "folder, or give another --output"
+            f"{self.partial} is an unfinished run of {self._other(self.partial, plan)}; finish that one, remove "
+            f"it (`palimpsest clean {self.partial} --yes`), or give another --output"
         )
 
     def _other(self, folder: Path, plan: Plan) -> str:
@@ -176,7 +178,7 @@ class Output:
 
     def _is_empty(self) -> bool:
         """Did the process that made the partial folder die before it wrote the plan there?"""
-        return self.partial.is_dir() and all(_is_temporary(path) for path in self.partial.iterdir())
+        return self.partial.is_dir() and all(is_temporary(path) for path in self.partial.iterdir())
 
     def remember(self, name: str, compute: Callable[[], Measured]) -> Measured:
         """A measurement, taken from the partial folder if an interrupted run left it there."""
@@ -188,7 +190,7 @@ class Output:
                 pass  # damaged: it is measured again
         value = compute()
         path.parent.mkdir(exist_ok=True)
-        write_atomic(path, json.dumps(_to_json(value)))
+        write_atomic(path, json.dumps(_to_json(value)), private=True)
         return value
 
     @staticmethod
@@ -230,7 +232,7 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -
     return ", ".join(found[:most]) + more
 
 
-def _is_temporary(path: Path) -> bool:
+def is_temporary(path: Path) -> bool:
     """Is this file, by its name, one that was to be renamed when whole? safetensors calls them ``.tmpXXXXXX``."""
     return path.suffix == ".tmp" or path.name.startswith(".tmp")
 

@@ -57,7 +57,7 @@ def save_checkpoint(
         temporary,
         metadata={"state": json.dumps(dict(state), sort_keys=True)},
     )
-    put(temporary, path)
+    put(temporary, path, private=True)
 
 
 def load_checkpoint(

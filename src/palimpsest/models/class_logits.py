@@ -99,7 +99,7 @@ def _digests_in(file: Path) -> list[str]:
 def _write(file: Path, digests: list[str], logits_NV: Tensor) -> None:
     temporary = file.with_suffix(".tmp")
     save_file({"logits_NV": logits_NV.contiguous()}, temporary, metadata={"ids": json.dumps(digests)})
-    put(temporary, file)
+    put(temporary, file, private=True)
 
 
 def _digest(example_id: str) -> str:

@@ -1,9 +1,10 @@
-"""What a user does: learn, unlearn, both at once, measure, judge. The command line calls the same functions."""
+"""What a user does: learn, unlearn, both at once, measure, judge, clean. The command line calls the same functions."""
 
+from palimpsest.verbs.clean import clean
 from palimpsest.verbs.judge import judge
 from palimpsest.verbs.learn import learn
 from palimpsest.verbs.measure import measure
 from palimpsest.verbs.unlearn import unlearn
 from palimpsest.verbs.update import update
 
-__all__ = ["judge", "learn", "measure", "unlearn", "update"]
+__all__ = ["clean", "judge", "learn", "measure", "unlearn", "update"]
