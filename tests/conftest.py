@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test reads or makes the key of whoever runs it; the processes of one run of the suite share one.
+os.environ["PALIMPSEST_KEY_FILE"] = str(Path(tempfile.gettempdir()) / f"palimpsest-tests-{os.getuid()}" / "key")
 
 from jaxtyping import install_import_hook
 

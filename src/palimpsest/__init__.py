@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
+    from palimpsest.verbs.clean import clean
     from palimpsest.verbs.in_memory import Model, Run
     from palimpsest.verbs.judge import judge
     from palimpsest.verbs.learn import learn
@@ -62,6 +63,7 @@ __all__ = [
     "TokenIds",
     "UsageError",
     "__version__",
+    "clean",
     "judge",
     "learn",
     "measure",
@@ -85,7 +87,7 @@ _HOMES = {
         "UsageError",
     ),
     "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
-    "palimpsest.verbs": ("judge", "learn", "measure", "unlearn", "update", "verify"),
+    "palimpsest.verbs": ("clean", "judge", "learn", "measure", "unlearn", "update", "verify"),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

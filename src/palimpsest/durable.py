@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,7 +19,7 @@ _HELD: ContextVar[tuple[tuple[Path, int | None], ...]] = ContextVar("held", defa
 """Folders that this thread holds, and their descriptors: who writes below one need not know of its lock."""
 
 
-def put(temporary: Path, path: Path) -> None:
+def put(temporary: Path, path: Path, *, private: bool = False) -> None:
     """Rename a finished file or folder to its place; on return both content and name are on the disk.
 
     A file gets the mode of any new one: who writes a temporary file often lets nobody else read it.
@@ -27,26 +27,31 @@ def put(temporary: Path, path: Path) -> None:
     Args:
         temporary: the file, or a folder whose files were flushed before (``flush_tree``); on the same file system.
         path: its place; a file there is replaced in one move.
+        private: nobody but its owner may read the file: it tells of rows, and lies there only until a run has ended.
 
     Raises:
         OSError: the place cannot be written to.
         LostFolder: it is in a folder that was held and is no longer there.
     """
     check_held_still(temporary)
-    if temporary.is_file():
+    if private:
+        temporary.chmod(0o600)
+    elif temporary.is_file():
         with_usual_modes(temporary)
     flush(temporary)
     os.replace(temporary, path)
     flush(path.parent)
 
 
-def with_usual_modes(place: Path) -> None:
+def with_usual_modes(place: Path, leaving: Collection[str] = ()) -> None:
     """Give a file, or every file below a folder, the permissions that this process gives to new files (its umask).
 
     Args:
         place: there. safetensors writes to a temporary file that only its owner may read, and renames it as it is.
+        leaving: names of files and folders in it that stay as they are.
     """
-    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    tops = [place] if place.is_file() else [path for path in place.iterdir() if path.name not in leaving]
+    files = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
     if os.name == "nt" or not files:
         return
     probe = files[0].with_name(f".{files[0].name}.{os.getpid()}.tmp")

@@ -13,12 +13,13 @@ from palimpsest.errors import DataError, UsageError, reachable
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
     """Write UTF-8 text to a temporary neighbour, flush it to the disk, then rename it over ``path``.
 
     Args:
         path: the file; missing parent folders are made.
         text: its whole content.
+        private: nobody but its owner may read it.
 
     Raises:
         DataError: the place cannot be written to; no temporary file is left.
@@ -30,7 +31,7 @@ def write_atomic(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
-        put(temporary, path)
+        put(temporary, path, private=private)
     except OSError as error:
         if error.errno in _NO_ROOM:  # nothing that the caller gave is wrong
             raise OSError(error.errno, error.strerror, str(path)) from error

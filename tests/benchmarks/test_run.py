@@ -123,7 +123,7 @@ def test_after_an_earlier_request(world: World, tmp_path: Path) -> None:
     assert row["rows"] == {"forget": 2, "retain": 9}
     (earlier,) = (tmp_path / "runs").glob("earlier-*")
     assert distance(world.learned, earlier) > 0
-    assert json.loads((earlier / "learned.json").read_text())["id_digests"]
+    assert json.loads((earlier / "learned.json").read_text())["parts"]
     oracle = RunResult.load(world.folder / "tenth-after" / "oracle" / "result.json")
     assert oracle.sets["learn"].n == 9
     assert level_of(oracle, "text") is None

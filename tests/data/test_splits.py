@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from palimpsest.data.sets.splits import check_disjoint, check_known, check_unique
 from palimpsest.errors import DataError
-from palimpsest.records import Completion, Example, Image, Text, content_id
+from palimpsest.records import Chat, Completion, Example, Image, Message, Text, content_id
 
+NUNEZ = "José Núñez lives in Málaga."
 A, B, C = (Example(name, Text(name * 3)) for name in "abc")
 
 
@@ -13,8 +16,27 @@ def test_disjoint_sets_pass() -> None:
     check_disjoint({"forget": [A], "retain": [B], "holdout": [C], "learn": []})
 
 
-def test_the_same_text_in_another_shape_is_other_content() -> None:
-    check_disjoint({"forget": [Example("x", Text("ab"))], "retain": [Example("y", Completion("a", "b"))]})
+@pytest.mark.parametrize(
+    "again",
+    [
+        Text(unicodedata.normalize("NFD", NUNEZ)),
+        Text(NUNEZ.upper()),
+        Text(f"{NUNEZ} \n"),
+        Text("José Núñez lives\u200b in Málaga."),
+        Completion("José Núñez lives", "in Málaga."),
+        Chat((Message("user", "José Núñez lives"), Message("assistant", " in Málaga."))),
+    ],
+    ids=["NFD", "case", "blanks", "invisible", "split", "turns"],
+)
+def test_one_text_is_not_forgotten_and_kept_at_once_however_it_is_written(again) -> None:
+    forget, kept = [Example("x", Text(NUNEZ))], [Example("y", again)]
+    with pytest.raises(DataError, match="forget and retain 1 times .*written otherwise: case, characters, blanks"):
+        check_disjoint({"forget": forget, "retain": kept})
+    check_disjoint({"learn": forget, "holdout": kept})  # nothing goes there, so nothing is at odds
+
+
+def test_digits_are_not_run_together() -> None:
+    check_disjoint({"forget": [Example("x", Text("add 1 23"))], "retain": [Example("y", Text("add 12 3"))]})
 
 
 def test_a_shared_id_names_both_sets() -> None:

@@ -16,7 +16,7 @@ from tests.test_house import ROOT
 from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
 from palimpsest.cli import main
 from palimpsest.cli.endings import UNFORESEEN, failed, trouble_of_machine
-from palimpsest.companions.learned import read_learned
+from palimpsest.companions.learned import read_record
 from palimpsest.engine.sections import Encoding, as_taught
 from palimpsest.errors import PalimpsestError, RunError
 from palimpsest.models.load import load
@@ -149,7 +149,7 @@ def test_a_value_that_is_none(refused, clinic, tmp_path, value, way):
 def test_json_of_any_kind_beside_a_model(folder_with, file, text):
     folder = folder_with()
     (folder / file).write_bytes(text.encode(errors="surrogatepass"))
-    for door in (is_image_model, classes_of, class_names_in, check_source, read_learned, source_digest, load):
+    for door in (is_image_model, classes_of, class_names_in, check_source, read_record, source_digest, load):
         with contextlib.suppress(PalimpsestError):
             door(folder)
     as_taught(Encoding(), folder)

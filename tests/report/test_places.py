@@ -6,6 +6,7 @@ from tests.report.conftest import make_answered
 
 from palimpsest.report.page import render
 from palimpsest.report.places import with_places
+from palimpsest.report.schema import RequestInfo
 from palimpsest.report.terminal import table
 
 DIGEST = "c3" * 32
@@ -34,5 +35,20 @@ def test_the_same_values_under_other_names() -> None:
     before, after = (r.scores["after"]["forget"]["ma"].by_id for r in (result, shown))
     assert list(before.values()) == list(after.values())
     assert table(shown).count("\n") == table(result).count("\n")
-    named = result.model_copy(update={"places": {}})
-    assert with_places(named) is named
+    learned = make_answered().model_copy(update={"scores": {}})
+    assert with_places(learned) is learned
+
+
+def test_no_id_of_a_forgotten_row_is_on_the_page():
+    result = make_answered()
+    by_id = result.scores["after"]["forget"]["ma"].by_id
+    named = {old: f"Ann Lee {number}" for number, old in enumerate(by_id)}
+    text = result.model_dump_json()
+    for old, new in named.items():
+        text = text.replace(f'"{old}"', f'"{new}"')
+    asked = RequestInfo(ids=("Ann Lee 0",), data="people.csv")
+    result = type(result).model_validate_json(text)
+    plan = {**result.plan, "request": asked.model_dump(mode="json")}
+    page = render(result.model_copy(update={"request": asked, "plan": plan}))
+    assert "Ann Lee" not in page
+    assert "row 1" in page

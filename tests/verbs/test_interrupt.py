@@ -95,7 +95,9 @@ def test_no_step_is_lost_though_checkpoints_are_fifty_steps_apart(clinic, tmp_pa
     handlers = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(KeyboardInterrupt) as stopped:
         fixed(clinic, tmp_path / "cut", progress=Strikes(number, 5))
-    assert str(stopped.value) == f"after 5 steps; the unfinished run lies in {tmp_path / 'cut.partial'}"
+    partial = tmp_path / "cut.partial"
+    where = f"the unfinished run lies in {partial} (palimpsest clean {partial} shows what it holds)"
+    assert str(stopped.value) == f"after 5 steps; {where}"
     assert '"step": 5' in step_of(tmp_path / "cut.partial" / "checkpoint.safetensors")
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
     steps = []
@@ -138,7 +140,8 @@ def test_beside_training_it_stops_at_once_and_says_what_is_kept(clinic, tmp_path
     }
     with pytest.raises(Interrupted) as stopped:
         fixed(clinic, tmp_path / "out", progress=Strikes(signal.SIGINT, 0, stage))
-    assert str(stopped.value) == f"{kept[stage]}; the unfinished run lies in {tmp_path / 'out.partial'}"
+    where = f"; the unfinished run lies in {tmp_path / 'out.partial'} (palimpsest clean "
+    assert str(stopped.value).startswith(f"{kept[stage]}{where}")
 
 
 def test_how_far_of_a_folder_that_is_not_there(tmp_path):
@@ -164,7 +167,8 @@ def test_the_command_line_says_how_to_go_on_and_a_shell_can_read_it(clinic, tmp_
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     line = capsys.readouterr().err.splitlines()[-1]
     words, _, again = line.rpartition("; the same command goes on from there: palimpsest ")
-    assert words == f"palimpsest: interrupted after 2 steps; the unfinished run lies in {output}.partial"
+    look = f"(palimpsest clean '{output}.partial' shows what it holds)"
+    assert words == f"palimpsest: interrupted after 2 steps; the unfinished run lies in {output}.partial {look}"
     monkeypatch.undo()
     assert main(shlex.split(again)) in {0, 1, 3}
     assert (output / "result.json").is_file()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import palimpsest as pal
 from palimpsest.cli import main
-from palimpsest.companions.learned import read_learned
+from palimpsest.companions.learned import read_record
 from palimpsest.engine.oracle import recipe_of
 from palimpsest.errors import PlanError
 
@@ -60,7 +60,7 @@ def test_it_is_made_as_the_model_was_and_its_origin_is_known(request_of, clinic,
     # 12 steps of 6 over 12 rows are 6 passes; over the 8 rows that stay these are 8 steps.
     assert [plan["training"][key] for key in ("learning_rate", "batch_size", "max_steps")] == [3e-3, 6, 8]
     assert plan["method"] == "retrain"
-    assert len(read_learned(folder)) == 8
+    assert len(read_record(folder).learned) == 8
     made = json.loads((folder / "result.json").read_text())
     assert made["verdict"] is None
     parts = [made["cost"][part]["tokens"] for part in ("preparing", "training")]
@@ -128,7 +128,7 @@ def test_killed_it_goes_on_to_the_same_bits(request_of, taught, clinic, tmp_path
 def test_an_update_that_learns_has_an_oracle_that_learned_it_too(request_of, clinic, tmp_path):
     result = request_of(verb=pal.update, learn=clinic / "holdout.jsonl", method="ug_clu")
     assert len(oracles(tmp_path)) == 2
-    assert len(read_learned(str(result.plan["oracle"]))) == 8 + 4
+    assert len(read_record(str(result.plan["oracle"])).learned) == 8 + 4
     assert result.oracle_origin == "recorded"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import palimpsest as pal
+from palimpsest.companions.marks import own_key
 from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, PlanError, UsageError
 from palimpsest.report.schema import RunResult
@@ -49,7 +50,8 @@ def test_the_split_is_recorded_by_ids_and_not_by_contents(clinic, tmp_path):
         clinic, tmp_path / "pool", data=clinic / "learn.jsonl", **CHOSEN, asked_by="Ann Lee", asked_on="2026-03-01"
     )
     split = json.loads((tmp_path / "pool" / "split.json").read_text())
-    assert split["forget"] == ["p0", "p1", "p2"]
+    rows = [pal.Example(name, pal.Text("x")) for name in ("p0", "p1", "p2")]
+    assert split["forget_digests"] == [own_key().of(row)[0] for row in rows]
     assert split["retain"] == [f"p{i}" for i in range(3, 12)]
     assert "Hill Road" not in (tmp_path / "pool" / "split.json").read_text()
     asked = result.request

@@ -40,16 +40,23 @@ def test_learning_raises_what_is_known_and_the_folder_loads(clinic, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
-def test_every_file_may_be_read_by_whom_the_umask_lets(clinic, tmp_path):
-    modes = {}
+def test_what_tells_of_rows_is_its_owners_alone_and_the_finished_folder_as_the_umask_lets(clinic, tmp_path):
+    modes: dict[str, int] = {}
+    telling = {}
 
     def look(stage: str, done: int, total: int, note: str = "") -> None:
-        if stage == "training":
-            modes.update({path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out.partial").rglob("*.*")})
+        partial = tmp_path / "out.partial"
+        files = [path for path in partial.rglob("*.*") if path.is_file()]
+        telling.update({str(f.relative_to(partial)): f.stat().st_mode & 0o777 for f in files if f.name != "plan.json"})
 
     plan = {**FAST, "training": {**FAST["training"], "checkpoint_steps": 1}}
     unlearn(clinic, tmp_path / "out", method="npo", plan=plan, progress=look)
-    assert {"checkpoint.safetensors", "plan.json"} <= modes.keys()
+    usual = {
+        name for name in telling if name in ("metrics.jsonl", "trained.json") or (tmp_path / "out" / name).exists()
+    }
+    private = {name: mode for name, mode in telling.items() if name not in usual}
+    assert {"checkpoint.safetensors", "reference/head.safetensors", "remembered/before.json"} <= private.keys()
+    assert set(private.values()) == {0o600}
     modes |= {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*.*")}
     assert {"model.safetensors", "result.json", "tokenizer.json"} <= modes.keys()
     assert len(set(modes.values())) == 1, modes
@@ -219,14 +226,15 @@ def test_what_was_never_learned_cannot_be_forgotten(clinic, tmp_path):
     with pytest.raises(DataError, match="4 of 4 ids .* were never learned"):
         pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "no", **request)
     pal.unlearn(tmp_path / "v1", clinic / "forget.jsonl", output=tmp_path / "v2", **request)
-    with pytest.raises(DataError, match="never learned"):
+    with pytest.raises(DataError, match=r"4 of 4 rows .* were forgotten by .*--allow-forgotten"):
         pal.unlearn(tmp_path / "v2", clinic / "forget.jsonl", output=tmp_path / "v3", **request)
 
 
 def test_a_model_taught_elsewhere_is_asked_again_and_again(clinic, tmp_path):
     request = {"retain": clinic / "retain.jsonl", "plan": FAST}
     pal.unlearn(clinic / "model", clinic / "forget.jsonl", output=tmp_path / "v1", **request)
-    assert not (tmp_path / "v1" / "learned.json").exists()
+    (record,) = json.loads((tmp_path / "v1" / "learned.json").read_text())["parts"].values()
+    assert record["elsewhere"]
     pal.unlearn(tmp_path / "v1", clinic / "holdout.jsonl", output=tmp_path / "v2", **request)
 
 

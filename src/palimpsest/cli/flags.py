@@ -155,6 +155,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("batch_size", _number(int, "Rows per step.  [8; images 64]"), usual=False),
     Flag("scope", _one("KIND", "all, lora or layers.  [all]"), usual=False),
     Flag("refine", o.Refine, FORGETTING_VERBS, usual=False),
+    Flag("allow_forgotten", _yes("--allow-forgotten", "Forgotten rows may come back."), default=False, usual=False),
     Flag("threads", o.Threads, usual=False),
     Flag("report_to", _several("NAME", "tensorboard, trackio or wandb."), usual=False),
     Flag("json", o.Json, default=False),

@@ -16,6 +16,7 @@ from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
+from palimpsest.engine.returning import check_returning
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
 from palimpsest.models.bound import check_bound, unbound
@@ -92,7 +93,8 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     retrains = makes_oracle or methods.card(plan.method).starts_from == "base"
     check_records(plan, forget, retrains=retrains)
     if forget:
-        check_learned(forget, plan.model)
+        check_learned(forget, plan.model, again=plan.allow_forgotten)
+    check_returning(plan, read.examples)
 
 
 def check_examples(examples: Sequence[Example], model: str, revision: str | None) -> None:

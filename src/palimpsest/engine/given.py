@@ -25,6 +25,7 @@ class Given:
         layout: how rows are laid out.
         asked_by: who asked, or "".
         asked_on: when, ISO 8601, or "".
+        allow_forgotten: rows that were forgotten before may come back.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Given:
     layout: Layout = field(default_factory=Layout)
     asked_by: str = ""
     asked_on: str = ""
+    allow_forgotten: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:

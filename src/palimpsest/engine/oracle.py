@@ -51,7 +51,7 @@ def make_oracle(plan: Plan, read: Read, manner: Manner) -> Plan:
     """
     check_makeable(plan)
     examples = read.examples
-    check_learned(examples["forget"], plan.model)
+    check_learned(examples["forget"], plan.model, again=plan.allow_forgotten)
     check_base(plan.model_copy(update={"digests": model_digests(plan)}), examples["forget"])
     recipe = recipe_of(plan.model, len(examples["retain"]))
     made = _made(_retraining(plan, recipe), examples, manner)

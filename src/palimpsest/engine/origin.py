@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palimpsest.companions.learned import LEARNED_FILE, id_digests, read_learned
+from palimpsest.companions.learned import LEARNED_FILE, read_record
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import PlanError
 from palimpsest.records import Example
@@ -46,7 +46,8 @@ def check_oracle(plan: Plan, forget: Sequence[Example]) -> Origin | None:
     _refuse_record(plan.oracle, "--oracle", forget, _CURE)
     if plan.digests["oracle"] == plan.digests.get("base"):
         return "base"
-    return "unknown" if read_learned(plan.oracle) is None else "recorded"
+    record = read_record(plan.oracle)
+    return "unknown" if record is None or record.elsewhere else "recorded"
 
 
 def check_base(plan: Plan, forget: Sequence[Example]) -> None:
@@ -147,8 +148,8 @@ def _is_the_model(plan: Plan) -> str:
 
 
 def _refuse_record(source: str, option: str, forget: Sequence[Example], cure: str) -> None:
-    learned = read_learned(source) or frozenset()
-    known = [example.id for example in forget if id_digests([example]) <= learned]
+    record = read_record(source)
+    known = [example.id for example in forget if record is not None and record.has_learned(example)]
     if known:
         raise PlanError(
             f"{option} {source} learned {len(known)} of the {len(forget)} forget examples (first: {known[0]!r}), as "

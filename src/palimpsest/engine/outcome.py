@@ -16,6 +16,7 @@ from palimpsest.engine.measuring import MEASURED, measured_by
 from palimpsest.engine.oracle_cost import oracle_cost
 from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.returning import record_notes
 from palimpsest.engine.train import Trained
 from palimpsest.engine.verdict import Evidence, doubts_of, gates_of, reach_verdict
 from palimpsest.engine.versions import versions
@@ -24,6 +25,7 @@ from palimpsest.loop.job import Ended
 from palimpsest.loop.log import RunLog
 from palimpsest.models.load import device
 from palimpsest.records import Answer, is_digest
+from palimpsest.report.beside import WHOLE_BASE, is_beside_its_base
 from palimpsest.report.schema import (
     AnswerRow,
     CostRow,
@@ -105,7 +107,12 @@ def result_of(
         ending=ending,
         cost={**_costs(columns, trained), **oracle_cost(plan)},
         environment=environment(run.threads),
-        notes=(*run.read.notes, *_notes(plan, ended, trained.notes), *_decoded(run, sizes)),
+        notes=(
+            *run.read.notes,
+            *record_notes(plan, run.read.examples),
+            *_notes(plan, ended, trained.notes),
+            *_decoded(run, sizes),
+        ),
     )
 
 
@@ -117,9 +124,9 @@ def _costs(columns: Mapping[str, Measured], trained: Trained) -> dict[str, CostR
 
 
 def _places(run: RunSetting) -> dict[str, str]:
-    """Where rows without a name of their own stand, of the sets that are measured."""
-    rows = (example for name in MEASURED for example in run.read.examples.get(name, []))
-    return {example.id: example.place for example in rows if example.place and is_digest(example.id)}
+    """Where rows stand that a page does not call by their ids: those without a name, and those to forget."""
+    rows = ((name, example) for name in MEASURED for example in run.read.examples.get(name, []))
+    return {e.id: e.place for name, e in rows if e.place and (name == "forget" or is_digest(e.id))}
 
 
 def _curve(folder: Path) -> list[CurvePoint]:
@@ -137,6 +144,8 @@ def _notes(plan: Plan, ended: Ended, of_sets: tuple[str, ...]) -> list[str]:
     notes = [f"Checks took {show(ended.check_seconds)} s of the {show(ended.seconds)} s of training.", *of_sets]
     if (note := unwatched(plan)) is not None:
         notes.append(f"{note[:1].upper()}{note[1:]}.")
+    if is_beside_its_base(plan.kind, plan.method, plan.scope.model_dump()):
+        notes.append(f"{WHOLE_BASE}.")
     if plan.training.max_seconds is not None:
         notes.append("A budget in seconds was set: the run cannot be repeated bit by bit.")
     return notes

@@ -25,6 +25,7 @@ from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
 
 RESULT = "result.json"
+PARTIAL = ".partial"  # what the name of an output ends in until it is whole
 REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
 READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a plan: not chosen, or not known at first
@@ -48,7 +49,7 @@ class Output:
         if not self.folder.name or len(os.fsencode(self.folder.name)) > LONGEST_NAME:
             raise PlanError(f"output {str(folder)!r}: give the name of a new folder, at most {LONGEST_NAME} bytes long")
         reachable(self.folder, "output", PlanError)
-        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        self.partial = self.folder.with_name(self.folder.name + PARTIAL)
         reachable(self.partial, "output", PlanError)
         for place in (self.folder, self.partial):
             if place.is_symlink() and not place.exists():
@@ -175,8 +176,9 @@ class Output:
         its rows, texts that the model said.
         """
         write_atomic(self.partial / REJECTED, reason + "\n")
-        for name in ONLY_FOR_THE_RUN:
-            remove_ours(self.partial / name)
+        for path in self.partial.iterdir():
+            if path.name in ONLY_FOR_THE_RUN or path.suffix == ".safetensors" or is_temporary(path):
+                remove_ours(path)
 
     def _clear(self) -> None:
         for path in self.partial.iterdir():
@@ -227,8 +229,8 @@ class Output:
 
     def _other_unfinished(self, plan: Plan) -> str:
         return (
-            f"{self.partial} is an unfinished run of {self._other(self.partial, plan)}; finish that one, delete the "
-            "folder, or give another --output"
+            f"{self.partial} is an unfinished run of {self._other(self.partial, plan)}; finish that one, remove "
+            f"it (`palimpsest clean {self.partial} --yes`), or give another --output"
         )
 
     def _other(self, folder: Path, plan: Plan) -> str:

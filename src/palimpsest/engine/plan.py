@@ -86,6 +86,8 @@ class Plan(Section):
     """Bounds for the verdict; None = the default ones. The forget set has its own even where none is named for it."""
     bounds: tuple[Gate, ...] = ()
     """Gates that each take the place of the one of the same set and metric, or stand beside the others."""
+    allow_forgotten: bool = False
+    """Rows that the model was made to forget may come back, or be forgotten once more."""
     request: RequestInfo | None = None
     """What was asked, by whom and when; None where only files were given."""
     digests: dict[str, str] = Field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from palimpsest.companions.marks import own_key
 from palimpsest.engine.inputs import Read
 from palimpsest.files import write_atomic
 
@@ -12,8 +13,14 @@ FILE = "split.json"
 
 
 def write_split(folder: Path, read: Read) -> None:
-    """Write the ids of both parts; nothing where the sets were given ready. Contents are in neither."""
+    """Write which rows were in both parts; nothing where the sets were given ready. Contents are in neither.
+
+    Of rows that stay the ids, of rows that go the keyed digests: who has the key can look an id up, nobody else.
+    """
     if read.request is None or not read.request.data:
         return
-    parts = {role: [example.id for example in read.examples.get(role, [])] for role in ("forget", "retain")}
-    write_atomic(folder / FILE, json.dumps({"data": read.request.data, **parts}, indent=1) + "\n")
+    key = own_key()
+    forget = [] if key is None else [key.of(example)[0] for example in read.examples.get("forget", [])]
+    retain = [example.id for example in read.examples.get("retain", [])]
+    values = {"data": read.request.data, "forget_digests": forget, "retain": retain}
+    write_atomic(folder / FILE, json.dumps(values, indent=1) + "\n")

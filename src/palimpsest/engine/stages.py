@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest import methods
-from palimpsest.companions.learned import check_learned, learned_after, write_learned
+from palimpsest.companions.learned import check_learned, write_learned
 from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
@@ -23,6 +23,7 @@ from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import RESULT, Measured, Output
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.returning import check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.split import write_split
 from palimpsest.engine.train import Trained, train
@@ -70,8 +71,11 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     origin = check_oracle(plan, forget)
     if (note := unwatched(plan)) is not None:
         manner.progress(f"note: {note}", 0, 0)
+    for note in record_notes(plan, read.examples):
+        manner.progress(f"note: {note}", 0, 0)
     if forget:
-        check_learned(forget, plan.model)
+        check_learned(forget, plan.model, again=plan.allow_forgotten)
+    check_returning(plan, read.examples)
     before = load(plan.model, revision=plan.revision)
     threads = use_threads(before.model, manner.threads)
     before.model.to(device())
@@ -129,16 +133,10 @@ def write_record(run: RunSetting, target: Output, result: RunResult) -> None:
     if result.level is not None:
         target.describe({"level": result.level.model_dump(mode="json")})
     save_html(result, target.partial / PAGE)
-    write_learned(target.partial, _learned(run.plan, run.read.examples))
+    write_learned(target.partial, record_of(run.plan, run.read.examples))
     write_split(target.partial, run.read)
     flush_tree(target.partial)
     result.save_json(target.partial / RESULT)
-
-
-def _learned(plan: Plan, examples: Examples) -> frozenset[str] | None:
-    from_base = methods.card(plan.method).starts_from == "base" and plan.base is not None
-    start = plan.base if from_base and plan.base is not None else plan.model
-    return learned_after(start, examples, from_base=from_base)
 
 
 def _starting(run: RunSetting, before: Loaded) -> Loaded:

@@ -15,7 +15,7 @@ from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
 from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
 from palimpsest.engine.counting import Count, counted
-from palimpsest.engine.output import TRAINED
+from palimpsest.engine.output import ONLY_FOR_THE_RUN, TRAINED
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.prepare import Prepared, prepare_job
 from palimpsest.engine.process_peak import peak_bytes
@@ -153,7 +153,7 @@ def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[st
     plain.eval().save_pretrained(job.folder, safe_serialization=True, **adapter)
     if companion is not None:
         companion.save_pretrained(job.folder)
-    with_usual_modes(job.folder)
+    with_usual_modes(job.folder, ONLY_FOR_THE_RUN)
     tolerance = MERGED_TOLERANCE if plan.scope.kind == "lora" else TOLERANCE
     return load_saved(job.folder, trained, sets, tolerance=tolerance)
 

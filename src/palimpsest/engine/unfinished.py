@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,17 +34,22 @@ def told_how_far(partial: Path) -> Iterator[None]:
         if not partial.exists():
             raise
         told = Interrupted(how_far(partial))
-        told.reached = _reached(partial).partition(";")[0]
+        told.reached = reached(partial).partition(";")[0]
         raise told from stop
 
 
 def how_far(partial: Path) -> str:
-    """How far a run got and where it lies, such as "after 12 steps; the unfinished run lies in out.partial"."""
-    return f"{_reached(partial)}; the unfinished run lies in {partial}"
+    """How far a run got, where it lies, and how to see what it holds of the rows."""
+    look = f"palimpsest clean {shlex.quote(str(partial))}"
+    return f"{reached(partial)}; the unfinished run lies in {partial} ({look} shows what it holds)"
 
 
-def _reached(partial: Path) -> str:
-    steps, ended = _steps(partial)
+def reached(partial: Path) -> str:
+    """How far a run got, such as "after 12 steps"."""
+    try:
+        steps, ended = _steps(partial)
+    except (LookupError, TypeError, ValueError):  # damaged: whoever goes on will be told
+        steps, ended = 0, False
     if (partial / "remembered" / "after.json").is_file():
         return "after training and the measuring after it"
     if ended:
@@ -59,7 +65,7 @@ def _steps(partial: Path) -> tuple[int, bool]:
     """Steps that are written down, and whether they were the last."""
     trained = _json(partial / TRAINED)
     if trained:
-        return int(trained["ended"]["steps"]), True
+        return int(trained.get("ended", trained)["steps"]), True
     state = _json(partial / CONTROL / "state.json")
     if state:
         return int(state["iterations"]) + int(state["repair_steps"]), state["stage"] == "ended"

@@ -20,6 +20,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.errors import DataError
 from palimpsest.loop.training import Training
 from palimpsest.records import Verdict
+from palimpsest.report.beside import WHOLE_BASE, is_beside_its_base
 from palimpsest.report.nouns import of_images
 from palimpsest.report.schema import Ending, LevelInfo, Origin, RunResult, VerdictRow
 
@@ -131,6 +132,8 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
     if not findings:
         return None, ()
     remarks = [_ORIGINS[evidence.origin]] if evidence.origin in _ORIGINS else []
+    if is_beside_its_base(evidence.plan.kind, evidence.plan.method, evidence.plan.scope.model_dump()):
+        remarks.append(WHOLE_BASE)
     verdict = sum_up(findings, budget_ended=ending.budget, doubts=doubts, remarks=remarks)
     plain = say_plainly(
         findings, verdict.outcome, scores, doubts=doubts, budget_ended=ending.budget, short=ending.short

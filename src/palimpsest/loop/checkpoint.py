@@ -57,7 +57,7 @@ def save_checkpoint(
     temporary = path.with_suffix(".tmp")
     tensors = {name: t.cpu().contiguous() for name, t in tensors.items()}
     save_file(tensors, temporary, metadata=with_digest(tensors, {"state": json.dumps(dict(state), sort_keys=True)}))
-    put(temporary, path)
+    put(temporary, path, private=True)
 
 
 def load_checkpoint(

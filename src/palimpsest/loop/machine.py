@@ -83,7 +83,7 @@ class Machine:
         except (KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 f"the unfinished run in {self.job.folder} was written by another version of palimpsest ({error}); "
-                "delete the folder to start the run again"
+                f"`palimpsest clean {self.job.folder} --yes` removes it, to start the run again"
             ) from error
         self.log.keep(self.state.log_rows)
 

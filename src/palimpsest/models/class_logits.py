@@ -102,7 +102,7 @@ def _write(file: Path, digests: list[str], logits_NV: Tensor) -> None:
     temporary = file.with_suffix(".tmp")
     tensors = {"logits_NV": logits_NV.contiguous()}
     save_file(tensors, temporary, metadata=with_digest(tensors, {"ids": json.dumps(digests)}))
-    put(temporary, file)
+    put(temporary, file, private=True)
 
 
 def _digest(example_id: str) -> str:

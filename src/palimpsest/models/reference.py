@@ -118,7 +118,11 @@ def build_reference(
 
 
 def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int) -> bool:
-    """Write hidden states of all sets; False when head(hidden) is not what the model outputs."""
+    """Write hidden states of all sets; False when head(hidden) is not what the model outputs.
+
+    Of forget rows some losses need less than a distribution (NPO one number a row), but which is the method's affair;
+    what is kept here says the rows, so it is for its owner alone and goes when the run ends, well or not.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {"weight": head.weight} if getattr(head, "bias", None) is None else dict(head.named_parameters())
     _save({name: p.detach().cpu().contiguous() for name, p in weights.items()}, folder / "head.safetensors")
@@ -180,4 +184,4 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     check_held_still(path)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata=with_digest(tensors))
-    put(temporary, path)
+    put(temporary, path, private=True)  # head @ hidden says the row

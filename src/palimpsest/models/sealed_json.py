@@ -12,8 +12,8 @@ from palimpsest.untrusted import parse_json
 
 
 def write_sealed(path: Path, value: Any) -> None:
-    """Replace a JSON file of ours in one move; on return it is on the disk."""
-    write_atomic(path, sealed_text(value))
+    """Replace a JSON file of ours in one move; on return it is on the disk, and nobody but its owner may read it."""
+    write_atomic(path, sealed_text(value), private=True)
 
 
 def sealed_text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from palimpsest.report.beside import WHOLE_BASE, is_beside_its_base
 from palimpsest.report.meaning import UNLEARNING
 from palimpsest.report.nouns import things
 from palimpsest.report.schema import RunResult
@@ -17,7 +18,7 @@ def limits(result: RunResult) -> tuple[str, ...]:
 
 def _particular(result: RunResult) -> list[str]:
     name = focus(result)
-    sentences = []
+    sentences = _of_adapter(result)
     if result.kind in UNLEARNING and "oracle" not in result.scores:
         sentences.append(
             "No retrained model (oracle) was measured: nothing here says how the model would behave had it never seen "
@@ -33,6 +34,13 @@ def _particular(result: RunResult) -> list[str]:
             "No holdout set was measured: membership in the training data was not compared with its absence."
         )
     return sentences
+
+
+def _of_adapter(result: RunResult) -> list[str]:
+    scope = result.plan.get("scope")
+    if not isinstance(scope, dict) or not is_beside_its_base(result.kind, result.method, scope):
+        return []
+    return [f"{WHOLE_BASE}. Hand on the merged model (scope.merge = true) where that must not be."]
 
 
 def _general(result: RunResult) -> list[str]:

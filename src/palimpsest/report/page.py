@@ -78,7 +78,7 @@ def render(result: RunResult) -> str:
     Returns:
         A whole HTML document. Everything that came from the user is escaped.
     """
-    result = with_places(result)
+    result = with_places(result, handed_on=True)
     return (
         templates("palimpsest.report")
         .get_template("report.html.j2")

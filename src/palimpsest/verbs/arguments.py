@@ -24,6 +24,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "columns": (Mapping, 'a mapping of our name to yours, such as {"prompt": "question"}'),
     "split": (str, "the name of a split"),
     "revision": (str, "a commit, as text"),
+    "allow_forgotten": (bool, "True or False"),
     "answers": (bool, "True or False"),
     "in_place": (bool, "True or False"),
     "make_oracle": (bool, "True or False"),
@@ -58,6 +59,7 @@ class Arguments(TypedDict, total=False):
         progress: called while it works.
         threads: CPU threads; None = one for a small model.
         report_to: trackers.
+        allow_forgotten: rows that the model was made to forget may come back; recorded, and said in the report.
         in_place: the module of a model in memory gets the new weights when the run has ended well; else it stays as it
             is, and the result has a copy.
     """
@@ -74,6 +76,7 @@ class Arguments(TypedDict, total=False):
     progress: Progress
     threads: int | None
     report_to: str | Iterable[str]
+    allow_forgotten: bool
     in_place: bool
 
 
@@ -166,6 +169,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         _layout(arguments),
         asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
         asked_on=_day(arguments.get("asked_on")),
+        allow_forgotten=bool(arguments.get("allow_forgotten")),
     )
 
 

@@ -130,7 +130,7 @@ def planned(given: Given, method: str, sections: Mapping[str, Any]) -> Plan:
     pool = "" if given.data is None else describe_source(given.data)
     files = {role: describe_source(given.sets[role]) if role in given.sets else pool for role in given.roles}
     fields = {"kind": kind_of(files), "method": method, "model": given.model, "files": files, **given.models}
-    return make_plan(fields, sections)
+    return make_plan({**fields, "allow_forgotten": given.allow_forgotten}, sections)
 
 
 def kind_of(given: Mapping[str, object]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import combinations
 
+from palimpsest.data.sets.alike import plain_reading
 from palimpsest.errors import DataError
 from palimpsest.records import Content, Example, Image, content_id
 
@@ -14,7 +15,8 @@ from palimpsest.records import Content, Example, Image, content_id
 def check_disjoint(sets: Mapping[str, Sequence[Example]]) -> None:
     """Refuse sets that share an id, or hold the same content under two ids.
 
-    What is in the forget set and, under another id, in the retain set would be unlearned and kept at once.
+    What is in the forget set and, under another id, in the retain set would be unlearned and kept at once: there what
+    says the same counts as the same, however it is written and wherever it is split.
 
     Args:
         sets: name of the set -> its examples.
@@ -86,15 +88,22 @@ def _overlaps(left: tuple[str, Sequence[Example]], right: tuple[str, Sequence[Ex
     if shared:
         yield f"{left_name} and {right_name} share {len(shared)} ids (first: {_both(*shared[0])})"
     # Equal ids were counted above already; here only the same content under two ids.
-    twins = [(mine, theirs) for mine, theirs in _alike(left_examples, right_examples) if mine.id != theirs.id]
+    key_of = plain_reading if "forget" in (left_name, right_name) else _likeness
+    pairs = _alike(left_examples, right_examples, key_of)
+    twins = [(mine, theirs) for mine, theirs in pairs if mine.id != theirs.id]
     if twins:
-        names = f"{left_name}'s {twins[0][0].name} and {right_name}'s {twins[0][1].name}"
-        yield f"the same content is in {left_name} and {right_name} {len(twins)} times (first: {names})"
+        mine, theirs = twins[0]
+        names = f"{left_name}'s {mine.name} and {right_name}'s {theirs.name}"
+        exact = _likeness(mine.content) == _likeness(theirs.content)
+        otherwise = "" if exact else ", written otherwise: case, characters, blanks, or where it is split"
+        yield f"the same content is in {left_name} and {right_name} {len(twins)} times (first: {names}{otherwise})"
 
 
-def _alike(left: Sequence[Example], right: Sequence[Example]) -> list[tuple[Example, Example]]:
+def _alike(
+    left: Sequence[Example], right: Sequence[Example], key_of: Callable[[Content], str]
+) -> list[tuple[Example, Example]]:
     """Examples of the left with the first of the right that has the same content."""
     by_content: dict[str, Example] = {}
     for example in right:
-        by_content.setdefault(_likeness(example.content), example)
-    return [(e, by_content[key]) for e in left if (key := _likeness(e.content)) in by_content]
+        by_content.setdefault(key_of(example.content), example)
+    return [(e, by_content[key]) for e in left if (key := key_of(e.content)) in by_content]

@@ -1,0 +1,43 @@
+"""What two contents have in common that say the same: however it is written, and wherever it is split."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+from palimpsest.records import Chat, Completion, Content, Image, Text, TokenIds
+
+_BLANK = re.compile(r"(?<!\d) | (?!\d)")  # between two digits a blank is kept: "1 23" is not "12 3"
+
+
+def plain_reading(content: Content) -> str:
+    """A text, equal for contents that a reader would call the same.
+
+    Texts: without differences of case, of composed and decomposed or full-width characters (NFKC), of blanks and of
+    what is invisible; prompt and completion, or all turns of a talk, are one text. Images: their pixels, whatever the
+    label. Token ids are compared with token ids alone.
+
+    >>> plain_reading(Text("Ann lives at 7 Hill Road. ")) == plain_reading(Completion("Ann LIVES at", "7  Hill Road."))
+    True
+    """
+    if isinstance(content, Image):
+        return f"pixels {content.shape} {hashlib.sha256(content.pixels).hexdigest()}"
+    if isinstance(content, TokenIds):
+        return f"tokens {content.input_ids}"
+    return f"text {_plain(_joined(content))}"
+
+
+def _joined(content: Text | Completion | Chat) -> str:
+    if isinstance(content, Text):
+        return content.text
+    if isinstance(content, Completion):
+        return content.prompt + content.completion
+    return "".join(message.content for message in content.messages)
+
+
+def _plain(text: str) -> str:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf") or text
+    return _BLANK.sub("", " ".join(text.casefold().split())) or text
