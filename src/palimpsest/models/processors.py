@@ -11,7 +11,7 @@ Shape legend: H height, W width, C channels, L = 256 levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,15 +208,23 @@ def _same(
 def _check_sides(values: Mapping[str, Any]) -> None:
     """Refuse a size that no picture has, before one is made."""
     for key in _SIDES:
-        given = values.get(key)
-        sides = given.values() if isinstance(given, Mapping) else (given,)
-        many = (n for side in sides for n in (side if isinstance(side, list | tuple) else (side,)))
-        largest = max((n for n in many if isinstance(n, int | float)), default=0)
+        largest = max(_numbers_in(values.get(key)), default=0)
         if largest > MOST_PIXELS:
             raise ModelError(f"its preprocessor has {key} {largest}; accepted: at most {MOST_PIXELS} pixels a side")
     share = values.get("crop_pct")  # what a picture is resized by before it is cropped
     if isinstance(share, int | float) and 0 < share < SMALLEST_SHARE:
         raise ModelError(f"its preprocessor has crop_pct {share}; accepted: {SMALLEST_SHARE} and up")
+
+
+def _numbers_in(value: Any) -> Iterator[int | float]:
+    """The numbers of a size, however it is written."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    for one in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(one, list | tuple):
+            yield from _numbers_in(one)
+        elif isinstance(one, int | float):
+            yield one
 
 
 def _check_steps(processor: Any, values: Mapping[str, Any]) -> None:
