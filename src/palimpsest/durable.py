@@ -54,15 +54,20 @@ def with_usual_modes(place: Path, leaving: Collection[str] = ()) -> None:
     files = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
     if os.name == "nt" or not files:
         return
-    probe = files[0].with_name(f".{files[0].name}.{os.getpid()}.tmp")
-    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # asking for the umask would change it
-    try:
-        usual = stat.S_IMODE(probe.stat().st_mode)
-    finally:
-        probe.unlink()
+    usual = _usual_mode(files[0])
     for path in files:
         if stat.S_IMODE(path.stat().st_mode) != usual:
             path.chmod(usual)
+
+
+def _usual_mode(file: Path) -> int:
+    """The mode of a new file beside this one; asking for the umask would change it."""
+    probe = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        return stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.unlink()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -334,16 +335,15 @@ def test_a_record_tells_nothing_without_the_key_and_says_so(vault, gone, tmp_pat
 
 
 def test_a_record_that_was_edited_is_refused(vault, gone, tmp_path, refused):
-    values = json.loads((gone / "learned.json").read_text())
+    edited = Path(shutil.copytree(gone, tmp_path / "edited"))
+    values = json.loads((edited / "learned.json").read_text())
     (part,) = values["parts"].values()
     part["forgotten"] = part["forgotten"][1:]
-    before = (gone / "learned.json").read_text()
-    (gone / "learned.json").write_text(json.dumps(values))
-    try:
-        line = refused("learn", "--model", gone, "--data", vault / "forget.jsonl", "-o", tmp_path / "out")
-    finally:
-        (gone / "learned.json").write_text(before)
-    assert "it was changed after it was written" in line
+    (edited / "learned.json").write_text(json.dumps(values))
+    asked = ("learn", "--model", edited, "--data", vault / "forget.jsonl", "-o", tmp_path / "out")
+    assert "learned.json was changed; palimpsest verify" in refused(*asked)
+    (edited / "manifest.json").unlink()  # the record has a seal of its own
+    assert "it was changed after it was written" in refused(*asked)
 
 
 def test_an_adapter_beside_a_base_that_knows_everything_is_said(vault, tmp_path):

@@ -211,7 +211,11 @@ def _check_sides(values: Mapping[str, Any]) -> None:
         largest = max(_numbers_in(values.get(key)), default=0)
         if largest > MOST_PIXELS:
             raise ModelError(f"its preprocessor has {key} {largest}; accepted: at most {MOST_PIXELS} pixels a side")
-    share = values.get("crop_pct")  # what a picture is resized by before it is cropped
+    _check_share(values.get("crop_pct"))
+
+
+def _check_share(share: Any) -> None:
+    """Refuse one by which a picture would be resized, before it is cropped, to what nobody can hold."""
     if isinstance(share, int | float) and 0 < share < SMALLEST_SHARE:
         raise ModelError(f"its preprocessor has crop_pct {share}; accepted: {SMALLEST_SHARE} and up")
 

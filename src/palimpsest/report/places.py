@@ -29,7 +29,7 @@ def with_places(result: RunResult, *, handed_on: bool = False) -> RunResult:
     if not places:
         return result
     scores: Scores = {
-        column: {name: {key: _placed(row, places) for key, row in metrics.items()} for name, metrics in sets.items()}
+        column: {name: _all_placed(rows, places) for name, rows in sets.items()}
         for column, sets in result.scores.items()
     }
     answers = tuple(row.model_copy(update={"id": places.get(row.id, row.id)}) for row in result.answers)
@@ -51,6 +51,10 @@ def _plan_without(plan: Mapping[str, JsonValue], ids: tuple[str, ...]) -> dict[s
     """The plan, in which a request names rows by their places."""
     request = plan.get("request")
     return {**plan, "request": {**request, "ids": list(ids)}} if isinstance(request, dict) else dict(plan)
+
+
+def _all_placed(rows: Mapping[str, ScoreRow], places: dict[str, str]) -> dict[str, ScoreRow]:
+    return {key: _placed(row, places) for key, row in rows.items()}
 
 
 def _placed(row: ScoreRow, places: dict[str, str]) -> ScoreRow:
