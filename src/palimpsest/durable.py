@@ -50,14 +50,18 @@ def with_usual_modes(place: Path, leaving: Collection[str] = ()) -> None:
         place: there. safetensors writes to a temporary file that only its owner may read, and renames it as it is.
         leaving: names of files and folders in it that stay as they are.
     """
-    tops = [place] if place.is_file() else [path for path in place.iterdir() if path.name not in leaving]
-    files = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
+    files = [place] if place.is_file() else _files_below(place, leaving)
     if os.name == "nt" or not files:
         return
     usual = _usual_mode(files[0])
     for path in files:
         if stat.S_IMODE(path.stat().st_mode) != usual:
             path.chmod(usual)
+
+
+def _files_below(folder: Path, leaving: Collection[str]) -> list[Path]:
+    tops = [path for path in folder.iterdir() if path.name not in leaving]
+    return [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
 
 
 def _usual_mode(file: Path) -> int:

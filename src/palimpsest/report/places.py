@@ -28,16 +28,20 @@ def with_places(result: RunResult, *, handed_on: bool = False) -> RunResult:
         places = {**_rows_by_number(result), **places}
     if not places:
         return result
-    scores: Scores = {
-        column: {name: _all_placed(rows, places) for name, rows in sets.items()}
-        for column, sets in result.scores.items()
-    }
+    scores = _placed_scores(result.scores, places)
     answers = tuple(row.model_copy(update={"id": places.get(row.id, row.id)}) for row in result.answers)
     update: dict[str, object] = {"scores": scores, "answers": answers, "places": {}}
     if result.request is not None:
         ids = tuple(places.get(i, i) for i in result.request.ids)
         update |= {"request": result.request.model_copy(update={"ids": ids}), "plan": _plan_without(result.plan, ids)}
     return result.model_copy(update=update)
+
+
+def _placed_scores(scores: Scores, places: dict[str, str]) -> Scores:
+    return {
+        column: {name: {key: _placed(row, places) for key, row in metrics.items()} for name, metrics in sets.items()}
+        for column, sets in scores.items()
+    }
 
 
 def _rows_by_number(result: RunResult) -> dict[str, str]:
@@ -51,10 +55,6 @@ def _plan_without(plan: Mapping[str, JsonValue], ids: tuple[str, ...]) -> dict[s
     """The plan, in which a request names rows by their places."""
     request = plan.get("request")
     return {**plan, "request": {**request, "ids": list(ids)}} if isinstance(request, dict) else dict(plan)
-
-
-def _all_placed(rows: Mapping[str, ScoreRow], places: dict[str, str]) -> dict[str, ScoreRow]:
-    return {key: _placed(row, places) for key, row in rows.items()}
 
 
 def _placed(row: ScoreRow, places: dict[str, str]) -> ScoreRow:
