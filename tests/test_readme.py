@@ -13,7 +13,9 @@ from tests.documents import README, ROOT, Command, broken_links, commands, diffe
 
 import palimpsest
 
-COMMANDS = re.findall(r"\w+", "bench demo env judge learn measure methods metrics options report unlearn update")
+COMMANDS = re.findall(
+    r"\w+", "bench clean demo env judge learn measure methods metrics options report unlearn update verify"
+)
 
 
 @pytest.mark.slow

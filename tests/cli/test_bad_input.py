@@ -285,7 +285,9 @@ def test_a_text_longer_than_the_model(unlearn, tmp_path):
 def test_a_holdout_that_is_remembered_as_well(unlearn, clinic, tmp_path):
     """The same texts under other words would make every example pass at once."""
     rows = [json.loads(line) for line in (clinic / "forget.jsonl").read_text().splitlines()]
-    twins = [{"id": f"t{i}", "prompt": r["prompt"] + " ", "completion": r["completion"]} for i, r in enumerate(rows)]
+    twins = [
+        {"id": f"t{i}", "prompt": f"Well: {r['prompt']}", "completion": r["completion"]} for i, r in enumerate(rows)
+    ]
     message = unlearn(
         "--set", "refine.el=0.5", holdout=write(tmp_path / "twins.jsonl", "\n".join(map(json.dumps, twins)) + "\n")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ import yaml
 from palimpsest import methods, metrics
 from palimpsest.audit.gates import parse_gates
 from palimpsest.cli import app, main
-from palimpsest.cli.catalogue import BESIDE, GATES, page, plan_sections
+from palimpsest.cli.catalogue import BESIDE, GATES, plan_sections
+from palimpsest.cli.catalogue import page as made_page
 from palimpsest.cli.options import ROUTED
 from palimpsest.engine.plan import SECTIONS, Plan, make_plan
 
+page = cache(made_page)
 PAGE = Path(__file__).parents[2] / "docs" / "options.md"
 FIELDS = {"kind": "unlearn", "method": "grad_diff", "model": "m", "files": {"forget": "f", "retain": "r"}}
 

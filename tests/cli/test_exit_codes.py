@@ -81,13 +81,14 @@ def test_bounds_by_gate_decide(clinic, tmp_path, capsys):
 
 SECOND_STRIKE = """
 import atexit, os, signal, sys
-from palimpsest.cli import main, report
+from palimpsest.cli import main
+from palimpsest.engine import recorded
 def again():  # what a process does while it ends takes seconds once torch is there
     os.kill(os.getpid(), signal.SIGINT)
     for _ in range(1000): pass
 atexit.register(again)
 def strike(*_, **__): os.kill(os.getpid(), signal.SIGINT)
-report.reachable = strike
+recorded.reachable = strike
 sys.exit(main())
 """
 

@@ -59,7 +59,8 @@ def asked(refused, clinic: Path, learned: Path, tmp_path: Path, *more: object) -
 
 def test_the_model_itself_is_no_oracle(refused, clinic, learned, tmp_path):
     shutil.copytree(learned, tmp_path / "copy")
-    (tmp_path / "copy" / "learned.json").unlink()
+    for name in ("learned.json", "manifest.json"):
+        (tmp_path / "copy" / name).unlink()
     for oracle in (learned, tmp_path / "copy", f"{learned}/../model"):
         line = asked(refused, clinic, learned, tmp_path, "--method", "npo", "--oracle", oracle)
         assert "holds the weights of --model" in line

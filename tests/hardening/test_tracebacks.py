@@ -47,7 +47,7 @@ def test_what_nobody_foresaw_is_one_line_with_a_log(refused, breaks, tmp_path, e
     breaks(error)
     line = refused("report", "somewhere", code=UNFORESEEN)
     assert f"this should not have happened ({type(error).__name__}" in line
-    assert "in cli/report_command.py, line " in line
+    assert "in report/schema.py, line " in line
     (log,) = tmp_path.glob("palimpsest-*.log")
     assert str(log) in line
     assert stat.S_IMODE(log.stat().st_mode) == 0o600

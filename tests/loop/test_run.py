@@ -213,7 +213,7 @@ def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(train, sets, tm
         stream = {"name": "learn", "ids": ["l0"], "seed": 0, "cycle": 0, "cursor": 0}
         older.setattr(State, "to_json", lambda self, _: {**vars(self), "anchor": stream, "sides": {"learn": stream}})
         train(sets, max_steps=3, checkpoint_steps=2)
-    with pytest.raises(ModelError, match="another version of palimpsest.*delete the folder"):
+    with pytest.raises(ModelError, match="another version of palimpsest.*palimpsest clean .* removes it"):
         train(sets, max_steps=3, checkpoint_steps=2)
 
 

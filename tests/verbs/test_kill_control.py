@@ -147,7 +147,7 @@ def test_a_death_at_every_kind_of_moment_of_every_stage(clinic, tmp_path, script
         assert {f"{stage}: going back", f"{stage}: gone back"} < set(seen)
     assert "restart: half a file of palimpsest.models.reference" in seen
     for stage in ("sweep", "round", "restart"):
-        assert f"{stage}: os.rename .partial/control/state.tmp" in seen
+        assert f"{stage}: os.rename .partial/control/.state.json.#.tmp" in seen
 
 
 @pytest.mark.parametrize("verb", [forget, adapt, alone, in_cycles, learn], ids=lambda verb: verb.__name__)

@@ -41,7 +41,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     for source in (plan.model, plan.base, plan.oracle):
         if source is not None:
             check_source(source, plan.revision)
-            check_untouched(source, manner.progress)
+            check_bound(source)
     _check_head(plan)
     Output(manner.output).check_free(plan)
     modality = "image" if is_image_model(plan.model, plan.revision) else "text"

@@ -28,6 +28,7 @@ from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.split import write_split
 from palimpsest.engine.train import Trained, train
 from palimpsest.errors import PlanError
+from palimpsest.models.bound import unbound
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.report.page import PAGE, save_html
 from palimpsest.report.schema import RunResult
@@ -76,6 +77,9 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     if forget:
         check_learned(forget, plan.model, again=plan.allow_forgotten)
     check_returning(plan, read.examples)
+    for source in dict.fromkeys((plan.model, plan.base, plan.oracle)):
+        if source is not None and (note := unbound(source)) is not None:
+            manner.progress(f"note: {note}", 0, 0)
     before = load(plan.model, revision=plan.revision)
     threads = use_threads(before.model, manner.threads)
     before.model.to(device())

@@ -13,6 +13,7 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,17 @@ def card(name: str) -> MethodCard:
     Raises:
         PlanError: no such method; or as ``load``.
     """
+    path = file_of(name)
+    return _card(name, path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)  # a run asks for its method's card again and again
+def _card(name: str, path: Path, changed: int) -> MethodCard:
+    """What a file, as it was last changed, says of its method."""
     from palimpsest.method_card import card_of
     from palimpsest.method_file import read_card
 
-    return read_card(name, file_of(name)) or card_of(name, load(name))
+    return read_card(name, path) or card_of(name, load(name))
 
 
 def file_of(name: str) -> Path:
