@@ -113,7 +113,9 @@ def relearned(model: Path, request: Request, world: World, folder: Path) -> dict
     again, other = request.halves
     remove(folder)
     try:
-        result = pal.learn(model, again, holdout=other, output=folder, plan=world.relearning, threads=1)
+        result = pal.learn(
+            model, again, holdout=other, output=folder, plan=world.relearning, threads=1, allow_forgotten=True
+        )
     except RunError:  # a model that was destroyed may not learn anything again
         return None
     finally:
