@@ -40,17 +40,17 @@ def forget(clinic: Path, output: Path, *, replay: bool = True, budget: int = 160
 
 def adapt(clinic: Path, output: Path) -> None:
     """The same with an adapter."""
-    forget(clinic, output, budget=60, scope={"kind": "lora", "merge": True})
+    forget(clinic, output, budget=30, scope={"kind": "lora", "merge": True})
 
 
 def alone(clinic: Path, output: Path) -> None:
     """The same in the model's own words."""
-    forget(clinic, output, replay=False, budget=60)
+    forget(clinic, output, replay=False, budget=30)
 
 
 def in_cycles(clinic: Path, output: Path) -> None:
     """A method with tensors of its own, whose cycle is one round."""
-    plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": 60}}
+    plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": 30}}
     files = {"retain": clinic / "retain.jsonl", "replay": clinic / "general.jsonl", "answers": False}
     pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method="ug_clu", plan=plan, **files)
 
