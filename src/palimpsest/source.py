@@ -68,6 +68,7 @@ def imported_names(file: Path, around: str = "") -> tuple[str, ...]:
     return _imported(file.read_text(encoding="utf-8"), around)
 
 
+@lru_cache(maxsize=8192)  # as for the digest: what was imported does not change with its file
 def _path(name: str, package: Path) -> Path | None:
     """File of a dotted name; None when it is no module of the package."""
     first, *rest = name.split(".")

@@ -107,17 +107,55 @@ def say(
     Raises:
         DivergedError: the model's logits are not finite numbers.
     """
-    if isinstance(examples, ImageSet):
-        return _classes_said(loaded, examples, ids)
+    return say_of_sets(loaded, {"": (examples, ids)}, progress=progress)[""]
+
+
+def say_of_sets(
+    loaded: Loaded,
+    asked_for: Mapping[str, tuple[TextSet | ImageSet, Sequence[str]]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, dict[str, str]]:
+    """``say`` of several sets at once: texts of all of them go through the model together.
+
+    Args:
+        loaded: as in ``say``.
+        asked_for: set -> its examples, and the ids of those that are asked.
+        progress: as in ``say``, of the texts of all sets.
+
+    Returns:
+        set -> id -> words.
+    """
+    texts = {name: (examples, ids) for name, (examples, ids) in asked_for.items() if isinstance(examples, TextSet)}
+    said = _texts_said(loaded, texts, progress or (lambda done, total: None))
+    for name, (examples, ids) in asked_for.items():
+        if isinstance(examples, ImageSet):
+            said[name] = _classes_said(loaded, examples, ids)
+    return said
+
+
+def _texts_said(
+    loaded: Loaded, texts: Mapping[str, tuple[TextSet, Sequence[str]]], told: Callable[[int, int], None]
+) -> dict[str, dict[str, str]]:
     wording = Wording(loaded.tokenizer)
-    asks = {example_id: _Asked(question(examples[example_id], wording), wording) for example_id in ids}
-    longest: int | None = most_tokens(loaded.model)
-    rows = [one.row(example_id, loaded.eos_ids) for example_id, one in asks.items() if one.fits(longest)]
-    told = progress or (lambda done, total: None)
+    asks = {
+        name: {example_id: _Asked(question(examples[example_id], wording), wording) for example_id in ids}
+        for name, (examples, ids) in texts.items()
+    }
+    total = sum(map(len, asks.values()))
+    longest: int | None = most_tokens(loaded.model) if total else None
+    rows = {
+        (name, example_id): one.row(example_id, loaded.eos_ids)
+        for name, of_set in asks.items()
+        for example_id, one in of_set.items()
+        if one.fits(longest)
+    }
     with asked(loaded.model):
-        continue_rows(loaded.model, rows, longest, lambda done: told(len(ids) - len(rows) + done, len(ids)))
-    by_id = {row.id: row for row in rows}
-    return {i: one.words(by_id[i]) if i in by_id else one.too_long(longest) for i, one in asks.items()}
+        continue_rows(loaded.model, list(rows.values()), longest, lambda done: told(total - len(rows) + done, total))
+    return {
+        name: {i: one.answer(rows.get((name, i)), longest) for i, one in of_set.items()}
+        for name, of_set in asks.items()
+    }
 
 
 def as_answers(
@@ -172,8 +210,10 @@ class _Asked:
         by_heart = tuple(row.said) == self.expected and not self.closing
         return self.wording.behind(self.prompt, row.said, more=not (row.ended or by_heart)) or NOTHING_SAID
 
-    def too_long(self, longest: int | None) -> str:
-        """Why there is no answer."""
+    def answer(self, row: Continuation | None, longest: int | None) -> str:
+        """The answer, or in brackets why there is none."""
+        if row is not None:
+            return self.words(row)
         return f"(no answer: the prompt has {len(self.prompt)} tokens and the model takes at most {longest})"
 
 

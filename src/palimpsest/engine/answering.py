@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from palimpsest.audit.asking import as_answers, say
+from palimpsest.audit.asking import as_answers, say_of_sets
 from palimpsest.audit.standing import standing
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.models.load import Loaded, device, load
@@ -60,4 +60,4 @@ def _said_by(source: str, run: RunSetting, shown: Mapping[str, Mapping[str, str]
 
 def _said(loaded: Loaded, run: RunSetting, shown: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Set -> id -> what a model says to the prompts that are shown."""
-    return {name: say(loaded, run.sets[name], tuple(standings)) for name, standings in shown.items()}
+    return say_of_sets(loaded, {name: (run.sets[name], tuple(standings)) for name, standings in shown.items()})
