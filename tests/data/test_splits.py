@@ -23,10 +23,11 @@ def test_disjoint_sets_pass() -> None:
         Text(NUNEZ.upper()),
         Text(f"{NUNEZ} \n"),
         Text("José Núñez lives\u200b in Málaga."),
+        Text("<s>José Núñez\ufe0f lives in Málaga.\u0001<|im_end|>"),
         Completion("José Núñez lives", "in Málaga."),
         Chat((Message("user", "José Núñez lives"), Message("assistant", " in Málaga."))),
     ],
-    ids=["NFD", "case", "blanks", "invisible", "split", "turns"],
+    ids=["NFD", "case", "blanks", "invisible", "special", "split", "turns"],
 )
 def test_one_text_is_not_forgotten_and_kept_at_once_however_it_is_written(again) -> None:
     forget, kept = [Example("x", Text(NUNEZ))], [Example("y", again)]

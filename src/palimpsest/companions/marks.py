@@ -91,9 +91,11 @@ def _is_there(path: Path) -> bool:
 
 def _read(path: Path) -> bytes:
     with suppress(ValueError):
-        key = bytes.fromhex(path.read_bytes()[:1000].decode("ascii").strip())
-        if len(key) >= _BYTES:
-            return key
+        if path.is_file():  # a pipe would be waited for, and a device read without end
+            with path.open("rb") as file:
+                key = bytes.fromhex(file.read(1000).decode("ascii").strip())
+            if len(key) >= _BYTES:
+                return key
     raise DataError(
         f"{path} is no key of palimpsest (accepted: {2 * _BYTES} hexadecimal digits); bring back the right file, or "
         f"set {KEY_VARIABLE} to another: what was recorded with the old one can then not be checked"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from palimpsest.data.encode.chat import Flagged, Turns, chat_tokens_ahead
+from palimpsest.data.encode.chat import Flagged, Turns, chat_tokens_ahead, unread
+from palimpsest.untrusted import refusing
 
 
 class TokensAhead:
@@ -36,5 +37,6 @@ class TokensAhead:
     def _whole(self, texts: list[str]) -> dict[str, tuple[list[int], list[int]]]:
         if not texts or self._tokenizer is None:
             return {}
-        encoded = self._tokenizer(texts, return_special_tokens_mask=True, verbose=False)
+        with refusing(unread):
+            encoded = self._tokenizer(texts, return_special_tokens_mask=True, verbose=False)
         return dict(zip(texts, zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True), strict=True))

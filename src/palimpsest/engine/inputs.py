@@ -237,12 +237,18 @@ def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str,
         sets: set name -> examples.
         loaded: the model.
         encoding: how; its augmentation is for the sets that are trained on, and measuring leaves it out.
+
+    Raises:
+        DataError: rows that are nothing for the model, or that are to be forgotten and kept.
     """
     from palimpsest.data.encode.augment import Augmentation
+    from palimpsest.data.encode.same_tokens import check_tokens_apart
 
     augment = None if encoding.augment is None else Augmentation(**encoding.augment.model_dump())
     encoded = {name: encode_set(examples, loaded, encoding) for name, examples in sets.items()}
     if loaded.modality == "text":
+        special = frozenset(getattr(loaded.tokenizer, "all_special_ids", ()))
+        check_tokens_apart(encoded, special, getattr(loaded.tokenizer, "unk_token_id", None))
         return encoded
     return {
         name: replace(

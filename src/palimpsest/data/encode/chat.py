@@ -22,6 +22,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from palimpsest.data.encode.apart import Apart
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Message
+from palimpsest.untrusted import refusing
 
 Turns = tuple[Message, ...]
 Flagged = tuple[list[int], list[bool]]
@@ -123,9 +124,15 @@ def _found(tokenizer: Any, turns: list[dict[str, str]]) -> tuple[str, list[tuple
 def _flagged(texts: Sequence[str], spans: Sequence[list[tuple[int, int]]], tokenizer: Any) -> list[Flagged]:
     if not texts:
         return []
-    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    with refusing(unread):
+        encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     rows = zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True)
     return [(list(ids), [_is_inside(start, end, own) for start, end in offsets]) for ids, offsets, own in rows]
+
+
+def unread(reason: str) -> ModelError:
+    """What a tokenizer's own failure becomes: its rules come from a file of others."""
+    return ModelError(f"the tokenizer cannot read these texts ({reason}); give the tokenizer that the model came with")
 
 
 def _marked(turns: list[dict[str, str]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:

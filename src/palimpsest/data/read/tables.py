@@ -37,6 +37,8 @@ def open_table(source: str | os.PathLike[str], layout: Layout) -> Table:
         return open_split(path, split_of(path, layout.split, READERS), READERS, given=layout.split is not None)
     ending = path.suffix.lower()
     if ending in READERS and path.exists():
+        if not path.is_file():
+            raise DataError(f"{source} is no file but a pipe or device; write what comes from it into a file first")
         return READERS[ending](path)
     named = find_split(source)
     if named is not None:
