@@ -97,6 +97,7 @@ GRUEN = "text,id\nGrün,1\n"
         ("f.json", '[{"text": NaN}]', "f.json: NaN is not JSON"),
         ("f.json", '[{"text": "a", "text": "b"}]', "f.json: key 'text' appears twice in one object"),
         ("f.json", "[" * 100_000, "f.json, line 1: not JSON (more than 100 lists and objects in each other"),
+        ("f.json", "\x1f", "f.json, line 1: not JSON"),  # a blank to Python, and none to JSON
         ("f.json", '{"model_type": "llama"}', "a JSON object with 'model_type'; accepted: a list of objects"),
         ("f.json", '{"text": {"0": "a"}}', "an object of columns; .* from pandas: to_json(orient='records')"),
         ("f.xlsx", "x", "unknown extension '.xlsx', a spreadsheet; save the sheet as CSV (UTF-8); accepted: a .jsonl"),

@@ -55,5 +55,5 @@ def test_transformers_is_loud_again_afterwards():
 
     before = logging.get_verbosity()
     with quietly():
-        assert logging.get_verbosity() == logging.ERROR
+        assert logging.get_verbosity() == logging.CRITICAL
     assert logging.get_verbosity() == before

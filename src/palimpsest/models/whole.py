@@ -54,7 +54,7 @@ def quietly() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)  # some errors are logged, whole configuration included, and then raised
     try:
         yield
     finally:

@@ -74,7 +74,7 @@ def read_json(path: Path) -> Table:
         value = _parsed(text)
     except json.JSONDecodeError as error:
         # A second value behind the first: JSON lines under the other name.
-        if text.lstrip()[0] == "{" and error.msg == "Extra data":
+        if text.lstrip()[:1] == "{" and error.msg == "Extra data":
             return Table(str(path), None, _json_lines(path, text))
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg}); {_ARRAY}") from error
     except (ValueError, RecursionError) as error:
