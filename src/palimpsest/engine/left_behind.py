@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from palimpsest.engine.output import PARTIAL, REJECTED, Output
+from palimpsest.engine.output import PARTIAL, PLAN, REJECTED, Output
 from palimpsest.engine.unfinished import reached
 from palimpsest.engine.whose import foreign_in, is_temporary
 from palimpsest.errors import PlanError, reachable
-from palimpsest.untrusted import parse_json
+from palimpsest.models.plain import read_json_object
 
 _WEIGHTS = "a model on its way: asked the right way it may still say the rows"
 _OTHER = "a part of the model; no row"
@@ -104,13 +104,10 @@ def left_in(place: str | Path, *, remove: bool = False) -> Left:
 
 def _partial_of(place: str | Path) -> Path:
     folder = Path(reachable(place, "run", PlanError)).expanduser()
-    if folder.name.endswith(PARTIAL):
-        candidates = [folder]
-    else:
-        candidates = [folder.with_name(folder.name + PARTIAL)] if folder.name else []
-    for candidate in candidates:
-        if candidate.is_dir() and not candidate.is_symlink():
-            return candidate
+    if folder.name and not folder.name.endswith(PARTIAL):
+        folder = folder.with_name(folder.name + PARTIAL)
+    if folder.name and folder.is_dir() and not folder.is_symlink():
+        return folder
     raise PlanError(
         f"{place}: no unfinished run is there; accepted: a folder OUTPUT{PARTIAL} that a run of palimpsest left, or "
         "the OUTPUT it was to become"
@@ -119,22 +116,14 @@ def _partial_of(place: str | Path) -> Path:
 
 def _check_ours(folder: Path) -> None:
     """The plan of a run is there, or nothing but what a process left that died before it wrote one."""
-    plan = _plan_in(folder)
+    plan = read_json_object(folder / PLAN)
     if {"digest", "kind", "method"} <= plan.keys() or all(is_temporary(path) for path in folder.iterdir()):
         return
     raise PlanError(f"{folder} holds no plan.json of a run of palimpsest, so it may be somebody's; nothing was touched")
 
 
-def _plan_in(folder: Path) -> dict[str, Any]:
-    try:
-        value = parse_json((folder / "plan.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _state_of(folder: Path) -> str:
-    plan = _plan_in(folder)
+    plan = read_json_object(folder / PLAN)
     what = f"{plan['kind']} with {plan['method']}" if plan else "a run that had not begun"
     return f"{what}, {'rejected' if (folder / REJECTED).exists() else f'unfinished {reached(folder)}' if plan else ''}"
 

@@ -20,11 +20,13 @@ from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import check_makeable_folder, write_atomic
 from palimpsest.models.bound import changes_in, check_bound, write_manifest
+from palimpsest.models.plain import read_json_object
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
 
 RESULT = "result.json"
+PLAN = "plan.json"
 PARTIAL = ".partial"  # what the name of an output ends in until it is whole
 REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
@@ -267,12 +269,8 @@ class Output:
         return value
 
     @staticmethod
-    def _plan_in(folder: Path) -> dict[str, Any]:
-        try:
-            value = parse_json((folder / "plan.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+    def _plan_in(folder: Path) -> Mapping[str, Any]:
+        return read_json_object(folder / PLAN)
 
     def _digest_in(self, folder: Path) -> str | None:
         """By its content: the digest that is written beside it may be another plan's."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from palimpsest.engine.output import RESULT
+from palimpsest.engine.output import PLAN, RESULT
 from palimpsest.engine.plan_record import made_by, plan_digest, recorded_digest
 from palimpsest.engine.verdict import judged
 from palimpsest.errors import DataError, UsageError, reachable
@@ -15,8 +15,6 @@ from palimpsest.models.plain import read_json_object
 from palimpsest.models.sources import source_digest
 from palimpsest.report.page import without_answers
 from palimpsest.report.schema import RunResult
-
-PLAN = "plan.json"
 
 
 class Recorded(NamedTuple):

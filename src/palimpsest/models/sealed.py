@@ -35,6 +35,8 @@ def is_sound(file: Path) -> bool:
             said = dict(opened.metadata() or {})
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
         return bool(said.pop(_KEY, None) == _digest_of(tensors, said))
+    except MemoryError:  # says nothing of the file, which whoever is told "damaged" would remove
+        raise
     except Exception:  # which ones a damaged file raises no list tells
         return False
 

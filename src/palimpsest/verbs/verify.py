@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palimpsest.engine.output import PLAN
 from palimpsest.engine.plan_record import made_by
-from palimpsest.engine.recorded import PLAN, contradictions, derived
+from palimpsest.engine.recorded import contradictions, derived
 from palimpsest.errors import DataError, ModelError, reachable
 from palimpsest.models.bound import MANIFEST, Differences, changes_in, check_bound
 from palimpsest.models.plain import read_json_object
