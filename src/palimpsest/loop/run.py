@@ -113,7 +113,8 @@ class _Loop:
         state, machine = self.state, self.machine
         if state.edited or not has_edit(self.job.method):
             return
-        made = make_edit(self.job.method, self.job.model, self.job.sets, seed=self.job.training.seed)
+        drawn = {name: self.job.sets[name] for name in self.job.method.draws_from(self.job.sets)}
+        made = make_edit(self.job.method, self.job.model, drawn, seed=self.job.training.seed)
         state.edited, state.seconds = True, time.perf_counter() - started
         state.tokens += made.tokens
         machine.write({"kind": "edit", "declared": made.declared, "changed": made.changed})
