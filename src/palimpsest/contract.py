@@ -13,12 +13,15 @@ One iteration of the loop:
         clip
         update                               one optimizer step, or what the method makes of it, within the rules
     diagnostics                              into the log; state() into the checkpoint
+
+A run is one stage of such iterations, or the stages that the method names, one after the other. A method that edits
+does its work in ``edit``, once, before the first of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 Per = Literal["token", "example"]
 
-__all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Step", "Term", "Terms"]
+__all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Stage", "Step", "Term", "Terms"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,34 @@ class Phase:
     moves_statistics: bool = True
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run with an anchor, a length, a schedule and rates of its own (decision 0014).
+
+    At fixed rates the stages follow each other, each with its own planned steps. A controlled run goes through the
+    distinct ones in turn, an iteration of each, and leaves one called "repair" to the repair of the run.
+
+    Attributes:
+        name: told in the log.
+        anchor: the set whose passes are its epochs; None = the first that the method draws from.
+        epochs: passes over it; None = the run's.
+        phases: of each of its iterations; None asks ``Method.phases``, with the step within the stage.
+        training: training options that differ from the run's, e.g. {"batch_size": 4}.
+        moves: regular expressions searched in parameter names: no other parameter moves; () = all that the scope lets.
+        rates: regular expression -> factor of the learning rate; the first that is found in a name counts.
+        fresh: begin with a new optimizer; False goes on with the moments of the stage before.
+    """
+
+    name: str = "run"
+    anchor: str | None = None
+    epochs: float | None = None
+    phases: tuple[Phase, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    moves: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+    fresh: bool = True
+
+
 @runtime_checkable
 class Step(Protocol):
     """Calling it takes one step of the run's optimizer by the gradients at hand."""
@@ -115,7 +146,7 @@ class Method:
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
-        edits: it changes the weights in ``prepare`` and takes no steps.
+        edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
     """
@@ -140,6 +171,7 @@ class Method:
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
         self.config = config
         self.reference = reference
+        self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
 
     @property
     def cycle(self) -> int:
@@ -158,10 +190,7 @@ class Method:
         return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume.
-
-        A method without steps does its work here; a run of it that changes nothing is an error.
-        """
+        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume."""
         self.sets = self.draws_from(sets)
         return model
 
@@ -172,6 +201,26 @@ class Method:
         of repair, too.
         """
         return ()
+
+    def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
+        """The whole work of a method with ``edits``, called once, after ``prepare`` and before any stage.
+
+        The model is in eval mode, the random state a function of the run's seed. A process that dies before the first
+        checkpoint does it again: the same model and sets must give the same bits.
+
+        Returns:
+            Names, as in ``state_dict``, of the tensors that may be others now. One that changed and is not among them
+            is an error, as is an edit that changed nothing at all.
+        """
+        return ()
+
+    def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
+        """The parts of a run; default: one, and none after an edit. Asked after ``prepare``.
+
+        Args:
+            sizes: set -> number of its examples; ``self.planned_epochs`` is what the run plans.
+        """
+        return () if self.edits else (Stage(),)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
         """Phases of iteration ``step`` of ``planned``; default: one joint phase over all sets. Empty: no steps."""

@@ -27,6 +27,7 @@ from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
+from palimpsest.loop.legs import legs_of, takes_steps
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
@@ -100,7 +101,8 @@ def prepare_job(
     prepared = method.prepare(model, drawn)
     stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
     stack.prepare(prepared, drawn, sets)
-    if not method.phases(0, 1):
+    legs = legs_of(method, prepared, drawn, plan.training)
+    if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find
     job = Job(
         method=method,
@@ -166,8 +168,12 @@ def _told(progress: Progress) -> Tell:
     return lambda done, total, note: progress("training", done, total, note)
 
 
-def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, float]], None]:
-    return lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}")
+def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, Any]], None]:
+    def tell(step: int, planned: int, values: Mapping[str, Any]) -> None:
+        stage = f"{values['stage']}, " if "stage" in values else ""
+        progress("training", step, planned, f"{stage}loss {values['loss']:.3f}")
+
+    return tell
 
 
 def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folder: Path, *, as_it_is: bool) -> Method:
