@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.method_card import Config, Kind
+from palimpsest.models.parts.part import Part
 from palimpsest.models.reference import Reference
 
 if TYPE_CHECKING:
@@ -37,7 +38,20 @@ if TYPE_CHECKING:
 
 Per = Literal["token", "example"]
 
-__all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Stage", "Step", "Term", "Terms"]
+__all__ = [
+    "Config",
+    "ExampleSet",
+    "Kind",
+    "Method",
+    "Part",
+    "Per",
+    "Phase",
+    "Reference",
+    "Stage",
+    "Step",
+    "Term",
+    "Terms",
+]
 
 
 @dataclass(frozen=True)
@@ -148,6 +162,7 @@ class Method:
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
+        adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
     """
 
@@ -167,6 +182,12 @@ class Method:
     cycle_option: ClassVar[str] = ""
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
+    adds_parts: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Whether a method adds parts is asked of its file, where nothing can be run."""
+        if cls.parts is not Method.parts and not cls.adds_parts:
+            raise TypeError(f"{cls.__name__} defines parts; set adds_parts = True beside them")
 
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
         self.config = config
@@ -188,6 +209,21 @@ class Method:
         """The given sets that it draws from; the first one is the anchor, whose passes are the epochs."""
         groups = [name for group in cls.one_of for name in group]
         return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
+
+    def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
+        """Modules to add to the model (models/parts/), each at a named place; default: none.
+
+        Asked once at the start of a run and again before a resume, at the weights that the run starts from and before
+        the scope and the reference; torch's generator is seeded, so that the parts are a function of plan and seed. A
+        run of a method that adds parts moves them alone (scope.kind = parts), unless the plan says otherwise; the
+        reference is the model without them. Later hooks find them by ``models.parts.new_parts_of(model)``.
+
+        Args:
+            model: with the parts of earlier requests.
+            sets: those that the method draws from.
+            seed: of the run.
+        """
+        return ()
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume."""

@@ -57,6 +57,7 @@ class MethodCard:
     edits: bool
     yardstick: bool
     isolates: bool
+    adds_parts: bool
 
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.

@@ -20,6 +20,7 @@ from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import check_makeable_folder, write_atomic
 from palimpsest.models.bound import changes_in, check_bound, write_manifest
+from palimpsest.models.parts.parts_folder import BASE, PARTS
 from palimpsest.models.plain import read_json_object
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Cost, Direction, Score
@@ -179,7 +180,8 @@ class Output:
         """
         write_atomic(self.partial / REJECTED, reason + "\n")
         for path in self.partial.iterdir():
-            if path.name in ONLY_FOR_THE_RUN or path.suffix == ".safetensors" or is_temporary(path):
+            weights = path.name in (BASE, PARTS) or path.suffix == ".safetensors"
+            if path.name in ONLY_FOR_THE_RUN or weights or is_temporary(path):
                 remove_ours(path)
 
     def _clear(self) -> None:

@@ -20,6 +20,8 @@ from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
 from palimpsest.method_card import MethodCard
+from palimpsest.models import parts
+from palimpsest.models.parts.parts_folder import kinds_in
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.report.schema import RequestInfo
@@ -114,7 +116,9 @@ class Plan(Section):
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
-        by_name = [methods.file_of(self.method), *made, *rules.files_of(self.rules), *metrics.files()]
+        borne = parts.files_of_kinds(kinds_in(Path(self.model).expanduser()))
+        ruled = rules.files_of(self.rules)
+        by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
 
     def record(self) -> dict[str, Any]:
@@ -145,6 +149,8 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
+    if method.adds_parts:
+        values["scope"] = {"kind": "parts", **_as_mapping(values.get("scope", {}))}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
@@ -154,6 +160,11 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
     return plan
+
+
+def _as_mapping(section: Any) -> Mapping[str, Any]:
+    """What was given of a section."""
+    return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
 
 
 def _check_kind(method: MethodCard, kind: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 
 from palimpsest import derived, methods, rules
@@ -31,6 +32,7 @@ from palimpsest.loop.legs import legs_of, takes_steps
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
+from palimpsest.models.parts import attach
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
 from palimpsest.models.unread import leave_out_unread
@@ -91,6 +93,7 @@ def prepare_job(
             probes = probes_of(plan, loaded, sets, found)
             guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
         guiding = guiding.and_also(reading)
+    add_parts(plan, loaded.model, drawn)
     model = apply_scope(loaded.model, plan.scope)
     left_out = _left_out(model, drawn)
     at_start = state_digests(model)
@@ -119,6 +122,25 @@ def prepare_job(
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+
+
+def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:
+    """Attach what the method adds to the model; nothing, and nothing drawn, for one that adds nothing."""
+    kind = methods.load(plan.method)
+    if not kind.adds_parts:
+        return
+    devices = range(torch.accelerator.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(plan.training.seed)
+        made = kind(methods.configure(plan.method, plan.options)).parts(model, drawn, plan.training.seed)
+    for part in made:
+        part.is_new, part.made_by = True, stamp_of(plan)
+    attach(model, made)
+
+
+def stamp_of(plan: Plan) -> dict[str, str]:
+    """What a part says of the run that it came from."""
+    return {"method": plan.method, "run": plan.digest()[:16]}
 
 
 def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
