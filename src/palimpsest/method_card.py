@@ -57,6 +57,7 @@ class MethodCard:
     edits: bool
     yardstick: bool
     isolates: bool
+    by_id: tuple[str, ...]
 
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.

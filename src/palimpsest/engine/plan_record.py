@@ -21,6 +21,8 @@ def plan_digest(values: Mapping[str, Any], made_by: Mapping[str, str]) -> str:
         made_by: as ``Plan.made_by`` gives it.
     """
     chosen = {name: value for name, value in values.items() if name not in PLACES}
+    if not chosen.get("controls"):
+        chosen.pop("controls", None)  # a plan without any is the plan it was before there were controls
     if isinstance(request := chosen.get("request"), Mapping):
         chosen["request"] = {name: value for name, value in request.items() if name != "data"}
     return digest({**chosen, **made_by})

@@ -16,7 +16,8 @@ from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
 from palimpsest.control.learning import Taught
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.batch import ExampleSet, TextSet
+from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, most_steps
@@ -76,10 +77,11 @@ def prepare_job(
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    shown = _shown(drawn, plan)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
-        method.prepare(model, drawn)
+        method.prepare(model, shown)
         return method
 
     guided = None
@@ -95,13 +97,13 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    prepared = method.prepare(model, drawn)
+    prepared = method.prepare(model, shown)
     if not method.phases(0, 1):
         guided = None  # its work is done: there is no rate to find
     job = Job(
         method=method,
         model=prepared,
-        sets=drawn,
+        sets=shown,
         training=plan.training,
         folder=folder,
         pairs=_pairs(kind.paired, made),
@@ -112,6 +114,11 @@ def prepare_job(
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+
+
+def _shown(drawn: Mapping[str, Any], plan: Plan) -> dict[str, ExampleSet]:
+    """The sets as the method sees them. All that measures, repairs or remembers sees them whole."""
+    return {name: as_shown(examples, plan.controls.get(name)) for name, examples in drawn.items()}
 
 
 def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
