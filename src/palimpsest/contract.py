@@ -154,6 +154,7 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
+        by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
@@ -174,6 +175,7 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ()
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
+    by_id: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     options_for_images: ClassVar[Mapping[str, Any]] = {}
     starts_from: ClassVar[Literal["model", "base"]] = "model"
@@ -292,8 +294,11 @@ class Method:
         return model
 
     def recall(self, model: nn.Module, batch: Batch) -> Predictions:
-        """The reference model's predictions; for use inside ``loss``."""
+        """The reference model's predictions, shown as the batch shows the model's own; for use inside ``loss``.
+
+        Where the run has controls the model that learns decides what is shown: ask it first.
+        """
         if self.reference is None:
             raise TypeError(f"{type(self).__name__} asked for a reference it did not declare in reference_sets")
         with torch.no_grad():
-            return self.reference.predict(model, batch)
+            return batch.seen(self.reference.predict(model, batch.bare), picks=False)

@@ -22,6 +22,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from palimpsest import derived, methods
 from palimpsest.contract import Method, Phase
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.encode.controlled import as_shown
+from palimpsest.data.sets.controls import Controls
 from palimpsest.data.sets.roles import given_roles
 from palimpsest.derived.made import Made
 from palimpsest.errors import PlanError
@@ -40,6 +42,7 @@ from palimpsest.rules.rule_stack import RuleStack
 pytestmark = pytest.mark.parametrize("name", methods.names())
 
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
+PULLED = {"ewc"}  # by weights alone, whatever is shown of a set
 VOCABULARY = 61
 MEMORISED = 0.1  # nats per token; a guess costs log 61 = 4.1
 BY_HEART = {"learning_rate": 2e-2, "num_train_epochs": 50, "batch_size": 16}
@@ -252,8 +255,11 @@ def test_draws_only_from_the_sets_it_declares(toy, tmp_path, name):
         assert not set(everything) & set(toy.sets["forget"].ids)
 
 
-def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[torch.Tensor]:
+def gradients(
+    toy: Toy, name: str, folder: Path, size: int | None, controls: Controls | None = None
+) -> Iterator[torch.Tensor]:
     """Gradient of each phase over the whole sets; plain descent at rate 1 moves the weights by exactly it."""
+    shown = {s: as_shown(examples, controls) for s, examples in toy.sets.items()}
     folder.mkdir()
     torch.manual_seed(0)  # of a method that draws, e.g. labels
     method, model = build(toy, name, folder, Scope())
@@ -268,7 +274,7 @@ def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[t
         drawn = {s: toy.sets[s].ids for s in phase.sets}
         drawn |= {s: tuple(toy.pairs[s][i] for i in toy.sets["forget"].ids) for s in phase.sets if s in method.paired}
         before = weights(model)
-        parts = micro_batches(toy.sets, drawn, anchor, size)
+        parts = micro_batches(shown, drawn, anchor, size)
         assert len(parts) == (1 if size is None else min(len(ids) for ids in drawn.values()))
         how = {"phase": phase, "max_grad_norm": 0.0, "rules": rules}
         take_step(Accelerator(cpu=True), method, model, optimizer, parts, **how)
@@ -286,6 +292,26 @@ def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
     for all_at_once, one_by_one in zip(whole, cut, strict=True):
         difference = (all_at_once - one_by_one).norm() / all_at_once.norm()
         assert difference < 1e-4
+
+
+@pytest.mark.parametrize("controls", [Controls(temperature=2.0, lowest=0.5), Controls(cap=30.0)], ids=["shown", "cap"])
+def test_controls_hold_and_do_not_depend_on_micro_batches(toy, tmp_path, name, controls):
+    """What the objective is shown changes its gradient, for every method unchanged, however a step is cut."""
+    whole, cut = (list(gradients(toy, name, tmp_path / str(size), size, controls)) for size in (None, 1))
+    free = list(gradients(toy, name, tmp_path / "free", None))
+    for all_at_once, one_by_one, without in zip(whole, cut, free, strict=True):
+        assert (all_at_once - one_by_one).norm() <= 1e-4 * all_at_once.norm() + 1e-5
+        if controls.cap is None:
+            assert (all_at_once - without).norm() / without.norm() > 1e-2
+
+
+def test_what_is_capped_moves_nothing(toy, tmp_path, name):
+    """Every row of the toy sets is above the cap: but for what looks at no row, the weights stay where they are."""
+    for gradient in gradients(toy, name, tmp_path / "run", None, Controls(cap=1e-9)):
+        if name in PULLED:
+            assert gradient.norm() < 1e-3
+        else:
+            assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def test_saves_and_reloads_to_equal_outputs(toy, tmp_path, name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from palimpsest import derived, methods, metrics, rules
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
+from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
 from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
@@ -40,6 +41,7 @@ SECTIONS = (
     "scope",
     "pairing",
     "derived",
+    "controls",
     "refine",
     "measuring",
     "encoding",
@@ -83,6 +85,8 @@ class Plan(Section):
     """Other sets that the run makes -> their options."""
     rules: tuple[dict[str, Any], ...] = ()
     """Around the steps, beside those of the method: each a kind and its options."""
+    controls: dict[str, Controls] = Field(default_factory=dict)
+    """What the objective is shown of a set, by the set's name; measuring and repair see all of it."""
     refine: Refinement | None = None
     """Per-example stopping; None = run to the budget."""
     measuring: Measuring = Measuring()
@@ -156,6 +160,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     values["bounds"] = parse_gates(values.get("bounds", []))
     values["derived"] = _derived(values.get("derived", {}), method)
     values["rules"] = chosen_rules(values.get("rules", ()), method, options)
+    values["controls"] = checked_controls(values.get("controls", {}), _drawn(method, fields["files"]))
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
@@ -172,6 +177,13 @@ def _check_kind(method: MethodCard, kind: str) -> None:
     if kind not in method.kinds:
         able = [name for name in methods.names() if kind in methods.card(name).kinds]
         raise PlanError(f"method {method.name!r} does not {kind}; accepted: {', '.join(able)}")
+
+
+def _drawn(method: MethodCard, files: Collection[str]) -> dict[str, bool]:
+    """Sets that a run of the method draws from -> does its objective look at their rows? A bench names no files yet."""
+    named = (*method.needs, *(name for group in method.one_of for name in group), *method.uses)
+    given = {*(files or named), *derived.of_needs(method.needs)}
+    return {name: name not in method.by_id for name in named if name in given}
 
 
 def _check_metrics(measuring: Measuring) -> None:

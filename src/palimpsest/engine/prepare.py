@@ -17,7 +17,8 @@ from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
 from palimpsest.control.learning import Taught
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.batch import ExampleSet, TextSet
+from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, most_steps
@@ -81,10 +82,11 @@ def prepare_job(
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    shown = _shown(drawn, plan)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
-        method.prepare(model, drawn)
+        method.prepare(model, shown)
         return method
 
     guided = None
@@ -101,16 +103,16 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    prepared = method.prepare(model, drawn)
+    prepared = method.prepare(model, shown)
     stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
-    stack.prepare(prepared, drawn, sets)
-    legs = legs_of(method, prepared, drawn, plan.training)
+    stack.prepare(prepared, shown, sets)
+    legs = legs_of(method, prepared, shown, plan.training)
     if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find
     job = Job(
         method=method,
         model=prepared,
-        sets=drawn,
+        sets=shown,
         training=plan.training,
         folder=folder,
         pairs=_pairs(kind.paired, made),
@@ -141,6 +143,11 @@ def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:
 def stamp_of(plan: Plan) -> dict[str, str]:
     """What a part says of the run that it came from."""
     return {"method": plan.method, "run": plan.digest()[:16]}
+
+
+def _shown(drawn: Mapping[str, Any], plan: Plan) -> dict[str, ExampleSet]:
+    """The sets as the method sees them. All that measures, repairs or remembers sees them whole."""
+    return {name: as_shown(examples, plan.controls.get(name)) for name, examples in drawn.items()}
 
 
 def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
