@@ -109,7 +109,7 @@ def places_in(model: nn.Module, theirs: Tensors, source: str) -> list[Place]:
     known = {name for group in groups for name in group}
     strangers = sorted(theirs.keys() - known)
     if strangers:
-        raise ModelError(_not_alike(source, f"{strangers[0]} is in one of them only"))
+        raise ModelError(not_alike(source, f"{strangers[0]} is in one of them only"))
     found = []
     for group, tensor in groups.items():
         names = [name for name in group if name in theirs]
@@ -117,7 +117,7 @@ def places_in(model: nn.Module, theirs: Tensors, source: str) -> list[Place]:
             _check_place(names, tensor, theirs, source)
             found.append(Place(names[0], tensor))
         elif not isinstance(theirs, AdapterTensors):
-            raise ModelError(_not_alike(source, f"{group[0]} is in one of them only"))
+            raise ModelError(not_alike(source, f"{group[0]} is in one of them only"))
     return found
 
 
@@ -126,11 +126,11 @@ def _check_place(names: list[str], tensor: Tensor, theirs: Tensors, source: str)
     other = theirs[names[0]]
     if other.shape != tensor.shape:
         shapes = f"{tuple(tensor.shape)} in one and {tuple(other.shape)} in the other"
-        raise ModelError(_not_alike(source, f"{names[0]} is {shapes}"))
+        raise ModelError(not_alike(source, f"{names[0]} is {shapes}"))
     if any(not torch.equal(other, theirs[name]) for name in names[1:]):
-        raise ModelError(_not_alike(source, f"{' and '.join(names)} are one tensor in one and two in the other"))
+        raise ModelError(not_alike(source, f"{' and '.join(names)} are one tensor in one and two in the other"))
     if not _is_mixable(names[0], tensor, other):
-        raise ModelError(_not_alike(source, f"{names[0]} holds whole numbers that differ, which cannot be mixed"))
+        raise ModelError(not_alike(source, f"{names[0]} holds whole numbers that differ, which cannot be mixed"))
 
 
 def _is_mixable(name: str, tensor: Tensor, other: Tensor) -> bool:
@@ -140,7 +140,8 @@ def _is_mixable(name: str, tensor: Tensor, other: Tensor) -> bool:
     return name.endswith(_COUNTER) or torch.equal(tensor.cpu(), other.cpu())
 
 
-def _not_alike(source: str, why: str) -> str:
+def not_alike(source: str, why: str) -> str:
+    """Why two models cannot be mixed, as an error says it."""
     return (
         f"model {source} and the one it is to be mixed with are not of one shape: {why}; give a model and one that "
         "was made from it"

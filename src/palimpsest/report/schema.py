@@ -30,8 +30,9 @@ from palimpsest.report.twin_file import json_of
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
-Column = Literal["before", "after", "oracle", "level"]
-COLUMNS: tuple[Column, ...] = ("before", "after", "oracle", "level")
+Column = Literal["before", "raw", "after", "oracle", "level"]
+COLUMNS: tuple[Column, ...] = ("before", "raw", "after", "oracle", "level")
+"""``raw``: as the method left the model, where part of what must stay was given back before it was saved."""
 Origin = Literal["recorded", "base", "unknown"]
 
 
@@ -194,6 +195,31 @@ class LevelInfo(ReportRow):
     """That the model finds the forgotten words far less likely than one that never saw them would, or empty."""
 
 
+class CalibrationInfo(ReportRow):
+    """How much of a change stayed; ``audit.calibrate.Calibrated``."""
+
+    set: str
+    """That was to be kept."""
+    metric: str
+    """Key of what was to be kept of it."""
+    tau: float
+    """Share of its value before that had to be kept."""
+    tolerance: float
+    """The share of the change may be so much too small."""
+    alpha: float
+    """Share of the change that stayed: 0 = as before, 1 = all of it."""
+    bound: float
+    """The value that had to be kept."""
+    points: tuple[tuple[float, float], ...]
+    """Every alpha that was asked with the value there, ascending; the first is the model before."""
+    uneven: float
+    """Largest step of the value back towards before, with alpha ascending."""
+    even: bool
+    """Is that within 0.02? Else a larger alpha might have been kept, too."""
+    evaluations: int
+    """Times the metric was taken, the model before apart."""
+
+
 class AnswerRow(ReportRow):
     """What the models said to one prompt; ``records.Answer``."""
 
@@ -238,7 +264,7 @@ class RunResult(ReportRow):
 
     schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID
     """Name and version of this schema."""
-    kind: Literal["learn", "unlearn", "update", "measure"]
+    kind: Literal["learn", "unlearn", "update", "measure", "calibrate"]
     """What the run did."""
     method: str
     """Name of the method; empty for a measurement."""
@@ -255,9 +281,11 @@ class RunResult(ReportRow):
     sets: dict[str, SetInfo]
     """The sets the run saw."""
     scores: Scores
-    """Column -> set -> metric key -> row; columns stand in the order before, after, oracle, level (of never seen)."""
+    """Column -> set -> metric key -> row; columns stand in the order of ``COLUMNS``."""
     level: LevelInfo | None = None
     """Where a controlled run was to end; None at a fixed rate."""
+    calibration: CalibrationInfo | None = None
+    """How much of the change stayed, where part of it was taken back; without that it is left out of the file."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     gates: tuple[Gate, ...] | None = None
@@ -286,6 +314,10 @@ class RunResult(ReportRow):
     """Versions and machine."""
     notes: tuple[str, ...] = ()
     """What a reader should know besides."""
+
+    @model_serializer(mode="wrap")
+    def _without_calibration(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "calibration")
 
     @field_validator("scores")
     @classmethod
