@@ -1,6 +1,6 @@
 """A calibration from plan to record: a whole version folder, or none.
 
-    mixture_of -> calibrate (each evaluation remembered) -> save the mixed model -> load it again, same answers
+    mixture_of -> calibrated (each evaluation remembered) -> save the mixed model -> load it again, same answers
                -> scores before, raw and after -> result.json, report.html, learned.json
 
 Whoever dies in between leaves what was measured; the same call again asks the rest and ends with the same weights.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest import metrics
-from palimpsest.audit.calibrate import SET, Calibrated, calibrate, halvings_of
+from palimpsest.audit.calibration import SET, Calibrated, calibrated, halvings_of
 from palimpsest.companions.learned import LEARNED_FILE
 from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
 from palimpsest.engine.calibration_plan import CalibrationPlan
@@ -42,7 +42,7 @@ from palimpsest.report.page import PAGE, save_html
 from palimpsest.report.schema import Column, CostRow, RunResult, SetInfo, rows_of
 
 MIXING = "mixing"  # folder of a run for tensors that had to be written out
-STAGE = "calibrating"
+CALIBRATING = "calibrating"
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class Asking:
 
         def remember(alpha: float, compute: Callable[[], Measured]) -> Measured:
             nonlocal asked
-            self.say(STAGE, asked, most, f"{self.metric.key} of {SET} at alpha {show(alpha)}")
+            self.say(CALIBRATING, asked, most, f"{self.metric.key} of {SET} at alpha {show(alpha)}")
             asked += 1
             return self.remember(_name(SET, alpha), compute)
 
-        kept = calibrate(
+        kept = calibrated(
             self.mixture.before,
             self.mixture.after,
             self.sets[SET],
@@ -83,7 +83,7 @@ class Asking:
             own=self.mixture.own,
             remember=remember,
         )
-        self.say(STAGE, most, most, f"alpha {show(kept.alpha)}")
+        self.say(CALIBRATING, most, most, f"alpha {show(kept.alpha)}")
         return kept
 
     def column(self, alpha: float) -> Measured:
@@ -138,15 +138,15 @@ def execute_calibration(plan: CalibrationPlan, read: Read, manner: Manner) -> Ru
         target.begin(plan)
         drop_damaged(target.partial, manner.progress)
         with cleared_if_refused(target):
-            result = _calibrated(plan, read, manner, target)
+            result = _made(plan, read, manner, target)
         _write(plan, target, result)
         target.complete()
     return result
 
 
-def _calibrated(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> RunResult:
+def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> RunResult:
     """Everything that loads, measures and saves."""
-    manner.progress(STAGE, 0, halvings_of(plan.tolerance) + 2, "loading the two models")
+    manner.progress(CALIBRATING, 0, halvings_of(plan.tolerance) + 2, "loading the two models")
     asks_words = any(not isinstance(e.content, TokenIds) for rows in read.examples.values() for e in rows)
     place = target.partial / MIXING
     mixture = mixture_of(plan.model, plan.after, place, plan.revision, tokenizer_needed=asks_words)
@@ -203,7 +203,7 @@ def _result(
 ) -> RunResult:
     flush_tree(folder)
     scores = {column: found for column, (found, _) in columns.items()}
-    costs: dict[str, Cost] = {**{column: cost for column, (_, cost) in columns.items()}, STAGE: kept.cost}
+    costs: dict[str, Cost] = {**{column: cost for column, (_, cost) in columns.items()}, CALIBRATING: kept.cost}
     asked = {name: subset_note(name, len(examples), len(sets[name])) for name, examples in read.examples.items()}
     return RunResult(
         kind=plan.kind,

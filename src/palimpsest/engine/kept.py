@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from palimpsest.audit.calibrate import SET, UNEVEN, Calibrated
+from palimpsest.audit.calibration import SET, UNEVEN, Calibrated
 from palimpsest.companions.learned import LEARNED_FILE
 from palimpsest.engine.calibration_plan import CalibrationPlan
 from palimpsest.in_words import show
-from palimpsest.report.schema import CalibrationInfo
+from palimpsest.report.calibration_row import CalibrationInfo
 
 
 def info_of(kept: Calibrated, tolerance: float) -> CalibrationInfo:

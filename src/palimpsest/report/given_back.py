@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from palimpsest.report.calibration_row import CalibrationInfo
 from palimpsest.report.numbers import percent, show_or_dash
-from palimpsest.report.schema import CalibrationInfo, RunResult
+from palimpsest.report.schema import RunResult
 
 _COLUMNS = ("before", "raw", "after")
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
@@ -26,6 +24,8 @@ from palimpsest.audit.gates import Gate
 from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
+from palimpsest.report.calibration_row import CalibrationInfo
+from palimpsest.report.row import ReportRow, without_empty
 from palimpsest.report.twin_file import json_of
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
@@ -34,17 +34,6 @@ Column = Literal["before", "raw", "after", "oracle", "level"]
 COLUMNS: tuple[Column, ...] = ("before", "raw", "after", "oracle", "level")
 """``raw``: as the method left the model, where part of what must stay was given back before it was saved."""
 Origin = Literal["recorded", "base", "unknown"]
-
-
-class ReportRow(BaseModel):
-    """Base of every part of the twin: frozen, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
-
-
-def without_empty(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Values of a row without one that says nothing, so that files which do not need it stay as they were."""
-    return {key: value for key, value in values.items() if value or key != name}
 
 
 class SetInfo(ReportRow):
@@ -193,31 +182,6 @@ class LevelInfo(ReportRow):
     """Why nothing may pass on it, or empty."""
     beyond: str = ""
     """That the model finds the forgotten words far less likely than one that never saw them would, or empty."""
-
-
-class CalibrationInfo(ReportRow):
-    """How much of a change stayed; ``audit.calibrate.Calibrated``."""
-
-    set: str
-    """That was to be kept."""
-    metric: str
-    """Key of what was to be kept of it."""
-    tau: float
-    """Share of its value before that had to be kept."""
-    tolerance: float
-    """The share of the change may be so much too small."""
-    alpha: float
-    """Share of the change that stayed: 0 = as before, 1 = all of it."""
-    bound: float
-    """The value that had to be kept."""
-    points: tuple[tuple[float, float], ...]
-    """Every alpha that was asked with the value there, ascending; the first is the model before."""
-    uneven: float
-    """Largest step of the value back towards before, with alpha ascending."""
-    even: bool
-    """Is that within 0.02? Else a larger alpha might have been kept, too."""
-    evaluations: int
-    """Times the metric was taken, the model before apart."""
 
 
 class AnswerRow(ReportRow):

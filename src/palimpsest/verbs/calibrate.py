@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from palimpsest import metrics
-from palimpsest.audit.calibrate import check_settings
+from palimpsest.audit.calibration import check_settings
 from palimpsest.data.read.layout import Source
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.engine.calibration_plan import CalibrationPlan
@@ -23,7 +23,7 @@ from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import CalibrateArguments, layout_of, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, on_disk, renamed
 
-ROWS = 400  # of Wang et al. 2024
+CALIBRATION_ROWS = 400  # of Wang et al. 2024
 
 
 @as_it_was()
@@ -59,17 +59,28 @@ def calibrate(
     Raises:
         UsageError: something supplied cannot be used; nothing was written.
     """
+    sets = {"retain": retain, "forget": forget}
+    return _between({"model": before, "after": after}, sets, output, {"metric": metric, "tau": tau}, arguments)
+
+
+def _between(
+    models: Mapping[str, Any],
+    sets: Mapping[str, Source | None],
+    output: str | Path,
+    asked: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+) -> RunResult:
+    """The same with models that may be in memory put on the disk meanwhile."""
     refuse_unknown(arguments, CalibrateArguments.__annotations__)
-    values = {**arguments, "model": before, "after": after}
+    values = {**models}
     with on_disk(values, tokenizer_needed=not arguments.get("token_ids")) as names:
         manner = manner_of(output, arguments)
         given = Given(
             path_of(values["model"], "before"),
-            {name: source for name, source in (("retain", retain), ("forget", forget)) if source is not None},
+            {name: source for name, source in sets.items() if source is not None},
             layout=layout_of(arguments),
         )
-        asked = {"metric": metric, "tau": tau, "after": path_of(values["after"], "after")}
-        plan = _plan(given, asked, arguments)
+        plan = _plan(given, {**asked, "after": path_of(values["after"], "after")}, arguments)
         result = _run(plan, given, manner)
         renamed(manner.output, names)
     return result
@@ -95,7 +106,7 @@ def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) 
         options=options,
         tau=asked["tau"],
         tolerance=tolerance,
-        limit=_rows(arguments.get("limit", ROWS)),
+        limit=_rows(arguments.get("limit", CALIBRATION_ROWS)),
         seed=arguments.get("seed", 0),
         encoding=as_taught(arguments.get("encoding") or CalibrationPlan.model_fields["encoding"].default, given.model),
     )

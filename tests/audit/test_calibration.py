@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palimpsest.audit.calibrate import (
+from palimpsest.audit.calibration import (
     Calibrated,
     MixedPoint,
     bound_of,
-    calibrate,
+    calibrated,
     check_settings,
     halvings_of,
     largest_kept,
@@ -152,7 +152,7 @@ STRENGTHS = [2.0, 0.9, 0.5, 0.0, -1.0, -3.0, -8.0]
 @pytest.mark.parametrize("metric", ["ma"])
 def test_a_model_worked_by_hand(retain, tau, metric):
     before, after = loaded(chain([2.0] * 7), "A"), loaded(chain(STRENGTHS), "B")
-    found = calibrate(before, after, retain, metric=metric, tau=tau)
+    found = calibrated(before, after, retain, metric=metric, tau=tau)
     fine = [k / GRID for k in range(GRID + 1)]
     assert found.alpha == max(alpha for alpha in fine if known_at(alpha, STRENGTHS) >= tau)
     assert [point.value for point in found.points] == pytest.approx(
@@ -167,7 +167,7 @@ def test_a_model_worked_by_hand(retain, tau, metric):
 
 def test_of_a_metric_where_lower_is_known_the_bound_lies_above(retain):
     before, after = loaded(chain([2.0] * 7), "A"), loaded(chain(STRENGTHS), "B")
-    found = calibrate(before, after, retain, metric="nll", tau=0.5)
+    found = calibrated(before, after, retain, metric="nll", tau=0.5)
     values = {point.alpha: point.value for point in found.points}
     assert found.bound == pytest.approx(2 * values[0.0])
     assert values[found.alpha] <= found.bound < values[found.alpha + 1 / GRID]
@@ -176,7 +176,7 @@ def test_of_a_metric_where_lower_is_known_the_bound_lies_above(retain):
 
 def test_a_change_that_costs_nothing_stays_whole(retain):
     before, after = loaded(chain([2.0] * 7), "A"), loaded(chain([3.0] * 7), "B")
-    found = calibrate(before, after, retain, metric="es")
+    found = calibrated(before, after, retain, metric="es")
     assert (found.alpha, found.evaluations) == (1.0, 1)
 
 
@@ -187,17 +187,17 @@ def test_nothing_is_taken_twice(retain):
     def remember(name, compute):
         return kept.setdefault(name, None) or kept.__setitem__(name, compute()) or kept[name]
 
-    first = calibrate(before, after, retain, metric="ma", tau=0.5, remember=remember)
+    first = calibrated(before, after, retain, metric="ma", tau=0.5, remember=remember)
     assert len(kept) == first.evaluations + 1
-    assert calibrate(before, loaded(chain([9.0] * 7), "C"), retain, metric="ma", tau=0.5, remember=remember) == first
+    assert calibrated(before, loaded(chain([9.0] * 7), "C"), retain, metric="ma", tau=0.5, remember=remember) == first
 
 
 def test_a_model_that_knows_nothing_of_the_rows_has_no_share_to_keep(retain):
     before, after = loaded(chain([0.0] * 7), "A"), loaded(chain(STRENGTHS), "B")
     with pytest.raises(DataError, match="model A has ma 0 on the rows that must stay, and no share"):
-        calibrate(before, after, retain, metric="ma")
+        calibrated(before, after, retain, metric="ma")
 
 
 def test_metrics_that_there_are_not_are_refused(retain):
     with pytest.raises(PlanError, match="esx"):
-        calibrate(loaded(chain([2.0] * 7), "A"), loaded(chain(STRENGTHS), "B"), retain, metric="esx")
+        calibrated(loaded(chain([2.0] * 7), "A"), loaded(chain(STRENGTHS), "B"), retain, metric="esx")

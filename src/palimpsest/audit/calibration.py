@@ -142,7 +142,7 @@ def check_settings(tau: float, tolerance: float, direction: Direction, metric: s
         raise PlanError(f"metric {metric!r} says neither way what is known; accepted: one that does, such as es")
 
 
-def calibrate(
+def calibrated(
     before: Loaded,
     after: Loaded | Tensors,
     retain: TextSet | ImageSet,
