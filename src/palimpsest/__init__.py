@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
+    from palimpsest.verbs.calibrate import calibrate
     from palimpsest.verbs.clean import clean
     from palimpsest.verbs.in_memory import Model, Run
     from palimpsest.verbs.judge import judge
@@ -65,6 +66,7 @@ __all__ = [
     "TokenIds",
     "UsageError",
     "__version__",
+    "calibrate",
     "clean",
     "judge",
     "learn",
@@ -89,7 +91,7 @@ _HOMES = {
         "UsageError",
     ),
     "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
-    "palimpsest.verbs": ("clean", "judge", "learn", "measure", "unlearn", "update", "verify"),
+    "palimpsest.verbs": ("calibrate", "clean", "judge", "learn", "measure", "unlearn", "update", "verify"),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}
