@@ -25,6 +25,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.method_card import Config, Kind
 from palimpsest.models.reference import Reference
@@ -112,6 +113,8 @@ class Method:
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
+        reads: kinds of history beside the model that it cannot work without (``companions/``).
+        keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         edits: it changes the weights in ``prepare`` and takes no steps.
         yardstick: it is there to be compared with: a control, or the gold standard.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
@@ -131,12 +134,15 @@ class Method:
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
     cycle_option: ClassVar[str] = ""
+    reads: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[tuple[str, ...]] = ()
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
 
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
         self.config = config
         self.reference = reference
+        self.companions: Mapping[str, Companion] = {}  # those of ``reads``, of the version the run starts from
 
     @property
     def cycle(self) -> int:

@@ -57,6 +57,8 @@ class MethodCard:
     edits: bool
     yardstick: bool
     isolates: bool
+    reads: tuple[str, ...]
+    keeps: tuple[str, ...]
 
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.

@@ -77,8 +77,8 @@ def test_rows_that_lost_steps_are_refused(tmp_path):
 
 
 def test_what_was_subtracted_leaves_no_gap(log):
-    change = Change("amnesiac", 0, reads=frozenset({"deltas"}))
-    assert log.passed_on(["b"], change, "N").stale == ""
+    change = Change("amnesiac", "N", 0, frozenset({"b"}), reads=frozenset({"deltas"}))
+    assert log.passed_on(change).stale == ""
     log.check_covers(["c", "e"], "m")
     log.check_whole("N", "m")
     assert not log.index.lost

@@ -51,13 +51,17 @@ class Change:
 
     Attributes:
         method: its name.
+        model: digest of the version that it made.
+        forgotten: ids of its forget set.
         steps: optimizer steps that moved the weights; 0 of an edit.
         recorded: kinds that the run itself went on writing.
         reads: kinds that its method reads.
     """
 
     method: str
+    model: str
     steps: int
+    forgotten: frozenset[str] = frozenset()
     recorded: frozenset[str] = frozenset()
     reads: frozenset[str] = frozenset()
 
@@ -112,19 +116,34 @@ class Companion:
         """How much is kept."""
         raise NotImplementedError
 
+    def check_whole(self, model: str, where: str) -> None:
+        """Refuse a history that a method cannot work with; default: any will do.
+
+        Args:
+            model: digest of the version that it lies beside.
+            where: the version, in words.
+
+        Raises:
+            ModelError: something is missing, or belongs to another version.
+        """
+
+    def check_covers(self, ids: Collection[str], where: str) -> None:
+        """Refuse rows to forget that it knows too little of; default: none.
+
+        Raises:
+            DataError: how many rows, and the first.
+        """
+
     def stale_after(self, change: Change) -> str:
         """Why it is of no use beside the version that a run made, in words; "" = it is, and is handed on."""
         return ""
 
-    def passed_on(self, ids: Collection[str], change: Change, model: str) -> Forgotten:
-        """It is a copy beside the version that a run made: forget what that forgot; durable when it returns.
+    def take_up(self, run: Path) -> None:
+        """Add what a run recorded in its folder to the history that it hands on; default: it wrote it here itself."""
 
-        Args:
-            ids: of the run's forget set.
-            change: what the run did.
-            model: digest of the new version.
-        """
-        return self.forget(ids)
+    def passed_on(self, change: Change) -> Forgotten:
+        """It is a copy beside the version that a run made: forget what that forgot; durable when it returns."""
+        return self.forget(change.forgotten)
 
 
 def bytes_in(folder: Path) -> int:

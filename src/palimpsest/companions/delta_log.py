@@ -10,7 +10,8 @@ their rows, are reported by ``holds`` and go with the next purge.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,10 +20,19 @@ import torch
 from torch import Tensor
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
-from palimpsest.companions.delta_format import Place, add_packed
-from palimpsest.companions.delta_record import Stamp, layout_from, name_of, records_in, stamp_of, tensors_of
+from palimpsest.companions.delta_format import add_packed
+from palimpsest.companions.delta_record import (
+    Stamp,
+    layout_from,
+    layout_to_json,
+    name_of,
+    records_in,
+    stamp_of,
+    tensors_of,
+)
+from palimpsest.companions.delta_recording import RECORDING, recorded_in
 from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file
-from palimpsest.durable import check_held_still, flush
+from palimpsest.durable import check_held_still, flush, put
 from palimpsest.errors import DataError, ModelError
 from palimpsest.in_words import so_many
 from palimpsest.models.sealed_json import read_sealed, write_sealed
@@ -46,12 +56,12 @@ class DeltaIndex(NamedTuple):
     key: str
     model: str
     records: Mapping[str, str]
-    layouts: Mapping[str, tuple[Place, ...]]
+    layouts: Mapping[str, Places]
     lost: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        layouts = {name: [list(place) for place in layout] for name, layout in self.layouts.items()}
+        layouts = {name: layout_to_json(layout) for name, layout in self.layouts.items()}
         records = [list(item) for item in self.records.items()]
         return {**self._asdict(), "records": records, "layouts": layouts, "lost": sorted(self.lost)}
 
@@ -119,10 +129,17 @@ class DeltaLog(Companion):
         self._delete(doomed, self.index.lost - frozenset(map(self.key.of_id, ids)))
         return Forgotten(held, len(doomed))
 
-    def passed_on(self, ids: Collection[str], change: Change, model: str) -> Forgotten:
+    def take_up(self, run: Path) -> None:
+        """Append what the run recorded."""
+        paths, layouts = recorded_in(run / RECORDING / self.kind)
+        if paths:
+            self.add(paths, layouts)
+
+    def passed_on(self, change: Change) -> Forgotten:
         """Forget what the run forgot; what it subtracted leaves no gap."""
-        found = self.subtracted(ids) if self.kind in change.reads else self.forget(ids)
-        self.write(self.index._replace(model=model))
+        forget = self.subtracted if self.kind in change.reads else self.forget
+        found = forget(change.forgotten)
+        self.write(self.index._replace(model=change.model))
         return found
 
     def stale_after(self, change: Change) -> str:
@@ -189,20 +206,17 @@ class DeltaLog(Companion):
 
     def total_of(self, ids: Collection[str]) -> dict[str, Tensor]:
         """Sum of all changes that were made with any of these ids: name -> fp32 tensor on the CPU; all ids: of all."""
-        totals: dict[str, Tensor] = {}
-        for name in self.index.records:
-            stamp = self.stamps[name]
-            if name not in self._met(ids):
-                continue
-            layout, tensors = self.index.layouts[stamp.layout], tensors_of(self.folder / name)
-            for place in layout:
+        totals, met = dict[str, Tensor](), self._met(ids)
+        for name in (name for name in self.index.records if name in met):
+            places, tensors = self.index.layouts[self.stamps[name].layout], tensors_of(self.folder / name)
+            for place in places:
                 totals.setdefault(place.name, torch.zeros(place.shape))
-            add_packed(totals, tensors or {}, layout)
+            add_packed(totals, tensors or {}, places)
         return totals
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def add(self, records: Iterator[Path] | Collection[Path], layouts: Mapping[str, tuple[Place, ...]]) -> None:
+    def add(self, records: Sequence[Path], layouts: Mapping[str, Places]) -> None:
         """Append records that lie elsewhere; the index is to be written by the caller's next ``passed_on``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         number = max((int(path.stem) for path in records_in(self.folder)), default=-1) + 1
@@ -241,10 +255,6 @@ class DeltaLog(Companion):
 
 def _copied(source: Path, place: Path) -> None:
     """A second file of the same content, for its owner alone, in one move."""
-    import shutil
-
-    from palimpsest.durable import put
-
     temporary = place.with_suffix(".tmp")
     shutil.copyfile(source, temporary)
     put(temporary, place, private=True)

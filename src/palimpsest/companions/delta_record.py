@@ -78,10 +78,10 @@ def records_in(folder: Path) -> list[Path]:
 
 def layout_name(layout: Places) -> str:
     """Names a layout by what it says."""
-    return digest(to_json(layout))[:12]
+    return digest(layout_to_json(layout))[:12]
 
 
-def to_json(layout: Places) -> list[Any]:
+def layout_to_json(layout: Places) -> list[Any]:
     """JSON values of a layout."""
     return [[place.name, list(place.shape), place.share] for place in layout]
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from palimpsest.companions import COMPANIONS
 from palimpsest.durable import check_held_still, held, is_held, put
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.plan_record import PLACES, recorded_digest
@@ -35,7 +36,8 @@ OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
-ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "reference", "remembered", "repair"})
+ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "recording", "reference", "remembered",
+                              "repair"})  # fmt: skip
 
 
 class Output:
@@ -179,7 +181,8 @@ class Output:
         """
         write_atomic(self.partial / REJECTED, reason + "\n")
         for path in self.partial.iterdir():
-            if path.name in ONLY_FOR_THE_RUN or path.suffix == ".safetensors" or is_temporary(path):
+            of_rows = path.name in ONLY_FOR_THE_RUN or path.name == COMPANIONS
+            if of_rows or path.suffix == ".safetensors" or is_temporary(path):
                 remove_ours(path)
 
     def _clear(self) -> None:
