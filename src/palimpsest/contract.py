@@ -9,9 +9,9 @@ One iteration of the loop:
 
     for phase in phases(step, planned):      which sets, how strongly, with which ids
         loss -> gradients                    summed over the micro-batches
-        transform                            masks and projections, in place
+        transform                            masks and projections, in place; the method's, then those of the rules
         clip
-        update                               one optimizer step, or what the method makes of it
+        update                               one optimizer step, or what the method makes of it, within the rules
     diagnostics                              into the log; state() into the checkpoint
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel
@@ -29,6 +29,9 @@ from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.method_card import Config, Kind
 from palimpsest.models.reference import Reference
+
+if TYPE_CHECKING:
+    from palimpsest.rules.rule import Rule
 
 Per = Literal["token", "example"]
 
@@ -167,6 +170,14 @@ class Method:
         """
         self.sets = self.draws_from(sets)
         return model
+
+    def rules(self) -> Sequence[Rule]:
+        """Rules around its steps (``rules/rule.py``), built anew at each call; default: none.
+
+        They follow from the options alone, before ``prepare``. Those of the run come after them, and hold for the steps
+        of repair, too.
+        """
+        return ()
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
         """Phases of iteration ``step`` of ``planned``; default: one joint phase over all sets. Empty: no steps."""

@@ -34,6 +34,8 @@ from palimpsest.method_file import read_card
 from palimpsest.models.load import Loaded, load
 from palimpsest.models.reference import AdapterOff, build_reference
 from palimpsest.models.scope import Scope, apply_scope, leave_scope, parameter_digests
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack
 
 pytestmark = pytest.mark.parametrize("name", methods.names())
 
@@ -165,8 +167,16 @@ def run_method(
     method, model = build(toy, name, folder, scope or Scope())
     length = BY_HEART if method.starts_from == "base" else brief(method)
     options = Training(**{**method.defaults, **length, **training})
-    run(Job(method, model, sets or toy.sets, options, folder, pairs=pairs_of(type(method), toy)))
+    rules = rules_of(method, model, toy, folder)
+    run(Job(method, model, sets or toy.sets, options, folder, pairs=pairs_of(type(method), toy), rules=rules))
     return method, model
+
+
+def rules_of(method: Method, model: Any, toy: Toy, folder: Path) -> RuleStack:
+    """The method's own rules, as a run would have them."""
+    rules = RuleStack(method.rules(), setting=Setting(folder, 0))
+    rules.prepare(model, {s: toy.sets[s] for s in method.draws_from(toy.sets)}, toy.sets)
+    return rules
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -227,6 +237,7 @@ def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[t
     folder.mkdir()
     torch.manual_seed(0)  # of a method that draws, e.g. labels
     method, model = build(toy, name, folder, Scope())
+    rules = rules_of(method, model, toy, folder)
     with torch.no_grad():
         for parameter in model.parameters():  # at the reference itself a divergence has no gradient
             parameter.add_(torch.randn_like(parameter), alpha=0.01)
@@ -239,7 +250,8 @@ def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[t
         before = weights(model)
         parts = micro_batches(toy.sets, drawn, anchor, size)
         assert len(parts) == (1 if size is None else min(len(ids) for ids in drawn.values()))
-        take_step(Accelerator(cpu=True), method, model, optimizer, parts, phase=phase, max_grad_norm=0.0)
+        how = {"phase": phase, "max_grad_norm": 0.0, "rules": rules}
+        take_step(Accelerator(cpu=True), method, model, optimizer, parts, **how)
         yield before - weights(model)
 
 

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from palimpsest import derived, methods, metrics
+from palimpsest import derived, methods, metrics, rules
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
 from palimpsest.errors import PlanError, unknown
@@ -42,7 +43,9 @@ SECTIONS = (
     "encoding",
     "gates",
     "bounds",
+    "rules",
 )
+LISTS = ("gates", "bounds", "rules")
 
 
 class Plan(Section):
@@ -76,6 +79,8 @@ class Plan(Section):
     """How the analogous set is built."""
     derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Other sets that the run makes -> their options."""
+    rules: tuple[dict[str, Any], ...] = ()
+    """Around the steps, beside those of the method: each a kind and its options."""
     refine: Refinement | None = None
     """Per-example stopping; None = run to the budget."""
     measuring: Measuring = Measuring()
@@ -101,15 +106,15 @@ class Plan(Section):
         """SHA-256 over all of the plan, the version, and all code that decides what comes out.
 
         But for the places inputs were read from: their content counts. The code is that of every run, of the method
-        and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
-        measuring, refinement and control.
+        the sets that are made for it and the rules it is given, and of the metrics, all of them: who asks for one by
+        name is spread over measuring, refinement and control.
         """
         return plan_digest(self.model_dump(mode="json"), self.made_by())
 
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
-        by_name = [methods.file_of(self.method), *made, *metrics.files()]
+        by_name = [methods.file_of(self.method), *made, *rules.files_of(self.rules), *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
 
     def record(self) -> dict[str, Any]:
@@ -144,6 +149,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
     values["derived"] = _derived(values.get("derived", {}), method)
+    values["rules"] = chosen_rules(values.get("rules", ()), method, options)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
@@ -242,7 +248,7 @@ def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any
 
 
 def checked_sections(value: object, where: str) -> dict[str, Any]:
-    """A plan's sections, each a mapping, but for gates and bounds (lists) and refine (None is off).
+    """A plan's sections, each a mapping, but for gates, bounds and rules (lists) and refine (None is off).
 
     Args:
         value: what was given.
@@ -261,7 +267,7 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
             continue
-        if name not in ("gates", "bounds") and not is_mapping and not (name == "refine" and section is None):
+        if name not in LISTS and not is_mapping and not (name == "refine" and section is None):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from palimpsest import derived, methods
+from palimpsest import derived, methods, rules
 from palimpsest.audit.refine import ExtractionTest, Levels, Utility, extraction_metrics, measured_levels
 from palimpsest.audit.refinement import Refinement
 from palimpsest.contract import Method
@@ -34,6 +34,8 @@ from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
 from palimpsest.models.unread import leave_out_unread
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack
 
 DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
@@ -97,6 +99,8 @@ def prepare_job(
     _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
     prepared = method.prepare(model, drawn)
+    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
+    stack.prepare(prepared, drawn, sets)
     if not method.phases(0, 1):
         guided = None  # its work is done: there is no rate to find
     job = Job(
@@ -110,6 +114,7 @@ def prepare_job(
         progress=None if guided is not None else _told_of_steps(progress),
         trackers=trackers,
         repair=repair,
+        rules=stack,
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)

@@ -49,7 +49,7 @@ class _Loop:
                 self.checkpoint, job.model, self.machine.plain_optimizer, other=self._other_optimizer
             )
             self.machine.resume(state)
-            job.method.load_state(own)
+            self.machine.load_own(own)
         else:
             self.machine.log.keep(0)
 
@@ -80,7 +80,7 @@ class _Loop:
                 self._save()
             if asked:
                 self.job.stop.heed()
-        self.job.method.settle(self.job.model)
+        self.machine.settle()
         self.machine.accelerator.end_training()
         return Ended(
             state.stopped,
@@ -127,7 +127,7 @@ class _Loop:
 
     def _check(self, stopping: Stopping) -> Check:
         started = time.perf_counter()
-        self.job.method.settle(self.job.model)
+        self.machine.settle()
         check = stopping.check(self.machine.model, self.state.step)
         self.state.check_seconds += time.perf_counter() - started
         self.machine.write({"kind": "check", "active": len(check.active), **check.scores})
@@ -153,6 +153,6 @@ class _Loop:
                 self.job.model,
                 machine.plain_optimizer,
                 state=machine.standing(),
-                own=self.job.method.state(),
+                own=machine.own_state(),
                 other=self._other_optimizer,
             )
