@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
-from palimpsest.companions.delta_format import add_packed
+from palimpsest.companions.delta_format import Places, add_packed
 from palimpsest.companions.delta_record import (
     Stamp,
     layout_from,
@@ -190,18 +190,17 @@ class DeltaLog(Companion):
         Raises:
             DataError: how many were in no recorded step, or have lost one; and the first.
         """
-        held = self.holds(ids)
-        strangers = sorted(set(ids) - held)
+        torn = sorted(i for i in set(ids) if self.key.of_id(i) in self.index.lost)
+        strangers = sorted(set(ids) - self.holds(ids) - set(torn))
         if strangers:
             raise DataError(
                 f"{len(strangers)} of {so_many(len(set(ids)), 'row')} to forget are in no step of the delta log of "
                 f"{where} (first: {strangers[0]!r}); {HOW}, or use another method"
             )
-        torn = sorted(i for i in held if self.key.of_id(i) in self.index.lost)
         if torn:
             raise DataError(
-                f"the delta log of {where} has a gap: of {len(torn)} of {so_many(len(held), 'row')} to forget it lost "
-                f"steps that they shared with rows that were purged (first: {torn[0]!r}); use another method"
+                f"the delta log of {where} has a gap: of {len(torn)} of {so_many(len(set(ids)), 'row')} to forget it "
+                f"lost steps that they shared with rows that were purged (first: {torn[0]!r}); use another method"
             )
 
     def total_of(self, ids: Collection[str]) -> dict[str, Tensor]:

@@ -75,7 +75,7 @@ def change_by(plan: Plan, forget: Sequence[Example], *, steps: int, model: str) 
         model: digest of the version.
     """
     card = methods.card(plan.method)
-    recorded, ids = frozenset(card.keeps), frozenset(example.id for example in forget)
+    recorded, ids = frozenset((*plan.record, *card.keeps)), frozenset(example.id for example in forget)
     return Change(plan.method, model, steps, ids, recorded, frozenset(card.reads))
 
 

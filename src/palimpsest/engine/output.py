@@ -113,7 +113,7 @@ class Output:
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(self._other_unfinished(plan))
             return
-        write_atomic(self.partial / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
+        write_atomic(self.partial / "plan.json", json.dumps(plan.written_down(), indent=1) + "\n")
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add what the run found out about itself to the plan that lies there; no part of its digest."""
