@@ -28,6 +28,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.method_card import Config, Kind
 from palimpsest.models.parts.part import Part
@@ -161,6 +162,8 @@ class Method:
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
+        reads: kinds of history beside the model that it cannot work without (``companions/``).
+        keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
@@ -182,6 +185,8 @@ class Method:
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
     cycle_option: ClassVar[str] = ""
+    reads: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[tuple[str, ...]] = ()
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
@@ -195,6 +200,7 @@ class Method:
         self.config = config
         self.reference = reference
         self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
+        self.companions: Mapping[str, Companion] = {}  # those of ``reads``, of the version the run starts from
 
     @property
     def cycle(self) -> int:

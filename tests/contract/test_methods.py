@@ -17,16 +17,18 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from tests.contract.by_heart import recorded_by_heart
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import derived, methods
+from palimpsest.companions.delta_log import DeltaLog
 from palimpsest.contract import Method, Phase
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.data.encode.controlled import as_shown
 from palimpsest.data.sets.controls import Controls
 from palimpsest.data.sets.roles import given_roles
 from palimpsest.derived.made import Made
-from palimpsest.errors import PlanError
+from palimpsest.errors import ModelError, PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.step import micro_batches, take_step
@@ -88,10 +90,15 @@ class Toy:
     model: LlamaForCausalLM
     sets: Mapping[str, TextSet]
     pairs: Mapping[str, Mapping[str, str]]
+    logged: tuple[LlamaForCausalLM, DeltaLog]
+
+    def before(self, kind: type[Method]) -> LlamaForCausalLM:
+        """The model that knows both: of a method that reads what was recorded, the one it was recorded of."""
+        return self.logged[0] if kind.reads else self.model
 
     def start_of(self, kind: type[Method]) -> LlamaForCausalLM:
         """A fresh copy of the model that the method starts from."""
-        return copy.deepcopy(self.base if kind.starts_from == "base" else self.model)
+        return copy.deepcopy(self.base if kind.starts_from == "base" else self.before(kind))
 
 
 class Watched:
@@ -136,7 +143,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     sets = {"forget": forget, "retain": retain, **given, "analogous": analogous}
     made = made_for(Loaded(model.eval(), None, "toy"), sets, tmp_path_factory.mktemp("derived"))
     pairs = {"analogous": partners, **{name: of.partner for name, of in made.items()}}
-    return Toy(base, model, {**sets, **{name: of.examples for name, of in made.items()}}, pairs)
+    logged = recorded_by_heart(base, (retain, forget), tmp_path_factory.mktemp("logged"))
+    assert max(loss_of(logged[0], forget), loss_of(logged[0], retain)) < 5 * MEMORISED
+    return Toy(base, model, {**sets, **{name: of.examples for name, of in made.items()}}, pairs, logged)
 
 
 def made_for(loaded: Loaded, sets: Mapping[str, TextSet], folder: Path) -> dict[str, Made]:
@@ -153,6 +162,7 @@ def build(toy: Toy, name: str, folder: Path, scope: Scope) -> tuple[Method, Any]
     config = methods.configure(name, {})
     wanted = {s: toy.sets[s] for s in kind.asks_reference_on(config)}
     method = kind(config, build_reference(model, wanted, folder / "reference") if wanted else None)
+    method.companions = {"deltas": toy.logged[1]} if kind.reads else {}
     return method, method.prepare(model, {s: toy.sets[s] for s in kind.draws_from(toy.sets)})
 
 
@@ -232,7 +242,8 @@ def test_does_what_it_is_for(toy, tmp_path, name):
     """Unlearning: what must go gets lost more than what must stay. Learning: the new examples are known better."""
     kind = methods.load(name)
     _, model = run_method(toy, name, tmp_path / "run")
-    rise = {s: loss_of(model, toy.sets[s]) - loss_of(toy.model, toy.sets[s]) for s in ("forget", "retain", "learn")}
+    known = toy.before(kind)
+    rise = {s: loss_of(model, toy.sets[s]) - loss_of(known, toy.sets[s]) for s in ("forget", "retain", "learn")}
     if name in CONTROLS:
         assert rise["forget"] - rise["retain"] < 0.1
     elif "unlearn" in kind.kinds:
@@ -288,7 +299,7 @@ def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
     means of these ragged rows would be off by several percent.
     """
     whole, cut = (list(gradients(toy, name, tmp_path / str(size), size)) for size in (None, 1))
-    assert bool(whole) is (name not in CONTROLS)
+    assert bool(whole) is not methods.card(name).edits
     for all_at_once, one_by_one in zip(whole, cut, strict=True):
         difference = (all_at_once - one_by_one).norm() / all_at_once.norm()
         assert difference < 1e-4
@@ -329,6 +340,10 @@ def test_works_through_an_adapter(toy, tmp_path, name):
     """LoRA: the weights below the adapter stay as they are, and the reference is the model without it."""
     before = parameter_digests(toy.start_of(methods.load(name)))
     scope = Scope(kind="lora", rank=4, lora_alpha=8.0)
+    if methods.card(name).reads:  # what was recorded is of the weights below
+        with pytest.raises(ModelError, match="does not have"):
+            run_method(toy, name, tmp_path / "run", scope=scope)
+        return
     method, model = run_method(toy, name, tmp_path / "run", scope=scope, max_steps=4)
     below = {
         n.replace("base_model.model.", "").replace("base_layer.", ""): d for n, d in parameter_digests(model).items()

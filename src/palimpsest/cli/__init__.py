@@ -19,6 +19,7 @@ from palimpsest.cli import bench_command as bench
 from palimpsest.cli import calibrate_command as calibrate
 from palimpsest.cli import catalogue, listing, runs
 from palimpsest.cli import clean_command as clean
+from palimpsest.cli import companions_command as companions
 from palimpsest.cli import demo_command as demo
 from palimpsest.cli import env_command as env
 from palimpsest.cli import judge_command as judge
@@ -101,6 +102,7 @@ app.command("judge")(judge.command)
 app.command("report")(report.command)
 app.command("verify")(verify.command)
 app.command("clean")(clean.command)
+app.command("companions")(companions.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)
 app.command("options")(catalogue.command)

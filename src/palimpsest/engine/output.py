@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from palimpsest.companions import COMPANIONS
 from palimpsest.durable import check_held_still, held, is_held, put
 from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
@@ -43,7 +44,8 @@ OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
-ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "mixing", "reference", "remembered", "repair"})
+ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "mixing", "recording", "reference",
+                              "remembered", "repair"})  # fmt: skip
 
 
 class AnyPlan(Protocol):
@@ -56,7 +58,7 @@ class AnyPlan(Protocol):
     def digest(self) -> str:
         """Names what comes out."""
 
-    def record(self) -> dict[str, Any]:
+    def written_down(self) -> dict[str, Any]:
         """What is written down of it."""
 
     def model_dump(self, *, mode: str = ..., exclude: Any = ...) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Output:
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(self._other_unfinished(plan))
             return
-        write_atomic(self.partial / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
+        write_atomic(self.partial / "plan.json", json.dumps(plan.written_down(), indent=1) + "\n")
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add what the run found out about itself to the plan that lies there; no part of its digest."""
@@ -204,8 +206,9 @@ class Output:
         """
         write_atomic(self.partial / REJECTED, reason + "\n")
         for path in self.partial.iterdir():
+            of_rows = path.name in ONLY_FOR_THE_RUN or path.name == COMPANIONS
             weights = path.name in (BASE, PARTS) or path.suffix == ".safetensors"
-            if path.name in ONLY_FOR_THE_RUN or weights or is_temporary(path):
+            if of_rows or weights or is_temporary(path):
                 remove_ours(path)
 
     def _clear(self) -> None:

@@ -14,6 +14,7 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
 from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
@@ -48,8 +49,9 @@ SECTIONS = (
     "gates",
     "bounds",
     "rules",
+    "record",
 )
-LISTS = ("gates", "bounds", "rules")
+LISTS = ("gates", "bounds", "rules", "record")
 
 
 class Plan(Section):
@@ -87,6 +89,8 @@ class Plan(Section):
     """Around the steps, beside those of the method: each a kind and its options."""
     controls: dict[str, Controls] = Field(default_factory=dict)
     """What the objective is shown of a set, by the set's name; measuring and repair see all of it."""
+    record: tuple[str, ...] = ()
+    """Histories that the run keeps beside the model, for later deletion from it."""
     refine: Refinement | None = None
     """Per-example stopping; None = run to the budget."""
     measuring: Measuring = Measuring()
@@ -125,7 +129,7 @@ class Plan(Section):
         by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
 
-    def record(self) -> dict[str, Any]:
+    def written_down(self) -> dict[str, Any]:
         """What is written down of it: its digest, what that was taken over, and where its inputs were."""
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
@@ -161,6 +165,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     values["derived"] = _derived(values.get("derived", {}), method)
     values["rules"] = chosen_rules(values.get("rules", ()), method, options)
     values["controls"] = checked_controls(values.get("controls", {}), _drawn(method, fields["files"]))
+    values = _with_record(values, method)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
@@ -170,6 +175,14 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
 def _as_mapping(section: Any) -> Mapping[str, Any]:
     """What was given of a section."""
     return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
+
+
+def _with_record(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
+    """Sections with what is to be recorded, and the rules that record it."""
+    kinds = chosen_record(values.get("record", ()), values["rules"], method)
+    scope = values.get("scope", {})
+    check_recordable(kinds, scope.model_dump() if isinstance(scope, Section) else scope)
+    return {**values, "record": kinds, "rules": (*values["rules"], *rules_to_record(kinds, values["rules"], method))}
 
 
 def _check_kind(method: MethodCard, kind: str) -> None:
@@ -271,7 +284,7 @@ def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any
 
 
 def checked_sections(value: object, where: str) -> dict[str, Any]:
-    """A plan's sections, each a mapping, but for gates, bounds and rules (lists) and refine (None is off).
+    """A plan's sections, each a mapping, but for gates, bounds, rules and record (lists) and refine (None is off).
 
     Args:
         value: what was given.

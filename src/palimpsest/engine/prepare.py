@@ -23,6 +23,7 @@ from palimpsest.derived.made import Made
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, most_steps
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
+from palimpsest.engine.handing_on import companions_read
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
@@ -211,7 +212,9 @@ def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folde
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
     reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
-    return kind(config, reference)
+    method = kind(config, reference)
+    method.companions = companions_read(plan)
+    return method
 
 
 def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Stopping | None:
