@@ -9,9 +9,9 @@ One iteration of the loop:
 
     for phase in phases(step, planned):      which sets, how strongly, with which ids
         loss -> gradients                    summed over the micro-batches
-        transform                            masks and projections, in place
+        transform                            masks and projections, in place; the method's, then those of the rules
         clip
-        update                               one optimizer step, or what the method makes of it
+        update                               one optimizer step, or what the method makes of it, within the rules
     diagnostics                              into the log; state() into the checkpoint
 
 A run is one stage of such iterations, or the stages that the method names, one after the other. A method that edits
@@ -22,22 +22,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.method_card import Config, Kind
 from palimpsest.models.parts.part import Part
 from palimpsest.models.reference import Reference
 
+if TYPE_CHECKING:
+    from palimpsest.rules.rule import Rule
+
 Per = Literal["token", "example"]
 
 __all__ = [
-    "Config", "ExampleSet", "Kind", "Method", "Part", "Per", "Phase", "Reference", "Stage", "Step", "Term", "Terms",
-]  # fmt: skip
+    "Config",
+    "ExampleSet",
+    "Kind",
+    "Method",
+    "Part",
+    "Per",
+    "Phase",
+    "Reference",
+    "Stage",
+    "Step",
+    "Term",
+    "Terms",
+]
 
 
 @dataclass(frozen=True)
@@ -140,12 +155,15 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
+        by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
+        reads: kinds of history beside the model that it cannot work without (``companions/``).
+        keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
@@ -160,12 +178,15 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ()
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
+    by_id: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     options_for_images: ClassVar[Mapping[str, Any]] = {}
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
     cycle_option: ClassVar[str] = ""
+    reads: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[tuple[str, ...]] = ()
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
@@ -179,6 +200,7 @@ class Method:
         self.config = config
         self.reference = reference
         self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
+        self.companions: Mapping[str, Companion] = {}  # those of ``reads``, of the version the run starts from
 
     @property
     def cycle(self) -> int:
@@ -215,6 +237,14 @@ class Method:
         """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume."""
         self.sets = self.draws_from(sets)
         return model
+
+    def rules(self) -> Sequence[Rule]:
+        """Rules around its steps (``rules/rule.py``), built anew at each call; default: none.
+
+        They follow from the options alone, before ``prepare``. Those of the run come after them, and hold for the steps
+        of repair, too.
+        """
+        return ()
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
         """The whole work of a method with ``edits``, called once, after ``prepare`` and before any stage.
@@ -270,8 +300,11 @@ class Method:
         return model
 
     def recall(self, model: nn.Module, batch: Batch) -> Predictions:
-        """The reference model's predictions; for use inside ``loss``."""
+        """The reference model's predictions, shown as the batch shows the model's own; for use inside ``loss``.
+
+        Where the run has controls the model that learns decides what is shown: ask it first.
+        """
         if self.reference is None:
             raise TypeError(f"{type(self).__name__} asked for a reference it did not declare in reference_sets")
         with torch.no_grad():
-            return self.reference.predict(model, batch)
+            return batch.seen(self.reference.predict(model, batch.bare), picks=False)

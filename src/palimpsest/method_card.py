@@ -58,6 +58,9 @@ class MethodCard:
     yardstick: bool
     isolates: bool
     adds_parts: bool
+    by_id: tuple[str, ...]
+    reads: tuple[str, ...]
+    keeps: tuple[str, ...]
 
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.

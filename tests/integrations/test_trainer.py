@@ -431,7 +431,7 @@ def refusal(model: Any, args: Any, name: str, **how: Any) -> str:
         ("scrub", "has its own stages"),
         ("sfr_on", "has its own update"),
         ("ug_clu", "has its own update and settle"),
-        ("salun", "has its own update"),
+        ("salun", "has the rule masked, which works by its own around"),
         ("random_edit", "changes the weights without steps"),
         ("clpu_der_pp", "learns in a copy of the model"),
     ],

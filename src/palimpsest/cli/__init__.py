@@ -16,8 +16,10 @@ import typer
 from typer.core import TyperGroup
 
 from palimpsest.cli import bench_command as bench
+from palimpsest.cli import calibrate_command as calibrate
 from palimpsest.cli import catalogue, listing, runs
 from palimpsest.cli import clean_command as clean
+from palimpsest.cli import companions_command as companions
 from palimpsest.cli import demo_command as demo
 from palimpsest.cli import env_command as env
 from palimpsest.cli import judge_command as judge
@@ -94,11 +96,13 @@ def _root(version: Version = False) -> None:
 
 for verb in runs.ABOUT:
     app.command(verb, epilog=runs.EPILOG)(runs.command(verb))
+app.command("calibrate")(calibrate.command)
 app.command("measure")(measure.command)
 app.command("judge")(judge.command)
 app.command("report")(report.command)
 app.command("verify")(verify.command)
 app.command("clean")(clean.command)
+app.command("companions")(companions.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)
 app.command("options")(catalogue.command)

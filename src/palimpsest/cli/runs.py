@@ -53,6 +53,8 @@ def _sections(method: str, values: dict[str, Any]) -> dict[str, Any]:
     encoding = {"truncate": values.pop("truncate") or None, "separator": values.pop("separator")}
     if given := {name: value for name, value in encoding.items() if value is not None}:
         sections["encoding"] = {**sections.get("encoding", {}), **given}
+    if recorded := values.pop("record"):
+        sections["record"] = [*sections.get("record", ()), *recorded]
     if bounds := values.pop("gate"):
         from palimpsest.audit.gate_text import gate_fields
 

@@ -136,7 +136,7 @@ class Hands:
     def start_anew(self, number: int) -> None:
         """The method with reference and masks of the weights at hand."""
         set_seed((self.job.training.seed + 104729 * number) % 2**32)
-        self.machine.method = self.tools.renew(number)
+        self.machine.start_anew(self.tools.renew(number))
 
     @property
     def parts(self) -> dict[str, tuple[float, int]]:
@@ -193,7 +193,7 @@ class Hands:
 
     def settle(self) -> None:
         """Bring the weights to what would be saved now."""
-        self.machine.method.settle(self.job.model)
+        self.machine.settle()
 
     # -- readings --------------------------------------------------------------------------------------------------
 

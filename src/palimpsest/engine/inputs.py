@@ -17,6 +17,7 @@ from palimpsest.data.sets.roles import given_roles, may_overlap, role_of
 from palimpsest.data.sets.same_names import told_apart
 from palimpsest.data.sets.splits import check_disjoint
 from palimpsest.engine.given import Given
+from palimpsest.engine.given_rules import looked_at
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
@@ -175,7 +176,8 @@ def _check_beside(plan: Plan, method: MethodCard) -> None:
         raise PlanError("repair.steps needs something to keep; give --retain FILE or --replay FILE")
     if plan.refine is not None and "forget" not in given:
         raise PlanError("refine needs the forget set; give it with --forget FILE")
-    rehearses = "replay" in method.uses or plan.control.kind == "auto" or plan.repair.steps > 0
+    used = {*method.uses, *looked_at(plan.rules, given, method)}
+    rehearses = "replay" in used or plan.control.kind == "auto" or plan.repair.steps > 0
     if "replay" in given and not rehearses:
         raise PlanError(
             f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from palimpsest import derived, methods, metrics
+from palimpsest import derived, methods, metrics, rules
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
+from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
+from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
 from palimpsest.errors import PlanError, unknown
@@ -39,12 +42,16 @@ SECTIONS = (
     "scope",
     "pairing",
     "derived",
+    "controls",
     "refine",
     "measuring",
     "encoding",
     "gates",
     "bounds",
+    "rules",
+    "record",
 )
+LISTS = ("gates", "bounds", "rules", "record")
 
 
 class Plan(Section):
@@ -78,6 +85,12 @@ class Plan(Section):
     """How the analogous set is built."""
     derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Other sets that the run makes -> their options."""
+    rules: tuple[dict[str, Any], ...] = ()
+    """Around the steps, beside those of the method: each a kind and its options."""
+    controls: dict[str, Controls] = Field(default_factory=dict)
+    """What the objective is shown of a set, by the set's name; measuring and repair see all of it."""
+    record: tuple[str, ...] = ()
+    """Histories that the run keeps beside the model, for later deletion from it."""
     refine: Refinement | None = None
     """Per-example stopping; None = run to the budget."""
     measuring: Measuring = Measuring()
@@ -103,8 +116,8 @@ class Plan(Section):
         """SHA-256 over all of the plan, the version, and all code that decides what comes out.
 
         But for the places inputs were read from: their content counts. The code is that of every run, of the method
-        and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
-        measuring, refinement and control.
+        the sets that are made for it and the rules it is given, and of the metrics, all of them: who asks for one by
+        name is spread over measuring, refinement and control.
         """
         return plan_digest(self.model_dump(mode="json"), self.made_by())
 
@@ -112,10 +125,11 @@ class Plan(Section):
         """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
         borne = parts.files_of_kinds(kinds_in(Path(self.model).expanduser()))
-        by_name = [methods.file_of(self.method), *made, *borne, *metrics.files()]
+        ruled = rules.files_of(self.rules)
+        by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
 
-    def record(self) -> dict[str, Any]:
+    def written_down(self) -> dict[str, Any]:
         """What is written down of it: its digest, what that was taken over, and where its inputs were."""
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
@@ -149,6 +163,9 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
     values["derived"] = _derived(values.get("derived", {}), method)
+    values["rules"] = chosen_rules(values.get("rules", ()), method, options)
+    values["controls"] = checked_controls(values.get("controls", {}), _drawn(method, fields["files"]))
+    values = _with_record(values, method)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
@@ -160,11 +177,26 @@ def _as_mapping(section: Any) -> Mapping[str, Any]:
     return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
 
 
+def _with_record(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
+    """Sections with what is to be recorded, and the rules that record it."""
+    kinds = chosen_record(values.get("record", ()), values["rules"], method)
+    scope = values.get("scope", {})
+    check_recordable(kinds, scope.model_dump() if isinstance(scope, Section) else scope)
+    return {**values, "record": kinds, "rules": (*values["rules"], *rules_to_record(kinds, values["rules"], method))}
+
+
 def _check_kind(method: MethodCard, kind: str) -> None:
     """The method does what is asked: learn, unlearn or update."""
     if kind not in method.kinds:
         able = [name for name in methods.names() if kind in methods.card(name).kinds]
         raise PlanError(f"method {method.name!r} does not {kind}; accepted: {', '.join(able)}")
+
+
+def _drawn(method: MethodCard, files: Collection[str]) -> dict[str, bool]:
+    """Sets that a run of the method draws from -> does its objective look at their rows? A bench names no files yet."""
+    named = (*method.needs, *(name for group in method.one_of for name in group), *method.uses)
+    given = {*(files or named), *derived.of_needs(method.needs)}
+    return {name: name not in method.by_id for name in named if name in given}
 
 
 def _check_metrics(measuring: Measuring) -> None:
@@ -252,7 +284,7 @@ def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any
 
 
 def checked_sections(value: object, where: str) -> dict[str, Any]:
-    """A plan's sections, each a mapping, but for gates and bounds (lists) and refine (None is off).
+    """A plan's sections, each a mapping, but for gates, bounds, rules and record (lists) and refine (None is off).
 
     Args:
         value: what was given.
@@ -271,7 +303,7 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
             continue
-        if name not in ("gates", "bounds") and not is_mapping and not (name == "refine" and section is None):
+        if name not in LISTS and not is_mapping and not (name == "refine" and section is None):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
 

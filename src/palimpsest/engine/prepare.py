@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
-from palimpsest import derived, methods
+from palimpsest import derived, methods, rules
 from palimpsest.audit.refine import ExtractionTest, Levels, Utility, extraction_metrics, measured_levels
 from palimpsest.audit.refinement import Refinement
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
 from palimpsest.control.learning import Taught
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.batch import ExampleSet, TextSet
+from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, most_steps
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
+from palimpsest.engine.handing_on import companions_read
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
@@ -36,6 +38,8 @@ from palimpsest.models.parts import attach
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
 from palimpsest.models.unread import leave_out_unread
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack
 
 DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
@@ -79,10 +83,11 @@ def prepare_job(
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    shown = _shown(drawn, plan)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
-        method.prepare(model, drawn)
+        method.prepare(model, shown)
         return method
 
     guided = None
@@ -99,14 +104,16 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    prepared = method.prepare(model, drawn)
-    legs = legs_of(method, prepared, drawn, plan.training)
+    prepared = method.prepare(model, shown)
+    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
+    stack.prepare(prepared, shown, sets)
+    legs = legs_of(method, prepared, shown, plan.training)
     if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find
     job = Job(
         method=method,
         model=prepared,
-        sets=drawn,
+        sets=shown,
         training=plan.training,
         folder=folder,
         pairs=_pairs(kind.paired, made),
@@ -114,6 +121,7 @@ def prepare_job(
         progress=None if guided is not None else _told_of_steps(progress),
         trackers=trackers,
         repair=repair,
+        rules=stack,
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
@@ -136,6 +144,11 @@ def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:
 def stamp_of(plan: Plan) -> dict[str, str]:
     """What a part says of the run that it came from."""
     return {"method": plan.method, "run": plan.digest()[:16]}
+
+
+def _shown(drawn: Mapping[str, Any], plan: Plan) -> dict[str, ExampleSet]:
+    """The sets as the method sees them. All that measures, repairs or remembers sees them whole."""
+    return {name: as_shown(examples, plan.controls.get(name)) for name, examples in drawn.items()}
 
 
 def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
@@ -199,7 +212,9 @@ def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folde
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
     reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
-    return kind(config, reference)
+    method = kind(config, reference)
+    method.companions = companions_read(plan)
+    return method
 
 
 def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Stopping | None:

@@ -21,7 +21,8 @@ OF_A_MODEL = frozenset({
     "sentencepiece.bpe.model", "source.spm", "target.spm", "tekken.json", "bpe.codes", "normalizer.json",
     "how_to_load.txt",
 })  # fmt: skip
-FOLDERS_OF_A_RUN = frozenset({"base", "control", "derived", "parts", "reference", "remembered", "repair",
+FOLDERS_OF_A_RUN = frozenset({"base", "companion", "control", "derived", "mixing", "parts", "recording", "reference",
+                              "remembered", "repair",
                               "additional_chat_templates", "palimpsest"})  # fmt: skip
 """``palimpsest`` is where a tracker writes."""
 _SHARD = re.compile(r"(adapter_)?model-\d{5}-of-\d{5}\.safetensors")

@@ -34,6 +34,8 @@ from palimpsest.integrations.served import check_served
 from palimpsest.models.modes import asked
 from palimpsest.models.scope import state_digests
 from palimpsest.records import digest
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack
 
 _PART = "micro_batch"  # what the data loader hands out: numbers; the batches are built when their step begins
 REFERENCE = "palimpsest-reference"
@@ -201,7 +203,9 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]  # transformers ships no 
         method = method_with_reference(plan, self.model, sets, self._reference_folder, as_it_is=speaks)
         if method.prepare(self.model, drawn) is not self.model:
             raise PlanError(f"method {plan.method!r} wraps the model, which a Trainer cannot follow; use pal.unlearn")
-        return Objective(method, drawn, pairs, plan.training)
+        rules = RuleStack(method.rules(), setting=Setting(self._reference_folder, self.args.seed))
+        rules.prepare(self.model, drawn, sets)
+        return Objective(method, drawn, pairs, plan.training, rules)
 
     def _inputs_of(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         """What goes into the model for what Trainer calls the inputs."""

@@ -11,6 +11,7 @@ from palimpsest.contract import ExampleSet, Method, Reference
 from palimpsest.loop.stop import Stop
 from palimpsest.loop.stopping import Stopping
 from palimpsest.loop.training import Training
+from palimpsest.rules.rule_stack import RuleStack
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Job:
         trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
         repair: what keeps the rest, or None.
         stop: heeded at every safe point.
+        rules: of the method and of the run, prepared; None = those of the method, which the loop prepares.
         at_start: digest of every saved tensor before the method touched the model; what a run changed is seen by it.
     """
 
@@ -61,6 +63,7 @@ class Job:
     progress: Callable[[int, int, Mapping[str, Any]], None] | None = None
     trackers: Sequence[str] = ()
     repair: Repair | None = None
+    rules: RuleStack | None = None
     at_start: Mapping[str, str] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop)
 

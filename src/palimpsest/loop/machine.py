@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor
 
 from palimpsest.contract import ExampleSet, Method, Phase, Stage
 from palimpsest.data.encode.batch import Batch
@@ -21,6 +22,8 @@ from palimpsest.loop.state import State
 from palimpsest.loop.step import StepResult, micro_batches, take_step
 from palimpsest.models.scope import trainable
 from palimpsest.rules.own_step import OptimizerStep
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack, without_rules
 
 
 class Machine:
@@ -29,6 +32,7 @@ class Machine:
     Attributes:
         job: what was asked.
         method: that of the job, or what a second start built anew.
+        rules: around its steps.
         state: where the run stands.
         model: as Accelerate prepared it; ``job.model`` is the plain one.
         legs: the stages, resolved; of a run under control those that it goes through in turn.
@@ -45,6 +49,7 @@ class Machine:
         self.job = job
         self._bounded = bounded
         self.method: Method = job.method
+        self.rules = _own_rules(job) if job.rules is None else job.rules  # may freeze: the optimizer comes after them
         legs = legs_of(job.method, job.model, job.sets, job.training)
         self.legs = in_turn(legs) if bounded else legs
         self.leg = self.legs[0] if self.legs else Leg(Stage(), job.method.draws_from(job.sets)[0], job.training)
@@ -68,6 +73,25 @@ class Machine:
         """The optimizer itself, without Accelerate around it."""
         optimizer: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
         return optimizer
+
+    def start_anew(self, method: Method) -> None:
+        """Go on with a method that was built anew; the rules of the run stay as they are."""
+        self.method = method
+        self.rules.renew(method.rules(), self.job.model, self.job.sets)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Tensors of the method and of the rules, for a checkpoint."""
+        return {**self.method.state(), **self.rules.state()}
+
+    def load_own(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of ``own_state``."""
+        self.method.load_state(without_rules(state))
+        self.rules.load_state(state)
+
+    def settle(self) -> None:
+        """Bring the weights to what would be saved now."""
+        self.method.settle(self.job.model)
+        self.rules.settle(self.job.model)
 
     @property
     def anchor_name(self) -> str:
@@ -152,17 +176,19 @@ class Machine:
         anchor_ids: list[str] = []
         if any(self.anchor_name in phase.sets for phase in phases):
             anchor_ids, self.state.anchor = self.state.anchor.draw(self.leg.training.batch_size)
+        self.rules.reopen(self.job.model)
         self.model.train()
         self._built.clear()
         result = None
         for phase in phases:
             if not phase.sets:
-                self.method.update(self.job.model, phase, OptimizerStep(self.optimizer))
+                with self.rules.around(self.job.model, phase, {}):
+                    self.method.update(self.job.model, phase, OptimizerStep(self.optimizer))
                 continue
             result = self._take(phase, anchor_ids)
             self.state.tokens += result.tokens
             self.log_step(phase.name, result, learning_rate, planned)
-        numbers = self.method.diagnostics(learning_rate)
+        numbers = {**self.method.diagnostics(learning_rate), **self.rules.diagnostics(learning_rate)}
         if numbers:
             self.write({"kind": "diagnostics", **numbers})
         self.state.step += 1
@@ -185,6 +211,7 @@ class Machine:
             parts,
             phase=phase,
             max_grad_norm=training.max_grad_norm,
+            rules=self.rules,
         )
 
     def _draw(self, name: str, anchor_ids: list[str]) -> list[str]:
@@ -234,6 +261,13 @@ def set_rate(optimizer: Any, learning_rate: float) -> None:
     """Give every group of an optimizer this learning rate, times its own factor where it has one."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get(FACTOR, 1.0)
+
+
+def _own_rules(job: Job) -> RuleStack:
+    """The rules of the job's method, for who takes steps without the engine."""
+    rules = RuleStack(job.method.rules(), setting=Setting(job.folder, job.training.seed))
+    rules.prepare(job.model, job.sets, job.sets)
+    return rules
 
 
 def _accelerator(job: Job) -> Accelerator:

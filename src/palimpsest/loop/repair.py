@@ -83,6 +83,7 @@ class Repairer:
         """One step at this rate."""
         machine = self._machine
         set_rate(self.optimizer, learning_rate)
+        machine.rules.reopen(machine.job.model)
         machine.model.train()
         size = machine.job.training.micro_batch_size
         parts = micro_batches(self._repair.sets, self._draw(), next(iter(self._repair.sets)), size)
@@ -95,6 +96,7 @@ class Repairer:
                 parts,
                 phase=self._phase,
                 max_grad_norm=MAX_GRAD_NORM,
+                rules=machine.rules.of_the_run(),
             )
         machine.state.tokens += result.tokens
         machine.write(

@@ -52,7 +52,7 @@ class _Loop:
                 self.checkpoint, job.model, self.machine.plain_optimizer, other=self._other_optimizer
             )
             self.machine.resume(state)
-            job.method.load_state(own)
+            self.machine.load_own(own)
         else:
             self.machine.log.keep(0)
         self.budget = Budget.of(job, self.machine.leg, self.tested_name)
@@ -75,7 +75,7 @@ class _Loop:
             state.stopped = "edited without steps"
         while state.stopped is None:
             self._step(started)
-        self.job.method.settle(self.job.model)
+        self.machine.settle()
         self.machine.accelerator.end_training()
         return Ended(
             state.stopped,
@@ -157,7 +157,7 @@ class _Loop:
 
     def _check(self, stopping: Stopping) -> Check:
         started = time.perf_counter()
-        self.job.method.settle(self.job.model)
+        self.machine.settle()
         check = stopping.check(self.machine.model, self.state.step)
         self.state.check_seconds += time.perf_counter() - started
         self.machine.write({"kind": "check", "active": len(check.active), **check.scores})
@@ -208,6 +208,6 @@ class _Loop:
                 self.job.model,
                 machine.plain_optimizer,
                 state=machine.standing(),
-                own=self.job.method.state(),
+                own=machine.own_state(),
                 other=self._other_optimizer,
             )

@@ -49,7 +49,7 @@ _NAMES = (
 """Weights, but for shards, which the index names; configurations; tokenizers in the layouts that transformers knows;
 chat templates."""
 _BY_MEANING = frozenset({"config.json", "generation_config.json", "adapter_config.json", "part.json"})
-_SAID_IN_PASSING = frozenset(
+SAID_IN_PASSING = frozenset(
     {
         "_from_model_config",
         "_name_or_path",
@@ -103,7 +103,7 @@ def content_digest(file: Path) -> str:
     """SHA-256 over what a file says: of a configuration without what saving alone changes, else over its bytes."""
     values = read_json_object(file) if file.name in _BY_MEANING else {}
     try:
-        return digest({k: v for k, v in values.items() if k not in _SAID_IN_PASSING}) if values else file_digest(file)
+        return digest({k: v for k, v in values.items() if k not in SAID_IN_PASSING}) if values else file_digest(file)
     except ValueError:  # an infinite number, which has no canonical form
         return file_digest(file)
 

@@ -304,6 +304,17 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
         raise ModelError(f"model {source}: its tokenizer cannot be loaded ({error}); {cure}") from error
 
 
+def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
+    """The tokenizer of a source alone; None where it has none of its own."""
+    if plain_weights(source) is not None or is_image_model(source, revision):
+        return None
+    place = place_of(source, revision)
+    if isinstance(place, Path) and not _has_tokenizer(place):
+        return None
+    with quietly():
+        return _load_tokenizer(place, revision, needed=False)
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of parameters, tied ones once."""
     return sum(p.numel() for p in model.parameters())

@@ -106,6 +106,10 @@ class CachedReference:
         logits_SV = F.linear(self.hidden_SD(batch).to(device), head["weight"], head.get("bias"))
         return Predictions(logits_SV, target_S, owner_S, len(batch))
 
+    def holds(self, ids: Iterable[str]) -> frozenset[str]:
+        """Those of some examples whose states are there."""
+        return frozenset(i for i in ids if (self._folder / _file_of(i)).is_file())
+
     def forget(self, ids: Iterable[str]) -> None:
         """Delete the cached states of these examples; ids without one are passed over."""
         check_held_still(self._folder)

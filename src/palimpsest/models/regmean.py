@@ -48,7 +48,8 @@ def fused(
     wanted_IO = torch.stack([g.double() @ w.double() for g, w in zip(grams, maps, strict=True)]).sum(0)
     size = total_II.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
     within_II = total_II + ridge * size * torch.eye(len(total_II), dtype=torch.float64, device=total_II.device)
-    return torch.linalg.solve(within_II, wanted_IO).to(maps[0].dtype)
+    solved_IO: Tensor = torch.linalg.solve(within_II, wanted_IO)
+    return solved_IO.to(maps[0].dtype)
 
 
 def factored(map_IO: Float[Tensor, "I O"], rank: int) -> tuple[Float[Tensor, "I K"], Float[Tensor, "K O"]]:

@@ -12,6 +12,7 @@ from palimpsest.files import write_atomic
 from palimpsest.printed import printable
 from palimpsest.report.brief import brief, oracle_share, request_rows
 from palimpsest.report.cards import cards
+from palimpsest.report.given_back import given_back
 from palimpsest.report.glossary import glossary
 from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
@@ -39,6 +40,7 @@ _TITLES = {
     "unlearn": "Unlearning report",
     "update": "Update report",
     "measure": "Measurement",
+    "calibrate": "Calibration",
 }
 
 
@@ -101,6 +103,7 @@ def _head(result: RunResult) -> dict[str, object]:
         "origin": ORIGINS.get(result.oracle_origin or "", ""),
         "brief": brief(result),
         "request_rows": request_rows(result),
+        "given_back": given_back(result),
         "cards": cards(result),
         "focus": focus(result),
         "forgets": "forget" in result.sets,
