@@ -25,15 +25,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from palimpsest.companions.grams import record_grams
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.parts.unlearning_layer import UnlearningLayer, UnlearningLayerConfig, widths_at
+from palimpsest.models.parts.unlearning_levels import (
+    earlier_levels,
+    fused_levels,
+    gram_matrices,
+    layers_of,
+    moments_at,
+    replaced,
+    state_digest,
+    taken_up,
+)
 from palimpsest.models.places import ffn_outputs
 
 RETAIN, FORGET = Phase("retain", ("retain",)), Phase("forget", ("forget",))
@@ -71,6 +81,17 @@ class EULConfig(Config):
     """At a fixed rate: passes over forget in each of its epochs; few examples want several."""
     sequence: Literal["stack", "one"] = "stack"
     """After earlier requests: "stack" further layers on theirs, or train on the "one" set of layers that there is."""
+    fuse: bool = False
+    """After earlier requests: make one set of layers of theirs and the new ones, from Gram matrices that are kept
+    beside the model of every request with this option; nothing is folded."""
+    ridge: float = Field(default=1e-3, gt=0)
+    """Of the fusion, as a share of the mean diagonal of the summed Gram matrix."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> EULConfig:
+        if self.fuse and self.sequence == "one":
+            raise ValueError("fuse makes one set of layers by itself; leave out sequence = one, or fuse")
+        return self
 
 
 def clamped_sum(values_S: Float[Tensor, "S"], most: float) -> Float[Tensor, ""]:
@@ -94,10 +115,15 @@ class EUL(Method):
     reference_sets = frozenset({"forget", "retain"})
     defaults = {"learning_rate": 5e-3}
     adds_parts = True
+    keeps = ("grams",)
     repairs_itself = True
+    cools = False
+    lowest_rate = 1e-4
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A layer after every feed-forward network, or the layers that are there."""
+        if self.config.sequence == "one" and (earlier := layers_of(model)):
+            return taken_up(model, earlier)
         places = ffn_outputs(model, self.config.at)
         return [UnlearningLayer(self._layer_at(model, place)) for place in places]
 
@@ -111,7 +137,36 @@ class EUL(Method):
             width_out=width_out,
             rank=self.config.rank,
             noise=self.config.noise,
+            folds=not self.config.fuse,
         )
+
+    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
+        """To be fused, layers are learned with the earlier ones switched off."""
+        self._forget = sets["forget"]
+        self._start = {id(layer): state_digest(layer) for layer in layers_of(model)}
+        if self.config.fuse:
+            self._earlier = earlier_levels(model)
+            self._moments = [moments_at(self.companions.get("grams"), level) for level in self._earlier]
+            for layer in (layer for level in self._earlier for layer in level):
+                layer.times_off = 1
+        return super().prepare(model, sets)
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """Take the Gram matrices of what was forgotten, and fuse; layers that did not move are left alone."""
+        if not self.config.fuse:
+            return model
+        new: Sequence[UnlearningLayer] = [layer for layer in layers_of(model) if layer.is_new]
+        moved = any(state_digest(layer) != self._start.get(id(layer)) for layer in new)
+        grams = gram_matrices(model, new, self._forget) if moved else {}
+        for layer in layers_of(model):
+            layer.times_off = 0
+        if moved and self._earlier:
+            made = fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge)
+            new = replaced(model, made)
+        if moved and self.recording is not None:
+            layers = {layer.config.at: state_digest(layer) for layer in new}
+            record_grams(self.recording, grams, self._forget.ids, layers, fused=bool(self._earlier))
+        return model
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """Epochs over retain and over forget in turn, and a last one over retain; one optimizer for all."""

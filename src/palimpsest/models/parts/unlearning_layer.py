@@ -75,7 +75,8 @@ class UnlearningLayer(Part):
     def __init__(self, config: UnlearningLayerConfig) -> None:
         super().__init__(config)
         self.folds_when_saved = config.folds
-        self.grams: Grams | None = None  # filled by forward passes while it is one
+        self.grams: Grams = {}
+        self.records = False
         if config.form == "linear":
             self.map = nn.Parameter(torch.randn(config.width_in, config.width_out) * config.noise)
         else:
@@ -84,7 +85,7 @@ class UnlearningLayer(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         """What is added to the output of the place."""
-        if self.grams is not None:
+        if self.records:
             self._record(x)
         if self.config.form == "linear":
             return x @ self.map
@@ -99,7 +100,6 @@ class UnlearningLayer(Part):
 
     def _record(self, x: Tensor) -> None:
         """Add the second moments of what enters each of its linear maps; never the inputs themselves."""
-        assert self.grams is not None
         flat_NI = x.detach().reshape(-1, x.shape[-1])
         seen = {"input": gram(flat_NI)}
         if self.config.form == "bottleneck":
@@ -126,12 +126,12 @@ class UnlearningLayer(Part):
 def recording(layers: Sequence[UnlearningLayer]) -> Iterator[None]:
     """Every forward pass in the block adds to the Gram matrices of these layers, which begin empty."""
     for layer in layers:
-        layer.grams = {}
+        layer.grams, layer.records = {}, True
     try:
         yield
     finally:
         for layer in layers:
-            layer.grams = {} if layer.grams is None else layer.grams
+            layer.records = False
 
 
 def fused_layer(layers: Sequence[UnlearningLayer], grams: Sequence[Grams], ridge: float) -> UnlearningLayer:
@@ -203,7 +203,8 @@ def _same_start(config: UnlearningLayerConfig) -> Float[Tensor, "I K"]:
         return torch.empty(config.width_in, config.rank)
     own = torch.Generator().manual_seed(zlib.crc32(config.at.encode()))
     drawn = torch.randn(config.width_in, config.rank, generator=own, device="cpu") / config.width_in**0.5
-    return drawn.to(device)
+    found: Tensor = drawn.to(device)
+    return found
 
 
 def _widths(layer: nn.Module) -> tuple[int, int] | None:
@@ -217,7 +218,8 @@ def _widths(layer: nn.Module) -> tuple[int, int] | None:
 
 
 def _fit(layer: UnlearningLayer) -> dict[str, Any]:
-    return layer.config.model_dump(exclude={"noise", "folds"})
+    found: dict[str, Any] = layer.config.model_dump(exclude={"noise", "folds"})
+    return found
 
 
 def _in_words(layer: UnlearningLayer) -> str:
