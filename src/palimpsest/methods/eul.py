@@ -7,7 +7,8 @@ unlearning layers, the selective teacher-student objective and fusing (equations
         − lambda · mean log p_f(retain tokens) + gamma · mean log p_f(forget tokens)
 
 F is the model, F_f the model with the layers; F is F_f with them switched off, no copy. Epochs over retain and over
-forget take turns, and the last one is over retain. A controlled run goes through both in turn, a step of each.
+forget take turns, and the last one is over retain. It runs so at its own rate; with control.kind = auto the run looks
+for the rate, and takes steps of all three in turn.
 
 Requests in a row: "stack" adds layers behind those of earlier requests, "one" trains on the layers of the earlier one,
 and with ``fuse`` each request learns layers of its own with the earlier ones switched off, and then one set of layers
@@ -120,6 +121,7 @@ class EUL(Method):
     defaults = {"learning_rate": 2e-3, "batch_size": 16}
     adds_parts = True
     keeps = ("grams",)
+    own_schedule = True
     repairs_itself = True
     cools = False
     lowest_rate = 1e-4
