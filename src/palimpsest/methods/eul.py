@@ -27,12 +27,13 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.companions.grams import record_grams
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.parts.unlearning_layer import UnlearningLayer, UnlearningLayerConfig, widths_at
 from palimpsest.models.parts.unlearning_levels import (
@@ -92,12 +93,6 @@ class EULConfig(Config):
     ridge: float = Field(default=1e-3, gt=0)
     """Of the fusion, as a share of the mean diagonal of the summed Gram matrix."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> EULConfig:
-        if self.fuse and self.sequence == "one":
-            raise ValueError("fuse makes one set of layers by itself; leave out sequence = one, or fuse")
-        return self
-
 
 def clamped_sum(values_S: Float[Tensor, "S"], most: float) -> Float[Tensor, ""]:
     """Σ min(v, most): a position beyond ``most`` counts, and pulls no more.
@@ -113,7 +108,7 @@ class EUL(Method):
 
     Config = EULConfig
     use_when = (
-        "texts must go request by request while the model's own weights stay as they are. "
+        "texts must go request by request, each at a tenth of retraining. "
         "Not where the answers to other subjects may not shift at all."
     )
     needs = ("forget", "retain")
@@ -128,6 +123,8 @@ class EUL(Method):
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A layer after every feed-forward network, or the layers that are there."""
+        if self.config.fuse and self.config.sequence == "one":
+            raise PlanError("eul.fuse makes one set of layers by itself; leave out sequence = one, or fuse")
         if self.config.sequence == "one" and (earlier := layers_of(model)):
             return taken_up(model, earlier)
         places = ffn_outputs(model, self.config.at)
