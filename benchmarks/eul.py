@@ -1,11 +1,11 @@
-"""EUL on real input: three people forgotten one after the other, by one layer, stacked and fused; beside ICU, UG-CLU, NPO.
+"""EUL on real input: three people forgotten in a row, by one layer, stacked and fused; beside ICU, UG-CLU and NPO.
 
     python benchmarks/eul.py --data ../shared/data --output DIR [--rows eul-one,eul-stack,...] [--ablation] [--table]
 
-``llama-stories260k`` learns the rows of twelve people of knowundo-privacy that no constant was chosen on (the
-13th to the 24th by name; defaults were chosen on the first twelve). Then three of them ask, in the order of their names,
-to be forgotten, each in a run that starts from the model that the one before left. For each request the oracle learns, by the same
-recipe, what then stays. Everything is kept in DIR; a second start goes on where the first one ended. Exit code 1 where
+``llama-stories260k`` learns the rows of twelve people of knowundo-privacy that no constant was chosen on (the 13th to
+the 24th by name; defaults were chosen on the first twelve). Then three of them ask, in the order of their names, to be
+forgotten, each in a run that starts from the model that the one before left. For each request the oracle learns, by
+the same recipe, what then stays. Everything is kept in DIR; a second start goes on where the first one ended. Exit code 1 where
 a claim of ``docs/eul.md`` does not hold.
 """
 
@@ -31,7 +31,7 @@ SHOWN, REQUESTS, LONGEST = (12, 24), 3, 80
 RECIPE = teaching(3e-3, 600)
 MEASURED = {"measuring": {"metrics": ["es"]}}
 ROWS: Mapping[str, tuple[str, Plan]] = {
-    "eul-one": ("eul", {"options": {"sequence": "one", "form": "bottleneck"}}),
+    "eul-one": ("eul", {"options": {"sequence": "one"}}),
     "eul-stack": ("eul", {}),
     "eul-fuse": ("eul", {"options": {"fuse": True}}),
     "icu": ("icu", {}),
@@ -150,7 +150,7 @@ def ablation(world: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
             result = done(output) or pal.unlearn(
                 world / "learned", world / "forget0.jsonl", retain=world / "retain0.jsonl",
                 general=world / "general.jsonl", method="eul", output=output, threads=1,
-                plan={**plan, "training": {"seed": seed}, "measuring": {"metrics": ["es", "ma"]}},
+                plan={**plan, "training": {"seed": seed}, "measuring": {"metrics": ["es", "ma", "ppl"]}},
             )  # fmt: skip
             print(f"{name}, seed {seed}: {told(result)}", flush=True)
             after = result.scores["after"]

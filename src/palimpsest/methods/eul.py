@@ -35,8 +35,9 @@ from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, 
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
-from palimpsest.models.parts.unlearning_layer import UnlearningLayer, UnlearningLayerConfig, widths_at
+from palimpsest.models.parts.unlearning_layer import Grams, UnlearningLayer, UnlearningLayerConfig, widths_at
 from palimpsest.models.parts.unlearning_levels import (
+    Level,
     earlier_levels,
     fused_levels,
     gram_matrices,
@@ -48,7 +49,9 @@ from palimpsest.models.parts.unlearning_levels import (
 )
 from palimpsest.models.places import ffn_outputs
 
-RETAIN, FORGET, SETTLE = Phase("retain", ("retain",)), Phase("forget", ("forget",)), Phase("settle", ("retain",))
+RETAIN = Phase("retain", ("retain",))
+FORGET = Phase("forget", ("forget",))
+SETTLE = Phase("settle", ("retain",))
 
 
 class EULConfig(Config):
@@ -140,7 +143,7 @@ class EUL(Method):
             width_out=width_out,
             rank=self.config.rank,
             noise=self.config.noise,
-            folds=not self.config.fuse,
+            folds=not self.config.fuse and self.config.sequence == "stack",
         )
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
@@ -158,18 +161,25 @@ class EUL(Method):
         """Take the Gram matrices of what was forgotten, and fuse; layers that did not move are left alone."""
         if not self.config.fuse:
             return model
-        new: Sequence[UnlearningLayer] = [layer for layer in layers_of(model) if layer.is_new]
+        new = [layer for layer in layers_of(model) if layer.is_new]
         moved = any(state_digest(layer) != self._start.get(id(layer)) for layer in new)
         grams = gram_matrices(model, new, self._forget) if moved else {}
         for layer in layers_of(model):
             layer.times_off = 0
-        if moved and self._earlier:
-            made = fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge)
-            new = replaced(model, made)
-        if moved and self.recording is not None:
-            layers = {layer.config.at: state_digest(layer) for layer in new}
-            record_grams(self.recording, grams, self._forget.ids, layers, fused=bool(self._earlier))
+        if moved:
+            self._keep(self._fused(model, new, grams), grams)
         return model
+
+    def _fused(self, model: nn.Module, new: Level, grams: Mapping[str, Grams]) -> Level:
+        """The layers that the request is in now: its own, or one set with those of all earlier ones."""
+        if not self._earlier:
+            return new
+        return replaced(model, fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge))
+
+    def _keep(self, layers: Level, grams: Mapping[str, Grams]) -> None:
+        if self.recording is not None:
+            within = {layer.config.at: state_digest(layer) for layer in layers}
+            record_grams(self.recording, grams, self._forget.ids, within, fused=bool(self._earlier))
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """Passes over retain and over forget in turn, and a last one over retain; one optimizer for all.
