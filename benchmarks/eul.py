@@ -3,8 +3,7 @@
     python benchmarks/eul.py --data ../shared/data --output DIR [--rows eul-one,eul-stack,...] [--ablation] [--table]
 
 ``llama-stories260k`` learns the rows of twelve people of knowundo-privacy that no constant was chosen on (the 13th to
-the 24th by name; defaults were chosen on the first twelve). Then three of them ask, in the order of their names, to be
-forgotten, each in a run that starts from the model that the one before left. For each request the oracle learns, by
+the 24th by name; defaults were chosen on the first twelve). Then three of them ask, by name, to be forgotten, each in a run that starts from the model that the one before left. For each request the oracle learns, by
 the same recipe, what then stays. Everything is kept in DIR; a second start goes on where the first one ended. Exit code 1 where
 a claim of ``docs/eul.md`` does not hold.
 """
@@ -132,10 +131,13 @@ def calibrated(world: Path, name: str) -> dict[str, Any]:
     """The last version of a row, brought back to 95 % of the retain ES of what was learned."""
     output, k = world / f"{name}-calibrated", REQUESTS - 1
     if done(output) is None:
-        pal.calibrate(
-            world / "learned", world / f"{name}-{k}", world / f"retain{k}.jsonl", output=output, metric="es", tau=0.95,
-            threads=1,
-        )  # fmt: skip
+        try:
+            pal.calibrate(
+                world / "learned", world / f"{name}-{k}", world / f"retain{k}.jsonl", output=output, metric="es",
+                tau=0.95, threads=1,
+            )  # fmt: skip
+        except pal.UsageError as error:  # a version with parts
+            return {"row": name, "alpha": str(error)[-90:], "forget": "", "retain": ""}
     forget = [es_of(output, world / f"forget{j}.jsonl") for j in range(REQUESTS)]
     alpha = json.loads((output / "result.json").read_text())["calibration"]["alpha"]
     return {"row": name, "alpha": alpha, "forget": forget, "retain": es_of(output, world / f"retain{k}.jsonl")}
