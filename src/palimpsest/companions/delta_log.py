@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
-from palimpsest.companions.delta_format import Places, add_packed
+from palimpsest.companions.delta_format import KeptTensors, add_packed
 from palimpsest.companions.delta_record import (
     Stamp,
     layout_from,
@@ -56,7 +56,7 @@ class DeltaIndex(NamedTuple):
     key: str
     model: str
     records: Mapping[str, str]
-    layouts: Mapping[str, Places]
+    layouts: Mapping[str, KeptTensors]
     lost: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class DeltaLog(Companion):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def add(self, records: Sequence[Path], layouts: Mapping[str, Places]) -> None:
+    def add(self, records: Sequence[Path], layouts: Mapping[str, KeptTensors]) -> None:
         """Append records that lie elsewhere; the index is to be written by the caller's next ``passed_on``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         number = max((int(path.stem) for path in records_in(self.folder)), default=-1) + 1
