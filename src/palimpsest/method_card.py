@@ -99,4 +99,5 @@ def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -
         return schema.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
-        raise PlanError(f"{name}.{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from None
+        place, said = ".".join([name, *map(str, first["loc"])]), first["msg"].removeprefix("Value error, ")
+        raise PlanError(f"{place} = {first['input']!r}: {said}") from None

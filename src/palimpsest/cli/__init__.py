@@ -24,6 +24,7 @@ from palimpsest.cli import env_command as env
 from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
 from palimpsest.cli import report_command as report
+from palimpsest.cli import rules_command as rules
 from palimpsest.cli import verify_command as verify
 from palimpsest.cli.endings import UNREAD, failed, refused
 from palimpsest.cli.saying import drop_unwritten, flush_out, only_visible, tell, tell_beside, tell_line
@@ -103,6 +104,7 @@ app.command("clean")(clean.command)
 app.command("companions")(companions.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)
+app.command("rules")(rules.command)
 app.command("options")(catalogue.command)
 app.command("env")(env.command)
 app.command("demo")(demo.command)

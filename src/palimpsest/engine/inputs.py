@@ -176,7 +176,7 @@ def _check_beside(plan: Plan, method: MethodCard) -> None:
         raise PlanError("repair.steps needs something to keep; give --retain FILE or --replay FILE")
     if plan.refine is not None and "forget" not in given:
         raise PlanError("refine needs the forget set; give it with --forget FILE")
-    used = {*method.uses, *looked_at(plan.rules, given, method)}
+    used = {*method.uses, *looked_at(plan.rules, given, method, plan.kind)}
     rehearses = "replay" in used or plan.control.kind == "auto" or plan.repair.steps > 0
     if "replay" in given and not rehearses:
         raise PlanError(
