@@ -64,7 +64,7 @@ class Deltas(Rule):
     """The recorder. It watches: what it keeps is what the step came to in the end."""
 
     Config = DeltasConfig
-    use_when = "what is learned now may have to be taken back later by amnesiac unlearning."
+    use_when = "what is learned now may have to be taken back later by amnesiac unlearning"
     place = "watches"
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> None:
