@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from palimpsest.after_import import tell_transformers
 from palimpsest.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
+    from palimpsest.verbs.calibrate import calibrate
     from palimpsest.verbs.clean import clean
     from palimpsest.verbs.in_memory import Model, Run
     from palimpsest.verbs.judge import judge
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from palimpsest.verbs.verify import verify
 
 __version__ = VERSION
+tell_transformers()  # nothing is imported: folders with parts are known to whoever loads one later
 
 __all__ = [
     "Chat",
@@ -63,6 +66,7 @@ __all__ = [
     "TokenIds",
     "UsageError",
     "__version__",
+    "calibrate",
     "clean",
     "judge",
     "learn",
@@ -87,7 +91,7 @@ _HOMES = {
         "UsageError",
     ),
     "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
-    "palimpsest.verbs": ("clean", "judge", "learn", "measure", "unlearn", "update", "verify"),
+    "palimpsest.verbs": ("calibrate", "clean", "judge", "learn", "measure", "unlearn", "update", "verify"),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

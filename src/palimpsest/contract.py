@@ -13,12 +13,15 @@ One iteration of the loop:
         clip
         update                               one optimizer step, or what the method makes of it, within the rules
     diagnostics                              into the log; state() into the checkpoint
+
+A run is one stage of such iterations, or the stages that the method names, one after the other. A method that edits
+does its work in ``edit``, once, before the first of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -28,6 +31,7 @@ from torch import Tensor, nn
 from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.method_card import Config, Kind
+from palimpsest.models.parts.part import Part
 from palimpsest.models.reference import Reference
 
 if TYPE_CHECKING:
@@ -35,7 +39,20 @@ if TYPE_CHECKING:
 
 Per = Literal["token", "example"]
 
-__all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Step", "Term", "Terms"]
+__all__ = [
+    "Config",
+    "ExampleSet",
+    "Kind",
+    "Method",
+    "Part",
+    "Per",
+    "Phase",
+    "Reference",
+    "Stage",
+    "Step",
+    "Term",
+    "Terms",
+]
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,34 @@ class Phase:
     moves_statistics: bool = True
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run with an anchor, a length, a schedule and rates of its own (decision 0014).
+
+    At fixed rates the stages follow each other, each with its own planned steps. A controlled run goes through the
+    distinct ones in turn, an iteration of each, and leaves one called "repair" to the repair of the run.
+
+    Attributes:
+        name: told in the log.
+        anchor: the set whose passes are its epochs; None = the first that the method draws from.
+        epochs: passes over it; None = the run's.
+        phases: of each of its iterations; None asks ``Method.phases``, with the step within the stage.
+        training: training options that differ from the run's, e.g. {"batch_size": 4}.
+        moves: regular expressions searched in parameter names: no other parameter moves; () = all that the scope lets.
+        rates: regular expression -> factor of the learning rate; the first that is found in a name counts.
+        fresh: begin with a new optimizer; False goes on with the moments of the stage before.
+    """
+
+    name: str = "run"
+    anchor: str | None = None
+    epochs: float | None = None
+    phases: tuple[Phase, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    moves: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+    fresh: bool = True
+
+
 @runtime_checkable
 class Step(Protocol):
     """Calling it takes one step of the run's optimizer by the gradients at hand."""
@@ -110,6 +155,7 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
+        by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
@@ -118,8 +164,9 @@ class Method:
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
         reads: kinds of history beside the model that it cannot work without (``companions/``).
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
-        edits: it changes the weights in ``prepare`` and takes no steps.
+        edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
+        adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
     """
 
@@ -131,6 +178,7 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ()
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
+    by_id: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     options_for_images: ClassVar[Mapping[str, Any]] = {}
     starts_from: ClassVar[Literal["model", "base"]] = "model"
@@ -141,10 +189,17 @@ class Method:
     keeps: ClassVar[tuple[str, ...]] = ()
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
+    adds_parts: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Whether a method adds parts is asked of its file, where nothing can be run."""
+        if cls.parts is not Method.parts and not cls.adds_parts:
+            raise TypeError(f"{cls.__name__} defines parts; set adds_parts = True beside them")
 
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
         self.config = config
         self.reference = reference
+        self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
         self.companions: Mapping[str, Companion] = {}  # those of ``reads``, of the version the run starts from
 
     @property
@@ -163,11 +218,23 @@ class Method:
         groups = [name for group in cls.one_of for name in group]
         return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
 
-    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume.
+    def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
+        """Modules to add to the model (models/parts/), each at a named place; default: none.
 
-        A method without steps does its work here; a run of it that changes nothing is an error.
+        Asked once at the start of a run and again before a resume, at the weights that the run starts from and before
+        the scope and the reference; torch's generator is seeded, so that the parts are a function of plan and seed. A
+        run of a method that adds parts moves them alone (scope.kind = parts), unless the plan says otherwise; the
+        reference is the model without them. Later hooks find them by ``models.parts.new_parts_of(model)``.
+
+        Args:
+            model: with the parts of earlier requests.
+            sets: those that the method draws from.
+            seed: of the run.
         """
+        return ()
+
+    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
+        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume."""
         self.sets = self.draws_from(sets)
         return model
 
@@ -178,6 +245,26 @@ class Method:
         of repair, too.
         """
         return ()
+
+    def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
+        """The whole work of a method with ``edits``, called once, after ``prepare`` and before any stage.
+
+        The model is in eval mode, the random state a function of the run's seed. A process that dies before the first
+        checkpoint does it again: the same model and sets must give the same bits.
+
+        Returns:
+            Names, as in ``state_dict``, of the tensors that may be others now. One that changed and is not among them
+            is an error, as is an edit that changed nothing at all.
+        """
+        return ()
+
+    def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
+        """The parts of a run; default: one, and none after an edit. Asked after ``prepare``.
+
+        Args:
+            sizes: set -> number of its examples; ``self.planned_epochs`` is what the run plans.
+        """
+        return () if self.edits else (Stage(),)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
         """Phases of iteration ``step`` of ``planned``; default: one joint phase over all sets. Empty: no steps."""
@@ -213,8 +300,11 @@ class Method:
         return model
 
     def recall(self, model: nn.Module, batch: Batch) -> Predictions:
-        """The reference model's predictions; for use inside ``loss``."""
+        """The reference model's predictions, shown as the batch shows the model's own; for use inside ``loss``.
+
+        Where the run has controls the model that learns decides what is shown: ask it first.
+        """
         if self.reference is None:
             raise TypeError(f"{type(self).__name__} asked for a reference it did not declare in reference_sets")
         with torch.no_grad():
-            return self.reference.predict(model, batch)
+            return batch.seen(self.reference.predict(model, batch.bare), picks=False)

@@ -57,6 +57,8 @@ class MethodCard:
     edits: bool
     yardstick: bool
     isolates: bool
+    adds_parts: bool
+    by_id: tuple[str, ...]
     reads: tuple[str, ...]
     keeps: tuple[str, ...]
 

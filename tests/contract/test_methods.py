@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import derived, methods
 from palimpsest.companions.delta_log import DeltaLog
-from palimpsest.contract import Method
+from palimpsest.contract import Method, Phase
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.encode.controlled import as_shown
+from palimpsest.data.sets.controls import Controls
 from palimpsest.data.sets.roles import given_roles
 from palimpsest.derived.made import Made
 from palimpsest.errors import ModelError, PlanError
@@ -42,6 +44,7 @@ from palimpsest.rules.rule_stack import RuleStack
 pytestmark = pytest.mark.parametrize("name", methods.names())
 
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
+PULLED = {"ewc"}  # by weights alone, whatever is shown of a set
 VOCABULARY = 61
 MEMORISED = 0.1  # nats per token; a guess costs log 61 = 4.1
 BY_HEART = {"learning_rate": 2e-2, "num_train_epochs": 50, "batch_size": 16}
@@ -101,9 +104,9 @@ class Toy:
 class Watched:
     """A set that remembers which ids were asked for."""
 
-    def __init__(self, examples: TextSet) -> None:
+    def __init__(self, examples: TextSet, asked: list[str] | None = None) -> None:
         self._examples = examples
-        self.asked: list[str] = []
+        self.asked: list[str] = asked if asked is not None else []
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -115,6 +118,12 @@ class Watched:
     def batch(self, ids: Sequence[str]) -> TextBatch:
         self.asked += ids
         return self._examples.batch(ids)
+
+    def subset(self, ids: Iterable[str]) -> Watched:
+        return Watched(self._examples.subset(ids), self.asked)
+
+    def plain(self) -> Watched:
+        return Watched(self._examples.plain(), self.asked)
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +170,22 @@ def pairs_of(kind: type[Method], toy: Toy) -> dict[str, Mapping[str, str]]:
     return {name: toy.pairs[name] for name in kind.paired}
 
 
+def is_staged(method: Method) -> bool:
+    """Has it stages of its own, with a length for each?"""
+    return type(method).stages is not Method.stages
+
+
+def first_phases(method: Method, sets: Mapping[str, Any]) -> list[Phase]:
+    """Those of the first iteration of every stage, each once."""
+    stages = method.stages({name: len(examples) for name, examples in sets.items()})
+    found = [phase for s in stages for phase in (method.phases(0, 1) if s.phases is None else s.phases)]
+    return list(dict.fromkeys(found))
+
+
 def brief(method: Method) -> dict[str, Any]:
     """As many passes longer as the method lets iterations go by between two looks at the forget set."""
+    if is_staged(method):
+        return BRIEF
     looks = [any("forget" in phase.sets for phase in method.phases(step, 100)) for step in range(30)]
     between = round(len(looks) / sum(looks)) if any(looks) else 1
     return {**BRIEF, "num_train_epochs": BRIEF["num_train_epochs"] * between}
@@ -236,15 +259,18 @@ def test_draws_only_from_the_sets_it_declares(toy, tmp_path, name):
     method, _model = run_method(toy, name, tmp_path / "run", sets=watched, max_steps=3)
     asked = {s for s, examples in watched.items() if examples.asked}
     assert asked <= set(kind.draws_from(toy.sets))
-    assert bool(asked) is bool(method.phases(0, 1))
+    assert asked or method.edits
     if kind.starts_from == "base":
         everything = [i for examples in watched.values() for i in examples.asked]
         assert everything
         assert not set(everything) & set(toy.sets["forget"].ids)
 
 
-def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[torch.Tensor]:
+def gradients(
+    toy: Toy, name: str, folder: Path, size: int | None, controls: Controls | None = None
+) -> Iterator[torch.Tensor]:
     """Gradient of each phase over the whole sets; plain descent at rate 1 moves the weights by exactly it."""
+    shown = {s: as_shown(examples, controls) for s, examples in toy.sets.items()}
     folder.mkdir()
     torch.manual_seed(0)  # of a method that draws, e.g. labels
     method, model = build(toy, name, folder, Scope())
@@ -255,11 +281,11 @@ def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[t
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     anchor = method.draws_from(toy.sets)[0]
-    for phase in (phase for phase in method.phases(0, 1) if phase.update):
+    for phase in (phase for phase in first_phases(method, toy.sets) if phase.update):
         drawn = {s: toy.sets[s].ids for s in phase.sets}
         drawn |= {s: tuple(toy.pairs[s][i] for i in toy.sets["forget"].ids) for s in phase.sets if s in method.paired}
         before = weights(model)
-        parts = micro_batches(toy.sets, drawn, anchor, size)
+        parts = micro_batches(shown, drawn, anchor, size)
         assert len(parts) == (1 if size is None else min(len(ids) for ids in drawn.values()))
         how = {"phase": phase, "max_grad_norm": 0.0, "rules": rules}
         take_step(Accelerator(cpu=True), method, model, optimizer, parts, **how)
@@ -277,6 +303,26 @@ def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
     for all_at_once, one_by_one in zip(whole, cut, strict=True):
         difference = (all_at_once - one_by_one).norm() / all_at_once.norm()
         assert difference < 1e-4
+
+
+@pytest.mark.parametrize("controls", [Controls(temperature=2.0, lowest=0.5), Controls(cap=30.0)], ids=["shown", "cap"])
+def test_controls_hold_and_do_not_depend_on_micro_batches(toy, tmp_path, name, controls):
+    """What the objective is shown changes its gradient, for every method unchanged, however a step is cut."""
+    whole, cut = (list(gradients(toy, name, tmp_path / str(size), size, controls)) for size in (None, 1))
+    free = list(gradients(toy, name, tmp_path / "free", None))
+    for all_at_once, one_by_one, without in zip(whole, cut, free, strict=True):
+        assert (all_at_once - one_by_one).norm() <= 1e-4 * all_at_once.norm() + 1e-5
+        if controls.cap is None:
+            assert (all_at_once - without).norm() / without.norm() > 1e-2
+
+
+def test_what_is_capped_moves_nothing(toy, tmp_path, name):
+    """Every row of the toy sets is above the cap: but for what looks at no row, the weights stay where they are."""
+    for gradient in gradients(toy, name, tmp_path / "run", None, Controls(cap=1e-9)):
+        if name in PULLED:
+            assert gradient.norm() < 1e-3
+        else:
+            assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def test_saves_and_reloads_to_equal_outputs(toy, tmp_path, name):

@@ -13,7 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 
 from palimpsest.errors import DataError
 from palimpsest.files import write_atomic
-from palimpsest.report.schema import ReportRow, without_empty
+from palimpsest.report.row import ReportRow, without_empty
 
 _SCHEMA_ID: Literal["palimpsest.bench/1"] = "palimpsest.bench/1"
 ORACLE, NOTHING, RANDOM = "oracle", "do nothing", "random edit"

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from palimpsest.cli import bench_command as bench
+from palimpsest.cli import calibrate_command as calibrate
 from palimpsest.cli import catalogue, listing, runs
 from palimpsest.cli import clean_command as clean
 from palimpsest.cli import companions_command as companions
@@ -96,6 +97,7 @@ def _root(version: Version = False) -> None:
 
 for verb in runs.ABOUT:
     app.command(verb, epilog=runs.EPILOG)(runs.command(verb))
+app.command("calibrate")(calibrate.command)
 app.command("measure")(measure.command)
 app.command("judge")(judge.command)
 app.command("report")(report.command)

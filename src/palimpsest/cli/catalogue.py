@@ -48,6 +48,7 @@ MADE = (
     "The sets that a run makes itself, for a method that needs them. Options: `--set SET.OPTION=VALUE`; those of the "
     "analogous set are the section pairing."
 )
+BY_SET = {"controls": "controls.SET"}  # section -> how --set calls it: the name of a set stands between
 BESIDE = {
     "preset": "paper: the rate and the length that the method's authors published; also --preset paper.",
     "derived": "The options of the sets that a run makes itself: palimpsest options SET.",
@@ -77,7 +78,9 @@ def plan_sections() -> dict[str, list[OptionRow]]:
 
     depends = dependences()
     return {
-        name: option_rows(schema, name, {row: words for (place, row), words in depends.items() if place == name})
+        name: option_rows(
+            schema, BY_SET.get(name, name), {row: words for (place, row), words in depends.items() if place == name}
+        )
         for name in Plan.model_fields
         if (schema := _schema(name)) is not None
     }
@@ -87,11 +90,12 @@ def _schema(section: str) -> type[BaseModel] | None:
     """The schema of a section's options; None where what the plan has there is no section with options of its own."""
     from palimpsest.audit.gates import Gate
     from palimpsest.audit.refinement import Refinement
+    from palimpsest.data.sets.controls import Controls
     from palimpsest.engine.plan import SECTIONS, Plan
 
     if section not in SECTIONS or section in BESIDE:
         return None
-    others: dict[str, type[BaseModel]] = {"gates": Gate, "refine": Refinement}
+    others: dict[str, type[BaseModel]] = {"controls": Controls, "gates": Gate, "refine": Refinement}
     return others.get(section) or cast("type[BaseModel]", type(Plan.model_fields[section].default))
 
 

@@ -89,7 +89,10 @@ def sections_from(
             found["rules"] = _value_of(assignment, assignment.removeprefix("rules="))
             continue
         place, key, value = parse_assignment(assignment)
-        _section(found, method, place, key)[key] = value
+        if place == "controls":
+            _control(found, key, value)
+        else:
+            _section(found, method, place, key)[key] = value
     given = {key: value for key, value in training.items() if value is not None}
     if given:
         found["training"] = {**found.get("training", {}), **given}
@@ -167,9 +170,18 @@ def _section(found: dict[str, Any], method: str, place: str, key: str) -> dict[s
         raise PlanError(f"--set {place}.…: the run's method is {method!r}; give --method {place}, or set {method}.…")
     if place in {"gates", "gate"}:
         raise PlanError(f"--set {place}.{key}: {_GATES}")
-    raise PlanError(
-        f"--set: {unknown('section', place, (*ROUTED, method, *metrics.names()), meant_section(place, key))}"
-    )
+    known = (*ROUTED, "controls", method, *metrics.names())
+    raise PlanError(f"--set: {unknown('section', place, known, meant_section(place, key))}")
+
+
+def _control(found: dict[str, Any], key: str, value: Any) -> None:
+    """Write ``controls.SET.OPTION=value``, or all options of a set; what is no mapping is refused with the plan."""
+    name, dot, option = key.partition(".")
+    given = found.setdefault("controls", {})
+    if dot and isinstance(given.setdefault(name, {}), dict):
+        given[name][option] = value
+    else:
+        given[name] = value
 
 
 def metric_options(assignments: Iterable[str] | None, chosen: Iterable[str]) -> dict[str, dict[str, Any]]:

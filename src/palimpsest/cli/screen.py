@@ -88,26 +88,31 @@ class _Lines:
 
 def run_summary(result: RunResult) -> str:
     """Table, what the models say, why training ended, verdict with its gates, what to do next, as plain text."""
+    from palimpsest.report.given_back import given_back
     from palimpsest.report.meaning import where_to
-    from palimpsest.report.places import with_places
+    from palimpsest.report.row_places import with_places
     from palimpsest.report.said import answers_text, heading
     from palimpsest.report.terminal import table, verdict
 
     result = with_places(result)
     level = [where_to(result)] if result.level is not None else []
     said = ["", heading(result), *answers_text(result.answers)] if result.answers else []
-    return "\n".join([table(result), *said, "", f"training ended: {result.stopped}", *level, *verdict(result)])
+    back = ["", *given_back(result)] if result.calibration is not None else []
+    ended = [f"training ended: {result.stopped}"] if result.kind != "calibrate" else []
+    return "\n".join([table(result), *said, *back, "", *ended, *level, *verdict(result)]).rstrip()
 
 
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
     """Print a finished run.
 
     Returns:
-        Exit code: 0 passed, or nothing was asked of it; 1 failed; 3 undecided.
+        Exit code: 0 passed, or nothing was asked of it; 1 failed, or nothing of a change could stay; 3 undecided.
     """
     if as_json:
         tell_json(result.model_dump_json(indent=1))
     else:
         tell(run_summary(result))
         tell(f"\nmodel   {folder}\nreport  {folder}/report.html")
+    if result.kind == "calibrate":
+        return 0 if result.calibration is not None and result.calibration.alpha else 1
     return 0 if result.verdict is None else EXIT_CODES[result.verdict.outcome]

@@ -53,6 +53,8 @@ class Hands:
 
     Attributes:
         state: where the run stands; None until ``begin`` or ``resume``.
+        turns: stages that iterations go through in turn.
+        cycle: iterations that belong together.
     """
 
     def __init__(self, job: Job, tools: Tools) -> None:
@@ -60,7 +62,8 @@ class Hands:
         self.machine = Machine(job, bounded=True)
         self.repair = job.repair or Repair({}, None)
         self.repairer = Repairer(self.machine, self.repair)
-        self.cycle = max(1, job.method.cycle)
+        self.turns = max(1, len(self.machine.legs))
+        self.cycle = max(1, job.method.cycle) * self.turns
         folder = job.folder / CONTROL
         self._snapshots = Snapshots(folder, self.machine, self.repairer.optimizer)
         self._state_file = folder / "state.json"
@@ -158,6 +161,7 @@ class Hands:
         if not (trial or self.left):
             return
         with self.timed("step_seconds"):
+            machine.take_turn()
             if machine.state.anchor.exhausted:
                 machine.state.anchor = machine.state.anchor.restart(machine.state.anchor.ids)
                 machine.state.epoch += 1

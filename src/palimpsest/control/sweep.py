@@ -90,8 +90,8 @@ def sweep(
     def rewound() -> None:
         hands.machine.state.anchor, hands.machine.state.sides = streams[0], dict(streams[1])
 
-    if hands.cycle == 1:
-        for _ in range(WARMING):
+    if hands.cycle == hands.turns:
+        for _ in range(WARMING * hands.turns):
             hands.iterate(0.0, trial=True)
     warm = hands.snap()
     few = before.of(list(before.rows)[: ROWS[name]])

@@ -38,14 +38,14 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
     """
     plan, target = resolved(plan, read), Output(manner.output)
     if target.finished(plan):
-        return _shown_again(target, manner)
+        return shown_again(target, manner)
     with told_how_far(target.partial), target.held():
         if target.finished(plan):  # by another process since, or by one that died before it was put in place
-            return _shown_again(target, manner)
+            return shown_again(target, manner)
         run, before = open_run(plan, read, manner)
         target.begin(plan)
         drop_damaged(target.partial, manner.progress)
-        with _cleared_if_refused(target):
+        with cleared_if_refused(target):
             result = _run_in(target, run, before)
         write_record(run, target, result)
         target.complete()
@@ -64,7 +64,7 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
     return result_of(run, columns, trained, target.partial, said)
 
 
-def _shown_again(target: Output, manner: Manner) -> RunResult:
+def shown_again(target: Output, manner: Manner) -> RunResult:
     """The result that is there, and word that nothing was run."""
     path = target.folder / RESULT
     found = recorded(target.folder)
@@ -77,7 +77,7 @@ def _shown_again(target: Output, manner: Manner) -> RunResult:
 
 
 @contextmanager
-def _cleared_if_refused(target: Output) -> Iterator[None]:
+def cleared_if_refused(target: Output) -> Iterator[None]:
     """Leave what an error of the run should leave: nothing where the input was wrong, plan and log where it failed."""
     try:
         yield

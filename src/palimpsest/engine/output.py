@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from palimpsest.companions import COMPANIONS
 from palimpsest.durable import check_held_still, held, is_held, put
-from palimpsest.engine.plan import Plan
 from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import check_makeable_folder, write_atomic
 from palimpsest.models.bound import changes_in, check_bound, write_manifest
+from palimpsest.models.parts.parts_folder import BASE, PARTS
 from palimpsest.models.plain import read_json_object
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Cost, Direction, Score
@@ -31,13 +31,38 @@ PLAN = "plan.json"
 PARTIAL = ".partial"  # what the name of an output ends in until it is whole
 REJECTED = "rejected.txt"  # in a partial folder whose run ended by an error of its own, e.g. diverged
 LONGEST_NAME = 200  # bytes; with .partial and the like it must stay below 255
-READ_LATER = {"files", "model", "base", "oracle", "request", "digests"}  # of a plan: not chosen, or not known at first
+READ_LATER = {
+    "files",
+    "model",
+    "after",
+    "base",
+    "oracle",
+    "request",
+    "digests",
+}  # of a plan: not chosen, or not known at first
 OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
-ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "recording", "reference", "remembered",
-                              "repair"})  # fmt: skip
+ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "mixing", "recording", "reference",
+                              "remembered", "repair"})  # fmt: skip
+
+
+class AnyPlan(Protocol):
+    """What a folder must know of the plan that it belongs to: of a run, or of a calibration."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Set or model -> digest of its content; empty until they were read."""
+
+    def digest(self) -> str:
+        """Names what comes out."""
+
+    def written_down(self) -> dict[str, Any]:
+        """What is written down of it."""
+
+    def model_dump(self, *, mode: str = ..., exclude: Any = ...) -> dict[str, Any]:
+        """Its fields."""
 
 
 class Output:
@@ -63,7 +88,7 @@ class Output:
         if self.partial.exists() and not self.partial.is_dir():
             raise PlanError(f"{self.partial} is no folder, and would be written to; move it, or give another --output")
 
-    def finished(self, plan: Plan) -> bool:
+    def finished(self, plan: AnyPlan) -> bool:
         """Is this plan's run already there, whole? Who holds the place puts one there that died just before.
 
         Raises:
@@ -81,7 +106,7 @@ class Output:
             return True
         raise PlanError(self._other_run(plan))
 
-    def check_free(self, plan: Plan) -> None:
+    def check_free(self, plan: AnyPlan) -> None:
         """Refuse, before anything is read, what ``finished`` and ``begin`` would refuse whatever is read.
 
         Raises:
@@ -98,7 +123,7 @@ class Output:
                 raise PlanError(self._other_unfinished(plan))
         check_makeable_folder(self.folder, "output", PlanError)
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, plan: AnyPlan) -> None:
         """Write the plan into the partial folder, which is made, or find the run that is there.
 
         Raises:
@@ -182,7 +207,8 @@ class Output:
         write_atomic(self.partial / REJECTED, reason + "\n")
         for path in self.partial.iterdir():
             of_rows = path.name in ONLY_FOR_THE_RUN or path.name == COMPANIONS
-            if of_rows or path.suffix == ".safetensors" or is_temporary(path):
+            weights = path.name in (BASE, PARTS) or path.suffix == ".safetensors"
+            if of_rows or weights or is_temporary(path):
                 remove_ours(path)
 
     def _clear(self) -> None:
@@ -229,22 +255,22 @@ class Output:
     def _no_run(self) -> str:
         return f"output {self.folder} exists and is no run of palimpsest; give a folder that does not exist"
 
-    def _other_run(self, plan: Plan) -> str:
+    def _other_run(self, plan: AnyPlan) -> str:
         return f"output {self.folder} holds the run of {self._other(self.folder, plan)}; give another --output"
 
-    def _other_unfinished(self, plan: Plan) -> str:
+    def _other_unfinished(self, plan: AnyPlan) -> str:
         return (
             f"{self.partial} is an unfinished run of {self._other(self.partial, plan)}; finish that one, remove "
             f"it (`palimpsest clean {self.partial} --yes`), or give another --output"
         )
 
-    def _other(self, folder: Path, plan: Plan) -> str:
+    def _other(self, folder: Path, plan: AnyPlan) -> str:
         """Another plan, and in what; or of another version, where nothing else differs."""
         known = plan.model_dump(mode="json", exclude=set() if plan.digests else READ_LATER)
         there = differing(self._plan_in(folder), known)
         return f"another plan (it differs in {there})" if there else f"another plan {OR_VERSION}"
 
-    def _is_whole(self, plan: Plan) -> bool:
+    def _is_whole(self, plan: AnyPlan) -> bool:
         """Does the partial folder hold all that this plan's run was to leave, as it left it?"""
         if self._digest_in(self.partial) != plan.digest():
             return False
@@ -279,7 +305,7 @@ class Output:
         """By its content: the digest that is written beside it may be another plan's."""
         return recorded_digest(self._plan_in(folder))
 
-    def _asks_otherwise(self, folder: Path, plan: Plan) -> bool:
+    def _asks_otherwise(self, folder: Path, plan: AnyPlan) -> bool:
         """Does the plan that lies there differ in what was chosen? What was read, and from where, is left out."""
         there, chosen = self._plan_in(folder), plan.model_dump(mode="json", exclude=READ_LATER)
         return any(name in there and there[name] != value for name, value in chosen.items())

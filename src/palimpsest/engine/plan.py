@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from palimpsest import derived, methods, metrics, rules
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
+from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
 from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
 from palimpsest.engine.given_rules import chosen_rules
@@ -21,6 +22,8 @@ from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
 from palimpsest.method_card import MethodCard
+from palimpsest.models import parts
+from palimpsest.models.parts.parts_folder import kinds_in
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.report.schema import RequestInfo
@@ -39,6 +42,7 @@ SECTIONS = (
     "scope",
     "pairing",
     "derived",
+    "controls",
     "refine",
     "measuring",
     "encoding",
@@ -83,6 +87,8 @@ class Plan(Section):
     """Other sets that the run makes -> their options."""
     rules: tuple[dict[str, Any], ...] = ()
     """Around the steps, beside those of the method: each a kind and its options."""
+    controls: dict[str, Controls] = Field(default_factory=dict)
+    """What the objective is shown of a set, by the set's name; measuring and repair see all of it."""
     record: tuple[str, ...] = ()
     """Histories that the run keeps beside the model, for later deletion from it."""
     refine: Refinement | None = None
@@ -118,7 +124,9 @@ class Plan(Section):
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
-        by_name = [methods.file_of(self.method), *made, *rules.files_of(self.rules), *metrics.files()]
+        borne = parts.files_of_kinds(kinds_in(Path(self.model).expanduser()))
+        ruled = rules.files_of(self.rules)
+        by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
 
     def written_down(self) -> dict[str, Any]:
@@ -149,16 +157,24 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
+    if method.adds_parts:
+        values["scope"] = {"kind": "parts", **_as_mapping(values.get("scope", {}))}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
     values["derived"] = _derived(values.get("derived", {}), method)
     values["rules"] = chosen_rules(values.get("rules", ()), method, options)
+    values["controls"] = checked_controls(values.get("controls", {}), _drawn(method, fields["files"]))
     values = _with_record(values, method)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
     return plan
+
+
+def _as_mapping(section: Any) -> Mapping[str, Any]:
+    """What was given of a section."""
+    return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
 
 
 def _with_record(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
@@ -174,6 +190,13 @@ def _check_kind(method: MethodCard, kind: str) -> None:
     if kind not in method.kinds:
         able = [name for name in methods.names() if kind in methods.card(name).kinds]
         raise PlanError(f"method {method.name!r} does not {kind}; accepted: {', '.join(able)}")
+
+
+def _drawn(method: MethodCard, files: Collection[str]) -> dict[str, bool]:
+    """Sets that a run of the method draws from -> does its objective look at their rows? A bench names no files yet."""
+    named = (*method.needs, *(name for group in method.one_of for name in group), *method.uses)
+    given = {*(files or named), *derived.of_needs(method.needs)}
+    return {name: name not in method.by_id for name in named if name in given}
 
 
 def _check_metrics(measuring: Measuring) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 
 from palimpsest import derived, methods, rules
@@ -16,7 +17,8 @@ from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
 from palimpsest.control.learning import Taught
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.batch import ExampleSet, TextSet
+from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, most_steps
@@ -28,9 +30,11 @@ from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
+from palimpsest.loop.legs import legs_of, takes_steps
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
+from palimpsest.models.parts import attach
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
 from palimpsest.models.unread import leave_out_unread
@@ -79,10 +83,11 @@ def prepare_job(
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    shown = _shown(drawn, plan)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
-        method.prepare(model, drawn)
+        method.prepare(model, shown)
         return method
 
     guided = None
@@ -91,6 +96,7 @@ def prepare_job(
             probes = probes_of(plan, loaded, sets, found)
             guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
         guiding = guiding.and_also(reading)
+    add_parts(plan, loaded.model, drawn)
     model = apply_scope(loaded.model, plan.scope)
     left_out = _left_out(model, drawn)
     at_start = state_digests(model)
@@ -98,15 +104,16 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    prepared = method.prepare(model, drawn)
+    prepared = method.prepare(model, shown)
     stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
-    stack.prepare(prepared, drawn, sets)
-    if not method.phases(0, 1):
+    stack.prepare(prepared, shown, sets)
+    legs = legs_of(method, prepared, shown, plan.training)
+    if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find
     job = Job(
         method=method,
         model=prepared,
-        sets=drawn,
+        sets=shown,
         training=plan.training,
         folder=folder,
         pairs=_pairs(kind.paired, made),
@@ -118,6 +125,30 @@ def prepare_job(
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+
+
+def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:
+    """Attach what the method adds to the model; nothing, and nothing drawn, for one that adds nothing."""
+    kind = methods.load(plan.method)
+    if not kind.adds_parts:
+        return
+    devices = range(torch.accelerator.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(plan.training.seed)
+        made = kind(methods.configure(plan.method, plan.options)).parts(model, drawn, plan.training.seed)
+    for part in made:
+        part.is_new, part.made_by = True, stamp_of(plan)
+    attach(model, made)
+
+
+def stamp_of(plan: Plan) -> dict[str, str]:
+    """What a part says of the run that it came from."""
+    return {"method": plan.method, "run": plan.digest()[:16]}
+
+
+def _shown(drawn: Mapping[str, Any], plan: Plan) -> dict[str, ExampleSet]:
+    """The sets as the method sees them. All that measures, repairs or remembers sees them whole."""
+    return {name: as_shown(examples, plan.controls.get(name)) for name, examples in drawn.items()}
 
 
 def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
@@ -167,8 +198,12 @@ def _told(progress: Progress) -> Tell:
     return lambda done, total, note: progress("training", done, total, note)
 
 
-def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, float]], None]:
-    return lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}")
+def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, Any]], None]:
+    def tell(step: int, planned: int, values: Mapping[str, Any]) -> None:
+        stage = f"{values['stage']}, " if "stage" in values else ""
+        progress("training", step, planned, f"{stage}loss {values['loss']:.3f}")
+
+    return tell
 
 
 def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folder: Path, *, as_it_is: bool) -> Method:

@@ -16,6 +16,9 @@ from palimpsest.models.sources import source_digest
 from palimpsest.report.page import without_answers
 from palimpsest.report.schema import RunResult
 
+NOT_JUDGED = ("measure", "calibrate")
+"""Kinds of records without a verdict."""
+
 
 class Recorded(NamedTuple):
     """A run's record as it may be shown.
@@ -73,7 +76,7 @@ def contradictions(folder: Path, result: RunResult) -> Iterator[str]:
 
 def derived(result: RunResult) -> Recorded:
     """A record with the verdict that its scores give; the one that is written into it is not believed."""
-    if result.kind == "measure":
+    if result.kind in NOT_JUDGED:
         return Recorded(result.model_copy(update={"verdict": None, "advice": ()}))
     try:
         now = judged(result)

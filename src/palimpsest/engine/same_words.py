@@ -13,7 +13,9 @@ from palimpsest.records import Chat, Completion, Example, Text
 ROWS_ASKED = 32  # rows of each set that both tokenizers are asked for
 
 
-def check_same_words(mine: Any, theirs: Any, examples: Mapping[str, Sequence[Example]], given: str) -> None:
+def check_same_words(
+    mine: Any, theirs: Any, examples: Mapping[str, Sequence[Example]], given: str, than: str = "--model"
+) -> None:
     """Refuse a model whose tokenizer reads or writes the rows otherwise: its scores would be those of other words.
 
     Special tokens and templates are not compared: what they add is in the ids that all models are given.
@@ -23,6 +25,7 @@ def check_same_words(mine: Any, theirs: Any, examples: Mapping[str, Sequence[Exa
         theirs: of the base or the oracle.
         examples: the sets of the run.
         given: the other model, as on the command line, such as "--oracle DIR".
+        than: the option that gave the model.
 
     Raises:
         PlanError: names the first difference.
@@ -32,7 +35,7 @@ def check_same_words(mine: Any, theirs: Any, examples: Mapping[str, Sequence[Exa
     difference = next(_other_tokens(mine, theirs), None) or next(_other_cuts(mine, theirs, examples), None)
     if difference is not None:
         raise PlanError(
-            f"{given} has another tokenizer than --model ({difference}): it would be asked for other words; give one "
+            f"{given} has another tokenizer than {than} ({difference}): it would be asked for other words; give one "
             "that was trained with the tokenizer of the model"
         )
 

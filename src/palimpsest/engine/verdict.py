@@ -101,6 +101,11 @@ def _as_list(gates: object) -> object:
 
 
 def _recorded_plan(result: RunResult) -> Plan:
+    if result.kind == "calibrate":
+        raise DataError(
+            "a calibration is not judged: it has no gates, only what it was to keep; have the run judged whose model "
+            "it was given, or a run with --restore"
+        )
     try:
         return Plan.model_validate(result.plan)
     except ValidationError as error:

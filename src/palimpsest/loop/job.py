@@ -45,7 +45,7 @@ class Job:
         training: optimizer, length, budgets.
         folder: where ``checkpoint.safetensors`` and ``metrics.jsonl`` live.
         stopping: refinement, or None.
-        progress: called with (step, planned steps, what the last step did).
+        progress: called with (step, planned steps, what the last step did, and "stage" where there are several).
         trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
         repair: what keeps the rest, or None.
         stop: heeded at every safe point.
@@ -60,7 +60,7 @@ class Job:
     folder: Path
     pairs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     stopping: Stopping | None = None
-    progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+    progress: Callable[[int, int, Mapping[str, Any]], None] | None = None
     trackers: Sequence[str] = ()
     repair: Repair | None = None
     rules: RuleStack | None = None

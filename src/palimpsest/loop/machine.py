@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor
 
-from palimpsest.contract import ExampleSet, Method, Phase
+from palimpsest.contract import ExampleSet, Method, Phase, Stage
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.loop.job import Job
+from palimpsest.loop.legs import FACTOR, Leg, in_turn, legs_of, only_moving, regroup
 from palimpsest.loop.log import RunLog
 from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.state import State
@@ -32,6 +35,8 @@ class Machine:
         rules: around its steps.
         state: where the run stands.
         model: as Accelerate prepared it; ``job.model`` is the plain one.
+        legs: the stages, resolved; of a run under control those that it goes through in turn.
+        leg: the one at hand.
     """
 
     def __init__(self, job: Job, *, bounded: bool = False) -> None:
@@ -45,19 +50,20 @@ class Machine:
         self._bounded = bounded
         self.method: Method = job.method
         self.rules = _own_rules(job) if job.rules is None else job.rules  # may freeze: the optimizer comes after them
-        drawn = job.method.draws_from(job.sets)
-        self.anchor_name = drawn[0]
-        anchor_ids = job.sets[self.anchor_name].ids
-        seed = job.training.seed
-        anchor = IdStream(self.anchor_name, anchor_ids, seed, cursor=len(anchor_ids))
+        legs = legs_of(job.method, job.model, job.sets, job.training)
+        self.legs = in_turn(legs) if bounded else legs
+        self.leg = self.legs[0] if self.legs else Leg(Stage(), job.method.draws_from(job.sets)[0], job.training)
+        anchor_ids = job.sets[self.leg.anchor].ids
+        anchor = IdStream(self.leg.anchor, anchor_ids, job.training.seed, cursor=len(anchor_ids))
         self.state = State(anchor, {})
         self._beginning = State(anchor, {})
         for name in job.sets:
             if name not in job.pairs and name != self.anchor_name:
                 self.add_side(name, job.sets[name])
         self.accelerator = _accelerator(job)
-        optimizer = job.training.new_optimizer(trainable(job.model).values())
+        optimizer = self.leg.training.new_optimizer(trainable(job.model).values())
         self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
+        regroup(optimizer, job.model, self.leg)
         self.log = RunLog(job.folder / "metrics.jsonl")
         self._drawn: dict[str, list[str]] = {}
         self._built: dict[tuple[str, ...], list[dict[str, Batch]]] = {}
@@ -87,6 +93,41 @@ class Machine:
         self.method.settle(self.job.model)
         self.rules.settle(self.job.model)
 
+    @property
+    def anchor_name(self) -> str:
+        """The set whose passes are the epochs."""
+        return self.state.anchor.name
+
+    @property
+    def repair_moves(self) -> tuple[str, ...]:
+        """What repair may move: what the leg at hand may, under control what any of them may."""
+        legs = self.legs if self._bounded and self.legs else (self.leg,)
+        return tuple(p for leg in legs for p in leg.stage.moves) if all(leg.stage.moves for leg in legs) else ()
+
+    def enter(self, number: int) -> None:
+        """Go over to a leg: its anchor, its options, its rates; with a new optimizer where it asks for one."""
+        self.state.stage, self.leg = number, self.legs[number]
+        self.state.anchor_on(self.leg.anchor)
+        if not self._bounded and (self.leg.stage.fresh or not self.leg.can_use(self.plain_optimizer)):
+            fresh = self.leg.training.new_optimizer(trainable(self.job.model).values())
+            if isinstance(self.optimizer, AcceleratedOptimizer):
+                self.optimizer.optimizer = fresh  # a second one would keep the first in the accelerator's memory
+            else:
+                self.optimizer = fresh
+        regroup(self.plain_optimizer, self.job.model, self.leg)
+
+    def begin_leg(self, number: int) -> None:
+        """Enter a leg at its beginning: its anchor is gone over anew."""
+        self.enter(number)
+        state = self.state
+        state.began, state.began_epoch = state.step, state.epoch
+        state.anchor = replace(state.anchor, cursor=len(state.anchor.ids))
+
+    def take_turn(self) -> None:
+        """Under control: enter the leg whose turn this iteration is; a function of its number alone."""
+        if len(self.legs) > 1:
+            self.enter(self.state.step // max(1, self.method.cycle) % len(self.legs))
+
     def add_side(self, name: str, examples: ExampleSet) -> None:
         """A stream beside the anchor's, at its beginning."""
         stream = IdStream(name, examples.ids, self.job.training.seed)
@@ -109,6 +150,8 @@ class Machine:
                 f"the unfinished run in {self.job.folder} was written by another version of palimpsest ({error}); "
                 f"`palimpsest clean {self.job.folder} --yes` removes it, to start the run again"
             ) from error
+        if self.legs:
+            self.leg = self.legs[self.state.stage]
         self.log.keep(self.state.log_rows)
 
     def iterate(self, learning_rate: float, planned: int) -> StepResult | None:
@@ -121,11 +164,18 @@ class Machine:
         Raises:
             DivergedError: a loss or gradient is not finite.
         """
-        phases = self.method.phases(self.state.step, planned)
+        with only_moving(self.job.model, self.leg.stage.moves):
+            return self._go_through(self._phases(planned), learning_rate, planned)
+
+    def _phases(self, planned: int) -> Sequence[Phase]:
+        own = self.leg.stage.phases
+        return self.method.phases(self.state.step - self.state.began, planned) if own is None else own
+
+    def _go_through(self, phases: Sequence[Phase], learning_rate: float, planned: int) -> StepResult | None:
         set_rate(self.optimizer, learning_rate)
         anchor_ids: list[str] = []
         if any(self.anchor_name in phase.sets for phase in phases):
-            anchor_ids, self.state.anchor = self.state.anchor.draw(self.job.training.batch_size)
+            anchor_ids, self.state.anchor = self.state.anchor.draw(self.leg.training.batch_size)
         self.rules.reopen(self.job.model)
         self.model.train()
         self._built.clear()
@@ -145,7 +195,7 @@ class Machine:
         return result
 
     def _take(self, phase: Phase, anchor_ids: list[str]) -> StepResult:
-        training = self.job.training
+        training = self.leg.training
         if not phase.again:
             self._drawn |= {name: self._draw(name, anchor_ids) for name in phase.sets}
         drawn = {name: self._drawn[name] for name in phase.sets}
@@ -168,11 +218,20 @@ class Machine:
         if name == self.anchor_name:
             return anchor_ids
         if name in self.job.pairs:
+            self._check_paired(name)
             return [self.job.pairs[name][i] for i in anchor_ids]
         if name not in self.state.sides:
             raise PlanError(f"method draws from the set {name!r}, which was not given")
-        wanted = self.job.training.drawn_from(name)
+        wanted = self.leg.training.drawn_from(name)
         return self.draw_side(name, min(wanted, len(self.state.sides[name].ids)) if self._bounded else wanted)
+
+    def _check_paired(self, name: str) -> None:
+        of = self.method.paired.get(name, self.anchor_name)
+        if of != self.anchor_name:
+            raise PlanError(
+                f"stage {self.leg.stage.name!r} goes over {self.anchor_name!r} and draws {name!r}, whose examples are "
+                f"partners of those of {of!r}; give it the anchor {of!r}"
+            )
 
     def draw_side(self, name: str, count: int) -> list[str]:
         """The next ids of a set that is not the anchor."""
@@ -185,19 +244,23 @@ class Machine:
         self.write({"kind": "step", "phase": phase, **values})
         self.accelerator.log(values, step=self.state.step)
         if self.job.progress is not None:
-            self.job.progress(self.state.step + 1, planned, values)
+            self.job.progress(self.state.step - self.state.began + 1, planned, {**values, **self._where()})
 
     def write(self, values: Mapping[str, Any]) -> None:
         """One row of the log, with where the run stands."""
         state = self.state
-        self.log.append({"step": state.step, "epoch": state.epoch, "seconds": round(state.seconds, 3), **values})
+        where = {"step": state.step, "epoch": state.epoch, "seconds": round(state.seconds, 3), **self._where()}
+        self.log.append({**where, **values})
         state.log_rows = self.log.count
+
+    def _where(self) -> dict[str, str]:
+        return {"stage": self.leg.stage.name} if len(self.legs) > 1 else {}
 
 
 def set_rate(optimizer: Any, learning_rate: float) -> None:
-    """Give every group of an optimizer this learning rate."""
+    """Give every group of an optimizer this learning rate, times its own factor where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get(FACTOR, 1.0)
 
 
 def _own_rules(job: Job) -> RuleStack:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,12 @@ from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.class_logits import cache_logits
 from palimpsest.models.modes import asked, in_eval_mode
+from palimpsest.models.parts import new_parts_of, off
+from palimpsest.models.scope import trainable
 from palimpsest.models.sealed import with_digest
+
+if TYPE_CHECKING:
+    from palimpsest.models.parts.part import Part
 
 POSITIONS_AT_ONCE = 64
 _EXACT = 1e-4  # nats; largest logit difference at which head(hidden) counts as the model's own output
@@ -49,6 +55,20 @@ class AdapterOff:
         """What the model said before the run."""
         inner: Any = getattr(model, "module", model)
         with inner.disable_adapter(), in_eval_mode(inner):
+            return batch.predict(inner)
+
+
+class PartsOff:
+    """Reference of a run that moves new parts alone: they, and an adapter, are switched off for one forward pass."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+
+    def predict(self, model: nn.Module, batch: Batch) -> Predictions:
+        """What the model said before the run, with the parts of earlier ones."""
+        inner: Any = getattr(model, "module", model)
+        without = inner.disable_adapter() if hasattr(inner, "disable_adapter") else nullcontext()
+        with off(inner, self._parts), without, in_eval_mode(inner):
             return batch.predict(inner)
 
 
@@ -109,8 +129,32 @@ def build_reference(
         batch_size: examples per forward pass while caching.
         as_it_is: the reference is the model with what its adapter has learned so far, not the one before.
     """
-    if hasattr(model, "disable_adapter") and not as_it_is:
+    new = new_parts_of(model)
+    if new and not as_it_is and _stands_still(model, new):
+        return PartsOff(new)
+    if hasattr(model, "disable_adapter") and not as_it_is and not new:
         return AdapterOff()
+    if new and not as_it_is:
+        with off(model, new):
+            return _kept_or_copied(model, sets, folder, batch_size)
+    return _kept_or_copied(model, sets, folder, batch_size)
+
+
+def _stands_still(model: Any, new: Sequence[Part]) -> bool:
+    """Does nothing of the model move but its new parts and an adapter, which can be switched off?"""
+    free = {id(parameter) for part in new for parameter in part.parameters()}
+    moving = [name for name, parameter in trainable(model).items() if id(parameter) not in free]
+    in_adapter = [name for name in moving if ".lora_" in name] if hasattr(model, "disable_adapter") else []
+    return moving == in_adapter and not _counts(model)
+
+
+def _counts(model: nn.Module) -> bool:
+    """Has it batch normalisation, which goes on counting in training mode?"""
+    return any(getattr(module, "track_running_stats", False) for module in model.modules())
+
+
+def _kept_or_copied(model: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int) -> Reference:
+    """What the model says now, from a cache where that is exact, else from a copy."""
     images = {name: examples for name, examples in sets.items() if isinstance(examples, ImageSet)}
     if images:
         augmented = any(examples.augment is not None for examples in images.values())

@@ -12,12 +12,13 @@ from palimpsest.files import write_atomic
 from palimpsest.printed import printable
 from palimpsest.report.brief import brief, oracle_share, request_rows
 from palimpsest.report.cards import cards
+from palimpsest.report.given_back import given_back
 from palimpsest.report.glossary import glossary
 from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
 from palimpsest.report.nouns import column_name, of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
-from palimpsest.report.places import with_places
+from palimpsest.report.row_places import with_places
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
     MAX_EXAMPLES,
@@ -39,6 +40,7 @@ _TITLES = {
     "unlearn": "Unlearning report",
     "update": "Update report",
     "measure": "Measurement",
+    "calibrate": "Calibration",
 }
 
 
@@ -101,6 +103,7 @@ def _head(result: RunResult) -> dict[str, object]:
         "origin": ORIGINS.get(result.oracle_origin or "", ""),
         "brief": brief(result),
         "request_rows": request_rows(result),
+        "given_back": given_back(result),
         "cards": cards(result),
         "focus": focus(result),
         "forgets": "forget" in result.sets,

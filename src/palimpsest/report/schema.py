@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
@@ -26,24 +24,16 @@ from palimpsest.audit.gates import Gate
 from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
+from palimpsest.report.calibration_row import CalibrationInfo
+from palimpsest.report.row import ReportRow, without_empty
 from palimpsest.report.twin_file import json_of
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
-Column = Literal["before", "after", "oracle", "level"]
-COLUMNS: tuple[Column, ...] = ("before", "after", "oracle", "level")
+Column = Literal["before", "raw", "after", "oracle", "level"]
+COLUMNS: tuple[Column, ...] = ("before", "raw", "after", "oracle", "level")
+"""``raw``: as the method left the model, where part of what must stay was given back before it was saved."""
 Origin = Literal["recorded", "base", "unknown"]
-
-
-class ReportRow(BaseModel):
-    """Base of every part of the twin: frozen, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
-
-
-def without_empty(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Values of a row without one that says nothing, so that files which do not need it stay as they were."""
-    return {key: value for key, value in values.items() if value or key != name}
 
 
 class SetInfo(ReportRow):
@@ -238,7 +228,7 @@ class RunResult(ReportRow):
 
     schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID
     """Name and version of this schema."""
-    kind: Literal["learn", "unlearn", "update", "measure"]
+    kind: Literal["learn", "unlearn", "update", "measure", "calibrate"]
     """What the run did."""
     method: str
     """Name of the method; empty for a measurement."""
@@ -255,9 +245,11 @@ class RunResult(ReportRow):
     sets: dict[str, SetInfo]
     """The sets the run saw."""
     scores: Scores
-    """Column -> set -> metric key -> row; columns stand in the order before, after, oracle, level (of never seen)."""
+    """Column -> set -> metric key -> row; columns stand in the order of ``COLUMNS``."""
     level: LevelInfo | None = None
     """Where a controlled run was to end; None at a fixed rate."""
+    calibration: CalibrationInfo | None = None
+    """How much of the change stayed, where part of it was taken back; without that it is left out of the file."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     gates: tuple[Gate, ...] | None = None
@@ -286,6 +278,10 @@ class RunResult(ReportRow):
     """Versions and machine."""
     notes: tuple[str, ...] = ()
     """What a reader should know besides."""
+
+    @model_serializer(mode="wrap")
+    def _without_calibration(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "calibration")
 
     @field_validator("scores")
     @classmethod

@@ -27,6 +27,8 @@ COST_NAMES = {
     "readings": "of it: readings",
     "snapshots": "of it: snapshots",
     "before": "measuring before",
+    "raw": "measuring what the change left",
+    "calibrating": "finding how much of the change can stay",
     "after": "measuring after",
     "oracle": "measuring the oracle",
     "oracle_training": "training the oracle",

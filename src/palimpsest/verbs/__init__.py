@@ -1,5 +1,6 @@
-"""What a user does: learn, unlearn, both at once, measure, judge, clean. The command line calls the same functions."""
+"""What a user does: learn, unlearn, both at once, calibrate, measure, judge, clean; the command line calls these."""
 
+from palimpsest.verbs.calibrate import calibrate
 from palimpsest.verbs.clean import clean
 from palimpsest.verbs.judge import judge
 from palimpsest.verbs.learn import learn
@@ -8,4 +9,4 @@ from palimpsest.verbs.unlearn import unlearn
 from palimpsest.verbs.update import update
 from palimpsest.verbs.verify import verify
 
-__all__ = ["clean", "judge", "learn", "measure", "unlearn", "update", "verify"]
+__all__ = ["calibrate", "clean", "judge", "learn", "measure", "unlearn", "update", "verify"]

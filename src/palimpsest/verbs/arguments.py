@@ -34,6 +34,8 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "threads": (int, "a whole number, or None"),
     "batch_size": (int, "a whole number"),
     "asked_by": (str, "text"),
+    "options": (Mapping, "a mapping of options"),
+    "seed": (int, "a whole number"),
     "report_to": (Iterable, "names of trackers"),
 }
 """What an argument must be where anything else would be found out late, or be taken for something that it is not."""
@@ -135,6 +137,38 @@ class MeasureArguments(TypedDict, total=False):
     threads: int | None
 
 
+class CalibrateArguments(TypedDict, total=False):
+    """What ``calibrate`` takes besides.
+
+    Attributes:
+        tolerance: alpha may be so much too small; each halving of it asks once more.
+        limit: at most so many rows of a set are asked, drawn with the seed.
+        options: of the metric.
+        seed: of that draw.
+        revision: commit of a Hub name.
+        token_ids: rows are ``{"id", "input_ids"}``, taken as they are.
+        columns: our name -> the file's, e.g. {"prompt": "question"}.
+        ignore_columns: columns of the file to leave out.
+        split: of dataset folders and Hub datasets.
+        encoding: how examples become tokens.
+        progress: called while it works.
+        threads: CPU threads; None = one for a small model.
+    """
+
+    tolerance: float
+    limit: int
+    options: Mapping[str, Any]
+    seed: int
+    revision: str | None
+    token_ids: bool
+    columns: Mapping[str, str]
+    ignore_columns: Iterable[str]
+    split: str | None
+    encoding: Encoding | None
+    progress: Progress
+    threads: int | None
+
+
 ARGUMENT_NAMES = (
     *ForgettingArguments.__annotations__,
     *(role for role in given_roles() if role not in ForgettingArguments.__annotations__),
@@ -166,7 +200,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         {name: path_of(arguments[name], name) for name in MODELS if arguments.get(name) is not None},
         data,
         selection,
-        _layout(arguments),
+        layout_of(arguments),
         asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
         asked_on=_day(arguments.get("asked_on")),
         allow_forgotten=bool(arguments.get("allow_forgotten")),
@@ -187,7 +221,7 @@ def to_measure(model: str, data: Source, arguments: Mapping[str, Any]) -> ToMeas
     return ToMeasure(
         model,
         data,
-        _layout(arguments),
+        layout_of(arguments),
         encoding=arguments.get("encoding") or Encoding(),
         revision=arguments.get("revision"),
         batch_size=arguments.get("batch_size", 32),
@@ -195,7 +229,7 @@ def to_measure(model: str, data: Source, arguments: Mapping[str, Any]) -> ToMeas
     )
 
 
-def _layout(arguments: Mapping[str, Any]) -> Layout:
+def layout_of(arguments: Mapping[str, Any]) -> Layout:
     """How rows are read."""
     return Layout(
         columns=arguments.get("columns") or {},

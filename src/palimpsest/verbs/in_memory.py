@@ -25,7 +25,7 @@ from palimpsest.report.inline import inline
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.stated import check_has_tokenizer, check_savable, facts_of
 
-MODEL_ROLES = ("model", "base", "oracle")
+MODEL_ROLES = ("model", "after", "base", "oracle")
 WRITTEN = ("plan.json", "result.json", "report.html")
 """Files that say where a model was."""
 _WEIGHTS = ".safetensors"

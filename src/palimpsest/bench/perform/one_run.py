@@ -19,7 +19,7 @@ from palimpsest.engine.whose import remove_ours
 from palimpsest.errors import RunError, UsageError
 from palimpsest.files import write_atomic
 from palimpsest.models.load import Loaded, device, load
-from palimpsest.report.schema import ReportRow
+from palimpsest.report.row import ReportRow
 
 
 class RunFacts(ReportRow):

@@ -1,0 +1,238 @@
+"""A calibration from plan to record: a whole version folder, or none.
+
+    mixture_of -> calibrated (each evaluation remembered) -> save the mixed model -> load it again, same answers
+               -> scores before, raw and after -> result.json, report.html, learned.json
+
+Whoever dies in between leaves what was measured; the same call again asks the rest and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from palimpsest import metrics
+from palimpsest.audit.calibration import SET, Calibrated, calibrated, halvings_of
+from palimpsest.companions.learned import LEARNED_FILE
+from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
+from palimpsest.engine.calibration_plan import CalibrationPlan
+from palimpsest.engine.execute import cleared_if_refused, shown_again
+from palimpsest.engine.given import Manner
+from palimpsest.engine.inputs import Read, encode_sets, subset
+from palimpsest.engine.kept import info_of, learned_note, notes_of
+from palimpsest.engine.outcome import environment
+from palimpsest.engine.output import ONLY_FOR_THE_RUN, RESULT, Measured, Output
+from palimpsest.engine.same_words import check_same_words
+from palimpsest.engine.save import TOLERANCE, answers, load_saved
+from palimpsest.engine.sound import drop_damaged
+from palimpsest.engine.unfinished import told_how_far
+from palimpsest.files import write_atomic
+from palimpsest.in_words import show
+from palimpsest.metrics.evaluate import evaluate_in_run
+from palimpsest.metrics.metric import Metric
+from palimpsest.models.load import load_tokenizer, source_digest, use_threads
+from palimpsest.models.mixture import Mixture, mixture_of
+from palimpsest.records import Cost, TokenIds
+from palimpsest.report.page import PAGE, save_html
+from palimpsest.report.schema import Column, CostRow, RunResult, SetInfo, rows_of
+
+MIXING = "mixing"  # folder of a run for tensors that had to be written out
+CALIBRATING = "calibrating"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Takes the metric of a calibration, each time once.
+
+    Attributes:
+        mixture: of the two models.
+        sets: encoded; "retain" is what is kept.
+        metric: with its options.
+        remember: name and what takes a measurement -> the measurement.
+        say: told what is asked, and how many were.
+    """
+
+    mixture: Mixture
+    sets: Mapping[str, Any]
+    metric: Metric
+    remember: Callable[[str, Callable[[], Measured]], Measured]
+    say: Callable[[str, int, int, str], None]
+
+    def found(self, tau: float, tolerance: float) -> Calibrated:
+        """The share of the change that can stay."""
+        most, asked = halvings_of(tolerance) + 2, 0
+
+        def remember(alpha: float, compute: Callable[[], Measured]) -> Measured:
+            nonlocal asked
+            self.say(CALIBRATING, asked, most, f"{self.metric.key} of {SET} at alpha {show(alpha)}")
+            asked += 1
+            return self.remember(_name(SET, alpha), compute)
+
+        kept = calibrated(
+            self.mixture.before,
+            self.mixture.after,
+            self.sets[SET],
+            metric=self.metric,
+            tau=tau,
+            tolerance=tolerance,
+            own=self.mixture.own,
+            remember=remember,
+        )
+        self.say(CALIBRATING, most, most, f"alpha {show(kept.alpha)}")
+        return kept
+
+    def column(self, alpha: float) -> Measured:
+        """Scores of a mixed model on all sets."""
+        return together([self.remember(_name(name, alpha), partial(self._take, name, alpha)) for name in self.sets])
+
+    def _take(self, name: str, alpha: float) -> Measured:
+        with self.mixture.at(alpha) as model:
+            return take(model, name, self.sets[name], self.metric, self.mixture.before.eos_ids)
+
+
+def _name(set_name: str, alpha: float) -> str:
+    """What a measurement is remembered by."""
+    return f"mixed-{set_name}-{alpha:.6f}"
+
+
+def take(model: Any, name: str, examples: Any, metric: Metric, eos_ids: frozenset[int]) -> Measured:
+    """One metric of one set."""
+    found = evaluate_in_run(model, examples, [metric], eos_ids=eos_ids)
+    return {name: found.scores}, found.cost
+
+
+def together(taken: list[Measured]) -> Measured:
+    """Several sets as one column."""
+    costs = [cost for _, cost in taken]
+    peak = max(cost.peak_bytes for cost in costs)
+    cost = Cost(sum(cost.seconds for cost in costs), sum(cost.tokens for cost in costs), peak)
+    return {name: scores for found, _ in taken for name, scores in found.items()}, cost
+
+
+def execute_calibration(plan: CalibrationPlan, read: Read, manner: Manner) -> RunResult:
+    """Calibrate into an output folder; the same call again goes on where a dead one stopped.
+
+    Args:
+        plan: with the digests of its inputs.
+        read: its sets.
+        manner: where to, and how it goes about it.
+
+    Returns:
+        The result, as written to ``result.json``.
+
+    Raises:
+        UsageError: something supplied cannot be used; nothing was written.
+        Interrupted: Ctrl-C or SIGTERM stopped it; the partial folder holds what was measured.
+    """
+    target = Output(manner.output)
+    if target.finished(plan):
+        return shown_again(target, manner)
+    with told_how_far(target.partial), target.held():
+        if target.finished(plan):
+            return shown_again(target, manner)
+        target.begin(plan)
+        drop_damaged(target.partial, manner.progress)
+        with cleared_if_refused(target):
+            result = _made(plan, read, manner, target)
+        _write(plan, target, result)
+        target.complete()
+    return result
+
+
+def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> RunResult:
+    """Everything that loads, measures and saves."""
+    manner.progress(CALIBRATING, 0, halvings_of(plan.tolerance) + 2, "loading the two models")
+    asks_words = any(not isinstance(e.content, TokenIds) for rows in read.examples.values() for e in rows)
+    place = target.partial / MIXING
+    mixture = mixture_of(plan.model, plan.after, place, plan.revision, tokenizer_needed=asks_words)
+    threads = use_threads(mixture.before.model, manner.threads)
+    tokenizer, others = mixture.before.tokenizer, load_tokenizer(plan.after, plan.revision)
+    check_same_words(tokenizer, others, read.examples, f"--after {plan.after}", than="--before")
+    encoded = encode_sets(read.examples, mixture.before, plan.encoding)
+    sets = {name: subset(examples, plan.limit, plan.seed, name) for name, examples in encoded.items()}
+    metric = metrics.build(plan.metric, plan.options)
+    asking = Asking(mixture, sets, metric, target.remember, manner.progress)
+    kept = asking.found(plan.tau, plan.tolerance)
+    columns: dict[Column, Measured] = {"before": asking.column(0.0), "raw": asking.column(1.0)}
+    trained = save_mixed(mixture, kept.alpha, target.partial, sets)
+    modality = mixture.before.modality
+    del asking, mixture
+    gc.collect()  # the saved one takes its place
+    saved = load_saved(target.partial, trained, sets, tolerance=TOLERANCE)
+    columns["after"] = together([take(saved.model, name, sets[name], metric, saved.eos_ids) for name in sets])
+    return _result(plan, read, kept, columns, modality=modality, threads=threads, sets=sets, folder=target.partial)
+
+
+def save_mixed(mixture: Mixture, alpha: float, folder: Path, sets: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write a mixed model with what belongs beside it, as a plain folder.
+
+    Args:
+        mixture: of two models.
+        alpha: share of the change.
+        folder: there; what lies in it under the same names is replaced.
+        sets: encoded, to ask it a few examples of.
+
+    Returns:
+        What it answers, for ``load_saved``.
+    """
+    with mixture.at(alpha) as model:
+        said = answers(model, sets)
+        check_held_still(folder)
+        model.save_pretrained(folder, safe_serialization=True)
+    if mixture.before.companion is not None:
+        mixture.before.companion.save_pretrained(folder)
+    with_usual_modes(folder, ONLY_FOR_THE_RUN)
+    return said
+
+
+def _result(
+    plan: CalibrationPlan,
+    read: Read,
+    kept: Calibrated,
+    columns: Mapping[Column, Measured],
+    *,
+    modality: str,
+    threads: int,
+    sets: Mapping[str, Any],
+    folder: Path,
+) -> RunResult:
+    flush_tree(folder)
+    scores = {column: found for column, (found, _) in columns.items()}
+    costs: dict[str, Cost] = {**{column: cost for column, (_, cost) in columns.items()}, CALIBRATING: kept.cost}
+    asked = {name: subset_note(name, len(examples), len(sets[name])) for name, examples in read.examples.items()}
+    return RunResult(
+        kind=plan.kind,
+        method=plan.method,
+        modality=modality,
+        plan=plan.model_dump(mode="json"),
+        plan_digest=plan.digest(),
+        model_digest=source_digest(folder),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        sets={name: SetInfo(n=len(rows), digest=plan.digests[name]) for name, rows in read.examples.items()},
+        scores=rows_of(scores),
+        calibration=info_of(kept, plan.tolerance),
+        cost={name: CostRow.of(cost) for name, cost in costs.items()},
+        environment=environment(threads),
+        notes=(*read.notes, *filter(None, asked.values()), *notes_of(kept, plan.tolerance), learned_note(plan, kept)),
+    )
+
+
+def subset_note(name: str, rows: int, asked: int) -> str:
+    """That not all rows of a set were asked; empty where they were."""
+    return "" if rows == asked else f"Of the {rows} rows of {name} {asked} were asked, drawn by the seed."
+
+
+def _write(plan: CalibrationPlan, target: Output, result: RunResult) -> None:
+    """Write what lies beside the model; ``result.json`` last."""
+    save_html(result, target.partial / PAGE)
+    source = plan.after if result.calibration and result.calibration.alpha else plan.model
+    record = Path(source).expanduser() / LEARNED_FILE
+    if record.is_file():
+        write_atomic(target.partial / LEARNED_FILE, record.read_text(encoding="utf-8"))
+    flush_tree(target.partial)
+    result.save_json(target.partial / RESULT)

@@ -1,0 +1,137 @@
+"""Two models of one shape, one of them in memory, the other read tensor by tensor: made so from wherever they lie.
+
+after, a plain folder with tensors of the same names      read as it lies
+after, a LoRA adapter of the model before, which only adds   its deltas, scaled
+after, anything else                                       loaded alone, written out in pieces, read from there
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palimpsest.errors import ModelError
+from palimpsest.models.adapter_base import adapter_in
+from palimpsest.models.adapter_deltas import adapter_tensors, only_adds
+from palimpsest.models.deciding import SAID_IN_PASSING
+from palimpsest.models.load import Loaded, device, load
+from palimpsest.models.mixing import mixed, not_alike, places_in
+from palimpsest.models.plain import plain_weights, read_json_object
+from palimpsest.models.proportions import tensor_shapes
+from palimpsest.models.stored import StoredTensors, Tensors, holds, stored_files, write_out
+
+_MAY_DIFFER = SAID_IN_PASSING | {"architectures", "dtype", "tie_word_embeddings", "torch_dtype", "use_cache"}
+_OF_GENERATION = "_token_id"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What lies between two models.
+
+    Attributes:
+        before: in memory, on its device.
+        after: tensors of the other.
+        own: tensors of the model before, as they are stored.
+    """
+
+    before: Loaded
+    after: Tensors
+    own: Tensors
+
+    @contextmanager
+    def at(self, alpha: float) -> Iterator[Any]:
+        """The module in memory, moved so far to the model after; as ``mixed``."""
+        with mixed(self.before, self.after, alpha, own=self.own) as model:
+            yield model
+
+
+def mixture_of(
+    before: str | Path, after: str | Path, place: Path, revision: str | None = None, *, tokenizer_needed: bool = True
+) -> Mixture:
+    """Load the model before, and have the model after at hand beside it.
+
+    Args:
+        before: folder, Hub name or plain weights.
+        after: the same.
+        place: a folder for tensors that have to be written out; made where it is needed.
+        revision: commit of a Hub name.
+        tokenizer_needed: refuse a causal LM without a tokenizer.
+
+    Raises:
+        ModelError: one of them cannot be loaded, or they are not of one shape.
+    """
+    check_alike(before, after)
+    adds, lies_alike = only_adds(after, before, revision), same_names_on_disk(before, after)
+    pieces = None if adds or lies_alike else _written_out(after, place / "after", revision)
+    loaded = load(before, revision=revision, tokenizer_needed=tokenizer_needed)
+    loaded.model.to(device())
+    own: Tensors = StoredTensors(stored_files(before))
+    if not holds(loaded.model, own):  # names or values that loading changes
+        own = write_out(loaded.model, place / "before")
+        if lies_alike:
+            pieces = _written_out(after, place / "after", revision)
+    if adds:
+        theirs: Tensors = adapter_tensors(Path(after).expanduser(), loaded.model, own)
+    else:
+        theirs = StoredTensors(stored_files(after)) if pieces is None else pieces
+    places_in(loaded.model, theirs, str(before))
+    return Mixture(loaded, theirs, own)
+
+
+def _written_out(source: str | Path, place: Path, revision: str | None) -> StoredTensors:
+    """A model's tensors in files; it is in memory meanwhile, and then no longer."""
+    loaded = load(source, revision=revision, tokenizer_needed=False)
+    pieces = write_out(loaded.model, place)
+    del loaded
+    gc.collect()
+    return pieces
+
+
+def same_names_on_disk(one: str | Path, other: str | Path) -> bool:
+    """Do two plain folders hold tensors of the same names? Then what reads the one as it is reads the other so."""
+    left = stored_files(one)
+    return bool(left) and left.keys() == stored_files(other).keys()
+
+
+def check_alike(before: str | Path, after: str | Path) -> None:
+    """Refuse two models that are not of one shape, as far as their folders tell; loads nothing.
+
+    Raises:
+        ModelError: names the first difference.
+    """
+    problem = _other_config(_config_of(before), _config_of(after)) or _other_shape(before, after)
+    if problem:
+        raise ModelError(not_alike(str(before), problem))
+
+
+def _config_of(source: str | Path) -> Mapping[str, Any]:
+    folder = Path(source).expanduser()
+    plain = not folder.is_dir() or adapter_in(folder) or plain_weights(source) is not None
+    return {} if plain else read_json_object(folder / "config.json")
+
+
+def _other_config(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What two configurations that both say it say otherwise; empty where nothing is."""
+    names = sorted((one.keys() & other.keys()) - _MAY_DIFFER)
+    names.sort(key=lambda name: name != "model_type")  # what they are is said before their sizes
+    told = (name for name in names if one[name] != other[name] and not name.endswith(_OF_GENERATION))
+    name = next(told, None)
+    return "" if name is None else f"{name} is {_short(one[name])} in one and {_short(other[name])} in the other"
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40]
+
+
+def _other_shape(one: str | Path, other: str | Path) -> str:
+    left, right = (_shapes(source) for source in (one, other))
+    wrong = next((name for name in sorted(left.keys() & right.keys()) if left[name] != right[name]), None)
+    return "" if wrong is None else f"{wrong} is {tuple(left[wrong])} in one and {tuple(right[wrong])} in the other"
+
+
+def _shapes(source: str | Path) -> dict[str, list[int]]:
+    return {n: shape for file in {*stored_files(source).values()} for n, shape in tensor_shapes(file).items()}
