@@ -36,9 +36,9 @@ def chosen_record(given: object, rows: _Rows, method: MethodCard) -> tuple[str, 
 
 
 def rules_to_record(kinds: Sequence[str], rows: _Rows, method: MethodCard) -> tuple[dict[str, Any], ...]:
-    """Rules that are missing for what is to be recorded, with their default options; an edit takes no steps."""
-    there = {row[WHICH] for row in rows}
-    missing = [kind for kind in kinds if kind in _recorders() and kind not in there and not method.edits]
+    """Rules that are missing for what is to be recorded, with their default options."""
+    there, wanted = {row[WHICH] for row in rows}, dict.fromkeys((*kinds, *method.keeps))
+    missing = [kind for kind in wanted if kind in _recorders() and kind not in there]
     return rules.chosen([{WHICH: kind} for kind in missing]) if missing else ()
 
 
