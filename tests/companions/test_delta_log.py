@@ -11,14 +11,14 @@ import torch
 
 from palimpsest.companions import delta_log
 from palimpsest.companions.companion import Change
-from palimpsest.companions.delta_format import Place, packed
+from palimpsest.companions.delta_format import KeptTensor, packed
 from palimpsest.companions.delta_log import DELTA_INDEX, DeltaLog
 from palimpsest.companions.delta_record import layout_name, name_of, write_delta
 from palimpsest.companions.marks import MarkKey
 from palimpsest.errors import DataError, ModelError
 
 KEY = MarkKey(b"k" * 32)
-LAYOUT = (Place("w", (4,), 1.0), Place("v", (2,), 1.0))
+LAYOUT = (KeptTensor("w", (4,), 1.0), KeptTensor("v", (2,), 1.0))
 STEPS = [("a", "b"), ("c",), ("b", "d"), ("e",)]
 """Rows of four steps; step i changed every weight by 2^i."""
 

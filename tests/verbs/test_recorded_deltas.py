@@ -111,6 +111,26 @@ def test_two_requests_are_as_good_as_one(clinic, learned, tmp_path):
     assert log_of(tmp_path / "at_once").digest() == log_of(tmp_path / "second").digest()
 
 
+def test_a_repair_is_recorded_too(clinic, learned, tmp_path):
+    """The start, the steps that were left and those of the repair: the sum of all is what the child weighs."""
+    result = pal.unlearn(
+        learned,
+        clinic / "forget.jsonl",
+        retain=clinic / "retain.jsonl",
+        method="amnesiac",
+        output=tmp_path / "v2",
+        plan={**ALL, "options": {"repair_epochs": 1}, "training": {"batch_size": 4}, "measuring": {"metrics": ["nll"]}},
+        answers=False,
+    )
+    assert result.ending.steps == 2
+    gone, log = ids_in(clinic / "forget.jsonl"), log_of(tmp_path / "v2")
+    assert not log.holds(gone)
+    assert len(log.index.records) == 2 + sum(not s.who & _marks(gone) for s in log_of(learned).stamps.values())
+    totals = log.total_of(ids_in(clinic / "learn.jsonl"))
+    start, after = weights(clinic / "model"), weights(tmp_path / "v2")
+    assert max(float((after[n] - totals[n] - start[n]).abs().max()) for n in totals) < 1e-6
+
+
 def test_a_later_run_goes_on_recording_or_leaves_the_log_behind(clinic, learned, tmp_path):
     more = write_rows(tmp_path / "more.jsonl", [{"id": "m1", "text": "The new guest is Quin."}])
     plan = {**STEPS, "training": {**STEPS["training"], "max_steps": 2}}

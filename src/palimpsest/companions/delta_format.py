@@ -23,7 +23,7 @@ from torch import Tensor
 GAP_WIDTHS = (torch.uint8, torch.uint16, torch.int32, torch.int64)
 
 
-class Place(NamedTuple):
+class KeptTensor(NamedTuple):
     """One tensor of a layout.
 
     Attributes:
@@ -42,17 +42,17 @@ class Place(NamedTuple):
         return int(torch.Size(self.shape).numel())
 
 
-Places = Sequence[Place]
+KeptTensors = Sequence[KeptTensor]
 
 
-def largest(update: Float[Tensor, "..."], share: float) -> Int[Tensor, " k"]:
+def kept_positions(update: Float[Tensor, "..."], share: float) -> Int[Tensor, " k"]:
     """Positions of the entries of largest magnitude, ascending; entries that did not move are left out.
 
     Args:
         update: of one tensor, any shape.
         share: of its entries, above 0 and at most 1; at least one entry is taken.
 
-    >>> largest(torch.tensor([0.1, -3.0, 0.0, 2.0]), 0.5).tolist()
+    >>> kept_positions(torch.tensor([0.1, -3.0, 0.0, 2.0]), 0.5).tolist()
     [1, 3]
     """
     size_N = update.flatten().abs()
@@ -76,7 +76,7 @@ def from_gaps(gap_K: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
     return (gap_K.to(torch.int64) + 1).cumsum(0) - 1
 
 
-def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: Places) -> dict[str, Tensor]:
+def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: KeptTensors) -> dict[str, Tensor]:
     """One step's updates, pruned: "whole" (fp32), and "gap" (K,), "value" (K,) fp16 and "scale" (T,) of the others.
 
     Args:
@@ -88,7 +88,7 @@ def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: Places) -> dict[
     positions, values, scales, start = [], [], [], 0
     for place in pruned:
         update_N = updates[place.name].detach().float().flatten()
-        kept = largest(update_N, place.share)
+        kept = kept_positions(update_N, place.share)
         value = update_N[kept].cpu()
         scale = value.abs().max() if len(value) else torch.tensor(0.0)
         positions.append(kept.cpu() + start)
@@ -101,7 +101,7 @@ def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: Places) -> dict[
     return found
 
 
-def add_packed(totals: Mapping[str, Float[Tensor, "..."]], tensors: Mapping[str, Tensor], layout: Places) -> None:
+def add_packed(totals: Mapping[str, Float[Tensor, "..."]], tensors: Mapping[str, Tensor], layout: KeptTensors) -> None:
     """Add what was packed to sums, in place.
 
     Args:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from palimpsest.companions.delta_format import Place, Places
+from palimpsest.companions.delta_format import KeptTensor, KeptTensors
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.sealed import is_sound, with_digest
 from palimpsest.records import digest
@@ -76,16 +76,16 @@ def records_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
 
 
-def layout_name(layout: Places) -> str:
+def layout_name(layout: KeptTensors) -> str:
     """Names a layout by what it says."""
     return digest(layout_to_json(layout))[:12]
 
 
-def layout_to_json(layout: Places) -> list[Any]:
+def layout_to_json(layout: KeptTensors) -> list[Any]:
     """JSON values of a layout."""
     return [[place.name, list(place.shape), place.share] for place in layout]
 
 
-def layout_from(values: Any) -> tuple[Place, ...]:
+def layout_from(values: Any) -> tuple[KeptTensor, ...]:
     """Inverse of ``to_json``."""
-    return tuple(Place(str(name), tuple(map(int, shape)), float(share)) for name, shape, share in values)
+    return tuple(KeptTensor(str(name), tuple(map(int, shape)), float(share)) for name, shape, share in values)

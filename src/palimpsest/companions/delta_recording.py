@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from palimpsest.companions.delta_format import Places
+from palimpsest.companions.delta_format import KeptTensors
 from palimpsest.companions.delta_record import (
     layout_from,
     layout_name,
@@ -36,7 +36,7 @@ class DeltaRecording:
         live: numbers of those that count, in the order of the steps.
     """
 
-    def __init__(self, folder: Path, places: Places) -> None:
+    def __init__(self, folder: Path, places: KeptTensors) -> None:
         """Records go into a folder, made when there are any."""
         self._folder, self._places = folder, tuple(places)
         self._layout = layout_name(self._places)
@@ -91,7 +91,7 @@ class DeltaRecording:
         write_sealed(self._folder / LIVE, values)
 
 
-def recorded_in(folder: Path) -> tuple[list[Path], dict[str, Places]]:
+def recorded_in(folder: Path) -> tuple[list[Path], dict[str, KeptTensors]]:
     """The records that count once a run has ended, and the layout that they were packed by.
 
     Args:

@@ -31,7 +31,7 @@ def chosen_rules(given: object, method: MethodCard, options: BaseModel) -> tuple
     rows = rules.chosen(given)
     if not rows:
         return ()  # no torch for who asked for none
-    if method.edits:
+    if method.edits and any(row[rules.WHICH] not in method.keeps for row in rows):
         raise PlanError(
             f"rule {rows[0]['kind']}: method {method.name!r} edits the weights and takes no steps for a rule to act "
             "on; leave the rules out"

@@ -25,7 +25,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from palimpsest.companions.delta_format import Place, packed
+from palimpsest.companions.delta_format import KeptTensor, packed
 from palimpsest.companions.delta_recording import RECORDING, DeltaRecording
 from palimpsest.companions.marks import MarkKey, key_file, own_key
 from palimpsest.contract import ExampleSet, Phase
@@ -64,13 +64,13 @@ class Deltas(Rule):
     """The recorder. It watches: what it keeps is what the step came to in the end."""
 
     Config = DeltasConfig
-    use_when = "what is learned now may have to be taken back later by amnesiac unlearning."
+    use_when = "what is learned now may have to be taken back later by amnesiac unlearning"
     place = "watches"
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> None:
         """Fix which tensors are kept, and how much of each."""
         self._key = _own_key()
-        places = [Place(name, tuple(p.shape), self.config.share_of(name)) for name, p in trainable(model).items()]
+        places = [KeptTensor(name, tuple(p.shape), self.config.share_of(name)) for name, p in trainable(model).items()]
         self._places = tuple(places)
         self._recording = DeltaRecording(self.setting.folder / RECORDING / self.kind, self._places)
         self._last: dict[str, Tensor] = {}
