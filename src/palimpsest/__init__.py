@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     )
     from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
     from palimpsest.verbs.clean import clean
+    from palimpsest.verbs.export import export
     from palimpsest.verbs.in_memory import Model, Run
     from palimpsest.verbs.judge import judge
     from palimpsest.verbs.learn import learn
+    from palimpsest.verbs.listed_parts import parts
     from palimpsest.verbs.measure import measure
     from palimpsest.verbs.unlearn import unlearn
     from palimpsest.verbs.update import update
@@ -66,9 +68,11 @@ __all__ = [
     "UsageError",
     "__version__",
     "clean",
+    "export",
     "judge",
     "learn",
     "measure",
+    "parts",
     "unlearn",
     "update",
     "verify",
@@ -89,7 +93,7 @@ _HOMES = {
         "UsageError",
     ),
     "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
-    "palimpsest.verbs": ("clean", "judge", "learn", "measure", "unlearn", "update", "verify"),
+    "palimpsest.verbs": ("clean", "export", "judge", "learn", "measure", "parts", "unlearn", "update", "verify"),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

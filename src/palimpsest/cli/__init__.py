@@ -20,8 +20,10 @@ from palimpsest.cli import catalogue, listing, runs
 from palimpsest.cli import clean_command as clean
 from palimpsest.cli import demo_command as demo
 from palimpsest.cli import env_command as env
+from palimpsest.cli import export_command as export
 from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
+from palimpsest.cli import parts_command as parts
 from palimpsest.cli import report_command as report
 from palimpsest.cli import verify_command as verify
 from palimpsest.cli.endings import UNREAD, failed, refused
@@ -99,6 +101,8 @@ app.command("judge")(judge.command)
 app.command("report")(report.command)
 app.command("verify")(verify.command)
 app.command("clean")(clean.command)
+app.command("parts")(parts.command)
+app.command("export")(export.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)
 app.command("options")(catalogue.command)
