@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.after_import import tell_transformers
+from palimpsest.after_import import tell_transformers as _tell_transformers
 from palimpsest.version import VERSION
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from palimpsest.verbs.verify import verify
 
 __version__ = VERSION
-tell_transformers()  # nothing is imported: folders with parts are known to whoever loads one later
+_tell_transformers()  # nothing is imported: folders with parts are known to whoever loads one later
 
 __all__ = [
     "Chat",

@@ -20,14 +20,14 @@ Remove = Annotated[list[str] | None, typer.Option("--remove", metavar="N", help=
 Alpha = Annotated[
     list[str] | None, typer.Option("--alpha", metavar="N=A", help="With part N times A: 1 as learned, 0 off.")
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new version.")]
+NewFolder = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new version.")]
 
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a version.")],
     remove: Remove = None,
     alpha: Alpha = None,
-    output: Output = None,
+    output: NewFolder = None,
     json: o.Json = False,
 ) -> int:
     """List the modules beside a version's weights; make a version without some, or with some scaled."""

@@ -14,7 +14,7 @@ from palimpsest.models.parts.part_rows import PartRow, alphas_of, check_is_folde
 def parts(
     folder: str | Path,
     *,
-    remove: Collection[int | str] | str = (),
+    remove: Collection[int | str] | int | str = (),
     alpha: Mapping[int | str, float] | None = None,
     output: str | Path | None = None,
 ) -> tuple[PartRow, ...]:
@@ -36,18 +36,23 @@ def parts(
     place = Path(reachable(folder, "model")).expanduser()
     check_is_folder(place)
     rows = part_rows(place)
-    gone = [str(remove)] if isinstance(remove, int | str) else [str(one) for one in remove]
-    numbers = {number for one in gone for number in numbers_of(one, rows)}
+    numbers = _numbers(remove, rows)
     alphas = alphas_of({str(which): value for which, value in (alpha or {}).items()}, rows)
+    both = sorted(numbers & alphas.keys())
+    if both:
+        raise PlanError(f"part {both[0]} is to be removed and to have an alpha; leave one of the two out")
     changes = bool(numbers or alphas)
     if changes != (output is not None):
         raise PlanError("a changed version goes to its own folder: give --output NEW with --remove N or --alpha N=A")
     if output is None:
         return rows
-    both = sorted(numbers & alphas.keys())
-    if both:
-        raise PlanError(f"part {both[0]} is to be removed and to have an alpha; leave one of the two out")
     from palimpsest.engine.new_version import without_and_scaled
 
     without_and_scaled(place, Path(output), numbers, alphas)
     return part_rows(Path(output))
+
+
+def _numbers(remove: Collection[int | str] | int | str, rows: Collection[PartRow]) -> set[int]:
+    """Those that are to be removed."""
+    given = [remove] if isinstance(remove, int | str) else remove
+    return {number for one in given for number in numbers_of(str(one), rows)}
