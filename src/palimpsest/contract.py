@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -168,6 +169,9 @@ class Method:
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
+        cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
+            where a floor is used up (in few parameters an annealing alone brings back what they forgot).
+        lowest_rate: at which a controlled run begins to look for its rate; higher where parameters begin near zero.
     """
 
     Config: ClassVar[type[BaseModel]] = Config
@@ -184,6 +188,8 @@ class Method:
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
+    cools: ClassVar[bool] = True
+    lowest_rate: ClassVar[float] = 1e-6
     cycle_option: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[tuple[str, ...]] = ()
@@ -200,7 +206,10 @@ class Method:
         self.config = config
         self.reference = reference
         self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
-        self.companions: Mapping[str, Companion] = {}  # those of ``reads``, of the version the run starts from
+        self.companions: Mapping[
+            str, Companion
+        ] = {}  # of the version the run starts from: ``reads``, and ``keeps`` if any
+        self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
     @property
     def cycle(self) -> int:

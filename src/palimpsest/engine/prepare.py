@@ -13,6 +13,7 @@ from accelerate.utils import set_seed
 from palimpsest import derived, methods, rules
 from palimpsest.audit.refine import ExtractionTest, Levels, Utility, extraction_metrics, measured_levels
 from palimpsest.audit.refinement import Refinement
+from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
@@ -87,6 +88,7 @@ def prepare_job(
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
+        method.recording = folder / RECORDING
         method.prepare(model, shown)
         return method
 
@@ -105,6 +107,7 @@ def prepare_job(
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
+    method.recording = folder / RECORDING
     prepared = method.prepare(model, shown)
     stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
     stack.prepare(prepared, shown, sets)
