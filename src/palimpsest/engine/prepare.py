@@ -177,8 +177,10 @@ def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folde
     kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
-    reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
-    return kind(config, reference)
+    if not wanted:
+        return kind(config)
+    places = kind.asks_outputs_of(config, model)
+    return kind(config, build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is, places=places))
 
 
 def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Stopping | None:

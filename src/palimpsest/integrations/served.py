@@ -20,6 +20,7 @@ from palimpsest.errors import PlanError
 CALLED = frozenset(
     {
         "__init__",
+        "asks_outputs_of",
         "asks_reference_on",
         "diagnostics",
         "draws_from",
@@ -28,6 +29,7 @@ CALLED = frozenset(
         "phases",
         "prepare",
         "recall",
+        "recall_at",
         "state",
         "transform",
     }
