@@ -158,7 +158,12 @@ class Bench:
             plan = {**FIXED, "training": training, "rules": RULES[rule], **options}
             given = {"retain": self.sets.retain} if method == "random_label" else {}
             pal.unlearn(
-                str(self.learned(None)), self.sets.forget, method=method, output=output, plan=plan, **given  # type: ignore[arg-type]
+                str(self.learned(None)),
+                self.sets.forget,
+                method=method,
+                output=output,
+                plan=plan,
+                **given,  # type: ignore[arg-type]
             )
         return output
 
@@ -269,7 +274,10 @@ def claims(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[tuple
 
     times = mean("log 5%", "retain") / mean("log 100%", "retain")
     gone = mean("log 5%", "forget") <= MOST_RIGHT
-    yield f"5 % of the log keeps {times:.1f} times what all of it keeps (3), the class gone: {gone}", times >= 3 and gone
+    yield (
+        f"5 % of the log keeps {times:.1f} times what all of it keeps (3), the class gone: {gone}",
+        times >= 3 and gone,
+    )
     share = mean("log 5%", "bytes") / mean("log 100%", "bytes")
     yield f"in {share:.3f} of its bytes (0.05 and the headers)", share <= 0.06
     for method in ("random_label", "gradient_ascent"):

@@ -95,7 +95,18 @@ _HOMES = {
         "UsageError",
     ),
     "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
-    "palimpsest.verbs": ("calibrate", "clean", "export", "judge", "learn", "measure", "parts", "unlearn", "update", "verify"),
+    "palimpsest.verbs": (
+        "calibrate",
+        "clean",
+        "export",
+        "judge",
+        "learn",
+        "measure",
+        "parts",
+        "unlearn",
+        "update",
+        "verify",
+    ),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

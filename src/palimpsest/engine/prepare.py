@@ -233,8 +233,9 @@ def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folde
     kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
-    reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
-    method = kind(config, reference)
+    places = kind.asks_outputs_of(config, model) if wanted else ()
+    how: dict[str, Any] = {"batch_size": rows, "as_it_is": as_it_is, "places": places}
+    method = kind(config, build_reference(model, wanted, folder, **how) if wanted else None)
     method.companions = companions_read(plan)
     return method
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.method_card import Modality
 from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
@@ -53,7 +54,6 @@ TOKENIZERS = frozenset(
     {"sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}
 )
 """Files of which a tokenizer has at least one."""
-Modality = Literal["text", "image"]
 
 
 @dataclass(frozen=True)
