@@ -85,10 +85,11 @@ def _schema(section: str) -> type[BaseModel] | None:
     from palimpsest.audit.gates import Gate
     from palimpsest.audit.refinement import Refinement
     from palimpsest.engine.plan import SECTIONS, Plan
+    from palimpsest.engine.sections import Restoring
 
     if section not in SECTIONS or section in BESIDE:
         return None
-    others: dict[str, type[BaseModel]] = {"gates": Gate, "refine": Refinement}
+    others: dict[str, type[BaseModel]] = {"gates": Gate, "refine": Refinement, "restore": Restoring}
     return others.get(section) or cast("type[BaseModel]", type(Plan.model_fields[section].default))
 
 

@@ -42,7 +42,8 @@ OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
-ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "mixing", "reference", "remembered", "repair"})
+SAVED_BESIDE = frozenset({"mixing", "restored", "restored.json"})  # of a run that gives back
+ONLY_FOR_THE_RUN = SAVED_BESIDE | {CHECKPOINT, TRAINED, "control", "derived", "reference", "remembered", "repair"}
 
 
 class AnyPlan(Protocol):
@@ -337,12 +338,14 @@ def _to_json(measured: Measured) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+    """Values by id as pairs: sealed JSON sorts its keys, and resampling goes by the order of the rows."""
+    return list(value.items()) if isinstance(value, Mapping) else value
 
 
 def _from_json(value: Mapping[str, Any]) -> Measured:
-    scores = {
-        name: {key: Score(**{**s, "direction": Direction(s["direction"])}) for key, s in metrics.items()}
-        for name, metrics in value["scores"].items()
-    }
+    scores = {name: {key: _score(s) for key, s in metrics.items()} for name, metrics in value["scores"].items()}
     return scores, Cost(**value["cost"])
+
+
+def _score(fields: Mapping[str, Any]) -> Score:
+    return Score(**{**fields, "by_id": dict(fields["by_id"]), "direction": Direction(fields["direction"])})

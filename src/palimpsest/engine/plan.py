@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from palimpsest import derived, methods, metrics
 from palimpsest.audit.gates import Gate, parse_gates
@@ -14,7 +14,7 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.derived.analogous import Pairing
 from palimpsest.engine.plan_record import plan_digest
-from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
+from palimpsest.engine.sections import Encoding, Measuring, Repairing, Restoring, Section, as_taught
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
@@ -34,6 +34,7 @@ SECTIONS = (
     "training",
     "control",
     "repair",
+    "restore",
     "scope",
     "pairing",
     "derived",
@@ -70,6 +71,8 @@ class Plan(Section):
     """Who chooses rate and length; a plan that is made from what a user gave has it decided."""
     repair: Repairing = Repairing()
     """What keeps the rest."""
+    restore: Restoring | None = None
+    """What is given back of what must stay once the run has ended; None = nothing, and it is not in the record."""
     scope: Scope = Scope()
     """Which parameters may move."""
     pairing: Pairing = Pairing()
@@ -92,6 +95,11 @@ class Plan(Section):
     """What was asked, by whom and when; None where only files were given."""
     digests: dict[str, str] = Field(default_factory=dict)
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
+
+    @model_serializer(mode="wrap")
+    def _without_restore(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name != "restore" or value is not None}
 
     def derived_config(self, name: str) -> BaseModel:
         """The options of a set that the run makes; those of the analogous set have a section of their own."""
@@ -138,6 +146,8 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values = _for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
     elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
+    if isinstance(values.get("restore"), int | float):
+        values["restore"] = {"share": values["restore"]}
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
     if values.get("gates") is not None:
@@ -261,7 +271,9 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
             continue
-        if name not in ("gates", "bounds") and not is_mapping and not (name == "refine" and section is None):
+        is_share = name == "restore" and isinstance(section, int | float | None)
+        off = name == "refine" and section is None
+        if name not in ("gates", "bounds") and not is_mapping and not is_share and not off:
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
 
@@ -275,14 +287,17 @@ def _validate(values: Mapping[str, Any]) -> Plan:
         raise PlanError(_sentence(problems[0], values) + more) from None
 
 
+_OPTIONAL: Mapping[str, type[BaseModel]] = {"refine": Refinement, "restore": Restoring}
+
+
 def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
     """One pydantic problem in our words: where, what came, what is accepted."""
     place = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         section = getattr(Plan.model_fields.get(place[0]), "default", None) if len(place) > 1 else None
         fields = type(section).model_fields if isinstance(section, BaseModel) else Plan.model_fields
-        if place[0] == "refine" and len(place) > 1:
-            fields = Refinement.model_fields
+        if place[0] in _OPTIONAL and len(place) > 1:
+            fields = _OPTIONAL[place[0]].model_fields
         if len(place) == 1:
             return unknown("option", place[0], fields)
         return unknown(f"option of {place[0]}", place[-1], fields, meant_option(place[0], place[-1]))

@@ -10,7 +10,7 @@ from typing import Any
 from palimpsest.control.guided_state import ControlState
 from palimpsest.control.hands import CONTROL
 from palimpsest.control.snapshots import SUFFIX
-from palimpsest.engine.output import CHECKPOINT, ONLY_FOR_THE_RUN, TRAINED
+from palimpsest.engine.output import CHECKPOINT, ONLY_FOR_THE_RUN, SAVED_BESIDE, TRAINED
 from palimpsest.engine.progress import Progress
 from palimpsest.errors import UsageError
 from palimpsest.models.load import source_digest
@@ -19,7 +19,7 @@ from palimpsest.models.sealed_json import read_sealed
 
 STATE = "state.json"
 _AFTER = Path("remembered") / "after.json"
-_MADE_AGAIN = ONLY_FOR_THE_RUN - {CHECKPOINT, TRAINED, CONTROL}
+_MADE_AGAIN = ONLY_FOR_THE_RUN - SAVED_BESIDE - {CHECKPOINT, TRAINED, CONTROL}
 
 
 def drop_damaged(partial: Path, progress: Progress) -> None:

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 OF_A_RUN = frozenset({"plan.json", "result.json", "report.html", "metrics.jsonl", "rejected.txt", "trained.json",
-                      "learned.json", "split.json", "checkpoint.safetensors", "manifest.json"})  # fmt: skip
+                      "learned.json", "restored.json", "split.json", "checkpoint.safetensors",
+                      "manifest.json"})  # fmt: skip
 OF_A_MODEL = frozenset({
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "README.md",
     "adapter_config.json", "adapter_model.safetensors", "preprocessor_config.json", "processor_config.json",
@@ -21,7 +22,7 @@ OF_A_MODEL = frozenset({
     "sentencepiece.bpe.model", "source.spm", "target.spm", "tekken.json", "bpe.codes", "normalizer.json",
     "how_to_load.txt",
 })  # fmt: skip
-FOLDERS_OF_A_RUN = frozenset({"control", "derived", "mixing", "reference", "remembered", "repair",
+FOLDERS_OF_A_RUN = frozenset({"control", "derived", "mixing", "reference", "remembered", "repair", "restored",
                               "additional_chat_templates", "palimpsest"})  # fmt: skip
 """``palimpsest`` is where a tracker writes."""
 _SHARD = re.compile(r"(adapter_)?model-\d{5}-of-\d{5}\.safetensors")
