@@ -99,7 +99,7 @@ def _training(card: MethodCard) -> str:
     """Training options that differ from the general ones, and when they hold."""
     if card.edits:
         return "none: it edits the weights and takes no steps"
-    from palimpsest.engine.plan import FIXES_THE_RATE
+    from palimpsest.engine.chosen_control import FIXES_THE_RATE
 
     fixed = _pairs({k: v for k, v in card.defaults.items() if k in FIXES_THE_RATE and k != "learning_rate"})
     always = _pairs({k: v for k, v in card.defaults.items() if k not in FIXES_THE_RATE})
