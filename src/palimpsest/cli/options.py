@@ -88,14 +88,7 @@ def sections_from(
 
         found = read_plan_file(plan_file)
     for assignment in assignments or ():
-        if assignment.startswith("rules="):
-            found["rules"] = _value_of(assignment, assignment.removeprefix("rules="))
-            continue
-        place, key, value = parse_assignment(assignment)
-        if place == "controls":
-            _control(found, key, value)
-        else:
-            _section(found, method, place, key)[key] = value
+        _assign(found, method, assignment)
     given = {key: value for key, value in training.items() if value is not None}
     if given:
         found["training"] = {**found.get("training", {}), **given}
@@ -104,6 +97,18 @@ def sections_from(
     if scope is not None:
         found["scope"] = {**found.get("scope", {}), "kind": scope}
     return found
+
+
+def _assign(found: dict[str, Any], method: str, assignment: str) -> None:
+    """One ``--set`` in its section."""
+    if assignment.startswith("rules="):
+        found["rules"] = _value_of(assignment, assignment.removeprefix("rules="))
+        return
+    place, key, value = parse_assignment(assignment)
+    if place == "controls":
+        _control(found, key, value)
+    else:
+        _section(found, method, place, key)[key] = value
 
 
 def parse_assignment(assignment: str) -> tuple[str, str, Any]:

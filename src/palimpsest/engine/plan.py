@@ -238,16 +238,19 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
     for name, section in value.items():
         if name not in SECTIONS:
             raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS, meant_section(str(name)))}")
-        is_mapping = isinstance(section, Mapping | Section)
         if name == "preset":
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
-            continue
-        is_share = name == "restore" and isinstance(section, int | float | None)
-        off = name == "refine" and section is None
-        if name not in LISTS and not is_mapping and not is_share and not off:
+        elif not _is_section(str(name), section):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
+
+
+def _is_section(name: str, value: object) -> bool:
+    """Could this be what a section says? Of a list that is seen where it is read."""
+    if name in LISTS or isinstance(value, Mapping | Section):
+        return True
+    return (name == "restore" and isinstance(value, int | float | None)) or (name == "refine" and value is None)
 
 
 def _validate(values: Mapping[str, Any]) -> Plan:
