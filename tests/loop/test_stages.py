@@ -14,7 +14,7 @@ from palimpsest.contract import Config, Method, Phase, Stage, Term
 from palimpsest.data.draws import places
 from palimpsest.errors import FrozenError, PlanError
 from palimpsest.loop.job import Job
-from palimpsest.loop.legs import in_turn, legs_of
+from palimpsest.loop.legs import in_turn, legs_of, told_of_turns
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import parameter_digests
@@ -236,6 +236,9 @@ def test_under_control_the_distinct_stages_take_turns(tiny_llama, sets):
         legs = legs_of(staged(*stages)(Config()), tiny_llama, sets, Training(**HOW))
         return [leg.stage.name for leg in in_turn(legs)]
 
+    legs = legs_of(staged(*ALTERNATING)(Config()), tiny_llama, sets, Training(**HOW))
+    assert told_of_turns("at its level", in_turn(legs)) == "at its level (away, back in turn)"
+    assert told_of_turns("at its level", legs[:1]) == "at its level"
     repair = Stage("repair", "retain", 1, (BACK,))
     assert turns(*ALTERNATING) == ["away", "back"]
     assert turns(Stage()) == ["run"]
