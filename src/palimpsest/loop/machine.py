@@ -254,7 +254,12 @@ class Machine:
         state.log_rows = self.log.count
 
     def _where(self) -> dict[str, str]:
-        return {"stage": self.leg.stage.name} if len(self.legs) > 1 else {}
+        return {"stage": self.leg.stage.name} if self.names_stages else {}
+
+    @property
+    def names_stages(self) -> bool:
+        """Is there more to a run than one stage?"""
+        return len(self.legs) > 1 or (bool(self.legs) and self.state.edited)
 
 
 def set_rate(optimizer: Any, learning_rate: float) -> None:
