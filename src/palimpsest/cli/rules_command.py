@@ -20,16 +20,16 @@ HOW = (
     "A run of any method is given one by --rule KIND:OPTION=VALUE,... (may repeat), by --set 'rules=[{kind: partial, "
     "keep: 0.1}]', or as the list rules of a plan. More on one of them: palimpsest rules NAME"
 )
-PLACES = {
+WHAT_A_PLACE_IS = {
     "moves": "it changes gradients or weights",
     "holds": "what it does not choose stays bit-identical, whatever the optimizer and other rules do",
     "watches": "it looks at the weights that a step comes to",
 }
 
-Name = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
+RuleName = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
 
 
-def command(name: Name = None, json: o.Json = False) -> int:
+def command(name: RuleName = None, json: o.Json = False) -> int:
     """List the rules that any run may have around its steps, or show one."""
     found = {n: rules.load(n) for n in ([name] if name else rules.names())}
     if json:
@@ -50,7 +50,7 @@ def rule_rows(name: str) -> list[OptionRow]:
 def _whole(name: str, rule: type[Rule]) -> str:
     said = f"Use when {rule.use_when}."
     options = as_text(rule_rows(name)) or "  none"
-    place = f"{rule.place}: {PLACES[rule.place]}"
+    place = f"{rule.place}: {WHAT_A_PLACE_IS[rule.place]}"
     return "\n".join([name, "", *textwrap.wrap(said, WIDTH), "", place, "", _about(rule), "", "options", options])
 
 
