@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from palimpsest.control.learning import Taught
 from palimpsest.data.encode.batch import ExampleSet, TextSet
 from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
+from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, most_steps
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
@@ -42,6 +44,7 @@ from palimpsest.rules.rule import Setting
 from palimpsest.rules.rule_stack import RuleStack
 
 DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
+NOBODY: Mapping[str, str] = MappingProxyType({})
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
 
 
@@ -63,7 +66,14 @@ class Prepared:
 
 
 def prepare_job(
-    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, *, progress: Progress, trackers: list[str]
+    plan: Plan,
+    loaded: Loaded,
+    sets: Mapping[str, Any],
+    folder: Path,
+    *,
+    progress: Progress,
+    trackers: list[str],
+    subjects: Mapping[str, str] = NOBODY,
 ) -> Prepared:
     """Everything the loop needs, built the same way at the start and at every resume.
 
@@ -74,6 +84,7 @@ def prepare_job(
         folder: of the run, for checkpoints and the reference.
         progress: told the steps.
         trackers: for the loop.
+        subjects: id -> subject, of rows that have one.
     """
     kind = methods.load(plan.method)
     set_seed(plan.training.seed)
@@ -84,6 +95,7 @@ def prepare_job(
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
     shown = _shown(drawn, plan)
+    arranged = arranged_sets(plan, loaded, shown, subjects)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
@@ -122,6 +134,7 @@ def prepare_job(
         trackers=trackers,
         repair=repair,
         rules=stack,
+        arranged=arranged,
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
