@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -30,9 +31,9 @@ from torch import Tensor, nn
 
 from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
-from palimpsest.method_card import Config, Kind
+from palimpsest.method_card import Config, Kind, Modality
 from palimpsest.models.parts.part import Part
-from palimpsest.models.reference import Reference
+from palimpsest.models.reference import DeepReference, Reference
 
 if TYPE_CHECKING:
     from palimpsest.rules.rule import Rule
@@ -155,6 +156,7 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
+        modalities: kinds of models that it is for; of these, those that its derived sets can be made for.
         by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
@@ -168,6 +170,9 @@ class Method:
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
+        cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
+            where a floor is used up (in few parameters an annealing alone brings back what they forgot).
+        lowest_rate: at which a controlled run begins to look for its rate; higher where parameters begin near zero.
     """
 
     Config: ClassVar[type[BaseModel]] = Config
@@ -178,12 +183,15 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ()
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
+    modalities: ClassVar[tuple[Modality, ...]] = ("text", "image")
     by_id: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     options_for_images: ClassVar[Mapping[str, Any]] = {}
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
+    cools: ClassVar[bool] = True
+    lowest_rate: ClassVar[float] = 1e-6
     cycle_option: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[tuple[str, ...]] = ()
@@ -200,7 +208,10 @@ class Method:
         self.config = config
         self.reference = reference
         self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
-        self.companions: Mapping[str, Companion] = {}  # those of ``reads``, of the version the run starts from
+        self.companions: Mapping[
+            str, Companion
+        ] = {}  # of the version the run starts from: ``reads``, and ``keeps`` if any
+        self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
     @property
     def cycle(self) -> int:
@@ -211,6 +222,11 @@ class Method:
     def asks_reference_on(cls, config: Any) -> frozenset[str]:
         """Sets on which a run with these options asks the reference; default: all of ``reference_sets``."""
         return cls.reference_sets
+
+    @classmethod
+    def asks_outputs_of(cls, config: Any, model: nn.Module) -> tuple[str, ...]:
+        """Modules of a model, by name, whose outputs the reference remembers for ``recall_at``; default: none."""
+        return ()
 
     @classmethod
     def draws_from(cls, given: Collection[str]) -> tuple[str, ...]:
@@ -308,3 +324,10 @@ class Method:
             raise TypeError(f"{type(self).__name__} asked for a reference it did not declare in reference_sets")
         with torch.no_grad():
             return batch.seen(self.reference.predict(model, batch.bare), picks=False)
+
+    def recall_at(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What a module of the reference model gives, (S, D), shown as the batch shows the model's own."""
+        if not isinstance(self.reference, DeepReference):
+            raise TypeError(f"{type(self).__name__} asked for outputs that it did not declare in asks_outputs_of")
+        with torch.no_grad():
+            return batch.shown(self.reference.outputs(model, batch.bare, place))

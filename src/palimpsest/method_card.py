@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from palimpsest.contract import Method
 
 Kind = Literal["learn", "unlearn", "update"]
+Modality = Literal["text", "image"]
 
 
 class Config(Chosen):
@@ -61,6 +62,7 @@ class MethodCard:
     by_id: tuple[str, ...]
     reads: tuple[str, ...]
     keeps: tuple[str, ...]
+    modalities: tuple[Modality, ...]
 
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.

@@ -92,10 +92,16 @@ def _schema(section: str) -> type[BaseModel] | None:
     from palimpsest.audit.refinement import Refinement
     from palimpsest.data.sets.controls import Controls
     from palimpsest.engine.plan import SECTIONS, Plan
+    from palimpsest.engine.sections import Restoring
 
     if section not in SECTIONS or section in BESIDE:
         return None
-    others: dict[str, type[BaseModel]] = {"controls": Controls, "gates": Gate, "refine": Refinement}
+    others: dict[str, type[BaseModel]] = {
+        "controls": Controls,
+        "gates": Gate,
+        "refine": Refinement,
+        "restore": Restoring,
+    }
     return others.get(section) or cast("type[BaseModel]", type(Plan.model_fields[section].default))
 
 
@@ -124,8 +130,8 @@ def rows_in(name: str) -> list[OptionRow]:
 
 def dependences() -> dict[tuple[str, str], str]:
     """(section, option) -> when its default is another one, as the code has it."""
+    from palimpsest.engine.chosen_control import FIXES_THE_RATE, IMAGE_ROWS
     from palimpsest.engine.measuring import IMAGE_METRICS
-    from palimpsest.engine.plan import FIXES_THE_RATE, IMAGE_ROWS
 
     cards = [methods.card(name) for name in methods.names()]
     found = {("training", option): words for option, words in _by_method(cards).items()}

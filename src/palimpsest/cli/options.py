@@ -15,7 +15,7 @@ from palimpsest.loop.aliases import meant_section
 from palimpsest.printed import short
 from palimpsest.untrusted import parse_yaml, reason_of
 
-ROUTED = ("training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding")
+ROUTED = ("training", "control", "repair", "restore", "scope", "pairing", "refine", "measuring", "encoding")
 
 ModelFolder = Annotated[str, typer.Option("--model", metavar="DIR", help="Folder, Hub name or resnet20@DIR.")]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder for model and report.")]
@@ -25,6 +25,9 @@ LearningRate = Annotated[
     float | None, typer.Option("--learning-rate", "--lr", metavar="N", help="A fixed rate.  [searched]")
 ]
 Refine = Annotated[bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when all rows pass.")]
+Restore = Annotated[
+    float | None, typer.Option("--restore", metavar="N", help="Give utility back to this share of before.")
+]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut longer rows instead of refusing.")]
 Separator = Annotated[str | None, typer.Option(metavar="TEXT", help="Between prompt and completion.  [as taught]")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="YAML or JSON with options.")]

@@ -183,7 +183,9 @@ class Hands:
 
     def cool(self) -> Used:
         """Annealed repair, again while the floors are used up, and what is used of them then."""
-        floors = Used(0.0, 0.0)
+        floors = Used(0.0, 0.0) if self.job.method.cools else self.floors(whole=True)
+        if not self.job.method.cools and floors.most <= 1:
+            return floors
         for _ in range(COOLINGS):
             self.anneal(self.tools.control.cooling, self.state.first_rate)
             floors = self.floors(whole=True)

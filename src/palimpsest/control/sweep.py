@@ -20,7 +20,6 @@ from palimpsest.control.hands import Hands
 from palimpsest.control.readings import Reading
 from palimpsest.errors import DivergedError
 
-LOWEST = 1e-6
 HIGHEST = 10.0
 UNMOVED = 1e-3  # nats: below it a step moved nothing, and the next rate is four times as high
 HALVED = 0.5  # of the ES of retain
@@ -96,7 +95,7 @@ def sweep(
     warm = hands.snap()
     few = before.of(list(before.rows)[: ROWS[name]])
     trials: list[Trial] = []
-    rate = LOWEST
+    rate = hands.job.method.lowest_rate
     while rate <= HIGHEST and not (trials and trials[-1].crossed):
         hands.back(warm)
         rewound()

@@ -30,14 +30,15 @@ def start_of(plan: Plan) -> Path:
 
 
 def companions_read(plan: Plan) -> dict[str, Companion]:
-    """The companions that a run's method reads, of the version that it starts from.
+    """The companions that a run's method reads, of the version that it starts from, and those it keeps if any.
 
     Raises:
         PlanError: one of them is not there.
         ModelError: one is damaged, or was made with another key.
     """
-    start, found = start_of(plan), dict[str, Companion]()
-    for kind in methods.card(plan.method).reads:
+    start, found, card = start_of(plan), dict[str, Companion](), methods.card(plan.method)
+    there = [kind for kind in card.keeps if kind not in card.reads and kind in companions.kinds_in(start)]
+    for kind in (*card.reads, *there):
         key = own_key()
         if key is None or kind not in companions.kinds_in(start):
             raise PlanError(

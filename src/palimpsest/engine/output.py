@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from palimpsest.companions import COMPANIONS
 from palimpsest.durable import check_held_still, held, is_held, put
+from palimpsest.engine.any_plan import AnyPlan
 from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
@@ -44,25 +45,9 @@ OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
-ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "mixing", "recording", "reference",
-                              "remembered", "repair"})  # fmt: skip
-
-
-class AnyPlan(Protocol):
-    """What a folder must know of the plan that it belongs to: of a run, or of a calibration."""
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """Set or model -> digest of its content; empty until they were read."""
-
-    def digest(self) -> str:
-        """Names what comes out."""
-
-    def written_down(self) -> dict[str, Any]:
-        """What is written down of it."""
-
-    def model_dump(self, *, mode: str = ..., exclude: Any = ...) -> dict[str, Any]:
-        """Its fields."""
+SAVED_BESIDE = frozenset({"mixing", "restored", "restored.json"})  # of a run that gives back
+ONLY_FOR_THE_RUN = SAVED_BESIDE | {CHECKPOINT, TRAINED, "control", "derived", "recording", "reference", "remembered",
+                                   "repair"}  # fmt: skip
 
 
 class Output:
@@ -342,12 +327,14 @@ def _to_json(measured: Measured) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+    """Values by id as pairs: sealed JSON sorts its keys, and resampling goes by the order of the rows."""
+    return list(value.items()) if isinstance(value, Mapping) else value
 
 
 def _from_json(value: Mapping[str, Any]) -> Measured:
-    scores = {
-        name: {key: Score(**{**s, "direction": Direction(s["direction"])}) for key, s in metrics.items()}
-        for name, metrics in value["scores"].items()
-    }
+    scores = {name: {key: _score(s) for key, s in metrics.items()} for name, metrics in value["scores"].items()}
     return scores, Cost(**value["cost"])
+
+
+def _score(fields: Mapping[str, Any]) -> Score:
+    return Score(**{**fields, "by_id": dict(fields["by_id"]), "direction": Direction(fields["direction"])})

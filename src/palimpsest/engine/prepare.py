@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from palimpsest import derived, methods, rules
 from palimpsest.audit.refine import ExtractionTest, Levels, Utility, extraction_metrics, measured_levels
 from palimpsest.audit.refinement import Refinement
+from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
@@ -23,7 +24,7 @@ from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
 from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
-from palimpsest.engine.forecast import forecast, most_steps
+from palimpsest.engine.forecast import forecast, work_of
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.engine.handing_on import companions_read
 from palimpsest.engine.inputs import subset
@@ -32,7 +33,7 @@ from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
-from palimpsest.loop.legs import legs_of, takes_steps
+from palimpsest.loop.legs import Leg, legs_of, takes_steps
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
@@ -99,6 +100,7 @@ def prepare_job(
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
+        method.recording = folder / RECORDING
         method.prepare(model, shown)
         return method
 
@@ -114,12 +116,15 @@ def prepare_job(
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
-    _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
+    stays = _rehearsed(guided, repair)
+    _tell_cost(plan, model, drawn, stays, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
+    method.recording = folder / RECORDING
     prepared = method.prepare(model, shown)
     stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
     stack.prepare(prepared, shown, sets)
     legs = legs_of(method, prepared, shown, plan.training)
+    _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find
     job = Job(
@@ -199,12 +204,29 @@ def made_sets(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path,
     return made
 
 
-def _tell_cost(plan: Plan, model: Any, drawn: Mapping[str, TextSet], repair: Repair | None, progress: Progress) -> None:
-    """What the run will cost at most; of a controlled one with what repair rehearses; an edit costs no step."""
-    if progress is silent or methods.card(plan.method).edits:
-        return
-    stays = {} if repair is None else repair.sets
-    progress("this run", 0, 0, forecast(plan, model, drawn, most_steps(plan, {**stays, **drawn})))
+def _rehearsed(guided: Guided | Taught | None, repair: Repair | None) -> Mapping[str, Any]:
+    return {} if guided is None or repair is None else repair.sets
+
+
+def _tell_cost(
+    plan: Plan,
+    model: Any,
+    drawn: Mapping[str, TextSet],
+    stays: Mapping[str, Any],
+    progress: Progress,
+    *,
+    legs: Sequence[Leg] | None = None,
+) -> None:
+    """What the run will cost at most; of a controlled one with what repair rehearses.
+
+    It is said first thing, but for a method that names its stages: of that as soon as they are known. An edit alone
+    costs no step.
+    """
+    kind = methods.load(plan.method)
+    is_staged = kind.stages is not Method.stages
+    now = not (is_staged or kind.edits) if legs is None else is_staged and bool(legs)
+    if now and progress is not silent:
+        progress("this run", 0, 0, forecast(plan, model, drawn, work_of(plan, drawn, stays, legs or ())))
 
 
 def _told(progress: Progress) -> Tell:
@@ -224,8 +246,9 @@ def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folde
     kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
-    reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
-    method = kind(config, reference)
+    places = kind.asks_outputs_of(config, model) if wanted else ()
+    how: dict[str, Any] = {"batch_size": rows, "as_it_is": as_it_is, "places": places}
+    method = kind(config, build_reference(model, wanted, folder, **how) if wanted else None)
     method.companions = companions_read(plan)
     return method
 

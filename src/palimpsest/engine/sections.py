@@ -26,6 +26,19 @@ class Repairing(Section):
     """Examples of one step."""
 
 
+class Restoring(Section):
+    """How much of what must stay is given back after a run (``palimpsest calibrate``); the saved model is judged."""
+
+    share: float = Field(default=0.95, gt=0, le=1)
+    """Of the metric before, on rows that must stay: the most of the change is kept that leaves so much."""
+    metric: str | None = None
+    """Of which; None = es of texts, accuracy of images."""
+    tolerance: float = Field(default=1 / 64, gt=0, le=1)
+    """The share of the change that is kept may be so much too small."""
+    rows: int = Field(default=400, ge=1)
+    """At most so many rows are held out of retain for it, and asked."""
+
+
 class Measuring(Section):
     """What is measured before and after, and how."""
 

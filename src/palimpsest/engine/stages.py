@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest import methods
-from palimpsest.companions.learned import check_learned, write_learned
+from palimpsest.companions.learned import check_learned, read_record, write_learned
 from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
@@ -146,7 +146,9 @@ def write_record(run: RunSetting, target: Output, result: RunResult) -> None:
     if result.level is not None:
         target.describe({"level": result.level.model_dump(mode="json")})
     save_html(result, target.partial / PAGE)
-    write_learned(target.partial, record_of(run.plan, run.read.examples))
+    nothing_stayed = result.calibration is not None and not result.calibration.alpha
+    record = read_record(run.plan.model) if nothing_stayed else record_of(run.plan, run.read.examples)
+    write_learned(target.partial, record)
     write_split(target.partial, run.read)
     flush_tree(target.partial)
     result.save_json(target.partial / RESULT)

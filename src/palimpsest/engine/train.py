@@ -157,7 +157,7 @@ def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[st
     """Save what a run made of its model, and load it again."""
     model = method.finish(extract_model_from_parallel(job.model, keep_fp32_wrapper=False))
     if not moved:  # what the method added was not trained, and is not what is kept
-        detach(model, new_parts_of(model))
+        detach(model, [part for part in new_parts_of(model) if not part.continues])
     trained = answers(model, sets)
     plain: Any = leave_scope(model, plan.scope)
     # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib.util import find_spec
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -29,6 +29,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "in_place": (bool, "True or False"),
     "make_oracle": (bool, "True or False"),
     "refine": (bool, "True or False"),
+    "restore": (Real, "a share, such as 0.95"),
     "token_ids": (bool, "True or False"),
     "progress": (Callable, "a function that takes stage, done, total and note"),  # type: ignore[dict-item]
     "threads": (int, "a whole number, or None"),
@@ -92,6 +93,8 @@ class ForgettingArguments(Arguments, total=False):
         forget_class: classes whose images of ``data`` must go.
         base: the model before it learned anything, for methods that retrain and for ``make_oracle``.
         oracle: a model retrained without the forget set, to measure beside.
+        restore: give utility back once the run has ended: keep the most of the change that leaves this share of es (of
+            images accuracy) of what must stay; what is saved, measured and judged is the model after that.
         make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
         refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
             fixed rate and a holdout.
@@ -105,6 +108,7 @@ class ForgettingArguments(Arguments, total=False):
     forget_class: str | int | Iterable[str | int]
     base: str | Path | None
     oracle: str | Path | None
+    restore: float | None
     make_oracle: bool
     refine: bool | None
     asked_by: str | None

@@ -46,11 +46,12 @@ class Part(nn.Module):
         alpha: factor of what it does: 1 as learned, 0 off.
         made_by: who made it, e.g. {"method": "eul", "run": first half of a plan's digest}; decides no answer.
         is_new: made by the run at hand, so that it moves and its being off is the model before.
+        continues: made by an earlier run and trained on by this one, so that it stays where nothing moved.
     """
 
     Config: ClassVar[type[Config]] = PartConfig
     kind: ClassVar[str] = ""
-    folds_when_saved: ClassVar[bool] = True
+    folds_when_saved: bool = True
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -58,6 +59,7 @@ class Part(nn.Module):
         self.alpha = 1.0
         self.made_by: Mapping[str, str] = {}
         self.is_new = False
+        self.continues = False
         self.times_off = 0  # `off` may be nested
         self._handles: list[Any] = []
 
