@@ -17,7 +17,7 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
-from palimpsest.control.hands import CONTROL, Tell, Tools
+from palimpsest.control.hands import CONTROL, Renew, Tell, Tools
 from palimpsest.control.learning import Taught
 from palimpsest.data.encode.batch import ExampleSet, TextSet
 from palimpsest.data.encode.controlled import as_shown
@@ -104,12 +104,9 @@ def prepare_job(
         method.prepare(model, shown)
         return method
 
-    guided = None
-    if plan.control.kind == "auto" and found is not None:
-        with counted(loaded.model) as reading:
-            probes = probes_of(plan, loaded, sets, found)
-            guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
-        guiding = guiding.and_also(reading)
+    with counted(loaded.model) as reading:
+        guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
+    guiding = guiding.and_also(reading)
     add_parts(plan, loaded.model, drawn)
     model = apply_scope(loaded.model, plan.scope)
     left_out = _left_out(model, drawn)
@@ -118,11 +115,7 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
-    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    method.recording = folder / RECORDING
-    prepared = method.prepare(model, shown)
-    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
-    stack.prepare(prepared, shown, sets)
+    method, prepared, stack = _set_up(plan, model, sets, shown, folder)
     legs = legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
@@ -143,6 +136,27 @@ def prepare_job(
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+
+
+def _guided(
+    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Any, hands: tuple[Renew, Tell]
+) -> Guided | Taught | None:
+    """What a controlled run aims at; None at a fixed rate, or where nothing is looked at."""
+    if plan.control.kind != "auto" or found is None:
+        return None
+    return guided_by(plan, loaded, sets, Tools(plan.control, probes_of(plan, loaded, sets, found), *hands))
+
+
+def _set_up(
+    plan: Plan, model: Any, sets: Mapping[str, Any], shown: Mapping[str, Any], folder: Path
+) -> tuple[Method, Any, RuleStack]:
+    """The method and its rules at the weights that the run starts from, and the model as the method prepared it."""
+    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
+    method.recording = folder / RECORDING
+    prepared = method.prepare(model, shown)
+    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
+    stack.prepare(prepared, shown, sets)
+    return method, prepared, stack
 
 
 def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:
