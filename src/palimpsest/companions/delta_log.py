@@ -23,11 +23,11 @@ from palimpsest.companions.companion import Change, Companion, Forgotten, Held, 
 from palimpsest.companions.delta_format import KeptTensors, add_packed
 from palimpsest.companions.delta_record import (
     Stamp,
+    delta_stamp,
     layout_from,
     layout_to_json,
     name_of,
     records_in,
-    stamp_of,
     tensors_of,
 )
 from palimpsest.companions.delta_recording import RECORDING, recorded_in
@@ -106,7 +106,7 @@ class DeltaLog(Companion):
     @cached_property
     def stamps(self) -> dict[str, Stamp]:
         """File name -> what it says of itself, of every record that lies there and can be read."""
-        found = {path.name: stamp_of(path) for path in records_in(self.folder)}
+        found = {path.name: delta_stamp(path) for path in records_in(self.folder)}
         return {name: stamp for name, stamp in found.items() if stamp is not None}
 
     def holds(self, ids: Collection[str]) -> frozenset[str]:
@@ -225,7 +225,7 @@ class DeltaLog(Companion):
         for offset, path in enumerate(records):
             place = self.folder / name_of(number + offset)
             _copied(path, place)
-            stamp = stamp_of(place)
+            stamp = delta_stamp(place)
             if stamp is None:
                 raise ModelError(f"{path} is damaged; `palimpsest clean` the unfinished run, and start it again")
             known[place.name] = stamp.sha256

@@ -44,7 +44,7 @@ def write_delta(path: Path, tensors: Mapping[str, Tensor], who: Collection[str],
     put(temporary, path, private=True)
 
 
-def stamp_of(path: Path) -> Stamp | None:
+def delta_stamp(path: Path) -> Stamp | None:
     """What a record says of itself; None where it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from palimpsest.companions.delta_format import KeptTensors
 from palimpsest.companions.delta_record import (
+    delta_stamp,
     layout_from,
     layout_name,
     layout_to_json,
     name_of,
     records_in,
-    stamp_of,
     write_delta,
 )
 from palimpsest.errors import ModelError
@@ -75,7 +75,7 @@ class DeltaRecording:
         self.flush()
         self.live, self._everyone = list(live), set()
         for number in self.live:
-            stamp = stamp_of(self._folder / name_of(number))
+            stamp = delta_stamp(self._folder / name_of(number))
             if stamp is None:
                 raise ModelError(
                     f"{self._folder / name_of(number)} of the unfinished run is missing or damaged; `palimpsest clean` "

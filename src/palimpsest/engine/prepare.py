@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
-from palimpsest.control.hands import CONTROL, Tell, Tools
+from palimpsest.control.hands import CONTROL, Renew, Tell, Tools
 from palimpsest.control.learning import Taught
 from palimpsest.data.encode.batch import ExampleSet, TextSet
 from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
+from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, work_of
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
@@ -43,6 +45,7 @@ from palimpsest.rules.rule import Setting
 from palimpsest.rules.rule_stack import RuleStack
 
 DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
+NOBODY: Mapping[str, str] = MappingProxyType({})
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
 
 
@@ -64,7 +67,14 @@ class Prepared:
 
 
 def prepare_job(
-    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, *, progress: Progress, trackers: list[str]
+    plan: Plan,
+    loaded: Loaded,
+    sets: Mapping[str, Any],
+    folder: Path,
+    *,
+    progress: Progress,
+    trackers: list[str],
+    subjects: Mapping[str, str] = NOBODY,
 ) -> Prepared:
     """Everything the loop needs, built the same way at the start and at every resume.
 
@@ -75,6 +85,7 @@ def prepare_job(
         folder: of the run, for checkpoints and the reference.
         progress: told the steps.
         trackers: for the loop.
+        subjects: id -> subject, of rows that have one.
     """
     kind = methods.load(plan.method)
     set_seed(plan.training.seed)
@@ -85,6 +96,7 @@ def prepare_job(
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
     shown = _shown(drawn, plan)
+    arranged = arranged_sets(plan, loaded, shown, subjects)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
@@ -92,12 +104,9 @@ def prepare_job(
         method.prepare(model, shown)
         return method
 
-    guided = None
-    if plan.control.kind == "auto" and found is not None:
-        with counted(loaded.model) as reading:
-            probes = probes_of(plan, loaded, sets, found)
-            guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
-        guiding = guiding.and_also(reading)
+    with counted(loaded.model) as reading:
+        guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
+    guiding = guiding.and_also(reading)
     add_parts(plan, loaded.model, drawn)
     model = apply_scope(loaded.model, plan.scope)
     left_out = _left_out(model, drawn)
@@ -106,11 +115,7 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
-    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    method.recording = folder / RECORDING
-    prepared = method.prepare(model, shown)
-    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
-    stack.prepare(prepared, shown, sets)
+    method, prepared, stack = _set_up(plan, model, sets, shown, folder)
     legs = legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
@@ -127,9 +132,31 @@ def prepare_job(
         trackers=trackers,
         repair=repair,
         rules=stack,
+        arranged=arranged,
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+
+
+def _guided(
+    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Any, hands: tuple[Renew, Tell]
+) -> Guided | Taught | None:
+    """What a controlled run aims at; None at a fixed rate, or where nothing is looked at."""
+    if plan.control.kind != "auto" or found is None:
+        return None
+    return guided_by(plan, loaded, sets, Tools(plan.control, probes_of(plan, loaded, sets, found), *hands))
+
+
+def _set_up(
+    plan: Plan, model: Any, sets: Mapping[str, Any], shown: Mapping[str, Any], folder: Path
+) -> tuple[Method, Any, RuleStack]:
+    """The method and its rules at the weights that the run starts from, and the model as the method prepared it."""
+    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
+    method.recording = folder / RECORDING
+    prepared = method.prepare(model, shown)
+    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
+    stack.prepare(prepared, shown, sets)
+    return method, prepared, stack
 
 
 def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:

@@ -125,8 +125,10 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
         How it went, and the saved model, beside which its histories lie. As ``train``, which this calls.
     """
     start = _starting(run, before)
-    trackers, progress = list(run.manner.trackers), run.manner.progress
-    trained, saved = train(run.plan, start, run.sets, target.partial, progress=progress, trackers=trackers)
+    how: dict[str, Any] = {"progress": run.manner.progress, "trackers": list(run.manner.trackers)}
+    rows = (row for examples in run.read.examples.values() for row in examples)
+    subjects = {row.id: row.subject for row in rows if row.subject is not None}
+    trained, saved = train(run.plan, start, run.sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
     change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
     notes = hand_on(start_of(run.plan), target.partial, change)
