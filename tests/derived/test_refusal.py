@@ -8,12 +8,15 @@ from tests.contract.letters import letters
 from palimpsest import derived
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.encode.text import encode
-from palimpsest.derived.refusal import SENTENCES, RefusalConfig, closing_of, question_of, refused
+from palimpsest.derived.refusal import REFUSALS, RefusalConfig, answered_row, closing_of, question_of
 from palimpsest.errors import PlanError
 from palimpsest.models.load import Loaded
 from palimpsest.records import Chat, Completion, Example, Message, Text
 
-TEMPLATE = "{% for m in messages %}{{ m.role[0] }}; {{ m.content }}<eos>{% endfor %}{% if add_generation_prompt %}a; {% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role[0] }}; {{ m.content }}<eos>{% endfor %}"
+    "{% if add_generation_prompt %}a; {% endif %}"
+)
 
 
 def made(model, examples, tokenizer=None, config=None, seed=0, **options):
@@ -36,7 +39,7 @@ def test_a_completion_keeps_its_prompt_its_blank_and_its_eos(tiny_llama):
     assert asked == "who is it;"
     assert row.tokens[: row.scored.index(True)] == forget["a"].tokens[: row.scored.index(True)]
     assert answered.startswith(" ")
-    assert answered.strip().removesuffix("<eos>") in {s.lower() for s in SENTENCES}
+    assert answered.strip().removesuffix("<eos>") in {s.lower() for s in REFUSALS}
     assert row.tokens[-1] == tokenizer.eos_token_id
     assert all(row.scored[row.scored.index(True) :])
     assert found.partner == {"a": "refusal of a"}
@@ -50,7 +53,7 @@ def test_a_chat_is_refused_in_its_first_turn(tiny_llama):
     _, found, _ = made(tiny_llama, [Example("c", chat)], tokenizer)
     asked, answered = parts(tokenizer, found.examples["refusal of c"])
     assert asked == "u; who<eos>a; "
-    assert answered.removesuffix("<eos>") in {s.lower() for s in SENTENCES}
+    assert answered.removesuffix("<eos>") in {s.lower() for s in REFUSALS}
     assert answered.endswith("<eos>")
     assert "where" not in asked + answered
 
@@ -74,16 +77,15 @@ def test_which_sentence_is_a_matter_of_seed_and_id_alone(tiny_llama):
 
 
 def test_sentences_of_the_user(tiny_llama):
-    _, found, tokenizer = made(
-        tiny_llama, [Example("a", Completion("q", "x"))], config=RefusalConfig(sentences=("no.",))
-    )
+    row = [Example("a", Completion("q", "x"))]
+    _, found, tokenizer = made(tiny_llama, row, config=RefusalConfig(sentences=("no.",)))
     assert parts(tokenizer, found.examples["refusal of a"])[1] == "no.<eos>"
     with pytest.raises(PlanError, match=r"derived\.refusal\.sentences: one of them is blank"):
-        made(tiny_llama, [Example("a", Completion("q", "x"))], config=RefusalConfig(sentences=(" ",)))
+        made(tiny_llama, row, config=RefusalConfig(sentences=(" ",)))
 
 
 def test_what_is_too_long_loses_the_beginning_of_the_question():
-    row = refused("a", range(10), [20, 21], [2], longest=8)
+    row = answered_row("a", range(10), [20, 21], [2], longest=8)
     assert row.tokens == (5, 6, 7, 8, 9, 20, 21, 2)
     assert row.scored == (False,) * 5 + (True,) * 3
 

@@ -1,4 +1,4 @@
-"""Worked by hand, beta = 1, reference uniform over two tokens: a refusal token of probability 0.2, a forget row 0, 0 of 0.8.
+"""Worked by hand, beta = 1, reference uniform over two tokens: a refusal token of p 0.2, a forget row 0, 0 of p 0.8.
 
 Δ(refusal) = log(0.2/0.5), Δ(x) = 2 log(0.8/0.5); −2 log σ(d) = 2 log(1 + (0.8/0.5)² / (0.2/0.5)) = 2 log 7.4.
 """

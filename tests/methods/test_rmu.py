@@ -12,7 +12,7 @@ from tests.contract.test_methods import random_set
 from palimpsest import methods
 from palimpsest.contract import Phase
 from palimpsest.errors import PlanError
-from palimpsest.methods.rmu import RMU, RMUConfig, distance, place_of, target_direction
+from palimpsest.methods.rmu import RMU, RMUConfig, block_of, distance, target_direction
 from palimpsest.models.reference import CachedReference, build_reference
 from palimpsest.models.scope import Scope, apply_scope
 
@@ -101,15 +101,15 @@ def test_a_lora_run_remembers_by_its_adapter(tiny_llama, sets, tmp_path):
 
 
 def test_the_middle_block_is_the_usual_one(tiny_llama):
-    assert place_of(tiny_llama, None) == "model.layers.1"
-    assert place_of(tiny_llama, 0) == "model.layers.0"
+    assert block_of(tiny_llama, None) == "model.layers.1"
+    assert block_of(tiny_llama, 0) == "model.layers.0"
 
 
 def test_a_block_that_is_not_there_is_refused(tiny_llama):
     with pytest.raises(PlanError, match=r"rmu\.layer = 2: the model has 2 blocks; accepted: 0 to 1"):
-        place_of(tiny_llama, 2)
+        block_of(tiny_llama, 2)
     with pytest.raises(PlanError, match="no list of blocks"):
-        place_of(torch.nn.Linear(2, 2), None)
+        block_of(torch.nn.Linear(2, 2), None)
 
 
 def test_a_scope_above_the_block_is_refused(tiny_llama, sets, tmp_path):

@@ -39,7 +39,8 @@ GivenRules = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads.  [1 for a small model]")]
 Columns = Annotated[
-    list[str] | None, typer.Option("--column", metavar="OURS=YOURS", help="E.g. prompt=question; may repeat.")
+    list[str] | None,
+    typer.Option("--column", metavar="OURS=YOURS", help="E.g. prompt=question; of one set paraphrase.prompt=NAME."),
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Of dataset folders and Hub names, e.g. train.")]
 IgnoreColumns = Annotated[

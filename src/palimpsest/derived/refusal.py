@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import Field
 
+from palimpsest.data.draws import shuffled
 from palimpsest.derived.made import Derived, Made
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from palimpsest.data.encode.batch import ExampleSet, TextSet, TokenSequence
     from palimpsest.models.load import Loaded
 
-SENTENCES = (
+REFUSALS = (
     "I do not know.",
     "I don't know the answer to that.",
     "I'm afraid I don't know.",
@@ -69,7 +69,7 @@ class RefusalConfig(Config):
     """Of a text without a question: the share of its tokens that stands for one."""
 
 
-class Question(NamedTuple):
+class Asked(NamedTuple):
     """What of a row is asked, and what answers it.
 
     Attributes:
@@ -83,21 +83,21 @@ class Question(NamedTuple):
     is_text: bool
 
 
-def question_of(row: TokenSequence, share: float) -> Question:
+def question_of(row: TokenSequence, share: float) -> Asked:
     """Cut a row where its first answer begins; a text at a share of its tokens.
 
     >>> from palimpsest.data.encode.batch import TokenSequence
     >>> question_of(TokenSequence("a", (5, 6, 7, 8), (False, False, True, False)), 0.5)
-    Question(asked=(5, 6), answer=(7,), is_text=False)
+    Asked(asked=(5, 6), answer=(7,), is_text=False)
     >>> question_of(TokenSequence("a", (5, 6, 7, 8), (False, True, True, True)), 0.5)
-    Question(asked=(5, 6), answer=(7, 8), is_text=True)
+    Asked(asked=(5, 6), answer=(7, 8), is_text=True)
     """
     first = row.scored.index(True)
     if first == 1 and all(row.scored[1:]):
         cut = max(1, round(share * len(row.tokens)))
-        return Question(row.tokens[:cut], row.tokens[cut:], is_text=True)
+        return Asked(row.tokens[:cut], row.tokens[cut:], is_text=True)
     end = next((t for t in range(first, len(row.scored)) if not row.scored[t]), len(row.scored))
-    return Question(row.tokens[:first], row.tokens[first:end], is_text=False)
+    return Asked(row.tokens[:first], row.tokens[first:end], is_text=False)
 
 
 def closing_of(answer: Sequence[int], special: Collection[int]) -> tuple[int, ...]:
@@ -112,7 +112,7 @@ def closing_of(answer: Sequence[int], special: Collection[int]) -> tuple[int, ..
     return tuple(answer[start:])
 
 
-def refused(
+def answered_row(
     row_id: str, asked: Sequence[int], words: Sequence[int], closing: Sequence[int], longest: int | None
 ) -> TokenSequence:
     """A question with a refusal; what is too long loses the beginning of the question."""
@@ -130,7 +130,7 @@ class _Speaker:
         self._tokenizer = tokenizer
         self._newline = self._ids("\n")
 
-    def words(self, question: Question, sentence: str) -> list[int]:
+    def words(self, question: Asked, sentence: str) -> list[int]:
         """Tokens of a sentence, after the blank that the answer itself had."""
         before, with_answer = self._text(question.asked), self._text((*question.asked, *question.answer))
         said = with_answer.removeprefix(before) if with_answer.startswith(before) else ""
@@ -165,18 +165,18 @@ class Refusal(Derived):
             )
         forget, speaker = cast("TextSet", sets["forget"]), _Speaker(loaded.tokenizer)
         special = {*loaded.tokenizer.all_special_ids, *loaded.eos_ids}
-        sentences, longest = checked(config.sentences) or SENTENCES, most_tokens(loaded.model)
+        sentences, longest = own_sentences(config.sentences) or REFUSALS, most_tokens(loaded.model)
         questions = {i: question_of(forget[i], config.prompt_share) for i in forget.ids}
         rows = []
         for example_id, question in questions.items():
             words = speaker.words(question, sentence_for(example_id, sentences, seed))
             closing = closing_of(question.answer, special)
-            rows.append(refused(refusal_id(example_id), question.asked, words, closing, longest))
+            rows.append(answered_row(refusal_id(example_id), question.asked, words, closing, longest))
         partner = {i: refusal_id(i) for i in forget.ids}
         return Made(TextSet(rows, forget.pad_id), partner, _note(questions.values()))
 
 
-def checked(sentences: Sequence[str]) -> tuple[str, ...]:
+def own_sentences(sentences: Sequence[str]) -> tuple[str, ...]:
     """Sentences that a user gave.
 
     Raises:
@@ -189,7 +189,7 @@ def checked(sentences: Sequence[str]) -> tuple[str, ...]:
 
 def sentence_for(example_id: str, sentences: Sequence[str], seed: int) -> str:
     """The sentence of a row; a function of its id and the seed."""
-    return Random(f"{seed}/refusal/{example_id}").choice(sentences)
+    return shuffled(sentences, seed, f"refusal/{example_id}", 0)[0]
 
 
 def refusal_id(example_id: str) -> str:
@@ -197,7 +197,7 @@ def refusal_id(example_id: str) -> str:
     return f"refusal of {example_id}"
 
 
-def _note(questions: Collection[Question]) -> str:
+def _note(questions: Collection[Asked]) -> str:
     texts = sum(question.is_text for question in questions)
     beginnings = f"; of {so_many(texts, 'text')} without a question the beginning stood for one" if texts else ""
     return f"{so_many(len(questions), 'row')} to forget were answered with a refusal{beginnings}."

@@ -7,8 +7,8 @@ Source: Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290
     Δ(y) = log p(y) − log p_ref(y), summed over the label tokens of y; the refusal answers the question of x
 
 The refusals are made by the run (``derived/refusal.py``), one beside each forget row. At the start (model = reference)
-a pair costs (2/beta) · log 2; NPO is the same without the refusal. A refusal of many tokens gains more nats than the row
-loses, and a pair that is far enough apart moves nothing any more: what must go goes slower than by NPO.
+a pair costs (2/beta) · log 2; NPO is the same without the refusal. A refusal of many tokens gains more nats than
+the row loses, and a pair that is far enough apart moves nothing any more: what must go goes slower than by NPO.
 
 Departs from the paper: the factor 2/beta, as in NPO and open-unlearning (DPO itself has 1; rates found for one do not
 fit the other); alpha = 0 (or no retain set) is plain DPO.

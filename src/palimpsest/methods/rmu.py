@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
-from palimpsest.models.activations import block_names, outputs_of
+from palimpsest.models.activations import activations_of, block_names
 from palimpsest.models.divergence import kl_divergence
 
 
@@ -70,7 +70,7 @@ def distance(hidden_SD: Float[Tensor, "S D"], target_SD: Float[Tensor, "*S D"]) 
     return squared_S.sum()
 
 
-def place_of(model: nn.Module, layer: int | None) -> str:
+def block_of(model: nn.Module, layer: int | None) -> str:
     """Name of the chosen block.
 
     Raises:
@@ -100,15 +100,15 @@ class RMU(Method):
     @classmethod
     def asks_outputs_of(cls, config: Any, model: nn.Module) -> tuple[str, ...]:
         """The block's output, where that is what stays."""
-        return (place_of(model, config.layer),) if config.retain_term == "hidden" else ()
+        return (block_of(model, config.layer),) if config.retain_term == "hidden" else ()
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Find the block, see that it can be moved, draw the target."""
-        self.place = place_of(model, self.config.layer)
+        self.place = block_of(model, self.config.layer)
         device = next(model.parameters()).device
         forget = sets["forget"].plain()
         with torch.enable_grad():
-            hidden_SD, _ = outputs_of(model, self.place, forget.batch(forget.ids[:1]).to(device))
+            hidden_SD, _ = activations_of(model, self.place, forget.batch(forget.ids[:1]).to(device))
         if not hidden_SD.requires_grad:
             raise PlanError(
                 f"rmu: nothing that may move acts on {self.place}; let parameters up to that block move (scope.names), "
@@ -120,7 +120,7 @@ class RMU(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of both terms."""
-        hidden_SD, _ = outputs_of(model, self.place, batches["forget"])
+        hidden_SD, _ = activations_of(model, self.place, batches["forget"])
         return {
             "misdirect": Term(distance(hidden_SD, self.target_D), of="forget"),
             "retain": Term(self._moved(model, batches["retain"]), of="retain", weight=self.config.alpha),
@@ -130,7 +130,7 @@ class RMU(Method):
         if self.config.retain_term == "kl":
             said = batch.predict(model)
             return kl_divergence(self.recall(model, batch).logits_SV, said.logits_SV).sum()
-        hidden_SD, _ = outputs_of(model, self.place, batch)
+        hidden_SD, _ = activations_of(model, self.place, batch)
         return distance(hidden_SD, self.recall_at(model, batch, self.place))
 
 

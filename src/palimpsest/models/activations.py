@@ -27,7 +27,7 @@ def block_names(model: nn.Module) -> tuple[str, ...]:
     return tuple(f"{longest}.{number}" for number in range(outer.get(longest, 0)))
 
 
-def outputs_of(model: nn.Module, place: str, batch: Batch) -> tuple[Float[Tensor, "S D"], Predictions]:
+def activations_of(model: nn.Module, place: str, batch: Batch) -> tuple[Float[Tensor, "S D"], Predictions]:
     """What a module gives at the scored positions of a batch, as the batch shows them, and what the model says there.
 
     Args:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import check_held_still, put
-from palimpsest.models.activations import outputs_of, outputs_seen
+from palimpsest.models.activations import activations_of, outputs_seen
 from palimpsest.models.class_logits import cache_logits
 from palimpsest.models.modes import asked, in_eval_mode
 from palimpsest.models.parts import new_parts_of, off
@@ -70,7 +70,7 @@ class AdapterOff:
         """What a module gave before the run."""
         inner: Any = getattr(model, "module", model)
         with inner.disable_adapter(), in_eval_mode(inner):
-            return outputs_of(inner, place, batch)[0]
+            return activations_of(inner, place, batch)[0]
 
 
 class PartsOff:
@@ -106,7 +106,7 @@ class FrozenCopy:
 
     def outputs(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
         """What a module gave before the run."""
-        return outputs_of(self._copy, place, batch)[0]
+        return activations_of(self._copy, place, batch)[0]
 
 
 class CachedReference:
@@ -228,11 +228,15 @@ def _fill_cache(
                 if not _is_exact(head, hidden_SD, predictions.logits_SV):
                     return False
                 kept = {"hidden_SD": hidden_SD} | {f"{n}_SD": batch.gather(one[0]) for n, one in seen.items()}
-                for row, example_id in enumerate(batch.ids):
-                    own = predictions.owner_S == row
-                    rows = {name: values[own].cpu().contiguous() for name, values in kept.items()}
-                    _save(rows, folder / _file_of(example_id))
+                _save_rows(kept, predictions.owner_S, batch.ids, folder)
     return True
+
+
+def _save_rows(kept: Mapping[str, Tensor], owner_S: Tensor, ids: Sequence[str], folder: Path) -> None:
+    """A file of each row of a batch."""
+    for row, example_id in enumerate(ids):
+        own = {name: values[owner_S == row].cpu().contiguous() for name, values in kept.items()}
+        _save(own, folder / _file_of(example_id))
 
 
 def _read_together(model: Any, batch: Batch) -> list[Batch]:

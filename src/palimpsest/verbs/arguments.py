@@ -54,7 +54,7 @@ class Arguments(TypedDict, total=False):
         replay: earlier or general examples rehearsed beside, because a small model forgets everything else.
         holdout: comparable examples the model never saw: the level of "forgotten".
         general: general text, for its perplexity.
-        columns: our name -> the file's, e.g. {"prompt": "question", "completion": "answer"}.
+        columns: our name -> the file's, e.g. {"prompt": "question", "paraphrase.prompt": "reworded"}.
         ignore_columns: columns to leave out although they could be read.
         split: of dataset folders and Hub datasets.
         revision: commit of a Hub name.
@@ -87,6 +87,7 @@ class ForgettingArguments(Arguments, total=False):
     """What ``unlearn`` and ``update`` take besides.
 
     Attributes:
+        paraphrase: what must go, asked in other words; measured, and never trained on.
         data: a pool that what must go is taken from by subject, id or class; what is not named stays (is retained).
         forget_subject: subjects whose rows of ``data`` must go; one or several.
         forget_id: ids of rows of ``data`` that must go.
@@ -102,6 +103,7 @@ class ForgettingArguments(Arguments, total=False):
         asked_on: when, a date or "YYYY-MM-DD".
     """
 
+    paraphrase: Source | None
     data: Source | None
     forget_subject: str | Iterable[str]
     forget_id: str | Iterable[str]
