@@ -144,7 +144,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("asked_on", _one("DATE", "When, YYYY-MM-DD; for the report."), FORGETTING_VERBS),
     Flag("plan", o.PlanFile),
     Flag("assign", o.Sets),
-    Flag("restore", o.Restore, FORGETTING_VERBS),
+    Flag("restore", o.RestoreShare, FORGETTING_VERBS),
     Flag("gate", _several("BOUND", "For the verdict, e.g. 'retain es >= 0.8 * before'."), usual=False),
     Flag("split", o.Split, usual=False),
     Flag("ignore_column", o.IgnoreColumns, usual=False),

@@ -251,6 +251,15 @@ def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any
     return {"kind": "none"}
 
 
+_ACCEPTED: Mapping[str, Any] = {
+    "gates": object,
+    "bounds": object,
+    "refine": Mapping | Section | None,
+    "restore": Mapping | Section | int | float | None,
+}
+"""Sections that may be something else than a mapping: lists, which their own parser reads, off, a share alone."""
+
+
 def checked_sections(value: object, where: str) -> dict[str, Any]:
     """A plan's sections, each a mapping, but for gates and bounds (lists) and refine (None is off).
 
@@ -266,14 +275,12 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
     for name, section in value.items():
         if name not in SECTIONS:
             raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS, meant_section(str(name)))}")
-        is_mapping = isinstance(section, Mapping | Section)
         if name == "preset":
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
             continue
-        is_share = name == "restore" and isinstance(section, int | float | None)
-        off = name == "refine" and section is None
-        if name not in ("gates", "bounds") and not is_mapping and not is_share and not off:
+        accepted = _ACCEPTED.get(str(name), Mapping | Section)
+        if not isinstance(section, accepted):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
 
