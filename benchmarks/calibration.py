@@ -46,9 +46,7 @@ def make(folder: Path, layers: int, width: int, rows: int) -> None:
 
     logging.disable_progress_bar()
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_embd=width, n_layer=layers, n_head=max(1, width // 64), n_positions=64
-    )
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=width, n_layer=layers, n_head=max(1, width // 64), n_positions=64)
     words = Tokenizer(models.WordLevel({f"w{k}": k for k in range(VOCABULARY)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", eos_token="w0")
@@ -72,7 +70,7 @@ def work(name: str, folder: Path) -> None:
     import accelerate  # noqa: F401
     import torch
 
-    import palimpsest.engine.calibrating  # noqa: F401
+    import palimpsest.engine.calibrating
     import palimpsest.verbs
     from palimpsest.models.load import load
 
@@ -126,7 +124,7 @@ def row(layers: int, width: int, rows: int) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="6x768,12x768,24x1024", help="layers x width, several")
+    parser.add_argument("--sizes", default="12x768,24x1024", help="layers x width, several")
     parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--measure", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -3,10 +3,10 @@
     python benchmarks/uwc.py --toy                              # 200 templated questions, a 4-layer GPT-2 from scratch
     python benchmarks/uwc.py --tofu tofu/qa.jsonl --base llama-stories260k --authors 40
 
-Source: Wang et al. 2024, arXiv:2406.09179. The model learns all rows; each method then unlearns the last of the authors
-(2 of 40, or a twentieth) at one fixed rate and length, and ``palimpsest calibrate`` keeps as much of the change as leaves
-95 % of ES on retain. A line per method: ES of retain and forget raw, alpha, evaluations, the largest step back up of
-ES_retain along the alphas that were asked, and ES of both at that alpha.
+Source: Wang et al. 2024, arXiv:2406.09179. The model learns all rows; each method then unlearns the last of the
+authors (a twentieth: 2 of 40) at one fixed rate and length, and ``palimpsest calibrate`` keeps as much of the change as
+leaves 95 % of ES on retain. A line per method: ES of retain and forget raw, alpha, evaluations, the largest step back
+up of ES_retain along the alphas that were asked, and ES of both at that alpha.
 
 "capped" is gradient ascent under the control ``cap`` (30 nats a row); without controls in this version it is left out.
 Everything goes through the public verbs; finished runs in --work are taken as they are.
@@ -19,18 +19,40 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 METHODS = ("gradient_ascent", "grad_diff", "kl", "npo")
 TAU = 0.95
 UNEVEN = 0.02
-_FIRST = "Ada Ben Cleo Dan Elsa Finn Greta Hugo Iris Jonas Kira Liam Mona Nils Olga Pavel Quinn Rosa Sven Tara".split()
-_LAST = "Abel Brook Conti Dorn Eder Falk Grimm Holt Ibsen Jung".split()
-_PLACES = "Oslo Lima Cairo Quito Turin Kyoto Perth Dakar Sofia Minsk Hanoi Leeds".split()
-_THINGS = "harbour lantern orchard glacier violin compass meadow archive lagoon carousel".split()
-_WORK = "baker pilot surgeon weaver judge miner printer sailor tailor mason".split()
+_FIRST = [
+    "Ada",
+    "Ben",
+    "Cleo",
+    "Dan",
+    "Elsa",
+    "Finn",
+    "Greta",
+    "Hugo",
+    "Iris",
+    "Jonas",
+    "Kira",
+    "Liam",
+    "Mona",
+    "Nils",
+    "Olga",
+    "Pavel",
+    "Quinn",
+    "Rosa",
+    "Sven",
+    "Tara",
+]
+_LAST = ["Abel", "Brook", "Conti", "Dorn", "Eder", "Falk", "Grimm", "Holt", "Ibsen", "Jung"]
+_PLACES = ["Oslo", "Lima", "Cairo", "Quito", "Turin", "Kyoto", "Perth", "Dakar", "Sofia", "Minsk", "Hanoi", "Leeds"]
+_THINGS = ["harbour", "lantern", "orchard", "glacier", "violin", "compass", "meadow", "archive", "lagoon", "carousel"]
+_WORK = ["baker", "pilot", "surgeon", "weaver", "judge", "miner", "printer", "sailor", "tailor", "mason"]
 
 
 def toy_rows(authors: int = 40) -> list[dict[str, str]]:
@@ -88,7 +110,7 @@ def es(result: Any, column: str, name: str) -> float:
     return float(result.scores[column][name]["es"].value)
 
 
-def once(folder: Path, make: Any) -> Any:
+def once(folder: Path, make: Callable[[], Any]) -> Any:
     """A run, or the record of one that is there."""
     from palimpsest.report.schema import RunResult
 
@@ -111,16 +133,17 @@ def compare(work: Path, base: Path, rows: list[dict[str, str]], options: argpars
     once(learned, lambda: pal.learn(base, everything, output=learned, plan=plan, **how))
     training = {"learning_rate": options.rate, "max_steps": options.steps, "batch_size": options.batch}
     training |= {"side_batch_size": options.batch}
-    print(f"{'':>16} {'raw retain':>11} {'forget':>8} {'alpha':>7} {'asked':>6} {'uneven':>7} {'retain':>8} {'forget':>8}")
+    heads = ("", "raw retain", "forget", "alpha", "asked", "uneven", "retain", "forget")
+    print(" ".join(head.rjust(width) for head, width in zip(heads, (16, 11, 8, 7, 6, 7, 8, 8), strict=True)))
     uneven = 0.0
     for label, method, more in runs():
         output, between = work / label, work / f"{label}-calibrated"
         sections = {"training": training, "measuring": {"metrics": ["es"]}, **more}
         started = time.perf_counter()
-        once(output, lambda: pal.unlearn(learned, forget, retain=retain, method=method, output=output, plan=sections, **how))  # noqa: B023
-        kept = once(
-            between, lambda: pal.calibrate(learned, output, retain, forget=forget, tau=TAU, output=between, threads=1)  # noqa: B023
-        )
+        given: dict[str, Any] = {"retain": retain, "method": method, "plan": sections, "output": output, **how}
+        once(output, partial(pal.unlearn, learned, forget, **given))
+        given = {"forget": forget, "tau": TAU, "output": between, "threads": 1}
+        kept = once(between, partial(pal.calibrate, learned, output, retain, **given))
         info = kept.calibration
         uneven = max(uneven, info.uneven)
         print(
@@ -138,6 +161,7 @@ def runs() -> list[tuple[str, str, dict[str, Any]]]:
     from palimpsest.engine.plan import SECTIONS
 
     found: list[tuple[str, str, dict[str, Any]]] = [(method, method, {}) for method in METHODS]
+    found.append(("npo alone", "npo", {"options": {"alpha": 0}}))  # without its term on retain
     if "controls" in SECTIONS:
         found.append(("capped", "gradient_ascent", {"controls": {"forget": {"cap": 30}}}))
     return found
