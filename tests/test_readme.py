@@ -14,7 +14,8 @@ from tests.documents import README, ROOT, Command, broken_links, commands, diffe
 import palimpsest
 
 COMMANDS = re.findall(
-    r"\w+", "bench calibrate clean demo env judge learn measure methods metrics options report unlearn update verify"
+    r"\w+",
+    "bench calibrate clean companions demo env judge learn measure methods metrics options report rules unlearn update verify",
 )
 
 

@@ -9,29 +9,51 @@ One iteration of the loop:
 
     for phase in phases(step, planned):      which sets, how strongly, with which ids
         loss -> gradients                    summed over the micro-batches
-        transform                            masks and projections, in place
+        transform                            masks and projections, in place; the method's, then those of the rules
         clip
-        update                               one optimizer step, or what the method makes of it
+        update                               one optimizer step, or what the method makes of it, within the rules
     diagnostics                              into the log; state() into the checkpoint
+
+A run is one stage of such iterations, or the stages that the method names, one after the other. A method that edits
+does its work in ``edit``, once, before the first of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
-from palimpsest.method_card import Config, Kind
-from palimpsest.models.reference import Reference
+from palimpsest.method_card import Config, Kind, Modality
+from palimpsest.models.parts.part import Part
+from palimpsest.models.reference import DeepReference, Reference
+
+if TYPE_CHECKING:
+    from palimpsest.rules.rule import Rule
 
 Per = Literal["token", "example"]
 
-__all__ = ["Config", "ExampleSet", "Kind", "Method", "Per", "Phase", "Reference", "Step", "Term", "Terms"]
+__all__ = [
+    "Config",
+    "ExampleSet",
+    "Kind",
+    "Method",
+    "Part",
+    "Per",
+    "Phase",
+    "Reference",
+    "Stage",
+    "Step",
+    "Term",
+    "Terms",
+]
 
 
 @dataclass(frozen=True)
@@ -82,6 +104,34 @@ class Phase:
     moves_statistics: bool = True
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run with an anchor, a length, a schedule and rates of its own (decision 0014).
+
+    At fixed rates the stages follow each other, each with its own planned steps. A controlled run goes through the
+    distinct ones in turn, an iteration of each, and leaves one called "repair" to the repair of the run.
+
+    Attributes:
+        name: told in the log.
+        anchor: the set whose passes are its epochs; None = the first that the method draws from.
+        epochs: passes over it; None = the run's.
+        phases: of each of its iterations; None asks ``Method.phases``, with the step within the stage.
+        training: training options that differ from the run's, e.g. {"batch_size": 4}.
+        moves: regular expressions searched in parameter names: no other parameter moves; () = all that the scope lets.
+        rates: regular expression -> factor of the learning rate; the first that is found in a name counts.
+        fresh: begin with a new optimizer; False goes on with the moments of the stage before.
+    """
+
+    name: str = "run"
+    anchor: str | None = None
+    epochs: float | None = None
+    phases: tuple[Phase, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    moves: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+    fresh: bool = True
+
+
 @runtime_checkable
 class Step(Protocol):
     """Calling it takes one step of the run's optimizer by the gradients at hand."""
@@ -106,15 +156,23 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
+        modalities: kinds of models that it is for; of these, those that its derived sets can be made for.
+        by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
         isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
             versions does that, answers with the copy, and keeps its examples out of every memory.
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
-        edits: it changes the weights in ``prepare`` and takes no steps.
+        reads: kinds of history beside the model that it cannot work without (``companions/``).
+        keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
+        edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
+        adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
+        cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
+            where a floor is used up (in few parameters an annealing alone brings back what they forgot).
+        lowest_rate: at which a controlled run begins to look for its rate; higher where parameters begin near zero.
     """
 
     Config: ClassVar[type[BaseModel]] = Config
@@ -125,18 +183,35 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ()
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
+    modalities: ClassVar[tuple[Modality, ...]] = ("text", "image")
+    by_id: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     options_for_images: ClassVar[Mapping[str, Any]] = {}
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
+    cools: ClassVar[bool] = True
+    lowest_rate: ClassVar[float] = 1e-6
     cycle_option: ClassVar[str] = ""
+    reads: ClassVar[tuple[str, ...]] = ()
+    keeps: ClassVar[tuple[str, ...]] = ()
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
+    adds_parts: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Whether a method adds parts is asked of its file, where nothing can be run."""
+        if cls.parts is not Method.parts and not cls.adds_parts:
+            raise TypeError(f"{cls.__name__} defines parts; set adds_parts = True beside them")
 
     def __init__(self, config: Any, reference: Reference | None = None) -> None:
         self.config = config
         self.reference = reference
+        self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
+        self.companions: Mapping[
+            str, Companion
+        ] = {}  # of the version the run starts from: ``reads``, and ``keeps`` if any
+        self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
     @property
     def cycle(self) -> int:
@@ -149,18 +224,63 @@ class Method:
         return cls.reference_sets
 
     @classmethod
+    def asks_outputs_of(cls, config: Any, model: nn.Module) -> tuple[str, ...]:
+        """Modules of a model, by name, whose outputs the reference remembers for ``recall_at``; default: none."""
+        return ()
+
+    @classmethod
     def draws_from(cls, given: Collection[str]) -> tuple[str, ...]:
         """The given sets that it draws from; the first one is the anchor, whose passes are the epochs."""
         groups = [name for group in cls.one_of for name in group]
         return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
 
-    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume.
+    def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
+        """Modules to add to the model (models/parts/), each at a named place; default: none.
 
-        A method without steps does its work here; a run of it that changes nothing is an error.
+        Asked once at the start of a run and again before a resume, at the weights that the run starts from and before
+        the scope and the reference; torch's generator is seeded, so that the parts are a function of plan and seed. A
+        run of a method that adds parts moves them alone (scope.kind = parts), unless the plan says otherwise; the
+        reference is the model without them. Later hooks find them by ``models.parts.new_parts_of(model)``.
+
+        Args:
+            model: with the parts of earlier requests.
+            sets: those that the method draws from.
+            seed: of the run.
         """
+        return ()
+
+    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
+        """Wrap, freeze or build masks before the first step; default: nothing. Runs again before a resume."""
         self.sets = self.draws_from(sets)
         return model
+
+    def rules(self) -> Sequence[Rule]:
+        """Rules around its steps (``rules/rule.py``), built anew at each call; default: none.
+
+        They follow from the options alone, before ``prepare``. Those of the run come after them, and hold for the steps
+        of repair, too.
+        """
+        return ()
+
+    def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
+        """The whole work of a method with ``edits``, called once, after ``prepare`` and before any stage.
+
+        The model is in eval mode, the random state a function of the run's seed. A process that dies before the first
+        checkpoint does it again: the same model and sets must give the same bits.
+
+        Returns:
+            Names, as in ``state_dict``, of the tensors that may be others now. One that changed and is not among them
+            is an error, as is an edit that changed nothing at all.
+        """
+        return ()
+
+    def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
+        """The parts of a run; default: one, and none after an edit. Asked after ``prepare``.
+
+        Args:
+            sizes: set -> number of its examples; ``self.planned_epochs`` is what the run plans.
+        """
+        return () if self.edits else (Stage(),)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
         """Phases of iteration ``step`` of ``planned``; default: one joint phase over all sets. Empty: no steps."""
@@ -196,8 +316,18 @@ class Method:
         return model
 
     def recall(self, model: nn.Module, batch: Batch) -> Predictions:
-        """The reference model's predictions; for use inside ``loss``."""
+        """The reference model's predictions, shown as the batch shows the model's own; for use inside ``loss``.
+
+        Where the run has controls the model that learns decides what is shown: ask it first.
+        """
         if self.reference is None:
             raise TypeError(f"{type(self).__name__} asked for a reference it did not declare in reference_sets")
         with torch.no_grad():
-            return self.reference.predict(model, batch)
+            return batch.seen(self.reference.predict(model, batch.bare), picks=False)
+
+    def recall_at(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What a module of the reference model gives, (S, D), shown as the batch shows the model's own."""
+        if not isinstance(self.reference, DeepReference):
+            raise TypeError(f"{type(self).__name__} asked for outputs that it did not declare in asks_outputs_of")
+        with torch.no_grad():
+            return batch.shown(self.reference.outputs(model, batch.bare, place))

@@ -183,6 +183,13 @@ def test_a_learning_method_asked_to_unlearn(unlearn):
         ("training.batch_size=1000000000", "training.batch_size = 1000000000"),
         ("training.side_batch_size={forgett: 3}", "unknown set 'forgett'; did you mean 'forget'?"),
         ("encoding.augment={padding: 1000000000}", "encoding.augment.padding = 1000000000"),
+        ("controls.forget.temperature=0", "controls.forget.temperature = 0: Input should be greater than 0"),
+        ("controls.forget.lowest=2", "controls.forget.lowest = 2: Input should be less than or equal to 1"),
+        ("controls.forget.cap=-3", "controls.forget.cap = -3: Input should be greater than 0"),
+        ("controls.forget.caps=3", "unknown option of controls.forget 'caps'; did you mean 'cap'?"),
+        ("controls.forget=3", "controls.forget is 3; accepted: a mapping of temperature, lowest, cap"),
+        ("controls.holdout.cap=3", "controls.holdout: this run draws from no set of that name; accepted: forget"),
+        ("control.forget.cap=3", "unknown option of control 'forget.cap'"),
         ("icu.alpha=.inf", "icu.alpha = inf: Input should be a finite number"),
     ],
 )

@@ -30,10 +30,12 @@ def test_the_page_is_what_the_schemas_say():
 
 def test_every_section_is_there():
     assert {*plan_sections(), *BESIDE} == set(SECTIONS)
-    assert set(plan_sections()) == {*ROUTED, "gates"}
+    assert set(plan_sections()) == {*ROUTED, "controls", "gates"}
 
 
-@pytest.mark.parametrize("name", [name for name in SECTIONS if name not in (*BESIDE, "gates", "refine", "restore")])
+@pytest.mark.parametrize(
+    "name", [name for name in SECTIONS if name not in (*BESIDE, "controls", "gates", "refine", "restore")]
+)
 def test_every_option_of_a_section_is_there_with_its_default(name):
     section = Plan.model_fields[name].default
     rows = {row.name: row for row in plan_sections()[name]}
@@ -43,6 +45,11 @@ def test_every_option_of_a_section_is_there_with_its_default(name):
         real = json.loads(json.dumps(field.get_default(call_default_factory=True)))
         assert default == real or float(default) == real
         assert f"| `{name}.{option}` |" in page()
+
+
+def test_controls_are_shown_with_a_set_between():
+    assert "| `controls.SET.temperature` | 1.0 |" in page()
+    assert make_plan(FIELDS, {"controls": {"retain": {"cap": 3}}}).controls["retain"].cap == 3
 
 
 @pytest.mark.parametrize("name", methods.names())

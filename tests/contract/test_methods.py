@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,19 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from tests.contract.by_heart import recorded_by_heart
+from tests.contract.letters import letters
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import derived, methods
-from palimpsest.contract import Method
+from palimpsest.companions.delta_log import DeltaLog
+from palimpsest.contract import Method, Phase
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
+from palimpsest.data.encode.controlled import as_shown
+from palimpsest.data.sets.controls import Controls
 from palimpsest.data.sets.roles import given_roles
 from palimpsest.derived.made import Made
-from palimpsest.errors import PlanError
+from palimpsest.errors import ModelError, PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.step import micro_batches, take_step
@@ -34,10 +39,14 @@ from palimpsest.method_file import read_card
 from palimpsest.models.load import Loaded, load
 from palimpsest.models.reference import AdapterOff, build_reference
 from palimpsest.models.scope import Scope, apply_scope, leave_scope, parameter_digests
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack
 
 pytestmark = pytest.mark.parametrize("name", methods.names())
 
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
+UNHURRIED = {"idk_dpo": 2}  # times the length: the refusals are learned before the answers go
+PULLED = {"ewc"}  # by weights alone, whatever is shown of a set
 VOCABULARY = 61
 MEMORISED = 0.1  # nats per token; a guess costs log 61 = 4.1
 BY_HEART = {"learning_rate": 2e-2, "num_train_epochs": 50, "batch_size": 16}
@@ -83,18 +92,23 @@ class Toy:
     model: LlamaForCausalLM
     sets: Mapping[str, TextSet]
     pairs: Mapping[str, Mapping[str, str]]
+    logged: tuple[LlamaForCausalLM, DeltaLog]
+
+    def before(self, kind: type[Method]) -> LlamaForCausalLM:
+        """The model that knows both: of a method that reads what was recorded, the one it was recorded of."""
+        return self.logged[0] if kind.reads else self.model
 
     def start_of(self, kind: type[Method]) -> LlamaForCausalLM:
         """A fresh copy of the model that the method starts from."""
-        return copy.deepcopy(self.base if kind.starts_from == "base" else self.model)
+        return copy.deepcopy(self.base if kind.starts_from == "base" else self.before(kind))
 
 
 class Watched:
     """A set that remembers which ids were asked for."""
 
-    def __init__(self, examples: TextSet) -> None:
+    def __init__(self, examples: TextSet, asked: list[str] | None = None) -> None:
         self._examples = examples
-        self.asked: list[str] = []
+        self.asked: list[str] = asked if asked is not None else []
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -106,6 +120,12 @@ class Watched:
     def batch(self, ids: Sequence[str]) -> TextBatch:
         self.asked += ids
         return self._examples.batch(ids)
+
+    def subset(self, ids: Iterable[str]) -> Watched:
+        return Watched(self._examples.subset(ids), self.asked)
+
+    def plain(self) -> Watched:
+        return Watched(self._examples.plain(), self.asked)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +143,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     others = [role for role in given_roles() if role not in ("forget", "retain")]
     given = {role: random_set(role, 5 + number % 2, 3 + number) for number, role in enumerate(others)}
     sets = {"forget": forget, "retain": retain, **given, "analogous": analogous}
-    made = made_for(Loaded(model.eval(), None, "toy"), sets, tmp_path_factory.mktemp("derived"))
+    made = made_for(Loaded(model.eval(), letters(), "toy"), sets, tmp_path_factory.mktemp("derived"))
     pairs = {"analogous": partners, **{name: of.partner for name, of in made.items()}}
-    return Toy(base, model, {**sets, **{name: of.examples for name, of in made.items()}}, pairs)
+    logged = recorded_by_heart(base, (retain, forget), tmp_path_factory.mktemp("logged"))
+    assert max(loss_of(logged[0], forget), loss_of(logged[0], retain)) < 5 * MEMORISED
+    return Toy(base, model, {**sets, **{name: of.examples for name, of in made.items()}}, pairs, logged)
 
 
 def made_for(loaded: Loaded, sets: Mapping[str, TextSet], folder: Path) -> dict[str, Made]:
@@ -141,7 +163,9 @@ def build(toy: Toy, name: str, folder: Path, scope: Scope) -> tuple[Method, Any]
     model = apply_scope(toy.start_of(kind), scope)
     config = methods.configure(name, {})
     wanted = {s: toy.sets[s] for s in kind.asks_reference_on(config)}
-    method = kind(config, build_reference(model, wanted, folder / "reference") if wanted else None)
+    places = kind.asks_outputs_of(config, model)
+    method = kind(config, build_reference(model, wanted, folder / "reference", places=places) if wanted else None)
+    method.companions = {"deltas": toy.logged[1]} if kind.reads else {}
     return method, method.prepare(model, {s: toy.sets[s] for s in kind.draws_from(toy.sets)})
 
 
@@ -149,8 +173,22 @@ def pairs_of(kind: type[Method], toy: Toy) -> dict[str, Mapping[str, str]]:
     return {name: toy.pairs[name] for name in kind.paired}
 
 
+def is_staged(method: Method) -> bool:
+    """Has it stages of its own, with a length for each?"""
+    return type(method).stages is not Method.stages
+
+
+def first_phases(method: Method, sets: Mapping[str, Any]) -> list[Phase]:
+    """Those of the first iteration of every stage, each once."""
+    stages = method.stages({name: len(examples) for name, examples in sets.items()})
+    found = [phase for s in stages for phase in (method.phases(0, 1) if s.phases is None else s.phases)]
+    return list(dict.fromkeys(found))
+
+
 def brief(method: Method) -> dict[str, Any]:
     """As many passes longer as the method lets iterations go by between two looks at the forget set."""
+    if is_staged(method):
+        return BRIEF
     looks = [any("forget" in phase.sets for phase in method.phases(step, 100)) for step in range(30)]
     between = round(len(looks) / sum(looks)) if any(looks) else 1
     return {**BRIEF, "num_train_epochs": BRIEF["num_train_epochs"] * between}
@@ -164,9 +202,18 @@ def run_method(
     torch.manual_seed(0)
     method, model = build(toy, name, folder, scope or Scope())
     length = BY_HEART if method.starts_from == "base" else brief(method)
+    length = {**length, "num_train_epochs": length["num_train_epochs"] * UNHURRIED.get(name, 1)}
     options = Training(**{**method.defaults, **length, **training})
-    run(Job(method, model, sets or toy.sets, options, folder, pairs=pairs_of(type(method), toy)))
+    rules = rules_of(method, model, toy, folder)
+    run(Job(method, model, sets or toy.sets, options, folder, pairs=pairs_of(type(method), toy), rules=rules))
     return method, model
+
+
+def rules_of(method: Method, model: Any, toy: Toy, folder: Path) -> RuleStack:
+    """The method's own rules, as a run would have them."""
+    rules = RuleStack(method.rules(), setting=Setting(folder, 0))
+    rules.prepare(model, {s: toy.sets[s] for s in method.draws_from(toy.sets)}, toy.sets)
+    return rules
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -199,7 +246,8 @@ def test_does_what_it_is_for(toy, tmp_path, name):
     """Unlearning: what must go gets lost more than what must stay. Learning: the new examples are known better."""
     kind = methods.load(name)
     _, model = run_method(toy, name, tmp_path / "run")
-    rise = {s: loss_of(model, toy.sets[s]) - loss_of(toy.model, toy.sets[s]) for s in ("forget", "retain", "learn")}
+    known = toy.before(kind)
+    rise = {s: loss_of(model, toy.sets[s]) - loss_of(known, toy.sets[s]) for s in ("forget", "retain", "learn")}
     if name in CONTROLS:
         assert rise["forget"] - rise["retain"] < 0.1
     elif "unlearn" in kind.kinds:
@@ -215,31 +263,36 @@ def test_draws_only_from_the_sets_it_declares(toy, tmp_path, name):
     method, _model = run_method(toy, name, tmp_path / "run", sets=watched, max_steps=3)
     asked = {s for s, examples in watched.items() if examples.asked}
     assert asked <= set(kind.draws_from(toy.sets))
-    assert bool(asked) is bool(method.phases(0, 1))
+    assert asked or method.edits
     if kind.starts_from == "base":
         everything = [i for examples in watched.values() for i in examples.asked]
         assert everything
         assert not set(everything) & set(toy.sets["forget"].ids)
 
 
-def gradients(toy: Toy, name: str, folder: Path, size: int | None) -> Iterator[torch.Tensor]:
+def gradients(
+    toy: Toy, name: str, folder: Path, size: int | None, controls: Controls | None = None
+) -> Iterator[torch.Tensor]:
     """Gradient of each phase over the whole sets; plain descent at rate 1 moves the weights by exactly it."""
+    shown = {s: as_shown(examples, controls) for s, examples in toy.sets.items()}
     folder.mkdir()
     torch.manual_seed(0)  # of a method that draws, e.g. labels
     method, model = build(toy, name, folder, Scope())
+    rules = rules_of(method, model, toy, folder)
     with torch.no_grad():
         for parameter in model.parameters():  # at the reference itself a divergence has no gradient
             parameter.add_(torch.randn_like(parameter), alpha=0.01)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     anchor = method.draws_from(toy.sets)[0]
-    for phase in (phase for phase in method.phases(0, 1) if phase.update):
+    for phase in (phase for phase in first_phases(method, toy.sets) if phase.update):
         drawn = {s: toy.sets[s].ids for s in phase.sets}
         drawn |= {s: tuple(toy.pairs[s][i] for i in toy.sets["forget"].ids) for s in phase.sets if s in method.paired}
         before = weights(model)
-        parts = micro_batches(toy.sets, drawn, anchor, size)
+        parts = micro_batches(shown, drawn, anchor, size)
         assert len(parts) == (1 if size is None else min(len(ids) for ids in drawn.values()))
-        take_step(Accelerator(cpu=True), method, model, optimizer, parts, phase=phase, max_grad_norm=0.0)
+        how = {"phase": phase, "max_grad_norm": 0.0, "rules": rules}
+        take_step(Accelerator(cpu=True), method, model, optimizer, parts, **how)
         yield before - weights(model)
 
 
@@ -250,10 +303,30 @@ def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
     means of these ragged rows would be off by several percent.
     """
     whole, cut = (list(gradients(toy, name, tmp_path / str(size), size)) for size in (None, 1))
-    assert bool(whole) is (name not in CONTROLS)
+    assert bool(whole) is not methods.card(name).edits
     for all_at_once, one_by_one in zip(whole, cut, strict=True):
         difference = (all_at_once - one_by_one).norm() / all_at_once.norm()
         assert difference < 1e-4
+
+
+@pytest.mark.parametrize("controls", [Controls(temperature=2.0, lowest=0.5), Controls(cap=30.0)], ids=["shown", "cap"])
+def test_controls_hold_and_do_not_depend_on_micro_batches(toy, tmp_path, name, controls):
+    """What the objective is shown changes its gradient, for every method unchanged, however a step is cut."""
+    whole, cut = (list(gradients(toy, name, tmp_path / str(size), size, controls)) for size in (None, 1))
+    free = list(gradients(toy, name, tmp_path / "free", None))
+    for all_at_once, one_by_one, without in zip(whole, cut, free, strict=True):
+        assert (all_at_once - one_by_one).norm() <= 1e-4 * all_at_once.norm() + 1e-5
+        if controls.cap is None:
+            assert (all_at_once - without).norm() / without.norm() > 1e-2
+
+
+def test_what_is_capped_moves_nothing(toy, tmp_path, name):
+    """Every row of the toy sets is above the cap: but for what looks at no row, the weights stay where they are."""
+    for gradient in gradients(toy, name, tmp_path / "run", None, Controls(cap=1e-9)):
+        if name in PULLED:
+            assert gradient.norm() < 1e-3
+        else:
+            assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def test_saves_and_reloads_to_equal_outputs(toy, tmp_path, name):
@@ -271,6 +344,10 @@ def test_works_through_an_adapter(toy, tmp_path, name):
     """LoRA: the weights below the adapter stay as they are, and the reference is the model without it."""
     before = parameter_digests(toy.start_of(methods.load(name)))
     scope = Scope(kind="lora", rank=4, lora_alpha=8.0)
+    if methods.card(name).reads:  # what was recorded is of the weights below
+        with pytest.raises(ModelError, match="does not have"):
+            run_method(toy, name, tmp_path / "run", scope=scope)
+        return
     method, model = run_method(toy, name, tmp_path / "run", scope=scope, max_steps=4)
     below = {
         n.replace("base_model.model.", "").replace("base_layer.", ""): d for n, d in parameter_digests(model).items()

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from palimpsest.control.sweep import HIGHEST, LOWEST, Trial, first_rate, next_rate
+from palimpsest.control.sweep import HIGHEST, Trial, first_rate, next_rate
 
 
 def test_the_largest_within_the_floors_and_at_most_half_the_crossing():
@@ -17,7 +17,7 @@ def test_the_largest_within_the_floors_and_at_most_half_the_crossing():
 
 
 def test_without_any_within_a_quarter_of_the_smallest_that_moved():
-    trials = [Trial(LOWEST, 2.0, False, 0.0), Trial(4e-6, 3.0, False, 0.5), Trial(8e-6, math.inf, True, math.inf)]
+    trials = [Trial(1e-6, 2.0, False, 0.0), Trial(4e-6, 3.0, False, 0.5), Trial(8e-6, math.inf, True, math.inf)]
     assert first_rate(trials, 4.0) == (1e-6, 4e-6)
 
 

@@ -37,7 +37,7 @@ class World:
         self.kept: dict[int, tuple[float, float]] = {}
         self.done: list[Any] = []
         self.state = ControlState(repairs=control.repairs, first_rate=0.1, rate=0.1, ceiling=0.4)
-        self.budget, self.cycle, self.is_new = control.budget or 100, 1, True
+        self.budget, self.cycle, self.turns, self.is_new = control.budget or 100, 1, 1, True
         self.tools = SimpleNamespace(control=control)
         self.repairer = SimpleNamespace(can=True)
         watched = {"retain": None}
@@ -46,6 +46,7 @@ class World:
         loop = SimpleNamespace(step=7, seconds=0.0, tokens=0)
         accelerator = SimpleNamespace(end_training=lambda: None)
         self.machine = SimpleNamespace(state=loop, anchor_name="forget", accelerator=accelerator, method=None)
+        self.machine.legs = (SimpleNamespace(anchor="forget"),)
         self.parts: dict[str, tuple[float, int]] = {}
 
     def begin_stage(self) -> None:

@@ -428,10 +428,10 @@ def refusal(model: Any, args: Any, name: str, **how: Any) -> str:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("scrub", "takes 2 phases in one iteration"),
+        ("scrub", "has its own stages"),
         ("sfr_on", "has its own update"),
         ("ug_clu", "has its own update and settle"),
-        ("salun", "has its own update"),
+        ("salun", "has the rule masked, which works by its own around"),
         ("random_edit", "changes the weights without steps"),
         ("clpu_der_pp", "learns in a copy of the model"),
     ],

@@ -14,8 +14,10 @@ from palimpsest.contract import Phase
 from palimpsest.data.encode.augment import Augmentation
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
-from palimpsest.methods import ewc
 from palimpsest.methods.ewc import EWC, EWCConfig
+from palimpsest.rules import fisher as fisher_file
+from palimpsest.rules.rule_stack import RuleStack
+from palimpsest.rules.spring import Spring
 
 PHASE = Phase("learn", ("learn",))
 
@@ -29,16 +31,17 @@ def memory():
     return TextSet([row("a", 0, 0, 0), row("b", 0, 1)], pad_id=0)
 
 
-def prepared(model, memory, **options):
-    method = EWC(EWCConfig(**options))
-    method.prepare(model, {"learn": memory, "retain": memory})
-    return method
+def prepared(model, memory, **options) -> Spring:
+    """The spring of the method, at the weights at hand."""
+    (held,) = EWC(EWCConfig(**options)).rules()
+    held.prepare(model, {"learn": memory, "retain": memory})
+    return held
 
 
 def test_empirical_fisher_by_hand(skewed, memory):
-    method = prepared(skewed, memory, labels="data")
+    held = prepared(skewed, memory, labels="data")
     by_hand = torch.tensor([[0.8 / 3, 0.8 / 3], [0.0, 0.0]])
-    assert torch.allclose(method.fisher["table"], by_hand, atol=1e-6)
+    assert torch.allclose(held.fisher["table"], by_hand, atol=1e-6)
     assert skewed.table.grad is None
 
 
@@ -55,7 +58,7 @@ def test_the_fisher_is_p_times_one_minus_p(skewed, memory):
 @pytest.fixture
 def drawn(monkeypatch):
     """Too many outputs to sum over."""
-    monkeypatch.setattr(ewc, "MOST_SUMMED", 1)
+    monkeypatch.setattr(fisher_file, "MOST_SUMMED", 1)
 
 
 @pytest.mark.parametrize(("rows", "draws"), [(400, 1), (4, 100)])
@@ -82,7 +85,7 @@ def test_the_fisher_of_a_classifier_is_the_sum_over_its_classes():
     expected = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for image in memory.ids:
         logp_V = model(**memory.batch([image]).inputs()).logits[0].log_softmax(-1)
-        assert len(logp_V) <= ewc.MOST_SUMMED
+        assert len(logp_V) <= fisher_file.MOST_SUMMED
         for logp in logp_V:
             model.zero_grad()
             logp.backward(retain_graph=True)
@@ -105,40 +108,40 @@ def test_the_fisher_of_images_is_that_of_the_images_as_they_are():
 
 
 def test_the_springs_gradient_is_that_of_the_penalty(skewed, memory):
-    method = prepared(skewed, memory, strength=7.0, labels="data")
+    method, held = EWC(EWCConfig()), prepared(skewed, memory, strength=7.0, labels="data")
     start = skewed.table.detach().clone()
     with torch.no_grad():
         skewed.table.add_(torch.tensor([[0.3, -0.1], [0.2, 0.4]]))
     batch = memory.batch(memory.ids)
-    penalty = 7.0 / 2 * (method.fisher["table"] * (skewed.table - start).square()).sum()
+    penalty = 7.0 / 2 * (held.fisher["table"] * (skewed.table - start).square()).sum()
     whole = torch.autograd.grad(method.loss(skewed, {"learn": batch}, PHASE)["learn"].total + penalty, skewed.table)[0]
     method.loss(skewed, {"learn": batch}, PHASE)["learn"].total.backward()
-    method.transform(skewed, PHASE)
+    held.transform(skewed, PHASE)
     assert torch.allclose(skewed.table.grad, whole, atol=1e-6)
-    logged = method.diagnostics(1e-3)
+    logged = held.diagnostics(1e-3)
     assert logged == pytest.approx({"penalty": penalty.item(), "stiffness": 1e-3 * 7.0 * 0.8 / 3}, rel=1e-5)
 
 
 def test_a_weight_the_loss_does_not_touch_is_pulled_too(skewed, memory):
-    method = prepared(skewed, memory, strength=3.0, labels="data")
+    held = prepared(skewed, memory, strength=3.0, labels="data")
     with torch.no_grad():
         skewed.table.add_(1.0)
-    method.transform(skewed, PHASE)
-    assert torch.allclose(skewed.table.grad, 3.0 * method.fisher["table"], atol=1e-6)
+    held.transform(skewed, PHASE)
+    assert torch.allclose(skewed.table.grad, 3.0 * held.fisher["table"], atol=1e-6)
 
 
-def test_the_memory_is_not_rehearsed(skewed, memory):
-    assert prepared(skewed, memory).phases(0, 1) == (PHASE,)
+def test_the_memory_is_not_rehearsed():
+    assert EWC(EWCConfig()).phases(0, 1) == (PHASE,)
 
 
 def test_without_a_memory_nothing_pulls(skewed, memory):
-    method = EWC(EWCConfig())
-    method.prepare(skewed, {"learn": memory})
+    rules = RuleStack(EWC(EWCConfig()).rules())
+    rules.prepare(skewed, {"learn": memory}, {"learn": memory})
     with torch.no_grad():
         skewed.table.add_(1.0)
-    method.transform(skewed, PHASE)
+    rules.transform(skewed, PHASE)
     assert skewed.table.grad is None
-    assert method.diagnostics(1e-3) == {"penalty": 0.0, "stiffness": 0.0}
+    assert rules.diagnostics(1e-3) == {"penalty": 0.0, "stiffness": 0.0}
 
 
 def test_unknown_labels_are_refused():

@@ -12,7 +12,9 @@ def moved(model, config, sets):
     before = model.table.detach().clone()
     method = RandomEdit(config)
     method.prepare(model, sets)
-    assert method.phases(0, 1) == ()
+    assert torch.equal(model.table, before)
+    assert method.edit(model, sets) == ["table"]
+    assert method.stages({}) == method.phases(0, 1) == ()
     return model.table.detach() - before
 
 

@@ -8,7 +8,8 @@ import torch
 from palimpsest import methods
 from palimpsest.contract import Phase
 from palimpsest.errors import PlanError
-from palimpsest.methods.random_label import RandomLabel, RandomLabelConfig, wrong_labels
+from palimpsest.methods.random_label import RandomLabel, RandomLabelConfig
+from palimpsest.models.wrong_labels import wrong_labels
 
 PHASE = Phase("joint", ("forget", "retain"))
 

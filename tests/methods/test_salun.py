@@ -12,6 +12,7 @@ from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.errors import PlanError
 from palimpsest.loop.step import weighted_loss
 from palimpsest.methods.salun import SalUn, SalUnConfig
+from palimpsest.rules.rule_stack import RuleStack
 
 PHASE = Phase("joint", ("forget", "retain"))
 
@@ -23,13 +24,18 @@ def sets(one_set):
 
 
 def take_steps(method, model, sets, count):
+    """Steps within the rules of the method."""
+    method.prepare(model, sets)
+    rules = RuleStack(method.rules())
+    rules.prepare(model, sets, sets)
     batches = {name: examples.batch(examples.ids) for name, examples in sets.items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
     for _ in range(count):
         optimizer.zero_grad()
         weighted_loss(method.loss(model, batches, PHASE), {"wrong": 2, "retain": 2}).backward()
-        method.transform(model, PHASE)
-        method.update(model, PHASE, optimizer.step)
+        rules.transform(model, PHASE)
+        with rules.around(model, PHASE, {}):
+            method.update(model, PHASE, optimizer.step)
 
 
 def test_both_terms_by_hand(skewed, two_rows):
@@ -42,19 +48,17 @@ def test_both_terms_by_hand(skewed, two_rows):
 
 def test_the_mask_is_where_the_forget_sets_gradient_is_largest(half, sets):
     half.other = nn.Parameter(torch.zeros(3))  # takes no part in the loss
-    method = SalUn(SalUnConfig(share=2 / 7))
-    method.prepare(half, sets)
-    assert method.mask.mask("table").tolist() == [[True, True], [False, False]]
-    assert not method.mask.mask("other").any()
+    (masked,) = SalUn(SalUnConfig(share=2 / 7)).rules()
+    masked.prepare(half, sets)
+    assert masked.mask.mask("table").tolist() == [[True, True], [False, False]]
+    assert not masked.mask.mask("other").any()
     assert (half.table.requires_grad, half.other.requires_grad) == (True, False)  # nothing of the other may move
     assert half.table.grad is None
 
 
 def test_what_is_masked_stays_bit_identical_under_adam_and_weight_decay(skewed, sets):
-    method = SalUn(SalUnConfig(share=0.5))
-    method.prepare(skewed, sets)
     before = skewed.table.detach().clone()
-    take_steps(method, skewed, sets, count=5)
+    take_steps(SalUn(SalUnConfig(share=0.5)), skewed, sets, count=5)
     assert torch.equal(skewed.table[1], before[1])
     assert not (skewed.table[0] == before[0]).any()
 
@@ -64,7 +68,6 @@ def test_with_all_weights_it_is_random_labels(skewed, sets):
     for name in ("salun", "random_label"):
         kind, model = methods.load(name), type(skewed)([[0.8, 0.2], [0.8, 0.2]])
         method = kind(methods.configure(name, {"share": 1.0} if name == "salun" else {}))
-        method.prepare(model, sets)
         torch.manual_seed(0)
         take_steps(method, model, sets, count=3)
         moved.append(model.table.detach())

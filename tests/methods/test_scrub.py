@@ -31,12 +31,27 @@ def test_the_min_step_descends_on_labels_and_divergence(half, reference_half, sk
     assert weighted_loss(terms, {"min": 3, "retain": 3}).item() == pytest.approx(0.5 * 0.235566 + 2 * nll, rel=1e-5)
 
 
-def test_max_steps_end_and_min_steps_have_the_last_word():
-    method = SCRUB(SCRUBConfig(max_share=0.5))
-    run = [[phase.name for phase in method.phases(step, 6)] for step in range(6)]
-    assert run == [["min"], ["max", "min"], ["max", "min"], ["min"], ["min"], ["min"]]
-    assert all(SCRUB(SCRUBConfig(max_share=0)).phases(step, 6) == (MIN,) for step in range(6))
-    assert method.phases(1, 6) == (MAX, MIN)
+@pytest.mark.parametrize(
+    ("epochs", "max_epochs", "expected"),
+    [
+        (3, 2, [("max", 1), ("min", 1), ("max", 1), ("min", 2)]),
+        (10, 1, [("max", 1), ("min", 10)]),
+        (2, 0, [("min", 2)]),
+        (2, 5, [("max", 1), ("min", 1), ("max", 1), ("min", 1)]),
+        (1.5, 5, [("max", 1), ("min", 1), ("max", 1), ("min", 0.5)]),
+        (0.5, 1, [("max", 1), ("min", 0.5)]),
+    ],
+)
+def test_the_first_epochs_begin_with_a_max_epoch_over_forget(epochs, max_epochs, expected):
+    method = SCRUB(SCRUBConfig(max_epochs=max_epochs))
+    method.planned_epochs = float(epochs)
+    stages = method.stages({"forget": 3, "retain": 5})
+    assert [(stage.name, stage.epochs) for stage in stages] == expected
+    assert {(stage.name, stage.anchor, stage.phases) for stage in stages} <= {
+        ("max", "forget", (MAX,)),
+        ("min", "retain", (MIN,)),
+    }
+    assert not any(stage.fresh for stage in stages)
 
 
 def test_at_the_teacher_a_max_step_would_have_no_gradient(half, reference_half, two_rows):
@@ -52,6 +67,8 @@ def test_a_high_temperature_compares_centred_logits():
     assert torch.allclose(softened_divergence(teacher_SV, logits_SV, 100.0), limit, rtol=0.02)
 
 
-def test_a_share_above_one_is_refused():
-    with pytest.raises(PlanError, match=r"scrub.max_share = 1.5: .*less than or equal to 1"):
-        methods.configure("scrub", {"max_share": 1.5})
+def test_a_number_of_epochs_below_none_is_refused_and_the_old_share_said_to_be_gone():
+    with pytest.raises(PlanError, match=r"scrub.max_epochs = -1: .*greater than or equal to 0"):
+        methods.configure("scrub", {"max_epochs": -1})
+    with pytest.raises(PlanError, match=r"scrub.max_share is gone: .*give max_epochs"):
+        methods.configure("scrub", {"max_share": 0.5})

@@ -45,7 +45,7 @@ def move(model, names):
     [
         ({"kind": "layers"}, "scope 'layers' needs names"),
         ({"kind": "all", "names": ["x"]}, "scope 'all' takes no names"),
-        ({"kind": "some"}, "'all', 'lora' or 'layers'"),
+        ({"kind": "some"}, "'all', 'lora', 'layers' or 'parts'"),
         ({"kind": "lora", "rank": 0}, "greater than or equal to 1"),
         ({"kind": "lora", "lora_alpha": 0}, "greater than 0"),
         ({"kind": "lora", "r": 4}, "Extra inputs are not permitted"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,9 @@ Separator = Annotated[str | None, typer.Option(metavar="TEXT", help="Between pro
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="YAML or JSON with options.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Any option; see `palimpsest options`.")
+]
+GivenRules = Annotated[
+    list[str] | None, typer.Option("--rule", metavar="KIND:A=B", help="Around the steps; see `palimpsest rules`.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads.  [1 for a small model]")]
 Columns = Annotated[
@@ -84,8 +88,7 @@ def sections_from(
 
         found = read_plan_file(plan_file)
     for assignment in assignments or ():
-        place, key, value = parse_assignment(assignment)
-        _section(found, method, place, key)[key] = value
+        _assign(found, method, assignment)
     given = {key: value for key, value in training.items() if value is not None}
     if given:
         found["training"] = {**found.get("training", {}), **given}
@@ -94,6 +97,18 @@ def sections_from(
     if scope is not None:
         found["scope"] = {**found.get("scope", {}), "kind": scope}
     return found
+
+
+def _assign(found: dict[str, Any], method: str, assignment: str) -> None:
+    """One ``--set`` in its section."""
+    if assignment.startswith("rules="):
+        found["rules"] = _value_of(assignment, assignment.removeprefix("rules="))
+        return
+    place, key, value = parse_assignment(assignment)
+    if place == "controls":
+        _control(found, key, value)
+    else:
+        _section(found, method, place, key)[key] = value
 
 
 def parse_assignment(assignment: str) -> tuple[str, str, Any]:
@@ -106,13 +121,40 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
     place, dot, key = path.partition(".")
     if not (equals and dot and place and key):
         raise PlanError(f"--set {short(assignment)}: accepted: a.b=value, e.g. icu.alpha=0.3")
+    return place, key, _value_of(assignment, raw)
+
+
+def _value_of(assignment: str, raw: str) -> Any:
     try:
-        return place, key, parse_yaml(raw)
+        return parse_yaml(raw)
     except ValueError as error:
         raise PlanError(
             f"--set {short(assignment)}: the value is no YAML ({reason_of(error)}); quote it if it holds a colon or "
             "bracket"
         ) from None
+
+
+def parse_rule(text: str) -> dict[str, Any]:
+    """A rule of a plan from ``kind:option=value,option=value``; each value is read as YAML.
+
+    >>> parse_rule("partial:keep=0.2,rule=cyclic"), parse_rule("masked:of=[forget, learn]"), parse_rule("ema")
+    ({'kind': 'partial', 'keep': 0.2, 'rule': 'cyclic'}, {'kind': 'masked', 'of': ['forget', 'learn']}, {'kind': 'ema'})
+
+    Raises:
+        PlanError: an option without a value, or a value that is no YAML.
+    """
+    kind, _, given = text.partition(":")
+    found: dict[str, Any] = {"kind": kind}
+    for part in re.split(r",(?![^\[{]*[\]}])", given) if given else ():  # a comma within brackets parts no options
+        name, equals, raw = part.partition("=")
+        try:
+            value = parse_yaml(raw)
+        except ValueError:
+            equals, value = "", None
+        if not (equals and name.strip() and kind):
+            raise PlanError(f"--rule {short(text)}: accepted: KIND:OPTION=VALUE,OPTION=VALUE, e.g. partial:keep=0.1")
+        found[name.strip()] = value
+    return found
 
 
 _GATES = (
@@ -136,9 +178,18 @@ def _section(found: dict[str, Any], method: str, place: str, key: str) -> dict[s
         raise PlanError(f"--set {place}.…: the run's method is {method!r}; give --method {place}, or set {method}.…")
     if place in {"gates", "gate"}:
         raise PlanError(f"--set {place}.{key}: {_GATES}")
-    raise PlanError(
-        f"--set: {unknown('section', place, (*ROUTED, method, *metrics.names()), meant_section(place, key))}"
-    )
+    known = (*ROUTED, "controls", method, *metrics.names())
+    raise PlanError(f"--set: {unknown('section', place, known, meant_section(place, key))}")
+
+
+def _control(found: dict[str, Any], key: str, value: Any) -> None:
+    """Write ``controls.SET.OPTION=value``, or all options of a set; what is no mapping is refused with the plan."""
+    name, dot, option = key.partition(".")
+    given = found.setdefault("controls", {})
+    if dot and isinstance(given.setdefault(name, {}), dict):
+        given[name][option] = value
+    else:
+        given[name] = value
 
 
 def metric_options(assignments: Iterable[str] | None, chosen: Iterable[str]) -> dict[str, dict[str, Any]]:

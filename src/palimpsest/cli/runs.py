@@ -53,6 +53,10 @@ def _sections(method: str, values: dict[str, Any]) -> dict[str, Any]:
     encoding = {"truncate": values.pop("truncate") or None, "separator": values.pop("separator")}
     if given := {name: value for name, value in encoding.items() if value is not None}:
         sections["encoding"] = {**sections.get("encoding", {}), **given}
+    if recorded := values.pop("record"):
+        sections["record"] = [*sections.get("record", ()), *recorded]
+    if given_rules := values.pop("rule"):
+        sections["rules"] = [*sections.get("rules", ()), *map(o.parse_rule, given_rules)]
     if bounds := values.pop("gate"):
         from palimpsest.audit.gate_text import gate_fields
 

@@ -90,7 +90,7 @@ def run_summary(result: RunResult) -> str:
     """Table, what the models say, why training ended, verdict with its gates, what to do next, as plain text."""
     from palimpsest.report.given_back import given_back
     from palimpsest.report.meaning import where_to
-    from palimpsest.report.places import with_places
+    from palimpsest.report.row_places import with_places
     from palimpsest.report.said import answers_text, heading
     from palimpsest.report.terminal import table, verdict
 

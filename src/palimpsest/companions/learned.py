@@ -64,6 +64,11 @@ class LearnedRecord:
     def _forgotten(self) -> _Index:
         return _index(self.forgotten)
 
+    def forgetting(self, id_marks: Collection[str]) -> LearnedRecord:
+        """The record once the rows of these ids were forgotten."""
+        gone = frozenset(mark for mark in self.learned if mark[0] in id_marks)
+        return replace(self, learned=_without(self.learned, gone), forgotten=self.forgotten | gone)
+
     def after(self, learned: Iterable[Example], forgotten: Iterable[Example]) -> LearnedRecord:
         """The record once these rows were forgotten, and then those learned."""
         new, gone = frozenset(map(self.key.of, learned)), frozenset(map(self.key.of, forgotten))
@@ -133,13 +138,18 @@ def write_learned(folder: Path, record: LearnedRecord | None) -> None:
     """Write it beside the model; nothing where no key can be had."""
     if record is None:
         return
+    write_atomic(folder / LEARNED_FILE, learned_text(record))
+
+
+def learned_text(record: LearnedRecord) -> str:
+    """The text of its file."""
     part: dict[str, Any] = {
         "learned": sorted(map(list, record.learned)),
         "forgotten": sorted(map(list, record.forgotten)),
         "elsewhere": record.elsewhere,
     }
     own = {record.key.name: {**part, "seal": record.key.seal(_sealed_text(part))}}
-    write_atomic(folder / LEARNED_FILE, json.dumps({"parts": {**(record.sealed or {}), **own}}, indent=0) + "\n")
+    return json.dumps({"parts": {**(record.sealed or {}), **own}}, indent=0) + "\n"
 
 
 def unread_record(folder: str | Path) -> str | None:

@@ -39,7 +39,11 @@ class MarkKey:
 
     def of(self, example: Example) -> Mark:
         """The mark of a row."""
-        return self.of_digest(hashlib.sha256(example.id.encode()).hexdigest()), self.of_content(example)
+        return self.of_id(example.id), self.of_content(example)
+
+    def of_id(self, example_id: str) -> str:
+        """The mark of an id."""
+        return self.of_digest(hashlib.sha256(example_id.encode("utf-8", "surrogatepass")).hexdigest())
 
     def of_digest(self, id_digest: str) -> str:
         """The mark of an id, from its SHA-256: all that records of version 0.1.0 have of it."""

@@ -293,9 +293,10 @@ class _Drive:
         return Standing(forget, learn)
 
     def _round_length(self) -> int:
-        if self.hands.cycle > 1:
+        turns = self.hands.turns
+        if self.hands.cycle > turns:
             return self.hands.cycle
-        return max(1, min(ROUND_ITERATIONS, math.ceil(len(self.state.active) / self.job.training.batch_size)))
+        return turns * max(1, min(ROUND_ITERATIONS, math.ceil(len(self.state.active) / self.job.training.batch_size)))
 
     def _note(self, what: str, now: Standing, floors: Used) -> None:
         spent = ", ".join(f"{name} {value:.2f}" for name, value in vars(floors).items() if value is not None)

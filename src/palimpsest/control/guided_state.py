@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Stage = Literal["sweep", "round", "cool", "restart", "last", "ended"]
+Next = Literal["sweep", "round", "cool", "restart", "last", "ended"]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class ControlState:
         loop: of the machine, as JSON.
     """
 
-    stage: Stage = "sweep"
+    stage: Next = "sweep"
     stages: int = 0
     rate: float = 0.0
     first_rate: float = 0.0

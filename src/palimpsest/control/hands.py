@@ -53,6 +53,8 @@ class Hands:
 
     Attributes:
         state: where the run stands; None until ``begin`` or ``resume``.
+        turns: stages that iterations go through in turn.
+        cycle: iterations that belong together.
     """
 
     def __init__(self, job: Job, tools: Tools) -> None:
@@ -60,7 +62,8 @@ class Hands:
         self.machine = Machine(job, bounded=True)
         self.repair = job.repair or Repair({}, None)
         self.repairer = Repairer(self.machine, self.repair)
-        self.cycle = max(1, job.method.cycle)
+        self.turns = max(1, len(self.machine.legs))
+        self.cycle = max(1, job.method.cycle) * self.turns
         folder = job.folder / CONTROL
         self._snapshots = Snapshots(folder, self.machine, self.repairer.optimizer)
         self._state_file = folder / "state.json"
@@ -133,7 +136,7 @@ class Hands:
     def start_anew(self, number: int) -> None:
         """The method with reference and masks of the weights at hand."""
         set_seed((self.job.training.seed + 104729 * number) % 2**32)
-        self.machine.method = self.tools.renew(number)
+        self.machine.start_anew(self.tools.renew(number))
 
     @property
     def parts(self) -> dict[str, tuple[float, int]]:
@@ -158,6 +161,7 @@ class Hands:
         if not (trial or self.left):
             return
         with self.timed("step_seconds"):
+            machine.take_turn()
             if machine.state.anchor.exhausted:
                 machine.state.anchor = machine.state.anchor.restart(machine.state.anchor.ids)
                 machine.state.epoch += 1
@@ -179,7 +183,9 @@ class Hands:
 
     def cool(self) -> Used:
         """Annealed repair, again while the floors are used up, and what is used of them then."""
-        floors = Used(0.0, 0.0)
+        floors = Used(0.0, 0.0) if self.job.method.cools else self.floors(whole=True)
+        if not self.job.method.cools and floors.most <= 1:
+            return floors
         for _ in range(COOLINGS):
             self.anneal(self.tools.control.cooling, self.state.first_rate)
             floors = self.floors(whole=True)
@@ -189,7 +195,7 @@ class Hands:
 
     def settle(self) -> None:
         """Bring the weights to what would be saved now."""
-        self.machine.method.settle(self.job.model)
+        self.machine.settle()
 
     # -- readings --------------------------------------------------------------------------------------------------
 

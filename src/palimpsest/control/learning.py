@@ -71,7 +71,7 @@ class _Teaching:
         self.job, self.taught, self.control = job, taught, taught.tools.control
         self.hands = Hands(job, taught.tools)
         self.state = self.hands.state
-        passes = math.ceil(len(job.sets[self.hands.machine.anchor_name]) / job.training.batch_size)
+        passes = math.ceil(len(job.sets[self.hands.machine.legs[0].anchor]) / job.training.batch_size)
         self.patience = PATIENCE // 2 if taught.validates else PATIENCE
         self.length = max(LEAST_ROUND, min(MOST_ROUND, passes))
         self.hands.hold_back(self.length)

@@ -47,7 +47,7 @@ class Snapshots:
             machine.plain_optimizer,
             other=self._other,
             state={"step": machine.state.step},
-            own=machine.method.state(),
+            own=machine.own_state(),
         )
         return number
 
@@ -56,13 +56,13 @@ class Snapshots:
 
         Args:
             number: of the snapshot.
-            method: False leaves the method's own tensors, for a method that is about to be built anew.
+            method: False leaves the tensors of method and rules, for a method that is about to be built anew.
         """
         machine = self._machine
         state, own = load_checkpoint(self._path(number), machine.job.model, machine.plain_optimizer, other=self._other)
         machine.state.step = int(state["step"])
         if method:
-            machine.method.load_state(own)
+            machine.load_own(own)
 
     def moved(self, number: int) -> float:
         """How far the model is from a snapshot: median over its matrices of ‖θ − θ_snapshot‖ / ‖θ_snapshot‖."""

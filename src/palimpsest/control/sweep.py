@@ -20,7 +20,6 @@ from palimpsest.control.hands import Hands
 from palimpsest.control.readings import Reading
 from palimpsest.errors import DivergedError
 
-LOWEST = 1e-6
 HIGHEST = 10.0
 UNMOVED = 1e-3  # nats: below it a step moved nothing, and the next rate is four times as high
 HALVED = 0.5  # of the ES of retain
@@ -90,13 +89,13 @@ def sweep(
     def rewound() -> None:
         hands.machine.state.anchor, hands.machine.state.sides = streams[0], dict(streams[1])
 
-    if hands.cycle == 1:
-        for _ in range(WARMING):
+    if hands.cycle == hands.turns:
+        for _ in range(WARMING * hands.turns):
             hands.iterate(0.0, trial=True)
     warm = hands.snap()
     few = before.of(list(before.rows)[: ROWS[name]])
     trials: list[Trial] = []
-    rate = LOWEST
+    rate = hands.job.method.lowest_rate
     while rate <= HIGHEST and not (trials and trials[-1].crossed):
         hands.back(warm)
         rewound()

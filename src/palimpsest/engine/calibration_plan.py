@@ -55,6 +55,6 @@ class CalibrationPlan(Section):
         """The version and the digest of the code that this plan is run by."""
         return {"palimpsest": VERSION, "source": code_digest([EVERY_CALIBRATION], metrics.files())}
 
-    def record(self) -> dict[str, Any]:
+    def written_down(self) -> dict[str, Any]:
         """What is written down of it."""
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}

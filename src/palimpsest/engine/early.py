@@ -10,6 +10,7 @@ from palimpsest.audit.gates import refuse_unmeasured
 from palimpsest.companions.learned import check_learned
 from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.engine.given import Manner
+from palimpsest.engine.handing_on import check_read
 from palimpsest.engine.held_back import check_restoring
 from palimpsest.engine.inputs import Read, check_needs, refuse_other_modality
 from palimpsest.engine.measuring import measured_by
@@ -45,6 +46,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
             check_source(source, plan.revision)
             check_bound(source)
     _check_head(plan)
+    check_read(plan)
     Output(manner.output).check_free(plan)
     modality = "image" if is_image_model(plan.model, plan.revision) else "text"
     chosen = measured_by(plan.measuring, plan.files, modality)
@@ -97,6 +99,7 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     if forget:
         check_learned(forget, plan.model, again=plan.allow_forgotten)
     check_returning(plan, read.examples)
+    check_read(plan, forget)
 
 
 def check_examples(examples: Sequence[Example], model: str, revision: str | None) -> None:

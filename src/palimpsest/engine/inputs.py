@@ -17,6 +17,7 @@ from palimpsest.data.sets.roles import given_roles, may_overlap, role_of
 from palimpsest.data.sets.same_names import told_apart
 from palimpsest.data.sets.splits import check_disjoint
 from palimpsest.engine.given import Given
+from palimpsest.engine.given_rules import looked_at
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
@@ -175,7 +176,8 @@ def _check_beside(plan: Plan, method: MethodCard) -> None:
         raise PlanError("repair.steps needs something to keep; give --retain FILE or --replay FILE")
     if plan.refine is not None and "forget" not in given:
         raise PlanError("refine needs the forget set; give it with --forget FILE")
-    rehearses = "replay" in method.uses or plan.control.kind == "auto" or plan.repair.steps > 0
+    used = {*method.uses, *looked_at(plan.rules, given, method, plan.kind)}
+    rehearses = "replay" in used or plan.control.kind == "auto" or plan.repair.steps > 0
     if "replay" in given and not rehearses:
         raise PlanError(
             f"method {plan.method!r} draws from no replay set at a fixed rate; leave --replay out, give repair.steps, "
@@ -209,12 +211,14 @@ def unwatched(plan: Plan) -> str | None:
 
 def check_images(plan: Plan) -> None:
     """Neighbours and refinement compare tokens."""
-    if (made := _of_texts_alone(methods.card(plan.method))) is not None:
+    method = methods.card(plan.method)
+    if "image" not in methods.works_on(method):
         cards = map(methods.card, methods.names())
-        able = [card.name for card in cards if plan.kind in card.kinds and _of_texts_alone(card) is None]
+        able = [card.name for card in cards if plan.kind in card.kinds and "image" in methods.works_on(card)]
+        made = _of_texts_alone(method)
+        why = "works on texts alone" if made is None else f"looks for {made} texts"
         raise PlanError(
-            f"method {plan.method!r} looks for {made} texts and model {plan.model} is an image classifier; "
-            f"accepted: {', '.join(able)}"
+            f"method {plan.method!r} {why} and model {plan.model} is an image classifier; accepted: {', '.join(able)}"
         )
     if plan.refine is not None:
         raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is an image classifier")

@@ -30,6 +30,8 @@ _TELLS = {
     "restored": f"weights of {_WEIGHTS}",
     "restored.json": "how much of the change stayed; no row",
     "trained.json": "how training ended; no row",
+    "recording": "what the steps changed in the weights, under keyed digests of whose steps they were",
+    "companion": "what was kept of rows to delete it later, under keyed digests",
     "palimpsest": "losses, step by step, for a tracker; no row",
     "learned.json": "keyed digests of rows: nothing without the key",
     "split.json": "ids of the rows that stay, keyed digests of those that go",

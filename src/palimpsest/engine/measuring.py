@@ -95,12 +95,12 @@ def _together(costs: Sequence[Cost]) -> Cost:
     return Cost(sum(cost.seconds for cost in costs), sum(cost.tokens for cost in costs), peak)
 
 
-Part = tuple["TextSet | ImageSet", list["Metric"]]
+Share = tuple["TextSet | ImageSet", list["Metric"]]
 
 
 def _parts(
     examples: TextSet | ImageSet, metrics: list[Metric], measuring: Measuring, *, seed: int, name: str
-) -> list[Part]:
+) -> list[Share]:
     """Which examples are measured by what: by all metrics at once where the sample that is decoded is all of them."""
     measured = subset(examples, measuring.limit, seed, name)
     sample = subset(examples, min(measuring.limit, measuring.decoded_limit), seed, name)
@@ -111,7 +111,7 @@ def _parts(
     return [*([(measured, others)] if others else []), (sample, decode)]
 
 
-def _evaluations(loaded: Loaded, parts: list[Part], stage: str, progress: Progress) -> Iterator[Evaluation]:
+def _evaluations(loaded: Loaded, parts: list[Share], stage: str, progress: Progress) -> Iterator[Evaluation]:
     from palimpsest.metrics.evaluate import evaluate_in_run
 
     total, before = sum(len(examples) for examples, _ in parts), 0

@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from palimpsest.companions import COMPANIONS
 from palimpsest.durable import check_held_still, held, is_held, put
+from palimpsest.engine.any_plan import AnyPlan
 from palimpsest.engine.measured_json import Measured, measured_json, measured_of
 from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import check_makeable_folder, write_atomic
 from palimpsest.models.bound import changes_in, check_bound, write_manifest
+from palimpsest.models.parts.parts_folder import BASE, PARTS
 from palimpsest.models.plain import read_json_object
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.untrusted import parse_json
@@ -43,24 +46,8 @@ TRAINED = "trained.json"  # how training ended; where it is, the model beside it
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
 SAVED_BESIDE = frozenset({"mixing", "restored", "restored.json"})  # of a run that gives back
-ONLY_FOR_THE_RUN = SAVED_BESIDE | {CHECKPOINT, TRAINED, "control", "derived", "reference", "remembered", "repair"}
-
-
-class AnyPlan(Protocol):
-    """What a folder must know of the plan that it belongs to: of a run, or of a calibration."""
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """Set or model -> digest of its content; empty until they were read."""
-
-    def digest(self) -> str:
-        """Names what comes out."""
-
-    def record(self) -> dict[str, Any]:
-        """What is written down of it."""
-
-    def model_dump(self, *, mode: str = ..., exclude: Any = ...) -> dict[str, Any]:
-        """Its fields."""
+ONLY_FOR_THE_RUN = SAVED_BESIDE | {CHECKPOINT, TRAINED, "control", "derived", "recording", "reference", "remembered",
+                                   "repair"}  # fmt: skip
 
 
 class Output:
@@ -136,7 +123,7 @@ class Output:
             if self._digest_in(self.partial) != plan.digest():
                 raise PlanError(self._other_unfinished(plan))
             return
-        write_atomic(self.partial / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
+        write_atomic(self.partial / "plan.json", json.dumps(plan.written_down(), indent=1) + "\n")
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add what the run found out about itself to the plan that lies there; no part of its digest."""
@@ -204,7 +191,9 @@ class Output:
         """
         write_atomic(self.partial / REJECTED, reason + "\n")
         for path in self.partial.iterdir():
-            if path.name in ONLY_FOR_THE_RUN or path.suffix == ".safetensors" or is_temporary(path):
+            of_rows = path.name in ONLY_FOR_THE_RUN or path.name == COMPANIONS
+            weights = path.name in (BASE, PARTS) or path.suffix == ".safetensors"
+            if of_rows or weights or is_temporary(path):
                 remove_ours(path)
 
     def _clear(self) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, Field, ValidationError
 
-from palimpsest import derived, methods, metrics
+from palimpsest import derived, methods, metrics, rules
 from palimpsest.audit.gates import Gate, parse_gates
 from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
+from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.chosen_control import PRESETS, for_control, preset, resolved_control
+from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
+from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Encoding, Measuring, Repairing, Restoring, Section, as_taught
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
 from palimpsest.method_card import MethodCard
+from palimpsest.models import parts
+from palimpsest.models.parts.parts_folder import kinds_in
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.report.schema import RequestInfo
@@ -27,7 +33,6 @@ from palimpsest.untrusted import parse_json, parse_yaml, reason_of
 from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.engine.execute"  # the module whose imports lead to all that every run does
-PRESETS = ("paper",)
 SECTIONS = (
     "preset",
     "options",
@@ -38,12 +43,16 @@ SECTIONS = (
     "scope",
     "pairing",
     "derived",
+    "controls",
     "refine",
     "measuring",
     "encoding",
     "gates",
     "bounds",
+    "rules",
+    "record",
 )
+LISTS = ("gates", "bounds", "rules", "record")
 
 
 class Plan(Section):
@@ -79,6 +88,12 @@ class Plan(Section):
     """How the analogous set is built."""
     derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Other sets that the run makes -> their options."""
+    rules: tuple[dict[str, Any], ...] = ()
+    """Around the steps, beside those of the method: each a kind and its options."""
+    controls: dict[str, Controls] = Field(default_factory=dict)
+    """What the objective is shown of a set, by the set's name; measuring and repair see all of it."""
+    record: tuple[str, ...] = ()
+    """Histories that the run keeps beside the model, for later deletion from it."""
     refine: Refinement | None = None
     """Per-example stopping; None = run to the budget."""
     measuring: Measuring = Measuring()
@@ -96,11 +111,6 @@ class Plan(Section):
     digests: dict[str, str] = Field(default_factory=dict)
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 
-    @model_serializer(mode="wrap")
-    def _without_restore(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name != "restore" or value is not None}
-
     def derived_config(self, name: str) -> BaseModel:
         """The options of a set that the run makes; those of the analogous set have a section of their own."""
         return self.pairing if name == "analogous" else derived.build_config(name, self.derived.get(name, {}))
@@ -109,18 +119,20 @@ class Plan(Section):
         """SHA-256 over all of the plan, the version, and all code that decides what comes out.
 
         But for the places inputs were read from: their content counts. The code is that of every run, of the method
-        and the sets that are made for it, and of the metrics, all of them: who asks for one by name is spread over
-        measuring, refinement and control.
+        the sets that are made for it and the rules it is given, and of the metrics, all of them: who asks for one by
+        name is spread over measuring, refinement and control.
         """
         return plan_digest(self.model_dump(mode="json"), self.made_by())
 
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
-        by_name = [methods.file_of(self.method), *made, *metrics.files()]
+        borne = parts.files_of_kinds(kinds_in(Path(self.model).expanduser()))
+        ruled = rules.files_of(self.rules)
+        by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
 
-    def record(self) -> dict[str, Any]:
+    def written_down(self) -> dict[str, Any]:
         """What is written down of it: its digest, what that was taken over, and where its inputs were."""
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
@@ -143,21 +155,39 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["control"] = {**values.get("control", {}), **preset(name, str(fields["method"]), values)}
     values["control"] = resolved_control(values, method)
     if values["control"]["kind"] == "auto":
-        values = _for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
+        values = for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
     elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
     if isinstance(values.get("restore"), int | float):
         values["restore"] = {"share": values["restore"]}
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
+    if method.adds_parts:
+        values["scope"] = {"kind": "parts", **_as_mapping(values.get("scope", {}))}
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
     values["derived"] = _derived(values.get("derived", {}), method)
+    values["rules"] = chosen_rules(values.get("rules", ()), method, options)
+    values["controls"] = checked_controls(values.get("controls", {}), _drawn(method, fields["files"]))
+    values = _with_record(values, method)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
     return plan
+
+
+def _as_mapping(section: Any) -> Mapping[str, Any]:
+    """What was given of a section."""
+    return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
+
+
+def _with_record(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
+    """Sections with what is to be recorded, and the rules that record it."""
+    kinds = chosen_record(values.get("record", ()), values["rules"], method)
+    scope = values.get("scope", {})
+    check_recordable(kinds, scope.model_dump() if isinstance(scope, Section) else scope)
+    return {**values, "record": kinds, "rules": (*values["rules"], *rules_to_record(kinds, values["rules"], method))}
 
 
 def _check_kind(method: MethodCard, kind: str) -> None:
@@ -165,6 +195,13 @@ def _check_kind(method: MethodCard, kind: str) -> None:
     if kind not in method.kinds:
         able = [name for name in methods.names() if kind in methods.card(name).kinds]
         raise PlanError(f"method {method.name!r} does not {kind}; accepted: {', '.join(able)}")
+
+
+def _drawn(method: MethodCard, files: Collection[str]) -> dict[str, bool]:
+    """Sets that a run of the method draws from -> does its objective look at their rows? A bench names no files yet."""
+    named = (*method.needs, *(name for group in method.one_of for name in group), *method.uses)
+    given = {*(files or named), *derived.of_needs(method.needs)}
+    return {name: name not in method.by_id for name in named if name in given}
 
 
 def _check_metrics(measuring: Measuring) -> None:
@@ -186,82 +223,8 @@ def _derived(given: Mapping[str, Any], method: MethodCard) -> dict[str, dict[str
     return {name: derived.build_config(name, given.get(name, {})).model_dump(mode="json") for name in made}
 
 
-IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs little
-FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
-
-
-def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
-    """The control section with its kind decided: a run finds its own rate unless one was given.
-
-    Raises:
-        PlanError: control is asked for beside what it would choose, or by a method that it cannot control.
-    """
-    training = values.get("training", {})
-    given = values.get("control", {})
-    chosen = dict(given) if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
-    fixed = [f"training.{name}" for name in FIXES_THE_RATE if name in training]
-    fixed += ["refine"] if values.get("refine") is not None else []
-    if chosen.get("kind") == "auto":
-        _check_searchable(method, fixed)
-    chosen.setdefault("kind", "none" if fixed or method.edits else "auto")
-    if chosen["kind"] == "auto" and "num_train_epochs" in training:
-        chosen.setdefault("epochs", training["num_train_epochs"])
-    return chosen
-
-
-def _check_searchable(method: MethodCard, fixed: Sequence[str]) -> None:
-    """A run that is told to find its rate can do so."""
-    if fixed:
-        raise PlanError(
-            f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
-        )
-    if method.edits:
-        raise PlanError(
-            f"control.kind = auto: method {method.name!r} takes no steps whose rate could be found; leave it out"
-        )
-
-
-def _for_control(values: Mapping[str, Any], method: MethodCard, *, is_image: bool) -> dict[str, Any]:
-    """Sections of a run that finds its own rate, with defaults that fit what it changes."""
-    training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
-    if not is_image:
-        return {**values, "training": training}
-    options = {**method.options_for_images, **values.get("options", {})}
-    repair = {"rows": IMAGE_ROWS, **values.get("repair", {})}
-    return {**values, "training": {"batch_size": IMAGE_ROWS, **training}, "options": options, "repair": repair}
-
-
-def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The control section of a preset: "paper" is the fixed rate and length that the method's authors published.
-
-    Args:
-        name: one of ``PRESETS``.
-        method: of the run.
-        sections: beside it.
-
-    Raises:
-        PlanError: nothing was published for the method, or control is asked for as well.
-    """
-    able = [n for n in methods.names() if "learning_rate" in methods.card(n).defaults]
-    if method not in able:
-        listed = ", ".join(able)
-        raise PlanError(f"method {method!r} has no preset {name!r}: no rate was published for it; with one: {listed}")
-    if sections.get("control", {}).get("kind") == "auto":
-        raise PlanError(f"preset {name!r} beside control.kind = auto: a published rate is not searched; leave one out")
-    return {"kind": "none"}
-
-
-_ACCEPTED: Mapping[str, Any] = {
-    "gates": object,
-    "bounds": object,
-    "refine": Mapping | Section | None,
-    "restore": Mapping | Section | int | float | None,
-}
-"""Sections that may be something else than a mapping: lists, which their own parser reads, off, a share alone."""
-
-
 def checked_sections(value: object, where: str) -> dict[str, Any]:
-    """A plan's sections, each a mapping, but for gates and bounds (lists) and refine (None is off).
+    """A plan's sections, each a mapping, but for gates, bounds, rules and record (lists) and refine (None is off).
 
     Args:
         value: what was given.
@@ -278,11 +241,16 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
         if name == "preset":
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
-            continue
-        accepted = _ACCEPTED.get(str(name), Mapping | Section)
-        if not isinstance(section, accepted):
+        elif not _is_section(str(name), section):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
+
+
+def _is_section(name: str, value: object) -> bool:
+    """Could this be what a section says? Of a list that is seen where it is read."""
+    if name in LISTS or isinstance(value, Mapping | Section):
+        return True
+    return (name == "restore" and isinstance(value, int | float | None)) or (name == "refine" and value is None)
 
 
 def _validate(values: Mapping[str, Any]) -> Plan:

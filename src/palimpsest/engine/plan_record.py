@@ -9,18 +9,22 @@ from palimpsest.records import digest
 
 PLACES = frozenset({"files", "model", "after", "base", "oracle"})
 """Fields of a plan that say where something was read, which decides nothing."""
+_WHEN_GIVEN = frozenset({"controls", "record", "restore", "rules"})
+"""Fields that plans of earlier versions do not have: left out where empty, so that those keep their digests."""
 _MADE_BY = ("palimpsest", "source")
 _NO_OPTIONS = frozenset({"digest", "level", *_MADE_BY})  # what a record has beside the plan's fields
 
 
 def plan_digest(values: Mapping[str, Any], made_by: Mapping[str, str]) -> str:
-    """SHA-256 over all of a plan but the places its inputs were read from.
+    """SHA-256 over all of a plan but the places its inputs were read from, and what it might have and has not.
 
     Args:
         values: its fields as JSON.
         made_by: as ``Plan.made_by`` gives it.
     """
-    chosen = {name: value for name, value in values.items() if name not in PLACES}
+    chosen = {
+        name: value for name, value in values.items() if name not in PLACES and (value or name not in _WHEN_GIVEN)
+    }
     if isinstance(request := chosen.get("request"), Mapping):
         chosen["request"] = {name: value for name, value in request.items() if name != "data"}
     return digest({**chosen, **made_by})

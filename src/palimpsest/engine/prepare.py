@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 
-from palimpsest import derived, methods
+from palimpsest import derived, methods, rules
 from palimpsest.audit.refine import ExtractionTest, Levels, Utility, extraction_metrics, measured_levels
 from palimpsest.audit.refinement import Refinement
+from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
 from palimpsest.control.hands import CONTROL, Tell, Tools
 from palimpsest.control.learning import Taught
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.batch import ExampleSet, TextSet
+from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
 from palimpsest.engine.counting import Count, counted
-from palimpsest.engine.forecast import forecast, most_steps
+from palimpsest.engine.forecast import forecast, work_of
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
+from palimpsest.engine.handing_on import companions_read
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
+from palimpsest.loop.legs import Leg, legs_of, takes_steps
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
+from palimpsest.models.parts import attach
 from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import apply_scope, state_digests
 from palimpsest.models.unread import leave_out_unread
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack
 
 DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
@@ -76,10 +84,12 @@ def prepare_job(
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    shown = _shown(drawn, plan)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
-        method.prepare(model, drawn)
+        method.recording = folder / RECORDING
+        method.prepare(model, shown)
         return method
 
     guided = None
@@ -88,20 +98,27 @@ def prepare_job(
             probes = probes_of(plan, loaded, sets, found)
             guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
         guiding = guiding.and_also(reading)
+    add_parts(plan, loaded.model, drawn)
     model = apply_scope(loaded.model, plan.scope)
     left_out = _left_out(model, drawn)
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
-    _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
+    stays = _rehearsed(guided, repair)
+    _tell_cost(plan, model, drawn, stays, progress)
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    prepared = method.prepare(model, drawn)
-    if not method.phases(0, 1):
+    method.recording = folder / RECORDING
+    prepared = method.prepare(model, shown)
+    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
+    stack.prepare(prepared, shown, sets)
+    legs = legs_of(method, prepared, shown, plan.training)
+    _tell_cost(plan, model, drawn, stays, progress, legs=legs)
+    if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find
     job = Job(
         method=method,
         model=prepared,
-        sets=drawn,
+        sets=shown,
         training=plan.training,
         folder=folder,
         pairs=_pairs(kind.paired, made),
@@ -109,9 +126,34 @@ def prepare_job(
         progress=None if guided is not None else _told_of_steps(progress),
         trackers=trackers,
         repair=repair,
+        rules=stack,
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+
+
+def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:
+    """Attach what the method adds to the model; nothing, and nothing drawn, for one that adds nothing."""
+    kind = methods.load(plan.method)
+    if not kind.adds_parts:
+        return
+    devices = range(torch.accelerator.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(plan.training.seed)
+        made = kind(methods.configure(plan.method, plan.options)).parts(model, drawn, plan.training.seed)
+    for part in made:
+        part.is_new, part.made_by = True, stamp_of(plan)
+    attach(model, made)
+
+
+def stamp_of(plan: Plan) -> dict[str, str]:
+    """What a part says of the run that it came from."""
+    return {"method": plan.method, "run": plan.digest()[:16]}
+
+
+def _shown(drawn: Mapping[str, Any], plan: Plan) -> dict[str, ExampleSet]:
+    """The sets as the method sees them. All that measures, repairs or remembers sees them whole."""
+    return {name: as_shown(examples, plan.controls.get(name)) for name, examples in drawn.items()}
 
 
 def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping[str, str]]:
@@ -149,20 +191,41 @@ def made_sets(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path,
     return made
 
 
-def _tell_cost(plan: Plan, model: Any, drawn: Mapping[str, TextSet], repair: Repair | None, progress: Progress) -> None:
-    """What the run will cost at most; of a controlled one with what repair rehearses; an edit costs no step."""
-    if progress is silent or methods.card(plan.method).edits:
-        return
-    stays = {} if repair is None else repair.sets
-    progress("this run", 0, 0, forecast(plan, model, drawn, most_steps(plan, {**stays, **drawn})))
+def _rehearsed(guided: Guided | Taught | None, repair: Repair | None) -> Mapping[str, Any]:
+    return {} if guided is None or repair is None else repair.sets
+
+
+def _tell_cost(
+    plan: Plan,
+    model: Any,
+    drawn: Mapping[str, TextSet],
+    stays: Mapping[str, Any],
+    progress: Progress,
+    *,
+    legs: Sequence[Leg] | None = None,
+) -> None:
+    """What the run will cost at most; of a controlled one with what repair rehearses.
+
+    It is said first thing, but for a method that names its stages: of that as soon as they are known. An edit alone
+    costs no step.
+    """
+    kind = methods.load(plan.method)
+    is_staged = kind.stages is not Method.stages
+    now = not (is_staged or kind.edits) if legs is None else is_staged and bool(legs)
+    if now and progress is not silent:
+        progress("this run", 0, 0, forecast(plan, model, drawn, work_of(plan, drawn, stays, legs or ())))
 
 
 def _told(progress: Progress) -> Tell:
     return lambda done, total, note: progress("training", done, total, note)
 
 
-def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, float]], None]:
-    return lambda step, planned, values: progress("training", step, planned, f"loss {values['loss']:.3f}")
+def _told_of_steps(progress: Progress) -> Callable[[int, int, Mapping[str, Any]], None]:
+    def tell(step: int, planned: int, values: Mapping[str, Any]) -> None:
+        stage = f"{values['stage']}, " if "stage" in values else ""
+        progress("training", step, planned, f"{stage}loss {values['loss']:.3f}")
+
+    return tell
 
 
 def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folder: Path, *, as_it_is: bool) -> Method:
@@ -170,8 +233,11 @@ def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folde
     kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
-    reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
-    return kind(config, reference)
+    places = kind.asks_outputs_of(config, model) if wanted else ()
+    how: dict[str, Any] = {"batch_size": rows, "as_it_is": as_it_is, "places": places}
+    method = kind(config, build_reference(model, wanted, folder, **how) if wanted else None)
+    method.companions = companions_read(plan)
+    return method
 
 
 def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Stopping | None:

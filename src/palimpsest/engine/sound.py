@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.control.guided_state import ControlState
 from palimpsest.control.hands import CONTROL
 from palimpsest.control.snapshots import SUFFIX
@@ -19,7 +20,7 @@ from palimpsest.models.sealed_json import read_sealed
 
 STATE = "state.json"
 _AFTER = Path("remembered") / "after.json"
-_MADE_AGAIN = ONLY_FOR_THE_RUN - SAVED_BESIDE - {CHECKPOINT, TRAINED, CONTROL}
+_MADE_AGAIN = ONLY_FOR_THE_RUN - SAVED_BESIDE - {CHECKPOINT, TRAINED, CONTROL, RECORDING}
 
 
 def drop_damaged(partial: Path, progress: Progress) -> None:
@@ -48,6 +49,7 @@ def drop_damaged(partial: Path, progress: Progress) -> None:
     if (problem := _unfit(partial / CONTROL)) is not None:
         _tell(progress, Path(CONTROL) / problem, "is damaged or missing; training starts again")
         shutil.rmtree(partial / CONTROL)
+    _drop_torn_recording(partial, progress)
 
 
 def _tell(progress: Progress, name: Path, what: str) -> None:
@@ -61,6 +63,16 @@ def _damaged(partial: Path) -> Iterator[Path]:
     files = [path for place in places for path in sorted(place.rglob("*"))]
     own_words = [path for path in sorted(control.glob("*.json")) if path.name != STATE]
     yield from (path for path in (*files, *own_words) if path.is_file() and not _is_whole(path))
+
+
+def _drop_torn_recording(partial: Path, progress: Progress) -> None:
+    """Steps that were recorded and cannot be read are taken again, from the first on."""
+    torn = next((path for path in sorted((partial / RECORDING).rglob("*.*")) if not _is_whole(path)), None)
+    if torn is not None:
+        _tell(progress, torn.relative_to(partial), "is damaged; training starts again")
+        (partial / CHECKPOINT).unlink(missing_ok=True)
+        for name in (RECORDING, CONTROL):
+            shutil.rmtree(partial / name, ignore_errors=True)
 
 
 def _is_whole(file: Path) -> bool:

@@ -9,6 +9,7 @@ two stages opens the run again and calls the next one: what was measured and tra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from palimpsest.companions.learned import check_learned, read_record, write_lear
 from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
+from palimpsest.engine.handing_on import change_by, companions_read, hand_on, start_of
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets, measured_by
@@ -46,7 +48,8 @@ def resolved(plan: Plan, read: Read) -> Plan:
     )
     if methods.card(plan.method).starts_from == "base":
         check_base(plan, read.examples.get("forget", []))
-    return plan
+    read_too = {f"companion/{kind}": companion.digest() for kind, companion in companions_read(plan).items()}
+    return plan.model_copy(update={"digests": {**plan.digests, **read_too}})
 
 
 def model_digests(plan: Plan) -> dict[str, str]:
@@ -120,11 +123,15 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
         before: the model that the run changes, as ``open_run`` gave it.
 
     Returns:
-        How it went, and the saved model. As ``train``, which this calls.
+        How it went, and the saved model, beside which its histories lie. As ``train``, which this calls.
     """
     start = _starting(run, before)
-    trackers = list(run.manner.trackers)
-    return train(run.plan, start, run.sets, target.partial, progress=run.manner.progress, trackers=trackers)
+    trackers, progress = list(run.manner.trackers), run.manner.progress
+    trained, saved = train(run.plan, start, run.sets, target.partial, progress=progress, trackers=trackers)
+    forget = run.read.examples.get("forget", [])
+    change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
+    notes = hand_on(start_of(run.plan), target.partial, change)
+    return replace(trained, notes=(*trained.notes, *notes)), saved
 
 
 def write_record(run: RunSetting, target: Output, result: RunResult) -> None:

@@ -17,7 +17,7 @@ from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.output import ONLY_FOR_THE_RUN, TRAINED
 from palimpsest.engine.plan import Plan
-from palimpsest.engine.prepare import Prepared, prepare_job
+from palimpsest.engine.prepare import Prepared, prepare_job, stamp_of
 from palimpsest.engine.process_peak import peak_bytes
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, answers, load_saved
@@ -27,6 +27,8 @@ from palimpsest.in_words import so_many
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.run import run
 from palimpsest.models.load import Loaded, device, load, source_digest
+from palimpsest.models.parts import detach, new_parts_of, parts_of
+from palimpsest.models.parts.with_parts import folded, write_version
 from palimpsest.models.scope import WHY_STUCK, check_changed, check_moved, leave_scope, parameter_digests
 from palimpsest.models.sealed_json import read_sealed, sealed_text
 from palimpsest.records import Cost
@@ -115,7 +117,7 @@ def _trained(
                 "(--max-steps), or more of what must stay to rehearse (--retain FILE, --replay FILE)"
             )
         stuck = _check(job, ended, as_prepared)
-        saved = _save(plan, job, ended.method or job.method, loaded.companion, sets)
+        saved = _save(plan, job, ended.method or job.method, loaded.companion, sets, moved=ended.unchanged is None)
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
@@ -142,20 +144,24 @@ def _check(job: Job, ended: Ended, as_prepared: Mapping[str, str]) -> tuple[str,
     return (f"{so_many(len(stuck), 'trainable tensor')} did not move, e.g. {stuck[0]}: {WHY_STUCK}.",) if stuck else ()
 
 
-def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[str, Any]) -> Loaded:
+def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[str, Any], *, moved: bool) -> Loaded:
     """Save what a run made of its model, and load it again."""
     model = method.finish(extract_model_from_parallel(job.model, keep_fp32_wrapper=False))
+    if not moved:  # what the method added was not trained, and is not what is kept
+        detach(model, [part for part in new_parts_of(model) if not part.continues])
     trained = answers(model, sets)
     plain: Any = leave_scope(model, plan.scope)
     # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here
     adapter = {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
     check_held_still(job.folder)
-    plain.eval().save_pretrained(job.folder, safe_serialization=True, **adapter)
+    for part in parts_of(plain):
+        part.made_by = part.made_by or stamp_of(plan)
+    changed = folded(plain) or plan.scope.kind == "lora"
+    write_version(plain.eval(), job.folder, safe_serialization=True, **adapter)
     if companion is not None:
         companion.save_pretrained(job.folder)
     with_usual_modes(job.folder, ONLY_FOR_THE_RUN)
-    tolerance = MERGED_TOLERANCE if plan.scope.kind == "lora" else TOLERANCE
-    return load_saved(job.folder, trained, sets, tolerance=tolerance)
+    return load_saved(job.folder, trained, sets, tolerance=MERGED_TOLERANCE if changed else TOLERANCE)
 
 
 def _ran(job: Job, guided: Guided | Taught | None) -> Ended:

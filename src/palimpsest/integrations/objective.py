@@ -16,6 +16,7 @@ from palimpsest.integrations.served import one_phase
 from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.step import micro_batches, own_counts, units_of, weighted_loss
 from palimpsest.loop.training import Training
+from palimpsest.rules.rule_stack import RuleStack, without_rules
 
 
 class Objective:
@@ -33,11 +34,13 @@ class Objective:
         sets: Mapping[str, ExampleSet],
         pairs: Mapping[str, Mapping[str, str]],
         training: Training,
+        rules: RuleStack,
     ) -> None:
         self.method = method
         self.anchor = method.draws_from(sets)[0]
         self.parts: list[dict[str, Batch]] = []
         self._sets, self._pairs, self._training = sets, pairs, training
+        self._rules = rules
         self._streams = {name: IdStream(name, sets[name].ids, training.seed) for name in sets if name not in pairs}
         self._phase = Phase("", ())
         self._own: dict[str, Tensor] = {}
@@ -94,14 +97,25 @@ class Objective:
         return weighted_loss(terms, counts)
 
     def transform(self, model: nn.Module) -> None:
-        """What the method does to the gradients of a whole step, before they are clipped."""
+        """What the method and its rules do to the gradients of a whole step, before they are clipped."""
         self.method.transform(model, self._phase)
+        self._rules.transform(model, self._phase)
 
     def numbers(self, learning_rate: float) -> dict[str, float]:
         """Mean of each term over its unit, averaged over the steps since the last call; the method's diagnostics."""
         means = {f"term/{name}": total / self._steps for name, total in self._sums.items()} if self._steps else {}
         self._sums, self._steps = {}, 0
-        return means | {f"method/{name}": value for name, value in self.method.diagnostics(learning_rate).items()}
+        said = {**self.method.diagnostics(learning_rate), **self._rules.diagnostics(learning_rate)}
+        return means | {f"method/{name}": value for name, value in said.items()}
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Tensors of the method and of its rules, for a checkpoint."""
+        return {**self.method.state(), **self._rules.state()}
+
+    def load_own(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of ``own_state``."""
+        self.method.load_state(without_rules(state))
+        self._rules.load_state(state)
 
     def positions(self) -> dict[str, list[int]]:
         """Cycle and cursor of every stream, from which a resumed run goes on."""

@@ -52,7 +52,7 @@ def save_beside(folder: Path, run: Mapping[str, Any], objective: Objective) -> N
         objective: as it is now.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in objective.method.state().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in objective.own_state().items()}
     if state:
         temporary = (folder / TENSORS).with_suffix(".tmp")
         save_file(state, temporary)
@@ -78,7 +78,7 @@ def load_beside(folder: Path, objective: Objective) -> None:
     """Bring the draws and the method back to a checkpoint."""
     objective.go_to(_note(folder)["positions"])
     tensors = folder / TENSORS
-    objective.method.load_state(load_file(tensors) if tensors.is_file() else {})
+    objective.load_own(load_file(tensors) if tensors.is_file() else {})
 
 
 def _note(folder: Path) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from typing import Any
 from palimpsest import methods
 from palimpsest.contract import Method, Phase
 from palimpsest.errors import PlanError
+from palimpsest.rules.rule import Rule
 
 CALLED = frozenset(
     {
         "__init__",
+        "asks_outputs_of",
         "asks_reference_on",
         "diagnostics",
         "draws_from",
@@ -28,11 +30,15 @@ CALLED = frozenset(
         "phases",
         "prepare",
         "recall",
+        "recall_at",
+        "rules",
         "state",
         "transform",
     }
 )
 """Hooks that ``ObjectiveTrainer`` calls where the loop does."""
+RULES_CALLED = frozenset({"__init__", "decides", "diagnostics", "load_state", "prepare", "reads", "state", "transform"})
+"""Of a rule, likewise."""
 SAMPLED = 40  # iterations of a run that are looked at for their phases
 
 
@@ -65,10 +71,15 @@ def why_not(kind: type[Method], config: Any) -> str | None:
         return "changes the weights without steps"
     if kind.isolates:
         return "learns in a copy of the model that someone has to keep"
-    own = [name for name in _hooks() if name not in CALLED and not _is_default(kind, name)]
+    own = [name for name in _hooks(Method) if name not in CALLED and not _is_default(kind, name)]
     if own:
         return f"has its own {' and '.join(own)}"
-    return _why_not_one(kind, config)
+    return next(filter(None, map(_why_not_rule, kind(config).rules())), None) or _why_not_one(kind, config)
+
+
+def _why_not_rule(rule: Rule) -> str | None:
+    own = [n for n in _hooks(Rule) if n not in RULES_CALLED and not _is_default(type(rule), n, Rule)]
+    return f"has the rule {rule.kind}, which works by its own {' and '.join(own)}" if own else None
 
 
 def one_phase(phases: Sequence[Phase], anchor: str) -> Phase | None:
@@ -103,11 +114,11 @@ def _why_not_one(kind: type[Method], config: Any) -> str | None:
     return None
 
 
-def _hooks() -> list[str]:
-    """What a method may define: every function of the contract's class that is not private."""
+def _hooks(contract: type[Method | Rule]) -> list[str]:
+    """What a method or a rule may define: every function of the contract's class that is not private."""
     kinds = (FunctionType, classmethod, staticmethod)
-    return [n for n, v in vars(Method).items() if isinstance(v, kinds) and (n == "__init__" or not n.startswith("_"))]
+    return [n for n, v in vars(contract).items() if isinstance(v, kinds) and (n == "__init__" or not n.startswith("_"))]
 
 
-def _is_default(kind: type[Method], name: str) -> bool:
-    return inspect.getattr_static(kind, name) is vars(Method)[name]
+def _is_default(kind: type[Method | Rule], name: str, contract: type[Method | Rule] = Method) -> bool:
+    return inspect.getattr_static(kind, name) is vars(contract)[name]

@@ -34,8 +34,10 @@ from palimpsest.integrations.served import check_served
 from palimpsest.models.modes import asked
 from palimpsest.models.scope import state_digests
 from palimpsest.records import digest
+from palimpsest.rules.rule import Setting
+from palimpsest.rules.rule_stack import RuleStack
 
-PART = "micro_batch"  # what the data loader hands out: numbers; the batches are built when their step begins
+_PART = "micro_batch"  # what the data loader hands out: numbers; the batches are built when their step begins
 REFERENCE = "palimpsest-reference"
 
 
@@ -139,9 +141,9 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]  # transformers ships no 
             DivergedError: it is not finite.
             PlanError: an epoch was cut short, so that the Trainer's steps are no longer those of the sets.
         """
-        if PART not in inputs:
+        if _PART not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        objective, part = self._at_work, inputs[PART]
+        objective, part = self._at_work, inputs[_PART]
         number = part % self.args.gradient_accumulation_steps
         if number == 0:
             objective.begin(self.state.global_step, self.state.max_steps, new_epoch=part == 0)
@@ -201,13 +203,15 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]  # transformers ships no 
         method = method_with_reference(plan, self.model, sets, self._reference_folder, as_it_is=speaks)
         if method.prepare(self.model, drawn) is not self.model:
             raise PlanError(f"method {plan.method!r} wraps the model, which a Trainer cannot follow; use pal.unlearn")
-        return Objective(method, drawn, pairs, plan.training)
+        rules = RuleStack(method.rules(), setting=Setting(self._reference_folder, self.args.seed))
+        rules.prepare(self.model, drawn, sets)
+        return Objective(method, drawn, pairs, plan.training, rules)
 
     def _inputs_of(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
         """What goes into the model for what Trainer calls the inputs."""
-        if PART not in inputs:
+        if _PART not in inputs:
             return [inputs]
-        part = self._at_work.parts[inputs[PART] % self.args.gradient_accumulation_steps]
+        part = self._at_work.parts[inputs[_PART] % self.args.gradient_accumulation_steps]
         return [batch.inputs() for batch in part.values()]
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
@@ -226,7 +230,7 @@ class ObjectiveTrainer(Trainer):  # type: ignore[misc]  # transformers ships no 
 
 
 def _numbered(rows: list[int]) -> dict[str, int]:
-    return {PART: rows[0]}
+    return {_PART: rows[0]}
 
 
 def _refuse_infinite(what: str, value: Any, step: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job
+from palimpsest.loop.legs import Leg
 from palimpsest.loop.state import State
 from palimpsest.loop.stopping import Check
 
@@ -18,37 +19,48 @@ class Budget:
     """What ends a run when nothing else does.
 
     Attributes:
-        steps: most of them.
-        epochs: most passes over the anchor; infinite where only the steps count.
-        seconds: of the wall clock; None = any.
+        steps: most of them, in this stage.
+        epochs: most passes of it over the anchor; infinite where only the steps count.
+        seconds: of the wall clock, of the whole run; None = any.
+        whole: most steps of the whole run, where the stages have lengths of their own; None = any.
     """
 
     steps: int
     epochs: float = math.inf
     seconds: float | None = None
+    whole: int | None = None
 
     @classmethod
-    def of(cls, job: Job, anchor: str, tested: str) -> Budget:
-        """The budget of a job.
+    def of(cls, job: Job, leg: Leg, tested: str) -> Budget:
+        """The budget of one leg of a job.
 
         Args:
-            job: its training says how long.
-            anchor: set that an epoch goes over.
+            job: with its sets.
+            leg: its training says how long, its anchor what an epoch goes over.
             tested: set that leaves the batches when it passes.
         """
+        anchor, training = leg.anchor, leg.training
         # What is learned and what is forgotten are both gone over; the larger of the two says how long that takes.
         longest = max(len(job.sets[name]) for name in ({anchor, tested} if anchor == "learn" else {anchor}))
-        ends_by_epochs = job.training.max_steps is None and longest == len(job.sets[anchor])
-        epochs = job.training.num_train_epochs if ends_by_epochs else math.inf
-        return cls(job.training.planned_steps(longest), epochs, job.training.max_seconds)
+        ends_by_epochs = training.max_steps is None and longest == len(job.sets[anchor])
+        epochs = training.num_train_epochs if ends_by_epochs else math.inf
+        whole = job.training.max_steps
+        return cls(training.planned_steps(longest), epochs, job.training.max_seconds, whole)
 
     def spent_before_epoch(self, state: State) -> str | None:
         """What forbids another epoch, in words, or None."""
-        return so_many(state.epoch, "epoch") if state.epoch >= self.epochs else None
+        epochs = state.epoch - state.began_epoch
+        return so_many(epochs, "epoch") if epochs >= self.epochs else None
 
     def spent_after_step(self, state: State) -> str | None:
         """What forbids another step, in words, or None."""
-        if state.step >= self.steps:
+        if state.step - state.began >= self.steps:
+            return so_many(state.step - state.began, "step")
+        return self.spent_whole(state)
+
+    def spent_whole(self, state: State) -> str | None:
+        """What ends the run whatever its stages plan, in words, or None."""
+        if self.whole is not None and state.step >= self.whole:
             return so_many(state.step, "step")
         if self.seconds is not None and state.seconds >= self.seconds:
             return so_many(self.seconds, "second")

@@ -83,6 +83,15 @@ def load_checkpoint(
     return state, own
 
 
+def stage_in(path: Path) -> int:
+    """Number of the stage that a checkpoint was written in; 0 where it says none.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    return int(_read(path)[0].get("stage", 0))
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The loop's state and all tensors, windows on the file."""
     try:

@@ -11,6 +11,7 @@ from palimpsest.contract import ExampleSet, Method, Reference
 from palimpsest.loop.stop import Stop
 from palimpsest.loop.stopping import Stopping
 from palimpsest.loop.training import Training
+from palimpsest.rules.rule_stack import RuleStack
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ class Job:
         training: optimizer, length, budgets.
         folder: where ``checkpoint.safetensors`` and ``metrics.jsonl`` live.
         stopping: refinement, or None.
-        progress: called with (step, planned steps, what the last step did).
+        progress: called with (step, planned steps, what the last step did, and "stage" where there are several).
         trackers: names for Accelerate: "tensorboard", "trackio", "wandb".
         repair: what keeps the rest, or None.
         stop: heeded at every safe point.
+        rules: of the method and of the run, prepared; None = those of the method, which the loop prepares.
         at_start: digest of every saved tensor before the method touched the model; what a run changed is seen by it.
     """
 
@@ -58,9 +60,10 @@ class Job:
     folder: Path
     pairs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     stopping: Stopping | None = None
-    progress: Callable[[int, int, Mapping[str, float]], None] | None = None
+    progress: Callable[[int, int, Mapping[str, Any]], None] | None = None
     trackers: Sequence[str] = ()
     repair: Repair | None = None
+    rules: RuleStack | None = None
     at_start: Mapping[str, str] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop)
 

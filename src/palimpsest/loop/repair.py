@@ -23,6 +23,7 @@ from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.loop.adamw import adamw
 from palimpsest.loop.job import Repair
+from palimpsest.loop.legs import only_moving
 from palimpsest.loop.machine import Machine, set_rate
 from palimpsest.loop.step import StepResult, micro_batches, take_step
 from palimpsest.models.divergence import kl_divergence
@@ -82,18 +83,21 @@ class Repairer:
         """One step at this rate."""
         machine = self._machine
         set_rate(self.optimizer, learning_rate)
+        machine.rules.reopen(machine.job.model)
         machine.model.train()
         size = machine.job.training.micro_batch_size
         parts = micro_batches(self._repair.sets, self._draw(), next(iter(self._repair.sets)), size)
-        result = take_step(
-            machine.accelerator,
-            self._method,
-            machine.model,
-            self.optimizer,
-            parts,
-            phase=self._phase,
-            max_grad_norm=MAX_GRAD_NORM,
-        )
+        with only_moving(machine.job.model, machine.repair_moves):
+            result = take_step(
+                machine.accelerator,
+                self._method,
+                machine.model,
+                self.optimizer,
+                parts,
+                phase=self._phase,
+                max_grad_norm=MAX_GRAD_NORM,
+                rules=machine.rules.of_the_run(),
+            )
         machine.state.tokens += result.tokens
         machine.write(
             {"kind": "step", "phase": "repair", "loss": result.loss, "learning_rate": learning_rate, **result.terms}

@@ -1,4 +1,4 @@
-"""A run at fixed rates: steps, the stopping between epochs, checkpoints. One under control is ``control/drive.py``."""
+"""A run at fixed rates: edit, stages, stopping between epochs, checkpoints. One under control: ``control/drive.py``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import time
 import torch
 
 from palimpsest.errors import DivergedError
+from palimpsest.in_words import so_many
 from palimpsest.loop.budget import Budget, end_by_budget, ended_by_check
-from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint
+from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint, stage_in
+from palimpsest.loop.editing import has_edit, make_edit
 from palimpsest.loop.job import Ended, Job
+from palimpsest.loop.legs import named_stages, takes_steps
 from palimpsest.loop.machine import Machine
 from palimpsest.loop.repair import Repairer
 from palimpsest.loop.state import State
@@ -39,19 +42,25 @@ class _Loop:
         self.job = job
         self.machine = Machine(job)
         self.repairer = None if job.repair is None else Repairer(self.machine, job.repair)
-        anchor = self.machine.anchor_name
         drawn = job.method.draws_from(job.sets)
-        self.tested_name = _FORGET if _FORGET in drawn else anchor
-        self.budget = Budget.of(job, anchor, self.tested_name)
+        self.tested_name = _FORGET if _FORGET in drawn else self.machine.anchor_name
         self.checkpoint = job.folder / "checkpoint.safetensors"
         if self.checkpoint.exists():
+            if self.is_staged:
+                self.machine.enter(stage_in(self.checkpoint))  # first, for its optimizer
             state, own = load_checkpoint(
                 self.checkpoint, job.model, self.machine.plain_optimizer, other=self._other_optimizer
             )
             self.machine.resume(state)
-            job.method.load_state(own)
+            self.machine.load_own(own)
         else:
             self.machine.log.keep(0)
+        self.budget = Budget.of(job, self.machine.leg, self.tested_name)
+
+    @property
+    def is_staged(self) -> bool:
+        """Are there several stages?"""
+        return len(self.machine.legs) > 1
 
     @property
     def state(self) -> State:
@@ -60,27 +69,13 @@ class _Loop:
 
     def run(self) -> Ended:
         state = self.state
-        if not self.job.method.phases(0, self.budget.steps):
-            state.stopped = "edited without steps"
         started = time.perf_counter() - state.seconds
+        self._edit(started)
+        if not takes_steps(self.job.method, self.machine.legs, self.budget.steps):
+            state.stopped = "edited without steps"
         while state.stopped is None:
-            try:
-                if state.anchor.exhausted:
-                    self._begin_epoch()
-                if state.stopped is None:
-                    self._iterate()
-            except DivergedError as error:
-                error.seconds, error.tokens = time.perf_counter() - started, state.tokens
-                raise
-            state.seconds = time.perf_counter() - started
-            self._spend_budgets()
-            asked = bool(self.job.stop.heard)
-            # None at the end: the model itself is saved next, and whoever dies before that goes on from the last one.
-            if asked or (state.stopped is None and state.step % self.job.training.checkpoint_steps == 0):
-                self._save()
-            if asked:
-                self.job.stop.heed()
-        self.job.method.settle(self.job.model)
+            self._step(started)
+        self.machine.settle()
         self.machine.accelerator.end_training()
         return Ended(
             state.stopped,
@@ -92,9 +87,44 @@ class _Loop:
             unchanged=state.unchanged,
         )
 
+    def _step(self, started: float) -> None:
+        """An iteration, in an epoch that goes on or begins; what ends by it, and the checkpoint after it."""
+        state = self.state
+        try:
+            if state.anchor.exhausted:
+                self._begin_epoch()
+            if state.stopped is None:
+                self._iterate()
+        except DivergedError as error:
+            error.seconds, error.tokens = time.perf_counter() - started, state.tokens
+            raise
+        state.seconds = time.perf_counter() - started
+        at_border = self._spend_budgets()
+        asked = bool(self.job.stop.heard)
+        # None at the end: the model itself is saved next, and whoever dies before that goes on from the last one.
+        due = at_border or state.step % self.job.training.checkpoint_steps == 0
+        if asked or (state.stopped is None and due):
+            self._save()
+        if asked:
+            self.job.stop.heed()
+
+    def _edit(self, started: float) -> None:
+        """The edit of the method, unless it has none or it was made; stages start from a checkpoint of it."""
+        state, machine = self.state, self.machine
+        if state.edited or not has_edit(self.job.method):
+            return
+        drawn = {name: self.job.sets[name] for name in self.job.method.draws_from(self.job.sets)}
+        made = make_edit(self.job.method, self.job.model, drawn, seed=self.job.training.seed)
+        state.edited, state.seconds = True, time.perf_counter() - started
+        state.tokens += made.tokens
+        machine.write({"kind": "edit", "declared": made.declared, "changed": made.changed})
+        if machine.legs:
+            self._save()
+
     def _iterate(self) -> None:
         """One iteration, and the repair that follows it."""
-        rate = self.job.training.learning_rate_at(self.state.step, self.budget.steps)
+        done = self.state.step - self.state.began
+        rate = self.machine.leg.training.learning_rate_at(done, self.budget.steps)
         self.machine.iterate(rate, self.budget.steps)
         for _ in range(0 if self.job.repair is None else self.job.repair.steps):
             if self.repairer is not None and self.repairer.can:
@@ -127,21 +157,46 @@ class _Loop:
 
     def _check(self, stopping: Stopping) -> Check:
         started = time.perf_counter()
-        self.job.method.settle(self.job.model)
+        self.machine.settle()
         check = stopping.check(self.machine.model, self.state.step)
         self.state.check_seconds += time.perf_counter() - started
         self.machine.write({"kind": "check", "active": len(check.active), **check.scores})
         return check
 
-    def _spend_budgets(self) -> None:
-        spent = None if self.state.stopped is not None else self.budget.spent_after_step(self.state)
+    def _spend_budgets(self) -> bool:
+        """End what has used up its budget: the run, or a stage that another one follows; has one just begun?"""
+        state = self.state
+        if state.stopped is not None:
+            return False
+        spent = self.budget.spent_after_step(state)
+        if self._has_next and self.budget.spent_whole(state) is None:
+            if spent is None and not (state.anchor.exhausted and self.budget.spent_before_epoch(state)):
+                return False
+            self.machine.begin_leg(state.stage + 1)
+            self.budget = Budget.of(self.job, self.machine.leg, self.tested_name)
+            return True
         if spent is not None:
             self._end(spent)
+        return False
+
+    @property
+    def _has_next(self) -> bool:
+        return self.state.stage + 1 < len(self.machine.legs)
 
     def _end(self, budget: str) -> None:
         """End by a budget, after one last check."""
         stopping = self.job.stopping
+        if self.is_staged:
+            budget = self._in_stages(self.budget.spent_whole(self.state))
         end_by_budget(self.state, budget, None if stopping is None else self._check(stopping))
+
+    def _in_stages(self, whole: str | None) -> str:
+        """A budget of several stages in words: where the run was cut, or what it went through."""
+        legs, state = self.machine.legs, self.state
+        if whole is not None and self._has_next:
+            return f"{whole}, in stage {state.stage + 1} of {len(legs)} ({self.machine.leg.stage.name})"
+        steps, stages = so_many(state.step, "step"), so_many(len(legs), "stage")
+        return f"{steps} in {stages} ({named_stages(leg.stage for leg in legs)})"
 
     def _save(self) -> None:
         machine = self.machine
@@ -153,6 +208,6 @@ class _Loop:
                 self.job.model,
                 machine.plain_optimizer,
                 state=machine.standing(),
-                own=self.job.method.state(),
+                own=machine.own_state(),
                 other=self._other_optimizer,
             )

@@ -22,8 +22,11 @@ from palimpsest.data.encode.batch_norm import statistics_kept
 from palimpsest.errors import DivergedError
 from palimpsest.models.passes import held_by, passes_through
 from palimpsest.rules.own_step import OptimizerStep
+from palimpsest.rules.rule import StepIds
+from palimpsest.rules.rule_stack import RuleStack
 
 Units = Mapping[tuple[str, Per], int]
+NO_RULES = RuleStack()
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def take_step(
     *,
     phase: Phase,
     max_grad_norm: float,
+    rules: RuleStack = NO_RULES,
 ) -> StepResult:
     """Accumulate the gradients of all micro-batches, transform, clip, update.
 
@@ -63,6 +67,7 @@ def take_step(
         batches: micro-batches of this process, each a mapping set name -> batch.
         phase: which phase this is.
         max_grad_norm: clip to this L2 norm; 0 = off.
+        rules: around the step; gradients that are only shown are none of theirs.
 
     Raises:
         DivergedError: the loss or the gradient is not finite; the weights are those of the step before.
@@ -77,12 +82,15 @@ def take_step(
     with passes_through(model, *held_by(method, method.reference)) as passes:
         loss, totals = _backward(accelerator, model, batches, terms_of, keeps_buffers=not phase.update)
     method.transform(model, phase)
+    if phase.update:
+        rules.transform(model, phase)
     limit = max_grad_norm if phase.max_grad_norm is None else phase.max_grad_norm
     grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), limit or math.inf))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
     if phase.update:
-        method.update(model, phase, OptimizerStep(optimizer))
+        with rules.around(model, phase, ids_of(batches)):
+            method.update(model, phase, OptimizerStep(optimizer))
     optimizer.zero_grad(set_to_none=True)  # nobody needs them while the model is measured between steps
     return StepResult(totals, loss, grad_norm, passes.tokens)
 
@@ -145,6 +153,12 @@ def _buffers_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for name, buffer in model.named_buffers():
             buffer.data.copy_(kept[name])  # unseen by autograd: a backward pass may come that read the same values
+
+
+def ids_of(batches: Sequence[Mapping[str, Batch]]) -> StepIds:
+    """Set -> ids of its examples in the micro-batches of one step, in their order."""
+    names = dict.fromkeys(name for micro in batches for name in micro)
+    return {name: tuple(i for micro in batches if name in micro for i in micro[name].ids) for name in names}
 
 
 def units_of(batches: Sequence[Mapping[str, Batch]]) -> Units:

@@ -72,9 +72,9 @@ class BadTeacher(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of both divergences."""
+        forget_SV = batches["forget"].predict(model).logits_SV  # before its teacher: it decides what is shown
         with torch.no_grad():
             bad_SV = batches["forget"].predict(self.teacher).logits_SV
-        forget_SV = batches["forget"].predict(model).logits_SV
         retain_SV = batches["retain"].predict(model).logits_SV
         good_SV = self.recall(model, batches["retain"]).logits_SV
         bad, good = (

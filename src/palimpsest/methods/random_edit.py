@@ -53,16 +53,17 @@ class RandomEdit(Method):
     yardstick = True
     edits = True
 
-    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """All of its work."""
-        parameters = [p for p in model.parameters() if p.requires_grad]
+    def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
+        """Add the noise to all that may move."""
+        moved = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        parameters = list(moved.values())
         with torch.no_grad():
             for parameter, noise in zip(parameters, unit_noise(parameters, self.config.seed), strict=True):
                 parameter.add_(self.config.norm * noise.to(parameter.device, parameter.dtype))
-        return super().prepare(model, sets)
+        return list(moved)
 
     def phases(self, step: int, planned: int) -> tuple[Phase, ...]:
-        """None: the edit was made in ``prepare``."""
+        """None: an edit takes no steps."""
         return ()
 
 

@@ -18,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-from jaxtyping import Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.models.wrong_labels import wrong_labels
 
 
 class RandomLabelConfig(Config):
@@ -34,17 +33,6 @@ class RandomLabelConfig(Config):
     """Factor of the loss on the wrong labels."""
     retain_weight: float = Field(default=1.0, ge=0)
     """Factor of the loss on the retain set."""
-
-
-def wrong_labels(target_S: Int[Tensor, "S"], num_labels: int) -> Int[Tensor, "S"]:
-    """Labels uniform over 0 .. num_labels − 1 but for the right one, >= 2 of them, from torch's CPU generator.
-
-    >>> wrong_labels(torch.tensor([0, 1, 1]), 2).tolist()
-    [1, 0, 0]
-    """
-    # Drawn on the CPU one by one: the same labels however a step is cut into micro-batches, on any device.
-    offset_S = torch.randint(1, num_labels, target_S.shape).to(target_S.device)
-    return (target_S + offset_S) % num_labels
 
 
 class RandomLabel(Method):

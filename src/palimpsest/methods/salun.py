@@ -7,7 +7,8 @@ Classification and Generation", arXiv:2310.12508, its mask and its loss for clas
     L = − forget_weight · mean log p(y' of the forget tokens) − retain_weight · mean log p(retain tokens)
     θ ← m ⊙ step(θ) + (1 − m) ⊙ θ,   y' uniform over all labels but the right one, drawn anew at each step
 
-Weights outside the mask stay bit-identical: momentum, Adam's moments and weight decay cannot move them.
+So it is ``random_label`` under the rule ``masked``: weights outside the mask stay bit-identical, whatever momentum,
+Adam's moments and weight decay would do.
 
 Departs from the paper: as ``random_label``: both sets in every step, for text any other token of the vocabulary as the
 wrong label. Under LoRA the mask takes only the adapter's second factor, since the first has no gradient at the start.
@@ -18,20 +19,16 @@ the model while the gradient was summed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-from jaxtyping import Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
+from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.scope import trainable
-from palimpsest.rules.saliency_batches import batch_losses
-from palimpsest.rules.saliency_bits import restore_masked, top_share
-from palimpsest.rules.saliency_scores import gradient_sum
+from palimpsest.models.wrong_labels import wrong_labels
+from palimpsest.rules.masked import Masked, MaskedConfig
 
 
 class SalUnConfig(Config):
@@ -49,13 +46,6 @@ class SalUnConfig(Config):
     """Examples per mini-batch of the mask's gradient; what does not fill one is left out."""
 
 
-def wrong_labels(target_S: Int[Tensor, "S"], num_labels: int) -> Int[Tensor, "S"]:
-    """Labels uniform over 0 .. num_labels − 1 but for the right one, >= 2 of them, from torch's CPU generator."""
-    # Drawn on the CPU one by one: the same labels however a step is cut into micro-batches, on any device.
-    offset_S = torch.randint(1, num_labels, target_S.shape).to(target_S.device)
-    return (target_S + offset_S) % num_labels
-
-
 class SalUn(Method):
     """Descend on wrong labels of the forget set and right ones of the retain set, strictly within the mask."""
 
@@ -68,14 +58,10 @@ class SalUn(Method):
     needs = ("forget", "retain")
     defaults = {"learning_rate": 1e-5}
 
-    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """Build the mask at the weights the run starts from; freeze the parameters that are wholly outside it."""
+    def rules(self) -> tuple[Masked]:
+        """The strict mask of the forget set."""
         config: SalUnConfig = self.config
-        losses = batch_losses(model, sets["forget"], limit=config.mask_examples, batch_size=config.mask_batch)
-        self.mask = top_share(gradient_sum(model, losses), config.share)
-        for name, parameter in trainable(model).items():
-            parameter.requires_grad_(bool(self.mask.mask(name).any()))
-        return super().prepare(model, sets)
+        return (Masked(MaskedConfig(share=config.share, examples=config.mask_examples, batch=config.mask_batch)),)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of both sides."""
@@ -85,15 +71,6 @@ class SalUn(Method):
             "wrong": Term(-mislabelled.logp_S.sum(), of="forget", weight=self.config.forget_weight),
             "retain": Term(-retain.logp_S.sum(), of="retain", weight=self.config.retain_weight),
         }
-
-    def transform(self, model: nn.Module, phase: Phase) -> None:
-        """Mask the gradient."""
-        self.mask.apply_(model)
-
-    def update(self, model: nn.Module, phase: Phase, step: Callable[[], None]) -> None:
-        """A step that leaves the weights outside the mask alone."""
-        with restore_masked(model, self.mask):
-            step()
 
 
 METHOD = SalUn

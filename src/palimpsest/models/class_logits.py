@@ -59,6 +59,13 @@ class CachedLogits:
         target_S = batch.target_S
         return Predictions(self._logits_NV[rows].to(target_S.device), target_S, batch.owner_S, len(batch))
 
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def holds(self, ids: Iterable[str]) -> frozenset[str]:
+        """Those of some examples whose logits are there."""
+        return frozenset(i for i in ids if _digest(i) in self._row)
+
     def forget(self, ids: Iterable[str]) -> None:
         """Delete the logits of these examples; ids without any are passed over."""
         gone = {_digest(example_id) for example_id in ids}

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
+from palimpsest.models.parts.parts_folder import BASE, bears_parts, files_in
 from palimpsest.models.plain import read_json_object
 from palimpsest.records import digest
 
@@ -47,13 +48,14 @@ _NAMES = (
 )
 """Weights, but for shards, which the index names; configurations; tokenizers in the layouts that transformers knows;
 chat templates."""
-_BY_MEANING = frozenset({"config.json", "generation_config.json", "adapter_config.json"})
+_BY_MEANING = frozenset({"config.json", "generation_config.json", "adapter_config.json", "part.json"})
 SAID_IN_PASSING = frozenset(
     {
         "_from_model_config",
         "_name_or_path",
         "base_model_name_or_path",  # the base counts by its content, wherever it lies
         "held_as",
+        "made_by",  # of a part: which run it came from
         "transformers_version",
     }
 )
@@ -79,7 +81,15 @@ def deciding_files(folder: Path) -> dict[str, Path]:
     found = {path.name: path for path in folder.iterdir() if decides(path.name)}
     found |= {f"{TEMPLATES}/{path.name}": path for path in (folder / TEMPLATES).glob("*.jinja")}
     found |= {name: folder / name for name in shards_of(folder)}
+    found |= _beside_parts(folder) if bears_parts(folder) else {}
     return {name: found[name] for name in sorted(found) if found[name].is_file()}
+
+
+def _beside_parts(folder: Path) -> dict[str, Path]:
+    """Of a version with parts: the files of its base, and of each part."""
+    base = folder / BASE
+    inner = deciding_files(base) if base.is_dir() and not bears_parts(base) else {}
+    return {f"{BASE}/{name}": path for name, path in inner.items()} | files_in(folder)
 
 
 def shards_of(folder: Path) -> Iterator[str]:

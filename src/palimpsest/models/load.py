@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,12 +18,15 @@ from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.method_card import Modality
 from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.half_there import check_unquantised
 from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
 from palimpsest.models.own_code import refuse_code
+from palimpsest.models.parts import attach
+from palimpsest.models.parts.parts_folder import base_in, bears_parts
 from palimpsest.models.plain import load_plain, plain_weights
 from palimpsest.models.proportions import check_filled
 from palimpsest.models.purposes import check_head, check_purpose
@@ -51,7 +54,6 @@ TOKENIZERS = frozenset(
     {"sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}
 )
 """Files of which a tokenizer has at least one."""
-Modality = Literal["text", "image"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,13 @@ class Loaded:
 
 
 def load(
-    source: str | Path, *, revision: str | None = None, tokenizer_needed: bool = True, as_stored: bool = False
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    tokenizer_needed: bool = True,
+    as_stored: bool = False,
+    parts: bool = True,
+    beside: bool = False,
 ) -> Loaded:
     """Load a causal LM or an image classifier for reading, in eval mode.
 
@@ -117,6 +125,9 @@ def load(
         tokenizer_needed: refuse a causal LM without a tokenizer.
         as_stored: keep half-precision weights of a causal LM on an accelerator, for reading only. Training always works
             on fp32 weights: a small update of a bf16 weight rounds away.
+        parts: False leaves away what lies beside the weights: the parts of a version with parts, and an adapter.
+        beside: an adapter stays beside the weights as a part ``lora``, which is not merged.
+        parts: False leaves out the parts of a version with parts, and the adapter of an adapter folder.
 
     Raises:
         ModelError: the source cannot be loaded; the message says why and what to give.
@@ -128,34 +139,61 @@ def load(
 
     logging.disable_progress_bar()  # a bar per load and save would drown the run's own
     with refusing(lambda reason: ModelError(f"model {source}: cannot be loaded ({reason})")):
-        loaded = _loaded(source, revision=revision, tokenizer_needed=tokenizer_needed, as_stored=as_stored)
+        loaded = _loaded(source, revision, _How(tokenizer_needed, as_stored, parts, beside))
         _ = loaded.num_outputs, loaded.class_names, loaded.eos_ids  # what is asked of it later can be told
         if loaded.modality == "text":
             check_causal(loaded.model, source)
         return loaded
 
 
-def _loaded(source: str | Path, *, revision: str | None, tokenizer_needed: bool, as_stored: bool) -> Loaded:
+class _How(NamedTuple):
+    """How a model is loaded: as ``load`` says."""
+
+    tokenizer_needed: bool
+    as_stored: bool
+    parts: bool
+    beside: bool
+
+
+def _loaded(source: str | Path, revision: str | None, how: _How) -> Loaded:
     """A model with its tokenizer, from where it is."""
     plain = plain_weights(source)
     if plain is not None:
         return _image_model(load_plain(plain), source)
     place = place_of(source, revision)
-    loaded = _load(place, source, revision, as_stored=as_stored)
+    loaded = _load(place, source, revision, how)
     if loaded.pixels is not None:
         return loaded
     if loaded.tokenizer is not None and not _has_tokenizer(place):
         return loaded  # an adapter's: the base's is its own
     # transformers repeats in its log what a config says
     with quietly():
-        return replace(loaded, tokenizer=_load_tokenizer(place, revision, tokenizer_needed))
+        return replace(loaded, tokenizer=_load_tokenizer(place, revision, how.tokenizer_needed))
 
 
-def _load(place: str | Path, source: str | Path, revision: str | None, *, as_stored: bool) -> Loaded:
+def _load(place: str | Path, source: str | Path, revision: str | None, how: _How) -> Loaded:
     """A model without its tokenizer, from where it is."""
     if isinstance(place, Path) and adapter_in(place):
-        base = _base_of(place, revision, as_stored=as_stored)
-        return replace(base, model=adapted(place, base.model).eval(), source=str(source))
+        base = _base_of(place, revision, how)
+        model = adapted(place, base.model, beside=how.beside) if how.parts else base.model
+        return replace(base, model=model.eval(), source=str(source))
+    if isinstance(place, Path) and bears_parts(place):
+        return _with_parts(place, source, revision, how)
+    return _load_one(place, source, revision, how, beside=place)
+
+
+def _with_parts(place: Path, source: str | Path, revision: str | None, how: _How) -> Loaded:
+    """The base in the folder of a version with parts, bearing them."""
+    from palimpsest.models.parts.with_parts import read_parts
+
+    base = _load_one(base_in(place), source, revision, how, beside=place)
+    attach(base.model, read_parts(place) if how.parts else ())
+    base.model.name_or_path = str(place)  # an adapter that is made on it lies on the whole
+    return base
+
+
+def _load_one(place: str | Path, source: str | Path, revision: str | None, how: _How, *, beside: str | Path) -> Loaded:
+    """A plain model; what says how its images are read is beside it, or beside the version that it is the base of."""
     config = read_config(place, revision)
     refuse_code(config, source)
     if isinstance(place, Path) and config.get("model_type") == CUSTOM:
@@ -163,12 +201,12 @@ def _load(place: str | Path, source: str | Path, revision: str | None, *, as_sto
     check_unquantised(config, source)
     if is_image_config(config):
         check_timm(config, source)
-        preprocessor = read_preprocessor(place, revision, config)
+        preprocessor = read_preprocessor(beside, revision, config)
         model = _from_pretrained(place, revision, torch.float32, "AutoModelForImageClassification")
         return _image_model(model, source, preprocessor)
     check_purpose(config, source)
     check_head(config, source)
-    dtype = "auto" if as_stored and torch.cuda.is_available() else torch.float32
+    dtype = "auto" if how.as_stored and torch.cuda.is_available() else torch.float32
     return Loaded(_from_pretrained(place, revision, dtype).eval(), None, str(source))
 
 
@@ -189,11 +227,11 @@ def _image_model(model: Any, source: str | Path, preprocessor: Preprocessor | No
     return Loaded(model.eval(), None, str(source), pixels, preprocessor)
 
 
-def _base_of(folder: Path, revision: str | None, *, as_stored: bool) -> Loaded:
+def _base_of(folder: Path, revision: str | None, how: _How) -> Loaded:
     """What an adapter is laid on: a folder, which may hold an adapter itself, or a Hub name at the adapter's commit."""
     name, pinned = base_of(folder, revision)
     try:
-        return _loaded(name, revision=pinned, tokenizer_needed=False, as_stored=as_stored)
+        return _loaded(name, pinned, how._replace(tokenizer_needed=False))
     except ModelError as error:
         raise ModelError(f"model {folder}: the base of its adapter cannot be loaded: {error}") from error
 

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from palimpsest.chosen import Chosen
 from palimpsest.errors import FrozenError, ModelError, PlanError
+from palimpsest.models.parts import ATTRIBUTE, attach, detach, new_parts_of, parts_of
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
     from torch import Tensor, nn
@@ -26,9 +27,9 @@ class Scope(Chosen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    kind: Literal["all", "lora", "layers"] = "all"
+    kind: Literal["all", "lora", "layers", "parts"] = "all"
     """"all" parameters; "lora" adapters on the linear layers (PEFT), of an image classifier on its convolutions too;
-    "layers" named by regular expressions."""
+    "layers" named by regular expressions; "parts" that the method adds to the model, and nothing else."""
     names: tuple[str, ...] = ()
     """For "layers": regular expressions searched in parameter names. For "lora": names of the modules to adapt, all
     linear ones when empty."""
@@ -43,8 +44,8 @@ class Scope(Chosen):
     def _names_fit_kind(self) -> Scope:
         if self.kind == "layers" and not self.names:
             raise ValueError("scope 'layers' needs names: regular expressions of parameters, e.g. 'layers\\.4\\.'")
-        if self.kind == "all" and self.names:
-            raise ValueError("scope 'all' takes no names; use kind 'layers' or 'lora'")
+        if self.kind in ("all", "parts") and self.names:
+            raise ValueError(f"scope {self.kind!r} takes no names; use kind 'layers' or 'lora'")
         return self
 
 
@@ -59,12 +60,34 @@ def apply_scope(model: Any, scope: Scope) -> Any:
         PlanError: a name is not a regular expression.
     """
     if scope.kind == "lora":
-        return _with_lora(model, scope)
+        with_adapter = _with_lora(model, scope)
+        _move_new_parts(with_adapter)
+        return with_adapter
     if scope.kind == "layers":
         _freeze_all_but(model, scope.names)
     else:
-        model.requires_grad_(True)
+        model.requires_grad_(scope.kind == "all")
+    _freeze_earlier_parts(model, scope.names)
+    _move_new_parts(model)
+    if scope.kind == "parts" and not new_parts_of(model):
+        raise ModelError(
+            "scope parts: the method adds no part to the model; accepted: scope.kind = all, lora or layers"
+        )
     return model
+
+
+def _freeze_earlier_parts(model: Any, names: Sequence[str]) -> None:
+    """Parts of earlier requests stay as they are, unless a name says that they are meant."""
+    if any(ATTRIBUTE in name for name in names):
+        return
+    for part in parts_of(model):
+        part.requires_grad_(False)
+
+
+def _move_new_parts(model: Any) -> None:
+    """What the method added moves, whatever else does."""
+    for part in new_parts_of(model):
+        part.requires_grad_(True)
 
 
 def _with_lora(model: Any, scope: Scope) -> Any:
@@ -73,6 +96,7 @@ def _with_lora(model: Any, scope: Scope) -> Any:
     from palimpsest.models.adapters import quiet_about_ties
 
     is_image = getattr(model, "main_input_name", None) == "pixel_values"
+    parts = detach(model)  # adapters go on the model's own layers, and hooks on the layers as they then are
     config = LoraConfig(
         r=scope.rank,
         lora_alpha=scope.lora_alpha,
@@ -88,7 +112,7 @@ def _with_lora(model: Any, scope: Scope) -> Any:
     except ValueError as error:
         able = sorted(_linear_names(model) - set(_refused_by_peft(model)))
         raise ModelError(f"scope lora: {_why_not_adapted(str(error))}--set scope.names=[{','.join(able)}]") from error
-    return _on_a_whole_path(wrapped)
+    return attach(_on_a_whole_path(wrapped), parts)
 
 
 def _why_not_adapted(reason: str) -> str:
@@ -169,11 +193,19 @@ def _freeze_all_but(model: nn.Module, patterns: tuple[str, ...]) -> None:
 
 
 def leave_scope(model: Any, scope: Scope) -> Any:
-    """Undo the wrapping of ``apply_scope`` after a run; merges a LoRA adapter when the scope says so."""
+    """Undo the wrapping of ``apply_scope`` after a run; merges a LoRA adapter when the scope says so.
+
+    One that is not merged stays a PEFT model, which is saved as an adapter alone; beside other parts it becomes a part.
+    """
     if scope.kind == "lora" and scope.merge:
         from palimpsest.models.adapters import merged_whole
 
-        return merged_whole(model)
+        parts = detach(model)  # merging puts other modules in the place of those that bear their hooks
+        return attach(merged_whole(model), parts)
+    if scope.kind == "lora" and parts_of(model):
+        from palimpsest.models.parts.lora import kept_beside
+
+        return kept_beside(model)
     return model
 
 

@@ -15,6 +15,7 @@ from palimpsest.models.deciding import content_digest, deciding_files, file_dige
 from palimpsest.models.half_there import check_unquantised, check_whole_files
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
+from palimpsest.models.parts.parts_folder import BASE, bears_parts, check_parts
 from palimpsest.models.plain import plain_weights, read_json_object
 from palimpsest.models.proportions import check_proportions, tensor_shapes
 from palimpsest.models.purposes import check_purpose
@@ -36,6 +37,9 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"model {folder}: no such folder; give a folder written by save_pretrained")
     _check_config(folder)
     check_data_only(folder)
+    if bears_parts(folder):
+        check_folder(check_parts(folder))
+        return
     check_weights_are_safe(folder, adapter=(folder / "adapter_config.json").is_file())
     check_whole_files(folder)
     check_bases(folder)
@@ -122,9 +126,10 @@ def _shape_in(file: Path, tensor: str) -> list[int] | None:
 
 
 def read_config(source: str | Path, revision: str | None = None, name: str = "config.json") -> Mapping[str, Any]:
-    """A config file of a folder or a Hub name; empty when there is none."""
+    """A config file of a folder or a Hub name; empty when there is none. That of a version with parts is its base's."""
     if isinstance(source, Path):
-        return read_json_object(source / name)
+        bearing = name == "config.json" and bears_parts(source)
+        return read_json_object(source / BASE / name if bearing else source / name)
     from transformers import PreTrainedConfig
 
     try:

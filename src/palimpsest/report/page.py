@@ -18,7 +18,7 @@ from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
 from palimpsest.report.nouns import column_name, of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
-from palimpsest.report.places import with_places
+from palimpsest.report.row_places import with_places
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
     MAX_EXAMPLES,

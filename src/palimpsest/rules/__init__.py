@@ -1,1 +1,127 @@
-"""Gradient-level pieces that several methods share."""
+"""Rules around the steps of a run, and what rules and methods do alike to gradients; this folder is the registry.
+
+A file here that sets ``RULE`` at its top level is a rule under its file name: any run can be given it, whatever its
+method; the other files are what rules and methods share. Nothing here imports torch before a rule is asked for: listing
+the names reads the files and imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palimpsest.errors import PlanError, unknown
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from palimpsest.rules.rule import Rule
+
+WHICH = "kind"  # says in a plan which rule it is
+
+
+def names() -> tuple[str, ...]:
+    """Names of all rules, sorted.
+
+    >>> "masked" in names(), "own_step" in names()
+    (True, False)
+    """
+    return tuple(sorted(_files()))
+
+
+def _files() -> dict[str, Path]:
+    """Name of each rule -> its file."""
+    found = (file for folder in __path__ for file in Path(folder).glob("*.py"))
+    return {file.stem: file for file in found if "\nRULE = " in file.read_text(encoding="utf-8")}
+
+
+def load(name: str) -> type[Rule]:
+    """The rule of a name.
+
+    Raises:
+        PlanError: no such rule; names the closest one.
+    """
+    if name not in names():
+        raise PlanError(unknown("rule", name, names()))
+    rule: type[Rule] = import_module(f"{__name__}.{name}").RULE
+    return rule
+
+
+def build_config(name: str, options: Mapping[str, Any]) -> BaseModel:
+    """Validated options of a rule.
+
+    Raises:
+        PlanError: no such rule, an unknown option, or a value out of range.
+    """
+    from palimpsest.method_card import configured
+
+    return configured(name, load(name).Config, options)
+
+
+def chosen(given: object) -> tuple[dict[str, Any], ...]:
+    """The rules of a plan, each with its kind and all its options.
+
+    Args:
+        given: a list of mappings, each with a ``kind`` and, beside it, options of that rule.
+
+    Raises:
+        PlanError: it is no such list, a rule or an option is not one, or two of the rules contradict.
+    """
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise PlanError(f"rules = {given!r}; {_ACCEPTED}")
+    rows = tuple(_row(one) for one in given)
+    check_together([rule_of(row) for row in rows])
+    return rows
+
+
+_ACCEPTED = "accepted: a list of mappings with a kind and its options, e.g. [{kind: partial, keep: 0.1}]"
+
+
+def _row(one: object) -> dict[str, Any]:
+    if not isinstance(one, Mapping) or not isinstance(one.get(WHICH), str):
+        raise PlanError(f"a rule is {one!r}; {_ACCEPTED}")
+    options = {name: value for name, value in one.items() if name != WHICH}
+    return {WHICH: one[WHICH], **build_config(one[WHICH], options).model_dump(mode="json")}
+
+
+def rule_of(row: Mapping[str, Any]) -> Rule:
+    """The rule that a row of ``chosen`` describes."""
+    options = {name: value for name, value in row.items() if name != WHICH}
+    return load(row[WHICH])(build_config(row[WHICH], options))
+
+
+def check_together(rules: Sequence[Rule], owner: str = "", own: Sequence[Rule] = ()) -> None:
+    """Refuse rules that would both decide one thing.
+
+    Args:
+        rules: of a run.
+        owner: the run's method, for the error.
+        own: rules that the method has itself.
+
+    Raises:
+        PlanError: names the two, and what both would decide.
+    """
+    decided = {rule.decides(rule.config): f"the rule {rule.kind} of method {owner!r}" for rule in own}
+    for rule in rules:
+        what = rule.decides(rule.config)
+        if what in decided:
+            raise PlanError(f"rule {rule.kind}: {decided[what]} already decides {what}; leave one of the two out")
+        decided[what] = f"another rule {rule.kind}"
+
+
+def files_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Path, ...]:
+    """The files of the rules of some rows.
+
+    >>> [file.name for file in files_of([{"kind": "masked"}])]
+    ['masked.py']
+    """
+    files = _files()
+    return tuple(files[row[WHICH]] for row in rows)
+
+
+def reads(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Sets that the rules of some rows look at -> the rule that does."""
+    built = [rule_of(row) for row in rows]
+    return {name: rule.kind for rule in built for name in rule.reads(rule.config)}

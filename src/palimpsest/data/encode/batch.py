@@ -102,6 +102,24 @@ class Batch(Protocol):
     def predict(self, model: nn.Module) -> Predictions:
         """One forward pass, read at the scored positions."""
 
+    def predict_with(self, model: nn.Module, others: Sequence[Any]) -> list[Predictions]:
+        """Predictions of this batch and of others of its kind, in one pass where a layer looks at the whole batch."""
+
+    @property
+    def bare(self) -> Batch:
+        """The batch without the controls of a run (``controlled.py``): itself, unless it has any."""
+
+    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
+        """What an objective is shown of a pass over the bare batch: all, unless it is controlled.
+
+        Args:
+            said: by a model, at all scored positions.
+            picks: the model is the one that learns, whose word decides which positions are shown; not a reference.
+        """
+
+    def shown(self, values: Tensor) -> Tensor:
+        """Values at all scored positions -> those at the positions that are shown, once a model was asked."""
+
 
 def predict_together(model: nn.Module, batches: Mapping[str, Batch]) -> dict[str, Predictions]:
     """Predictions of the batches of one step, in one forward pass where a layer looks at the whole batch.
@@ -109,11 +127,9 @@ def predict_together(model: nn.Module, batches: Mapping[str, Batch]) -> dict[str
     Batch normalisation of two sets apart would normalise each by itself, and the running statistics would fit neither.
     Modalities without such layers (text) go through one after the other.
     """
-    first = next(iter(batches.values()))
-    joint = getattr(type(first), "predict_together", None)
-    if joint is None:
-        return {name: batch.predict(model) for name, batch in batches.items()}
-    return dict(joint(model, batches))
+    first, *others = (batch.bare for batch in batches.values())
+    said = first.predict_with(model, others)
+    return {name: batch.seen(one) for (name, batch), one in zip(batches.items(), said, strict=True)}
 
 
 @runtime_checkable
@@ -198,6 +214,23 @@ class TextBatch:
         rows_B = torch.tensor([row for rows, _ in parts for row in rows], device=self.input_ids_BT.device)
         owner_S = rows_B.repeat_interleave(self.scored_BT.sum(1)[rows_B])
         return Predictions(torch.cat(said)[owner_S.argsort(stable=True)], self.target_S, self.owner_S, len(self))
+
+    def predict_with(self, model: nn.Module, others: Sequence[TextBatch]) -> list[Predictions]:
+        """One after the other: no layer looks at the whole batch."""
+        return [batch.predict(model) for batch in (self, *others)]
+
+    @property
+    def bare(self) -> TextBatch:
+        """Itself: it has no controls."""
+        return self
+
+    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
+        """All of it."""
+        return said
+
+    def shown(self, values: Tensor) -> Tensor:
+        """All of them."""
+        return values
 
     def predictions(self, logits_BTV: Float[Tensor, "B T V"]) -> Predictions:
         """The logits of a forward pass over all rows, read at the label tokens."""

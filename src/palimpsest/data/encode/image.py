@@ -76,19 +76,32 @@ class ImageBatch:
             output: Any = model(**self.inputs())
         return Predictions(output.logits, self.target_S, self.owner_S, len(self))
 
-    @staticmethod
-    def predict_together(model: nn.Module, batches: Mapping[str, ImageBatch]) -> dict[str, Predictions]:
+    def predict_with(self, model: nn.Module, others: Sequence[ImageBatch]) -> list[Predictions]:
         """One forward pass for all that move the statistics, one each for the others."""
-        joined = {name: batch for name, batch in batches.items() if batch.moves_statistics}
-        found = {name: batch.predict(model) for name, batch in batches.items() if name not in joined}
+        batches = dict(enumerate((self, *others)))
+        joined = {number: batch for number, batch in batches.items() if batch.moves_statistics}
+        found = {number: batch.predict(model) for number, batch in batches.items() if number not in joined}
         if joined:
             images_BCHW = torch.cat([batch.images_BCHW for batch in joined.values()])
             with statistics_kept(model, everywhere=len(images_BCHW) == 1):
                 output: Any = model(pixel_values=images_BCHW)
             parts = output.logits.split([len(batch) for batch in joined.values()])
-            for (name, batch), logits_SV in zip(joined.items(), parts, strict=True):
-                found[name] = Predictions(logits_SV, batch.target_S, batch.owner_S, len(batch))
-        return {name: found[name] for name in batches}
+            for (number, batch), logits_SV in zip(joined.items(), parts, strict=True):
+                found[number] = Predictions(logits_SV, batch.target_S, batch.owner_S, len(batch))
+        return [found[number] for number in batches]
+
+    @property
+    def bare(self) -> ImageBatch:
+        """Itself: it has no controls."""
+        return self
+
+    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
+        """All of it."""
+        return said
+
+    def shown(self, values: Tensor) -> Tensor:
+        """All of them."""
+        return values
 
 
 @dataclass(frozen=True)

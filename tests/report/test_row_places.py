@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.report.conftest import make_answered
 
 from palimpsest.report.page import render
-from palimpsest.report.places import with_places
+from palimpsest.report.row_places import with_places
 from palimpsest.report.schema import RequestInfo
 from palimpsest.report.terminal import table
 

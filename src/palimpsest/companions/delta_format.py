@@ -1,0 +1,125 @@
+"""How one step's change of the weights is pruned and packed: the largest entries of each tensor, 3 to 4 bytes each.
+
+    v^l = Prune_{p_l}(u^l):  the max(1, round(p_l · |l|)) entries of u^l of largest |u|, fewer where fewer moved
+
+Source: layer-wise partial machine unlearning, Alg. 1; that Prune takes the largest entries is a reconstruction.
+
+A tensor of which everything is kept is stored whole in fp32, so that what is subtracted is exact. Of the others the
+positions are stored as gaps between neighbours, in the narrowest integers that hold them all, and the values as fp16
+shares of the tensor's largest one: off by 2^-11 of an entry, beside the entries that pruning drops.
+
+Shape legend: N entries of a tensor, K kept ones of all pruned tensors together, T pruned tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+GAP_WIDTHS = (torch.uint8, torch.uint16, torch.int32, torch.int64)
+
+
+class KeptTensor(NamedTuple):
+    """One tensor of a layout.
+
+    Attributes:
+        name: of the parameter.
+        shape: of it.
+        share: of its entries that are kept, above 0; 1 keeps it whole.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    share: float
+
+    @property
+    def size(self) -> int:
+        """Its entries."""
+        return int(torch.Size(self.shape).numel())
+
+
+KeptTensors = Sequence[KeptTensor]
+
+
+def kept_positions(update: Float[Tensor, "..."], share: float) -> Int[Tensor, " k"]:
+    """Positions of the entries of largest magnitude, ascending; entries that did not move are left out.
+
+    Args:
+        update: of one tensor, any shape.
+        share: of its entries, above 0 and at most 1; at least one entry is taken.
+
+    >>> kept_positions(torch.tensor([0.1, -3.0, 0.0, 2.0]), 0.5).tolist()
+    [1, 3]
+    """
+    size_N = update.flatten().abs()
+    count = min(max(1, round(share * len(size_N))), int(size_N.count_nonzero()))
+    return size_N.topk(count, sorted=False).indices.sort().values
+
+
+def as_gaps(position_K: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
+    """Ascending positions as the number of entries skipped before each, in the narrowest integers.
+
+    >>> as_gaps(torch.tensor([1, 2, 9])).tolist()
+    [1, 0, 6]
+    """
+    gap_K = torch.diff(position_K, prepend=position_K.new_tensor([-1])) - 1
+    most = int(gap_K.max()) if len(gap_K) else 0
+    return gap_K.to(next(width for width in GAP_WIDTHS if most <= torch.iinfo(width).max))
+
+
+def from_gaps(gap_K: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
+    """Inverse of ``as_gaps``, as int64."""
+    return (gap_K.to(torch.int64) + 1).cumsum(0) - 1
+
+
+def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: KeptTensors) -> dict[str, Tensor]:
+    """One step's updates, pruned: "whole" (fp32), and "gap" (K,), "value" (K,) fp16 and "scale" (T,) of the others.
+
+    Args:
+        updates: name -> change of the parameter, in any float dtype.
+        layout: every name of it, in the order of storage.
+    """
+    pruned = [place for place in layout if place.share < 1]
+    whole = [updates[place.name].detach().float().cpu().flatten() for place in layout if place.share >= 1]
+    positions, values, scales, start = [], [], [], 0
+    for place in pruned:
+        update_N = updates[place.name].detach().float().flatten()
+        kept = kept_positions(update_N, place.share)
+        value = update_N[kept].cpu()
+        scale = value.abs().max() if len(value) else torch.tensor(0.0)
+        positions.append(kept.cpu() + start)
+        values.append((value / scale).half())
+        scales.append(scale)
+        start += place.size
+    found = {"whole": torch.cat(whole)} if whole else {}
+    if pruned:
+        found |= {"gap": as_gaps(torch.cat(positions)), "value": torch.cat(values), "scale": torch.stack(scales)}
+    return found
+
+
+def add_packed(totals: Mapping[str, Float[Tensor, "..."]], tensors: Mapping[str, Tensor], layout: KeptTensors) -> None:
+    """Add what was packed to sums, in place.
+
+    Args:
+        totals: name -> fp32 tensor on the CPU, of the shape of the parameter.
+        tensors: of ``packed``.
+        layout: that they were packed by.
+    """
+    done = 0
+    for place in (place for place in layout if place.share >= 1):
+        totals[place.name].view(-1).add_(tensors["whole"][done : done + place.size])
+        done += place.size
+    pruned = [place for place in layout if place.share < 1]
+    if not pruned:
+        return
+    position_K, value_K = from_gaps(tensors["gap"]), tensors["value"].float()
+    start = 0
+    for place, scale in zip(pruned, tensors["scale"], strict=True):
+        first, last = torch.searchsorted(position_K, torch.tensor([start, start + place.size])).tolist()
+        own = slice(first, last)
+        totals[place.name].view(-1).index_add_(0, position_K[own] - start, value_K[own] * scale)
+        start += place.size

@@ -1,0 +1,88 @@
+"""The edit of a method: its whole work, once, held against what it says that it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from accelerate.utils import set_seed
+from torch import nn
+
+from palimpsest.contract import ExampleSet, Method
+from palimpsest.errors import FrozenError
+from palimpsest.models.passes import held_by, passes_through
+from palimpsest.models.scope import state_digests
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What an edit did.
+
+    Attributes:
+        declared: tensors that it named, and those that share their memory.
+        changed: tensors whose bits are others now; fewer than declared is no error, an expert may have met no example.
+        tokens: positions that went forward meanwhile.
+    """
+
+    declared: int
+    changed: int
+    tokens: int
+
+
+def has_edit(method: Method) -> bool:
+    """Does it define ``edit``? One without, from before there was such a hook, edits in ``prepare``."""
+    return type(method).edit is not Method.edit
+
+
+def make_edit(method: Method, model: nn.Module, sets: Mapping[str, ExampleSet], *, seed: int) -> Edit:
+    """Let a method edit a model, and see what came of it.
+
+    Args:
+        method: prepared, with an ``edit``.
+        model: on its device, with the scope applied; in eval mode afterwards.
+        sets: that the method draws from.
+        seed: of the run.
+
+    Raises:
+        FrozenError: nothing changed, or something that may not or that was not declared did.
+    """
+    set_seed(seed)
+    before = state_digests(model)
+    model.eval()
+    with passes_through(model, *held_by(method, method.reference)) as passes:
+        named = method.edit(model, sets)
+    after = state_digests(model)
+    changed = {name for name in after if after[name] != before.get(name)}
+    declared = _with_aliases(model, named, type(method).__name__)
+    _check(model, changed, declared, type(method).__name__)
+    return Edit(len(declared), len(changed), passes.tokens)
+
+
+def _with_aliases(model: nn.Module, named: Collection[str], who: str) -> set[str]:
+    """The names, and those of tensors at the same place: tied weights move together."""
+    tensors = model.state_dict()
+    strange = [name for name in named if name not in tensors]
+    if strange:
+        raise FrozenError(
+            f"the edit of {who} says that it changed {strange[0]!r}, which the model does not have; "
+            "`edit` returns names as in state_dict"
+        )
+    places = {tensors[name].data_ptr() for name in named}
+    return {name for name, tensor in tensors.items() if tensor.data_ptr() in places}
+
+
+def _check(model: nn.Module, changed: Collection[str], declared: Collection[str], who: str) -> None:
+    if not changed:
+        raise FrozenError(
+            f"the edit of {who} changed nothing: every weight is as it was before; give it more to do (its options, "
+            "its examples) or a scope that holds what it edits"
+        )
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad and name in changed]
+    if frozen:
+        raise FrozenError(f"the edit of {who} moved {len(frozen)} frozen tensors, e.g. {frozen[0]}")
+    silent = sorted(set(changed) - set(declared))
+    if silent:
+        raise FrozenError(
+            f"the edit of {who} changed {len(silent)} tensors that it did not name, e.g. {silent[0]}; "
+            "`edit` returns the names of all that it changes"
+        )

@@ -1,0 +1,194 @@
+"""EUL: small unlearning layers beside a frozen model, fused over requests.
+
+Source: Chen & Yang 2023, "Unlearn What You Want to Forget: Efficient Unlearning for LLMs", EMNLP, sections on the
+unlearning layers, the selective teacher-student objective and fusing (equations not numbered in our copy).
+
+    L = − mean KL( F ‖ F_f ) at forget + alpha · mean KL( F ‖ F_f ) at retain
+        − lambda · mean log p_f(retain tokens) + gamma · mean log p_f(forget tokens)
+
+F is the model, F_f the model with the layers; F is F_f with them switched off, no copy. Epochs over retain and over
+forget take turns, and the last one is over retain. A controlled run goes through both in turn, a step of each.
+
+Requests in a row: "stack" adds layers behind those of earlier requests, "one" trains on the layers of the earlier one,
+and with ``fuse`` each request learns layers of its own with the earlier ones switched off, and then one set of layers
+takes the place of all of them: the closed form of ``models/regmean.py`` over Gram matrices, without the data. The Gram
+matrices of what was forgotten are taken at the end of each run and kept beside the model (``companions/grams.py``).
+
+Departs from the paper: a decoder's own loss takes the place of the masked-word loss of T5. The divergence is clamped at
+4 nats and the language-model loss at 12, position by position, so that what is forgotten pulls no more. Layers begin as
+small noise (at zero the divergence has no gradient). Means are over label tokens.
+Official code: none for unlearning (the repository has a vendored adapter library).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from palimpsest.companions.grams import record_grams
+from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Term, Terms
+from palimpsest.data.encode.batch import Batch
+from palimpsest.models.divergence import kl_divergence
+from palimpsest.models.parts.unlearning_layer import UnlearningLayer, UnlearningLayerConfig, widths_at
+from palimpsest.models.parts.unlearning_levels import (
+    earlier_levels,
+    fused_levels,
+    gram_matrices,
+    layers_of,
+    moments_at,
+    replaced,
+    state_digest,
+    taken_up,
+)
+from palimpsest.models.places import ffn_outputs
+
+RETAIN, FORGET = Phase("retain", ("retain",)), Phase("forget", ("forget",))
+
+
+class EULConfig(Config):
+    """Options of EUL."""
+
+    form: Literal["bottleneck", "linear", "lora"] = "bottleneck"
+    """Of a layer: "bottleneck" as in the paper; "linear" and "lora" fold into the model's weights, so that the result
+    is a plain model."""
+    rank: int = Field(default=16, ge=1)
+    """Width of a bottleneck, or rank of a low-rank map."""
+    noise: float = Field(default=0.02, gt=0)
+    """Standard deviation of the last map of a layer at the start; zero would never start."""
+    at: tuple[str, ...] = ()
+    """Modules after which layers go; all feed-forward networks when empty."""
+    alpha: float = Field(default=0.8, ge=0)
+    """Factor of the divergence at retain; the paper's value is 0.8."""
+    lambda_task: float = Field(default=1.0, ge=0)
+    """lambda, factor of the retain set's own loss; the paper's value is 1."""
+    gamma: float = Field(default=0.2, ge=0)
+    """Factor of the negated language-model loss at forget; the paper's value is 0.2."""
+    kl_weight: float = Field(default=1.0, ge=0)
+    """Factor of the divergence at forget; 1 in the paper, 0 is its ablation."""
+    most_kl: float = Field(default=4.0, gt=0)
+    """Nats at which the divergence of a forget position is clamped."""
+    most_lm: float = Field(default=12.0, gt=0)
+    """Nats at which the language-model loss of a forget position is clamped."""
+    rounds: int = Field(default=2, ge=1)
+    """At a fixed rate: how often a retain and a forget epoch follow each other, before the last retain epoch."""
+    retain_epochs: float = Field(default=1.0, gt=0)
+    """At a fixed rate: passes over retain in each of its epochs."""
+    forget_epochs: float = Field(default=1.0, gt=0)
+    """At a fixed rate: passes over forget in each of its epochs; few examples want several."""
+    sequence: Literal["stack", "one"] = "stack"
+    """After earlier requests: "stack" further layers on theirs, or train on the "one" set of layers that there is."""
+    fuse: bool = False
+    """After earlier requests: make one set of layers of theirs and the new ones, from Gram matrices that are kept
+    beside the model of every request with this option; nothing is folded."""
+    ridge: float = Field(default=1e-3, gt=0)
+    """Of the fusion, as a share of the mean diagonal of the summed Gram matrix."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> EULConfig:
+        if self.fuse and self.sequence == "one":
+            raise ValueError("fuse makes one set of layers by itself; leave out sequence = one, or fuse")
+        return self
+
+
+def clamped_sum(values_S: Float[Tensor, "S"], most: float) -> Float[Tensor, ""]:
+    """Σ min(v, most): a position beyond ``most`` counts, and pulls no more.
+
+    >>> clamped_sum(torch.tensor([1.0, 9.0]), 4.0).item()
+    5.0
+    """
+    return values_S.clamp(max=most).sum()
+
+
+class EUL(Method):
+    """Layers that disobey the model on forget and obey it on retain."""
+
+    Config = EULConfig
+    use_when = (
+        "texts must go request by request while the model's own weights stay as they are. "
+        "Not where the answers to other subjects may not shift at all."
+    )
+    needs = ("forget", "retain")
+    reference_sets = frozenset({"forget", "retain"})
+    defaults = {"learning_rate": 5e-3}
+    adds_parts = True
+    keeps = ("grams",)
+    repairs_itself = True
+    cools = False
+    lowest_rate = 1e-4
+
+    def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
+        """A layer after every feed-forward network, or the layers that are there."""
+        if self.config.sequence == "one" and (earlier := layers_of(model)):
+            return taken_up(model, earlier)
+        places = ffn_outputs(model, self.config.at)
+        return [UnlearningLayer(self._layer_at(model, place)) for place in places]
+
+    def _layer_at(self, model: nn.Module, place: str) -> UnlearningLayerConfig:
+        inner, width_in, width_out = widths_at(model, place)
+        lora = self.config.form == "lora"
+        return UnlearningLayerConfig(
+            at=inner if lora else place,
+            form=self.config.form,
+            width_in=width_in if lora else width_out,
+            width_out=width_out,
+            rank=self.config.rank,
+            noise=self.config.noise,
+            folds=not self.config.fuse,
+        )
+
+    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
+        """To be fused, layers are learned with the earlier ones switched off."""
+        self._forget = sets["forget"]
+        self._start = {id(layer): state_digest(layer) for layer in layers_of(model)}
+        if self.config.fuse:
+            self._earlier = earlier_levels(model)
+            self._moments = [moments_at(self.companions.get("grams"), level) for level in self._earlier]
+            for layer in (layer for level in self._earlier for layer in level):
+                layer.times_off = 1
+        return super().prepare(model, sets)
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """Take the Gram matrices of what was forgotten, and fuse; layers that did not move are left alone."""
+        if not self.config.fuse:
+            return model
+        new: Sequence[UnlearningLayer] = [layer for layer in layers_of(model) if layer.is_new]
+        moved = any(state_digest(layer) != self._start.get(id(layer)) for layer in new)
+        grams = gram_matrices(model, new, self._forget) if moved else {}
+        for layer in layers_of(model):
+            layer.times_off = 0
+        if moved and self._earlier:
+            made = fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge)
+            new = replaced(model, made)
+        if moved and self.recording is not None:
+            layers = {layer.config.at: state_digest(layer) for layer in new}
+            record_grams(self.recording, grams, self._forget.ids, layers, fused=bool(self._earlier))
+        return model
+
+    def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
+        """Epochs over retain and over forget in turn, and a last one over retain; one optimizer for all."""
+        retain = Stage("retain", anchor="retain", epochs=self.config.retain_epochs, phases=(RETAIN,), fresh=False)
+        forget = Stage("forget", anchor="forget", epochs=self.config.forget_epochs, phases=(FORGET,), fresh=False)
+        return (*(stage for _ in range(self.config.rounds) for stage in (retain, forget)), retain)
+
+    def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
+        """Token means of the phase's two terms."""
+        name = phase.sets[0]
+        said = batches[name].predict(model)
+        divergence_S = kl_divergence(self.recall(model, batches[name]).logits_SV, said.logits_SV)
+        options = self.config
+        if name == "retain":
+            return {
+                "kl_retain": Term(divergence_S.sum(), of="retain", weight=options.alpha),
+                "task": Term(-said.logp_S.sum(), of="retain", weight=options.lambda_task),
+            }
+        return {
+            "kl_forget": Term(clamped_sum(divergence_S, options.most_kl), of="forget", weight=-options.kl_weight),
+            "lm": Term(clamped_sum(-said.logp_S, options.most_lm), of="forget", weight=-options.gamma),
+        }
+
+
+METHOD = EUL
