@@ -145,7 +145,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("plan", o.PlanFile),
     Flag("assign", o.Sets),
     Flag("record", _several("KIND", "Keep for later deletion: deltas (see `palimpsest companions`)."), usual=False),
-    Flag("restore", o.Restore, FORGETTING_VERBS),
+    Flag("restore", o.RestoreShare, FORGETTING_VERBS),
     Flag("gate", _several("BOUND", "For the verdict, e.g. 'retain es >= 0.8 * before'."), usual=False),
     Flag("rule", o.GivenRules, usual=False),
     Flag("split", o.Split, usual=False),

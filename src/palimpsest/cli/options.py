@@ -25,7 +25,7 @@ LearningRate = Annotated[
     float | None, typer.Option("--learning-rate", "--lr", metavar="N", help="A fixed rate.  [searched]")
 ]
 Refine = Annotated[bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when all rows pass.")]
-Restore = Annotated[
+RestoreShare = Annotated[
     float | None, typer.Option("--restore", metavar="N", help="Give utility back to this share of before.")
 ]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut longer rows instead of refusing.")]

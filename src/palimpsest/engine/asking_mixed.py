@@ -10,7 +10,8 @@ from typing import Any
 
 from palimpsest.audit.calibration import SET, Calibrated, calibrated, halvings_of
 from palimpsest.durable import check_held_still, with_usual_modes
-from palimpsest.engine.output import ONLY_FOR_THE_RUN, Measured
+from palimpsest.engine.measured_json import Measured
+from palimpsest.engine.output import ONLY_FOR_THE_RUN
 from palimpsest.engine.save import answers
 from palimpsest.in_words import show
 from palimpsest.metrics.evaluate import evaluate_in_run

@@ -24,8 +24,9 @@ from palimpsest.engine.execute import cleared_if_refused, shown_again
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, encode_sets, subset
 from palimpsest.engine.kept import info_of, notes_of
+from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.outcome import environment
-from palimpsest.engine.output import RESULT, Measured, Output
+from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.save import TOLERANCE, load_saved
 from palimpsest.engine.sound import drop_damaged

@@ -16,6 +16,7 @@ from typing import Any
 from palimpsest.companions import COMPANIONS
 from palimpsest.durable import check_held_still, held, is_held, put
 from palimpsest.engine.any_plan import AnyPlan
+from palimpsest.engine.measured_json import Measured, measured_json, measured_of
 from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
@@ -24,7 +25,6 @@ from palimpsest.models.bound import changes_in, check_bound, write_manifest
 from palimpsest.models.parts.parts_folder import BASE, PARTS
 from palimpsest.models.plain import read_json_object
 from palimpsest.models.sealed_json import read_sealed, write_sealed
-from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
 
 RESULT = "result.json"
@@ -274,12 +274,12 @@ class Output:
         path = self.partial / "remembered" / f"{name}.json"
         if path.is_file():
             try:
-                return _from_json(read_sealed(path))
+                return measured_of(read_sealed(path))
             except (ValueError, LookupError, TypeError, AttributeError):
                 pass  # damaged: it is measured again
         value = compute()
         path.parent.mkdir(exist_ok=True)
-        write_sealed(path, _to_json(value))
+        write_sealed(path, measured_json(value))
         return value
 
     @staticmethod
@@ -312,29 +312,3 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -
             found.append(name)
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return ", ".join(found[:most]) + more
-
-
-Measured = tuple[Mapping[str, Mapping[str, Score]], Cost]
-
-
-def _to_json(measured: Measured) -> dict[str, Any]:
-    scores, cost = measured
-    fields = Score.__slots__
-    return {
-        "scores": {n: {k: {f: _plain(getattr(s, f)) for f in fields} for k, s in m.items()} for n, m in scores.items()},
-        "cost": {f: getattr(cost, f) for f in Cost.__slots__},
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Values by id as pairs: sealed JSON sorts its keys, and resampling goes by the order of the rows."""
-    return list(value.items()) if isinstance(value, Mapping) else value
-
-
-def _from_json(value: Mapping[str, Any]) -> Measured:
-    scores = {name: {key: _score(s) for key, s in metrics.items()} for name, metrics in value["scores"].items()}
-    return scores, Cost(**value["cost"])
-
-
-def _score(fields: Mapping[str, Any]) -> Score:
-    return Score(**{**fields, "by_id": dict(fields["by_id"]), "direction": Direction(fields["direction"])})

@@ -20,10 +20,11 @@ from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import change_by, companions_read, hand_on, start_of
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
+from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets, measured_by
 from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
-from palimpsest.engine.output import RESULT, Measured, Output
+from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.returning import check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words

@@ -91,7 +91,7 @@ class PartsOff:
         inner: Any = getattr(model, "module", model)
         without = inner.disable_adapter() if hasattr(inner, "disable_adapter") else nullcontext()
         with off(inner, self._parts), without, in_eval_mode(inner):
-            return outputs_of(inner, place, batch)[0]
+            return activations_of(inner, place, batch)[0]
 
 
 class FrozenCopy:

@@ -17,7 +17,7 @@ from palimpsest.models.load import source_digest
 from palimpsest.models.sources import is_image_model
 
 TAU, ROWS_ASKED_OF = 0.95, 400  # of Wang et al. 2024
-Rows = Mapping[str, Mapping[int, tuple[RowStep, ...]]]
+RowsOfSteps = Mapping[str, Mapping[int, tuple[RowStep, ...]]]
 
 
 def mixed_step(cell: RequestCell, since: Path, after: Path, oracle: Path) -> MixedStep | None:
@@ -64,7 +64,7 @@ def mixed_step(cell: RequestCell, since: Path, after: Path, oracle: Path) -> Mix
     )
 
 
-def with_mixed(rows: Rows) -> dict[str, dict[int, tuple[RowStep, ...]]]:
+def with_mixed(rows: RowsOfSteps) -> dict[str, dict[int, tuple[RowStep, ...]]]:
     """The rows, and behind each that was calibrated the same one with what it says then.
 
     Args:

@@ -72,7 +72,7 @@ def _written(name: str, value: Spread | None, field: str) -> str:
 def _remarks(result: BenchResult) -> Iterator[str]:
     for name, value in noise(result).items():
         yield f"{name} between two oracles that differ in their seed alone: {_written(name, value, 'mean')}"
-    for label, words in mixed(result).items():
+    for label, words in calibrated_rows(result).items():
         yield from textwrap.wrap(f"{label}: {words}", CONSOLE_WIDTH, subsequent_indent="  ")
     for label, seed, number, reason in stopped(result):
         yield from textwrap.wrap(
@@ -80,7 +80,7 @@ def _remarks(result: BenchResult) -> Iterator[str]:
         )
 
 
-def mixed(result: BenchResult) -> dict[str, str]:
+def calibrated_rows(result: BenchResult) -> dict[str, str]:
     """Row that was calibrated -> how much of its changes stayed."""
     found = {}
     for label, seeds in result.rows.items():
