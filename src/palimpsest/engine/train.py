@@ -160,17 +160,20 @@ def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[st
         detach(model, [part for part in new_parts_of(model) if not part.continues])
     trained = answers(model, sets)
     plain: Any = leave_scope(model, plan.scope)
-    # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here
-    adapter = {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
     check_held_still(job.folder)
     for part in parts_of(plain):
         part.made_by = part.made_by or stamp_of(plan)
     changed = folded(plain) or plan.scope.kind == "lora"
-    write_version(plain.eval(), job.folder, safe_serialization=True, **adapter)
+    write_version(plain.eval(), job.folder, safe_serialization=True, **_of_an_adapter(plan))
     if companion is not None:
         companion.save_pretrained(job.folder)
     with_usual_modes(job.folder, ONLY_FOR_THE_RUN)
     return load_saved(job.folder, trained, sets, tolerance=MERGED_TOLERANCE if changed else TOLERANCE)
+
+
+def _of_an_adapter(plan: Plan) -> dict[str, bool]:
+    """PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here."""
+    return {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
 
 
 def _ran(job: Job, guided: Guided | Taught | None) -> Ended:
