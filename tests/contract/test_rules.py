@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from tests.contract.test_methods import new_model, random_set
 
 from palimpsest import methods, rules
 from palimpsest.control.snapshots import Snapshots
-from palimpsest.loop.job import Job
+from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
+from palimpsest.loop.repair import Repairer
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
-from palimpsest.models.scope import Scope, apply_scope, parameter_digests
+from palimpsest.models.scope import Scope, apply_scope, parameter_digests, trainable
 from palimpsest.rules.rule import Setting
 from palimpsest.rules.rule_stack import RuleStack
 
@@ -40,22 +42,29 @@ class Stopped(Exception):
     """The process dies here."""
 
 
-def job_of(folder: Path, kind: str | None, scope: Scope | None = None, dies_after: int | None = None, **options: Any):
-    """Seven steps of grad_diff, with a rule or without."""
+def job_of(
+    folder: Path,
+    kind: str | None,
+    scope: Scope | None = None,
+    dies_after: int | None = None,
+    method: str = "grad_diff",
+    **options: Any,
+) -> Job:
+    """Seven steps of a method, with a rule or without."""
     folder.mkdir(exist_ok=True)
     model = apply_scope(new_model(), scope or Scope())
-    method = methods.load("grad_diff")(methods.configure("grad_diff", {}))
-    drawn = {name: SETS[name] for name in method.draws_from(SETS)}
-    method.prepare(model, drawn)
+    made = methods.load(method)(methods.configure(method, {}))
+    drawn = {name: SETS[name] for name in made.draws_from(SETS)}
+    made.prepare(model, drawn)
     chosen = () if kind is None else rules.chosen([{"kind": kind, **options}])
-    stack = RuleStack(method.rules(), [*map(rules.rule_of, chosen)], Setting(folder, 0))
+    stack = RuleStack(made.rules(), [*map(rules.rule_of, chosen)], Setting(folder, 0))
     stack.prepare(model, drawn, SETS)
 
     def told(step: int, planned: int, values: Any) -> None:
         if step == dies_after:
             raise Stopped
 
-    return Job(method, model, drawn, Training(max_steps=7, **TRAINING), folder, rules=stack, progress=told)
+    return Job(made, model, drawn, Training(max_steps=7, **TRAINING), folder, rules=stack, progress=told)
 
 
 def ended(job: Job) -> dict[str, str]:
@@ -71,6 +80,17 @@ def test_same_seed_same_bits_and_it_does_something(tmp_path, kind):
     rule = rules.load(kind)
     if rule.place != "watches" or kind == "ema":
         assert first != ended(job_of(tmp_path / "without", None))
+
+
+@pytest.mark.parametrize("scope", ["all", "lora"])
+@pytest.mark.parametrize(
+    ("method", "objective", "kind"), [("salun", "random_label", "masked"), ("ewc", "finetune", "spring")]
+)
+def test_two_methods_are_an_objective_and_a_rule(tmp_path, method, objective, kind, scope):
+    """Bit for bit; and more than the objective alone."""
+    one = ended(job_of(tmp_path / "method", None, Scope(kind=scope), method=method))
+    assert one == ended(job_of(tmp_path / "rule", kind, Scope(kind=scope), method=objective))
+    assert one != ended(job_of(tmp_path / "without", None, Scope(kind=scope), method=objective))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in RULES if kind in OFF])
@@ -130,6 +150,32 @@ def test_steps_that_are_taken_back_leave_nothing_behind(tmp_path, kind):
     assert ends[0] == ends[1] != looked_at
 
 
+def test_repair_is_within_the_rules_of_the_run_and_not_within_the_methods(tmp_path):
+    """SalUn's mask lets half of the weights go, that of the run another tenth; repair obeys the second alone."""
+    rule = {"kind": "masked", "of": "retain", "share": 0.1}
+    job = job_of(tmp_path / "run", method="salun", **rule)
+    job = replace(job, repair=Repair({"retain": SETS["retain"]}, Before(new_model()), rows=4, steps=1))
+    machine = Machine(job)
+    repairer = Repairer(machine, job.repair)
+    machine.iterate(1e-2, 10)  # else there is nothing to repair
+    own, added = (rule.mask for rule in machine.rules._rules)
+    before = {name: p.detach().clone() for name, p in job.model.named_parameters()}
+    repairer.step(1e-2)
+    moved = {name: p != before[name] for name, p in trainable(job.model).items()}
+    assert not any((moved[name] & ~added.mask(name)).any() for name in moved)
+    assert any((moved[name] & ~own.mask(name)).any() for name in moved)
+
+
+class Before:
+    """The model before the run."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def predict(self, model: Any, batch: Any) -> Any:
+        return batch.predict(self._model)
+
+
 def iterate(machine: Machine) -> None:
     if machine.state.anchor.exhausted:
         machine.state.anchor = machine.state.anchor.restart(machine.state.anchor.ids)
@@ -141,7 +187,6 @@ def test_it_says_what_it_is(kind):
     rule = rules.load(kind)
     about = inspect.getmodule(rule).__doc__ or ""
     assert "Source:" in about
-    assert "Departs from the paper" in about or kind in ("masked", "ema", "pull")
     assert rule.use_when
     assert not rule.use_when.endswith(".")
     assert all(field.description for field in rule.Config.model_fields.values())

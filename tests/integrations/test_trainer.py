@@ -528,6 +528,7 @@ def test_one_process_on_one_device(start, tmp_path, monkeypatch, name, what):
             {"plan": {"control": {}}},
             "plan.control is for Palimpsest's own loop; accepted here: derived, encoding",
         ),
+        ({"plan": {"rules": [{"kind": "ema"}]}}, "plan.rules is for Palimpsest's own loop"),
         ({"plan": {"training": {"learning_rate": 1}}}, "plan.training.learning_rate: give it in TrainingArguments"),
         ({"plan": {"options": {"bta": 1}}}, "unknown option of npo 'bta'; did you mean 'beta'?"),
         ({"plan": {"training": {"side_batch_size": 1}}}, "side_batch_size of retain is 1 and gradient_accumulation"),
