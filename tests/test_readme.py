@@ -15,7 +15,8 @@ import palimpsest
 
 COMMANDS = re.findall(
     r"\w+",
-    "bench calibrate clean companions demo env judge learn measure methods metrics options report rules unlearn update verify",
+    "bench calibrate clean companions demo env judge learn measure methods metrics options report rules unlearn "
+    "update verify",
 )
 
 
