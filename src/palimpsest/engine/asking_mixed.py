@@ -17,6 +17,7 @@ from palimpsest.in_words import show
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.metrics.metric import Metric
 from palimpsest.models.mixture import Mixture
+from palimpsest.models.parts.with_parts import write_version
 from palimpsest.records import Cost
 
 MIXING = "mixing"  # folder of a run for tensors that had to be written out
@@ -107,7 +108,7 @@ def save_mixed(mixture: Mixture, alpha: float, folder: Path, sets: Mapping[str, 
     with mixture.at(alpha) as model:
         said = answers(model, sets)
         check_held_still(folder)
-        model.save_pretrained(folder, safe_serialization=True)
+        write_version(model, folder, safe_serialization=True)
     if mixture.before.companion is not None:
         mixture.before.companion.save_pretrained(folder)
     with_usual_modes(folder, ONLY_FOR_THE_RUN)

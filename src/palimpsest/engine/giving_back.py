@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,8 @@ def settle_restored(partial: Path) -> None:
         return
     place = partial / _BESIDE
     for file in sorted(place.iterdir()) if place.is_dir() else ():
+        if file.is_dir() and (partial / file.name).is_dir():  # of a version with parts
+            shutil.rmtree(partial / file.name)
         os.replace(file, partial / file.name)
     if place.is_dir():
         flush(partial)
