@@ -14,7 +14,7 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.derived.analogous import Pairing
 from palimpsest.engine.plan_record import plan_digest
-from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
+from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught, scope_section
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
@@ -143,8 +143,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
-    if method.adds_parts:
-        values["scope"] = {"kind": "parts", **_as_mapping(values.get("scope", {}))}
+    values["scope"] = scope_section(values.get("scope", {}), method)
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
@@ -153,11 +152,6 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
     return plan
-
-
-def _as_mapping(section: Any) -> Mapping[str, Any]:
-    """What was given of a section."""
-    return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
 
 
 def _check_kind(method: MethodCard, kind: str) -> None:
