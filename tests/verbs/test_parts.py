@@ -99,7 +99,7 @@ def test_an_adapter_that_is_kept_stacks_on_parts(own_parts, clinic, tmp_path):
 
 
 def test_scope_parts_of_a_method_without_is_refused(clinic, tmp_path, capsys):
-    with pytest.raises(pal.ModelError, match="scope parts: the method adds no part to the model"):
+    with pytest.raises(pal.PlanError, match="scope.kind = parts: method 'npo' adds no part to the model"):
         nudged(clinic, tmp_path / "out", method="npo", scope={"kind": "parts"})
     assert not (tmp_path / "out").exists()
 

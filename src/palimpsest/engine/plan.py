@@ -18,7 +18,7 @@ from palimpsest.engine.chosen_control import PRESETS, for_control, preset, resol
 from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
 from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
-from palimpsest.engine.sections import Encoding, Measuring, Repairing, Restoring, Section, as_taught
+from palimpsest.engine.sections import Encoding, Measuring, Repairing, Restoring, Section, as_taught, scope_section
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
@@ -162,8 +162,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["restore"] = {"share": values["restore"]}
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
-    if method.adds_parts:
-        values["scope"] = {"kind": "parts", **_as_mapping(values.get("scope", {}))}
+    values["scope"] = scope_section(values.get("scope", {}), method)
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
@@ -175,11 +174,6 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
     return plan
-
-
-def _as_mapping(section: Any) -> Mapping[str, Any]:
-    """What was given of a section."""
-    return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
 
 
 def _with_record(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:

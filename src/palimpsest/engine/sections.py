@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from palimpsest import methods
 from palimpsest.chosen import Chosen
+from palimpsest.errors import PlanError
+from palimpsest.method_card import MethodCard
 from palimpsest.untrusted import parse_json
 
 
@@ -89,3 +93,25 @@ def as_taught(encoding: Encoding, model: str | Path) -> Encoding:
     except (OSError, ValueError, KeyError, TypeError):
         taught = None
     return encoding.model_copy(update={"separator": taught if isinstance(taught, str) else ""})
+
+
+def scope_section(given: Any, method: MethodCard) -> Mapping[str, Any]:
+    """The scope section: of a method that adds parts they alone move, unless it says otherwise.
+
+    Args:
+        given: what was said of it, a mapping or a section.
+        method: of the run.
+
+    Raises:
+        PlanError: parts alone are to move, and the method adds none.
+    """
+    said: Mapping[str, Any] = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
+    if method.adds_parts:
+        return {"kind": "parts", **said}
+    if said.get("kind") == "parts":
+        able = [name for name in methods.names() if methods.card(name).adds_parts]
+        raise PlanError(
+            f"scope.kind = parts: method {method.name!r} adds no part to the model; accepted: all, lora or layers, or "
+            f"a method that adds parts ({', '.join(able) or 'none here'})"
+        )
+    return said
