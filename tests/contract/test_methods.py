@@ -310,7 +310,7 @@ def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
 
 
 @pytest.mark.parametrize("controls", [Controls(temperature=2.0, lowest=0.5), Controls(cap=30.0)], ids=["shown", "cap"])
-def test_controls_hold_and_do_not_depend_on_micro_batches(toy, tmp_path, name, controls):
+def test_controls_hold_however_a_step_is_cut(toy, tmp_path, name, controls):
     """What the objective is shown changes its gradient, for every method unchanged, however a step is cut."""
     whole, cut = (list(gradients(toy, name, tmp_path / str(size), size, controls)) for size in (None, 1))
     free = list(gradients(toy, name, tmp_path / "free", None))
