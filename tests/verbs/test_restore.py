@@ -16,6 +16,7 @@ from palimpsest.cli import main
 from palimpsest.engine.held_back import with_calibration
 from palimpsest.engine.inputs import Read
 from palimpsest.engine.plan import make_plan
+from palimpsest.engine.plan_record import recorded_digest
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.load import load
 from palimpsest.records import Example, Text
@@ -81,7 +82,10 @@ def test_it_is_calibrate_after_the_run(known, raw, done, tmp_path):
 
 
 def test_a_plan_without_it_does_not_name_it_and_one_with_it_does(raw, done):
-    assert "restore" not in json.loads((raw[0] / "plan.json").read_text())
+    plan = json.loads((raw[0] / "plan.json").read_text())
+    assert not plan.get("restore")
+    without = {name: value for name, value in plan.items() if name != "restore"}
+    assert recorded_digest(without) == recorded_digest(plan) == raw[1].plan_digest
     assert json.loads((done[0] / "plan.json").read_text())["restore"]["share"] == 0.9
     assert raw[1].plan_digest != done[1].plan_digest
 
