@@ -98,10 +98,10 @@ def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: KeptTensors) -> 
     found = {"whole": torch.cat(whole)} if whole else {}
     if pruned:
         position_K, shares_K = np.concatenate(positions), np.concatenate(values).astype(np.float16)
-        order = np.argsort(position_K)
-        order = order[shares_K[order] != 0]  # what stood still, or is too small for fp16
-        gaps = as_gaps(torch.tensor(position_K[order]))
-        found |= {"gap": gaps, "value": torch.tensor(shares_K[order]), "scale": torch.tensor(np.array(scales))}
+        ranked = np.argsort(position_K)
+        order = torch.from_numpy(ranked[shares_K[ranked] != 0])  # not what stood still, or is too small for fp16
+        gaps = as_gaps(torch.from_numpy(position_K)[order])
+        found |= {"gap": gaps, "value": torch.from_numpy(shares_K)[order], "scale": torch.tensor(np.array(scales))}
     return found
 
 
