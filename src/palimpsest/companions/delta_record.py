@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from palimpsest.companions.delta_format import KeptTensor, KeptTensors
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still
 from palimpsest.models.sealed import is_sound, with_digest
 from palimpsest.records import digest
 from palimpsest.untrusted import parse_json
@@ -35,13 +35,14 @@ class Stamp(NamedTuple):
 
 
 def write_delta(path: Path, tensors: Mapping[str, Tensor], who: Collection[str], layout: str) -> None:
-    """Write a record; on return it is on the disk, whole, and for its owner alone."""
+    """Write a record, whole and for its owner alone; it is on the disk once it and its folder were flushed."""
     check_held_still(path)
     kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
     said = {"who": json.dumps(sorted(who)), "layout": layout}
     temporary = path.with_suffix(".tmp")
     save_file(kept, temporary, metadata=with_digest(kept, said))
-    put(temporary, path, private=True)
+    temporary.chmod(0o600)
+    temporary.replace(path)
 
 
 def delta_stamp(path: Path) -> Stamp | None:

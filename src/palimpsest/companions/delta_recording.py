@@ -21,6 +21,7 @@ from palimpsest.companions.delta_record import (
     records_in,
     write_delta,
 )
+from palimpsest.durable import flush
 from palimpsest.errors import ModelError
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 
@@ -61,9 +62,13 @@ class DeltaRecording:
 
     def flush(self) -> None:
         """Have every record on the disk."""
+        if not self._pending:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
         for number, (tensors, who) in self._pending.items():
-            self._folder.mkdir(parents=True, exist_ok=True)
             write_delta(self._folder / name_of(number), tensors, who, self._layout)
+        for path in (*(self._folder / name_of(number) for number in self._pending), self._folder):
+            flush(path)  # after all were written: the disk has them in one go
         self._pending.clear()
 
     def back_to(self, live: Iterable[int]) -> None:
