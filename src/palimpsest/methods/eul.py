@@ -46,18 +46,18 @@ from palimpsest.models.parts.unlearning_levels import (
 )
 from palimpsest.models.places import ffn_outputs
 
-RETAIN, FORGET = Phase("retain", ("retain",)), Phase("forget", ("forget",))
+RETAIN, FORGET, SETTLE = Phase("retain", ("retain",)), Phase("forget", ("forget",)), Phase("settle", ("retain",))
 
 
 class EULConfig(Config):
     """Options of EUL."""
 
-    form: Literal["bottleneck", "linear", "lora"] = "bottleneck"
-    """Of a layer: "bottleneck" as in the paper; "linear" and "lora" fold into the model's weights, so that the result
-    is a plain model."""
+    form: Literal["linear", "bottleneck", "lora"] = "linear"
+    """Of a layer: "linear" and "lora" fold into the model's weights, so that the result is a plain model; "bottleneck"
+    has fewer numbers on a wide model and stays beside it."""
     rank: int = Field(default=16, ge=1)
     """Width of a bottleneck, or rank of a low-rank map."""
-    noise: float = Field(default=0.02, gt=0)
+    noise: float = Field(default=0.005, gt=0)
     """Standard deviation of the last map of a layer at the start; zero would never start."""
     at: tuple[str, ...] = ()
     """Modules after which layers go; all feed-forward networks when empty."""
@@ -73,12 +73,16 @@ class EULConfig(Config):
     """Nats at which the divergence of a forget position is clamped."""
     most_lm: float = Field(default=12.0, gt=0)
     """Nats at which the language-model loss of a forget position is clamped."""
-    rounds: int = Field(default=2, ge=1)
-    """At a fixed rate: how often a retain and a forget epoch follow each other, before the last retain epoch."""
-    retain_epochs: float = Field(default=1.0, gt=0)
-    """At a fixed rate: passes over retain in each of its epochs."""
+    forget_batch: int = Field(default=8, ge=1)
+    """Examples of a forget step; a retain step has the run's batch size."""
+    rounds: int = Field(default=4, ge=1)
+    """At a fixed rate: how often passes over retain and over forget follow each other; 1 or 2 in the paper."""
+    retain_epochs: float = Field(default=0.25, gt=0)
+    """At a fixed rate: passes over retain in each round; 1 in the paper."""
     forget_epochs: float = Field(default=1.0, gt=0)
-    """At a fixed rate: passes over forget in each of its epochs; few examples want several."""
+    """At a fixed rate: passes over forget in each round; 1 in the paper, too."""
+    last_epochs: float = Field(default=1.2, gt=0)
+    """At a fixed rate: passes over retain at the end, at a rate that goes to zero; 1 in the paper."""
     sequence: Literal["stack", "one"] = "stack"
     """After earlier requests: "stack" further layers on theirs, or train on the "one" set of layers that there is."""
     fuse: bool = False
@@ -113,7 +117,7 @@ class EUL(Method):
     )
     needs = ("forget", "retain")
     reference_sets = frozenset({"forget", "retain"})
-    defaults = {"learning_rate": 5e-3}
+    defaults = {"learning_rate": 2e-3, "batch_size": 16}
     adds_parts = True
     keeps = ("grams",)
     repairs_itself = True
@@ -169,10 +173,17 @@ class EUL(Method):
         return model
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
-        """Epochs over retain and over forget in turn, and a last one over retain; one optimizer for all."""
-        retain = Stage("retain", anchor="retain", epochs=self.config.retain_epochs, phases=(RETAIN,), fresh=False)
-        forget = Stage("forget", anchor="forget", epochs=self.config.forget_epochs, phases=(FORGET,), fresh=False)
-        return (*(stage for _ in range(self.config.rounds) for stage in (retain, forget)), retain)
+        """Passes over retain and over forget in turn, and a last one over retain; one optimizer for all.
+
+        Under control a step of each of the three is taken in turn: two over retain for one over forget.
+        """
+        options = self.config
+        few = {"batch_size": options.forget_batch}
+        retain = Stage("retain", "retain", options.retain_epochs, (RETAIN,), fresh=False)
+        forget = Stage("forget", "forget", options.forget_epochs, (FORGET,), training=few, fresh=False)
+        last = {"lr_scheduler_type": "linear", "warmup_steps": 0}
+        settle = Stage("settle", "retain", options.last_epochs, (SETTLE,), training=last, fresh=False)
+        return (*(stage for _ in range(options.rounds) for stage in (retain, forget)), settle)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of the phase's two terms."""
