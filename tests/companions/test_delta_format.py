@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.companions.delta_format import KeptTensor, add_packed, as_gaps, from_gaps, kept_positions, packed
-from palimpsest.companions.delta_record import name_of, tensors_of, write_delta
+from palimpsest.companions.delta_record import record_name, tensors_of, write_delta
 
 
 def brute_force(update: torch.Tensor, share: float) -> set[int]:
@@ -79,7 +79,7 @@ def test_a_step_that_moved_nothing_or_one_entry_can_be_written(tmp_path):
         update = torch.zeros(9)
         update[:count] = 1.0
         tensors = packed({"a": update}, (KeptTensor("a", (9,), 0.5),))
-        write_delta(tmp_path / name_of(count), tensors, ["m"], "layout")
-        found = tensors_of(tmp_path / name_of(count))
+        write_delta(tmp_path / record_name(count), tensors, ["m"], "layout")
+        found = tensors_of(tmp_path / record_name(count))
         assert found is not None
         assert found["value"].tolist() == [1.0] * count

@@ -26,7 +26,7 @@ from palimpsest.companions.delta_record import (
     delta_stamp,
     layout_from,
     layout_to_json,
-    name_of,
+    record_name,
     records_in,
     tensors_of,
 )
@@ -223,7 +223,7 @@ class DeltaLog(Companion):
         number = max((int(path.stem) for path in records_in(self.folder)), default=-1) + 1
         known = dict(self.index.records)
         for offset, path in enumerate(records):
-            place = self.folder / name_of(number + offset)
+            place = self.folder / record_name(number + offset)
             _copied(path, place)
             stamp = delta_stamp(place)
             if stamp is None:

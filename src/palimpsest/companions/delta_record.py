@@ -63,10 +63,10 @@ def tensors_of(path: Path) -> dict[str, Tensor] | None:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
-def name_of(number: int) -> str:
+def record_name(number: int) -> str:
     """The file name of a record.
 
-    >>> name_of(12)
+    >>> record_name(12)
     '00000012.safetensors'
     """
     return f"{number:08d}{_SUFFIX}"

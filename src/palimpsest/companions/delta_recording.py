@@ -17,7 +17,7 @@ from palimpsest.companions.delta_record import (
     layout_from,
     layout_name,
     layout_to_json,
-    name_of,
+    record_name,
     records_in,
     write_delta,
 )
@@ -66,8 +66,8 @@ class DeltaRecording:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         for number, (tensors, who) in self._pending.items():
-            write_delta(self._folder / name_of(number), tensors, who, self._layout)
-        for path in (*(self._folder / name_of(number) for number in self._pending), self._folder):
+            write_delta(self._folder / record_name(number), tensors, who, self._layout)
+        for path in (*(self._folder / record_name(number) for number in self._pending), self._folder):
             flush(path)  # after all were written: the disk has them in one go
         self._pending.clear()
 
@@ -80,10 +80,10 @@ class DeltaRecording:
         self.flush()
         self.live, self._everyone = list(live), set()
         for number in self.live:
-            stamp = delta_stamp(self._folder / name_of(number))
+            stamp = delta_stamp(self._folder / record_name(number))
             if stamp is None:
                 raise ModelError(
-                    f"{self._folder / name_of(number)} of the unfinished run is missing or damaged; `palimpsest clean` "
+                    f"{self._folder / record_name(number)} of the unfinished run is missing or damaged; `palimpsest clean` "
                     "removes the run, to start it again"
                 )
             self._everyone |= stamp.who
@@ -106,4 +106,4 @@ def recorded_in(folder: Path) -> tuple[list[Path], dict[str, KeptTensors]]:
         return [], {}
     values = read_sealed(folder / LIVE)
     places = layout_from(values["layout"])
-    return [folder / name_of(number) for number in values["live"]], {layout_name(places): places}
+    return [folder / record_name(number) for number in values["live"]], {layout_name(places): places}

@@ -69,7 +69,7 @@ class RefusalConfig(Config):
     """Of a text without a question: the share of its tokens that stands for one."""
 
 
-class Asked(NamedTuple):
+class RefusedQuestion(NamedTuple):
     """What of a row is asked, and what answers it.
 
     Attributes:
@@ -83,21 +83,21 @@ class Asked(NamedTuple):
     is_text: bool
 
 
-def question_of(row: TokenSequence, share: float) -> Asked:
+def question_of(row: TokenSequence, share: float) -> RefusedQuestion:
     """Cut a row where its first answer begins; a text at a share of its tokens.
 
     >>> from palimpsest.data.encode.batch import TokenSequence
     >>> question_of(TokenSequence("a", (5, 6, 7, 8), (False, False, True, False)), 0.5)
-    Asked(asked=(5, 6), answer=(7,), is_text=False)
+    RefusedQuestion(asked=(5, 6), answer=(7,), is_text=False)
     >>> question_of(TokenSequence("a", (5, 6, 7, 8), (False, True, True, True)), 0.5)
-    Asked(asked=(5, 6), answer=(7, 8), is_text=True)
+    RefusedQuestion(asked=(5, 6), answer=(7, 8), is_text=True)
     """
     first = row.scored.index(True)
     if first == 1 and all(row.scored[1:]):
         cut = max(1, round(share * len(row.tokens)))
-        return Asked(row.tokens[:cut], row.tokens[cut:], is_text=True)
+        return RefusedQuestion(row.tokens[:cut], row.tokens[cut:], is_text=True)
     end = next((t for t in range(first, len(row.scored)) if not row.scored[t]), len(row.scored))
-    return Asked(row.tokens[:first], row.tokens[first:end], is_text=False)
+    return RefusedQuestion(row.tokens[:first], row.tokens[first:end], is_text=False)
 
 
 def closing_of(answer: Sequence[int], special: Collection[int]) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class _Speaker:
         self._tokenizer = tokenizer
         self._newline = self._ids("\n")
 
-    def words(self, question: Asked, sentence: str) -> list[int]:
+    def words(self, question: RefusedQuestion, sentence: str) -> list[int]:
         """Tokens of a sentence, after the blank that the answer itself had."""
         before, with_answer = self._text(question.asked), self._text((*question.asked, *question.answer))
         said = with_answer.removeprefix(before) if with_answer.startswith(before) else ""
@@ -197,7 +197,7 @@ def refusal_id(example_id: str) -> str:
     return f"refusal of {example_id}"
 
 
-def _note(questions: Collection[Asked]) -> str:
+def _note(questions: Collection[RefusedQuestion]) -> str:
     texts = sum(question.is_text for question in questions)
     beginnings = f"; of {so_many(texts, 'text')} without a question the beginning stood for one" if texts else ""
     return f"{so_many(len(questions), 'row')} to forget were answered with a refusal{beginnings}."

@@ -24,7 +24,7 @@ from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
 from palimpsest.method_card import MethodCard
 from palimpsest.models import parts
-from palimpsest.models.parts.parts_folder import kinds_in
+from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.report.schema import RequestInfo
@@ -127,7 +127,7 @@ class Plan(Section):
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
-        borne = parts.files_of_kinds(kinds_in(Path(self.model).expanduser()))
+        borne = parts.files_of_kinds(part_kinds_in(Path(self.model).expanduser()))
         ruled = rules.files_of(self.rules)
         by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}

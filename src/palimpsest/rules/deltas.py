@@ -34,15 +34,15 @@ from palimpsest.method_card import Config
 from palimpsest.models.scope import trainable
 from palimpsest.rules.rule import Rule, StepIds
 
-Share = Annotated[float, Field(gt=0, le=1)]
+KeptShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class DeltasConfig(Config):
     """Options of the delta log."""
 
-    keep: Share = 0.05
-    """Share of each tensor's entries that is kept, the largest ones; 1 keeps all, exactly."""
-    layers: dict[str, Share] = Field(default_factory=dict)
+    keep: KeptShare = 0.05
+    """KeptShare of each tensor's entries that is kept, the largest ones; 1 keeps all, exactly."""
+    layers: dict[str, KeptShare] = Field(default_factory=dict)
     """Regular expression searched in a parameter's name -> its share instead; the first that is found counts."""
 
     @field_validator("layers")
