@@ -92,7 +92,8 @@ def _needs(card: MethodCard) -> str:
     made = derived.of_needs(card.needs)
     sets = [f"{name} ({derived.load(name).about})" if name in made else name for name in card.needs]
     sets += [" or ".join(group) for group in card.one_of]
-    return "; ".join([*sets, *(["the base model"] if card.starts_from == "base" else [])]) or "no set"
+    sets += ["the base model"] if card.starts_from == "base" else []
+    return "; ".join([*sets, *(f"a model that learned with --record {kind}" for kind in card.reads)]) or "no set"
 
 
 def _training(card: MethodCard) -> str:
@@ -132,6 +133,7 @@ def method_values(card: MethodCard) -> dict[str, Any]:
         "uses": list(card.uses),
         "starts_from": card.starts_from,
         "edits": card.edits,
+        "reads": list(card.reads),
         "training": dict(card.defaults),
         "options": {row.name: row.values() for row in method_rows(card)},
     }
