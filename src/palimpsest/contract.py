@@ -170,6 +170,7 @@ class Method:
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
+        own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
         cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
             where a floor is used up (in few parameters an annealing alone brings back what they forgot).
         lowest_rate: at which a controlled run begins to look for its rate; higher where parameters begin near zero.
@@ -190,6 +191,7 @@ class Method:
     starts_from: ClassVar[Literal["model", "base"]] = "model"
     isolates: ClassVar[bool] = False
     repairs_itself: ClassVar[bool] = False
+    own_schedule: ClassVar[bool] = False
     cools: ClassVar[bool] = True
     lowest_rate: ClassVar[float] = 1e-6
     cycle_option: ClassVar[str] = ""

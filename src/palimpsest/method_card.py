@@ -56,6 +56,7 @@ class MethodCard:
     options_for_images: Mapping[str, Any]
     starts_from: Literal["model", "base"]
     edits: bool
+    own_schedule: bool
     yardstick: bool
     isolates: bool
     adds_parts: bool

@@ -3,9 +3,9 @@
 Source: Chen & Yang 2023, "Unlearn What You Want to Forget", EMNLP: only XᵀX is kept to fuse the layers of requests.
 
 A folder of one safetensors file for each request, "<place>/<map>" (I, I) in double precision, and ``index.json``: for
-each file its digest, the marks of the rows, and at each place the digest of the layer that the request is in. After a fusion
-that is the fused layer, whose second moments are the sums over its requests. They say no row, but they are of persons:
-a purge deletes the file, the layer stays.
+each file its digest, the marks of the rows, and at each place the digest of the layer that the request is in. After a
+fusion that is the fused layer, whose second moments are the sums over its requests. They say no row, but they are of
+persons: a purge deletes the file, the layer stays.
 """
 
 from __future__ import annotations

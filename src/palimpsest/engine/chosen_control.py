@@ -15,7 +15,7 @@ FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup
 
 
 def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
-    """The control section with its kind decided: a run finds its own rate unless one was given.
+    """The control section with its kind decided: a run finds its rate unless one is given or the method has its own.
 
     Raises:
         PlanError: control is asked for beside what it would choose, or by a method that it cannot control.
@@ -27,7 +27,7 @@ def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str,
     fixed += ["refine"] if values.get("refine") is not None else []
     if chosen.get("kind") == "auto":
         _check_searchable(method, fixed)
-    chosen.setdefault("kind", "none" if fixed or method.edits else "auto")
+    chosen.setdefault("kind", "none" if any((fixed, method.edits, method.own_schedule)) else "auto")
     if chosen["kind"] == "auto" and "num_train_epochs" in training:
         chosen.setdefault("epochs", training["num_train_epochs"])
     return chosen

@@ -7,7 +7,8 @@ unlearning layers, the selective teacher-student objective and fusing (equations
         − lambda · mean log p_f(retain tokens) + gamma · mean log p_f(forget tokens)
 
 F is the model, F_f the model with the layers; F is F_f with them switched off, no copy. Epochs over retain and over
-forget take turns, and the last one is over retain. A controlled run goes through both in turn, a step of each.
+forget take turns, and the last one is over retain. It runs so at its own rate; with control.kind = auto the run looks
+for the rate, and takes steps of all three in turn.
 
 Requests in a row: "stack" adds layers behind those of earlier requests, "one" trains on the layers of the earlier one,
 and with ``fuse`` each request learns layers of its own with the earlier ones switched off, and then one set of layers
@@ -26,15 +27,17 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.companions.grams import record_grams
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
-from palimpsest.models.parts.unlearning_layer import UnlearningLayer, UnlearningLayerConfig, widths_at
+from palimpsest.models.parts.unlearning_layer import Grams, UnlearningLayer, UnlearningLayerConfig, widths_at
 from palimpsest.models.parts.unlearning_levels import (
+    Level,
     earlier_levels,
     fused_levels,
     gram_matrices,
@@ -46,7 +49,9 @@ from palimpsest.models.parts.unlearning_levels import (
 )
 from palimpsest.models.places import ffn_outputs
 
-RETAIN, FORGET, SETTLE = Phase("retain", ("retain",)), Phase("forget", ("forget",)), Phase("settle", ("retain",))
+RETAIN = Phase("retain", ("retain",))
+FORGET = Phase("forget", ("forget",))
+SETTLE = Phase("settle", ("retain",))
 
 
 class EULConfig(Config):
@@ -91,12 +96,6 @@ class EULConfig(Config):
     ridge: float = Field(default=1e-3, gt=0)
     """Of the fusion, as a share of the mean diagonal of the summed Gram matrix."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> EULConfig:
-        if self.fuse and self.sequence == "one":
-            raise ValueError("fuse makes one set of layers by itself; leave out sequence = one, or fuse")
-        return self
-
 
 def clamped_sum(values_S: Float[Tensor, "S"], most: float) -> Float[Tensor, ""]:
     """Σ min(v, most): a position beyond ``most`` counts, and pulls no more.
@@ -112,7 +111,7 @@ class EUL(Method):
 
     Config = EULConfig
     use_when = (
-        "texts must go request by request while the model's own weights stay as they are. "
+        "texts must go request by request, each at a tenth of retraining. "
         "Not where the answers to other subjects may not shift at all."
     )
     needs = ("forget", "retain")
@@ -120,12 +119,15 @@ class EUL(Method):
     defaults = {"learning_rate": 2e-3, "batch_size": 16}
     adds_parts = True
     keeps = ("grams",)
+    own_schedule = True
     repairs_itself = True
     cools = False
     lowest_rate = 1e-4
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A layer after every feed-forward network, or the layers that are there."""
+        if self.config.fuse and self.config.sequence == "one":
+            raise PlanError("eul.fuse makes one set of layers by itself; leave out sequence = one, or fuse")
         if self.config.sequence == "one" and (earlier := layers_of(model)):
             return taken_up(model, earlier)
         places = ffn_outputs(model, self.config.at)
@@ -141,7 +143,7 @@ class EUL(Method):
             width_out=width_out,
             rank=self.config.rank,
             noise=self.config.noise,
-            folds=not self.config.fuse,
+            folds=not self.config.fuse and self.config.sequence == "stack",
         )
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
@@ -159,18 +161,25 @@ class EUL(Method):
         """Take the Gram matrices of what was forgotten, and fuse; layers that did not move are left alone."""
         if not self.config.fuse:
             return model
-        new: Sequence[UnlearningLayer] = [layer for layer in layers_of(model) if layer.is_new]
+        new = [layer for layer in layers_of(model) if layer.is_new]
         moved = any(state_digest(layer) != self._start.get(id(layer)) for layer in new)
         grams = gram_matrices(model, new, self._forget) if moved else {}
         for layer in layers_of(model):
             layer.times_off = 0
-        if moved and self._earlier:
-            made = fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge)
-            new = replaced(model, made)
-        if moved and self.recording is not None:
-            layers = {layer.config.at: state_digest(layer) for layer in new}
-            record_grams(self.recording, grams, self._forget.ids, layers, fused=bool(self._earlier))
+        if moved:
+            self._keep(self._fused(model, new, grams), grams)
         return model
+
+    def _fused(self, model: nn.Module, new: Level, grams: Mapping[str, Grams]) -> Level:
+        """The layers that the request is in now: its own, or one set with those of all earlier ones."""
+        if not self._earlier:
+            return new
+        return replaced(model, fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge))
+
+    def _keep(self, layers: Level, grams: Mapping[str, Grams]) -> None:
+        if self.recording is not None:
+            within = {layer.config.at: state_digest(layer) for layer in layers}
+            record_grams(self.recording, grams, self._forget.ids, within, fused=bool(self._earlier))
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """Passes over retain and over forget in turn, and a last one over retain; one optimizer for all.

@@ -150,26 +150,30 @@ def fused_layer(layers: Sequence[UnlearningLayer], grams: Sequence[Grams], ridge
         ModelError: they do not fit together.
     """
     first = layers[0]
+    _check_fit(layers)
+    found, inputs = UnlearningLayer(first.config), [one["input"] for one in grams]
+    with torch.no_grad():
+        if first.config.form == "linear":
+            found.map.copy_(fused(inputs, [one.map for one in layers], ridge))
+            return found
+        if first.config.form == "lora":
+            down, up = factored(fused(inputs, [one.down @ one.up for one in layers], ridge), first.config.rank)
+        else:
+            down = fused(inputs, [one.down for one in layers], ridge)
+            up = fused([one["inner"] for one in grams], [one.up for one in layers], ridge)
+        found.down.copy_(down)
+        found.up.copy_(up)
+    return found
+
+
+def _check_fit(layers: Sequence[UnlearningLayer]) -> None:
+    first = layers[0]
     odd = next((one for one in layers if _fit(one) != _fit(first)), None)
     if odd is not None:
         raise ModelError(
             f"unlearning layers cannot be fused: one is a {_in_words(first)}, another a {_in_words(odd)}; accepted: "
             "layers of the same places, form and rank"
         )
-    found = UnlearningLayer(first.config)
-    inputs = [one["input"] for one in grams]
-    with torch.no_grad():
-        if first.config.form == "linear":
-            found.map.copy_(fused(inputs, [one.map for one in layers], ridge))
-        elif first.config.form == "lora":
-            change_IO = fused(inputs, [one.down @ one.up for one in layers], ridge)
-            down, up = factored(change_IO, first.config.rank)
-            found.down.copy_(down)
-            found.up.copy_(up)
-        else:
-            found.down.copy_(fused(inputs, [one.down for one in layers], ridge))
-            found.up.copy_(fused([one["inner"] for one in grams], [one.up for one in layers], ridge))
-    return found
 
 
 def last_linear(place: nn.Module) -> nn.Module | None:
@@ -243,22 +247,23 @@ def _add_to(layer: nn.Module, change_IO: Float[Tensor, "I O"]) -> None:
 @torch.no_grad()
 def _folded_if_exact(place: nn.Module, last: nn.Module, map_OO: Float[Tensor, "O O"]) -> bool:
     """W + W·map in the place of W, and so the bias; undone where the place then answers otherwise than with the map."""
-    weight: Any = last.weight
-    bias: Any = getattr(last, "bias", None)
-    kept = [tensor.clone() for tensor in (weight, bias) if tensor is not None]
-    weight_IO = weight.double().T if isinstance(last, nn.Linear) else weight.double()
+    held: list[Any] = [last.weight, *([last.bias] if getattr(last, "bias", None) is not None else [])]
+    kept = [tensor.clone() for tensor in held]
     wanted = _tried(place, last)
-    _add_to(last, weight_IO @ map_OO)
-    if bias is not None:
-        bias.copy_(bias.double() + bias.double() @ map_OO)
-    found = _tried(place, last)
-    if wanted is not None and found is not None:
-        wanted = wanted + wanted @ map_OO
-        if (found - wanted).abs().max() <= _EXACT * wanted.abs().max().clamp_min(1e-30):
-            return True
-    for tensor, old in zip([one for one in (weight, bias) if one is not None], kept, strict=True):
+    for tensor in held:
+        turned = isinstance(last, nn.Linear) and tensor.ndim == 2
+        by_input = tensor.double().T if turned else tensor.double()
+        changed = by_input + by_input @ map_OO
+        tensor.copy_(changed.T if turned else changed)
+    if wanted is not None and _is_near(_tried(place, last), wanted + wanted @ map_OO):
+        return True
+    for tensor, old in zip(held, kept, strict=True):
         tensor.copy_(old)
     return False
+
+
+def _is_near(found: Tensor | None, wanted: Tensor) -> bool:
+    return found is not None and bool((found - wanted).abs().max() <= _EXACT * wanted.abs().max())
 
 
 def _tried(place: nn.Module, last: nn.Module) -> Tensor | None:

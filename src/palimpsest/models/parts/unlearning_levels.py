@@ -52,14 +52,18 @@ def earlier_levels(model: Any) -> list[list[UnlearningLayer]]:
             levels.append([])
         levels[-1].append(layer)
     for level in levels:
-        there = [layer.config.at for layer in level]
-        if there != places:
-            odd = next((at for at in (*there, *places) if (at in there) != (at in places)), there[0])
-            raise ModelError(
-                f"layers of different places cannot be fused: an earlier request has them at {len(there)} places, this "
-                f"one at {len(places)} (only one of the two at {odd}); give the same at and form, or eul.fuse=false"
-            )
+        _check_same_places([layer.config.at for layer in level], places)
     return levels
+
+
+def _check_same_places(there: Sequence[str], places: Sequence[str]) -> None:
+    if there == places:
+        return
+    odd = next(iter(sorted(set(there) ^ set(places))), there[0])
+    raise ModelError(
+        f"layers of different places cannot be fused: an earlier request has them at {len(there)} places, this one at "
+        f"{len(places)} (only one of the two at {odd}); give the same at and form, or eul.fuse=false"
+    )
 
 
 def moments_at(grams: Any, level: Level) -> dict[str, Grams]:
