@@ -3,9 +3,10 @@
     python benchmarks/eul.py --data ../shared/data --output DIR [--rows eul-one,eul-stack,...] [--ablation] [--table]
 
 ``llama-stories260k`` learns the rows of twelve people of knowundo-privacy that no constant was chosen on (the 13th to
-the 24th by name; defaults were chosen on the first twelve). Then three of them ask, by name, to be forgotten, each in a run that starts from the model that the one before left. For each request the oracle learns, by
-the same recipe, what then stays. Everything is kept in DIR; a second start goes on where the first one ended. Exit code 1 where
-a claim of ``docs/eul.md`` does not hold.
+the 24th by name; defaults were chosen on the first twelve). Then three of them ask, by name, to be forgotten, each in a
+run that starts from the model that the one before left. For each request the oracle learns, by the same recipe, what
+then stays. Everything is kept in DIR; a second start goes on where the first one ended. Exit code 1 where a claim of
+``docs/eul.md`` does not hold.
 """
 
 from __future__ import annotations

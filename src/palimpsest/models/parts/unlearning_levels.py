@@ -46,13 +46,19 @@ def earlier_levels(model: Any) -> list[list[UnlearningLayer]]:
         ModelError: they are not at the places of the new ones.
     """
     places = [layer.config.at for layer in layers_of(model) if layer.is_new]
+    levels = _by_request([layer for layer in layers_of(model) if not layer.is_new])
+    for level in levels:
+        _check_same_places([layer.config.at for layer in level], places)
+    return levels
+
+
+def _by_request(layers: Level) -> list[list[UnlearningLayer]]:
+    """A place that comes again begins the next request."""
     levels: list[list[UnlearningLayer]] = []
-    for layer in (layer for layer in layers_of(model) if not layer.is_new):
+    for layer in layers:
         if not levels or layer.config.at in [one.config.at for one in levels[-1]]:
             levels.append([])
         levels[-1].append(layer)
-    for level in levels:
-        _check_same_places([layer.config.at for layer in level], places)
     return levels
 
 
