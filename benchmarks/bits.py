@@ -55,6 +55,11 @@ class Files:
     learned: Path
     sets: Mapping[str, Path]
 
+    @property
+    def recorded(self) -> Path:
+        """The same model with all histories that a learn run can keep; made where a method asks for it."""
+        return self.learned.with_name("recorded")
+
 
 @dataclass
 class Bits:
@@ -70,7 +75,9 @@ class Bits:
         return self.folder / name
 
     def add_run(self, name: str, output: Path) -> None:
-        self.found[f"{name}/weights"] = hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
+        weights = output / "model.safetensors"
+        files = [weights] if weights.is_file() else sorted((output / "parts").rglob("*.safetensors"))  # beside its base
+        self.found[f"{name}/weights"] = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
         self.add(name, (output / "result.json").read_text(encoding="utf-8"))
 
     def add(self, name: str, text: str) -> None:
@@ -185,7 +192,8 @@ def images(bits: Bits) -> Files:
 
 def options(verb: str, card: Mapping[str, Any], files: Files) -> list[object]:
     """Model and files that a verb takes by this method: what it asks for, and what must stay."""
-    given: list[object] = ["--model", files.learned, "--retain", files.sets["retain"]]
+    start = files.recorded if card.get("reads") else files.learned
+    given: list[object] = ["--model", start, "--retain", files.sets["retain"]]
     if verb != "unlearn":
         given += ["--data" if verb == "learn" else "--learn", files.sets["new"]]
     if verb != "learn":
@@ -199,6 +207,12 @@ def options(verb: str, card: Mapping[str, Any], files: Files) -> list[object]:
 
 def methods(bits: Bits, cards: Mapping[str, Mapping[str, Any]], files: Files) -> None:
     """Every method of this modality by every verb it has."""
+    here = {method: card for method, card in cards.items() if files.modality in card["modalities"]}
+    kinds = sorted({kind for card in here.values() for kind in card.get("reads", ())})
+    if kinds:
+        given = [word for kind in kinds for word in ("--record", kind)]
+        given += ["--model", files.base, "--data", files.sets["both"], *STEPS[files.modality]]
+        bits.run(f"{files.modality}/recorded", "learn", *given)
     for method, card in cards.items():
         steps = () if card["edits"] else STEPS[files.modality]
         for verb in card["kinds"] if files.modality in card["modalities"] else ():

@@ -14,7 +14,9 @@ from tests.documents import README, ROOT, Command, broken_links, commands, diffe
 import palimpsest
 
 COMMANDS = re.findall(
-    r"\w+", "bench clean demo env judge learn measure methods metrics options report unlearn update verify"
+    r"\w+",
+    "bench calibrate clean companions demo env export judge learn measure methods metrics options parts report rules "
+    "unlearn update verify",
 )
 
 

@@ -21,6 +21,7 @@ NOT_ONCE = {  # public name -> the files that may share it; why
     "COMPANION": "companions/*.py",  # the same of what is kept beside a version
     "DERIVED": "derived/*.py",  # the same of a set that a run makes
     "RULE": "rules/*.py",  # the same of a rule
+    "PART": "models/parts/*.py",  # the same of a part
     "SCENARIO": "data/streams/scenarios/*.py",  # the same of a scenario
     "SET_METRIC": "metrics/per_set/*.py",  # the same of what is said of several sets
     "STREAM_METRIC": "metrics/per_stream/*.py",  # and of a stream

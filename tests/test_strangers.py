@@ -60,11 +60,11 @@ class ShortAnchor(Method):
 METHOD = ShortAnchor
 '''
 SETS = "--model clinic/model --forget clinic/forget.jsonl --retain clinic/retain.jsonl"
-GIVEN = f"unlearn {SETS} --paraphrase paraphrase.jsonl --method short_anchor -o out"
+GIVEN = f"unlearn {SETS} --nearby nearby.jsonl --method short_anchor -o out"
 OPTIONS = (
     "--set shortest.count=3 --set training.lr_scheduler_type=linear --set training.lr_floor=0.25 "
     "--set measuring.metrics=[opening,prob] --set opening.n=2 --lr 0.01 --max-steps 6 --batch-size 4 "
-    "--gate 'paraphrase opening_2 <= 1'"
+    "--gate 'nearby opening_2 <= 1'"
 )
 SHOWN = {
     "help": "unlearn --help-all",
@@ -79,14 +79,14 @@ SHOWN = {
     "page": "options --markdown",
 }
 REFUSED = {
-    "role": (f"{GIVEN} --paraphrse x", "No such option: --paraphrse"),
+    "role": (f"{GIVEN} --nearbby x", "No such option: --nearbby"),
     "role of another verb": (
-        "learn --model clinic/model --data x --paraphrase y -o out",
-        "No such option: --paraphrase",
+        "learn --model clinic/model --data x --nearby y -o out",
+        "No such option: --nearby",
     ),
     "rows of it": (
-        f"unlearn {SETS} --paraphrase clinic/forget.jsonl -o out --method npo",
-        "forget and paraphrase share 4 ids (first: clinic/forget.jsonl, line 1 (id 'p0'))",
+        f"unlearn {SETS} --nearby clinic/forget.jsonl -o out --method npo",
+        "forget and nearby share 4 ids (first: clinic/forget.jsonl, line 1 (id 'p0'))",
     ),
     "metric": (f"{GIVEN} --set opening.n=0", "metric 'opening': option 'n' is 0"),
     "name of a metric": (
@@ -123,7 +123,7 @@ def said(arguments):
 asked = json.load(sys.stdin)
 found = {name: said(arguments) for name, arguments in asked["without torch"].items()}
 try:
-    pal.unlearn("clinic/model", "clinic/forget.jsonl", output="out", paraphrse="x")
+    pal.unlearn("clinic/model", "clinic/forget.jsonl", output="out", nearbby="x")
 except pal.PlanError as error:
     found["argument"] = str(error)
 from palimpsest.loop.training import Training
@@ -219,7 +219,7 @@ def copy(tmp_path_factory, clinic) -> Copy:
     put(folder / "src" / "palimpsest" / "methods", {"short_anchor.py": METHOD})
     shutil.copytree(clinic, folder / "clinic")
     rows = [json.loads(line) for line in (clinic / "forget.jsonl").read_text().splitlines()]
-    write_rows(folder / "paraphrase.jsonl", [{**r, "id": f"again {r['id']}", "prompt": "And the home?"} for r in rows])
+    write_rows(folder / "nearby.jsonl", [{**r, "id": f"again {r['id']}", "prompt": "And the home?"} for r in rows])
     commands = {**SHOWN, **{f"refused {name}": command for name, (command, _) in REFUSED.items()}}
     asked = {name: shlex.split(command) for name, command in commands.items()}
     given = json.dumps({"without torch": asked, "run": shlex.split(f"{GIVEN} {OPTIONS}")})
@@ -259,8 +259,8 @@ def test_the_battery_of_methods_makes_the_set_that_a_method_wants(copy):
 
 def test_the_help_of_the_right_commands_has_the_set(copy):
     for name in ("help", "help of update"):
-        assert "--paraphrase DATA What must go, in other words." in copy.said(name)
-    assert "paraphrase" not in copy.said("help of learn")
+        assert "--nearby DATA Rows close to what must go." in copy.said(name)
+    assert "nearby" not in copy.said("help of learn")
 
 
 def test_the_lists_have_them(copy):
@@ -280,7 +280,7 @@ def test_the_page_of_options_has_them_and_nothing_else_is_changed(copy):
     before = (ROOT / "docs" / "options.md").read_text(encoding="utf-8").splitlines()
     lines = page.splitlines()
     more = [
-        "| `--paraphrase` DATA | unlearn, update | --help |  | What must go, in other words. |",
+        "| `--nearby` DATA | unlearn, update | --help |  | Rows close to what must go. |",
         "| `training.lr_floor` | 0.0 | number at least 0 and at most 1 | Share of the highest learning rate that no "
         "schedule goes below. |",
         "| `opening.n` | 3 | whole number at least 1 | Label tokens from the first on that are looked at. |",
@@ -307,13 +307,13 @@ def test_what_is_wrong_is_refused_in_one_line(copy, name):
 
 
 def test_the_verbs_know_the_argument(copy):
-    assert copy.seen["argument"].startswith("unknown argument 'paraphrse'; did you mean 'paraphrase'?")
+    assert copy.seen["argument"].startswith("unknown argument 'nearbby'; did you mean 'nearby'?")
 
 
 def test_the_plan_has_all_of_them(copy):
     plan = json.loads((copy.folder / "out" / "plan.json").read_text(encoding="utf-8"))
-    assert plan["files"]["paraphrase"] == "paraphrase.jsonl"
-    assert len(plan["digests"]["paraphrase"]) == 64
+    assert plan["files"]["nearby"] == "nearby.jsonl"
+    assert len(plan["digests"]["nearby"]) == 64
     assert plan["derived"] == {"shortest": {"count": 3}}
     assert plan["training"]["lr_floor"] == 0.25
     assert plan["measuring"]["options"] == {"opening": {"n": 2}}
@@ -334,19 +334,19 @@ def test_the_option_does_what_it_says(copy):
 def test_the_run_measures_the_metric_on_the_set(copy):
     code, out, err = copy.seen["run"]
     assert code in (0, 1, 3), err
-    assert list(copy.result["sets"]) == ["forget", "paraphrase", "retain"]
+    assert list(copy.result["sets"]) == ["forget", "nearby", "retain"]
     for column in ("before", "after"):
-        score = copy.result["scores"][column]["paraphrase"]["opening_2"]
+        score = copy.result["scores"][column]["nearby"]["opening_2"]
         assert score["n"] == 4
         assert 0 < score["value"] < 1
         assert set(score["by_id"]) == {f"again p{n}" for n in range(4)}
     rows = [line.split()[0] for line in out.splitlines() if " opening_2 " in line]
-    assert rows[:3] == ["forget", "paraphrase", "retain"]
+    assert rows[:3] == ["forget", "nearby", "retain"]
 
 
 def test_the_report_shows_them(copy):
     groups = re.findall(r'<th scope="rowgroup"[^>]*>(\w+)', copy.page)
-    assert groups == ["forget", "paraphrase", "retain"]
+    assert groups == ["forget", "nearby", "retain"]
     assert '<span class="key">opening_2</span>' in copy.page
     assert (
         "<dt>opening_2</dt><dd>how probable the model finds the first tokens of the answer, on average.</dd>"
@@ -354,5 +354,5 @@ def test_the_report_shows_them(copy):
     )
     assert "<li>3 rows of retain, the shortest, were held on to.</li>" in copy.page
     assert "&#34;lr_floor&#34;: 0.25" in copy.page
-    assert re.search(r"<th scope=\"row\">paraphrase opening_2 [^<]*1\.00", copy.page)
+    assert re.search(r"<th scope=\"row\">nearby opening_2 [^<]*1\.00", copy.page)
     assert "3 rows of retain, the shortest, were held on to." in copy.result["notes"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.after_import import tell_transformers
+from palimpsest.after_import import tell_transformers as _tell_transformers
 from palimpsest.version import VERSION
 
 if TYPE_CHECKING:
@@ -33,16 +33,18 @@ if TYPE_CHECKING:
     from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
     from palimpsest.verbs.calibrate import calibrate
     from palimpsest.verbs.clean import clean
+    from palimpsest.verbs.export import export
     from palimpsest.verbs.in_memory import Model, Run
     from palimpsest.verbs.judge import judge
     from palimpsest.verbs.learn import learn
+    from palimpsest.verbs.listed_parts import parts
     from palimpsest.verbs.measure import measure
     from palimpsest.verbs.unlearn import unlearn
     from palimpsest.verbs.update import update
     from palimpsest.verbs.verify import verify
 
 __version__ = VERSION
-tell_transformers()  # nothing is imported: folders with parts are known to whoever loads one later
+_tell_transformers()  # nothing is imported: folders with parts are known to whoever loads one later
 
 __all__ = [
     "Chat",
@@ -68,9 +70,11 @@ __all__ = [
     "__version__",
     "calibrate",
     "clean",
+    "export",
     "judge",
     "learn",
     "measure",
+    "parts",
     "unlearn",
     "update",
     "verify",
@@ -91,7 +95,18 @@ _HOMES = {
         "UsageError",
     ),
     "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
-    "palimpsest.verbs": ("calibrate", "clean", "judge", "learn", "measure", "unlearn", "update", "verify"),
+    "palimpsest.verbs": (
+        "calibrate",
+        "clean",
+        "export",
+        "judge",
+        "learn",
+        "measure",
+        "parts",
+        "unlearn",
+        "update",
+        "verify",
+    ),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

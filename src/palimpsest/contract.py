@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
-from palimpsest.method_card import Config, Kind
+from palimpsest.method_card import Config, Kind, Modality
 from palimpsest.models.parts.part import Part
-from palimpsest.models.reference import Reference
+from palimpsest.models.reference import DeepReference, Reference
 
 if TYPE_CHECKING:
     from palimpsest.rules.rule import Rule
@@ -156,6 +156,7 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
+        modalities: kinds of models that it is for; of these, those that its derived sets can be made for.
         by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
@@ -183,6 +184,7 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ()
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
+    modalities: ClassVar[tuple[Modality, ...]] = ("text", "image")
     by_id: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     options_for_images: ClassVar[Mapping[str, Any]] = {}
@@ -222,6 +224,11 @@ class Method:
     def asks_reference_on(cls, config: Any) -> frozenset[str]:
         """Sets on which a run with these options asks the reference; default: all of ``reference_sets``."""
         return cls.reference_sets
+
+    @classmethod
+    def asks_outputs_of(cls, config: Any, model: nn.Module) -> tuple[str, ...]:
+        """Modules of a model, by name, whose outputs the reference remembers for ``recall_at``; default: none."""
+        return ()
 
     @classmethod
     def draws_from(cls, given: Collection[str]) -> tuple[str, ...]:
@@ -319,3 +326,10 @@ class Method:
             raise TypeError(f"{type(self).__name__} asked for a reference it did not declare in reference_sets")
         with torch.no_grad():
             return batch.seen(self.reference.predict(model, batch.bare), picks=False)
+
+    def recall_at(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What a module of the reference model gives, (S, D), shown as the batch shows the model's own."""
+        if not isinstance(self.reference, DeepReference):
+            raise TypeError(f"{type(self).__name__} asked for outputs that it did not declare in asks_outputs_of")
+        with torch.no_grad():
+            return batch.shown(self.reference.outputs(model, batch.bare, place))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from palimpsest.contract import Method
 
 Kind = Literal["learn", "unlearn", "update"]
+Modality = Literal["text", "image"]
 
 
 class Config(Chosen):
@@ -62,6 +63,7 @@ class MethodCard:
     by_id: tuple[str, ...]
     reads: tuple[str, ...]
     keeps: tuple[str, ...]
+    modalities: tuple[Modality, ...]
 
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.
@@ -102,4 +104,5 @@ def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -
         return schema.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
-        raise PlanError(f"{name}.{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}") from None
+        place, said = ".".join([name, *map(str, first["loc"])]), first["msg"].removeprefix("Value error, ")
+        raise PlanError(f"{place} = {first['input']!r}: {said}") from None

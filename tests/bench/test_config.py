@@ -54,6 +54,16 @@ def test_what_is_missing_is_named_with_its_option(values, missing):
         make_bench({name: value for name, value in values.items() if name != missing})
 
 
+def test_a_row_can_have_rules_of_its_own_and_those_of_its_method_without_any(values):
+    ema, partial = {"kind": "ema"}, {"kind": "partial", "keep": 0.2}
+    rows = {"one": {"chain": "er+npo"}, "two": {"chain": "er+npo", "methods": {"npo": {"rules": [partial]}}}}
+    bench = make_bench({**values, "rows": rows, "methods": {"npo": {"rules": [ema]}}})
+    kinds = [[r["kind"] for r in bench.plan("unlearn", "npo", seed=0, row=bench.rows[n]).rules] for n in rows]
+    assert kinds == [["ema"], ["partial"]]
+    with pytest.raises(PlanError, match="unknown option of partial 'kep'"):
+        make_bench({**values, "rows": rows, "methods": {"npo": {"rules": [{"kind": "partial", "kep": 1}]}}})
+
+
 def test_a_chain_forgets_before_it_learns():
     row = BenchRow(chain="er+npo")
     assert row.parts(**BOTH) == (("unlearn", "npo"), ("learn", "er"))

@@ -19,7 +19,8 @@ from palimpsest.bench.perform import one_run as perform
 from palimpsest.bench.perform.parallel import WaitingTask
 from palimpsest.bench.perform.request_cell import RequestCell
 from palimpsest.bench.perform.row_step import row_step
-from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult
+from palimpsest.bench.results import MIXED, NOTHING, ORACLE, RANDOM, BenchResult
+from palimpsest.bench.show.console import tables
 from palimpsest.bench.whole_bench import run_bench
 from palimpsest.data.streams.request_stream import RequestStream
 from palimpsest.data.streams.stream_request import StreamRequest
@@ -224,3 +225,40 @@ def test_a_folder_of_something_else_is_left_alone(values, tmp_path):
         run_bench(make_bench(values), page.parent)
     assert page.read_text() == "of a run"
     assert list(page.parent.iterdir()) == [page]
+
+
+@pytest.fixture(scope="module")
+def calibrated(values, done, tmp_path_factory) -> tuple[BenchResult, Path]:
+    folder = tmp_path_factory.mktemp("calibrated") / "out"
+    return run_bench(make_bench({**values, "calibrate": True}), folder), folder
+
+
+def test_a_bench_that_calibrates_shows_every_row_that_forgets_once_more(done, calibrated):
+    result, folder = calibrated
+    assert [label for label in result.rows if not label.endswith(MIXED)] == list(done[0].rows)
+    assert {label for label in result.rows if label.endswith(MIXED)} <= {label + MIXED for label in done[0].rows}
+    for label, seeds in done[0].rows.items():  # the raw rows are what they are without it, to the bit
+        assert [step.weights for step in result.rows[label][0]] == [step.weights for step in seeds[0]]
+        assert [step.reading for step in result.rows[label][0]] == [step.reading for step in seeds[0]]
+    assert BenchResult.load(folder / RESULTS) == result
+
+
+def test_a_calibrated_row_has_the_readings_of_the_model_between(calibrated):
+    result, folder = calibrated
+    mixed_rows = [label for label in result.rows if label.endswith(MIXED)]
+    assert mixed_rows, "the model knows too little for this test to show anything"
+    for label in mixed_rows:
+        *before, last = result.rows[label][0]
+        assert before == list(result.rows[label.removesuffix(MIXED)][0][: len(before)])
+        assert last.calibrated is not None
+        assert (last.model, last.reading) == (last.calibrated.model, last.calibrated.reading)
+        assert source_digest(last.model) == last.weights
+        assert Path(last.model).is_relative_to(folder / "calibrated")
+        assert last.calibrated.evaluations <= 7
+    assert "of what it changed to forget stays" in tables(result)
+    assert "of what it changed to forget stays" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_it_the_results_do_not_mention_calibration(done):
+    text = (done[1] / RESULTS).read_text()
+    assert '"calibrated"' not in text

@@ -11,14 +11,14 @@ import torch
 
 from palimpsest.companions import delta_log
 from palimpsest.companions.companion import Change
-from palimpsest.companions.delta_format import Place, packed
+from palimpsest.companions.delta_format import KeptTensor, packed
 from palimpsest.companions.delta_log import DELTA_INDEX, DeltaLog
-from palimpsest.companions.delta_record import layout_name, name_of, write_delta
+from palimpsest.companions.delta_record import layout_name, record_name, write_delta
 from palimpsest.companions.marks import MarkKey
 from palimpsest.errors import DataError, ModelError
 
 KEY = MarkKey(b"k" * 32)
-LAYOUT = (Place("w", (4,), 1.0), Place("v", (2,), 1.0))
+LAYOUT = (KeptTensor("w", (4,), 1.0), KeptTensor("v", (2,), 1.0))
 STEPS = [("a", "b"), ("c",), ("b", "d"), ("e",)]
 """Rows of four steps; step i changed every weight by 2^i."""
 
@@ -30,9 +30,9 @@ def write_log(folder: Path, steps: Sequence[Sequence[str]], key: MarkKey = KEY, 
     for number, ids in enumerate(steps):
         changes = {place.name: torch.full(place.shape, 2.0**number) for place in LAYOUT}
         who = [key.of_id(i) for i in ids]
-        write_delta(source / name_of(number), packed(changes, LAYOUT), who, layout_name(LAYOUT))
+        write_delta(source / record_name(number), packed(changes, LAYOUT), who, layout_name(LAYOUT))
     log = DeltaLog.open(folder, key)
-    log.add([source / name_of(number) for number in range(len(steps))], {layout_name(LAYOUT): LAYOUT})
+    log.add([source / record_name(number) for number in range(len(steps))], {layout_name(LAYOUT): LAYOUT})
     log.write(log.index._replace(model=model))
     shutil.rmtree(source)
     return DeltaLog.open(folder, key)
@@ -95,13 +95,13 @@ def test_a_missing_a_damaged_and_a_foreign_log_are_one_line_each(log, tmp_path):
         log.check_whole("N", "m")
     with pytest.raises(ModelError, match="m has no delta log; learn with --record deltas"):
         DeltaLog.open(tmp_path / "none", KEY).check_whole("M", "m")
-    path = tmp_path / "deltas" / name_of(2)
+    path = tmp_path / "deltas" / record_name(2)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(ModelError, match=rf"has a gap: {name_of(2)} is damaged"):
+    with pytest.raises(ModelError, match=rf"has a gap: {record_name(2)} is damaged"):
         DeltaLog.open(tmp_path / "deltas", KEY).check_whole("M", "m")
     path.unlink()
-    with pytest.raises(ModelError, match=rf"has a gap: {name_of(2)} is missing; bring it back"):
+    with pytest.raises(ModelError, match=rf"has a gap: {record_name(2)} is missing; bring it back"):
         DeltaLog.open(tmp_path / "deltas", KEY).check_whole("M", "m")
 
 

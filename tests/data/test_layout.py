@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout, Rows, check_used, parse_columns
 from palimpsest.errors import DataError
+from palimpsest.records import Completion
 
 
 def test_columns_as_they_are_typed() -> None:
@@ -86,3 +88,23 @@ def test_a_column_to_leave_out_that_no_source_has_is_a_slip() -> None:
     check_used(Layout(ignore=frozenset({"note"})), seen)
     with pytest.raises(DataError, match="--ignore-column notes: no source has a column 'notes'; did you mean 'note'?"):
         check_used(Layout(ignore=frozenset({"note", "notes"})), seen)
+
+
+def test_a_name_of_one_set_comes_before_that_of_all() -> None:
+    layout = Layout(columns=parse_columns(["prompt=question", "completion=answer", "paraphrase.prompt=reworded"]))
+    assert layout.of("forget").columns == {"prompt": "question", "completion": "answer"}
+    assert layout.of("paraphrase").columns == {"prompt": "reworded", "completion": "answer"}
+    rows = [{"question": "who?", "answer": "Ann", "reworded": "whose name?"}]
+    read = {name: read_rows(rows, layout, name=name) for name in ("forget", "paraphrase")}
+    check_used(layout, read.values())
+    assert [one.examples[0].content for one in read.values()] == [
+        Completion("who?", "Ann"),
+        Completion("whose name?", "Ann"),
+    ]
+    with pytest.raises(DataError, match=r"paraphrase\.prompt.*reworded.*that set was not given"):
+        check_used(layout, [read["forget"]])
+
+
+def test_a_set_that_nobody_gives_is_refused() -> None:
+    with pytest.raises(DataError, match="unknown set 'paraphrse'; did you mean 'paraphrase'"):
+        parse_columns(["paraphrse.prompt=question"])

@@ -15,13 +15,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from peft import LoraConfig, get_peft_model
+from tests.contract.letters import letters
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from palimpsest import methods
+from palimpsest import derived, methods
 from palimpsest.contract import Method, Phase
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.read.examples import read_rows
 from palimpsest.demo.tiny_model import new_model
+from palimpsest.derived.made import Made
 from palimpsest.derived.nearest import random_pairs
 from palimpsest.engine.inputs import encode_sets
 from palimpsest.engine.plan import Plan
@@ -35,6 +37,7 @@ from palimpsest.loop import machine
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
+from palimpsest.models.load import Loaded
 from palimpsest.models.reference import build_reference
 from palimpsest.models.resnet import SmallResNet, resnet_config
 from palimpsest.records import Example, Image
@@ -101,7 +104,18 @@ def trainer_of(model: Any, args: TrainingArguments, name: str, **how: Any) -> Ob
     how = {"sets": sets_of(name), **how}
     if name == "icu":
         how["plan"] = {"pairing": {"random": True}, **how.get("plan", {})}
+    if "refusal" in methods.load(name).needs:
+        how["processing_class"] = letters()
     return ObjectiveTrainer(model, args, method=name, **how)
+
+
+def made_by_hand(role: str, model: Any, sets: dict[str, Any]) -> Made:
+    """A paired set as a run would make it: neighbours at random, anything else by its own file."""
+    if role == "analogous":
+        partner = random_pairs(sets["forget"], sets["retain"], seed=SEED).partner
+        return Made(sets["retain"].subset(partner.values()), partner)
+    loaded = Loaded(model, letters(), "toy")
+    return derived.load(role).make(loaded, sets, derived.build_config(role, {}), seed=SEED, folder=Path())
 
 
 def looped(model: Any, args: TrainingArguments, name: str, folder: Path, **plan: Any) -> Any:
@@ -110,11 +124,13 @@ def looped(model: Any, args: TrainingArguments, name: str, folder: Path, **plan:
     kind, config = methods.load(name), methods.configure(name, plan.get("options", {}))
     sets: dict[str, Any] = sets_of(name)
     set_seed(SEED)
-    pairs = {role: random_pairs(sets["forget"], sets["retain"], seed=SEED).partner for role in kind.paired}
-    for role, partner in pairs.items():
-        sets[role] = sets["retain"].subset(partner.values())
+    made = {role: made_by_hand(role, model, sets) for role in kind.paired}
+    pairs = {role: one.partner for role, one in made.items()}
+    sets |= {role: one.examples for role, one in made.items()}
     wanted = {role: sets[role] for role in kind.asks_reference_on(config) if role in sets}
-    method = kind(config, build_reference(model, wanted, folder / "reference") if wanted else None)
+    places = kind.asks_outputs_of(config, model)
+    how = {"batch_size": args.per_device_train_batch_size, "places": places}  # in other company the last bits differ
+    method = kind(config, build_reference(model, wanted, folder / "reference", **how) if wanted else None)
     drawn = {role: sets[role] for role in kind.draws_from(sets)}
     method.prepare(model, drawn)
     training = Training(
@@ -512,6 +528,7 @@ def test_one_process_on_one_device(start, tmp_path, monkeypatch, name, what):
             {"plan": {"control": {}}},
             "plan.control is for Palimpsest's own loop; accepted here: derived, encoding",
         ),
+        ({"plan": {"rules": [{"kind": "ema"}]}}, "plan.rules is for Palimpsest's own loop"),
         ({"plan": {"training": {"learning_rate": 1}}}, "plan.training.learning_rate: give it in TrainingArguments"),
         ({"plan": {"options": {"bta": 1}}}, "unknown option of npo 'bta'; did you mean 'beta'?"),
         ({"plan": {"training": {"side_batch_size": 1}}}, "side_batch_size of retain is 1 and gradient_accumulation"),

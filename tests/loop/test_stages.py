@@ -14,7 +14,7 @@ from palimpsest.contract import Config, Method, Phase, Stage, Term
 from palimpsest.data.draws import places
 from palimpsest.errors import FrozenError, PlanError
 from palimpsest.loop.job import Job
-from palimpsest.loop.legs import in_turn, legs_of
+from palimpsest.loop.legs import in_turn, legs_of, told_of_turns
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import parameter_digests
@@ -204,7 +204,10 @@ def test_one_plain_stage_is_a_run_as_ever(go, tiny_llama):
 @pytest.mark.parametrize(
     ("stage", "reason"),
     [
-        (Stage("s", "general"), "stage 's' needs the set 'general', which was not given; given: forget, retain"),
+        (
+            Stage("s", "general"),
+            "needs the set 'general': not given, or not drawn by the method; at hand: forget, retain",
+        ),
         (Stage("s", phases=(Phase("p", ("learn",)),)), "stage 's' needs the set 'learn'"),
         (Stage("s", moves=("nowhere",)), "stage 's': moves 'nowhere' is found in no parameter that may move"),
         (Stage("s", moves=("(",)), "stage 's': moves '\\(' is no regular expression"),
@@ -233,6 +236,9 @@ def test_under_control_the_distinct_stages_take_turns(tiny_llama, sets):
         legs = legs_of(staged(*stages)(Config()), tiny_llama, sets, Training(**HOW))
         return [leg.stage.name for leg in in_turn(legs)]
 
+    legs = legs_of(staged(*ALTERNATING)(Config()), tiny_llama, sets, Training(**HOW))
+    assert told_of_turns("at its level", in_turn(legs)) == "at its level (away, back in turn)"
+    assert told_of_turns("at its level", legs[:1]) == "at its level"
     repair = Stage("repair", "retain", 1, (BACK,))
     assert turns(*ALTERNATING) == ["away", "back"]
     assert turns(Stage()) == ["run"]
@@ -273,18 +279,20 @@ def halving(**facts: Any) -> type[Method]:
 
 
 def test_an_edit_is_made_once_and_logged(go, tiny_llama, tmp_path):
-    kind = halving()
+    kind = halving(declared=("model.norm.weight", "model.layers.0.input_layernorm.weight"))
     before = tiny_llama.model.norm.weight.detach().clone()
     ended = go(kind)
     assert (ended.steps, ended.stopped, kind.calls) == (0, "edited without steps", 1)
     assert not torch.equal(tiny_llama.model.norm.weight, before)
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert (row["kind"], row["declared"], row["changed"]) == ("edit", 2, 1)
 
 
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
         ({"changed": ()}, "changed nothing: every weight is as it was before"),
-        ({"declared": ()}, r"changed 1 tensors that it did not name, e.g. model.norm.weight"),
+        ({"declared": ()}, r"changed 1 tensor that it did not name, e.g. model.norm.weight"),
         ({"declared": ("model.nowhere",)}, "says that it changed 'model.nowhere', which the model does not have"),
     ],
 )
@@ -295,7 +303,7 @@ def test_an_edit_that_is_not_what_it_says_is_an_error(go, facts, reason):
 
 def test_an_edit_may_not_move_what_is_frozen(go, tiny_llama):
     tiny_llama.model.norm.weight.requires_grad_(False)
-    with pytest.raises(FrozenError, match=r"moved 1 frozen tensors, e.g. model.norm.weight"):
+    with pytest.raises(FrozenError, match=r"moved 1 frozen tensor, e.g. model.norm.weight"):
         go(halving())
 
 
@@ -309,7 +317,7 @@ def test_more_may_be_declared_than_changes_and_tied_weights_count_as_one(go, tin
 def test_a_death_between_an_edit_and_its_stage_ends_with_the_same_bits(go, tiny_llama, die_at, monkeypatch):
     kind = halving(named=(Stage("repair", "retain", 1, (BACK,)),))
     ended = go(kind, "whole")
-    assert (kind.calls, ended.steps) == (1, 3)
+    assert (kind.calls, ended.steps, ended.stopped) == (1, 3, "an edit, and 3 steps in 1 stage (repair) as planned")
     whole = parameter_digests(tiny_llama)
     seen = []
 

@@ -59,6 +59,15 @@ def test_a_log_of_other_tensors_is_refused(tmp_path):
         method_with(tmp_path).edit(nn.Linear(2, 2), forgetting("b"))
 
 
-def test_there_is_no_option_yet():
+def test_what_is_kept_is_no_option_of_it():
     with pytest.raises(PlanError, match="unknown option of amnesiac 'keep'"):
         configure("amnesiac", {"keep": 0.1})
+
+
+def test_a_repair_is_a_stage_over_what_stays():
+    assert Amnesiac(configure("amnesiac", {})).stages({"forget": 2, "retain": 4}) == ()
+    method = Amnesiac(configure("amnesiac", {"repair_epochs": 1.5}))
+    (stage,) = method.stages({"forget": 2, "retain": 4})
+    assert (stage.anchor, stage.epochs, stage.phases[0].sets) == ("retain", 1.5, ("retain",))
+    with pytest.raises(PlanError, match="repair_epochs = 1.5 needs the retain set; give it with --retain"):
+        method.prepare(Weights(), forgetting("b"))

@@ -22,6 +22,7 @@ import pytest
 
 import palimpsest as pal
 from palimpsest.cli import main
+from palimpsest.companions import delta_record
 from palimpsest.errors import PlanError
 from palimpsest.loop import checkpoint
 from palimpsest.loop.log import RunLog
@@ -91,7 +92,7 @@ class Deaths:
         sys.addaudithook(self._heard)
         append = RunLog.append
         RunLog.append = lambda log, row: (self.moment("half a row", lambda: _half_a_row(log)), append(log, row))[1]
-        for module in (checkpoint, reference):
+        for module in (checkpoint, reference, delta_record):
             module.save_file = self._saving(module.save_file, module.__name__)
 
     def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:

@@ -55,6 +55,26 @@ def in_cycles(clinic: Path, output: Path) -> None:
     pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method="ug_clu", plan=plan, **files)
 
 
+def in_turns(clinic: Path, output: Path) -> None:
+    """A method of two stages over two anchors, which take turns."""
+    plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": 30}}
+    files = {"retain": clinic / "retain.jsonl", "answers": False}
+    pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method="scrub", plan=plan, **files)
+
+
+def shown(clinic: Path, output: Path, method: str = "rmu") -> None:
+    """A method that remembers what a block gave, under controls."""
+    control = {"controls": {"forget": {"lowest": 0.8, "cap": 90}}} if method == "rmu" else {}
+    plan = {"training": TRAINING, "measuring": MEASURING, "control": {**SHORT, "budget": 30}, **control}
+    files = {"retain": clinic / "retain.jsonl", "replay": clinic / "general.jsonl", "answers": False}
+    pal.unlearn(clinic / "learned", clinic / "forget.jsonl", output=output, method=method, plan=plan, **files)
+
+
+def refusing(clinic: Path, output: Path) -> None:
+    """A method whose set is made by the run."""
+    shown(clinic, output, "idk_dpo")
+
+
 def learn(clinic: Path, output: Path) -> None:
     plan = {"training": TRAINING, "measuring": MEASURING, "control": {"budget": 60, "cooling": 2}}
     given = {"replay": clinic / "general.jsonl", "plan": plan, "answers": False}
@@ -150,7 +170,9 @@ def test_a_death_at_every_kind_of_moment_of_every_stage(clinic, tmp_path, script
         assert f"{stage}: os.rename .partial/control/.state.json.#.tmp" in seen
 
 
-@pytest.mark.parametrize("verb", [forget, adapt, alone, in_cycles, learn], ids=lambda verb: verb.__name__)
+@pytest.mark.parametrize(
+    "verb", [forget, adapt, alone, in_cycles, in_turns, shown, refusing, learn], ids=lambda verb: verb.__name__
+)
 def test_a_run_that_dies_often_ends_with_the_same_bits(clinic, tmp_path, verb):
     """Five deaths one after the other, each at a random moment after the last."""
     expected = undisturbed(verb, clinic, tmp_path / "undisturbed")

@@ -111,6 +111,26 @@ def test_two_requests_are_as_good_as_one(clinic, learned, tmp_path):
     assert log_of(tmp_path / "at_once").digest() == log_of(tmp_path / "second").digest()
 
 
+def test_a_repair_is_recorded_too(clinic, learned, tmp_path):
+    """The start, the steps that were left and those of the repair: the sum of all is what the child weighs."""
+    result = pal.unlearn(
+        learned,
+        clinic / "forget.jsonl",
+        retain=clinic / "retain.jsonl",
+        method="amnesiac",
+        output=tmp_path / "v2",
+        plan={**ALL, "options": {"repair_epochs": 1}, "training": {"batch_size": 4}, "measuring": {"metrics": ["nll"]}},
+        answers=False,
+    )
+    assert result.ending.steps == 2
+    gone, log = ids_in(clinic / "forget.jsonl"), log_of(tmp_path / "v2")
+    assert not log.holds(gone)
+    assert len(log.index.records) == 2 + sum(not s.who & _marks(gone) for s in log_of(learned).stamps.values())
+    totals = log.total_of(ids_in(clinic / "learn.jsonl"))
+    start, after = weights(clinic / "model"), weights(tmp_path / "v2")
+    assert max(float((after[n] - totals[n] - start[n]).abs().max()) for n in totals) < 1e-6
+
+
 def test_a_later_run_goes_on_recording_or_leaves_the_log_behind(clinic, learned, tmp_path):
     more = write_rows(tmp_path / "more.jsonl", [{"id": "m1", "text": "The new guest is Quin."}])
     plan = {**STEPS, "training": {**STEPS["training"], "max_steps": 2}}
@@ -182,3 +202,22 @@ def test_a_log_with_a_gap_is_refused_before_anything_is_written(clinic, learned,
     with pytest.raises(ModelError, match=r"has a gap: 00000002\.safetensors is missing"):
         pal.unlearn(broken, clinic / "forget.jsonl", method="amnesiac", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_packed_by_subject_a_step_is_of_one_owner(clinic, tmp_path):
+    """Two rows each of six people: every recorded step has both rows of one, and an epoch is six steps."""
+    rows = [json.loads(line) for line in (clinic / "learn.jsonl").read_text().splitlines()]
+    owned = [{**row, "subject": f"person {n // 2}"} for n, row in enumerate(rows)]
+    data = write_rows(tmp_path / "owned.jsonl", owned)
+    training = {"batch_size": 8, "learning_rate": 1e-3, "num_train_epochs": 2, "pack_by": "subject"}
+    plan = {"training": training, "measuring": {"metrics": ["nll"]}, "record": ["deltas"]}
+    result = pal.learn(clinic / "model", data, output=tmp_path / "v1", plan=plan, answers=False)
+    assert result.ending.steps == 12
+    pairs = {frozenset(_marks([row["id"] for row in owned if row["subject"] == f"person {n}"])) for n in range(6)}
+    log = log_of(tmp_path / "v1")
+    assert {stamp.who for stamp in log.stamps.values()} == pairs
+    assert len(log.stamps) == 12
+    plain = write_rows(tmp_path / "plain.jsonl", [{"id": row["id"], "text": row["completion"]} for row in rows])
+    with pytest.raises(PlanError, match="no row of the learn set has a subject"):
+        pal.learn(clinic / "model", plain, output=tmp_path / "v2", plan=plan, answers=False)
+    assert not list(tmp_path.glob("v2*"))

@@ -17,6 +17,8 @@ from palimpsest.report.row import ReportRow, without_empty
 
 _SCHEMA_ID: Literal["palimpsest.bench/1"] = "palimpsest.bench/1"
 ORACLE, NOTHING, RANDOM = "oracle", "do nothing", "random edit"
+MIXED = " ~"
+"""Behind the name of a row: the same row, calibrated."""
 CONTROLS = (ORACLE, NOTHING, RANDOM)
 TASK, FORGOT = "task ", "forgot "
 """Of what a request taught, or forgot: the set is called so and then like the request."""
@@ -59,6 +61,22 @@ class StepReading(ReportRow):
         return without_empty(handler(self), "over_sets")
 
 
+class MixedStep(ReportRow):
+    """What came of a request when part of the change was taken back (``palimpsest calibrate``)."""
+
+    model: str
+    """Folder of the model between."""
+    weights: str
+    """SHA-256 of its weights."""
+    alpha: float
+    """Share of the change that stayed."""
+    uneven: float
+    """Largest step back up of what remains, with alpha ascending; a share."""
+    evaluations: int
+    """Times it was asked."""
+    reading: StepReading
+
+
 class RowStep(ReportRow):
     """One row on one request."""
 
@@ -79,10 +97,16 @@ class RowStep(ReportRow):
     norm: float | None = None
     """L2 distance that the run which unlearned moved the weights; None when none did."""
     reading: StepReading
+    calibrated: MixedStep | None = None
+    """The same request at one retention; None where nothing was forgotten, or the bench does not calibrate."""
     twin: StepReading | None = None
     """Of an oracle: the oracle of another seed beside it."""
     start: StepReading | None = None
     """Of the first oracle: the model before it learned anything, on the same sets."""
+
+    @model_serializer(mode="wrap")
+    def _without_calibrated(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "calibrated")
 
 
 class StreamRequestInfo(ReportRow):

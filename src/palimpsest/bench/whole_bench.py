@@ -12,6 +12,7 @@ from palimpsest.bench.define.place import REPORT, RESULTS, SUMMARY, check_place
 from palimpsest.bench.define.pool import pool_of_bench
 from palimpsest.bench.define.situations import Situation
 from palimpsest.bench.perform.drawn_sets import check_answerable
+from palimpsest.bench.perform.mixed_step import with_mixed
 from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
 from palimpsest.bench.perform.request_cell import RequestCell, read_anew, situations_of
 from palimpsest.bench.perform.row_step import oracle_step, row_step
@@ -138,7 +139,7 @@ def _result(bench: Bench, cells: CellChains, steps: dict[str, Any], threads: int
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         bench=bench.model_dump(mode="json"),
         streams={seed: tuple(_info(cell.situation) for cell in chain) for seed, chain in cells.items()},
-        rows={label: _of_row(label, cells, steps) for label in (ORACLE, *bench.all_rows)},
+        rows=with_mixed({label: _of_row(label, cells, steps) for label in (ORACLE, *bench.all_rows)}),
         environment=environment(threads),
     )
 

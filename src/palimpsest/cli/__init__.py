@@ -22,9 +22,12 @@ from palimpsest.cli import clean_command as clean
 from palimpsest.cli import companions_command as companions
 from palimpsest.cli import demo_command as demo
 from palimpsest.cli import env_command as env
+from palimpsest.cli import export_command as export
 from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
+from palimpsest.cli import parts_command as parts
 from palimpsest.cli import report_command as report
+from palimpsest.cli import rules_command as rules
 from palimpsest.cli import verify_command as verify
 from palimpsest.cli.endings import UNREAD, failed, refused
 from palimpsest.cli.saying import drop_unwritten, flush_out, only_visible, tell, tell_beside, tell_line
@@ -103,8 +106,11 @@ app.command("report")(report.command)
 app.command("verify")(verify.command)
 app.command("clean")(clean.command)
 app.command("companions")(companions.command)
+app.command("parts")(parts.command)
+app.command("export")(export.command)
 app.command("methods")(listing.methods_command)
 app.command("metrics")(listing.metrics_command)
+app.command("rules")(rules.command)
 app.command("options")(catalogue.command)
 app.command("env")(env.command)
 app.command("demo")(demo.command)

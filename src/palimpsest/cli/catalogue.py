@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from palimpsest import derived, methods
+from palimpsest import derived, methods, rules
 from palimpsest.cli import options as o
 from palimpsest.cli.flags import FLAGS, Flag
 from palimpsest.cli.listing import method_rows
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_table, as_text, default_of, option_rows, written
+from palimpsest.cli.rules_command import rule_rows
 from palimpsest.cli.saying import tell, tell_json
 from palimpsest.data.sets.roles import ALL_VERBS
 from palimpsest.errors import PlanError, unknown
@@ -52,6 +53,8 @@ BESIDE = {
     "preset": "paper: the rate and the length that the method's authors published; also --preset paper.",
     "derived": "The options of the sets that a run makes itself: palimpsest options SET.",
     "bounds": "Gates beside the others, each in the place of the one of the same set and metric; also --gate.",
+    "rules": "A list of what happens around the steps of any method; also --rule KIND:A=B. See palimpsest rules.",
+    "record": "Histories that are kept beside the model to delete from it later, e.g. [deltas]; also --record deltas.",
     "options": "The options of the run's method: palimpsest options METHOD.",
 }
 
@@ -89,10 +92,16 @@ def _schema(section: str) -> type[BaseModel] | None:
     from palimpsest.audit.refinement import Refinement
     from palimpsest.data.sets.controls import Controls
     from palimpsest.engine.plan import SECTIONS, Plan
+    from palimpsest.engine.sections import Restoring
 
     if section not in SECTIONS or section in BESIDE:
         return None
-    others: dict[str, type[BaseModel]] = {"controls": Controls, "gates": Gate, "refine": Refinement}
+    others: dict[str, type[BaseModel]] = {
+        "controls": Controls,
+        "gates": Gate,
+        "refine": Refinement,
+        "restore": Restoring,
+    }
     return others.get(section) or cast("type[BaseModel]", type(Plan.model_fields[section].default))
 
 
@@ -113,14 +122,16 @@ def rows_in(name: str) -> list[OptionRow]:
         return option_rows(metrics.load(name).Config, name)
     if name in derived.names():
         return option_rows(derived.load(name).Config, name)
-    names = (*known, *methods.names(), *metrics.names(), *derived.names())
-    raise PlanError(unknown("section, method, metric or derived set", name, names))
+    if name in rules.names():
+        return rule_rows(name)
+    names = (*known, *methods.names(), *metrics.names(), *derived.names(), *rules.names())
+    raise PlanError(unknown("section, method, metric, derived set or rule", name, names))
 
 
 def dependences() -> dict[tuple[str, str], str]:
     """(section, option) -> when its default is another one, as the code has it."""
+    from palimpsest.engine.chosen_control import FIXES_THE_RATE, IMAGE_ROWS
     from palimpsest.engine.measuring import IMAGE_METRICS
-    from palimpsest.engine.plan import FIXES_THE_RATE, IMAGE_ROWS
 
     cards = [methods.card(name) for name in methods.names()]
     found = {("training", option): words for option, words in _by_method(cards).items()}
@@ -204,6 +215,9 @@ def page() -> str:
         parts += [f"### {name}", _option_table(rows) if rows else "None."]
     parts += ["## measuring.options", "Of the metrics: `--set METRIC.OPTION=VALUE`.", _option_table(_metric_rows())]
     parts += ["## derived", MADE, _set_table(), *([_option_table(_made_rows())] if _made_rows() else [])]
+    parts += ["## record", BESIDE["record"], "## rules", BESIDE["rules"]]
+    for name in rules.names():
+        parts += [f"### {name}", f"Use when {rules.load(name).use_when}.", _option_table(rule_rows(name))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -68,7 +68,7 @@ def _methods(cards: Iterable[MethodCard]) -> str:
 
 def _line(card: MethodCard) -> str:
     """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
-    on = "both" if derived.modalities_of(card.needs) == BOTH else f"{derived.modalities_of(card.needs)[0]}s"
+    on = "both" if methods.works_on(card) == BOTH else f"{methods.works_on(card)[0]}s"
     use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
     return f"  {card.name:16}{on:7}{use}"
 
@@ -79,7 +79,7 @@ def _method(card: MethodCard) -> str:
     said = [
         *textwrap.wrap(uses.strip(), WIDTH),
         "",
-        f"does      {kinds}; {' and '.join(f'{m}s' for m in derived.modalities_of(card.needs))}",
+        f"does      {kinds}; {' and '.join(f'{m}s' for m in methods.works_on(card))}",
         f"needs     {_needs(card)}",
         f"may use   {', '.join(card.uses) or 'no other set'}",
         *textwrap.wrap(_training(card), WIDTH, initial_indent="training  ", subsequent_indent=" " * 10),
@@ -92,14 +92,15 @@ def _needs(card: MethodCard) -> str:
     made = derived.of_needs(card.needs)
     sets = [f"{name} ({derived.load(name).about})" if name in made else name for name in card.needs]
     sets += [" or ".join(group) for group in card.one_of]
-    return "; ".join([*sets, *(["the base model"] if card.starts_from == "base" else [])]) or "no set"
+    sets += ["the base model"] if card.starts_from == "base" else []
+    return "; ".join([*sets, *(f"a model that learned with --record {kind}" for kind in card.reads)]) or "no set"
 
 
 def _training(card: MethodCard) -> str:
     """Training options that differ from the general ones, and when they hold."""
     if card.edits:
         return "none: it edits the weights and takes no steps"
-    from palimpsest.engine.plan import FIXES_THE_RATE
+    from palimpsest.engine.chosen_control import FIXES_THE_RATE
 
     fixed = _pairs({k: v for k, v in card.defaults.items() if k in FIXES_THE_RATE and k != "learning_rate"})
     always = _pairs({k: v for k, v in card.defaults.items() if k not in FIXES_THE_RATE})
@@ -126,12 +127,13 @@ def method_values(card: MethodCard) -> dict[str, Any]:
         "use_when": card.use_when,
         "group": group_of(card),
         "kinds": list(card.kinds),
-        "modalities": list(derived.modalities_of(card.needs)),
+        "modalities": list(methods.works_on(card)),
         "needs": list(card.needs),
         "one_of": [list(group) for group in card.one_of],
         "uses": list(card.uses),
         "starts_from": card.starts_from,
         "edits": card.edits,
+        "reads": list(card.reads),
         "training": dict(card.defaults),
         "options": {row.name: row.values() for row in method_rows(card)},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from palimpsest.loop.aliases import meant_section
 from palimpsest.printed import short
 from palimpsest.untrusted import parse_yaml, reason_of
 
-ROUTED = ("training", "control", "repair", "scope", "pairing", "refine", "measuring", "encoding")
+ROUTED = ("training", "control", "repair", "restore", "scope", "pairing", "refine", "measuring", "encoding")
 
 ModelFolder = Annotated[str, typer.Option("--model", metavar="DIR", help="Folder, Hub name or resnet20@DIR.")]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder for model and report.")]
@@ -24,15 +25,22 @@ LearningRate = Annotated[
     float | None, typer.Option("--learning-rate", "--lr", metavar="N", help="A fixed rate.  [searched]")
 ]
 Refine = Annotated[bool | None, typer.Option("--refine/--no-refine", help="At a fixed rate: stop when all rows pass.")]
+RestoreShare = Annotated[
+    float | None, typer.Option("--restore", metavar="N", help="Give utility back to this share of before.")
+]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut longer rows instead of refusing.")]
 Separator = Annotated[str | None, typer.Option(metavar="TEXT", help="Between prompt and completion.  [as taught]")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="YAML or JSON with options.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Any option; see `palimpsest options`.")
 ]
+GivenRules = Annotated[
+    list[str] | None, typer.Option("--rule", metavar="KIND:A=B", help="Around the steps; see `palimpsest rules`.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=1024, metavar="N", help="CPU threads.  [1 for a small model]")]
 Columns = Annotated[
-    list[str] | None, typer.Option("--column", metavar="OURS=YOURS", help="E.g. prompt=question; may repeat.")
+    list[str] | None,
+    typer.Option("--column", metavar="OURS=YOURS", help="E.g. prompt=question; of one set paraphrase.prompt=NAME."),
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Of dataset folders and Hub names, e.g. train.")]
 IgnoreColumns = Annotated[
@@ -81,11 +89,7 @@ def sections_from(
 
         found = read_plan_file(plan_file)
     for assignment in assignments or ():
-        place, key, value = parse_assignment(assignment)
-        if place == "controls":
-            _control(found, key, value)
-        else:
-            _section(found, method, place, key)[key] = value
+        _assign(found, method, assignment)
     given = {key: value for key, value in training.items() if value is not None}
     if given:
         found["training"] = {**found.get("training", {}), **given}
@@ -94,6 +98,18 @@ def sections_from(
     if scope is not None:
         found["scope"] = {**found.get("scope", {}), "kind": scope}
     return found
+
+
+def _assign(found: dict[str, Any], method: str, assignment: str) -> None:
+    """One ``--set`` in its section."""
+    if assignment.startswith("rules="):
+        found["rules"] = _value_of(assignment, assignment.removeprefix("rules="))
+        return
+    place, key, value = parse_assignment(assignment)
+    if place == "controls":
+        _control(found, key, value)
+    else:
+        _section(found, method, place, key)[key] = value
 
 
 def parse_assignment(assignment: str) -> tuple[str, str, Any]:
@@ -106,13 +122,40 @@ def parse_assignment(assignment: str) -> tuple[str, str, Any]:
     place, dot, key = path.partition(".")
     if not (equals and dot and place and key):
         raise PlanError(f"--set {short(assignment)}: accepted: a.b=value, e.g. icu.alpha=0.3")
+    return place, key, _value_of(assignment, raw)
+
+
+def _value_of(assignment: str, raw: str) -> Any:
     try:
-        return place, key, parse_yaml(raw)
+        return parse_yaml(raw)
     except ValueError as error:
         raise PlanError(
             f"--set {short(assignment)}: the value is no YAML ({reason_of(error)}); quote it if it holds a colon or "
             "bracket"
         ) from None
+
+
+def parse_rule(text: str) -> dict[str, Any]:
+    """A rule of a plan from ``kind:option=value,option=value``; each value is read as YAML.
+
+    >>> parse_rule("partial:keep=0.2,rule=cyclic"), parse_rule("masked:of=[forget, learn]"), parse_rule("ema")
+    ({'kind': 'partial', 'keep': 0.2, 'rule': 'cyclic'}, {'kind': 'masked', 'of': ['forget', 'learn']}, {'kind': 'ema'})
+
+    Raises:
+        PlanError: an option without a value, or a value that is no YAML.
+    """
+    kind, _, given = text.partition(":")
+    found: dict[str, Any] = {"kind": kind}
+    for part in re.split(r",(?![^\[{]*[\]}])", given) if given else ():  # a comma within brackets parts no options
+        name, equals, raw = part.partition("=")
+        try:
+            value = parse_yaml(raw)
+        except ValueError:
+            equals, value = "", None
+        if not (equals and name.strip() and kind):
+            raise PlanError(f"--rule {short(text)}: accepted: KIND:OPTION=VALUE,OPTION=VALUE, e.g. partial:keep=0.1")
+        found[name.strip()] = value
+    return found
 
 
 _GATES = (

@@ -55,6 +55,8 @@ def _sections(method: str, values: dict[str, Any]) -> dict[str, Any]:
         sections["encoding"] = {**sections.get("encoding", {}), **given}
     if recorded := values.pop("record"):
         sections["record"] = [*sections.get("record", ()), *recorded]
+    if given_rules := values.pop("rule"):
+        sections["rules"] = [*sections.get("rules", ()), *map(o.parse_rule, given_rules)]
     if bounds := values.pop("gate"):
         from palimpsest.audit.gate_text import gate_fields
 

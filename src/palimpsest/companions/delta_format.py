@@ -16,14 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
 GAP_WIDTHS = (torch.uint8, torch.uint16, torch.int32, torch.int64)
 
 
-class Place(NamedTuple):
+class KeptTensor(NamedTuple):
     """One tensor of a layout.
 
     Attributes:
@@ -42,22 +43,24 @@ class Place(NamedTuple):
         return int(torch.Size(self.shape).numel())
 
 
-Places = Sequence[Place]
+KeptTensors = Sequence[KeptTensor]
 
 
-def largest(update: Float[Tensor, "..."], share: float) -> Int[Tensor, " k"]:
-    """Positions of the entries of largest magnitude, ascending; entries that did not move are left out.
+def kept_positions(update: Float[Tensor, "..."], share: float) -> Int[Tensor, " k"]:
+    """Positions of the entries of largest magnitude, in no order; some may be of entries that did not move.
 
     Args:
         update: of one tensor, any shape.
         share: of its entries, above 0 and at most 1; at least one entry is taken.
 
-    >>> largest(torch.tensor([0.1, -3.0, 0.0, 2.0]), 0.5).tolist()
+    >>> sorted(kept_positions(torch.tensor([0.1, -3.0, 0.0, 2.0]), 0.5).tolist())
     [1, 3]
     """
     size_N = update.flatten().abs()
-    count = min(max(1, round(share * len(size_N))), int(size_N.count_nonzero()))
-    return size_N.topk(count, sorted=False).indices.sort().values
+    count = min(len(size_N), max(1, round(share * len(size_N))))
+    if size_N.is_cpu:  # a third of the time of topk
+        return torch.from_numpy(np.argpartition(size_N.numpy(), len(size_N) - count)[len(size_N) - count :])
+    return size_N.topk(count, sorted=False).indices
 
 
 def as_gaps(position_K: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
@@ -76,7 +79,7 @@ def from_gaps(gap_K: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
     return (gap_K.to(torch.int64) + 1).cumsum(0) - 1
 
 
-def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: Places) -> dict[str, Tensor]:
+def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: KeptTensors) -> dict[str, Tensor]:
     """One step's updates, pruned: "whole" (fp32), and "gap" (K,), "value" (K,) fp16 and "scale" (T,) of the others.
 
     Args:
@@ -87,21 +90,31 @@ def packed(updates: Mapping[str, Float[Tensor, "..."]], layout: Places) -> dict[
     whole = [updates[place.name].detach().float().cpu().flatten() for place in layout if place.share >= 1]
     positions, values, scales, start = [], [], [], 0
     for place in pruned:
-        update_N = updates[place.name].detach().float().flatten()
-        kept = largest(update_N, place.share)
-        value = update_N[kept].cpu()
-        scale = value.abs().max() if len(value) else torch.tensor(0.0)
-        positions.append(kept.cpu() + start)
-        values.append((value / scale).half())
-        scales.append(scale)
+        kept_K, value_K = _kept(updates[place.name].detach().float().flatten(), place.share)
+        scales.append(np.abs(value_K).max())
+        positions.append(kept_K + start)
+        values.append(value_K / scales[-1] if scales[-1] else value_K)
         start += place.size
     found = {"whole": torch.cat(whole)} if whole else {}
     if pruned:
-        found |= {"gap": as_gaps(torch.cat(positions)), "value": torch.cat(values), "scale": torch.stack(scales)}
+        position_K, shares_K = np.concatenate(positions), np.concatenate(values).astype(np.float16)
+        ranked = np.argsort(position_K)
+        order = torch.from_numpy(ranked[shares_K[ranked] != 0])  # not what stood still, or is too small for fp16
+        gaps = as_gaps(torch.from_numpy(position_K)[order])
+        found |= {"gap": gaps, "value": torch.from_numpy(shares_K)[order], "scale": torch.tensor(np.array(scales))}
     return found
 
 
-def add_packed(totals: Mapping[str, Float[Tensor, "..."]], tensors: Mapping[str, Tensor], layout: Places) -> None:
+def _kept(update_N: Float[Tensor, "N"], share: float) -> tuple[Int64[np.ndarray, "k"], Float32[np.ndarray, "k"]]:
+    """Positions that are kept and the entries there; NumPy, whose calls cost little beside a small tensor."""
+    kept = kept_positions(update_N, share)
+    if update_N.is_cpu:
+        position_k = kept.numpy()
+        return position_k, update_N.numpy()[position_k]
+    return kept.cpu().numpy(), update_N[kept].cpu().numpy()
+
+
+def add_packed(totals: Mapping[str, Float[Tensor, "..."]], tensors: Mapping[str, Tensor], layout: KeptTensors) -> None:
     """Add what was packed to sums, in place.
 
     Args:

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
-from palimpsest.companions.delta_format import Places, add_packed
+from palimpsest.companions.delta_format import KeptTensors, add_packed
 from palimpsest.companions.delta_record import (
     Stamp,
+    delta_stamp,
     layout_from,
     layout_to_json,
-    name_of,
+    record_name,
     records_in,
-    stamp_of,
     tensors_of,
 )
 from palimpsest.companions.delta_recording import RECORDING, recorded_in
@@ -39,7 +39,7 @@ from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import digest
 
 DELTA_INDEX = "index.json"
-HOW = "learn with --record deltas"
+HOW_TO_RECORD = "learn with --record deltas"
 
 
 class DeltaIndex(NamedTuple):
@@ -56,7 +56,7 @@ class DeltaIndex(NamedTuple):
     key: str
     model: str
     records: Mapping[str, str]
-    layouts: Mapping[str, Places]
+    layouts: Mapping[str, KeptTensors]
     lost: frozenset[str] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class DeltaLog(Companion):
     @cached_property
     def stamps(self) -> dict[str, Stamp]:
         """File name -> what it says of itself, of every record that lies there and can be read."""
-        found = {path.name: stamp_of(path) for path in records_in(self.folder)}
+        found = {path.name: delta_stamp(path) for path in records_in(self.folder)}
         return {name: stamp for name, stamp in found.items() if stamp is not None}
 
     def holds(self, ids: Collection[str]) -> frozenset[str]:
@@ -172,17 +172,19 @@ class DeltaLog(Companion):
             ModelError: there is no record, one is missing or damaged, or other weights were the last.
         """
         if not self.index.records:
-            raise ModelError(f"{where} has no delta log; {HOW}")
+            raise ModelError(f"{where} has no delta log; {HOW_TO_RECORD}")
         if self.index.model != model:
             raise ModelError(
                 f"the delta log of {where} is of other weights than those beside it; give the folder as its run left "
-                f"it, or {HOW}"
+                f"it, or {HOW_TO_RECORD}"
             )
         for name, sha256 in self.index.records.items():
             stamp = self.stamps.get(name)
             if stamp is None or stamp.sha256 != sha256 or tensors_of(self.folder / name) is None:
                 what = "missing" if not (self.folder / name).exists() else "damaged"
-                raise ModelError(f"the delta log of {where} has a gap: {name} is {what}; bring it back, or {HOW}")
+                raise ModelError(
+                    f"the delta log of {where} has a gap: {name} is {what}; bring it back, or {HOW_TO_RECORD}"
+                )
 
     def check_covers(self, ids: Collection[str], where: str) -> None:
         """Refuse rows whose steps are not all in the log.
@@ -195,7 +197,7 @@ class DeltaLog(Companion):
         if strangers:
             raise DataError(
                 f"{len(strangers)} of {so_many(len(set(ids)), 'row')} to forget are in no step of the delta log of "
-                f"{where} (first: {strangers[0]!r}); {HOW}, or use another method"
+                f"{where} (first: {strangers[0]!r}); {HOW_TO_RECORD}, or use another method"
             )
         if torn:
             raise DataError(
@@ -215,15 +217,15 @@ class DeltaLog(Companion):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def add(self, records: Sequence[Path], layouts: Mapping[str, Places]) -> None:
+    def add(self, records: Sequence[Path], layouts: Mapping[str, KeptTensors]) -> None:
         """Append records that lie elsewhere; the index is to be written by the caller's next ``passed_on``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         number = max((int(path.stem) for path in records_in(self.folder)), default=-1) + 1
         known = dict(self.index.records)
         for offset, path in enumerate(records):
-            place = self.folder / name_of(number + offset)
+            place = self.folder / record_name(number + offset)
             _copied(path, place)
-            stamp = stamp_of(place)
+            stamp = delta_stamp(place)
             if stamp is None:
                 raise ModelError(f"{path} is damaged; `palimpsest clean` the unfinished run, and start it again")
             known[place.name] = stamp.sha256

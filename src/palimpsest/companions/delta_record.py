@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from palimpsest.companions.delta_format import Place, Places
-from palimpsest.durable import check_held_still, put
+from palimpsest.companions.delta_format import KeptTensor, KeptTensors
+from palimpsest.durable import check_held_still
 from palimpsest.models.sealed import is_sound, with_digest
 from palimpsest.records import digest
 from palimpsest.untrusted import parse_json
@@ -35,16 +35,17 @@ class Stamp(NamedTuple):
 
 
 def write_delta(path: Path, tensors: Mapping[str, Tensor], who: Collection[str], layout: str) -> None:
-    """Write a record; on return it is on the disk, whole, and for its owner alone."""
+    """Write a record, whole and for its owner alone; it is on the disk once it and its folder were flushed."""
     check_held_still(path)
     kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
     said = {"who": json.dumps(sorted(who)), "layout": layout}
     temporary = path.with_suffix(".tmp")
     save_file(kept, temporary, metadata=with_digest(kept, said))
-    put(temporary, path, private=True)
+    temporary.chmod(0o600)
+    temporary.replace(path)
 
 
-def stamp_of(path: Path) -> Stamp | None:
+def delta_stamp(path: Path) -> Stamp | None:
     """What a record says of itself; None where it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -62,10 +63,10 @@ def tensors_of(path: Path) -> dict[str, Tensor] | None:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
-def name_of(number: int) -> str:
+def record_name(number: int) -> str:
     """The file name of a record.
 
-    >>> name_of(12)
+    >>> record_name(12)
     '00000012.safetensors'
     """
     return f"{number:08d}{_SUFFIX}"
@@ -76,16 +77,16 @@ def records_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
 
 
-def layout_name(layout: Places) -> str:
+def layout_name(layout: KeptTensors) -> str:
     """Names a layout by what it says."""
     return digest(layout_to_json(layout))[:12]
 
 
-def layout_to_json(layout: Places) -> list[Any]:
+def layout_to_json(layout: KeptTensors) -> list[Any]:
     """JSON values of a layout."""
     return [[place.name, list(place.shape), place.share] for place in layout]
 
 
-def layout_from(values: Any) -> tuple[Place, ...]:
+def layout_from(values: Any) -> tuple[KeptTensor, ...]:
     """Inverse of ``to_json``."""
-    return tuple(Place(str(name), tuple(map(int, shape)), float(share)) for name, shape, share in values)
+    return tuple(KeptTensor(str(name), tuple(map(int, shape)), float(share)) for name, shape, share in values)

@@ -11,16 +11,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from palimpsest.companions.delta_format import Places
+from palimpsest.companions.delta_format import KeptTensors
 from palimpsest.companions.delta_record import (
+    delta_stamp,
     layout_from,
     layout_name,
     layout_to_json,
-    name_of,
+    record_name,
     records_in,
-    stamp_of,
     write_delta,
 )
+from palimpsest.durable import flush
 from palimpsest.errors import ModelError
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 
@@ -36,7 +37,7 @@ class DeltaRecording:
         live: numbers of those that count, in the order of the steps.
     """
 
-    def __init__(self, folder: Path, places: Places) -> None:
+    def __init__(self, folder: Path, places: KeptTensors) -> None:
         """Records go into a folder, made when there are any."""
         self._folder, self._places = folder, tuple(places)
         self._layout = layout_name(self._places)
@@ -61,9 +62,13 @@ class DeltaRecording:
 
     def flush(self) -> None:
         """Have every record on the disk."""
+        if not self._pending:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
         for number, (tensors, who) in self._pending.items():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_delta(self._folder / name_of(number), tensors, who, self._layout)
+            write_delta(self._folder / record_name(number), tensors, who, self._layout)
+        for path in (*(self._folder / record_name(number) for number in self._pending), self._folder):
+            flush(path)  # after all were written: the disk has them in one go
         self._pending.clear()
 
     def back_to(self, live: Iterable[int]) -> None:
@@ -75,10 +80,10 @@ class DeltaRecording:
         self.flush()
         self.live, self._everyone = list(live), set()
         for number in self.live:
-            stamp = stamp_of(self._folder / name_of(number))
+            stamp = delta_stamp(self._folder / record_name(number))
             if stamp is None:
                 raise ModelError(
-                    f"{self._folder / name_of(number)} of the unfinished run is missing or damaged; `palimpsest clean` "
+                    f"{self._folder / record_name(number)} of the unfinished run is missing or damaged; `palimpsest clean` "
                     "removes the run, to start it again"
                 )
             self._everyone |= stamp.who
@@ -91,7 +96,7 @@ class DeltaRecording:
         write_sealed(self._folder / LIVE, values)
 
 
-def recorded_in(folder: Path) -> tuple[list[Path], dict[str, Places]]:
+def recorded_in(folder: Path) -> tuple[list[Path], dict[str, KeptTensors]]:
     """The records that count once a run has ended, and the layout that they were packed by.
 
     Args:
@@ -101,4 +106,4 @@ def recorded_in(folder: Path) -> tuple[list[Path], dict[str, Places]]:
         return [], {}
     values = read_sealed(folder / LIVE)
     places = layout_from(values["layout"])
-    return [folder / name_of(number) for number in values["live"]], {layout_name(places): places}
+    return [folder / record_name(number) for number in values["live"]], {layout_name(places): places}

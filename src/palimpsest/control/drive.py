@@ -21,6 +21,7 @@ from palimpsest.control.hands import Hands, Tools
 from palimpsest.control.sweep import sweep
 from palimpsest.errors import DivergedError
 from palimpsest.loop.job import Ended, Job
+from palimpsest.loop.legs import told_of_turns
 
 ROUND_ITERATIONS = 4  # at most
 CATCHING = 8  # annealed repair steps after a round that overdrew the floors
@@ -98,7 +99,7 @@ class _Drive:
         state, loop = self.state, self.hands.machine.state
         nothing = state.iterations == 0 or (state.best == state.start and not state.reached)
         return Ended(
-            stopped=state.reason or "",
+            stopped=told_of_turns(state.reason or "", self.hands.machine.legs),
             budget=None,  # what it was to reach is held against the scores, however it ended
             steps=state.taken,
             seconds=loop.seconds,

@@ -28,6 +28,7 @@ from palimpsest.control.sweep import sweep
 from palimpsest.data.encode.batch_norm import statistics_fresh
 from palimpsest.errors import DivergedError
 from palimpsest.loop.job import Ended, Job
+from palimpsest.loop.legs import told_of_turns
 
 LEAST_ROUND, MOST_ROUND = 10, 25  # iterations; one pass where it lies between
 _BY_HEART = 0.02  # nats per scored position
@@ -92,7 +93,7 @@ class _Teaching:
         hands.machine.accelerator.end_training()
         loop, unchanged = hands.machine.state, state.best == state.start
         return Ended(
-            stopped=state.reason or "",
+            stopped=told_of_turns(state.reason or "", hands.machine.legs),
             budget=None,  # a length that was planned is no verdict on what was learned
             steps=state.taken,
             seconds=loop.seconds,

@@ -9,109 +9,34 @@ Whoever dies in between leaves what was measured; the same call again asks the r
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from palimpsest import metrics
-from palimpsest.audit.calibration import SET, Calibrated, calibrated, halvings_of
+from palimpsest.audit.calibration import Calibrated, halvings_of
 from palimpsest.companions.learned import LEARNED_FILE
-from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
+from palimpsest.durable import flush_tree
+from palimpsest.engine.asking_mixed import CALIBRATING, MIXING, Asking, save_mixed, take, together
 from palimpsest.engine.calibration_plan import CalibrationPlan
 from palimpsest.engine.execute import cleared_if_refused, shown_again
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, encode_sets, subset
-from palimpsest.engine.kept import info_of, learned_note, notes_of
+from palimpsest.engine.kept import info_of, notes_of
+from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.outcome import environment
-from palimpsest.engine.output import ONLY_FOR_THE_RUN, RESULT, Measured, Output
+from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.same_words import check_same_words
-from palimpsest.engine.save import TOLERANCE, answers, load_saved
+from palimpsest.engine.save import TOLERANCE, load_saved
 from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.unfinished import told_how_far
 from palimpsest.files import write_atomic
-from palimpsest.in_words import show
-from palimpsest.metrics.evaluate import evaluate_in_run
-from palimpsest.metrics.metric import Metric
 from palimpsest.models.load import load_tokenizer, source_digest, use_threads
-from palimpsest.models.mixture import Mixture, mixture_of
+from palimpsest.models.mixture import mixture_of
 from palimpsest.records import Cost, TokenIds
 from palimpsest.report.page import PAGE, save_html
 from palimpsest.report.schema import Column, CostRow, RunResult, SetInfo, rows_of
-
-MIXING = "mixing"  # folder of a run for tensors that had to be written out
-CALIBRATING = "calibrating"
-
-
-@dataclass(frozen=True)
-class Asking:
-    """Takes the metric of a calibration, each time once.
-
-    Attributes:
-        mixture: of the two models.
-        sets: encoded; "retain" is what is kept.
-        metric: with its options.
-        remember: name and what takes a measurement -> the measurement.
-        say: told what is asked, and how many were.
-    """
-
-    mixture: Mixture
-    sets: Mapping[str, Any]
-    metric: Metric
-    remember: Callable[[str, Callable[[], Measured]], Measured]
-    say: Callable[[str, int, int, str], None]
-
-    def found(self, tau: float, tolerance: float) -> Calibrated:
-        """The share of the change that can stay."""
-        most, asked = halvings_of(tolerance) + 2, 0
-
-        def remember(alpha: float, compute: Callable[[], Measured]) -> Measured:
-            nonlocal asked
-            self.say(CALIBRATING, asked, most, f"{self.metric.key} of {SET} at alpha {show(alpha)}")
-            asked += 1
-            return self.remember(_name(SET, alpha), compute)
-
-        kept = calibrated(
-            self.mixture.before,
-            self.mixture.after,
-            self.sets[SET],
-            metric=self.metric,
-            tau=tau,
-            tolerance=tolerance,
-            own=self.mixture.own,
-            remember=remember,
-        )
-        self.say(CALIBRATING, most, most, f"alpha {show(kept.alpha)}")
-        return kept
-
-    def column(self, alpha: float) -> Measured:
-        """Scores of a mixed model on all sets."""
-        return together([self.remember(_name(name, alpha), partial(self._take, name, alpha)) for name in self.sets])
-
-    def _take(self, name: str, alpha: float) -> Measured:
-        with self.mixture.at(alpha) as model:
-            return take(model, name, self.sets[name], self.metric, self.mixture.before.eos_ids)
-
-
-def _name(set_name: str, alpha: float) -> str:
-    """What a measurement is remembered by."""
-    return f"mixed-{set_name}-{alpha:.6f}"
-
-
-def take(model: Any, name: str, examples: Any, metric: Metric, eos_ids: frozenset[int]) -> Measured:
-    """One metric of one set."""
-    found = evaluate_in_run(model, examples, [metric], eos_ids=eos_ids)
-    return {name: found.scores}, found.cost
-
-
-def together(taken: list[Measured]) -> Measured:
-    """Several sets as one column."""
-    costs = [cost for _, cost in taken]
-    peak = max(cost.peak_bytes for cost in costs)
-    cost = Cost(sum(cost.seconds for cost in costs), sum(cost.tokens for cost in costs), peak)
-    return {name: scores for found, _ in taken for name, scores in found.items()}, cost
 
 
 def execute_calibration(plan: CalibrationPlan, read: Read, manner: Manner) -> RunResult:
@@ -168,28 +93,6 @@ def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> 
     return _result(plan, read, kept, columns, modality=modality, threads=threads, sets=sets, folder=target.partial)
 
 
-def save_mixed(mixture: Mixture, alpha: float, folder: Path, sets: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Write a mixed model with what belongs beside it, as a plain folder.
-
-    Args:
-        mixture: of two models.
-        alpha: share of the change.
-        folder: there; what lies in it under the same names is replaced.
-        sets: encoded, to ask it a few examples of.
-
-    Returns:
-        What it answers, for ``load_saved``.
-    """
-    with mixture.at(alpha) as model:
-        said = answers(model, sets)
-        check_held_still(folder)
-        model.save_pretrained(folder, safe_serialization=True)
-    if mixture.before.companion is not None:
-        mixture.before.companion.save_pretrained(folder)
-    with_usual_modes(folder, ONLY_FOR_THE_RUN)
-    return said
-
-
 def _result(
     plan: CalibrationPlan,
     read: Read,
@@ -202,6 +105,7 @@ def _result(
     folder: Path,
 ) -> RunResult:
     flush_tree(folder)
+    info = info_of(kept, plan.tolerance)
     scores = {column: found for column, (found, _) in columns.items()}
     costs: dict[str, Cost] = {**{column: cost for column, (_, cost) in columns.items()}, CALIBRATING: kept.cost}
     asked = {name: subset_note(name, len(examples), len(sets[name])) for name, examples in read.examples.items()}
@@ -215,10 +119,10 @@ def _result(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         sets={name: SetInfo(n=len(rows), digest=plan.digests[name]) for name, rows in read.examples.items()},
         scores=rows_of(scores),
-        calibration=info_of(kept, plan.tolerance),
+        calibration=info,
         cost={name: CostRow.of(cost) for name, cost in costs.items()},
         environment=environment(threads),
-        notes=(*read.notes, *filter(None, asked.values()), *notes_of(kept, plan.tolerance), learned_note(plan, kept)),
+        notes=(*read.notes, *filter(None, asked.values()), *notes_of(info, plan.model, plan.after)),
     )
 
 

@@ -11,6 +11,7 @@ from palimpsest.companions.learned import check_learned
 from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
+from palimpsest.engine.held_back import check_restoring
 from palimpsest.engine.inputs import Read, check_needs, refuse_other_modality
 from palimpsest.engine.measuring import measured_by
 from palimpsest.engine.origin import check_makeable, check_records
@@ -37,6 +38,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
         UsageError: a set is missing, a folder is no model, the output is taken, a metric does not fit.
     """
     check_needs(plan, makes_oracle=makes_oracle)
+    check_restoring(plan)
     if makes_oracle:
         check_makeable(plan)
     for source in (plan.model, plan.base, plan.oracle):

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from palimpsest.engine.answering import answered
 from palimpsest.engine.given import Manner
+from palimpsest.engine.giving_back import give_back, settle_restored
 from palimpsest.engine.inputs import Read
+from palimpsest.engine.kept import notes_of
 from palimpsest.engine.outcome import RunSetting, result_of
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
@@ -44,6 +46,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
             return shown_again(target, manner)
         run, before = open_run(plan, read, manner)
         target.begin(plan)
+        settle_restored(target.partial)
         drop_damaged(target.partial, manner.progress)
         with cleared_if_refused(target):
             result = _run_in(target, run, before)
@@ -56,12 +59,21 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
     """Everything that trains and measures."""
     columns = {"before": measure_column(run, target, "before", before)}
     trained, saved = make_version(run, target, before)
+    kept = None
+    if run.plan.restore is not None:
+        columns["raw"] = measure_column(run, target, "raw", saved)
+        del saved  # what is given back is mixed in one model
+        trained, saved, kept = give_back(run, target, trained)
     columns["after"] = measure_column(run, target, "after", saved)
     said = answered(run, saved, columns["after"][0])
     del saved  # one model less while the oracle is measured
     if run.plan.oracle is not None:
         columns["oracle"] = measure_column(run, target, "oracle", run.plan.oracle)
-    return result_of(run, columns, trained, target.partial, said)
+    result = result_of(run, columns, trained, target.partial, said)
+    if kept is None:
+        return result
+    notes = (*result.notes, *notes_of(kept, run.plan.model, "the model that the run had made"))
+    return result.model_copy(update={"calibration": kept, "notes": notes})
 
 
 def shown_again(target: Output, manner: Manner) -> RunResult:

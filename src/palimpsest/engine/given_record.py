@@ -10,10 +10,10 @@ from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import MethodCard
 from palimpsest.rules import WHICH
 
-Rows = Sequence[Mapping[str, Any]]
+_Rows = Sequence[Mapping[str, Any]]
 
 
-def chosen_record(given: object, rows: Rows, method: MethodCard) -> tuple[str, ...]:
+def chosen_record(given: object, rows: _Rows, method: MethodCard) -> tuple[str, ...]:
     """Kinds of history that a run writes: those asked for, and those that a rule of it writes.
 
     Args:
@@ -35,10 +35,10 @@ def chosen_record(given: object, rows: Rows, method: MethodCard) -> tuple[str, .
     return tuple(dict.fromkeys((*map(str, kinds), *by_rules)))
 
 
-def rules_to_record(kinds: Sequence[str], rows: Rows, method: MethodCard) -> tuple[dict[str, Any], ...]:
-    """Rules that are missing for what is to be recorded, with their default options; an edit takes no steps."""
-    there = {row[WHICH] for row in rows}
-    missing = [kind for kind in kinds if kind in _recorders() and kind not in there and not method.edits]
+def rules_to_record(kinds: Sequence[str], rows: _Rows, method: MethodCard) -> tuple[dict[str, Any], ...]:
+    """Rules that are missing for what is to be recorded, with their default options."""
+    there, wanted = {row[WHICH] for row in rows}, dict.fromkeys((*kinds, *method.keeps))
+    missing = [kind for kind in wanted if kind in _recorders() and kind not in there]
     return rules.chosen([{WHICH: kind} for kind in missing]) if missing else ()
 
 

@@ -31,7 +31,7 @@ def chosen_rules(given: object, method: MethodCard, options: BaseModel) -> tuple
     rows = rules.chosen(given)
     if not rows:
         return ()  # no torch for who asked for none
-    if method.edits:
+    if method.edits and any(row[rules.WHICH] not in method.keeps for row in rows):
         raise PlanError(
             f"rule {rows[0]['kind']}: method {method.name!r} edits the weights and takes no steps for a rule to act "
             "on; leave the rules out"
@@ -40,13 +40,14 @@ def chosen_rules(given: object, method: MethodCard, options: BaseModel) -> tuple
     return rows
 
 
-def looked_at(rows: RuleRows, given: Collection[str], method: MethodCard) -> tuple[str, ...]:
+def looked_at(rows: RuleRows, given: Collection[str], method: MethodCard, verb: str) -> tuple[str, ...]:
     """Sets that the rules of a run look at.
 
     Args:
         rows: the rules.
         given: names of the sets that the run was given.
         method: of the run; the sets that are made for it are there, too.
+        verb: what the run is for.
 
     Raises:
         PlanError: one of them is not there.
@@ -54,8 +55,9 @@ def looked_at(rows: RuleRows, given: Collection[str], method: MethodCard) -> tup
     there = {*given, *derived.of_needs(method.needs)}
     wanted = rules.reads(rows)
     for name, rule in wanted.items():
-        if name not in ROLES and name not in there:
-            raise PlanError(f"rule {rule}: {unknown('set', name, {*given_roles(), *there})}")
+        able = {*there, *(role for role in given_roles() if verb in ROLES[role].verbs)}
+        if name not in able:
+            raise PlanError(f"rule {rule} looks at a set that no {verb} run has: {unknown('set', name, able)}")
         if name not in there:
             raise PlanError(f"rule {rule} looks at the {name} set; give it with --{name} FILE")
     return tuple(wanted)

@@ -176,7 +176,7 @@ def _check_beside(plan: Plan, method: MethodCard) -> None:
         raise PlanError("repair.steps needs something to keep; give --retain FILE or --replay FILE")
     if plan.refine is not None and "forget" not in given:
         raise PlanError("refine needs the forget set; give it with --forget FILE")
-    used = {*method.uses, *looked_at(plan.rules, given, method)}
+    used = {*method.uses, *looked_at(plan.rules, given, method, plan.kind)}
     rehearses = "replay" in used or plan.control.kind == "auto" or plan.repair.steps > 0
     if "replay" in given and not rehearses:
         raise PlanError(
@@ -211,12 +211,14 @@ def unwatched(plan: Plan) -> str | None:
 
 def check_images(plan: Plan) -> None:
     """Neighbours and refinement compare tokens."""
-    if (made := _of_texts_alone(methods.card(plan.method))) is not None:
+    method = methods.card(plan.method)
+    if "image" not in methods.works_on(method):
         cards = map(methods.card, methods.names())
-        able = [card.name for card in cards if plan.kind in card.kinds and _of_texts_alone(card) is None]
+        able = [card.name for card in cards if plan.kind in card.kinds and "image" in methods.works_on(card)]
+        made = _of_texts_alone(method)
+        why = "works on texts alone" if made is None else f"looks for {made} texts"
         raise PlanError(
-            f"method {plan.method!r} looks for {made} texts and model {plan.model} is an image classifier; "
-            f"accepted: {', '.join(able)}"
+            f"method {plan.method!r} {why} and model {plan.model} is an image classifier; accepted: {', '.join(able)}"
         )
     if plan.refine is not None:
         raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is an image classifier")

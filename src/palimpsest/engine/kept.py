@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from palimpsest.audit.calibration import SET, UNEVEN, Calibrated
 from palimpsest.companions.learned import LEARNED_FILE
-from palimpsest.engine.calibration_plan import CalibrationPlan
 from palimpsest.in_words import show
 from palimpsest.report.calibration_row import CalibrationInfo
 
@@ -25,26 +24,35 @@ def info_of(kept: Calibrated, tolerance: float) -> CalibrationInfo:
     )
 
 
-def notes_of(kept: Calibrated, tolerance: float) -> tuple[str, ...]:
-    """What a reader should know of how it was found."""
-    if kept.even:
+def notes_of(info: CalibrationInfo, before: str, after: str) -> tuple[str, ...]:
+    """What a reader should know of how it was found, and of the list of learned and forgotten rows beside the model.
+
+    Args:
+        info: what was found.
+        before: what the model before is called.
+        after: the model after.
+    """
+    return (*_unevenness(info), _what_the_list_says(info, before, after))
+
+
+def _unevenness(info: CalibrationInfo) -> tuple[str, ...]:
+    if info.even:
         return ()
     return (
-        f"{kept.metric} of {SET} does not fall evenly with alpha (by {show(kept.uneven)}, more than {UNEVEN:g}): a "
-        f"share of the change above {show(kept.alpha)} may keep as much; alpha was found to {tolerance:g}.",
+        f"{info.metric} of {info.set} does not fall evenly with alpha (by {show(info.uneven)}, more than {UNEVEN:g}): "
+        f"a share of the change above {show(info.alpha)} may keep as much; alpha was found to {info.tolerance:g}.",
     )
 
 
-def learned_note(plan: CalibrationPlan, kept: Calibrated) -> str:
-    """What the list of learned and forgotten rows says of a model that was moved back part of the way."""
-    if not kept.alpha:
+def _what_the_list_says(info: CalibrationInfo, before: str, after: str) -> str:
+    if not info.alpha:
         return (
-            f"Nothing of the change can stay at this share: these are the weights of {plan.model}, and {LEARNED_FILE}, "
+            f"Nothing of the change can stay at this share: these are the weights of {before}, and {LEARNED_FILE}, "
             "where there is one, is its."
         )
-    if kept.alpha == 1:
-        return "The whole change stays: these are the weights of the model after."
+    if info.alpha == 1:
+        return f"The whole change stays: these are the weights of {after}."
     return (
-        f"{LEARNED_FILE}, where there is one, is that of {plan.after}: what it was made to forget counts as forgotten, "
-        f"though {1 - kept.alpha:.0%} of the way back to {plan.model} was gone, and part of it is known again."
+        f"{LEARNED_FILE}, where there is one, is that of {after}: what that was made to forget counts as forgotten, "
+        f"though {1 - info.alpha:.0%} of the way back to {before} was gone, and part of it is known again."
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.data.sets.roles import ROLES, role_of
 from palimpsest.engine.decoded import cost_said, decoding
 from palimpsest.engine.inputs import subset
-from palimpsest.engine.output import Measured
+from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.sections import Measuring
 from palimpsest.metrics import build, refuse_modality

@@ -12,9 +12,9 @@ from palimpsest.engine.decoded import decoded_notes
 from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read, unwatched
 from palimpsest.engine.levels import level_info, level_scores
+from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import MEASURED, measured_by
 from palimpsest.engine.oracle_cost import oracle_cost
-from palimpsest.engine.output import Measured
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.returning import record_notes
 from palimpsest.engine.train import Trained

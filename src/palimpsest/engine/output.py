@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from palimpsest.companions import COMPANIONS
 from palimpsest.durable import check_held_still, held, is_held, put
+from palimpsest.engine.any_plan import AnyPlan
+from palimpsest.engine.measured_json import Measured, measured_json, measured_of
 from palimpsest.engine.plan_record import PLACES, recorded_digest
 from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
 from palimpsest.errors import PlanError, reachable
@@ -23,7 +25,6 @@ from palimpsest.models.bound import changes_in, check_bound, write_manifest
 from palimpsest.models.parts.parts_folder import BASE, PARTS
 from palimpsest.models.plain import read_json_object
 from palimpsest.models.sealed_json import read_sealed, write_sealed
-from palimpsest.records import Cost, Direction, Score
 from palimpsest.untrusted import parse_json
 
 RESULT = "result.json"
@@ -44,25 +45,9 @@ OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
-ONLY_FOR_THE_RUN = frozenset({CHECKPOINT, TRAINED, "control", "derived", "mixing", "recording", "reference",
-                              "remembered", "repair"})  # fmt: skip
-
-
-class AnyPlan(Protocol):
-    """What a folder must know of the plan that it belongs to: of a run, or of a calibration."""
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """Set or model -> digest of its content; empty until they were read."""
-
-    def digest(self) -> str:
-        """Names what comes out."""
-
-    def written_down(self) -> dict[str, Any]:
-        """What is written down of it."""
-
-    def model_dump(self, *, mode: str = ..., exclude: Any = ...) -> dict[str, Any]:
-        """Its fields."""
+SAVED_BESIDE = frozenset({"mixing", "restored", "restored.json"})  # of a run that gives back
+ONLY_FOR_THE_RUN = SAVED_BESIDE | {CHECKPOINT, TRAINED, "control", "derived", "recording", "reference", "remembered",
+                                   "repair"}  # fmt: skip
 
 
 class Output:
@@ -289,12 +274,12 @@ class Output:
         path = self.partial / "remembered" / f"{name}.json"
         if path.is_file():
             try:
-                return _from_json(read_sealed(path))
+                return measured_of(read_sealed(path))
             except (ValueError, LookupError, TypeError, AttributeError):
                 pass  # damaged: it is measured again
         value = compute()
         path.parent.mkdir(exist_ok=True)
-        write_sealed(path, _to_json(value))
+        write_sealed(path, measured_json(value))
         return value
 
     @staticmethod
@@ -327,27 +312,3 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], most: int = 4) -
             found.append(name)
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return ", ".join(found[:most]) + more
-
-
-Measured = tuple[Mapping[str, Mapping[str, Score]], Cost]
-
-
-def _to_json(measured: Measured) -> dict[str, Any]:
-    scores, cost = measured
-    fields = Score.__slots__
-    return {
-        "scores": {n: {k: {f: _plain(getattr(s, f)) for f in fields} for k, s in m.items()} for n, m in scores.items()},
-        "cost": {f: getattr(cost, f) for f in Cost.__slots__},
-    }
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _from_json(value: Mapping[str, Any]) -> Measured:
-    scores = {
-        name: {key: Score(**{**s, "direction": Direction(s["direction"])}) for key, s in metrics.items()}
-        for name, metrics in value["scores"].items()
-    }
-    return scores, Cost(**value["cost"])

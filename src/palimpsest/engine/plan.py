@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +14,17 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
+from palimpsest.engine.chosen_control import PRESETS, for_control, preset, resolved_control
 from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
 from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
-from palimpsest.engine.sections import Encoding, Measuring, Repairing, Section, as_taught
+from palimpsest.engine.sections import Encoding, Measuring, Repairing, Restoring, Section, as_taught, scope_section
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
 from palimpsest.method_card import MethodCard
 from palimpsest.models import parts
-from palimpsest.models.parts.parts_folder import kinds_in
+from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.scope import Scope
 from palimpsest.models.sources import is_image_model
 from palimpsest.report.schema import RequestInfo
@@ -32,13 +33,13 @@ from palimpsest.untrusted import parse_json, parse_yaml, reason_of
 from palimpsest.version import VERSION
 
 EVERY_RUN = "palimpsest.engine.execute"  # the module whose imports lead to all that every run does
-PRESETS = ("paper",)
 SECTIONS = (
     "preset",
     "options",
     "training",
     "control",
     "repair",
+    "restore",
     "scope",
     "pairing",
     "derived",
@@ -79,6 +80,8 @@ class Plan(Section):
     """Who chooses rate and length; a plan that is made from what a user gave has it decided."""
     repair: Repairing = Repairing()
     """What keeps the rest."""
+    restore: Restoring | None = None
+    """What is given back of what must stay once the run has ended; None = nothing, and it is not in the record."""
     scope: Scope = Scope()
     """Which parameters may move."""
     pairing: Pairing = Pairing()
@@ -124,7 +127,7 @@ class Plan(Section):
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         made = derived.files_of(methods.card(self.method).needs)
-        borne = parts.files_of_kinds(kinds_in(Path(self.model).expanduser()))
+        borne = parts.files_of_kinds(part_kinds_in(Path(self.model).expanduser()))
         ruled = rules.files_of(self.rules)
         by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
@@ -152,13 +155,14 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["control"] = {**values.get("control", {}), **preset(name, str(fields["method"]), values)}
     values["control"] = resolved_control(values, method)
     if values["control"]["kind"] == "auto":
-        values = _for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
+        values = for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
     elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
+    if isinstance(values.get("restore"), int | float):
+        values["restore"] = {"share": values["restore"]}
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
-    if method.adds_parts:
-        values["scope"] = {"kind": "parts", **_as_mapping(values.get("scope", {}))}
+    values["scope"] = scope_section(values.get("scope", {}), method)
     if values.get("gates") is not None:
         values["gates"] = parse_gates(values["gates"])
     values["bounds"] = parse_gates(values.get("bounds", []))
@@ -170,11 +174,6 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
     _check_metrics(plan.measuring)
     return plan
-
-
-def _as_mapping(section: Any) -> Mapping[str, Any]:
-    """What was given of a section."""
-    return section if isinstance(section, Mapping) else section.model_dump(exclude_unset=True)
 
 
 def _with_record(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
@@ -218,71 +217,6 @@ def _derived(given: Mapping[str, Any], method: MethodCard) -> dict[str, dict[str
     return {name: derived.build_config(name, given.get(name, {})).model_dump(mode="json") for name in made}
 
 
-IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs little
-FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
-
-
-def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
-    """The control section with its kind decided: a run finds its rate unless one is given or the method has its own.
-
-    Raises:
-        PlanError: control is asked for beside what it would choose, or by a method that it cannot control.
-    """
-    training = values.get("training", {})
-    given = values.get("control", {})
-    chosen = dict(given) if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
-    fixed = [f"training.{name}" for name in FIXES_THE_RATE if name in training]
-    fixed += ["refine"] if values.get("refine") is not None else []
-    if chosen.get("kind") == "auto":
-        _check_searchable(method, fixed)
-    chosen.setdefault("kind", "none" if any((fixed, method.edits, method.own_schedule)) else "auto")
-    if chosen["kind"] == "auto" and "num_train_epochs" in training:
-        chosen.setdefault("epochs", training["num_train_epochs"])
-    return chosen
-
-
-def _check_searchable(method: MethodCard, fixed: Sequence[str]) -> None:
-    """A run that is told to find its rate can do so."""
-    if fixed:
-        raise PlanError(
-            f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
-        )
-    if method.edits:
-        raise PlanError(
-            f"control.kind = auto: method {method.name!r} takes no steps whose rate could be found; leave it out"
-        )
-
-
-def _for_control(values: Mapping[str, Any], method: MethodCard, *, is_image: bool) -> dict[str, Any]:
-    """Sections of a run that finds its own rate, with defaults that fit what it changes."""
-    training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
-    if not is_image:
-        return {**values, "training": training}
-    options = {**method.options_for_images, **values.get("options", {})}
-    repair = {"rows": IMAGE_ROWS, **values.get("repair", {})}
-    return {**values, "training": {"batch_size": IMAGE_ROWS, **training}, "options": options, "repair": repair}
-
-
-def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The control section of a preset: "paper" is the fixed rate and length that the method's authors published.
-
-    Args:
-        name: one of ``PRESETS``.
-        method: of the run.
-        sections: beside it.
-
-    Raises:
-        PlanError: nothing was published for the method, or control is asked for as well.
-    """
-    able = [n for n in methods.names() if "learning_rate" in methods.card(n).defaults]
-    if method not in able:
-        listed = ", ".join(able)
-        raise PlanError(f"method {method!r} has no preset {name!r}: no rate was published for it; with one: {listed}")
-    if sections.get("control", {}).get("kind") == "auto":
-        raise PlanError(f"preset {name!r} beside control.kind = auto: a published rate is not searched; leave one out")
-    return {"kind": "none"}
-
-
 def checked_sections(value: object, where: str) -> dict[str, Any]:
     """A plan's sections, each a mapping, but for gates, bounds, rules and record (lists) and refine (None is off).
 
@@ -298,14 +232,19 @@ def checked_sections(value: object, where: str) -> dict[str, Any]:
     for name, section in value.items():
         if name not in SECTIONS:
             raise PlanError(f"{where}: {unknown('section', str(name), SECTIONS, meant_section(str(name)))}")
-        is_mapping = isinstance(section, Mapping | Section)
         if name == "preset":
             if section not in PRESETS:
                 raise PlanError(unknown("preset", str(section), PRESETS))
-            continue
-        if name not in LISTS and not is_mapping and not (name == "refine" and section is None):
+        elif not _is_section(str(name), section):
             raise PlanError(f"{where}: section {name!r} is {section!r}; accepted: a mapping of options")
     return dict(value)
+
+
+def _is_section(name: str, value: object) -> bool:
+    """Could this be what a section says? Of a list that is seen where it is read."""
+    if name in LISTS or isinstance(value, Mapping | Section):
+        return True
+    return (name == "restore" and isinstance(value, int | float | None)) or (name == "refine" and value is None)
 
 
 def _validate(values: Mapping[str, Any]) -> Plan:
@@ -317,14 +256,17 @@ def _validate(values: Mapping[str, Any]) -> Plan:
         raise PlanError(_sentence(problems[0], values) + more) from None
 
 
+_OPTIONAL: Mapping[str, type[BaseModel]] = {"refine": Refinement, "restore": Restoring}
+
+
 def _sentence(problem: Any, values: Mapping[str, Any]) -> str:
     """One pydantic problem in our words: where, what came, what is accepted."""
     place = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         section = getattr(Plan.model_fields.get(place[0]), "default", None) if len(place) > 1 else None
         fields = type(section).model_fields if isinstance(section, BaseModel) else Plan.model_fields
-        if place[0] == "refine" and len(place) > 1:
-            fields = Refinement.model_fields
+        if place[0] in _OPTIONAL and len(place) > 1:
+            fields = _OPTIONAL[place[0]].model_fields
         if len(place) == 1:
             return unknown("option", place[0], fields)
         return unknown(f"option of {place[0]}", place[-1], fields, meant_option(place[0], place[-1]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,13 +17,14 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.contract import Method
 from palimpsest.control.drive import Guided
-from palimpsest.control.hands import CONTROL, Tell, Tools
+from palimpsest.control.hands import CONTROL, Renew, Tell, Tools
 from palimpsest.control.learning import Taught
 from palimpsest.data.encode.batch import ExampleSet, TextSet
 from palimpsest.data.encode.controlled import as_shown
 from palimpsest.derived.made import Made
+from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
-from palimpsest.engine.forecast import forecast, most_steps
+from palimpsest.engine.forecast import forecast, work_of
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.engine.handing_on import companions_read
 from palimpsest.engine.inputs import subset
@@ -31,7 +33,7 @@ from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
-from palimpsest.loop.legs import legs_of, takes_steps
+from palimpsest.loop.legs import Leg, legs_of, takes_steps
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
 from palimpsest.models.load import Loaded
@@ -43,6 +45,7 @@ from palimpsest.rules.rule import Setting
 from palimpsest.rules.rule_stack import RuleStack
 
 DERIVED_SETS = "derived"  # folder of a run for what cannot be made twice
+NOBODY: Mapping[str, str] = MappingProxyType({})
 CURVE_LIMIT = 32  # examples of retain and general that every check looks at
 
 
@@ -64,7 +67,14 @@ class Prepared:
 
 
 def prepare_job(
-    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, *, progress: Progress, trackers: list[str]
+    plan: Plan,
+    loaded: Loaded,
+    sets: Mapping[str, Any],
+    folder: Path,
+    *,
+    progress: Progress,
+    trackers: list[str],
+    subjects: Mapping[str, str] = NOBODY,
 ) -> Prepared:
     """Everything the loop needs, built the same way at the start and at every resume.
 
@@ -75,6 +85,7 @@ def prepare_job(
         folder: of the run, for checkpoints and the reference.
         progress: told the steps.
         trackers: for the loop.
+        subjects: id -> subject, of rows that have one.
     """
     kind = methods.load(plan.method)
     set_seed(plan.training.seed)
@@ -85,6 +96,7 @@ def prepare_job(
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: sets[name] for name in kind.draws_from(sets)}
     shown = _shown(drawn, plan)
+    arranged = arranged_sets(plan, loaded, shown, subjects)
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
@@ -92,25 +104,20 @@ def prepare_job(
         method.prepare(model, shown)
         return method
 
-    guided = None
-    if plan.control.kind == "auto" and found is not None:
-        with counted(loaded.model) as reading:
-            probes = probes_of(plan, loaded, sets, found)
-            guided = guided_by(plan, loaded, sets, Tools(plan.control, probes, renew, _told(progress)))
-        guiding = guiding.and_also(reading)
+    with counted(loaded.model) as reading:
+        guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
+    guiding = guiding.and_also(reading)
     add_parts(plan, loaded.model, drawn)
     model = apply_scope(loaded.model, plan.scope)
     left_out = _left_out(model, drawn)
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
-    _tell_cost(plan, model, drawn, None if guided is None else repair, progress)
-    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
-    method.recording = folder / RECORDING
-    prepared = method.prepare(model, shown)
-    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
-    stack.prepare(prepared, shown, sets)
+    stays = _rehearsed(guided, repair)
+    _tell_cost(plan, model, drawn, stays, progress)
+    method, prepared, stack = _set_up(plan, model, sets, shown, folder)
     legs = legs_of(method, prepared, shown, plan.training)
+    _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find
     job = Job(
@@ -125,9 +132,31 @@ def prepare_job(
         trackers=trackers,
         repair=repair,
         rules=stack,
+        arranged=arranged,
         at_start=at_start,
     )
     return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+
+
+def _guided(
+    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Any, hands: tuple[Renew, Tell]
+) -> Guided | Taught | None:
+    """What a controlled run aims at; None at a fixed rate, or where nothing is looked at."""
+    if plan.control.kind != "auto" or found is None:
+        return None
+    return guided_by(plan, loaded, sets, Tools(plan.control, probes_of(plan, loaded, sets, found), *hands))
+
+
+def _set_up(
+    plan: Plan, model: Any, sets: Mapping[str, Any], shown: Mapping[str, Any], folder: Path
+) -> tuple[Method, Any, RuleStack]:
+    """The method and its rules at the weights that the run starts from, and the model as the method prepared it."""
+    method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
+    method.recording = folder / RECORDING
+    prepared = method.prepare(model, shown)
+    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
+    stack.prepare(prepared, shown, sets)
+    return method, prepared, stack
 
 
 def add_parts(plan: Plan, model: Any, drawn: Mapping[str, Any]) -> None:
@@ -189,12 +218,29 @@ def made_sets(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path,
     return made
 
 
-def _tell_cost(plan: Plan, model: Any, drawn: Mapping[str, TextSet], repair: Repair | None, progress: Progress) -> None:
-    """What the run will cost at most; of a controlled one with what repair rehearses; an edit costs no step."""
-    if progress is silent or methods.card(plan.method).edits:
-        return
-    stays = {} if repair is None else repair.sets
-    progress("this run", 0, 0, forecast(plan, model, drawn, most_steps(plan, {**stays, **drawn})))
+def _rehearsed(guided: Guided | Taught | None, repair: Repair | None) -> Mapping[str, Any]:
+    return {} if guided is None or repair is None else repair.sets
+
+
+def _tell_cost(
+    plan: Plan,
+    model: Any,
+    drawn: Mapping[str, TextSet],
+    stays: Mapping[str, Any],
+    progress: Progress,
+    *,
+    legs: Sequence[Leg] | None = None,
+) -> None:
+    """What the run will cost at most; of a controlled one with what repair rehearses.
+
+    It is said first thing, but for a method that names its stages: of that as soon as they are known. An edit alone
+    costs no step.
+    """
+    kind = methods.load(plan.method)
+    is_staged = kind.stages is not Method.stages
+    now = not (is_staged or kind.edits) if legs is None else is_staged and bool(legs)
+    if now and progress is not silent:
+        progress("this run", 0, 0, forecast(plan, model, drawn, work_of(plan, drawn, stays, legs or ())))
 
 
 def _told(progress: Progress) -> Tell:
@@ -214,8 +260,9 @@ def method_with_reference(plan: Plan, model: Any, sets: Mapping[str, Any], folde
     kind, config = methods.load(plan.method), methods.configure(plan.method, plan.options)
     wanted = {name: sets[name] for name in sorted(kind.asks_reference_on(config)) if name in sets}
     rows = plan.training.micro_batch_size or plan.training.batch_size  # no pass of a run is wider than a step
-    reference = build_reference(model, wanted, folder, batch_size=rows, as_it_is=as_it_is) if wanted else None
-    method = kind(config, reference)
+    places = kind.asks_outputs_of(config, model) if wanted else ()
+    how: dict[str, Any] = {"batch_size": rows, "as_it_is": as_it_is, "places": places}
+    method = kind(config, build_reference(model, wanted, folder, **how) if wanted else None)
     method.companions = companions_read(plan)
     return method
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from palimpsest import methods
 from palimpsest.chosen import Chosen
+from palimpsest.errors import PlanError
+from palimpsest.method_card import MethodCard
 from palimpsest.untrusted import parse_json
 
 
@@ -24,6 +28,19 @@ class Repairing(Section):
     """After each iteration of a run at fixed rates; a controlled run chooses for itself."""
     rows: int = Field(default=20, ge=2)
     """Examples of one step."""
+
+
+class Restoring(Section):
+    """How much of what must stay is given back after a run (``palimpsest calibrate``); the saved model is judged."""
+
+    share: float = Field(default=0.95, gt=0, le=1)
+    """Of the metric before, on rows that must stay: the most of the change is kept that leaves so much."""
+    metric: str | None = None
+    """Of which; None = es of texts, accuracy of images."""
+    tolerance: float = Field(default=1 / 64, gt=0, le=1)
+    """The share of the change that is kept may be so much too small."""
+    rows: int = Field(default=400, ge=1)
+    """At most so many rows are held out of retain for it, and asked."""
 
 
 class Measuring(Section):
@@ -76,3 +93,25 @@ def as_taught(encoding: Encoding, model: str | Path) -> Encoding:
     except (OSError, ValueError, KeyError, TypeError):
         taught = None
     return encoding.model_copy(update={"separator": taught if isinstance(taught, str) else ""})
+
+
+def scope_section(given: Any, method: MethodCard) -> Mapping[str, Any]:
+    """The scope section: of a method that adds parts they alone move, unless it says otherwise.
+
+    Args:
+        given: what was said of it, a mapping or a section.
+        method: of the run.
+
+    Raises:
+        PlanError: parts alone are to move, and the method adds none.
+    """
+    said: Mapping[str, Any] = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
+    if method.adds_parts:
+        return {"kind": "parts", **said}
+    if said.get("kind") == "parts":
+        able = [name for name in methods.names() if methods.card(name).adds_parts]
+        raise PlanError(
+            f"scope.kind = parts: method {method.name!r} adds no part to the model; accepted: all, lora or layers, or "
+            f"a method that adds parts ({', '.join(able) or 'none here'})"
+        )
+    return said

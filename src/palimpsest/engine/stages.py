@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest import methods
-from palimpsest.companions.learned import check_learned, write_learned
+from palimpsest.companions.learned import check_learned, read_record, write_learned
 from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import change_by, companions_read, hand_on, start_of
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
+from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets, measured_by
 from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
-from palimpsest.engine.output import RESULT, Measured, Output
+from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.returning import check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words
@@ -125,8 +126,10 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
         How it went, and the saved model, beside which its histories lie. As ``train``, which this calls.
     """
     start = _starting(run, before)
-    trackers, progress = list(run.manner.trackers), run.manner.progress
-    trained, saved = train(run.plan, start, run.sets, target.partial, progress=progress, trackers=trackers)
+    how: dict[str, Any] = {"progress": run.manner.progress, "trackers": list(run.manner.trackers)}
+    rows = (row for examples in run.read.examples.values() for row in examples)
+    subjects = {row.id: row.subject for row in rows if row.subject is not None}
+    trained, saved = train(run.plan, start, run.sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
     change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
     notes = hand_on(start_of(run.plan), target.partial, change)
@@ -144,7 +147,9 @@ def write_record(run: RunSetting, target: Output, result: RunResult) -> None:
     if result.level is not None:
         target.describe({"level": result.level.model_dump(mode="json")})
     save_html(result, target.partial / PAGE)
-    write_learned(target.partial, record_of(run.plan, run.read.examples))
+    nothing_stayed = result.calibration is not None and not result.calibration.alpha
+    record = read_record(run.plan.model) if nothing_stayed else record_of(run.plan, run.read.examples)
+    write_learned(target.partial, record)
     write_split(target.partial, run.read)
     flush_tree(target.partial)
     result.save_json(target.partial / RESULT)

@@ -17,7 +17,7 @@ from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.output import ONLY_FOR_THE_RUN, TRAINED
 from palimpsest.engine.plan import Plan
-from palimpsest.engine.prepare import Prepared, prepare_job, stamp_of
+from palimpsest.engine.prepare import NOBODY, Prepared, prepare_job, stamp_of
 from palimpsest.engine.process_peak import peak_bytes
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, answers, load_saved
@@ -58,7 +58,14 @@ class Trained:
 
 
 def train(
-    plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, *, progress: Progress, trackers: list[str]
+    plan: Plan,
+    loaded: Loaded,
+    sets: Mapping[str, Any],
+    folder: Path,
+    *,
+    progress: Progress,
+    trackers: list[str],
+    subjects: Mapping[str, str] = NOBODY,
 ) -> tuple[Trained, Loaded]:
     """Prepare a run, take it to its end, and save the changed model with its tokenizer or preprocessor.
 
@@ -69,6 +76,7 @@ def train(
         folder: of the run; an interrupted run goes on from the checkpoint there.
         progress: told the steps.
         trackers: for the loop.
+        subjects: id -> subject, of rows that have one.
 
     Returns:
         How it went, and what was saved: loaded from the folder again, on the same device, and found to answer as the
@@ -80,7 +88,8 @@ def train(
         SavedError: the folder does not answer as the model that was trained.
     """
     with counted(loaded.model) as preparing:
-        prepared = prepare_job(plan, loaded, sets, folder, progress=progress, trackers=trackers)
+        how: dict[str, Any] = {"progress": progress, "trackers": trackers, "subjects": subjects}
+        prepared = prepare_job(plan, loaded, sets, folder, **how)
     mark = folder / TRAINED
     level = prepared.guided.aims.goal.level if isinstance(prepared.guided, Guided) else None
     if mark.is_file():  # it died while what it had saved was measured
@@ -151,17 +160,20 @@ def _save(plan: Plan, job: Job, method: Method, companion: Any, sets: Mapping[st
         detach(model, [part for part in new_parts_of(model) if not part.continues])
     trained = answers(model, sets)
     plain: Any = leave_scope(model, plan.scope)
-    # PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here
-    adapter = {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
     check_held_still(job.folder)
     for part in parts_of(plain):
         part.made_by = part.made_by or stamp_of(plan)
     changed = folded(plain) or plan.scope.kind == "lora"
-    write_version(plain.eval(), job.folder, safe_serialization=True, **adapter)
+    write_version(plain.eval(), job.folder, safe_serialization=True, **_of_an_adapter(plan))
     if companion is not None:
         companion.save_pretrained(job.folder)
     with_usual_modes(job.folder, ONLY_FOR_THE_RUN)
     return load_saved(job.folder, trained, sets, tolerance=MERGED_TOLERANCE if changed else TOLERANCE)
+
+
+def _of_an_adapter(plan: Plan) -> dict[str, bool]:
+    """PEFT would ask the Hub for a base that is an adapter folder itself; no embedding ever grows here."""
+    return {"save_embedding_layers": False} if plan.scope.kind == "lora" and not plan.scope.merge else {}
 
 
 def _ran(job: Job, guided: Guided | Taught | None) -> Ended:

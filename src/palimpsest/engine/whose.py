@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 OF_A_RUN = frozenset({"plan.json", "result.json", "report.html", "metrics.jsonl", "rejected.txt", "trained.json",
-                      "learned.json", "split.json", "checkpoint.safetensors", "manifest.json"})  # fmt: skip
+                      "learned.json", "restored.json", "split.json", "checkpoint.safetensors",
+                      "manifest.json"})  # fmt: skip
 OF_A_MODEL = frozenset({
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "README.md",
     "adapter_config.json", "adapter_model.safetensors", "preprocessor_config.json", "processor_config.json",
@@ -22,7 +23,7 @@ OF_A_MODEL = frozenset({
     "how_to_load.txt",
 })  # fmt: skip
 FOLDERS_OF_A_RUN = frozenset({"base", "companion", "control", "derived", "mixing", "parts", "recording", "reference",
-                              "remembered", "repair",
+                              "remembered", "repair", "restored",
                               "additional_chat_templates", "palimpsest"})  # fmt: skip
 """``palimpsest`` is where a tracker writes."""
 _SHARD = re.compile(r"(adapter_)?model-\d{5}-of-\d{5}\.safetensors")

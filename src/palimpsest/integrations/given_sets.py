@@ -61,11 +61,16 @@ def sets_in_trainer(plan: Plan, model: Any, processing_class: Any, sets: Any) ->
         DataError: a source that cannot be used, an empty set, or two sets with common examples.
     """
     kind = methods.load(plan.method)
+    if kind.adds_parts:
+        raise PlanError(
+            f"method {plan.method!r} adds parts to the model, which only Palimpsest's own runs save whole; accepted "
+            "here: a method without parts; for this one call pal.unlearn, pal.learn or pal.update"
+        )
     if not isinstance(sets, Mapping):
         raise PlanError(f"sets is a {type(sets).__name__}; accepted: a mapping, {{role: examples}}")
     _check_roles(plan.method, kind, sets)
-    if _is_image(model) and "image" not in derived.modalities_of(kind.needs):
-        raise PlanError(f"method {plan.method!r} makes a set of texts and the model is an image classifier")
+    if _is_image(model) and "image" not in methods.works_on(kind):
+        raise PlanError(f"method {plan.method!r} works on texts alone and the model is an image classifier")
     ready = {role: given for role, given in sets.items() if isinstance(given, ExampleSet)}
     rows = {role: given for role, given in sets.items() if role not in ready}
     encoded = {**ready, **_encoded(plan, loaded_in_trainer(model, processing_class), rows)}

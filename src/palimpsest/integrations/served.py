@@ -21,6 +21,7 @@ from palimpsest.rules.rule import Rule
 CALLED = frozenset(
     {
         "__init__",
+        "asks_outputs_of",
         "asks_reference_on",
         "diagnostics",
         "draws_from",
@@ -29,6 +30,7 @@ CALLED = frozenset(
         "phases",
         "prepare",
         "recall",
+        "recall_at",
         "rules",
         "state",
         "transform",

@@ -45,7 +45,9 @@ class Budget:
         ends_by_epochs = training.max_steps is None and longest == len(job.sets[anchor])
         epochs = training.num_train_epochs if ends_by_epochs else math.inf
         whole = job.training.max_steps
-        return cls(training.planned_steps(longest), epochs, job.training.max_seconds, whole)
+        arranged = job.arranged.get(anchor)
+        batches = None if arranged is None else arranged.batches(job.sets[anchor].ids, training.batch_size)
+        return cls(training.planned_steps(longest, batches), epochs, job.training.max_seconds, whole)
 
     def spent_before_epoch(self, state: State) -> str | None:
         """What forbids another epoch, in words, or None."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from palimpsest.contract import ExampleSet, Method
 from palimpsest.errors import FrozenError
+from palimpsest.in_words import so_many
 from palimpsest.models.passes import held_by, passes_through
 from palimpsest.models.scope import state_digests
 
@@ -79,10 +80,10 @@ def _check(model: nn.Module, changed: Collection[str], declared: Collection[str]
         )
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad and name in changed]
     if frozen:
-        raise FrozenError(f"the edit of {who} moved {len(frozen)} frozen tensors, e.g. {frozen[0]}")
+        raise FrozenError(f"the edit of {who} moved {so_many(len(frozen), 'frozen tensor')}, e.g. {frozen[0]}")
     silent = sorted(set(changed) - set(declared))
     if silent:
         raise FrozenError(
-            f"the edit of {who} changed {len(silent)} tensors that it did not name, e.g. {silent[0]}; "
+            f"the edit of {who} changed {so_many(len(silent), 'tensor')} that it did not name, e.g. {silent[0]}; "
             "`edit` returns the names of all that it changes"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.contract import ExampleSet, Method, Reference
+from palimpsest.loop.arranged import Arranged
 from palimpsest.loop.stop import Stop
 from palimpsest.loop.stopping import Stopping
 from palimpsest.loop.training import Training
@@ -50,6 +51,7 @@ class Job:
         repair: what keeps the rest, or None.
         stop: heeded at every safe point.
         rules: of the method and of the run, prepared; None = those of the method, which the loop prepares.
+        arranged: set -> the order that its examples are gone over in; a set without one is shuffled.
         at_start: digest of every saved tensor before the method touched the model; what a run changed is seen by it.
     """
 
@@ -64,6 +66,7 @@ class Job:
     trackers: Sequence[str] = ()
     repair: Repair | None = None
     rules: RuleStack | None = None
+    arranged: Mapping[str, Arranged] = field(default_factory=dict)
     at_start: Mapping[str, str] = field(default_factory=dict)
     stop: Stop = field(default_factory=Stop)
 

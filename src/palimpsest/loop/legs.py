@@ -190,6 +190,11 @@ def named_stages(stages: Iterable[Stage]) -> str:
     return ", ".join(name if count == 1 else f"{name} ×{count}" for name, count in counts.items())
 
 
+def told_of_turns(reason: str, legs: Sequence[Leg]) -> str:
+    """How a controlled run ended, with the stages that took turns in it, where there were several."""
+    return reason if len(legs) < 2 else f"{reason} ({named_stages(leg.stage for leg in legs)} in turn)"
+
+
 def _work_of(leg: Leg) -> tuple[Any, ...]:
     """What makes two legs the same work: all but name, length and whether the optimizer is fresh."""
     stage = replace(leg.stage, name="", epochs=None, fresh=True)
@@ -203,7 +208,10 @@ def _found(name: str, patterns: Iterable[str]) -> bool:
 def _check_sets(stage: Stage, sets: Mapping[str, ExampleSet], paired: Mapping[str, str]) -> None:
     drawn = {name for phase in stage.phases or () for name in phase.sets}
     for name in sorted({*drawn, *((stage.anchor,) if stage.anchor else ())} - set(sets)):
-        raise PlanError(f"stage {stage.name!r} needs the set {name!r}, which was not given; given: {', '.join(sets)}")
+        raise PlanError(
+            f"stage {stage.name!r} needs the set {name!r}: not given, or not drawn by the method; "
+            f"at hand: {', '.join(sets)}"
+        )
     if stage.anchor in paired:
         raise PlanError(f"stage {stage.name!r} goes over {stage.anchor!r}, whose examples are partners of others")
 

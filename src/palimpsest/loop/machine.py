@@ -54,7 +54,8 @@ class Machine:
         self.legs = in_turn(legs) if bounded else legs
         self.leg = self.legs[0] if self.legs else Leg(Stage(), job.method.draws_from(job.sets)[0], job.training)
         anchor_ids = job.sets[self.leg.anchor].ids
-        anchor = IdStream(self.leg.anchor, anchor_ids, job.training.seed, cursor=len(anchor_ids))
+        arranged = job.arranged.get(self.leg.anchor)
+        anchor = IdStream(self.leg.anchor, anchor_ids, job.training.seed, cursor=len(anchor_ids), arranged=arranged)
         self.state = State(anchor, {})
         self._beginning = State(anchor, {})
         for name in job.sets:
@@ -130,7 +131,7 @@ class Machine:
 
     def add_side(self, name: str, examples: ExampleSet) -> None:
         """A stream beside the anchor's, at its beginning."""
-        stream = IdStream(name, examples.ids, self.job.training.seed)
+        stream = IdStream(name, examples.ids, self.job.training.seed, arranged=self.job.arranged.get(name))
         self.state.sides[name] = self._beginning.sides[name] = stream
 
     def standing(self) -> dict[str, Any]:
@@ -254,7 +255,12 @@ class Machine:
         state.log_rows = self.log.count
 
     def _where(self) -> dict[str, str]:
-        return {"stage": self.leg.stage.name} if len(self.legs) > 1 else {}
+        return {"stage": self.leg.stage.name} if self.names_stages else {}
+
+    @property
+    def names_stages(self) -> bool:
+        """Is there more to a run than one stage?"""
+        return len(self.legs) > 1 or (bool(self.legs) and self.state.edited)
 
 
 def set_rate(optimizer: Any, learning_rate: float) -> None:

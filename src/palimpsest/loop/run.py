@@ -117,7 +117,7 @@ class _Loop:
         made = make_edit(self.job.method, self.job.model, drawn, seed=self.job.training.seed)
         state.edited, state.seconds = True, time.perf_counter() - started
         state.tokens += made.tokens
-        machine.write({"kind": "edit", "declared": made.declared, "changed": made.changed})
+        machine.write({"stage": "edit", "kind": "edit", "declared": made.declared, "changed": made.changed})
         if machine.legs:
             self._save()
 
@@ -186,7 +186,7 @@ class _Loop:
     def _end(self, budget: str) -> None:
         """End by a budget, after one last check."""
         stopping = self.job.stopping
-        if self.is_staged:
+        if self.machine.names_stages:
             budget = self._in_stages(self.budget.spent_whole(self.state))
         end_by_budget(self.state, budget, None if stopping is None else self._check(stopping))
 
@@ -196,7 +196,8 @@ class _Loop:
         if whole is not None and self._has_next:
             return f"{whole}, in stage {state.stage + 1} of {len(legs)} ({self.machine.leg.stage.name})"
         steps, stages = so_many(state.step, "step"), so_many(len(legs), "stage")
-        return f"{steps} in {stages} ({named_stages(leg.stage for leg in legs)})"
+        edit = "an edit, and " if state.edited else ""
+        return f"{edit}{steps} in {stages} ({named_stages(leg.stage for leg in legs)})"
 
     def _save(self) -> None:
         machine = self.machine

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from palimpsest.data.draws import places
+from palimpsest.loop.arranged import Arranged
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class IdStream:
         cursor: examples of this cycle already drawn.
         order: places in ``ids`` in the order of the current cycle; made by its first draw and handed on, so that a draw
             costs its own examples only.
+        arranged: what the order depends on beside the shuffle; None = nothing.
     """
 
     name: str
@@ -32,6 +34,7 @@ class IdStream:
     cycle: int = 0
     cursor: int = 0
     order: Int64[np.ndarray, "N"] | None = field(default=None, compare=False, repr=False)
+    arranged: Arranged | None = field(default=None, compare=False, repr=False)
 
     @property
     def exhausted(self) -> bool:
@@ -43,10 +46,15 @@ class IdStream:
         return replace(self, ids=tuple(ids), cycle=self.cycle + 1, cursor=0, order=None)
 
     def draw(self, count: int) -> tuple[list[str], IdStream]:
-        """At most ``count`` ids of the current cycle; fewer at its end."""
-        order = places(len(self.ids), self.seed, self.name, self.cycle) if self.order is None else self.order
+        """At most ``count`` ids of the current cycle; fewer at its end, and where another owner's begin."""
+        order = self._new_order() if self.order is None else self.order
         drawn = [self.ids[place] for place in order[self.cursor : self.cursor + count].tolist()]
+        drawn = drawn if self.arranged is None else self.arranged.together(drawn)
         return drawn, replace(self, cursor=self.cursor + len(drawn), order=order)
+
+    def _new_order(self) -> Int64[np.ndarray, "N"]:
+        shuffled = places(len(self.ids), self.seed, self.name, self.cycle)
+        return shuffled if self.arranged is None else self.arranged.order(self.ids, shuffled)
 
     def draw_around(self, count: int) -> tuple[list[str], IdStream]:
         """Exactly ``count`` ids, going on with the next cycle where one ends."""

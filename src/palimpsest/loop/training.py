@@ -61,6 +61,10 @@ class Training(Chosen):
     """Optimizer iterations; where it is given it wins over ``num_train_epochs``."""
     max_seconds: float | None = Field(default=None, gt=0)
     """Budget of wall-clock time, counted over resumes; a run that it ends cannot be repeated bit by bit."""
+    pack_by: Literal["subject"] | None = None
+    """"subject": no step mixes the rows of two subjects, so that few recorded steps meet any one of them."""
+    order: Literal["shuffled", "confident_first"] = "shuffled"
+    """Of the forget set: "confident_first" goes over the rows that the model is surest of first, by its entropy."""
     checkpoint_steps: int = Field(default=50, ge=1)
     """Steps between two checkpoints."""
 
@@ -95,13 +99,18 @@ class Training(Chosen):
             return side.get(set_name, self.batch_size)
         return self.batch_size if side is None else side
 
-    def planned_steps(self, num_examples: int) -> int:
+    def planned_steps(self, num_examples: int, batches: int | None = None) -> int:
         """Optimizer iterations if nothing else ends the run.
+
+        Args:
+            num_examples: of the longest set.
+            batches: of one pass, where its batches are not full; None = as many as hold the examples.
 
         >>> Training(batch_size=8, num_train_epochs=2).planned_steps(20)
         6
         """
-        by_epochs = math.ceil(self.num_train_epochs * math.ceil(num_examples / self.batch_size))
+        full = math.ceil(num_examples / self.batch_size)
+        by_epochs = math.ceil(self.num_train_epochs * max(full, batches or 0))
         return by_epochs if self.max_steps is None else self.max_steps
 
     def learning_rate_at(self, step: int, planned: int) -> float:

@@ -63,6 +63,18 @@ def _card(name: str, path: Path, changed: int) -> MethodCard:
     return read_card(name, path) or card_of(name, load(name))
 
 
+def works_on(method: MethodCard | type[Method]) -> tuple[str, ...]:
+    """Kinds of models that a method is for: its own, as far as its derived sets can be made for them.
+
+    >>> works_on(card("icu")), works_on(card("salun"))
+    (('text',), ('text', 'image'))
+    """
+    from palimpsest import derived
+
+    able = derived.modalities_of(method.needs)
+    return tuple(kind for kind in method.modalities if kind in able)
+
+
 def file_of(name: str) -> Path:
     """The file of a method.
 

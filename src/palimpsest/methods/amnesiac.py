@@ -5,6 +5,10 @@ Source: layer-wise partial machine unlearning, Alg. 1 (journal version 2025); of
 
     w' = w_T − Σ_{t: B_t meets D_f} v_t,   v_t^l = Prune_{p_l}(u_t^l)   recorded while it learned (``--record deltas``)
 
+then, where it is asked for, ``repair_epochs`` passes over what stays, with
+
+    L = − mean log p(retain tokens)
+
 With keep = 1 this is the amnesiac unlearning of Graves et al., who repair; the partial one does without. The pruning is
 of learn time (``rules/deltas.py``): nothing is chosen here.
 
@@ -20,15 +24,20 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.companions.delta_log import DeltaLog
-from palimpsest.contract import Config, ExampleSet, Method, Phase
-from palimpsest.errors import ModelError
+from palimpsest.contract import Config, ExampleSet, Method, Phase, Stage, Term, Terms
+from palimpsest.data.encode.batch import Batch
+from palimpsest.errors import ModelError, PlanError
 
 
 class AmnesiacConfig(Config):
-    """Options of amnesiac unlearning: none; what is kept of a step is chosen when it is recorded."""
+    """Options of amnesiac unlearning; what is kept of a step is chosen when it is recorded."""
+
+    repair_epochs: float = Field(default=0.0, ge=0)
+    """Passes over the retain set after the subtraction; 0 takes no step."""
 
 
 def taken_back(weight: Float[Tensor, "..."], changes: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -38,6 +47,11 @@ def taken_back(weight: Float[Tensor, "..."], changes: Float[Tensor, "..."]) -> F
     [0.5, 2.0]
     """
     return (weight.float() - changes.to(weight.device)).to(weight.dtype)
+
+
+def negative_log_likelihood(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
+    """−log p of the scored positions, summed, nats."""
+    return -logp_S.sum()
 
 
 class Amnesiac(Method):
@@ -56,6 +70,19 @@ class Amnesiac(Method):
     keeps = ("deltas",)
     edits = True
 
+    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
+        """The repair has something to go over.
+
+        Raises:
+            PlanError: it has not.
+        """
+        if self.config.repair_epochs and "retain" not in sets:
+            raise PlanError(
+                f"amnesiac.repair_epochs = {self.config.repair_epochs:g} needs the retain set; give it with --retain "
+                "FILE, or leave the repair out"
+            )
+        return super().prepare(model, sets)
+
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
         """Take back what was recorded of the tensors that may move; their names."""
         log = self.companions["deltas"]
@@ -73,14 +100,16 @@ class Amnesiac(Method):
                 there[name].copy_(taken_back(there[name], changes))
         return sorted(moved)
 
-    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """All of its work."""
-        self.edit(model, sets)
-        return super().prepare(model, sets)
+    def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
+        """None, or the repair."""
+        if not self.config.repair_epochs:
+            return ()
+        phases = (Phase("repair", ("retain",)),)
+        return (Stage("repair", anchor="retain", epochs=self.config.repair_epochs, phases=phases),)
 
-    def phases(self, step: int, planned: int) -> Sequence[Phase]:
-        """None: an edit takes no steps."""
-        return ()
+    def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
+        """Of the repair: token mean of −log p of what stays."""
+        return {"retain": Term(negative_log_likelihood(batches["retain"].predict(model).logp_S), of="retain")}
 
 
 METHOD = Amnesiac

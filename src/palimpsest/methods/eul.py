@@ -37,13 +37,13 @@ from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.parts.unlearning_layer import Grams, UnlearningLayer, UnlearningLayerConfig, widths_at
 from palimpsest.models.parts.unlearning_levels import (
-    Level,
+    LayerLevel,
     earlier_levels,
     fused_levels,
     gram_matrices,
     layers_of,
     moments_at,
-    replaced,
+    put_in_place,
     state_digest,
     taken_up,
 )
@@ -170,13 +170,13 @@ class EUL(Method):
             self._keep(self._fused(model, new, grams), grams)
         return model
 
-    def _fused(self, model: nn.Module, new: Level, grams: Mapping[str, Grams]) -> Level:
+    def _fused(self, model: nn.Module, new: LayerLevel, grams: Mapping[str, Grams]) -> LayerLevel:
         """The layers that the request is in now: its own, or one set with those of all earlier ones."""
         if not self._earlier:
             return new
-        return replaced(model, fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge))
+        return put_in_place(model, fused_levels([*self._earlier, new], [*self._moments, grams], self.config.ridge))
 
-    def _keep(self, layers: Level, grams: Mapping[str, Grams]) -> None:
+    def _keep(self, layers: LayerLevel, grams: Mapping[str, Grams]) -> None:
         if self.recording is not None:
             within = {layer.config.at: state_digest(layer) for layer in layers}
             record_grams(self.recording, grams, self._forget.ids, within, fused=bool(self._earlier))

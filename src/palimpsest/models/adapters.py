@@ -11,23 +11,26 @@ from typing import Any
 from torch import nn
 
 from palimpsest.errors import ModelError
+from palimpsest.models.parts import attach, detach
 from palimpsest.models.text_config import text_config
 from palimpsest.models.whole import check_whole
 from palimpsest.untrusted import refusing
 
 
-def adapted(folder: Path, base: Any) -> Any:
+def adapted(folder: Path, base: Any, *, beside: bool = False) -> Any:
     """A model with a LoRA adapter merged into it; every tensor of the adapter's file must find its place.
 
     Args:
         folder: of the adapter.
-        base: the model it is laid on; its vocabulary stays what it is.
+        base: the model it is laid on; its vocabulary stays what it is. Parts that it bears stay on it.
+        beside: keep the adapter beside the weights, as the newest part.
 
     Raises:
         ModelError: the adapter is not one of this base.
     """
     from peft import PeftModel
 
+    parts = detach(base)  # hooks go on the layers that are there in the end
     with (
         refusing(lambda reason: ModelError(f"model {folder}: its adapter cannot be loaded: {reason}")),
         quiet_about_ties(),
@@ -38,9 +41,16 @@ def adapted(folder: Path, base: Any) -> Any:
         # once more: the first call does not tell what it left out
         found = model.load_adapter(folder, "default", trust_remote_code=False, use_safetensors=True)
     check_whole(folder, base, found.missing_keys, found.unexpected_keys)
-    merged = merged_whole(model)
+    merged = _with_part(model) if beside else merged_whole(model)
+    attach(merged, [*parts, *detach(merged)])
     merged.name_or_path = str(folder)  # a further adapter lies on this one, not on the base of both
     return merged
+
+
+def _with_part(model: Any) -> Any:
+    from palimpsest.models.parts.lora import kept_beside
+
+    return kept_beside(model)
 
 
 @contextmanager

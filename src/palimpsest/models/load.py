@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.read.classes import given_names
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.method_card import Modality
 from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
@@ -53,7 +54,6 @@ TOKENIZERS = frozenset(
     {"sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}
 )
 """Files of which a tokenizer has at least one."""
-Modality = Literal["text", "image"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def load(
     tokenizer_needed: bool = True,
     as_stored: bool = False,
     parts: bool = True,
+    beside: bool = False,
 ) -> Loaded:
     """Load a causal LM or an image classifier for reading, in eval mode.
 
@@ -125,6 +126,7 @@ def load(
         as_stored: keep half-precision weights of a causal LM on an accelerator, for reading only. Training always works
             on fp32 weights: a small update of a bf16 weight rounds away.
         parts: False leaves away what lies beside the weights: the parts of a version with parts, and an adapter.
+        beside: an adapter stays beside the weights as a part ``lora``, which is not merged.
         parts: False leaves out the parts of a version with parts, and the adapter of an adapter folder.
 
     Raises:
@@ -137,7 +139,7 @@ def load(
 
     logging.disable_progress_bar()  # a bar per load and save would drown the run's own
     with refusing(lambda reason: ModelError(f"model {source}: cannot be loaded ({reason})")):
-        loaded = _loaded(source, revision, _How(tokenizer_needed, as_stored, parts))
+        loaded = _loaded(source, revision, _How(tokenizer_needed, as_stored, parts, beside))
         _ = loaded.num_outputs, loaded.class_names, loaded.eos_ids  # what is asked of it later can be told
         if loaded.modality == "text":
             check_causal(loaded.model, source)
@@ -150,6 +152,7 @@ class _How(NamedTuple):
     tokenizer_needed: bool
     as_stored: bool
     parts: bool
+    beside: bool
 
 
 def _loaded(source: str | Path, revision: str | None, how: _How) -> Loaded:
@@ -172,7 +175,7 @@ def _load(place: str | Path, source: str | Path, revision: str | None, how: _How
     """A model without its tokenizer, from where it is."""
     if isinstance(place, Path) and adapter_in(place):
         base = _base_of(place, revision, how)
-        model = adapted(place, base.model) if how.parts else base.model
+        model = adapted(place, base.model, beside=how.beside) if how.parts else base.model
         return replace(base, model=model.eval(), source=str(source))
     if isinstance(place, Path) and bears_parts(place):
         return _with_parts(place, source, revision, how)

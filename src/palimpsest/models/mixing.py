@@ -28,7 +28,7 @@ from palimpsest.models.stored import Tensors, once
 _COUNTER = "num_batches_tracked"
 
 
-class Place(NamedTuple):
+class MixedPlace(NamedTuple):
     """A tensor of the model in memory that mixing moves.
 
     Attributes:
@@ -94,7 +94,7 @@ def mixed(before: Loaded, after: Loaded | Tensors, alpha: float, *, own: Tensors
         _lay_back(places, kept)
 
 
-def places_in(model: nn.Module, theirs: Tensors, source: str) -> list[Place]:
+def places_in(model: nn.Module, theirs: Tensors, source: str) -> list[MixedPlace]:
     """Where the tensors of another model belong in a model in memory; one that is shared is there once.
 
     Args:
@@ -115,7 +115,7 @@ def places_in(model: nn.Module, theirs: Tensors, source: str) -> list[Place]:
         names = [name for name in group if name in theirs]
         if names:
             _check_place(names, tensor, theirs, source)
-            found.append(Place(names[0], tensor))
+            found.append(MixedPlace(names[0], tensor))
         elif not isinstance(theirs, AdapterTensors):
             raise ModelError(not_alike(source, f"{group[0]} is in one of them only"))
     return found
@@ -154,7 +154,7 @@ def _tensors_of(model: Loaded | Tensors) -> Tensors:
     return {name: tensor.detach() for group, tensor in once(model.model).items() for name in group}
 
 
-def _lay_back(places: list[Place], kept: Tensors) -> None:
+def _lay_back(places: list[MixedPlace], kept: Tensors) -> None:
     with torch.no_grad():
         for place in places:
             place.tensor.copy_(kept[place.name])

@@ -11,8 +11,11 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from palimpsest.errors import ModelError
 from palimpsest.models.adapter_base import adapter_in
@@ -20,9 +23,13 @@ from palimpsest.models.adapter_deltas import adapter_tensors, only_adds
 from palimpsest.models.deciding import SAID_IN_PASSING
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.mixing import mixed, not_alike, places_in
+from palimpsest.models.parts import attach, parts_of
+from palimpsest.models.parts.part import Part
+from palimpsest.models.parts.parts_folder import bears_parts
+from palimpsest.models.parts.with_parts import read_parts
 from palimpsest.models.plain import plain_weights, read_json_object
 from palimpsest.models.proportions import tensor_shapes
-from palimpsest.models.stored import StoredTensors, Tensors, holds, stored_files, write_out
+from palimpsest.models.stored import StoredTensors, Tensors, holds, plain_folder, stored_files, write_out
 
 _MAY_DIFFER = SAID_IN_PASSING | {"architectures", "dtype", "tie_word_embeddings", "torch_dtype", "use_cache"}
 _OF_GENERATION = "_token_id"
@@ -36,17 +43,25 @@ class Mixture:
         before: in memory, on its device.
         after: tensors of the other.
         own: tensors of the model before, as they are stored.
+        parts: of the model after alone, on the model in memory, each with the alpha that it was learned with.
     """
 
     before: Loaded
     after: Tensors
     own: Tensors
+    parts: tuple[tuple[Part, float], ...] = ()
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[Any]:
         """The module in memory, moved so far to the model after; as ``mixed``."""
-        with mixed(self.before, self.after, alpha, own=self.own) as model:
-            yield model
+        for part, learned in self.parts:
+            part.alpha = alpha * learned
+        try:
+            with mixed(self.before, self.after, alpha, own=self.own) as model:
+                yield model
+        finally:
+            for part, _ in self.parts:
+                part.alpha = 0.0
 
 
 def mixture_of(
@@ -79,7 +94,35 @@ def mixture_of(
     else:
         theirs = StoredTensors(stored_files(after)) if pieces is None else pieces
     places_in(loaded.model, theirs, str(before))
-    return Mixture(loaded, theirs, own)
+    return Mixture(loaded, theirs, own, _new_parts(loaded, after))
+
+
+def _new_parts(before: Loaded, after: str | Path) -> tuple[tuple[Part, float], ...]:
+    """Put the parts that only the model after has on the model before; they do nothing until they are asked to.
+
+    Raises:
+        ModelError: the model before has parts that the other has not.
+    """
+    folder, earlier = Path(after).expanduser(), parts_of(before.model)
+    found = read_parts(folder) if folder.is_dir() and bears_parts(folder) else ()
+    if not all(_is_same(one, other) for one, other in zip_longest(earlier, found[: len(earlier)])):
+        raise ModelError(not_alike(before.source, "the first has parts that the other has not, or not as they were"))
+    new = tuple((part, part.alpha) for part in found[len(earlier) :])
+    where = next(before.model.parameters()).device
+    for part, _ in new:
+        part.alpha = 0.0
+        part.to(where)
+    if new:
+        attach(before.model, [part for part, _ in new])
+    return new
+
+
+def _is_same(one: Part | None, other: Part | None) -> bool:
+    if one is None or other is None:
+        return False
+    left, right = one.state_dict(), other.state_dict()
+    alike = (one.kind, one.alpha, one.config, left.keys()) == (other.kind, other.alpha, other.config, right.keys())
+    return alike and all(torch.equal(left[name].cpu(), right[name].cpu()) for name in left)
 
 
 def _written_out(source: str | Path, place: Path, revision: str | None) -> StoredTensors:
@@ -109,7 +152,7 @@ def check_alike(before: str | Path, after: str | Path) -> None:
 
 
 def _config_of(source: str | Path) -> Mapping[str, Any]:
-    folder = Path(source).expanduser()
+    folder = plain_folder(source)
     plain = not folder.is_dir() or adapter_in(folder) or plain_weights(source) is not None
     return {} if plain else read_json_object(folder / "config.json")
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import check_held_still, put
+from palimpsest.models.activations import activations_of, outputs_seen
 from palimpsest.models.class_logits import cache_logits
 from palimpsest.models.modes import asked, in_eval_mode
 from palimpsest.models.parts import new_parts_of, off
@@ -48,6 +49,14 @@ class Reference(Protocol):
         """What it says at the scored positions of a batch, without gradients."""
 
 
+@runtime_checkable
+class DeepReference(Reference, Protocol):
+    """One that also remembers what modules of the model gave."""
+
+    def outputs(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What the module of this name gave at the scored positions of a batch, (S, D), without gradients."""
+
+
 class AdapterOff:
     """Reference of a LoRA run: the adapter is switched off for one forward pass."""
 
@@ -56,6 +65,12 @@ class AdapterOff:
         inner: Any = getattr(model, "module", model)
         with inner.disable_adapter(), in_eval_mode(inner):
             return batch.predict(inner)
+
+    def outputs(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What a module gave before the run."""
+        inner: Any = getattr(model, "module", model)
+        with inner.disable_adapter(), in_eval_mode(inner):
+            return activations_of(inner, place, batch)[0]
 
 
 class PartsOff:
@@ -71,6 +86,13 @@ class PartsOff:
         with off(inner, self._parts), without, in_eval_mode(inner):
             return batch.predict(inner)
 
+    def outputs(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What a module gave before the run."""
+        inner: Any = getattr(model, "module", model)
+        without = inner.disable_adapter() if hasattr(inner, "disable_adapter") else nullcontext()
+        with off(inner, self._parts), without, in_eval_mode(inner):
+            return activations_of(inner, place, batch)[0]
+
 
 class FrozenCopy:
     """Reference of last resort: a whole second model, for augmented images and models that change their logits."""
@@ -82,6 +104,10 @@ class FrozenCopy:
         """What the model said before the run; ``model`` itself is not asked."""
         return batch.predict(self._copy)
 
+    def outputs(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What a module gave before the run."""
+        return activations_of(self._copy, place, batch)[0]
+
 
 class CachedReference:
     """Reference of a full fine-tuning run: hidden states and a frozen head, both on disk."""
@@ -91,10 +117,17 @@ class CachedReference:
 
     def hidden_SD(self, batch: Batch) -> Tensor:
         """Last hidden states at the scored positions of a batch, rows in order, (S, D)."""
+        return self._rows(batch, "hidden_SD")
+
+    def outputs(self, model: nn.Module, batch: Batch, place: str) -> Tensor:
+        """What a module gave before the run; one of the ``places`` that the reference was built with."""
+        return self._rows(batch, f"{place}_SD").to(batch.target_S.device)
+
+    def _rows(self, batch: Batch, name: str) -> Tensor:
         rows = []
         for example_id in batch.ids:
             with safe_open(self._folder / _file_of(example_id), framework="pt") as file:
-                rows.append(file.get_tensor("hidden_SD"))
+                rows.append(file.get_tensor(name))
         return torch.cat(rows)
 
     def predict(self, model: nn.Module, batch: Batch) -> Predictions:
@@ -118,7 +151,13 @@ class CachedReference:
 
 
 def build_reference(
-    model: Any, sets: Mapping[str, ExampleSet], folder: Path, *, batch_size: int = 16, as_it_is: bool = False
+    model: Any,
+    sets: Mapping[str, ExampleSet],
+    folder: Path,
+    *,
+    batch_size: int = 16,
+    as_it_is: bool = False,
+    places: Sequence[str] = (),
 ) -> Reference:
     """The cheapest exact reference for a model that is about to change.
 
@@ -128,16 +167,15 @@ def build_reference(
         folder: where hidden states are cached; created, and re-used when it is complete.
         batch_size: examples per forward pass while caching.
         as_it_is: the reference is the model with what its adapter has learned so far, not the one before.
+        places: modules of the model, by name, whose outputs will be asked for; of texts.
     """
     new = new_parts_of(model)
     if new and not as_it_is and _stands_still(model, new):
         return PartsOff(new)
     if hasattr(model, "disable_adapter") and not as_it_is and not new:
         return AdapterOff()
-    if new and not as_it_is:
-        with off(model, new):
-            return _kept_or_copied(model, sets, folder, batch_size)
-    return _kept_or_copied(model, sets, folder, batch_size)
+    with off(model, new) if new and not as_it_is else nullcontext():
+        return _kept_or_copied(model, sets, folder, batch_size, places)
 
 
 def _stands_still(model: Any, new: Sequence[Part]) -> bool:
@@ -153,19 +191,23 @@ def _counts(model: nn.Module) -> bool:
     return any(getattr(module, "track_running_stats", False) for module in model.modules())
 
 
-def _kept_or_copied(model: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int) -> Reference:
+def _kept_or_copied(
+    model: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int, places: Sequence[str]
+) -> Reference:
     """What the model says now, from a cache where that is exact, else from a copy."""
     images = {name: examples for name, examples in sets.items() if isinstance(examples, ImageSet)}
     if images:
         augmented = any(examples.augment is not None for examples in images.values())
         return FrozenCopy(model) if augmented else cache_logits(model, images, folder, batch_size=batch_size)
     head = model.get_output_embeddings()
-    if head is None or not _fill_cache(model, head, sets, folder, batch_size):
+    if head is None or not _fill_cache(model, head, sets, folder, batch_size=batch_size, places=places):
         return FrozenCopy(model)
     return CachedReference(folder)
 
 
-def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int) -> bool:
+def _fill_cache(
+    model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: Path, *, batch_size: int, places: Sequence[str]
+) -> bool:
     """Write hidden states of all sets; False when head(hidden) is not what the model outputs.
 
     Of forget rows some losses need less than a distribution (NPO one number a row), but which is the method's affair;
@@ -181,13 +223,20 @@ def _fill_cache(model: Any, head: Any, sets: Mapping[str, ExampleSet], folder: P
             if all((folder / _file_of(i)).exists() for i in ids):
                 continue
             for batch in _read_together(model, examples.batch(ids).to(device)):
-                hidden_SD, predictions = _hidden_states(model, head, batch)
+                with outputs_seen(model, places) as seen:
+                    hidden_SD, predictions = _hidden_states(model, head, batch)
                 if not _is_exact(head, hidden_SD, predictions.logits_SV):
                     return False
-                for row, example_id in enumerate(batch.ids):
-                    own_SD = hidden_SD[predictions.owner_S == row].cpu().contiguous()
-                    _save({"hidden_SD": own_SD}, folder / _file_of(example_id))
+                kept = {"hidden_SD": hidden_SD} | {f"{n}_SD": batch.gather(one[0]) for n, one in seen.items()}
+                _save_rows(kept, predictions.owner_S, batch.ids, folder)
     return True
+
+
+def _save_rows(kept: Mapping[str, Tensor], owner_S: Tensor, ids: Sequence[str], folder: Path) -> None:
+    """A file of each row of a batch."""
+    for row, example_id in enumerate(ids):
+        own = {name: values[owner_S == row].cpu().contiguous() for name, values in kept.items()}
+        _save(own, folder / _file_of(example_id))
 
 
 def _read_together(model: Any, batch: Batch) -> list[Batch]:

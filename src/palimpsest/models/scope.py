@@ -60,14 +60,12 @@ def apply_scope(model: Any, scope: Scope) -> Any:
         PlanError: a name is not a regular expression.
     """
     if scope.kind == "lora":
-        with_adapter = _with_lora(model, scope)
-        _move_new_parts(with_adapter)
-        return with_adapter
-    if scope.kind == "layers":
+        model = _with_lora(model, scope)
+    elif scope.kind == "layers":
         _freeze_all_but(model, scope.names)
     else:
         model.requires_grad_(scope.kind == "all")
-    _freeze_earlier_parts(model, scope.names)
+    _freeze_earlier_parts(model, scope.names if scope.kind == "layers" else ())
     _move_new_parts(model)
     if scope.kind == "parts" and not new_parts_of(model):
         raise ModelError(

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from palimpsest.models.adapter_base import adapter_in
 from palimpsest.models.deciding import INDEX, shards_of
+from palimpsest.models.parts import ATTRIBUTE
+from palimpsest.models.parts.parts_folder import base_in, bears_parts
 from palimpsest.models.plain import plain_weights
 from palimpsest.models.proportions import tensor_shapes
 
@@ -44,9 +46,15 @@ class StoredTensors(Mapping[str, Tensor]):
         return len(self._files)
 
 
+def plain_folder(source: str | Path) -> Path:
+    """Where the plain weights of a folder are: of a version with parts beside these."""
+    folder = Path(source).expanduser()
+    return base_in(folder) if folder.is_dir() and bears_parts(folder) else folder
+
+
 def stored_files(source: str | Path) -> dict[str, Path]:
     """Name of a tensor -> the file that holds it; empty where a source is no plain folder of safetensors."""
-    folder = Path(source).expanduser()
+    folder = plain_folder(source)
     if not folder.is_dir() or adapter_in(folder) or plain_weights(source) is not None:
         return {}
     names = list(shards_of(folder)) if (folder / INDEX).is_file() else [WEIGHTS]
@@ -55,9 +63,14 @@ def stored_files(source: str | Path) -> dict[str, Path]:
 
 
 def once(model: nn.Module) -> dict[tuple[str, ...], Tensor]:
-    """Parameters and saved buffers of a model, each once, under all names that it has: tied ones have several."""
+    """Parameters and saved buffers of a model, each once, under all names that it has: tied ones have several.
+
+    Those of parts beside the model are left out: they have an ``alpha`` of their own.
+    """
     found: dict[int, tuple[list[str], Tensor]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
+        if f"{ATTRIBUTE}." in name:
+            continue
         found.setdefault(id(tensor), ([], tensor))[0].append(name)
     return {tuple(names): tensor for names, tensor in found.values()}
 

@@ -6,6 +6,7 @@ from palimpsest.report.calibration_row import CalibrationInfo
 from palimpsest.report.numbers import percent, show_or_dash
 from palimpsest.report.schema import RunResult
 
+LEAST_SHOWN = 0.005  # below it two decimals show nothing
 _COLUMNS = ("before", "raw", "after")
 
 
@@ -47,13 +48,15 @@ def _forgetting(result: RunResult, info: CalibrationInfo) -> str:
     values = _values(result, "forget", info.metric)
     if not values:
         return ""
-    back = values["after"] - values["raw"]
-    return f"What it cost: forget {info.metric} {_said(values)}; {show_or_dash(abs(back))} {_direction(back, values)}."
+    return f"What it cost: forget {info.metric} {_said(values)}; {_came_back(values)}."
 
 
-def _direction(back: float, values: dict[str, float]) -> str:
-    toward = back * (values["before"] - values["raw"])
-    return "came back toward before" if toward > 0 else "further away" if toward < 0 else "changed"
+def _came_back(values: dict[str, float]) -> str:
+    """How far the forget set went back to where it was before."""
+    back, away = values["after"] - values["raw"], values["before"] - values["raw"]
+    if abs(back) < LEAST_SHOWN:
+        return "nothing of it came back"
+    return f"{show_or_dash(abs(back))} {'came back toward before' if back * away > 0 else 'further away'}"
 
 
 def _values(result: RunResult, name: str, metric: str) -> dict[str, float]:

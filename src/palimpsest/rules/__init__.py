@@ -107,11 +107,8 @@ def check_together(rules: Sequence[Rule], owner: str = "", own: Sequence[Rule] =
     for rule in rules:
         what = rule.decides(rule.config)
         if what in decided:
-            raise PlanError(
-                f"rule {rule.kind}: {decided[what]} already decides {what}; leave one of the two out, or let them "
-                "differ in it"
-            )
-        decided[what] = f"another rule, {rule.kind},"
+            raise PlanError(f"rule {rule.kind}: {decided[what]} already decides {what}; leave one of the two out")
+        decided[what] = f"another rule {rule.kind}"
 
 
 def files_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Path, ...]:

@@ -25,7 +25,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from palimpsest.companions.delta_format import Place, packed
+from palimpsest.companions.delta_format import KeptTensor, packed
 from palimpsest.companions.delta_recording import RECORDING, DeltaRecording
 from palimpsest.companions.marks import MarkKey, key_file, own_key
 from palimpsest.contract import ExampleSet, Phase
@@ -34,15 +34,15 @@ from palimpsest.method_card import Config
 from palimpsest.models.scope import trainable
 from palimpsest.rules.rule import Rule, StepIds
 
-Share = Annotated[float, Field(gt=0, le=1)]
+KeptShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class DeltasConfig(Config):
     """Options of the delta log."""
 
-    keep: Share = 0.05
-    """Share of each tensor's entries that is kept, the largest ones; 1 keeps all, exactly."""
-    layers: dict[str, Share] = Field(default_factory=dict)
+    keep: KeptShare = 0.05
+    """KeptShare of each tensor's entries that is kept, the largest ones; 1 keeps all, exactly."""
+    layers: dict[str, KeptShare] = Field(default_factory=dict)
     """Regular expression searched in a parameter's name -> its share instead; the first that is found counts."""
 
     @field_validator("layers")
@@ -64,13 +64,13 @@ class Deltas(Rule):
     """The recorder. It watches: what it keeps is what the step came to in the end."""
 
     Config = DeltasConfig
-    use_when = "what is learned now may have to be taken back later by amnesiac unlearning."
+    use_when = "what is learned now may have to be taken back later by amnesiac unlearning"
     place = "watches"
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> None:
         """Fix which tensors are kept, and how much of each."""
         self._key = _own_key()
-        places = [Place(name, tuple(p.shape), self.config.share_of(name)) for name, p in trainable(model).items()]
+        places = [KeptTensor(name, tuple(p.shape), self.config.share_of(name)) for name, p in trainable(model).items()]
         self._places = tuple(places)
         self._recording = DeltaRecording(self.setting.folder / RECORDING / self.kind, self._places)
         self._last: dict[str, Tensor] = {}

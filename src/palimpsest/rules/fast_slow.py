@@ -33,7 +33,7 @@ Snapshot = dict[str, Tensor]
 
 def snapshot(model: nn.Module) -> Snapshot:
     """Copies of what training moves: trainable parameters and the floating-point buffers that a state dict keeps."""
-    return {name: tensor.clone() for name, tensor in _moving(model).items()}
+    return {name: tensor.clone() for name, tensor in moving(model).items()}
 
 
 def slow_step(model: nn.Module, start: Mapping[str, Tensor], alpha_s: float) -> None:
@@ -44,7 +44,7 @@ def slow_step(model: nn.Module, start: Mapping[str, Tensor], alpha_s: float) -> 
         start: ``snapshot`` at theta_k.
         alpha_s: in [0, 1]; 0 gives theta_k back and 1 leaves theta, both bit for bit.
     """
-    for name, tensor in _moving(model).items():
+    for name, tensor in moving(model).items():
         tensor.lerp_(start[name].to(tensor.device), 1 - alpha_s)  # a resumed run reads it on the processor
 
 
@@ -68,7 +68,8 @@ class SlowWeights:
         self.start = {}
 
 
-def _moving(model: nn.Module) -> dict[str, Tensor]:
+def moving(model: nn.Module) -> dict[str, Tensor]:
+    """What training moves, the tensors themselves: see ``snapshot``."""
     kept = model.state_dict().keys()
     buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point() and name in kept}
     return {name: parameter.detach() for name, parameter in trainable(model).items()} | buffers

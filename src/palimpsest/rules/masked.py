@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import nn
 
 from palimpsest.contract import ExampleSet, Phase
@@ -28,15 +28,17 @@ from palimpsest.rules.saliency_batches import MaskSample, batch_losses, masks_of
 from palimpsest.rules.saliency_bits import SaliencyMask, restore_masked, top_share
 from palimpsest.rules.saliency_scores import gradient_sum
 
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+
 
 class MaskedConfig(Config):
     """Options of the saliency mask."""
 
-    of: tuple[str, ...] = Field(default=("forget",), min_length=1)
+    of: Names = Field(default=("forget",), min_length=1)
     """Sets whose gradients say which weights matter."""
     share: float = Field(default=0.5, gt=0, le=1)
     """Of the weights that may move; SalUn's default is 0.5."""
-    against: tuple[str, ...] = ()
+    against: Names = ()
     """Sets that must stay: a weight moves where it matters at least ``gamma`` times as much to those above as to these,
     and ``share`` says nothing. Empty: the largest share."""
     gamma: float = Field(default=1.0, ge=0)

@@ -11,8 +11,7 @@ optimisation: any objective, one share of each layer.
 Weights outside S stay bit-identical: momentum, Adam's moments and weight decay cannot move them. t counts the updates
 of the run, those of repair too; it goes back where a controlled run takes steps back.
 
-Departs from the paper: which rule and which ratios it used is not public; in our study random and cyclic choices keep
-more of what must stay than the largest gradients of the forget set do, at equal forgetting.
+Departs from the paper: which rule and which ratios it used is not public; all three are here.
 """
 
 from __future__ import annotations

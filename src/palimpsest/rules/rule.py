@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 StepIds = Mapping[str, Sequence[str]]
 """Set -> ids of its examples whose gradients a step takes; empty for a step that takes none."""
-Place = Literal["moves", "holds", "watches"]
-OUTWARDS: tuple[Place, ...] = ("moves", "holds", "watches")
+Nesting = Literal["moves", "holds", "watches"]
+OUTWARDS: tuple[Nesting, ...] = ("moves", "holds", "watches")
 """From the inside out."""
 
 
@@ -58,7 +58,7 @@ class Rule:
 
     Config: ClassVar[type[BaseModel]] = Config
     use_when: ClassVar[str] = ""
-    place: ClassVar[Place] = "moves"
+    place: ClassVar[Nesting] = "moves"
 
     def __init__(self, config: Any = None) -> None:
         self.config: Any = self.Config() if config is None else config

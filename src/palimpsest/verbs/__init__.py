@@ -1,12 +1,14 @@
-"""What a user does: learn, unlearn, both at once, calibrate, measure, judge, clean; the command line calls these."""
+"""What a user does: learn, unlearn, both, calibrate, measure, judge, clean, export; the command line calls these."""
 
 from palimpsest.verbs.calibrate import calibrate
 from palimpsest.verbs.clean import clean
+from palimpsest.verbs.export import export
 from palimpsest.verbs.judge import judge
 from palimpsest.verbs.learn import learn
+from palimpsest.verbs.listed_parts import parts
 from palimpsest.verbs.measure import measure
 from palimpsest.verbs.unlearn import unlearn
 from palimpsest.verbs.update import update
 from palimpsest.verbs.verify import verify
 
-__all__ = ["calibrate", "clean", "judge", "learn", "measure", "unlearn", "update", "verify"]
+__all__ = ["calibrate", "clean", "export", "judge", "learn", "measure", "parts", "unlearn", "update", "verify"]

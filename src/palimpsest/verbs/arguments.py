@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib.util import find_spec
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -29,6 +29,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "in_place": (bool, "True or False"),
     "make_oracle": (bool, "True or False"),
     "refine": (bool, "True or False"),
+    "restore": (Real, "a share, such as 0.95"),
     "token_ids": (bool, "True or False"),
     "progress": (Callable, "a function that takes stage, done, total and note"),  # type: ignore[dict-item]
     "threads": (int, "a whole number, or None"),
@@ -53,7 +54,7 @@ class Arguments(TypedDict, total=False):
         replay: earlier or general examples rehearsed beside, because a small model forgets everything else.
         holdout: comparable examples the model never saw: the level of "forgotten".
         general: general text, for its perplexity.
-        columns: our name -> the file's, e.g. {"prompt": "question", "completion": "answer"}.
+        columns: our name -> the file's, e.g. {"prompt": "question", "paraphrase.prompt": "reworded"}.
         ignore_columns: columns to leave out although they could be read.
         split: of dataset folders and Hub datasets.
         revision: commit of a Hub name.
@@ -86,12 +87,15 @@ class ForgettingArguments(Arguments, total=False):
     """What ``unlearn`` and ``update`` take besides.
 
     Attributes:
+        paraphrase: what must go, asked in other words; measured, and never trained on.
         data: a pool that what must go is taken from by subject, id or class; what is not named stays (is retained).
         forget_subject: subjects whose rows of ``data`` must go; one or several.
         forget_id: ids of rows of ``data`` that must go.
         forget_class: classes whose images of ``data`` must go.
         base: the model before it learned anything, for methods that retrain and for ``make_oracle``.
         oracle: a model retrained without the forget set, to measure beside.
+        restore: give utility back once the run has ended: keep the most of the change that leaves this share of es (of
+            images accuracy) of what must stay; what is saved, measured and judged is the model after that.
         make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
         refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
             fixed rate and a holdout.
@@ -99,12 +103,14 @@ class ForgettingArguments(Arguments, total=False):
         asked_on: when, a date or "YYYY-MM-DD".
     """
 
+    paraphrase: Source | None
     data: Source | None
     forget_subject: str | Iterable[str]
     forget_id: str | Iterable[str]
     forget_class: str | int | Iterable[str | int]
     base: str | Path | None
     oracle: str | Path | None
+    restore: float | None
     make_oracle: bool
     refine: bool | None
     asked_by: str | None

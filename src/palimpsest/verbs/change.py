@@ -12,6 +12,7 @@ from palimpsest.data.read.layout import Source
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.engine.early import check_before, check_rows
 from palimpsest.engine.given import Given, Manner
+from palimpsest.engine.held_back import with_calibration
 from palimpsest.engine.inputs import read_given
 from palimpsest.engine.output import RESULT
 from palimpsest.engine.plan import Plan, checked_sections, make_plan
@@ -105,10 +106,12 @@ def _changed(
     """Check, read, run; everything that can be refused without torch is refused before it is there."""
     refine = arguments.get("refine")
     refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
+    if arguments.get("restore") is not None:
+        refined["restore"] = arguments["restore"]
     made = planned(given, method, {**refined, **checked_sections({} if plan is None else plan, "plan")})
     makes_oracle = bool(arguments.get("make_oracle"))
     check_before(made, manner, makes_oracle=makes_oracle)
-    read = read_given(given, manner.progress, separator=made.encoding.separator)
+    read = with_calibration(made, read_given(given, manner.progress, separator=made.encoding.separator))
     check_rows(made, read, makes_oracle=makes_oracle)
     from palimpsest.engine.execute import (
         execute,  # and torch with it: all above is refused in less time than that takes

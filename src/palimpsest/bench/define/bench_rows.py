@@ -13,7 +13,7 @@ from palimpsest.engine.sections import Section
 from palimpsest.errors import unknown
 from palimpsest.method_card import Kind
 
-Sections = dict[str, dict[str, Any]]
+Sections = dict[str, dict[str, Any] | list[dict[str, Any]]]
 
 
 class BenchRow(Section):
@@ -89,9 +89,15 @@ def merged(*layers: Sections) -> Sections:
 
     >>> merged({"training": {"a": 1, "b": 1}}, {"training": {"b": 2}})
     {'training': {'a': 1, 'b': 2}}
+    >>> merged({"rules": [{"kind": "ema"}]}, {"rules": []})
+    {'rules': []}
     """
     found: Sections = {}
     for layer in layers:
         for name, values in layer.items():
-            found[name] = {**found.get(name, {}), **values}
+            below = found.get(name, {})
+            if isinstance(below, dict) and isinstance(values, dict):
+                found[name] = {**below, **values}
+            else:
+                found[name] = values  # of lists, as rules, the later one
     return found

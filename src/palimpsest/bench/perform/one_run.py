@@ -19,6 +19,7 @@ from palimpsest.engine.whose import remove_ours
 from palimpsest.errors import RunError, UsageError
 from palimpsest.files import write_atomic
 from palimpsest.models.load import Loaded, device, load
+from palimpsest.models.parts.parts_folder import BASE, PARTS
 from palimpsest.report.row import ReportRow
 
 
@@ -76,7 +77,8 @@ def _perform(plan: Plan, start: Path, encoder: Encoder, target: Output) -> None:
         raise
     except RunError as error:  # the same plan would end so again: this is its result
         why = f"{type(error).__name__}: {error}"
-        for weights in target.partial.glob("*.safetensors"):  # of a model that nobody should take for an answer
+        model = (*target.partial.glob("*.safetensors"), target.partial / BASE, target.partial / PARTS)
+        for weights in model:  # of a model that nobody should take for an answer
             remove_ours(weights)
         facts = RunFacts(plan=plan.digest(), kind=plan.kind, stopped=why, seconds=error.seconds, tokens=error.tokens)
     flush_tree(target.partial)
@@ -100,7 +102,9 @@ def _train(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts:
 
 
 def _distance(after: Any, before: Any) -> float:
-    """L2 distance between the parameters of two models of one shape."""
+    """L2 distance between the parameters of two models of one shape; those that were added count from 0."""
     old = {name: p.detach() for name, p in before.named_parameters()}
-    parts = [float((p.detach().cpu() - old[name]).double().square().sum()) for name, p in after.named_parameters()]
+    parts = [
+        float((p.detach().cpu() - old.get(name, 0)).double().square().sum()) for name, p in after.named_parameters()
+    ]
     return math.sqrt(sum(parts))

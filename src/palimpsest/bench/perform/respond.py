@@ -28,12 +28,14 @@ class Response:
         runs: in order.
         stopped: why the model is the one before, or None.
         sides: request that taught temporarily -> folder of its side network.
+        since: the model that the run which forgets began with; None where none did.
     """
 
     folder: Path
     runs: tuple[RunFacts, ...] = ()
     stopped: str | None = None
     sides: Mapping[str, str] = field(default_factory=dict)
+    since: Path | None = None
 
 
 def unanswered(cell: RequestCell, before: RowStep | None) -> Response:
@@ -63,8 +65,9 @@ def answer(cell: RequestCell, label: str, before: RowStep | None, edit: Mapping[
             return replace(start, runs=found.runs, stopped="there is no edit to equal: the first row made none")
         plan = cell.bench.plan(kind, method, cell.seed, row=row, options=edit if edits else None)
         origin = Path(cell.bench.model) if methods.load(method).starts_from == "base" else found.folder
+        since = found.since if kind == "learn" else found.folder
         facts, folder = cell.run(plan, origin, sets_for(cell, method, kind), cell.output / "runs")
-        found = Response(folder, (*found.runs, facts))
+        found = Response(folder, (*found.runs, facts), since=since)
         if facts.stopped is not None:
             return replace(start, runs=found.runs, stopped=facts.stopped)
     return found

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from palimpsest.bench.define.config import TWIN_SEED
+from palimpsest.bench.perform.mixed_step import mixed_step
 from palimpsest.bench.perform.one_run import RunFacts
 from palimpsest.bench.perform.request_cell import RequestCell
 from palimpsest.bench.perform.respond import Response, answer, unanswered
@@ -72,7 +73,10 @@ def row_step(cell: RequestCell, label: str, oracle: RowStep, *others: RowStep) -
     edit = {"norm": others[-1].norm, "seed": cell.seed} if label == RANDOM else {}
     found = answer(cell, label, before, edit)
     try:
-        return _measured(cell, found, Path(oracle.model))
+        step = _measured(cell, found, Path(oracle.model))
+        if not cell.bench.calibrate or found.since is None or found.stopped is not None:
+            return step
+        return step.model_copy(update={"calibrated": mixed_step(cell, found.since, found.folder, Path(oracle.model))})
     except DivergedError as error:
         kept = replace(unanswered(cell, before), runs=found.runs, stopped=str(error))
         return _measured(cell, kept, Path(oracle.model))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from palimpsest.bench.results import NOTHING, ORACLE, RANDOM, BenchResult, RowStep
 from palimpsest.bench.scores import spread
 from palimpsest.bench.show.already_known import known_before
+from palimpsest.bench.show.console import calibrated_rows
 from palimpsest.bench.show.summary import noise
 
 FEW, WEAK, ENOUGH_SEEDS = 30, 0.6, 5
@@ -19,7 +20,8 @@ def caveats(result: BenchResult) -> tuple[str, ...]:
 
 def _particular(result: BenchResult) -> list[str]:
     oracles = [step for steps in result.rows[ORACLE].values() for step in steps]
-    return [*known_before(result), *_chance(result), *_attack(oracles), *_small_sets(oracles)]
+    calibrated = [f"“{label}”: {words}." for label, words in calibrated_rows(result).items()]
+    return [*calibrated, *known_before(result), *_chance(result), *_attack(oracles), *_small_sets(oracles)]
 
 
 def _chance(result: BenchResult) -> Iterator[str]:

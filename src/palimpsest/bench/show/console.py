@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from palimpsest.bench.results import ORACLE, BenchResult
-from palimpsest.bench.scores import Spread
+from palimpsest.bench.results import MIXED, ORACLE, BenchResult
+from palimpsest.bench.scores import Spread, spread
 from palimpsest.bench.show.already_known import known_before
 from palimpsest.bench.show.summary import DECIMALS, GAPS, STRENGTHS, BenchColumn, BenchTable, blocks, noise, table_of
 from palimpsest.report.numbers import show_or_dash
 
+MIXED_ROW = "calibrated: as much as keeps 95 % of ES, of images accuracy, of what remains"
 CONSOLE_WIDTH, LABEL, CELL = 100, 22, 7
 _TITLES = {
     "gaps": "distance to the oracle, points; of extraction strengths (ES), shares",
@@ -71,10 +72,24 @@ def _written(name: str, value: Spread | None, field: str) -> str:
 def _remarks(result: BenchResult) -> Iterator[str]:
     for name, value in noise(result).items():
         yield f"{name} between two oracles that differ in their seed alone: {_written(name, value, 'mean')}"
+    for label, words in calibrated_rows(result).items():
+        yield from textwrap.wrap(f"{label}: {words}", CONSOLE_WIDTH, subsequent_indent="  ")
     for label, seed, number, reason in stopped(result):
         yield from textwrap.wrap(
             f"stopped: {label}, seed {seed}, request {number}: {reason}", CONSOLE_WIDTH, subsequent_indent="  "
         )
+
+
+def calibrated_rows(result: BenchResult) -> dict[str, str]:
+    """Row that was calibrated -> how much of its changes stayed."""
+    found = {}
+    for label, seeds in result.rows.items():
+        steps = [step.calibrated for steps in seeds.values() for step in steps if step.calibrated is not None]
+        share, uneven = spread([step.alpha for step in steps]), max((step.uneven for step in steps), default=0.0)
+        if label.endswith(MIXED) and share is not None:
+            stayed = f"{_written('', share, 'mean')} of what it changed to forget stays ({MIXED_ROW})"
+            found[label] = f"{stayed}; the largest step back up along the way is {show_or_dash(uneven)}"
+    return found
 
 
 def stopped(result: BenchResult) -> list[tuple[str, int, int, str]]:

@@ -117,6 +117,9 @@ class Batch(Protocol):
             picks: the model is the one that learns, whose word decides which positions are shown; not a reference.
         """
 
+    def shown(self, values: Tensor) -> Tensor:
+        """Values at all scored positions -> those at the positions that are shown, once a model was asked."""
+
 
 def predict_together(model: nn.Module, batches: Mapping[str, Batch]) -> dict[str, Predictions]:
     """Predictions of the batches of one step, in one forward pass where a layer looks at the whole batch.
@@ -224,6 +227,10 @@ class TextBatch:
     def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
         """All of it."""
         return said
+
+    def shown(self, values: Tensor) -> Tensor:
+        """All of them."""
+        return values
 
     def predictions(self, logits_BTV: Float[Tensor, "B T V"]) -> Predictions:
         """The logits of a forward pass over all rows, read at the label tokens."""

@@ -172,7 +172,11 @@ class ControlledBatch:
 
     def gather(self, values: Tensor) -> Tensor:
         """Values at the positions that are shown; of a capped example without a gradient. No temperature."""
-        return self._made().of(self.bare.gather(values), self.bare.owner_S)
+        return self.shown(self.bare.gather(values))
+
+    def shown(self, values: Tensor) -> Tensor:
+        """Of values at all scored positions those that are shown; of a capped example without a gradient."""
+        return self._made().of(values, self.bare.owner_S)
 
     def predict(self, model: nn.Module) -> Predictions:
         """One forward pass, as it is shown; the first one picks."""

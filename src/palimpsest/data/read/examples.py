@@ -77,6 +77,11 @@ def read_rows(source: Source, layout: Layout = _AS_IT_IS, *, name: str = "") -> 
     Raises:
         DataError: file and line, what is wrong, what is accepted, and how many more rows are bad.
     """
+    rows = _read(source, layout.of(name), name)
+    return rows._replace(mapped=layout.typed(name, rows.mapped))
+
+
+def _read(source: Source, layout: Layout, name: str) -> Rows:
     if not isinstance(source, str | os.PathLike):
         return _from_memory(source, layout, name)
     reachable(source, name or "data")

@@ -6,11 +6,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from palimpsest.data.sets.roles import given_roles
 from palimpsest.errors import DataError, unknown
 from palimpsest.records import Content, Example
 
@@ -26,7 +27,7 @@ class Layout:
     """How to read rows; one layout serves all sources of a command.
 
     Attributes:
-        columns: one of ``NAMES`` -> the column that holds it in the user's rows.
+        columns: one of ``NAMES`` -> the column that holds it in the user's rows; of one set alone ``set.name``.
         ignore: columns to leave out.
         split: of dataset folders, Hub names and datasets in memory; other sources have none and are read whole.
         revision: commit or tag of Hub names.
@@ -38,6 +39,16 @@ class Layout:
     split: str | None = None
     revision: str | None = None
     token_ids: bool = False
+
+    def of(self, name: str) -> Layout:
+        """The layout of one set: what is said of it alone comes before what is said of all."""
+        own = {ours.removeprefix(f"{name}."): ours for ours in self.columns if ours.startswith(f"{name}.")}
+        general = {ours: yours for ours, yours in self.columns.items() if "." not in ours}
+        return replace(self, columns={**general, **{ours: self.columns[typed] for ours, typed in own.items()}})
+
+    def typed(self, name: str, mapped: Iterable[str]) -> frozenset[str]:
+        """Our names that a set of this name used, as they were typed."""
+        return frozenset(f"{name}.{ours}" if f"{name}.{ours}" in self.columns else ours for ours in mapped)
 
     def __post_init__(self) -> None:
         _check_columns(self.columns)
@@ -89,19 +100,26 @@ def parse_columns(assignments: Iterable[str]) -> dict[str, str]:
 
 def _check_columns(columns: Mapping[str, str]) -> None:
     for ours, yours in columns.items():
-        if ours not in NAMES:
+        owner, _, name = ours.rpartition(".")
+        if owner and owner not in given_roles():
+            raise DataError(f"--column {ours}={yours}: {unknown('set', owner, given_roles())}")
+        if name not in NAMES:
             # "question=prompt" is the likeliest slip: then the other side is one of ours.
             turned = f"; the other way round: {yours}={ours}" if yours in NAMES else ""
-            raise DataError(f"--column {ours}={yours}: {unknown('name', ours, NAMES)}{turned}")
+            raise DataError(f"--column {ours}={yours}: {unknown('name', name, NAMES)}{turned}")
         if not isinstance(yours, str) or not yours:
             raise DataError(f"--column {ours}: the column is {yours!r}; {_SYNTAX}")
-    for yours, count in Counter(columns.values()).items():
+    _check_once(columns)
+
+
+def _check_once(columns: Mapping[str, str]) -> None:
+    for (_, yours), count in Counter((ours.rpartition(".")[0], yours) for ours, yours in columns.items()).items():
         if count > 1:
             names = " and ".join(ours for ours, theirs in columns.items() if theirs == yours)
             raise DataError(f"--column: column {yours!r} is given to {names}; accepted: one name per column")
 
 
-_ONE, _OURS = r"--column (\w+)=(\S+?)(?=[ ;,)?]|$)", r"--ignore-column (\S+?)(?=[ ;,)?]|$)"
+_ONE, _OURS = r"--column ([\w.]+)=(\S+?)(?=[ ;,)?]|$)", r"--ignore-column (\S+?)(?=[ ;,)?]|$)"
 
 
 def as_arguments(text: str) -> str:
@@ -141,6 +159,8 @@ def check_used(layout: Layout, read: Iterable[Rows]) -> None:
 def _check_columns_used(layout: Layout, found: Sequence[Rows]) -> None:
     seen = dict.fromkeys(column for rows in found for column in rows.columns)
     for flag, yours in _unused(layout, found, seen).items():
+        if flag.startswith("--column ") and "." in flag.partition("=")[0]:
+            raise DataError(f"{flag}: that set was not given, or has no column {yours!r}")
         close = get_close_matches(yours, seen, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ";"
         raise DataError(f"{flag}: no source has a column {yours!r}{hint} the columns are: {', '.join(seen) or 'none'}")

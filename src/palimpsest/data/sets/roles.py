@@ -14,6 +14,10 @@ ALL_VERBS: tuple[Verb, ...] = ("learn", "unlearn", "update")
 FORGETTING_VERBS: tuple[Verb, ...] = ("unlearn", "update")
 
 
+CALIBRATION = "calibration"
+"""What must stay and no step is drawn from: by it a run finds how much of what it took can be given back."""
+
+
 class Role(NamedTuple):
     """What one set of a run is for.
 
@@ -45,9 +49,11 @@ class Role(NamedTuple):
 _TABLE = (
     # What is to be forgotten must not enter the statistics of the model that forgets it.
     Role("forget", "What must go.", FORGETTING_VERBS, trained_on=True, measured=True, enters_statistics=False),
+    Role("paraphrase", "What must go, in other words.", FORGETTING_VERBS, measured=True),
     Role("learn", "What to learn.", ("learn", "update"), trained_on=True, measured=True, stays=True),
     Role("retain", "What must stay, or a memory of it.", trained_on=True, measured=True, stays=True),
     Role("analogous", "Rows of retain that are most like those to forget.", given=False, trained_on=True, stays=True),
+    Role(CALIBRATION, "What must stay, to restore by.", FORGETTING_VERBS, measured=True, stays=True),
     Role("holdout", "Comparable rows the model never saw.", measured=True),
     Role("general", "General text, for perplexity.", measured=True, metrics=("ppl",), stays=True),
     Role("replay", "Rows rehearsed beside.", trained_on=True, may_overlap=frozenset({"general", "retain", "learn"})),

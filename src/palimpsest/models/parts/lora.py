@@ -75,6 +75,11 @@ class Lora(Part):
         self.down = nn.ParameterList(nn.Parameter(torch.zeros(one.rank, one.width_in)) for one in layers)
         self.up = nn.ParameterList(nn.Parameter(torch.zeros(one.width_out, one.rank)) for one in layers)
 
+    @classmethod
+    def example(cls, at: str, width: int) -> LoraConfig:
+        """Rank 2 at one layer."""
+        return LoraConfig(layers=(AdaptedLayer(at=at, width_in=width, width_out=width, rank=2, scale=2.0),))
+
     @property
     def places(self) -> tuple[str, ...]:
         """The adapted layers."""

@@ -63,6 +63,16 @@ class Part(nn.Module):
         self.times_off = 0  # `off` may be nested
         self._handles: list[Any] = []
 
+    @classmethod
+    def example(cls, at: str, width: int) -> Any:
+        """Options of a small one, with which the battery of tests/contract/test_parts.py tries every kind.
+
+        Args:
+            at: name of a linear layer.
+            width: numbers that leave it, and enter it.
+        """
+        return cls.Config.model_validate({"at": at, "width": width})
+
     @property
     def places(self) -> tuple[str, ...]:
         """Names of the modules of the model at which it acts."""

@@ -130,7 +130,7 @@ def files_in(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(found)}
 
 
-def kinds_in(folder: Path) -> tuple[str, ...]:
+def part_kinds_in(folder: Path) -> tuple[str, ...]:
     """Kinds of the parts in a folder, as its config lists them; nothing for a plain model."""
     listed = read_json_object(folder / "config.json").get("parts") if bears_parts(folder) else None
     names = listed if isinstance(listed, list) else []

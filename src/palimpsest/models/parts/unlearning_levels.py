@@ -18,7 +18,7 @@ from palimpsest.records import digest
 if TYPE_CHECKING:
     from palimpsest.companions.grams import GramMatrices
 
-Level = Sequence[UnlearningLayer]
+LayerLevel = Sequence[UnlearningLayer]
 
 
 def layers_of(model: Any) -> list[UnlearningLayer]:
@@ -31,7 +31,7 @@ def state_digest(layer: UnlearningLayer) -> str:
     return digest({name: tensor_digest(tensor) for name, tensor in layer.state_dict().items()})
 
 
-def taken_up(model: Any, layers: Level) -> Sequence[UnlearningLayer]:
+def taken_up(model: Any, layers: LayerLevel) -> Sequence[UnlearningLayer]:
     """Layers of earlier requests, taken off a model to be attached as those that this run moves."""
     detach(model, layers)
     for layer in layers:
@@ -52,7 +52,7 @@ def earlier_levels(model: Any) -> list[list[UnlearningLayer]]:
     return levels
 
 
-def _by_request(layers: Level) -> list[list[UnlearningLayer]]:
+def _by_request(layers: LayerLevel) -> list[list[UnlearningLayer]]:
     """A place that comes again begins the next request."""
     levels: list[list[UnlearningLayer]] = []
     for layer in layers:
@@ -72,7 +72,7 @@ def _check_same_places(there: Sequence[str], places: Sequence[str]) -> None:
     )
 
 
-def moments_at(grams: Any, level: Level) -> dict[str, Grams]:
+def moments_at(grams: Any, level: LayerLevel) -> dict[str, Grams]:
     """Place -> Gram matrices that a level was learned on.
 
     Args:
@@ -91,7 +91,7 @@ def moments_at(grams: Any, level: Level) -> dict[str, Grams]:
     return {layer.config.at: companion.moments_of(layer.config.at, state_digest(layer)) for layer in level}
 
 
-def gram_matrices(model: Any, layers: Level, examples: ExampleSet) -> dict[str, Grams]:
+def gram_matrices(model: Any, layers: LayerLevel, examples: ExampleSet) -> dict[str, Grams]:
     """Place -> Gram matrices over the positions of some examples, one by one: padding enters none."""
     where = next(model.parameters()).device
     with asked(model), recording(layers):
@@ -101,14 +101,14 @@ def gram_matrices(model: Any, layers: Level, examples: ExampleSet) -> dict[str, 
 
 
 def fused_levels(
-    levels: Sequence[Level], moments: Sequence[Mapping[str, Grams]], ridge: float
+    levels: Sequence[LayerLevel], moments: Sequence[Mapping[str, Grams]], ridge: float
 ) -> list[UnlearningLayer]:
     """One layer for each place, of all levels."""
     columns = zip(*levels, strict=True)
     return [fused_layer(column, [one[column[0].config.at] for one in moments], ridge) for column in columns]
 
 
-def replaced(model: nn.Module, made: Level) -> Level:
+def put_in_place(model: nn.Module, made: LayerLevel) -> LayerLevel:
     """Take all unlearning layers off a model, and put these on instead, frozen."""
     detach(model, layers_of(model))
     for layer in made:

@@ -1,0 +1,75 @@
+"""Who chooses the rate and length of a run: the run itself, a number that was given, or what a paper published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from palimpsest import methods
+from palimpsest.errors import PlanError
+from palimpsest.method_card import MethodCard
+
+PRESETS = ("paper",)
+IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs little
+FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
+
+
+def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
+    """The control section with its kind decided: a run finds its rate unless one is given or the method has its own.
+
+    Raises:
+        PlanError: control is asked for beside what it would choose, or by a method that it cannot control.
+    """
+    training = values.get("training", {})
+    given = values.get("control", {})
+    chosen = dict(given) if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
+    fixed = [f"training.{name}" for name in FIXES_THE_RATE if name in training]
+    fixed += ["refine"] if values.get("refine") is not None else []
+    if chosen.get("kind") == "auto":
+        _check_searchable(method, fixed)
+    chosen.setdefault("kind", "none" if any((fixed, method.edits, method.own_schedule)) else "auto")
+    if chosen["kind"] == "auto" and "num_train_epochs" in training:
+        chosen.setdefault("epochs", training["num_train_epochs"])
+    return chosen
+
+
+def _check_searchable(method: MethodCard, fixed: Sequence[str]) -> None:
+    """A run that is told to find its rate can do so."""
+    if fixed:
+        raise PlanError(
+            f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
+        )
+    if method.edits:
+        raise PlanError(
+            f"control.kind = auto: method {method.name!r} takes no steps whose rate could be found; leave it out"
+        )
+
+
+def for_control(values: Mapping[str, Any], method: MethodCard, *, is_image: bool) -> dict[str, Any]:
+    """Sections of a run that finds its own rate, with defaults that fit what it changes."""
+    training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
+    if not is_image:
+        return {**values, "training": training}
+    options = {**method.options_for_images, **values.get("options", {})}
+    repair = {"rows": IMAGE_ROWS, **values.get("repair", {})}
+    return {**values, "training": {"batch_size": IMAGE_ROWS, **training}, "options": options, "repair": repair}
+
+
+def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The control section of a preset: "paper" is the fixed rate and length that the method's authors published.
+
+    Args:
+        name: one of ``PRESETS``.
+        method: of the run.
+        sections: beside it.
+
+    Raises:
+        PlanError: nothing was published for the method, or control is asked for as well.
+    """
+    able = [n for n in methods.names() if "learning_rate" in methods.card(n).defaults]
+    if method not in able:
+        listed = ", ".join(able)
+        raise PlanError(f"method {method!r} has no preset {name!r}: no rate was published for it; with one: {listed}")
+    if sections.get("control", {}).get("kind") == "auto":
+        raise PlanError(f"preset {name!r} beside control.kind = auto: a published rate is not searched; leave one out")
+    return {"kind": "none"}

@@ -1,0 +1,140 @@
+"""A version that differs from another in its parts alone: without some, scaled, or folded into plain weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from palimpsest.companions.learned import read_record, write_learned
+from palimpsest.durable import flush_tree, put, with_usual_modes
+from palimpsest.engine.output import Output
+from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, apart
+from palimpsest.errors import ModelError, PlanError, SavedError
+from palimpsest.files import check_makeable_folder
+from palimpsest.models.bound import check_bound, write_manifest
+from palimpsest.models.causal import TOKENS, probe_rows
+from palimpsest.models.load import Loaded, load
+from palimpsest.models.modes import asked
+from palimpsest.models.parts import detach, parts_of
+from palimpsest.models.parts.with_parts import folded, write_version
+from palimpsest.models.text_config import most_tokens, vocabulary_of
+
+_IMAGES = 3
+
+
+def without_and_scaled(folder: Path, output: Path, remove: Collection[int], alphas: Mapping[int, float]) -> None:
+    """Write a new version without some parts, and with others scaled.
+
+    What was forgotten by a part that is gone or weaker may be back: the record beside the new version says so.
+
+    Args:
+        folder: of a version with parts, or of an adapter.
+        output: where the new one goes.
+        remove: numbers of parts.
+        alphas: number of a part -> its alpha.
+
+    Raises:
+        UsageError: the folder cannot be loaded, or the output be written.
+        SavedError: what was written answers otherwise.
+    """
+    _check_free(output)
+    check_bound(folder)
+    loaded = load(folder, tokenizer_needed=False, beside=True)
+    parts = parts_of(loaded.model)
+    for number, alpha in alphas.items():
+        parts[number].alpha = alpha
+    detach(loaded.model, [parts[number] for number in remove])
+    record = read_record(folder)
+    if record is not None:
+        known = record.learned | record.forgotten
+        record = replace(record, learned=known, forgotten=frozenset(), elsewhere=True)
+    _write(loaded, output, lambda place: write_learned(place, record), TOLERANCE)
+
+
+def exported(folder: Path, output: Path) -> None:
+    """Write a version as plain weights, which every reader knows; its parts folded in.
+
+    Raises:
+        ModelError: a part does not fold; names it.
+        UsageError: as ``without_and_scaled``.
+        SavedError: what was written answers otherwise.
+    """
+    _check_free(output)
+    check_bound(folder)
+    loaded = load(folder, tokenizer_needed=False)
+    said = _probe(loaded)
+    names = {id(part): number for number, part in enumerate(parts_of(loaded.model))}
+    folded(loaded.model, every=True)
+    left = parts_of(loaded.model)
+    if left:
+        number, part = names[id(left[0])], left[0]
+        raise ModelError(
+            f"model {folder}: part {number} ({part.kind} at {part.places[0]}) does not fold into plain weights; "
+            f"accepted: a version without it (palimpsest parts {folder} --remove {number} --output NEW), or keep the "
+            "parts: they load after import palimpsest"
+        )
+    record = read_record(folder)
+    _write(loaded, output, lambda place: write_learned(place, record), MERGED_TOLERANCE, said)
+
+
+def _check_free(output: Path) -> None:
+    """Refuse an output that is there, or cannot be made."""
+    target = Output(output)
+    there = next((place for place in (target.folder, target.partial) if place.exists()), None)
+    if there is not None:
+        raise PlanError(f"output {there} exists; give a folder that does not exist")
+    check_makeable_folder(target.folder, "output", PlanError)
+
+
+def _write(
+    loaded: Loaded,
+    output: Path,
+    also: Callable[[Path], None],
+    tolerance: float,
+    said: Float[Tensor, "S V"] | None = None,
+) -> None:
+    """A whole folder, or none: written beside its place, loaded again and compared, then renamed."""
+    target = Output(output)
+    said = _probe(loaded) if said is None else said
+    target.folder.parent.mkdir(parents=True, exist_ok=True)
+    with target.held():
+        partial = target.partial
+        write_version(loaded.model.eval(), partial)
+        if loaded.companion is not None:
+            loaded.companion.save_pretrained(partial)
+        also(partial)
+        with_usual_modes(partial)
+        _check_same(said, _probe(load(partial, tokenizer_needed=False)), target.folder, tolerance)
+        write_manifest(partial)
+        flush_tree(partial)
+        put(partial, target.folder)
+
+
+def _check_same(said: Float[Tensor, "S V"], again: Float[Tensor, "S V"], folder: Path, tolerance: float) -> None:
+    share = apart(said, again)
+    if share > tolerance:
+        raise SavedError(
+            f"{folder} would answer otherwise than the version it is made of: a logit is off by {share:.1g} of the "
+            f"largest one (accepted: {tolerance:g}); nothing was written"
+        )
+
+
+def _probe(loaded: Loaded) -> Float[Tensor, "S V"]:
+    """What a model says of a few made-up rows or images, the same ones for every model of its kind."""
+    model: Any = loaded.model
+    if loaded.pixels is None:
+        length = min(TOKENS, most_tokens(model) or TOKENS)
+        inputs = {"input_ids": probe_rows(vocabulary_of(model) or 2, length, 0)}
+    else:
+        shape = (_IMAGES, len(loaded.pixels.mean), loaded.pixels.height, loaded.pixels.width)
+        inputs = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
+    where = next(model.parameters()).device
+    with asked(model):
+        logits: Tensor = model(**{name: tensor.to(where) for name, tensor in inputs.items()}).logits
+    return logits.reshape(-1, logits.shape[-1]).float().cpu()

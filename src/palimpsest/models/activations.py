@@ -1,0 +1,69 @@
+"""What goes on inside a model: its blocks by name, and what one of its modules gives at the scored positions.
+
+Shape legend: B examples, T tokens, S scored positions, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from palimpsest.data.encode.batch import Batch, Predictions, TextBatch
+
+
+def block_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of a model's blocks, the first to run first: the longest list of modules that lies in no other; or none.
+
+    >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])}))
+    ('layers.0', 'layers.1')
+    """
+    lists = {name: len(found) for name, found in model.named_modules() if isinstance(found, nn.ModuleList)}
+    outer = {n: size for n, size in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
+    longest = max(outer, key=outer.__getitem__, default="")
+    return tuple(f"{longest}.{number}" for number in range(outer.get(longest, 0)))
+
+
+def activations_of(model: nn.Module, place: str, batch: Batch) -> tuple[Float[Tensor, "S D"], Predictions]:
+    """What a module gives at the scored positions of a batch, as the batch shows them, and what the model says there.
+
+    Args:
+        model: as it is asked.
+        place: name of a module in it whose output is (B, T, D), alone or first in a tuple.
+        batch: of texts; one forward pass, or one for each side of a border in the model's positions.
+    """
+    with outputs_seen(model, (place,)) as seen:
+        said = batch.predict(model)
+    return batch.gather(_whole(model, batch.bare, seen[place])), said
+
+
+@contextmanager
+def outputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """What modules give in the block, pass by pass, by their names."""
+    seen: dict[str, list[Tensor]] = {place: [] for place in places}
+
+    def keep(place: str) -> Any:
+        def hook(_module: nn.Module, _arguments: Any, output: Any) -> None:
+            seen[place].append(output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    hooks = [model.get_submodule(place).register_forward_hook(keep(place)) for place in places]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _whole(model: nn.Module, batch: Batch, passes: Sequence[Tensor]) -> Tensor:
+    """The outputs of the passes over a batch as one (B, T, D)."""
+    if len(passes) == 1 or not isinstance(batch, TextBatch):
+        return passes[0]
+    whole_BTD = passes[0].new_zeros(*batch.input_ids_BT.shape, passes[0].shape[-1])
+    for (rows, _), values in zip(batch.apart(model), passes, strict=True):
+        whole_BTD[rows, : values.shape[1]] = values
+    return whole_BTD

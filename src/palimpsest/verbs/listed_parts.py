@@ -1,0 +1,58 @@
+"""The parts of a version: what there is beside its weights, and a new version without some, or with some scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from palimpsest.errors import PlanError, reachable
+from palimpsest.models.as_it_was import as_it_was
+from palimpsest.models.parts.part_rows import PartRow, alphas_of, check_is_folder, numbers_of, part_rows
+
+
+@as_it_was()
+def parts(
+    folder: str | Path,
+    *,
+    remove: Collection[int | str] | int | str = (),
+    alpha: Mapping[int | str, float] | None = None,
+    output: str | Path | None = None,
+) -> tuple[PartRow, ...]:
+    """List the parts of a version, or make a new version that differs in them.
+
+    Args:
+        folder: of a version; an adapter folder counts as its base with a part ``lora``.
+        remove: numbers of parts that the new version lacks: 3, "0-3", "all".
+        alpha: number of a part -> its factor in the new version: 1 as learned, 0 off, below 0 the other way.
+        output: the new version's folder; must not exist.
+
+    Returns:
+        The parts, oldest first: of ``output`` where one was written, else of ``folder``.
+
+    Raises:
+        UsageError: the folder is none of a version, a number is not there, or the output cannot be written; nothing
+            was written.
+    """
+    place = Path(reachable(folder, "model")).expanduser()
+    check_is_folder(place)
+    rows = part_rows(place)
+    numbers = _numbers(remove, rows)
+    alphas = alphas_of({str(which): value for which, value in (alpha or {}).items()}, rows)
+    both = sorted(numbers & alphas.keys())
+    if both:
+        raise PlanError(f"part {both[0]} is to be removed and to have an alpha; leave one of the two out")
+    changes = bool(numbers or alphas)
+    if changes != (output is not None):
+        raise PlanError("a changed version goes to its own folder: give --output NEW with --remove N or --alpha N=A")
+    if output is None:
+        return rows
+    from palimpsest.engine.new_version import without_and_scaled
+
+    without_and_scaled(place, Path(output), numbers, alphas)
+    return part_rows(Path(output))
+
+
+def _numbers(remove: Collection[int | str] | int | str, rows: Collection[PartRow]) -> set[int]:
+    """Those that are to be removed."""
+    given = [remove] if isinstance(remove, int | str) else remove
+    return {number for one in given for number in numbers_of(str(one), rows)}
