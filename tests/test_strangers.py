@@ -76,8 +76,8 @@ SHOWN = {
     "method": "methods short_anchor",
     "options": "options",
     "derived": "options shortest",
-    "page": "options --markdown",
 }
+PAGE = "options --markdown"  # of the options of every rule, whose files import torch
 REFUSED = {
     "role": (f"{GIVEN} --nearbby x", "No such option: --nearbby"),
     "role of another verb": (
@@ -130,6 +130,7 @@ from palimpsest.loop.training import Training
 rates = dict(learning_rate=1.0, lr_scheduler_type="linear")
 found["rates"] = [Training(**rates, **floor).learning_rate_at(9, 10) for floor in ({}, {"lr_floor": 0.25})]
 found["torch"] = "torch" in sys.modules
+found["page"] = said(asked["page"])
 found["run"] = said(asked["run"])
 from palimpsest.engine.plan import EVERY_RUN, Plan
 from palimpsest.source import code_behind
@@ -222,7 +223,7 @@ def copy(tmp_path_factory, clinic) -> Copy:
     write_rows(folder / "nearby.jsonl", [{**r, "id": f"again {r['id']}", "prompt": "And the home?"} for r in rows])
     commands = {**SHOWN, **{f"refused {name}": command for name, (command, _) in REFUSED.items()}}
     asked = {name: shlex.split(command) for name, command in commands.items()}
-    given = json.dumps({"without torch": asked, "run": shlex.split(f"{GIVEN} {OPTIONS}")})
+    given = json.dumps({"without torch": asked, "page": shlex.split(PAGE), "run": shlex.split(f"{GIVEN} {OPTIONS}")})
     done = python(folder, "-c", LOOK, given=given)
     assert done.returncode == 0, done.stderr
     return Copy(folder, found, json.loads(done.stdout))

@@ -35,7 +35,7 @@ def test_rules_their_options_and_their_order_are_in_the_digest_and_defaults_are_
     plans += [plan_of("grad_diff", one, two), plan_of("grad_diff", two, one)]
     assert len({plan.digest() for plan in plans}) == len(plans)
     assert plan_of("grad_diff", one).digest() == plan_of("grad_diff", {**one, "keep": 0.1}).digest()
-    assert recorded_digest(plans[-1].record()) == plans[-1].digest()
+    assert recorded_digest(plans[-1].written_down()) == plans[-1].digest()
 
 
 def test_the_code_of_the_rules_a_run_is_given_is_in_its_digest(monkeypatch):

@@ -37,7 +37,7 @@ def is_safe(call: ast.Call) -> bool:
     said = ast.unparse(call)
     weightless = any(word in ast.unparse(call.func) for word in WITHOUT_WEIGHTS)
     weights = weightless or "use_safetensors=True" in said or "'use_safetensors': True" in said
-    return "trust_remote_code=False" in said and weights
+    return ("trust_remote_code=False" in said or "'trust_remote_code': False" in said) and weights
 
 
 def test_every_load_of_a_library_runs_no_code_and_reads_no_pickle() -> None:

@@ -40,7 +40,7 @@ def test_they_move_the_weights_and_not_what_was_measured_before(clinic, tmp_path
 
 def test_a_plan_without_any_has_the_digest_of_a_plan_that_never_heard_of_them():
     plan = make_plan(FIELDS, {})
-    record = plan.record()
+    record = plan.written_down()
     assert record.pop("controls") == {}
     assert recorded_digest(record) == plan.digest()
     assert make_plan(FIELDS, {"controls": {"forget": {"cap": 3}}}).digest() != plan.digest()

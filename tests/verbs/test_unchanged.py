@@ -98,7 +98,7 @@ def test_noise_on_an_adapter_is_a_change(clinic, tmp_path, merge):
 
 
 def test_noise_too_small_for_any_weight_is_an_error(clinic, tmp_path):
-    with pytest.raises(FrozenError, match="the run changed nothing"):
+    with pytest.raises(FrozenError, match="the edit of RandomEdit changed nothing"):
         edit(clinic, tmp_path / "out", "random_edit", options={"norm": 1e-46})
 
 

@@ -54,7 +54,7 @@ BESIDE = {
     "derived": "The options of the sets that a run makes itself: palimpsest options SET.",
     "bounds": "Gates beside the others, each in the place of the one of the same set and metric; also --gate.",
     "rules": "A list of what happens around the steps of any method; also --rule KIND:A=B. See palimpsest rules.",
-    "record": "Histories that are kept beside the model to delete from it later, e.g. [deltas]; also --record deltas.",
+    "record": "Histories kept beside the model to delete from it later, e.g. [deltas]; also --record deltas.",
     "options": "The options of the run's method: palimpsest options METHOD.",
 }
 

@@ -31,15 +31,7 @@ from palimpsest.data.encode.batch import Batch, predict_together
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.rules.coefficients import inverse_power, may_ascend, power
-from palimpsest.rules.fast_slow import (
-    FastOptimizer,
-    FastSteps,
-    SlowWeights,
-    Snapshot,
-    as_snapshots,
-    kappa,
-    under_one_name,
-)
+from palimpsest.rules.fast_slow import FastOptimizer, FastSteps, SlowWeights, Snapshot, as_memory, kappa, under_one_name
 from palimpsest.rules.probe import Probe
 from palimpsest.rules.saliency_batches import MaskSample, masks_of_sets
 from palimpsest.rules.saliency_scores import Composition, Granularity, Saliency
@@ -241,7 +233,7 @@ class UGCLU(Method):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state``."""
-        self._fast.memories = as_snapshots(state)
+        self._fast.memories = as_memory(state)
         self._slow.start = self._fast.memories.pop("slow", {})
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet, Phase
 from palimpsest.method_card import Config
-from palimpsest.rules.fast_slow import Snapshot, as_snapshots, moving, snapshot, under_one_name
+from palimpsest.rules.fast_slow import Snapshot, as_memory, moving, snapshot, under_one_name
 from palimpsest.rules.rule import Rule, StepIds
 
 _TAKEN = "taken"
@@ -89,7 +89,7 @@ class EMA(Rule):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state``."""
-        parts = as_snapshots(state)
+        parts = as_memory(state)
         self._mean, self._beside = parts.get("mean", {}), parts.get("beside", {})
         self._taken = int(parts[_TAKEN]["steps"]) if _TAKEN in parts else 0
 

@@ -168,10 +168,10 @@ def under_one_name(parts: Mapping[str, Mapping[str, Tensor]]) -> Snapshot:
     return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
-def as_snapshots(tensors: Mapping[str, Tensor]) -> dict[str, Snapshot]:
+def as_memory(tensors: Mapping[str, Tensor]) -> dict[str, Snapshot]:
     """Inverse of ``under_one_name``.
 
-    >>> sorted(as_snapshots(under_one_name({"a": {"x.y": torch.ones(1)}, "b": {"x": torch.ones(1)}})))
+    >>> sorted(as_memory(under_one_name({"a": {"x.y": torch.ones(1)}, "b": {"x": torch.ones(1)}})))
     ['a', 'b']
     """
     parts: dict[str, Snapshot] = {}

@@ -63,7 +63,9 @@ class _VersionWithParts:
         check_folder(place)
         given = {key: value for key, value in options.items() if key not in _OF_THE_PLACE}
         parts = read_parts(place)
-        found = getattr(transformers, cls.auto).from_pretrained(base_in(place), *arguments, **given)
+        found = getattr(transformers, cls.auto).from_pretrained(
+            base_in(place), *arguments, **{**given, "trust_remote_code": False, "use_safetensors": True}
+        )
         model = found[0] if isinstance(found, tuple) else found
         attach(model, parts)
         model.name_or_path = str(place)

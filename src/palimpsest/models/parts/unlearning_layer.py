@@ -83,6 +83,11 @@ class UnlearningLayer(Part):
             self.down = nn.Parameter(_same_start(config))
             self.up = nn.Parameter(torch.randn(config.rank, config.width_out) * config.noise)
 
+    @classmethod
+    def example(cls, at: str, width: int) -> UnlearningLayerConfig:
+        """A bottleneck after a linear layer."""
+        return UnlearningLayerConfig(at=at, width_in=width, width_out=width, rank=4)
+
     def forward(self, x: Tensor) -> Tensor:
         """What is added to the output of the place."""
         if self.records:
