@@ -34,6 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import palimpsest as pal
+from palimpsest.errors import DivergedError
 from palimpsest.models.at_hand import at_hand
 from palimpsest.models.load import load
 
@@ -68,15 +69,15 @@ class World:
     per_class: int = 100
 
 
-_COARSE = {"learning_rate": 0.2, "batch_size": 24, "num_train_epochs": 3}
+_COARSE = {"learning_rate": 0.2, "batch_size": 20, "num_train_epochs": 3}
 WORLDS = {
     "mnist": World(
         3,
-        {"learning_rate": 0.1, "batch_size": 40, "num_train_epochs": 10},
+        {"learning_rate": 0.1, "batch_size": 32, "num_train_epochs": 10},
         {"learning_rate": 0.05, "batch_size": 16, "num_train_epochs": 10},
         {"random_label": 0.1, "gradient_ascent": 0.1},
     ),
-    "cifar": World(5, _COARSE, _COARSE, {"random_label": 0.05, "gradient_ascent": 0.05}),
+    "cifar": World(5, _COARSE, _COARSE, {"random_label": 0.05, "gradient_ascent": 0.02}),
 }
 WEIGHTS = "model.safetensors"
 _OF_A_MODEL = ("config.json", "preprocessor_config.json")
@@ -206,9 +207,17 @@ class Bench:
         while enough - low > max(1, low // 8):
             middle = (low + enough) // 2
             low, enough = (low, middle) if self._gone(method, rule, middle) else (middle, enough)
-        return enough, self.masked(method, rule, enough)
+        try:
+            return enough, self.masked(method, rule, enough)
+        except DivergedError:
+            return None
 
     def _gone(self, method: str, rule: str, steps: int) -> bool:
+        """A run that diverges is past the point, too."""
+        try:
+            self.masked(method, rule, steps)
+        except DivergedError:
+            return True
         return self._right(self.masked(method, rule, steps), self.sets.forget) <= MOST_RIGHT
 
     def tested(self, model: Path) -> Accuracy:
