@@ -62,7 +62,7 @@ def resnet20(data: Path) -> Given:
     """Published weights and the first photographs."""
     import numpy as np
 
-    from palimpsest.data.encode.images import encode_images
+    from palimpsest.data.encode.image import encode_images
     from palimpsest.data.read.examples import read_examples
     from palimpsest.models.load import load
 
@@ -70,7 +70,7 @@ def resnet20(data: Path) -> Given:
     with np.load(data / "cifar10" / "train_0.npz") as arrays, tempfile.TemporaryDirectory() as folder:
         count = IMAGES * STEPS
         np.savez(Path(folder) / "rows.npz", x=arrays["x"][:count], y=arrays["y"][:count], id=np.arange(count).astype(str))
-        learn = encode_images(read_examples(Path(folder) / "rows.npz"), loaded.processor)
+        learn = encode_images(read_examples(Path(folder) / "rows.npz"), loaded.pixels, num_classes=10)
     return Given(loaded.model, learn, {"batch_size": IMAGES, "learning_rate": 0.02, "optimizer": "sgd"})
 
 
