@@ -191,6 +191,12 @@ def test_models_of_different_shapes_are_refused_in_one_line(pair, others, name, 
         pal.calibrate(pair / "learned", others / name, pair / "retain.jsonl", output=others / "c")
 
 
+def test_what_was_forgotten_is_nothing_that_must_stay(pair, tmp_path):
+    with pytest.raises(DataError, match="rows of retain were forgotten by .*ga or before it"):
+        pal.calibrate(pair / "learned", pair / "ga", pair / "forget.jsonl", output=tmp_path / "c")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_output_that_is_there_is_refused(pair, done, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")

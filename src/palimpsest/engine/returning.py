@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from palimpsest import derived, methods
 from palimpsest.companions.learned import LearnedRecord, come_back, learned_after, unread_record
 from palimpsest.engine.inputs import Examples
@@ -16,14 +18,29 @@ def check_returning(plan: Plan, examples: Examples) -> None:
     Raises:
         DataError: how many of which sets, and the first.
     """
-    found = come_back(examples, (plan.model, plan.base))
-    if not found or plan.allow_forgotten:
+    if not plan.allow_forgotten:
+        what = "leave them out, or let them in with --allow-forgotten, which is recorded"
+        refuse_forgotten(examples, (plan.model, plan.base), what)
+
+
+def refuse_forgotten(examples: Examples, sources: Sequence[str | None], what: str) -> None:
+    """Refuse rows that one of some models was made to forget, in whatever set but the forget set.
+
+    Args:
+        examples: sets of rows.
+        sources: the models; the error names the first that is one.
+        what: can be done about it.
+
+    Raises:
+        DataError: how many of which sets, and the first.
+    """
+    found = come_back(examples, sources)
+    if not found:
         return
     first = next(iter(found.values()))[0]
     raise DataError(
-        f"{_counted(found)} {'was' if sum(map(len, found.values())) == 1 else 'were'} forgotten by {plan.model} or "
-        f"before it (first: {first.name}): of that id, or saying the same; leave them out, or let them in with "
-        "--allow-forgotten, which is recorded"
+        f"{_counted(found)} {'was' if sum(map(len, found.values())) == 1 else 'were'} forgotten by "
+        f"{next(filter(None, sources))} or before it (first: {first.name}): of that id, or saying the same; {what}"
     )
 
 

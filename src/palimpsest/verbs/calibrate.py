@@ -15,6 +15,7 @@ from palimpsest.engine.early import check_examples, check_untouched
 from palimpsest.engine.given import Given, Manner
 from palimpsest.engine.inputs import Read, digests, read_given
 from palimpsest.engine.output import Output
+from palimpsest.engine.returning import refuse_forgotten
 from palimpsest.engine.sections import as_taught
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.as_it_was import as_it_was
@@ -127,6 +128,7 @@ def _run(plan: CalibrationPlan, given: Given, manner: Manner) -> RunResult:
     read = read_given(given, manner.progress, separator=plan.encoding.separator)
     for examples in read.examples.values():
         check_examples(examples, plan.model, plan.revision)
+    refuse_forgotten(read.examples, (plan.after, plan.model), "leave them out of what is to stay")
     plan = _resolved(plan, read)
     from palimpsest.engine.calibrating import execute_calibration  # and torch with it
 
