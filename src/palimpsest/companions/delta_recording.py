@@ -80,11 +80,12 @@ class DeltaRecording:
         self.flush()
         self.live, self._everyone = list(live), set()
         for number in self.live:
-            stamp = delta_stamp(self._folder / record_name(number))
+            place = self._folder / record_name(number)
+            stamp = delta_stamp(place)
             if stamp is None:
                 raise ModelError(
-                    f"{self._folder / record_name(number)} of the unfinished run is missing or damaged; `palimpsest clean` "
-                    "removes the run, to start it again"
+                    f"{place} of the unfinished run is missing or damaged; `palimpsest clean` removes the run, to start it "
+                    "again"
                 )
             self._everyone |= stamp.who
 
