@@ -84,8 +84,8 @@ class DeltaRecording:
             stamp = delta_stamp(place)
             if stamp is None:
                 raise ModelError(
-                    f"{place} of the unfinished run is missing or damaged; `palimpsest clean` removes the run, to start it "
-                    "again"
+                    f"{place} of the unfinished run is missing or damaged; `palimpsest clean` removes the run, to "
+                    "start it again"
                 )
             self._everyone |= stamp.who
 
