@@ -83,8 +83,8 @@ class DeltaRecording:
             stamp = delta_stamp(self._folder / record_name(number))
             if stamp is None:
                 raise ModelError(
-                    f"{self._folder / record_name(number)} of the unfinished run is missing or damaged; `palimpsest clean` "
-                    "removes the run, to start it again"
+                    f"{self._folder / record_name(number)} of the unfinished run is missing or damaged; "
+                    "`palimpsest clean` removes the run, to start it again"
                 )
             self._everyone |= stamp.who
 
