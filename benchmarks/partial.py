@@ -11,9 +11,9 @@ A small network learns ten classes while its steps are logged (`--record deltas`
 
 Masked rows are compared at equal forgetting: each runs for the fewest steps, found by doubling and halving, at which
 the class is right for at most 5 % of its training images. Accuracies are of test images, means over the seeds with
-their range. ``cifar`` starts from the published ResNet-20 with a new head, ``mnist`` trains a small CNN from random weights.
-Rates and classes were chosen on seed 10 (docs/partial.md). Every run is kept in ``--output``, and the same command goes
-on where it was stopped. Exit code 1 where a claim does not hold.
+their range. ``cifar`` starts from the published ResNet-20 with a new head, ``mnist`` trains a small CNN from random
+weights. Rates and classes were chosen on seed 10 (docs/partial.md). Every run is kept in ``--output``, and the same
+command goes on where it was stopped. Exit code 1 where a claim does not hold.
 """
 
 from __future__ import annotations

@@ -149,6 +149,8 @@ def reachable(place: str | os.PathLike[str], what: str, error: type[UsageError] 
     Raises:
         UsageError: its name is not UTF-8, or the system does not even look: too long, no permission, links in a ring.
     """
+    if not isinstance(place, str | os.PathLike):
+        raise error(f"{what} is a {type(place).__name__}; give the path of a folder or file")
     name = os.fspath(place)
     shown = repr(name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…")
     try:

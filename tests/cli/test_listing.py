@@ -38,6 +38,7 @@ def test_a_method_shows_its_sets_training_and_options(capsys):
 
 def test_a_method_without_steps_or_rate_says_so(capsys):
     assert "takes no steps" in shown(capsys, "methods", "random_edit")
+    assert "at its own length, learning_rate 0.002" in shown(capsys, "methods", "eul")
     assert "unless --lr is given, then lr_scheduler_type linear" in shown(capsys, "methods", "ug_clu")
 
 

@@ -61,3 +61,19 @@ def test_a_plan_without_any_has_the_digest_of_a_plan_that_never_heard_of_them():
 def test_what_no_objective_sees_is_refused(controls, message):
     with pytest.raises(PlanError, match=message):
         make_plan(FIELDS, {"controls": controls})
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("amnesiac", {}), ("amnesiac", {"repair_epochs": 1}), ("random_edit", {})]
+)
+def test_an_edit_shows_no_row_to_an_objective(method, options):
+    fields = {**FIELDS, "method": method}
+    with pytest.raises(PlanError, match=r"controls\.forget: this run looks at no row of that set; accepted: "):
+        make_plan(fields, {"controls": {"forget": {"cap": 1}}, "options": options})
+
+
+def test_the_repair_after_an_edit_can_be_controlled():
+    given = {"controls": {"retain": {"cap": 1}}, "options": {"repair_epochs": 1}}
+    assert make_plan({**FIELDS, "method": "amnesiac"}, given).controls["retain"].cap == 1
+    with pytest.raises(PlanError, match=r"controls\.retain: .*accepted: no controls$"):
+        make_plan({**FIELDS, "method": "amnesiac"}, {"controls": {"retain": {"cap": 1}}})

@@ -205,3 +205,10 @@ def test_what_makes_no_sense_is_one_line_and_writes_nothing(own_parts, clinic, t
         assert said.count("\n") == 1, how
     assert main(["parts", "nowhere"]) == 2
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "own") == ["one"]
+
+
+def test_a_model_in_memory_is_no_folder_of_a_version(tmp_path):
+    held = pal.Model.of(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2)), num_outputs=2, image_size=2)
+    for verb in (pal.parts, lambda model: pal.export(model, output=tmp_path / "plain")):
+        with pytest.raises(pal.UsageError, match="model is a Model; give the path of a folder or file"):
+            verb(held)

@@ -100,6 +100,14 @@ def _training(card: MethodCard) -> str:
     """Training options that differ from the general ones, and when they hold."""
     if card.edits:
         return "none: it edits the weights and takes no steps"
+    return _own_schedule(card) if card.own_schedule else _found(card)
+
+
+def _own_schedule(card: MethodCard) -> str:
+    return f"at its own length, {_pairs(card.defaults)}; with --set control.kind=auto a run finds its own rate"
+
+
+def _found(card: MethodCard) -> str:
     from palimpsest.engine.chosen_control import FIXES_THE_RATE
 
     fixed = _pairs({k: v for k, v in card.defaults.items() if k in FIXES_THE_RATE and k != "learning_rate"})

@@ -168,7 +168,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
     values["bounds"] = parse_gates(values.get("bounds", []))
     values["derived"] = _derived(values.get("derived", {}), method)
     values["rules"] = chosen_rules(values.get("rules", ()), method, options)
-    values["controls"] = checked_controls(values.get("controls", {}), _drawn(method, fields["files"]))
+    values["controls"] = _controls(values.get("controls", {}), method, options, fields["files"])
     values = _with_record(values, method)
     plan = _validate({**fields, **values, "options": options.model_dump(mode="json")})
     plan = plan.model_copy(update={"encoding": as_taught(plan.encoding, plan.model)})
@@ -189,6 +189,16 @@ def _check_kind(method: MethodCard, kind: str) -> None:
     if kind not in method.kinds:
         able = [name for name in methods.names() if kind in methods.card(name).kinds]
         raise PlanError(f"method {method.name!r} does not {kind}; accepted: {', '.join(able)}")
+
+
+def _controls(given: object, method: MethodCard, options: Any, files: Collection[str]) -> dict[str, Controls]:
+    """The controls of a plan: of a method that edits, on what its steps after the edit draw from."""
+    drawn = _drawn(method, files)
+    if given and method.edits:  # its stages need torch
+        stages = methods.load(method.name)(options).stages(dict.fromkeys(drawn, 0))
+        seen = {name for stage in stages for phase in stage.phases or () for name in phase.sets}
+        drawn = {name: sees and name in seen for name, sees in drawn.items()}
+    return checked_controls(given, drawn)
 
 
 def _drawn(method: MethodCard, files: Collection[str]) -> dict[str, bool]:

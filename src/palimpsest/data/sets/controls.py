@@ -48,7 +48,7 @@ def _one(name: str, options: Any, drawn: Mapping[str, bool]) -> Controls:
     if not drawn.get(name, False):
         seen = [one for one, sees in drawn.items() if sees]
         why = "looks at no row of that set" if name in drawn else "draws from no set of that name"
-        raise PlanError(f"controls.{name}: this run {why}; accepted: {', '.join(seen)}")
+        raise PlanError(f"controls.{name}: this run {why}; accepted: {', '.join(seen) or 'no controls'}")
     values = options.model_dump(exclude_unset=True) if isinstance(options, Controls) else options
     if not isinstance(values, Mapping):
         raise PlanError(
