@@ -84,13 +84,8 @@ class DeltaRecording:
             stamp = delta_stamp(place)
             if stamp is None:
                 raise ModelError(
-<<<<<<< HEAD
                     f"{place} of the unfinished run is missing or damaged; `palimpsest clean` removes the run, to "
                     "start it again"
-=======
-                    f"{self._folder / record_name(number)} of the unfinished run is missing or damaged; "
-                    "`palimpsest clean` removes the run, to start it again"
->>>>>>> 17-break
                 )
             self._everyone |= stamp.who
 
