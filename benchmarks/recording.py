@@ -69,7 +69,9 @@ def resnet20(data: Path) -> Given:
     loaded = load(f"resnet20@{data / 'cifar10-resnets'}")
     with np.load(data / "cifar10" / "train_0.npz") as arrays, tempfile.TemporaryDirectory() as folder:
         count = IMAGES * STEPS
-        np.savez(Path(folder) / "rows.npz", x=arrays["x"][:count], y=arrays["y"][:count], id=np.arange(count).astype(str))
+        np.savez(
+            Path(folder) / "rows.npz", x=arrays["x"][:count], y=arrays["y"][:count], id=np.arange(count).astype(str)
+        )
         learn = encode_images(read_examples(Path(folder) / "rows.npz"), loaded.pixels, num_classes=10)
     return Given(loaded.model, learn, {"batch_size": IMAGES, "learning_rate": 0.02, "optimizer": "sgd"})
 
@@ -111,7 +113,9 @@ def compared(name: str, made: Callable[[], Given], rounds: int) -> Iterator[Clai
     for kind, runs in found.items():
         all_of_them = " ".join(f"{one.seconds:.3f}" for one in runs)
         ratio = seconds[kind] / seconds["plain"]
-        print(f"{name:9} {kind:10} {seconds[kind]:.4f} s ({all_of_them}), {ratio:.2f} of plain, {size[kind]:,.0f} bytes")
+        print(
+            f"{name:9} {kind:10} {seconds[kind]:.4f} s ({all_of_them}), {ratio:.2f} of plain, {size[kind]:,.0f} bytes"
+        )
     yield Claim(f"{name}: a recorded step over a plain one", seconds["keep 0.05"] / seconds["plain"], MOST_TIME)
     yield Claim(f"{name}: bytes of a step over the dense log's", size["keep 0.05"] / size["keep 1"], MOST_BYTES)
 
