@@ -1,4 +1,4 @@
-"""What it costs to keep every step's change while a model learns: seconds and bytes of a step, with and without a log.
+"""What it costs to keep every step's change while a model learns: seconds and bytes of a step.
 
     python benchmarks/recording.py [--rounds 3] [--data ../shared/data]
 
