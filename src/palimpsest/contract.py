@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
-from palimpsest.method_card import Config, Kind, Modality
+from palimpsest.method_card import Approach, Config, Kind, Modality
 from palimpsest.models.parts.part import Part
 from palimpsest.models.reference import DeepReference, Reference
 
@@ -150,6 +150,7 @@ class Method:
         Config: its options (``Config`` in ``method_card.py``, which reads what a method is in its file without running
             it, so write these attributes as plain values).
         use_when: one sentence for who chooses: what it is good for, and what it is not.
+        approach: how it works, in one word of ``method_card.Approach``; the map of methods is grouped by it.
         kinds: what it does: "learn", "unlearn", "update" (both in one run).
         needs: sets it cannot work without.
         one_of: groups of sets, of each of which at least one must be given.
@@ -178,6 +179,7 @@ class Method:
 
     Config: ClassVar[type[BaseModel]] = Config
     use_when: ClassVar[str] = ""
+    approach: ClassVar[Approach] = "ascent"
     kinds: ClassVar[tuple[Kind, ...]] = ("unlearn",)
     needs: ClassVar[tuple[str, ...]] = ("forget",)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()

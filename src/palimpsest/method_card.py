@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 Kind = Literal["learn", "unlearn", "update"]
 Modality = Literal["text", "image"]
+Approach = Literal[
+    "continual",
+    "ascent",
+    "preference",
+    "relabelling",
+    "distillation",
+    "representation",
+    "editing",
+    "modules",
+    "history",
+    "retraining",
+    "guard",
+    "control",
+]
 
 
 class Config(Chosen):
@@ -48,6 +62,7 @@ class MethodCard:
     about: str
     schema: type[BaseModel]
     use_when: str
+    approach: Approach
     kinds: tuple[Kind, ...]
     needs: tuple[str, ...]
     one_of: tuple[tuple[str, ...], ...]

@@ -62,6 +62,7 @@ class Amnesiac(Method):
         "it learned with --record deltas, in steps apart from the rest. "
         "Not where most steps met what must go: what they taught of others goes as well."
     )
+    approach = "history"
     kinds = ("unlearn",)
     needs = ("forget",)
     uses = ("retain",)

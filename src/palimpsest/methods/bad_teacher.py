@@ -61,6 +61,7 @@ class BadTeacher(Method):
         "images should be answered as if never learned, whatever it costs. "
         "Not first choice: in the streams it was run on it lost much of what was to stay."
     )
+    approach = "distillation"
     needs = ("forget", "retain")
     reference_sets = frozenset({"retain"})
     defaults = {"learning_rate": 1e-5}

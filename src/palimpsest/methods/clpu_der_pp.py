@@ -70,6 +70,7 @@ class CLPUDERpp(Method):
         "Not for single rows or classes, nor for what was learned for good; it needs a copy of the model for each "
         "temporary task."
     )
+    approach = "history"
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain", "replay")

@@ -59,6 +59,7 @@ class DERpp(Method):
         "Not without a memory (--retain or --replay): then it is plain fine-tuning. Half of its rehearsal is on "
         "the answers of the model before, so it also keeps the errors of those."
     )
+    approach = "continual"
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain", "replay")

@@ -45,6 +45,7 @@ class ER(Method):
         "you learn new rows and kept some earlier ones; the simplest way. "
         "Not without a memory (--retain or --replay): then it is plain fine-tuning."
     )
+    approach = "continual"
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain", "replay")

@@ -114,6 +114,7 @@ class EUL(Method):
         "texts must go request by request, each at a tenth of retraining. "
         "Not where the answers to other subjects may not shift at all."
     )
+    approach = "modules"
     modalities = ("text",)
     needs = ("forget", "retain")
     reference_sets = frozenset({"forget", "retain"})

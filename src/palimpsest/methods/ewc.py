@@ -49,6 +49,7 @@ class EWC(Method):
         "you learn new rows and may look at earlier ones, not train on them. "
         "Not where you may train on them: then rehearse them (er). Its strength has to be tried out."
     )
+    approach = "continual"
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain",)

@@ -46,6 +46,7 @@ class Finetune(Method):
         "you want to learn new rows; the usual one. Add --replay to keep the rest. "
         "Not to forget; and alone, without --replay, a small model loses what else it knew."
     )
+    approach = "continual"
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("replay",)

@@ -49,6 +49,7 @@ class GradDiff(Method):
         "Not at a fixed rate without repair, where it loses the retain set; for a class of images salun is "
         "nearer."
     )
+    approach = "ascent"
     needs = ("forget", "retain")
     defaults = {"learning_rate": 1e-5}
 

@@ -37,6 +37,7 @@ class GradientAscent(Method):
         "nothing has to stay, or as the baseline everybody compares with. "
         "Not alone at a fixed rate: it forgets in seconds and takes everything else with it."
     )
+    approach = "ascent"
 
     defaults = {"learning_rate": 1e-5}
 

@@ -71,6 +71,7 @@ class ICU(Method):
         "Not for images. All subjects and tenths it was shown passed; a single row fails nearly half the time, as "
         "with every method."
     )
+    approach = "ascent"
     needs = ("forget", "analogous")
     uses = ("retain",)
     reference_sets = frozenset({"analogous"})

@@ -47,6 +47,7 @@ class IDK(Method):
         "a chat model should say that it does not know, in words. "
         "Not where what must go may not be drawn out: behind a refusal the answers stay, and other words find them."
     )
+    approach = "preference"
     needs = ("forget", "refusal")
     uses = ("retain",)
     by_id = ("forget",)

@@ -60,6 +60,7 @@ class IDKDPO(Method):
         "refusals are wanted and the answers behind them pushed down too. "
         "Not where the plainest will do: npo needs no refusals, and its bound is the same."
     )
+    approach = "preference"
     needs = ("forget", "refusal")
     uses = ("retain",)
     reference_sets = frozenset({"forget", "refusal"})

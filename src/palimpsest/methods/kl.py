@@ -43,6 +43,7 @@ class KL(Method):
         "texts must go and the answers on what stays should shift least. "
         "Not at a fixed rate without repair, where it loses the retain set as gradient ascent does."
     )
+    approach = "ascent"
     needs = ("forget", "retain")
     reference_sets = frozenset({"retain"})
     defaults = {"learning_rate": 1e-5}

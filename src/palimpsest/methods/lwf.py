@@ -56,6 +56,7 @@ class LwF(Method):
         "Not where some were kept: then rehearse them (er, der_pp). It holds what the model says to the new rows, "
         "not to the old."
     )
+    approach = "continual"
     kinds = ("learn",)
     needs = ("learn",)
     reference_sets = frozenset({"learn"})

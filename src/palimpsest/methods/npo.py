@@ -58,6 +58,7 @@ class NPO(Method):
         "texts must go and what stays matters more than going all the way. "
         "Not where the level must be reached: in a third of its runs it was not."
     )
+    approach = "ascent"
     needs = ("forget",)
     uses = ("retain",)
     reference_sets = frozenset({"forget"})

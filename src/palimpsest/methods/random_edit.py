@@ -50,6 +50,7 @@ class RandomEdit(Method):
         "you want to see what an edit of that size does without any aim. "
         "Not to forget anything: it is the control beside a method."
     )
+    approach = "control"
     yardstick = True
     edits = True
 

@@ -43,6 +43,7 @@ class RandomLabel(Method):
         "a class of images must go; the plain form of salun. "
         "Not where the answers should look unlearned: it pushes towards wrong labels, which an attack can see."
     )
+    approach = "relabelling"
     needs = ("forget", "retain")
     defaults = {"learning_rate": 1e-5}
 

@@ -40,6 +40,7 @@ class Retrain(Method):
         "you can pay for training again: nothing else forgets for certain. "
         "Not without the base model and all that must stay; it costs a whole training."
     )
+    approach = "retraining"
     yardstick = True
     needs = ("retain",)
     uses = ("replay",)

@@ -92,6 +92,7 @@ class RMU(Method):
         "knowledge of a kind must go, and nonsense may come in its place. "
         "Not where single rows must end as if never seen: it aims at no such level."
     )
+    approach = "representation"
     needs = ("forget", "retain")
     reference_sets = frozenset({"retain"})
     modalities = ("text",)

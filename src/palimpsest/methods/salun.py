@@ -55,6 +55,7 @@ class SalUn(Method):
         "Not for random single images, where it stops with a sixth of the way left; not for texts, where icu is "
         "the usual one."
     )
+    approach = "relabelling"
     needs = ("forget", "retain")
     defaults = {"learning_rate": 1e-5}
 

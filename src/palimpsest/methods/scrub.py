@@ -70,6 +70,7 @@ class SCRUB(Method):
         "Not for vision transformers, whose class it left as it was, nor for a random tenth; a long run at a "
         "fixed rate ends far above a guess."
     )
+    approach = "distillation"
     needs = ("forget", "retain")
     reference_sets = frozenset({"forget", "retain"})
     defaults = {"learning_rate": 1e-5}

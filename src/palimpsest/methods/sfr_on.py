@@ -67,6 +67,7 @@ class SFROn(Method):
         "Not where something is learned in the same run (ug_clu does that); beside ug_clu it was mostly further "
         "from the oracle."
     )
+    approach = "ascent"
     options_for_images = {"fast_norm": 1.0, "mask_batch": 32}
     repairs_itself = True
     cycle_option = "every"
