@@ -1,0 +1,1 @@
+"""Worlds, runs and tables of ``benchmarks/language.py``."""
