@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 
 from palimpsest import methods, metrics
 from palimpsest.cli import main
-from palimpsest.cli.listing import GROUPS, group_of
+from palimpsest.cli.listing import GROUPS, HOW, group_of
+from palimpsest.method_card import Approach
 from palimpsest.version import VERSION
 
 
@@ -24,6 +26,15 @@ def test_every_method_is_listed_once_under_what_it_does(capsys):
     for name in methods.names():
         (line,) = [line for line in text.splitlines() if line.split()[:1] == [name]]
         assert line in blocks[group_of(methods.card(name))]
+
+
+def test_what_unlearns_is_grouped_by_how_it_works(capsys):
+    lines = shown(capsys, "methods").splitlines()
+    (at,) = [n for n, line in enumerate(lines) if line.split()[:1] == ["npo"]]
+    headings = [line for line in lines[:at] if line.startswith(" by ")]
+    assert headings[-1] == f" {HOW['ascent']}:"
+    assert set(HOW) == set(get_args(Approach))
+    assert f"works     {HOW['ascent']}\n" in shown(capsys, "methods", "npo")
 
 
 def test_a_method_shows_its_sets_training_and_options(capsys):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,7 @@ from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, first_sentence
 from palimpsest.cli.saying import tell, tell_json
 
 if TYPE_CHECKING:
-    from palimpsest.method_card import MethodCard
+    from palimpsest.method_card import Approach, MethodCard
     from palimpsest.metrics.metric import Metric
 
 GROUPS = {
@@ -23,6 +23,20 @@ GROUPS = {
     "unlearn": "Unlearn (palimpsest unlearn)",
     "update": "Learn and unlearn in one run (palimpsest update, and each alone)",
     "yardstick": "To compare with: the gold standard, and a control",
+}
+HOW: Mapping[Approach, str] = {
+    "continual": "by rehearsing or holding on to what was learned before",
+    "ascent": "by a loss against the rows themselves",
+    "preference": "by preferring another answer",
+    "relabelling": "by teaching other labels",
+    "distillation": "by following a teacher that does not know",
+    "representation": "by changing what the layers make of the rows",
+    "editing": "by one edit, without steps",
+    "modules": "by modules beside the weights, or folded into them",
+    "history": "by what was kept while learning",
+    "retraining": "by training again",
+    "guard": "by standing in front: weights stay as they are, and removing it brings all back",
+    "control": "as a control",
 }
 BOTH = ("text", "image")
 
@@ -62,8 +76,17 @@ def _methods(cards: Iterable[MethodCard]) -> str:
     listed = list(cards)
     for key, heading in GROUPS.items():
         lines += [*([""] if lines else []), heading]
-        lines += [_line(card) for card in listed if group_of(card) == key]
+        lines += _by_approach([card for card in listed if group_of(card) == key])
     return "\n".join([*lines, "", "both: texts and images. More on one of them: palimpsest methods NAME"])
+
+
+def _by_approach(cards: Sequence[MethodCard]) -> Iterator[str]:
+    """Lines of some methods, under how they work where they differ in it."""
+    ways = [way for way in HOW if any(card.approach == way for card in cards)]
+    for way in ways:
+        if len(ways) > 1:
+            yield f" {HOW[way]}:"
+        yield from (_line(card) for card in cards if card.approach == way)
 
 
 def _line(card: MethodCard) -> str:
@@ -80,6 +103,7 @@ def _method(card: MethodCard) -> str:
         *textwrap.wrap(uses.strip(), WIDTH),
         "",
         f"does      {kinds}; {' and '.join(f'{m}s' for m in methods.works_on(card))}",
+        f"works     {HOW[card.approach]}",
         f"needs     {_needs(card)}",
         f"may use   {', '.join(card.uses) or 'no other set'}",
         *textwrap.wrap(_training(card), WIDTH, initial_indent="training  ", subsequent_indent=" " * 10),
@@ -134,6 +158,7 @@ def method_values(card: MethodCard) -> dict[str, Any]:
         "about": card.about,
         "use_when": card.use_when,
         "group": group_of(card),
+        "approach": card.approach,
         "kinds": list(card.kinds),
         "modalities": list(methods.works_on(card)),
         "needs": list(card.needs),
