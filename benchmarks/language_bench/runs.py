@@ -73,10 +73,17 @@ def versioned(cell: Cell, learned: Path) -> Path:
     if cell.name in BESIDE:
         return place.oracle if cell.name == "oracle" else learned
     if done(cell.folder) is None:
-        sets = {name: files[name] for name in GIVEN}
+        sets = {name: files[name] for name in given(cell.name)}
         plan = {"options": _size(cell), "training": {"seed": place.seed}}
         pal.unlearn(learned, files["forget"], method=cell.name, plan=plan, output=cell.folder, threads=1, **sets)
     return cell.folder
+
+
+def given(name: str) -> tuple[str, ...]:
+    """Sets beside the forget rows: rows are rehearsed where the run takes steps of its own choice."""
+    card = methods.card(name)
+    rehearses = not (card.edits or card.own_schedule)
+    return tuple(role for role in GIVEN if role != "replay" or rehearses)
 
 
 def _size(cell: Cell) -> dict[str, float]:
