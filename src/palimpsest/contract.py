@@ -157,7 +157,8 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
-        modalities: kinds of models that it is for; of these, those that its derived sets can be made for.
+        modalities: kinds of models that it is for ("text", "labels", "image"; decision 0017); of these, those that its
+            derived sets can be made for.
         by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
@@ -186,7 +187,7 @@ class Method:
     uses: ClassVar[tuple[str, ...]] = ()
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
-    modalities: ClassVar[tuple[Modality, ...]] = ("text", "image")
+    modalities: ClassVar[tuple[Modality, ...]] = ("text", "labels", "image")
     by_id: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = {}
     options_for_images: ClassVar[Mapping[str, Any]] = {}

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from palimpsest.contract import Method
 
 Kind = Literal["learn", "unlearn", "update"]
-Modality = Literal["text", "image"]
+Modality = Literal["text", "labels", "image"]
+"""What a model takes and says: tokens of a text (causal and sequence-to-sequence), the class of a text, of an image."""
+KINDS: Mapping[str, str] = {"text": "texts", "labels": "labelled texts", "image": "images"}
+"""The same in words."""
 Approach = Literal[
     "continual",
     "ascent",

@@ -67,7 +67,20 @@ class Image:
     spelled: str | None = field(default=None, compare=False)
 
 
-Content = Text | Completion | Chat | TokenIds | Image
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A text and its class: the class is scored.
+
+    Attributes:
+        text: what is read.
+        label: number of the class, or its name, which the model must know.
+    """
+
+    text: str
+    label: int | str
+
+
+Content = Text | Completion | Chat | TokenIds | Image | Labelled
 
 
 @dataclass(frozen=True, slots=True)

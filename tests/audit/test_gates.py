@@ -11,6 +11,7 @@ from palimpsest.audit.comparison import Draws
 from palimpsest.audit.gates import Gate, default_gates, parse_gates
 from palimpsest.audit.judging import MIN_EXAMPLES, judged_by
 from palimpsest.errors import PlanError
+from palimpsest.models.families.judging import BY_CLASSES
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 
@@ -278,7 +279,7 @@ def test_default_gates_of_images_look_at_accuracy() -> None:
     kept = [f"{name} accuracy at least 0.90 times its value before" for name in ("retain", "general")]
 
     def said(kind: str, columns: Sequence[str], sets: Sequence[str]) -> list[str]:
-        return [gate.sentence for gate in default_gates(kind, columns, sets, modality="image")]
+        return [gate.sentence for gate in default_gates(kind, columns, sets, judging=BY_CLASSES)]
 
     assert said("unlearn", ("oracle",), every) == ["forget accuracy within 0.10 of the oracle's", *kept]
     assert said("unlearn", ("after",), every) == ["forget accuracy at most 0.10 above the holdout's", *kept]

@@ -8,6 +8,7 @@ import pytest
 
 from palimpsest.audit.judging import Finding, Why
 from palimpsest.audit.known import distrusting, known_checks
+from palimpsest.models.families.judging import BY_CLASSES, BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 Column = dict[str, Sequence[float]]
@@ -20,7 +21,7 @@ def score(values: Sequence[float], metric: str) -> Score:
 
 
 def check(
-    n: int = 8, *, modality: str = "text", holdout: dict[str, Column] | None = None, **columns: Column
+    n: int = 8, *, judging: Judging = BY_TOKENS, holdout: dict[str, Column] | None = None, **columns: Column
 ) -> list[Finding]:
     """Findings for forget scores per column, repeated to n examples, and for a holdout per column."""
     scores: dict[str, dict[str, dict[str, Score]]] = {}
@@ -28,7 +29,7 @@ def check(
         for column, metrics in sets.items():
             found = {m: score([v[i % len(v)] for i in range(n)], m) for m, v in metrics.items()}
             scores.setdefault(column, {})[name] = found
-    return list(known_checks(scores, modality=modality))
+    return list(known_checks(scores, judging=judging))
 
 
 def outcome(n: int = 8, **how: object) -> tuple[Outcome, Why]:
@@ -120,9 +121,9 @@ def test_what_is_held_against_an_oracle_that_knows_is_undecided() -> None:
 def test_images_go_by_accuracy_and_probability() -> None:
     before: Column = {"accuracy": [1.0], "prob": [0.98]}
     failed = (Outcome.FAILED, Why.AS_KNOWN)
-    assert outcome(modality="image", before=before, after={"accuracy": [1.0], "prob": [0.95]}) == failed
+    assert outcome(judging=BY_CLASSES, before=before, after={"accuracy": [1.0], "prob": [0.95]}) == failed
     moved: Column = {"accuracy": [1.0], "prob": [0.6]}
-    assert outcome(modality="image", before=before, after=moved) == (Outcome.PASSED, Why.HELD)
+    assert outcome(judging=BY_CLASSES, before=before, after=moved) == (Outcome.PASSED, Why.HELD)
 
 
 def test_other_metrics_stand_in_where_the_plan_measures_no_usual_one() -> None:

@@ -50,7 +50,7 @@ def test_an_oracle_is_taken_as_it_is():
     level = from_oracle(known(0.42))
     assert (level.ma, level.correction, level.doubt) == (0.42, 0.0, "")
     assert level.sentence == "the oracle's own reading: MA 0.42, ES 0.00, 0.30 nats per token"
-    images = from_oracle(known(0.42), of_images=True)
+    images = from_oracle(known(0.42), things="image")
     assert images.sentence == "the oracle's own reading: accuracy 0.42, 0.30 nats per image"
 
 

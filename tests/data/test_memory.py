@@ -102,7 +102,7 @@ def test_a_split_is_chosen_from_a_datasetdict() -> None:
         ([Example("", Text("x"))], "row 1: id is ''; accepted: a string that is not empty"),
         ([Example(3, Text("x"))], "row 1: id is 3; accepted"),
         ([Example("a", Text(""))], "row 1: text is empty"),
-        ([Example("a", "x")], "row 1: content is 'x'; accepted: Text, Completion, Chat, TokenIds or Image"),
+        ([Example("a", "x")], "row 1: content is 'x'; accepted: Text, Completion, Chat, TokenIds, Image or "),
         ([Chat((Message("user", "x"),))], "row 1: messages has no turn with role 'assistant'"),
         ([TokenIds((1,))], "row 1: input_ids is [1]; accepted: a list of at least 2"),
         ([Image(b"12", (1, 1, 3), 0)], "row 1: pixels of an Image are b'12'; accepted: 3 bytes, as its shape has"),

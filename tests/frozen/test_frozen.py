@@ -50,10 +50,10 @@ def test_what_is_measured_is_what_was_recorded(name):
     result, loaded = recorded(name), load(name)
     files = {key: Path(f"{key}.{ending(name)}") for key in result.scores["after"]}
     sets = encode_sets({key: read_examples(path) for key, path in files.items()}, loaded, Encoding())
-    measuring = Measuring(**{} if loaded.modality == "image" else result.plan["measuring"])
+    measuring = Measuring(**{} if loaded.family.takes == "image" else result.plan["measuring"])
     scores, _ = measure_sets(loaded, sets, measuring, seed=0, column="after", progress=silent)
     for key, before in result.scores["after"].items():
-        metrics = {metric.key for metric in chosen_metrics(measuring, key, loaded.modality)}
+        metrics = {metric.key for metric in chosen_metrics(measuring, key, loaded.family)}
         assert before.keys() == metrics == scores[key].keys()
         for metric, row in before.items():
             score = scores[key][metric]

@@ -508,7 +508,7 @@ def test_a_distillation_head_is_an_image_classifier(tmp_path):
     picture = torch.rand(2, 3, 8, 8)
     with torch.no_grad():
         right, found = model(pixel_values=picture), loaded.model(pixel_values=picture)
-    assert loaded.modality == "image"
+    assert loaded.family.takes == "image"
     assert type(loaded.model) is type(model)
     assert torch.equal(found.logits, right.logits)
     assert torch.allclose(found.logits, (right.cls_logits + right.distillation_logits) / 2)

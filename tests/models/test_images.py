@@ -61,7 +61,7 @@ def test_a_folder_of_ours_holds_all_that_is_needed(tmp_path):
     loaded = load(tmp_path)
     assert torch.equal(logits(loaded.model), logits(tiny()))
     assert not loaded.model.training
-    assert (loaded.modality, loaded.num_outputs, loaded.tokenizer, loaded.companion) == ("image", 4, None, None)
+    assert (loaded.family.takes, loaded.num_outputs, loaded.tokenizer, loaded.companion) == ("image", 4, None, None)
     assert loaded.pixels == PixelFormat(8, 8, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert loaded.eos_ids == frozenset()
 

@@ -14,6 +14,7 @@ from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.derived.own_words import COUNT
 from palimpsest.engine import guide
 from palimpsest.engine.plan import Plan, make_plan
+from palimpsest.models.families import family_named
 
 
 def texts(name: str, count: int) -> TextSet:
@@ -37,7 +38,7 @@ def test_own_words_are_kept_where_the_model_has_some(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: int, given: tuple[str, ...], repaired: set[str]
 ) -> None:
     monkeypatch.setattr(guide, "own_words", lambda *_, **__: texts("own", left))
-    loaded: Any = SimpleNamespace(modality="text")
+    loaded: Any = SimpleNamespace(family=family_named("causal"))
     found = guide.kept(plan_of(*given), loaded, {name: texts(name, 9) for name in given}, tmp_path)
     assert set(found.repaired) == repaired
     assert (found.general is not None) == ("replay" in repaired)

@@ -6,6 +6,7 @@
 | chat       | everything before the last turn of the assistant | that turn        |
 | text, ids  | the first half, at most 32 tokens                | what follows     |
 | image      | the image                                        | its class        |
+| labelled   | the text                                         | its class        |
 
 Of a text the first half, so that something is left to say of a short one; at most 32 tokens, the prompt of Biderman et
 al. 2023 (arXiv:2304.11158), so that a long one is not given away. It is cut
@@ -23,16 +24,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from palimpsest.audit.pair_answers import pairs_said
 from palimpsest.audit.side_by_side import Continuation, continue_rows
 from palimpsest.audit.wording import BEGINNING, NOTHING_SAID, Wording
+from palimpsest.data.encode.any_set import ClassSet
 from palimpsest.data.encode.batch import TextSet, TokenSequence
-from palimpsest.data.encode.image import ImageSet
+from palimpsest.data.encode.pairs import PairSet
 from palimpsest.errors import DivergedError
 from palimpsest.models.class_logits import class_logits
 from palimpsest.models.load import Loaded
 from palimpsest.models.modes import asked
 from palimpsest.models.text_config import most_tokens
-from palimpsest.records import Answer, Chat, Completion, Example, Image, Message, is_digest, short_id
+from palimpsest.records import Answer, Chat, Completion, Example, Image, Labelled, Message, is_digest, short_id
 
 SHOWN = 64
 """Most tokens of an answer that are shown, of the expected one as of the model's."""
@@ -84,7 +87,7 @@ def question(sequence: TokenSequence, wording: Wording = NO_WORDING) -> Question
 
 def say(
     loaded: Loaded,
-    examples: TextSet | ImageSet,
+    examples: TextSet | ClassSet,
     ids: Sequence[str],
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -112,7 +115,7 @@ def say(
 
 def say_of_sets(
     loaded: Loaded,
-    asked_for: Mapping[str, tuple[TextSet | ImageSet, Sequence[str]]],
+    asked_for: Mapping[str, tuple[TextSet | ClassSet, Sequence[str]]],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, str]]:
@@ -126,11 +129,14 @@ def say_of_sets(
     Returns:
         set -> id -> words.
     """
-    texts = {name: (examples, ids) for name, (examples, ids) in asked_for.items() if isinstance(examples, TextSet)}
-    said = _texts_said(loaded, texts, progress or (lambda done, total: None))
+    told = progress or (lambda done, total: None)
+    texts = {name: (one, ids) for name, (one, ids) in asked_for.items() if type(one) is TextSet}
+    said = _texts_said(loaded, texts, told)
     for name, (examples, ids) in asked_for.items():
-        if isinstance(examples, ImageSet):
+        if isinstance(examples, ClassSet):
             said[name] = _classes_said(loaded, examples, ids)
+        elif isinstance(examples, PairSet):
+            said[name] = pairs_said(loaded, examples, ids, told)
     return said
 
 
@@ -160,7 +166,7 @@ def _texts_said(
 
 def as_answers(
     examples: Sequence[Example],
-    encoded: TextSet | ImageSet,
+    encoded: TextSet | ClassSet,
     loaded: Loaded,
     standings: Mapping[str, str],
     said: Mapping[str, Mapping[str, str]],
@@ -178,8 +184,8 @@ def as_answers(
     found = []
     for example_id, why in standings.items():
         example = by_id[example_id]
-        if isinstance(encoded, ImageSet):
-            prompt, expected = _image_asked(example, encoded, loaded)
+        if isinstance(encoded, ClassSet):
+            prompt, expected = _class_asked(example, encoded, loaded)
         else:
             prompt, expected = _text_asked(example, encoded[example_id], Wording(loaded.tokenizer))
         words = {column: texts[example_id] for column, texts in said.items() if example_id in texts}
@@ -261,7 +267,7 @@ def _turns(messages: Sequence[Message], sequence: TokenSequence) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in before)
 
 
-def _classes_said(loaded: Loaded, examples: ImageSet, ids: Sequence[str]) -> dict[str, str]:
+def _classes_said(loaded: Loaded, examples: ClassSet, ids: Sequence[str]) -> dict[str, str]:
     chosen = examples.subset(ids)
     logits_NV = class_logits(loaded.model, chosen)
     found = {}
@@ -273,11 +279,13 @@ def _classes_said(loaded: Loaded, examples: ImageSet, ids: Sequence[str]) -> dic
     return {example_id: found[example_id] for example_id in ids}
 
 
-def _image_asked(example: Example, encoded: ImageSet, loaded: Loaded) -> tuple[str, str]:
+def _class_asked(example: Example, encoded: ClassSet, loaded: Loaded) -> tuple[str, str]:
     label = int(encoded.label_N[encoded.ids.index(example.id)])
     place = example.name if example.where else repr(short_id(example.id))
-    name = example.content.label if isinstance(example.content, Image) else label
-    return f"image {place}", name if isinstance(name, str) else _class_name(loaded, label)
+    content = example.content
+    name = content.label if isinstance(content, Image | Labelled) else label
+    asked_of = content.text if isinstance(content, Labelled) else f"image {place}"
+    return asked_of, name if isinstance(name, str) else _class_name(loaded, label)
 
 
 def _class_name(loaded: Loaded, number: int) -> str:

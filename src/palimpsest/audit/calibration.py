@@ -23,8 +23,7 @@ from palimpsest.errors import DataError, PlanError
 from palimpsest.records import Cost, Direction, Score
 
 if TYPE_CHECKING:  # a bound is computed without torch
-    from palimpsest.data.encode.batch import TextSet
-    from palimpsest.data.encode.image import ImageSet
+    from palimpsest.data.encode.any_set import MeasuredSet
     from palimpsest.metrics.metric import Metric
     from palimpsest.models.load import Loaded
     from palimpsest.models.stored import Tensors
@@ -145,7 +144,7 @@ def check_settings(tau: float, tolerance: float, direction: Direction, metric: s
 def calibrated(
     before: Loaded,
     after: Loaded | Tensors,
-    retain: TextSet | ImageSet,
+    retain: MeasuredSet,
     *,
     metric: str | Metric = "es",
     tau: float = 0.95,
@@ -196,7 +195,7 @@ class _Asker:
         self,
         before: Loaded,
         after: Loaded | Tensors,
-        retain: TextSet | ImageSet,
+        retain: MeasuredSet,
         *,
         metric: Metric,
         own: Tensors | None,

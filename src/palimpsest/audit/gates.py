@@ -16,6 +16,7 @@ from palimpsest.audit.comparison import Average, Mode
 from palimpsest.chosen import Chosen
 from palimpsest.errors import PlanError, unknown
 from palimpsest.in_words import exact
+from palimpsest.models.families.judging import BY_TOKENS, Judging
 
 SAME = 0.10
 """Two scores that differ by no more count as the same: the bound of every gate on the forget set."""
@@ -113,7 +114,7 @@ class Gate(Chosen):
 
 
 def default_gates(
-    kind: str, columns_present: Collection[str], sets_present: Collection[str], *, modality: str = "text"
+    kind: str, columns_present: Collection[str], sets_present: Collection[str], *, judging: Judging = BY_TOKENS
 ) -> tuple[Gate, ...]:
     """The gates of a plan that names none.
 
@@ -121,29 +122,29 @@ def default_gates(
         kind: "learn", "unlearn", "update" (both) or "measure"; a measurement has no gates.
         columns_present: columns that will be measured, of "before", "after", "oracle", "level".
         sets_present: sets that will be measured.
-        modality: "text" or "image".
+        judging: of the family of the model.
 
     Returns:
         Unlearning: the gates on the forget set (``forget_gates``). Without a retain and a general set retain still has
         a gate, undecided: a model that forgot everything does not pass. All: retain es at least 0.90 times before,
         general ppl at most 1.10 times before. What was learned has no gate: es at 0.95 is verbatim memorisation, which
-        few who teach a model want; who does asks for it in the plan. Of images all of these look at accuracy, of which
+        few who teach a model want; who does asks for it in the plan. Of classes all of these look at accuracy, of which
         general keeps 0.90 times before. Absent sets get no gate.
     """
     if kind == "measure":
         return ()
     unlearns = kind in ("unlearn", "update")
-    metrics = _metrics(modality)
+    metrics = judging.gated
     ratio = Gate(set="general", metric="ppl", at_most=1.10, relative_to="before", mode="ratio", average="geometric")
-    gates = [*(forget_gates(columns_present, sets_present, modality=modality) if unlearns else ())]
-    gates += [_kept("retain", metrics[0]), _kept("general", "accuracy") if modality == "image" else ratio]
+    gates = [*(forget_gates(columns_present, sets_present, judging=judging) if unlearns else ())]
+    gates += [_kept("retain", metrics[0]), _kept("general", judging.general) if judging.general else ratio]
     unguarded = unlearns and "forget" in sets_present and not {"retain", "general"} & set(sets_present)
     wanted = {*sets_present, "retain"} if unguarded else set(sets_present)
     return tuple(gate for gate in gates if gate.set in wanted)
 
 
 def forget_gates(
-    columns_present: Collection[str], sets_present: Collection[str], *, modality: str = "text"
+    columns_present: Collection[str], sets_present: Collection[str], *, judging: Judging = BY_TOKENS
 ) -> tuple[Gate, ...]:
     """The gates on the forget set: es and ma, or accuracy, against the best level of "never seen" there is.
 
@@ -155,12 +156,8 @@ def forget_gates(
     if "oracle" not in columns_present:
         source = "level" if "level" in columns_present else "holdout" if "holdout" in sets_present else "oracle"
     if source == "holdout":
-        return tuple(Gate(set="forget", metric=m, at_most=SAME, relative_to="holdout") for m in _metrics(modality))
-    return tuple(Gate(set="forget", metric=m, within=SAME, relative_to=source) for m in _metrics(modality))
-
-
-def _metrics(modality: str) -> tuple[str, ...]:
-    return ("accuracy",) if modality == "image" else ("es", "ma")
+        return tuple(Gate(set="forget", metric=m, at_most=SAME, relative_to="holdout") for m in judging.gated)
+    return tuple(Gate(set="forget", metric=m, within=SAME, relative_to=source) for m in judging.gated)
 
 
 def _kept(name: str, metric: str) -> Gate:

@@ -26,10 +26,10 @@ from palimpsest.audit.comparison import DRAWS, Draws, paired, unpaired
 from palimpsest.audit.gates import SAME
 from palimpsest.audit.judging import MIN_EXAMPLES, ROUNDING, Finding, ScoreTable, Why
 from palimpsest.in_words import interval, show
+from palimpsest.models.families.judging import BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 _FORGET = "forget"
-LOOKED_AT = {"text": ("es", "ma"), "image": ("accuracy", "prob")}
 STILL = "forget is less known than before"
 ORACLE = "the oracle does not know forget"
 
@@ -42,19 +42,19 @@ class _Range(NamedTuple):
     high: float
 
 
-def known_checks(scores: ScoreTable, *, modality: str = "text", draws: Draws = DRAWS) -> tuple[Finding, ...]:
+def known_checks(scores: ScoreTable, *, judging: Judging = BY_TOKENS, draws: Draws = DRAWS) -> tuple[Finding, ...]:
     """The check that the forget set is less known than before, and, where it fires, that on the oracle.
 
     Args:
         scores: column ("before", "after", "oracle", "level") -> set -> metric key -> score.
-        modality: "text" or "image".
+        judging: of the family of the model.
         draws: of the bootstrap.
     """
-    metrics = _metrics(scores, modality)
+    metrics = _metrics(scores, judging)
     if not metrics:
         words = "no metric of the forget set that rises with what is known was measured before and after: undecided."
         why = Why.NOT_BY_THIS if scores.get("after", {}).get(_FORGET) else Why.UNMEASURED
-        wanted = LOOKED_AT[modality][0]
+        wanted = judging.known_by[0]
         return (_finding(STILL, Outcome.UNDECIDED, why, words)._replace(metric=wanted),)
     shady = _oracle_knows(scores, metrics, draws)
     checks = (_still_known(scores, metrics, shady=shady, draws=draws),)
@@ -74,13 +74,13 @@ def _void(finding: Finding) -> Finding:
     return finding._replace(why=Why.ORACLE_KNOWS, result=result)
 
 
-def _metrics(scores: ScoreTable, modality: str) -> tuple[str, ...]:
-    """What to look at of the forget set: es and ma, of images accuracy and prob; else any share that was measured."""
+def _metrics(scores: ScoreTable, judging: Judging) -> tuple[str, ...]:
+    """What to look at of the forget set: es and ma, of classes accuracy and prob; else any share that was measured."""
     both = [scores.get(column, {}).get(_FORGET, {}) for column in ("before", "after")]
     usable = [
         m for m in both[0] if _usable(both[0], m) and _usable(both[1], m) and both[0][m].direction is Direction.HIGHER
     ]
-    usual = tuple(m for m in LOOKED_AT[modality] if m in usable)
+    usual = tuple(m for m in judging.known_by if m in usable)
     return usual or tuple(usable)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from palimpsest.bench.results import FORGOT, TASK, SetScore, StepReading
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.any_set import MeasuredSet
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.accuracy import Accuracy
@@ -25,12 +25,13 @@ from palimpsest.metrics.ma import MA
 from palimpsest.metrics.metric import Metric
 from palimpsest.metrics.nll import NLL
 from palimpsest.metrics.per_set import set_metric, set_metric_names
+from palimpsest.models.families import family_named
 from palimpsest.models.text_config import vocabulary_of
 
 BATCH = 64  # examples at once, fewer where their logits would take more than LOGITS
 LOGITS = 2**26  # numbers
 OF_TEXTS: Mapping[str, type[Metric]] = {"accuracy": MA, "nll": NLL, "entropy": Entropy, "strength": ES}
-_OF_IMAGES: Mapping[str, type[Metric]] = {"accuracy": Accuracy, "nll": NLL, "entropy": Entropy}
+_OF_CLASSES: Mapping[str, type[Metric]] = {"accuracy": Accuracy, "nll": NLL, "entropy": Entropy}
 """Column -> its metric. ES of an image would be its accuracy."""
 AS_TRAINED = PassSettings(logits_bytes=2**62, by_length=False, fused=False)  # batches as below, computed as a step does
 _EXACT = ("strength",)  # the other columns are kept in single precision, as torch divides them
@@ -81,7 +82,7 @@ def _score(values: RowValues, ids: Sequence[str], *, keep: bool) -> SetScore:
 
 
 def read_model(
-    model: Any, oracle: Any | None, examples: TextSet | ImageSet, eos_ids: frozenset[int] = frozenset()
+    model: Any, oracle: Any | None, examples: MeasuredSet, eos_ids: frozenset[int] = frozenset()
 ) -> dict[str, dict[str, float]]:
     """Example -> column -> value, for all examples.
 
@@ -122,12 +123,12 @@ def _checked(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _metrics(examples: TextSet | ImageSet) -> Mapping[str, type[Metric]]:
-    return OF_TEXTS if isinstance(examples, TextSet) else _OF_IMAGES
+def _metrics(examples: MeasuredSet) -> Mapping[str, type[Metric]]:
+    return _OF_CLASSES if family_named(examples.family).has_classes else OF_TEXTS
 
 
-def _at_once(model: Any, examples: TextSet | ImageSet) -> int:
+def _at_once(model: Any, examples: MeasuredSet) -> int:
     """Examples whose padded logits fit."""
     outputs = vocabulary_of(model) or int(model.config.num_labels)
-    longest = max(len(examples[i].tokens) for i in examples.ids) if isinstance(examples, TextSet) else 1
+    longest = 1 if isinstance(examples, ImageSet) else max(len(examples[i].tokens) for i in examples.ids)
     return max(1, min(BATCH, LOGITS // (outputs * longest)))

@@ -18,6 +18,7 @@ from palimpsest.cli.rules_command import rule_rows
 from palimpsest.cli.saying import tell, tell_json
 from palimpsest.data.sets.roles import ALL_VERBS
 from palimpsest.errors import PlanError, unknown
+from palimpsest.method_card import KINDS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -130,12 +131,13 @@ def rows_in(name: str) -> list[OptionRow]:
 
 def dependences() -> dict[tuple[str, str], str]:
     """(section, option) -> when its default is another one, as the code has it."""
-    from palimpsest.engine.chosen_control import FIXES_THE_RATE, IMAGE_ROWS
-    from palimpsest.engine.measuring import IMAGE_METRICS
+    from palimpsest.engine.chosen_control import FIXES_THE_RATE
+    from palimpsest.models.families import family_that_takes
 
     cards = [methods.card(name) for name in methods.names()]
     found = {("training", option): words for option, words in _by_method(cards).items()}
-    images = f"{IMAGE_ROWS} for images in a run that finds its own rate"
+    family = family_that_takes("image")
+    images = f"{family.step_rows} for images in a run that finds its own rate"
     rate = found.pop(("training", "learning_rate"))
     scheduler = found.pop(("training", "lr_scheduler_type"))
     return {
@@ -146,7 +148,7 @@ def dependences() -> dict[tuple[str, str], str]:
         ("training", "num_train_epochs"): "a run that finds its own rate ends by itself; see control.budget",
         ("repair", "rows"): images,
         ("repair", "steps"): "a run that finds its own rate chooses",
-        ("measuring", "metrics"): f"of images {written(IMAGE_METRICS)}",
+        ("measuring", "metrics"): f"of images, and of texts with a label, {written(family.metrics)}",
         ("control", "kind"): f"none beside {', '.join(FIXES_THE_RATE)}, refine or preset, and for edits",
     }
 
@@ -192,7 +194,7 @@ def _about(name: str) -> str:
 
 def _made_of(name: str) -> str:
     """What a derived set is made of, and for which kinds of models."""
-    kinds = " and ".join(f"{kind}s" for kind in derived.load(name).modalities)
+    kinds = " and ".join(KINDS[kind] for kind in derived.load(name).modalities)
     return f"Made of {' and '.join(derived.load(name).sources) or 'what the model says'}, {kinds}"
 
 

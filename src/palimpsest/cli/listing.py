@@ -13,6 +13,7 @@ from palimpsest import derived, methods, metrics
 from palimpsest.cli import options as o
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, first_sentence, option_rows, written
 from palimpsest.cli.saying import tell, tell_json
+from palimpsest.method_card import KINDS
 
 if TYPE_CHECKING:
     from palimpsest.method_card import Approach, MethodCard
@@ -39,6 +40,7 @@ HOW: Mapping[Approach, str] = {
     "control": "as a control",
 }
 BOTH = ("text", "image")
+_BOTH_MEANS = "both: texts (with a label, too) and images. More on one of them: palimpsest methods NAME"
 
 Name = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
 
@@ -77,7 +79,7 @@ def _methods(cards: Iterable[MethodCard]) -> str:
     for key, heading in GROUPS.items():
         lines += [*([""] if lines else []), heading]
         lines += _by_approach([card for card in listed if group_of(card) == key])
-    return "\n".join([*lines, "", "both: texts and images. More on one of them: palimpsest methods NAME"])
+    return "\n".join([*lines, "", _BOTH_MEANS])
 
 
 def _by_approach(cards: Sequence[MethodCard]) -> Iterator[str]:
@@ -91,7 +93,7 @@ def _by_approach(cards: Sequence[MethodCard]) -> Iterator[str]:
 
 def _line(card: MethodCard) -> str:
     """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
-    on = "both" if methods.works_on(card) == BOTH else f"{methods.works_on(card)[0]}s"
+    on = "both" if set(BOTH) <= set(methods.works_on(card)) else KINDS[methods.works_on(card)[0]]
     use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
     return f"  {card.name:16}{on:7}{use}"
 
@@ -102,7 +104,7 @@ def _method(card: MethodCard) -> str:
     said = [
         *textwrap.wrap(uses.strip(), WIDTH),
         "",
-        f"does      {kinds}; {' and '.join(f'{m}s' for m in methods.works_on(card))}",
+        f"does      {kinds}; {_listed(methods.works_on(card))}",
         f"works     {HOW[card.approach]}",
         f"needs     {_needs(card)}",
         f"may use   {', '.join(card.uses) or 'no other set'}",
@@ -110,6 +112,10 @@ def _method(card: MethodCard) -> str:
     ]
     options = as_text(method_rows(card)) or "  none"
     return "\n".join([card.name, "", *said, "", card.about, "", "options", options])
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return " and ".join(words for kind, words in KINDS.items() if kind in kinds)
 
 
 def _needs(card: MethodCard) -> str:
@@ -173,7 +179,7 @@ def method_values(card: MethodCard) -> dict[str, Any]:
 
 
 def _metric(name: str, metric: type[Metric], *, whole: bool) -> str:
-    on = " and ".join(f"{m}s" for m in metric.modalities)
+    on = _listed(metric.modalities)
     lines = [f"{name:10}{metric.means}", f"{'':10}{metric.unit}; {metric.direction}; {on}"]
     if whole:
         asked = ", ".join(sorted(ask.value for ask in metric.asks))

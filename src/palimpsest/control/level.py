@@ -13,7 +13,7 @@ Best source first, and each says how far it can be trusted:
   nothing of it, and the difference would say nothing of the forget set.
   A difference beyond ``TRUSTED`` on either says that this model generalises unlike any n-gram: the run may end on that
   level, but nothing can pass on it. The constants come from 12 requests on 4 worlds (docs/log.md);
-* for images 0 for a class that the retain set has no image of, since nobody predicts a class never shown; else the
+* for classes 0 for one that the retain set has no example of, since nobody predicts a class never shown; else the
   accuracy on the holdout, class by class, or over all of it for a class that it lacks, where nothing can pass. Without
   a holdout there is no level, and the run is refused: whatever it aimed at would be a guess.
 
@@ -47,7 +47,7 @@ class Level:
         correction: added to each row's MA.
         differences: set that it was calibrated on -> MA of the model minus that of the shadow.
         doubt: why nothing may pass on this level, or "".
-        of_images: what are MA and ES of texts are then both accuracy.
+        things: what one example is called where MA and ES are both accuracy; "" of token predictions.
     """
 
     source: _Source
@@ -55,7 +55,7 @@ class Level:
     correction: float = 0.0
     differences: Mapping[str, float] = field(default_factory=dict)
     doubt: str = ""
-    of_images: bool = False
+    things: str = ""
 
     @property
     def ma(self) -> float:
@@ -71,8 +71,8 @@ class Level:
     def sentence(self) -> str:
         """In words, with its numbers."""
         numbers = f"MA {self.ma:.2f}, ES {self.reading.es:.2f}, {self.reading.nats:.2f} nats per token"
-        if self.of_images:
-            numbers = f"accuracy {self.ma:.2f}, {self.reading.nats:.2f} nats per image"
+        if self.things:
+            numbers = f"accuracy {self.ma:.2f}, {self.reading.nats:.2f} nats per {self.things}"
         if self.source == "oracle":
             return f"the oracle's own reading: {numbers}"
         if self.source in ("holdout", "classes"):
@@ -89,9 +89,9 @@ def moved(shadow: Reading, correction: float) -> Reading:
     return Reading(rows)
 
 
-def from_oracle(oracle: Reading, *, of_images: bool = False) -> Level:
+def from_oracle(oracle: Reading, *, things: str = "") -> Level:
     """The level that a given oracle shows."""
-    return Level("oracle", oracle, of_images=of_images)
+    return Level("oracle", oracle, things=things)
 
 
 def from_shadow(
@@ -135,20 +135,23 @@ _NOTHING_CALIBRATES = (
 _NOTHING_STAYS = "the level of never seen is uncertain: there is no retain or replay set to make a shadow of"
 
 
-def from_classes(labels: Mapping[str, int], staying: frozenset[int], holdout: Mapping[int, list[RowReading]]) -> Level:
-    """The level of images.
+def from_classes(
+    labels: Mapping[str, int], staying: frozenset[int], holdout: Mapping[int, list[RowReading]], things: str = "image"
+) -> Level:
+    """The level of classes.
 
     Args:
         labels: forget id -> class.
         staying: classes that the retain or replay set has images of.
-        holdout: class -> readings of unseen images of it, under the model before.
+        holdout: class -> readings of unseen examples of it, under the model before.
+        things: what one example is called.
 
     Raises:
         PlanError: classes of the forget set stay, and there is no holdout at all.
     """
     if not holdout and staying & set(labels.values()):
         raise PlanError(
-            "classes of the forget set stay, and nothing shows what a model scores on images of them that it never "
+            f"classes of the forget set stay, and nothing shows what a model scores on {things}s of them that it never "
             "saw; give --holdout FILE, --oracle DIR, or --base DIR --make-oracle"
         )
     rows, doubt = {}, "" if staying else _NO_CLASS_STAYS
@@ -158,7 +161,7 @@ def from_classes(labels: Mapping[str, int], staying: frozenset[int], holdout: Ma
             rows[example_id] = RowReading(0.0, 1, 0.0, 0.0)
             continue
         if label not in holdout:
-            doubt = f"the level of never seen is uncertain: the holdout has no image of class {label}, which stays"
+            doubt = f"the level of never seen is uncertain: the holdout has no {things} of class {label}, which stays"
         rows[example_id] = _mean_of(holdout.get(label, everything))
     return Level("holdout" if staying & set(labels.values()) else "classes", Reading(rows), doubt=doubt)
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
+from palimpsest.method_card import KINDS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from palimpsest.derived.made import Derived
+    from palimpsest.models.families.family import Family
 
 
 def names() -> tuple[str, ...]:
@@ -93,7 +95,12 @@ def modalities_of(needs: Iterable[str]) -> tuple[str, ...]:
     """Kinds of models that all of these sets can be made for.
 
     >>> modalities_of(("forget", "retain")), modalities_of(("forget", "analogous"))
-    (('text', 'image'), ('text',))
+    (('text', 'labels', 'image'), ('text',))
     """
     wanted = [load(name).modalities for name in of_needs(needs)]
-    return tuple(kind for kind in ("text", "image") if all(kind in able for able in wanted))
+    return tuple(kind for kind in KINDS if all(kind in able for able in wanted))
+
+
+def fits_family(made: Derived, family: Family) -> bool:
+    """Can a set be made for a family of models?"""
+    return family.takes in made.modalities and (family.reads_prefixes or not made.reads_prefixes)

@@ -39,12 +39,14 @@ class Derived:
         about: what is in it, in half a sentence.
         sources: sets it is made of, which the user must give.
         modalities: kinds of models that it can be made for.
+        reads_prefixes: must each token be predicted from those before it alone, as in a causal LM?
     """
 
     Config: ClassVar[type[BaseModel]] = Config
     about: ClassVar[str] = ""
     sources: ClassVar[tuple[str, ...]] = ()
-    modalities: ClassVar[tuple[str, ...]] = ("text", "image")
+    modalities: ClassVar[tuple[str, ...]] = ("text", "labels", "image")
+    reads_prefixes: ClassVar[bool] = True
 
     def make(self, loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, *, seed: int, folder: Path) -> Made:
         """Make the set, the same way at the start of a run and at every resume.

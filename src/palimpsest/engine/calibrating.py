@@ -32,6 +32,7 @@ from palimpsest.engine.save import TOLERANCE, load_saved
 from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.unfinished import told_how_far
 from palimpsest.files import write_atomic
+from palimpsest.models.families import Family
 from palimpsest.models.load import load_tokenizer, source_digest, use_threads
 from palimpsest.models.mixture import mixture_of
 from palimpsest.records import Cost, TokenIds
@@ -85,12 +86,12 @@ def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> 
     kept = asking.found(plan.tau, plan.tolerance)
     columns: dict[Column, Measured] = {"before": asking.column(0.0), "raw": asking.column(1.0)}
     trained = save_mixed(mixture, kept.alpha, target.partial, sets)
-    modality = mixture.before.modality
+    family = mixture.before.family
     del asking, mixture
     gc.collect()  # the saved one takes its place
     saved = load_saved(target.partial, trained, sets, tolerance=TOLERANCE)
     columns["after"] = together([take(saved.model, name, sets[name], metric, saved.eos_ids) for name in sets])
-    return _result(plan, read, kept, columns, modality=modality, threads=threads, sets=sets, folder=target.partial)
+    return _result(plan, read, kept, columns, family=family, threads=threads, sets=sets, folder=target.partial)
 
 
 def _result(
@@ -99,7 +100,7 @@ def _result(
     kept: Calibrated,
     columns: Mapping[Column, Measured],
     *,
-    modality: str,
+    family: Family,
     threads: int,
     sets: Mapping[str, Any],
     folder: Path,
@@ -112,7 +113,7 @@ def _result(
     return RunResult(
         kind=plan.kind,
         method=plan.method,
-        modality=modality,
+        modality=family.takes,
         plan=plan.model_dump(mode="json"),
         plan_digest=plan.digest(),
         model_digest=source_digest(folder),

@@ -8,9 +8,9 @@ from typing import Any
 from palimpsest import methods
 from palimpsest.errors import PlanError
 from palimpsest.method_card import MethodCard
+from palimpsest.models.families import Family
 
 PRESETS = ("paper",)
-IMAGE_ROWS = 64  # of a step: batch normalisation needs many, and an image costs little
 FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup_steps")
 
 
@@ -45,14 +45,14 @@ def _check_searchable(method: MethodCard, fixed: Sequence[str]) -> None:
         )
 
 
-def for_control(values: Mapping[str, Any], method: MethodCard, *, is_image: bool) -> dict[str, Any]:
+def for_control(values: Mapping[str, Any], method: MethodCard, family: Family) -> dict[str, Any]:
     """Sections of a run that finds its own rate, with defaults that fit what it changes."""
     training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
-    if not is_image:
+    if family.step_rows is None:
         return {**values, "training": training}
-    options = {**method.options_for_images, **values.get("options", {})}
-    repair = {"rows": IMAGE_ROWS, **values.get("repair", {})}
-    return {**values, "training": {"batch_size": IMAGE_ROWS, **training}, "options": options, "repair": repair}
+    options = {**family.options_of(method), **values.get("options", {})}
+    repair = {"rows": family.step_rows, **values.get("repair", {})}
+    return {**values, "training": {"batch_size": family.step_rows, **training}, "options": options, "repair": repair}
 
 
 def preset(name: str, method: str, sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
 from palimpsest.engine.held_back import check_restoring
-from palimpsest.engine.inputs import Read, check_needs, refuse_other_modality
+from palimpsest.engine.inputs import Read, check_needs
 from palimpsest.engine.measuring import measured_by
 from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
@@ -22,8 +22,8 @@ from palimpsest.engine.returning import check_returning
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
 from palimpsest.models.bound import check_bound, unbound
-from palimpsest.models.sources import check_source, classes_of, is_image_model, read_config
-from palimpsest.records import Example, Image
+from palimpsest.models.sources import check_source, classes_of, family_of, read_config
+from palimpsest.records import Example, Image, Labelled
 
 
 def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
@@ -48,8 +48,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     _check_head(plan)
     check_read(plan)
     Output(manner.output).check_free(plan)
-    modality = "image" if is_image_model(plan.model, plan.revision) else "text"
-    chosen = measured_by(plan.measuring, plan.files, modality)
+    chosen = measured_by(plan.measuring, plan.files, family_of(plan.model, plan.revision))
     keys = {name: {metric.key for metric in metrics} for name, metrics in chosen.items()}
     asked = (*(plan.gates or ()), *plan.bounds)
     refuse_unmeasured(asked, keys, "; others by --set measuring.metrics=[...]")
@@ -106,14 +105,14 @@ def check_examples(examples: Sequence[Example], model: str, revision: str | None
     """Refuse rows that are nothing for a model, as far as its config tells.
 
     Raises:
-        DataError: texts for an image classifier or the reverse, or a class that it does not have.
+        DataError: such as texts for an image classifier or the reverse, or a class that it does not have.
     """
-    refuse_other_modality(examples, model, wants_images=is_image_model(model, revision))
+    family_of(model, revision).refuse_strangers(examples, model)
     classes = classes_of(model)
     if classes is None:
         return
     for example in examples:
-        if isinstance(example.content, Image):
+        if isinstance(example.content, Image | Labelled):
             try:
                 class_number(own_label(example.content, classes[1]), *classes)
             except DataError as problem:

@@ -66,7 +66,7 @@ def _find(run: RunSetting, target: Output) -> None:
     mixture = mixture_of(run.plan.model, partial, partial / MIXING, run.plan.revision)
     name = CALIBRATION if CALIBRATION in run.sets else "retain"
     sets = {"retain": subset(run.sets[name], restore.rows, run.plan.training.seed, name)}
-    metric = restoring_metric(restore, images=run.modality == "image")
+    metric = restoring_metric(restore, run.family)
     kept = Asking(mixture, sets, metric, target.remember, run.manner.progress).found(restore.share, restore.tolerance)
     place = partial / _BESIDE
     place.mkdir(exist_ok=True)

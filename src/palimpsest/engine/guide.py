@@ -22,7 +22,6 @@ from palimpsest.control.probes import Probes, Watched
 from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
 from palimpsest.data.encode.batch import TextSet
-from palimpsest.data.encode.image import ImageSet
 from palimpsest.derived.own_words import COUNT, own_words
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
@@ -44,7 +43,7 @@ class Kept:
 
     Attributes:
         repaired: what repair draws from: "retain", "replay".
-        silent: classes of images that do not stay at all.
+        silent: classes that do not stay at all.
         general: what the floor of general text is read on; None when there is nothing.
     """
 
@@ -78,12 +77,12 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
         if general is None:
             general, rest = _held_back(rest)
         repaired["replay"] = rest
-    return Kept(repaired, general, _gone(sets) if loaded.modality == "image" else ())
+    return Kept(repaired, general, _gone(sets) if loaded.family.has_classes else ())
 
 
 def _own_words(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> ExampleSet | None:
     """What a text model says of itself; None for other runs, or if it says too little while something is retained."""
-    if loaded.modality != "text" or plan.control.kind != "auto":
+    if not loaded.family.reads_prefixes or plan.control.kind != "auto":
         return None
     found = own_words(loaded, sets.get("forget"), seed=plan.training.seed, file=folder / "own_words.json")
     return None if "retain" in sets and len(found) < FEWEST_OWN * COUNT else found
@@ -164,9 +163,9 @@ def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     if plan.oracle is not None and plan.control.level != "shadow":
         oracle = load(plan.oracle, revision=plan.revision)
         reading = read(oracle.model.to(device()), sets["forget"], eos_ids=loaded.eos_ids)
-        return from_oracle(reading, of_images=loaded.modality == "image")
-    if loaded.modality == "image":
-        return _of_images(loaded, sets)
+        return from_oracle(reading, things=loaded.family.things if loaded.family.has_classes else "")
+    if loaded.family.has_classes:
+        return _of_classes(loaded, sets)
     return _of_texts(plan, loaded, sets)
 
 
@@ -177,10 +176,11 @@ def _of_texts(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     shadow = Shadow(staying, vocab)
     forget: TextSet = sets["forget"]
     holdout = general = None
-    eos_ids = loaded.eos_ids
+    eos_ids, reads = loaded.eos_ids, loaded.family.reads_prefixes
 
     def shadowed(shadow: Shadow, examples: TextSet) -> Reading:
-        expected = None if base is None else partial(_probabilities, base, examples)
+        # An encoder's prompt has no distribution over its next token, which the shadow of a pair would need.
+        expected = partial(_probabilities, base, examples) if base is not None and reads else None
         return shadow.read(examples, expected, eos_ids=eos_ids)
 
     if "holdout" in sets:
@@ -214,26 +214,26 @@ def _tokens(sets: Mapping[str, Any], *names: str) -> list[tuple[int, ...]]:
     return [sets[name][i].tokens for name in names if name in sets for i in sets[name].ids]
 
 
-def _of_images(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
-    forget: ImageSet = sets["forget"]
+def _of_classes(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
+    forget = sets["forget"]
     labels = dict(zip(forget.ids, forget.label_N.tolist(), strict=True))
     staying = _staying(sets)
     unseen: dict[int, list[RowReading]] = {}
     if "holdout" in sets:
-        holdout: ImageSet = sets["holdout"]
+        holdout = sets["holdout"]
         reading = read(loaded.model, holdout)
         for example_id, label in zip(holdout.ids, holdout.label_N.tolist(), strict=True):
             unseen.setdefault(label, []).append(reading.rows[example_id])
-    return from_classes(labels, staying, unseen)
+    return from_classes(labels, staying, unseen, loaded.family.things)
 
 
 def _staying(sets: Mapping[str, Any]) -> frozenset[int]:
-    """Classes that something which stays has images of."""
+    """Classes that something which stays has examples of."""
     names = [name for name in ("retain", "replay", "learn") if name in sets]
     return frozenset(label for name in names for label in sets[name].label_N.tolist())
 
 
 def _gone(sets: Mapping[str, Any]) -> tuple[int, ...]:
-    """Classes of the forget set that nothing which stays has images of, where anything stays."""
+    """Classes of the forget set that nothing which stays has examples of, where anything stays."""
     staying = _staying(sets)
     return tuple(sorted(set(sets["forget"].label_N.tolist()) - staying)) if staying and "forget" in sets else ()

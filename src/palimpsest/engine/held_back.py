@@ -14,20 +14,21 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.sections import Restoring
 from palimpsest.errors import PlanError
 from palimpsest.metrics.metric import Metric
-from palimpsest.models.sources import is_image_model
+from palimpsest.models.families import Family
+from palimpsest.models.sources import family_of
 
 HELD_OUT = 0.2  # of retain, at most
 FEWEST = 50  # rows of retain; below that none can be spared, and those that were trained on are asked
 
 
-def restoring_metric(restore: Restoring, *, images: bool) -> Metric:
+def restoring_metric(restore: Restoring, family: Family) -> Metric:
     """What is kept.
 
     Raises:
         PlanError: there is no such metric, or it cannot be taken.
     """
-    built = metrics.build(restore.metric or ("accuracy" if images else "es"), {})
-    metrics.refuse_modality([built], "image" if images else "text")
+    built = metrics.build(restore.metric or family.judging.gated[0], {})
+    metrics.refuse_kind([built], family.takes)
     check_settings(restore.share, restore.tolerance, built.direction, built.key)
     return built
 
@@ -51,7 +52,7 @@ def check_restoring(plan: Plan) -> None:
             "restore saves a plain model, and scope.merge = false keeps the adapter beside its base; have it "
             "merged, or scale it afterwards: palimpsest calibrate"
         )
-    restoring_metric(plan.restore, images=is_image_model(plan.model, plan.revision))
+    restoring_metric(plan.restore, family_of(plan.model, plan.revision))
 
 
 def num_held_out(rows: int, most: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from palimpsest import derived, methods
@@ -13,7 +12,7 @@ from palimpsest.data.read.joined import joined_without_blank
 from palimpsest.data.read.layout import Rows, check_used
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.data.read.selection import select, written_alike
-from palimpsest.data.sets.roles import given_roles, may_overlap, role_of
+from palimpsest.data.sets.roles import given_roles, may_overlap
 from palimpsest.data.sets.same_names import told_apart
 from palimpsest.data.sets.splits import check_disjoint
 from palimpsest.engine.given import Given
@@ -22,9 +21,10 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, PlanError
-from palimpsest.method_card import MethodCard
-from palimpsest.models.sources import class_names_in, is_image_model
-from palimpsest.records import Example, Image, content_id
+from palimpsest.method_card import KINDS, MethodCard
+from palimpsest.models.families import Family
+from palimpsest.models.sources import class_names_in, family_of
+from palimpsest.records import Example, content_id
 from palimpsest.report.schema import RequestInfo
 
 if TYPE_CHECKING:  # what is wrong with the rows is said before torch is imported
@@ -49,20 +49,24 @@ class Read(NamedTuple):
     request: RequestInfo | None = None
 
 
-def read_given(given: Given, progress: Progress = silent, *, separator: str | None = "") -> Read:
+def read_given(
+    given: Given, progress: Progress = silent, *, separator: str | None = "", family: Family | None = None
+) -> Read:
     """Read every set of a request, take from the pool what must go, and check that the sets are disjoint.
 
     Args:
         given: the request.
         progress: told what was left out.
         separator: between prompts and completions.
+        family: of the model; None = as its config tells.
 
     Raises:
         DataError: the first source that cannot be used, or an overlap of two sets.
     """
     sources = {**given.sets, **({} if given.data is None else {"data": given.data})}
-    rows = {name: read_rows(source, given.layout, name=name) for name, source in sources.items()}
-    check_used(given.layout, rows.values())
+    layout = (family or family_of(given.model, given.models.get("revision"))).layout(given.layout)
+    rows = {name: read_rows(source, layout, name=name) for name, source in sources.items()}
+    check_used(layout, rows.values())
     notes = []
     for name, read in rows.items():
         for note in _notes_of(name, read, separator):
@@ -94,7 +98,8 @@ def pooled(examples: dict[str, list[Example]], given: Given) -> None:
     """
     pool = examples.pop("data")
     revision = given.models.get("revision")
-    names = class_names_in(given.model, revision) if given.selection.classes and is_image_model(given.model) else {}
+    named = given.selection.classes and family_of(given.model).has_classes
+    names = class_names_in(given.model, revision) if named else {}
     forget, rest = select(pool, given.selection, names, source=describe_source(given.data))
     kept = examples.get("retain", [])
     known = {(example.id, content_id(example.content)) for example in kept}
@@ -153,8 +158,7 @@ def check_needs(plan: Plan, *, makes_oracle: bool = False) -> None:
         )
     _check_beside(plan, method)
     _check_level(plan, has_oracle=makes_oracle or plan.oracle is not None)
-    if is_image_model(plan.model, plan.revision):
-        check_images(plan)
+    check_family(plan, family_of(plan.model, plan.revision))
 
 
 def _check_sets(plan: Plan, method: MethodCard) -> None:
@@ -209,24 +213,31 @@ def unwatched(plan: Plan) -> str | None:
     )
 
 
-def check_images(plan: Plan) -> None:
-    """Neighbours and refinement compare tokens."""
+def check_family(plan: Plan, family: Family) -> None:
+    """The method is for this family of models; neighbours and refinement compare tokens.
+
+    Raises:
+        PlanError: it is not; says which are.
+    """
     method = methods.card(plan.method)
-    if "image" not in methods.works_on(method):
+    if not methods.fits_family(method, family):
         cards = map(methods.card, methods.names())
-        able = [card.name for card in cards if plan.kind in card.kinds and "image" in methods.works_on(card)]
-        made = _of_texts_alone(method)
-        why = "works on texts alone" if made is None else f"looks for {made} texts"
+        able = [card.name for card in cards if plan.kind in card.kinds and methods.fits_family(card, family)]
         raise PlanError(
-            f"method {plan.method!r} {why} and model {plan.model} is an image classifier; accepted: {', '.join(able)}"
+            f"method {plan.method!r} {_why_not(method, family)} and model {plan.model} is {family.noun}; accepted: "
+            f"{', '.join(able)}"
         )
-    if plan.refine is not None:
-        raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is an image classifier")
+    if plan.refine is not None and not family.reads_prefixes:
+        raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is {family.noun}")
 
 
-def _of_texts_alone(method: MethodCard) -> str | None:
-    """A set that the method needs and that cannot be made of images; None where there is none."""
-    return next((n for n in derived.of_needs(method.needs) if "image" not in derived.load(n).modalities), None)
+def _why_not(method: MethodCard, family: Family) -> str:
+    """What a method is for, where that is not a family of models."""
+    made = next((n for n in derived.of_needs(method.needs) if not derived.fits_family(derived.load(n), family)), None)
+    if made is not None:
+        return f"looks for {made} texts"
+    listed = " and ".join(KINDS[kind] for kind in method.modalities)
+    return f"works on {listed} alone"
 
 
 def digests(sets: Examples) -> dict[str, str]:
@@ -235,7 +246,7 @@ def digests(sets: Examples) -> dict[str, str]:
 
 
 def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str, Any]:
-    """All sets as one model takes them: ``TextSet`` or ``ImageSet``.
+    """All sets as one model takes them, by its family.
 
     Args:
         sets: set name -> examples.
@@ -246,65 +257,25 @@ def encode_sets(sets: Examples, loaded: Loaded, encoding: Encoding) -> dict[str,
         DataError: rows that are nothing for the model, or that are to be forgotten and kept.
     """
     from palimpsest.data.encode.augment import Augmentation
-    from palimpsest.data.encode.same_tokens import check_tokens_apart
 
     augment = None if encoding.augment is None else Augmentation(**encoding.augment.model_dump())
     encoded = {name: encode_set(examples, loaded, encoding) for name, examples in sets.items()}
-    if loaded.modality == "text":
-        special = frozenset(getattr(loaded.tokenizer, "all_special_ids", ()))
-        check_tokens_apart(encoded, special, getattr(loaded.tokenizer, "unk_token_id", None))
-        return encoded
-    return {
-        name: replace(
-            images,
-            augment=augment if role_of(name).trained_on else None,
-            moves_statistics=role_of(name).enters_statistics,
-        )
-        for name, images in encoded.items()
-    }
+    return loaded.family.together(encoded, loaded, augment)
 
 
 def encode_set(examples: Sequence[Example], loaded: Loaded, encoding: Encoding) -> Any:
-    """One set as one model takes it: a ``TextSet``, or an ``ImageSet`` that is not augmented.
+    """One set as one model takes it, by its family; not augmented.
 
     Raises:
         DataError: an example that is nothing for this model.
     """
-    from palimpsest.data.encode.image import encode_images
-    from palimpsest.data.encode.text import encode
-    from palimpsest.models.text_config import most_tokens, vocabulary_of
-
-    refuse_other_modality(examples, loaded.source, wants_images=loaded.modality == "image")
-    if loaded.pixels is not None:
-        return encode_images(examples, loaded.pixels, num_classes=loaded.num_outputs, class_names=loaded.class_names)
-    longest = encoding.max_length or most_tokens(loaded.model)
-    return encode(
+    loaded.family.refuse_strangers(examples, loaded.source)
+    return loaded.family.encode(
         examples,
-        loaded.tokenizer,
-        max_length=longest,
+        loaded,
+        max_length=encoding.max_length,
         truncate=encoding.truncate,
         separator=encoding.separator or "",
-        vocab_size=vocabulary_of(loaded.model),
-    )
-
-
-def refuse_other_modality(examples: Sequence[Example], model: str, *, wants_images: bool) -> None:
-    """Refuse texts for an image classifier and images for a causal LM.
-
-    Raises:
-        DataError: names the first.
-    """
-    stranger = next((e for e in examples if isinstance(e.content, Image) != wants_images), None)
-    if stranger is None:
-        return
-    if wants_images:
-        raise DataError(
-            f"{stranger.name} is text and model {model} an image classifier; accepted: images with "
-            "their classes (.npz, image folder, dataset), or a causal LM as the model"
-        )
-    raise DataError(
-        f"{stranger.name} is an image and model {model} a causal LM; accepted: rows of text, or an "
-        "image classifier as the model"
     )
 
 

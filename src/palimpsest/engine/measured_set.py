@@ -14,27 +14,25 @@ from palimpsest.data.read.layout import Layout, Source, check_used
 from palimpsest.engine.decoded import cost_said
 from palimpsest.engine.early import check_examples, check_untouched
 from palimpsest.engine.inputs import encode_set
-from palimpsest.engine.measuring import IMAGE_METRICS
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding, as_taught
 from palimpsest.errors import PlanError
-from palimpsest.metrics import build, refuse_modality
+from palimpsest.metrics import build, refuse_kind
 from palimpsest.models.as_it_was import as_it_was
-from palimpsest.models.sources import check_source, is_image_model
+from palimpsest.models.sources import check_source, family_of
 from palimpsest.records import Answer, Example, Score
 
 if TYPE_CHECKING:
     from palimpsest.metrics.evaluate import Evaluation
     from palimpsest.models.load import Loaded
 
-TEXT_METRICS = ("ma", "el", "es")
 SAYS = "model"
 """The column of ``Answer.said`` that holds what the measured model says."""
 
 
 def default_metrics(model: str | Path, revision: str | None = None) -> tuple[str, ...]:
-    """What is measured when nothing is asked for: of a causal LM and of an image classifier."""
-    return IMAGE_METRICS if is_image_model(model, revision) else TEXT_METRICS
+    """What is measured when nothing is asked for, by the family of the model."""
+    return family_of(model, revision).alone
 
 
 @dataclass(frozen=True)
@@ -108,14 +106,15 @@ def _metrics(asked: ToMeasure) -> list[Any]:
         raise PlanError(f"metrics are {', '.join(names) or 'none'}; accepted: at least one, each once")
     built = [build(name, asked.options.get(name, {})) for name in names]
     check_source(asked.model, asked.revision)
-    refuse_modality(built, "image" if is_image_model(asked.model, asked.revision) else "text")
+    refuse_kind(built, family_of(asked.model, asked.revision).takes)
     return built
 
 
 def _read(asked: ToMeasure, progress: Progress) -> list[Example]:
     """The rows, and word of what was left out."""
-    rows = read_rows(asked.data, asked.layout, name="data")
-    check_used(asked.layout, [rows])
+    layout = family_of(asked.model, asked.revision).layout(asked.layout)
+    rows = read_rows(asked.data, layout, name="data")
+    check_used(layout, [rows])
     for note in rows.notes:
         progress("reading data", len(rows.examples), len(rows.examples), note)
     return rows.examples

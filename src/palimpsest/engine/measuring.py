@@ -11,51 +11,51 @@ from palimpsest.engine.inputs import subset
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.sections import Measuring
-from palimpsest.metrics import build, refuse_modality
+from palimpsest.metrics import build, refuse_kind
+from palimpsest.models.families import CAUSAL, Family, family_named
 from palimpsest.records import Cost
 
 if TYPE_CHECKING:  # which metrics fit is said before torch is imported
-    from palimpsest.data.encode.batch import TextSet
-    from palimpsest.data.encode.image import ImageSet
+    from palimpsest.data.encode.any_set import MeasuredSet
     from palimpsest.metrics.evaluate import Evaluation
     from palimpsest.metrics.metric import Metric
     from palimpsest.models.load import Loaded
 
+_CAUSAL = family_named(CAUSAL)
 MEASURED = tuple(role.name for role in ROLES.values() if role.measured)
-IMAGE_METRICS = ("accuracy", "prob")
 
 
-def chosen_metrics(measuring: Measuring, set_name: str, modality: str = "text") -> list[Any]:
-    """The metrics of a set: the plan's; perplexity alone on general text; of images, unless asked, their own.
+def chosen_metrics(measuring: Measuring, set_name: str, family: Family = _CAUSAL) -> list[Any]:
+    """The metrics of a set: the plan's, else the family's; perplexity alone on general text.
 
     Raises:
         PlanError: the plan asks for one that cannot be taken of this kind of examples.
     """
     names = measuring.metrics
-    if modality == "image" and "metrics" not in measuring.model_fields_set:
-        names = IMAGE_METRICS
-    elif modality == "text":
+    if family.metrics is not None and "metrics" not in measuring.model_fields_set:
+        names = family.metrics
+    if not family.has_classes:
         names = role_of(set_name).metrics or names
     found = [build(name, measuring.options.get(name, {})) for name in names]
-    refuse_modality(found, modality)
+    refuse_kind(found, family.takes)
     return found
 
 
-def measured_by(measuring: Measuring, names: Iterable[str], modality: str) -> dict[str, list[Metric]]:
+def measured_by(measuring: Measuring, names: Iterable[str], family: Family) -> dict[str, list[Metric]]:
     """The metrics of every set of ``MEASURED`` that a run has.
 
     Args:
         measuring: of the plan.
         names: of its sets.
-        modality: of its model.
+        family: of its model.
     """
     given = frozenset(names)
-    return {name: chosen_metrics(measuring, name, modality) for name in MEASURED if name in given}
+    return {name: chosen_metrics(measuring, name, family) for name in MEASURED if name in given}
 
 
 def measure_sets(
     loaded: Loaded,
-    sets: Mapping[str, TextSet | ImageSet],
+    sets: Mapping[str, MeasuredSet],
     measuring: Measuring,
     *,
     seed: int,
@@ -78,7 +78,7 @@ def measure_sets(
         set -> metric key -> score, and what measuring cost.
     """
     found, costs = {}, []
-    for name, chosen in measured_by(measuring, sets, loaded.modality).items():
+    for name, chosen in measured_by(measuring, sets, loaded.family).items():
         metrics = chosen if decodes else [metric for metric in chosen if metric.decoding is None]
         parts = _parts(sets[name], metrics, measuring, seed=seed, name=name)
         stage = f"measuring {column}: {name}"
@@ -95,12 +95,10 @@ def _together(costs: Sequence[Cost]) -> Cost:
     return Cost(sum(cost.seconds for cost in costs), sum(cost.tokens for cost in costs), peak)
 
 
-Share = tuple["TextSet | ImageSet", list["Metric"]]
+Share = tuple["MeasuredSet", list["Metric"]]
 
 
-def _parts(
-    examples: TextSet | ImageSet, metrics: list[Metric], measuring: Measuring, *, seed: int, name: str
-) -> list[Share]:
+def _parts(examples: MeasuredSet, metrics: list[Metric], measuring: Measuring, *, seed: int, name: str) -> list[Share]:
     """Which examples are measured by what: by all metrics at once where the sample that is decoded is all of them."""
     measured = subset(examples, measuring.limit, seed, name)
     sample = subset(examples, min(measuring.limit, measuring.decoded_limit), seed, name)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,14 +17,10 @@ from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, apart
 from palimpsest.errors import ModelError, PlanError, SavedError
 from palimpsest.files import check_makeable_folder
 from palimpsest.models.bound import check_bound, write_manifest
-from palimpsest.models.causal import TOKENS, probe_rows
 from palimpsest.models.load import Loaded, load
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import detach, parts_of
 from palimpsest.models.parts.with_parts import folded, write_version
-from palimpsest.models.text_config import most_tokens, vocabulary_of
-
-_IMAGES = 3
 
 
 def without_and_scaled(folder: Path, output: Path, remove: Collection[int], alphas: Mapping[int, float]) -> None:
@@ -126,14 +121,9 @@ def _check_same(said: Float[Tensor, "S V"], again: Float[Tensor, "S V"], folder:
 
 
 def _probe(loaded: Loaded) -> Float[Tensor, "S V"]:
-    """What a model says of a few made-up rows or images, the same ones for every model of its kind."""
+    """What a model says of a few made-up inputs, the same ones for every model of its kind."""
     model: Any = loaded.model
-    if loaded.pixels is None:
-        length = min(TOKENS, most_tokens(model) or TOKENS)
-        inputs = {"input_ids": probe_rows(vocabulary_of(model) or 2, length, 0)}
-    else:
-        shape = (_IMAGES, len(loaded.pixels.mean), loaded.pixels.height, loaded.pixels.width)
-        inputs = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0))}
+    inputs = loaded.family.probe(loaded)
     where = next(model.parameters()).device
     with asked(model):
         logits: Tensor = model(**{name: tensor.to(where) for name, tensor in inputs.items()}).logits

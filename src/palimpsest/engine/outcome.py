@@ -23,6 +23,7 @@ from palimpsest.engine.versions import versions
 from palimpsest.in_words import show
 from palimpsest.loop.job import Ended
 from palimpsest.loop.log import RunLog
+from palimpsest.models.families import Family
 from palimpsest.models.load import device
 from palimpsest.records import Answer, is_digest
 from palimpsest.report.beside import WHOLE_BASE, is_beside_its_base
@@ -50,7 +51,7 @@ class RunSetting:
         manner: how it goes about it.
         origin: of the oracle.
         threads: CPU threads in use.
-        modality: "text" or "image".
+        family: of the model.
     """
 
     plan: Plan
@@ -59,7 +60,7 @@ class RunSetting:
     manner: Manner
     origin: Origin | None
     threads: int
-    modality: str
+    family: Family
 
 
 def result_of(
@@ -82,12 +83,12 @@ def result_of(
     curve = tuple(_curve(folder))
     sizes = {name: len(examples) for name, examples in sets.items()}
     ending = Ending(steps=ended.steps, budget=ended.budget, short=ended.short)
-    evidence = Evidence(plan, scores, sizes, ending, run.modality, run.origin, doubts_of(plan, level))
+    evidence = Evidence(plan, scores, sizes, ending, run.family, run.origin, doubts_of(plan, level))
     verdict, advice = reach_verdict(evidence)
     return RunResult(
         kind=plan.kind,
         method=plan.method,
-        modality=run.modality,
+        modality=run.family.takes,
         plan=plan.model_dump(mode="json"),
         plan_digest=plan.digest(),
         model_digest=trained.model_digest,
@@ -152,7 +153,7 @@ def _notes(plan: Plan, ended: Ended, of_sets: tuple[str, ...]) -> list[str]:
 
 
 def _decoded(run: RunSetting, sizes: Mapping[str, int]) -> list[str]:
-    return decoded_notes(run.plan, sizes, measured_by(run.plan.measuring, sizes, run.modality))
+    return decoded_notes(run.plan, sizes, measured_by(run.plan.measuring, sizes, run.family))
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -26,7 +26,7 @@ from palimpsest.method_card import MethodCard
 from palimpsest.models import parts
 from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.scope import Scope
-from palimpsest.models.sources import is_image_model
+from palimpsest.models.sources import family_of
 from palimpsest.report.schema import RequestInfo
 from palimpsest.source import code_digest
 from palimpsest.untrusted import parse_json, parse_yaml, reason_of
@@ -155,7 +155,7 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["control"] = {**values.get("control", {}), **preset(name, str(fields["method"]), values)}
     values["control"] = resolved_control(values, method)
     if values["control"]["kind"] == "auto":
-        values = for_control(values, method, is_image=is_image_model(str(fields["model"]), fields.get("revision")))
+        values = for_control(values, method, family_of(str(fields["model"]), fields.get("revision")))
     elif "refine" not in values and fields["method"] == "icu" and "holdout" in fields["files"]:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
     if isinstance(values.get("restore"), int | float):

@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest.errors import PlanError
 from palimpsest.printed import short
-from palimpsest.records import Chat, Completion, Example, Text
+from palimpsest.records import Chat, Completion, Example, Labelled, Text
 
 ROWS_ASKED = 32  # rows of each set that both tokenizers are asked for
 
@@ -61,7 +61,7 @@ def _other_cuts(mine: Any, theirs: Any, examples: Mapping[str, Sequence[Example]
 def _text_of(example: Example) -> str:
     """What of an example is cut into tokens; nothing of one that comes as ids."""
     content = example.content
-    if isinstance(content, Text):
+    if isinstance(content, Text | Labelled):
         return content.text
     if isinstance(content, Completion):
         return content.prompt + content.completion

@@ -90,7 +90,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     sets = encode_sets(read.examples, before, plan.encoding)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
-    return RunSetting(plan, read, sets, manner, origin, threads, before.modality), before
+    return RunSetting(plan, read, sets, manner, origin, threads, before.family), before
 
 
 def measure_column(run: RunSetting, target: Output, column: str, model: Loaded | str | Path) -> Measured:
@@ -107,7 +107,7 @@ def measure_column(run: RunSetting, target: Output, column: str, model: Loaded |
         loaded = model if isinstance(model, Loaded) else load(model, revision=run.plan.revision)
         loaded.model.to(device())
         plan = run.plan
-        decodes = column != "before" or decodes_before(plan, measured_by(plan.measuring, run.sets, run.modality))
+        decodes = column != "before" or decodes_before(plan, measured_by(plan.measuring, run.sets, run.family))
         how: dict[str, Any] = {"seed": plan.training.seed, "column": column, "progress": run.manner.progress}
         return measure_sets(loaded, run.sets, plan.measuring, decodes=decodes, **how)
 

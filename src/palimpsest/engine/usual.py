@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from palimpsest.models.sources import is_image_model
-
-UNLEARN_TEXTS = "icu"
-UNLEARN_IMAGES = "salun"
+from palimpsest.models.sources import family_of
 
 
 def usual_method(model: str | Path, revision: str | None = None) -> str:
@@ -17,4 +14,4 @@ def usual_method(model: str | Path, revision: str | None = None) -> str:
         model: folder or Hub name.
         revision: commit of a Hub name.
     """
-    return UNLEARN_IMAGES if is_image_model(model, revision) else UNLEARN_TEXTS
+    return family_of(model, revision).method

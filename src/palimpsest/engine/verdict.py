@@ -19,15 +19,15 @@ from palimpsest.engine.moved import verdict_moved
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import DataError
 from palimpsest.loop.training import Training
+from palimpsest.models.families import Family, family_that_takes
 from palimpsest.records import Verdict
 from palimpsest.report.beside import WHOLE_BASE, is_beside_its_base
-from palimpsest.report.nouns import of_images
+from palimpsest.report.nouns import kind_of
 from palimpsest.report.schema import Ending, LevelInfo, Origin, RunResult, VerdictRow
 
 if TYPE_CHECKING:
     from palimpsest.control.level import Level
 
-ALTERNATIVES = {"text": ("grad_diff", "icu", "npo"), "image": ("salun", "ug_clu", "scrub")}
 _ORIGINS: Mapping[Origin | None, str] = {
     "unknown": "The oracle is of unknown origin: no record says what it learned, so it may have seen the forget set",
     "base": "The oracle is the base as it was given: it never learned the retain set either",
@@ -43,7 +43,7 @@ class Evidence:
         scores: column -> set -> metric key -> score.
         sizes: set -> number of its examples.
         ending: how training ended.
-        modality: "text" or "image".
+        family: of the model.
         origin: of the oracle.
         doubts: reasons why nobody can call it passed though all gates hold.
     """
@@ -52,7 +52,7 @@ class Evidence:
     scores: ScoreTable
     sizes: Mapping[str, int]
     ending: Ending
-    modality: str
+    family: Family
     origin: Origin | None = None
     doubts: Sequence[str] = ()
 
@@ -89,10 +89,15 @@ def evidence_of(result: RunResult, gates: Iterable[Any] | None = None, bounds: I
         result.score_table(),
         {name: info.n for name, info in result.sets.items()},
         result.ending or Ending(),
-        "image" if of_images(result) else "text",
+        family_of_record(result),
         result.oracle_origin,
         doubts_of(plan, result.level),
     )
+
+
+def family_of_record(result: RunResult) -> Family:
+    """The family by which a record is judged."""
+    return family_that_takes(kind_of(result))
 
 
 def _as_list(gates: object) -> object:
@@ -132,7 +137,7 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
         The verdict, None where nothing is asked of the run (learning without gates); and what to do next.
     """
     scores, ending, doubts = evidence.scores, evidence.ending, evidence.doubts
-    checks = known_checks(scores, modality=evidence.modality) if "forget" in evidence.sizes else ()
+    checks = known_checks(scores, judging=evidence.family.judging) if "forget" in evidence.sizes else ()
     findings = distrusting((*checks, *examine(gates_of(evidence), scores)))
     if not findings:
         return None, ()
@@ -154,11 +159,11 @@ def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
     """
     plan, columns, sets = evidence.plan, evidence.scores.keys(), evidence.sizes.keys()
     if plan.gates is None:
-        gates = default_gates(plan.kind, columns, sets, modality=evidence.modality)
+        gates = default_gates(plan.kind, columns, sets, judging=evidence.family.judging)
     elif "forget" not in sets or any(gate.set == "forget" for gate in plan.gates):
         gates = plan.gates
     else:
-        gates = (*forget_gates(columns, sets, modality=evidence.modality), *plan.gates)
+        gates = (*forget_gates(columns, sets, judging=evidence.family.judging), *plan.gates)
     return replaced(gates, plan.bounds)
 
 
@@ -180,6 +185,6 @@ def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) ->
         finds_rate=finds_rate,
         budget_ended=ending.budget,
         short=ending.short,
-        others=[n for n in ALTERNATIVES[evidence.modality] if n != plan.method and plan.kind in methods.card(n).kinds],
+        others=[n for n in evidence.family.alternatives if n != plan.method and plan.kind in methods.card(n).kinds],
         metrics=plan.measuring.metrics,
     )

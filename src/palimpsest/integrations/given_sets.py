@@ -18,6 +18,8 @@ from palimpsest.engine.given import Given
 from palimpsest.engine.inputs import encode_sets, read_given
 from palimpsest.engine.plan import Plan, checked_sections, make_plan
 from palimpsest.errors import DataError, PlanError, unknown
+from palimpsest.method_card import KINDS
+from palimpsest.models.families import of_model
 from palimpsest.models.images import Preprocessor, pixel_format
 from palimpsest.models.load import Loaded
 
@@ -69,8 +71,10 @@ def sets_in_trainer(plan: Plan, model: Any, processing_class: Any, sets: Any) ->
     if not isinstance(sets, Mapping):
         raise PlanError(f"sets is a {type(sets).__name__}; accepted: a mapping, {{role: examples}}")
     _check_roles(plan.method, kind, sets)
-    if _is_image(model) and "image" not in methods.works_on(kind):
-        raise PlanError(f"method {plan.method!r} works on texts alone and the model is an image classifier")
+    family = of_model(model)
+    if not methods.fits_family(kind, family):
+        able = " and ".join(KINDS[one] for one in methods.works_on(kind))
+        raise PlanError(f"method {plan.method!r} works on {able} alone and the model is {family.noun}")
     ready = {role: given for role, given in sets.items() if isinstance(given, ExampleSet)}
     rows = {role: given for role, given in sets.items() if role not in ready}
     encoded = {**ready, **_encoded(plan, loaded_in_trainer(model, processing_class), rows)}
@@ -112,7 +116,7 @@ def loaded_in_trainer(model: Any, processing_class: Any) -> Loaded:
 
 
 def _is_image(model: Any) -> bool:
-    return getattr(model, "main_input_name", "") == "pixel_values"
+    return of_model(model).takes == "image"
 
 
 def _place(model: Any) -> str:
@@ -138,9 +142,9 @@ def _check_roles(method: str, kind: type[Method], sets: Mapping[str, Any]) -> No
 def _encoded(plan: Plan, loaded: Loaded, rows: Mapping[str, Any]) -> dict[str, ExampleSet]:
     if not rows:
         return {}
-    if loaded.modality == "text" and loaded.tokenizer is None:
+    if loaded.family.takes != "image" and loaded.tokenizer is None:
         raise PlanError(f"the {next(iter(rows))} set is given as rows; {_how_encoded(loaded.model)}")
-    read = read_given(Given(plan.model, rows), separator=plan.encoding.separator)
+    read = read_given(Given(plan.model, rows), separator=plan.encoding.separator, family=loaded.family)
     for note in read.notes:
         logger.warning(note)
     return encode_sets(read.examples, loaded, plan.encoding)

@@ -23,6 +23,7 @@ from palimpsest.errors import PlanError, unknown
 if TYPE_CHECKING:
     from palimpsest.contract import Method
     from palimpsest.method_card import MethodCard
+    from palimpsest.models.families import Family
 
 
 def names() -> tuple[str, ...]:
@@ -67,12 +68,20 @@ def works_on(method: MethodCard | type[Method]) -> tuple[str, ...]:
     """Kinds of models that a method is for: its own, as far as its derived sets can be made for them.
 
     >>> works_on(card("icu")), works_on(card("salun"))
-    (('text',), ('text', 'image'))
+    (('text',), ('text', 'labels', 'image'))
     """
     from palimpsest import derived
 
     able = derived.modalities_of(method.needs)
     return tuple(kind for kind in method.modalities if kind in able)
+
+
+def fits_family(method: MethodCard | type[Method], family: Family) -> bool:
+    """Is a method for a family of models, and can its derived sets be made for it?"""
+    from palimpsest import derived
+
+    made = [derived.load(name) for name in derived.of_needs(method.needs)]
+    return family.takes in method.modalities and all(derived.fits_family(one, family) for one in made)
 
 
 def file_of(name: str) -> Path:

@@ -38,7 +38,6 @@ from palimpsest.data.encode.batch import Batch, predict_together
 from palimpsest.data.encode.lean_logits import by_rows
 from palimpsest.errors import PlanError
 from palimpsest.models.load import load
-from palimpsest.models.text_config import outputs_of
 
 
 class CLPUDERppConfig(Config):
@@ -82,7 +81,7 @@ class CLPUDERpp(Method):
         self.side: nn.Module | None = None
         if self.config.side is not None:
             loaded = load(self.config.side, tokenizer_needed=False)
-            num = outputs_of(model, "vocab_size" if loaded.pixels is None else "num_labels")
+            num = loaded.family.num_outputs(model)
             if num != loaded.num_outputs:
                 raise PlanError(
                     f"side {self.config.side} knows {loaded.num_outputs} tokens or classes and the model {num}; give "

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
+from palimpsest.method_card import KINDS, Modality
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from palimpsest.metrics.metric import Metric
 
-__all__ = ["build", "files", "files_that_set", "load", "names", "refuse_modality"]
+__all__ = ["build", "files", "files_that_set", "load", "names", "refuse_kind"]
 
 
 def names() -> tuple[str, ...]:
@@ -84,16 +85,16 @@ def build(name: str, options: Mapping[str, Any]) -> Metric:
     return metric(config)
 
 
-def refuse_modality(metrics: Iterable[Metric], modality: str) -> None:
+def refuse_kind(metrics: Iterable[Metric], kind: Modality) -> None:
     """Refuse metrics that cannot be taken of a kind of examples.
 
     Raises:
         PlanError: names all of them, and those that can.
     """
-    wrong = [metric.key for metric in metrics if modality not in metric.modalities]
+    wrong = [metric.key for metric in metrics if kind not in metric.modalities]
     if wrong:
-        able = ", ".join(name for name in names() if modality in load(name).modalities)
-        raise PlanError(f"metrics {', '.join(wrong)} cannot be taken of {modality}s; accepted: {able}")
+        able = ", ".join(name for name in names() if kind in load(name).modalities)
+        raise PlanError(f"metrics {', '.join(wrong)} cannot be taken of {KINDS[kind]}; accepted: {able}")
 
 
 def _explain(name: str, metric: type[Metric], error: ValidationError) -> str:

@@ -23,9 +23,10 @@ class Accuracy(Metric):
         "The share of examples that the model gets wholly right: the class of an image, or every token of an answer."
     )
     direction = Direction.HIGHER
-    modalities = ("text", "image")
+    modalities = ("text", "labels", "image")
     unit = "share of examples"
     image_unit = "share of images"
+    label_unit = "share of texts"
     version = 1
 
     def update(self, facts: Facts) -> Statistics | None:

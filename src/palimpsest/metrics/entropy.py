@@ -22,10 +22,11 @@ class Entropy(Metric):
 
     means = "How sure the model is of what it says where the answer stands, be it right or wrong: 0 is quite sure."
     direction = Direction.LOWER
-    modalities = ("text", "image")
+    modalities = ("text", "labels", "image")
     asks = frozenset({Ask.MOMENTS})
     unit = "nats per token"
     image_unit = "nats"
+    label_unit = "nats"
     high = math.inf
     version = 1
 

@@ -1,4 +1,4 @@
-"""Metrics of a causal language model or an image classifier over a set of examples.
+"""Metrics of a model of any family over a set of examples.
 
 Shape legend: B examples of a batch, T tokens.
 """
@@ -16,18 +16,20 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
+from palimpsest.data.encode.any_set import MeasuredSet
 from palimpsest.data.encode.batch import TextBatch, TextSet
-from palimpsest.data.encode.image import ImageSet
+from palimpsest.metrics.class_facts import FactsById, class_facts
 from palimpsest.metrics.greedy.chains import Texts, find_chains
 from palimpsest.metrics.greedy.choice import Tally
 from palimpsest.metrics.greedy.decode import Rules, decode_chains
-from palimpsest.metrics.image_facts import FactsById, image_facts
 from palimpsest.metrics.metric import Ask, Facts, Greedy, Metric, Statistics
 from palimpsest.metrics.peak import PeakMemory
 from palimpsest.metrics.teacher import Extent, TeacherPass, argmax_of_prefixes, read_teacher
 from palimpsest.metrics.unserved import refuse_batch, refuse_call, unserved
 from palimpsest.metrics.vocabulary import Vocabulary
+from palimpsest.models.families import family_named
 from palimpsest.models.modes import in_eval_mode
+from palimpsest.models.passes import passes_through
 from palimpsest.models.text_config import vocabulary_of
 from palimpsest.records import Answer, Cost, Score
 
@@ -83,7 +85,7 @@ _USUAL = PassSettings()
 
 def evaluate(
     model: nn.Module,
-    examples: TextSet | ImageSet,
+    examples: MeasuredSet,
     metrics: Sequence[Metric],
     *,
     eos_ids: frozenset[int] = frozenset(),
@@ -101,8 +103,7 @@ def evaluate(
     torch, and the model's generation settings are neither read nor changed: decoding is greedy.
 
     Args:
-        model: a causal LM that takes ``input_ids`` and ``attention_mask``, or an image classifier that takes
-            ``pixel_values``; used on the device it is on.
+        model: that takes the batches of the examples; used on the device it is on.
         examples: any number, any lengths; batches of texts are made of similar lengths.
         metrics: keys must differ.
         eos_ids: tokens that end a generation.
@@ -112,7 +113,7 @@ def evaluate(
         progress: called after each batch with (examples done, all examples).
 
     Raises:
-        PlanError: two metrics with one key, one that cannot be taken of images, or a batch size below 1.
+        PlanError: two metrics with one key, one that cannot be taken of such examples, or a batch size below 1.
         DataError: an example the model cannot take.
         DivergedError: the model's logits are not finite.
     """
@@ -132,14 +133,14 @@ def evaluate(
     cost = Cost(time.perf_counter() - started, reader.tally.positions, peak.bytes)
     nothing: dict[str, Statistics | None] = dict.fromkeys(examples.ids)
     scores = {m.key: m.compute(statistics.get(m.key, nothing), why=why[m.key]) for m in metrics}
-    if isinstance(examples, ImageSet):
-        scores = {m.key: replace(scores[m.key], unit=m.image_unit or m.unit) for m in metrics}
+    units = {m.key: m.unit_of(family_named(examples.family).takes) for m in metrics}
+    scores = {key: replace(score, unit=units[key]) for key, score in scores.items()}
     return Evaluation(scores, cost, reader.tally.near_ties)
 
 
 def evaluate_in_run(
     model: nn.Module,
-    examples: TextSet | ImageSet,
+    examples: MeasuredSet,
     metrics: Sequence[Metric],
     *,
     eos_ids: frozenset[int] = frozenset(),
@@ -153,9 +154,9 @@ def evaluate_in_run(
     return evaluate(model, examples, metrics, eos_ids=eos_ids, batch_size=rows, settings=settings, progress=progress)
 
 
-def _longest(examples: TextSet | ImageSet) -> int:
+def _longest(examples: MeasuredSet) -> int:
     """Tokens of the longest text; an image counts as a long one."""
-    lengths = () if isinstance(examples, ImageSet) else (len(examples[i].tokens) for i in examples.ids)
+    lengths = (len(examples[i].tokens) for i in examples.ids) if hasattr(examples, "__getitem__") else ()
     return max(lengths, default=SHORT_POSITIONS)
 
 
@@ -204,7 +205,7 @@ class _Reader:
         return [network for network in (self.model, self.vocabulary.beside) if network is not None]
 
     def statistics(
-        self, examples: TextSet | ImageSet, batch_size: int, progress: Progress
+        self, examples: MeasuredSet, batch_size: int, progress: Progress
     ) -> dict[str, dict[str, Statistics | None]]:
         """Metric key -> example -> statistics, in the order of the data."""
         found: dict[str, dict[str, Statistics | None]] = {m.key: dict.fromkeys(examples.ids) for m in self.metrics}
@@ -217,11 +218,14 @@ class _Reader:
             progress(done, len(examples))
         return found
 
-    def all_facts(self, examples: TextSet | ImageSet, batch_size: int) -> Iterator[FactsById]:
+    def all_facts(self, examples: MeasuredSet, batch_size: int) -> Iterator[FactsById]:
         """Facts about each example of a set, a batch at a time."""
-        if isinstance(examples, ImageSet):
-            self.tally.positions += len(examples)
-            yield from image_facts(self.model, examples, batch_size, self.vocabulary.look)
+        family = family_named(examples.family)
+        if not family.reads_prefixes or not isinstance(examples, TextSet):
+            eos_ids = frozenset() if family.has_classes else frozenset(self.rules.eos_ids.tolist())
+            with passes_through(self.model) as passes:
+                yield from class_facts(self.model, examples, batch_size, self.vocabulary.look, eos_ids)
+            self.tally.positions += passes.tokens
             return
         order: Sequence[str] = examples.ids
         if self.settings.by_length:

@@ -24,10 +24,11 @@ class KLBeside(Metric):
 
     means = "How far the model's predictions are from those of a second model beside it, such as the retrained one."
     direction = Direction.NEITHER
-    modalities = ("text", "image")
+    modalities = ("text", "labels", "image")
     asks = frozenset({Ask.BESIDE})
     unit = "nats per token"
     image_unit = "nats"
+    label_unit = "nats"
     high = math.inf
     version = 1
 

@@ -82,8 +82,9 @@ class Facts:
     """What a model says about one example. What not every pass gives is there only when a metric asked for it.
 
     Attributes:
-        tokens_T: the example; of an image its class.
-        scored_S: positions of its label tokens, ascending, all >= 1; of an image the one of its class, 0.
+        tokens_T: the example; of an image, or a text with a label, its class; of a completion that a decoder writes for
+            a prompt of its encoder, the completion.
+        scored_S: positions of its label tokens, ascending, all >= 1 where one text holds them all; of a class 0.
         right_S: is the teacher-forced arg-max at each of them right?
         logp_S: log-probability of each of them, nats.
         ends_with_eos: is the last label token an end-of-sequence token?
@@ -123,10 +124,11 @@ class Metric:
         Config: its options (``Options`` above).
         means: what its value says, in one plain sentence.
         direction: which way it points.
-        modalities: what it measures, of "text" and "image".
+        modalities: what it measures, of "text", "labels" and "image".
         asks: what it needs of the model; a metric whose asks nobody serves is unscored, with the reason.
         unit: of its value.
         image_unit: of its value over images, where another; "" where the same.
+        label_unit: of its value over texts with a label, where another.
         low, high: ends of its range.
         version: bumped when a value could change.
     """
@@ -138,6 +140,7 @@ class Metric:
     asks: ClassVar[frozenset[Ask]] = frozenset({Ask.TEACHER})
     unit: ClassVar[str]
     image_unit: ClassVar[str] = ""
+    label_unit: ClassVar[str] = ""
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
     version: ClassVar[int]
@@ -149,6 +152,11 @@ class Metric:
     def key(self) -> str:
         """Name in tables and results; default: the name of the file."""
         return type(self).__module__.rpartition(".")[2]
+
+    @classmethod
+    def unit_of(cls, kind: str) -> str:
+        """The unit over a kind of examples ("text", "labels", "image")."""
+        return {"image": cls.image_unit, "labels": cls.label_unit}.get(kind) or cls.unit
 
     @property
     def decoding(self) -> Decoding | None:

@@ -24,10 +24,11 @@ class NLL(Metric):
 
     means = "How surprised the model is by the right answer, per token; of an image, by its class."
     direction = Direction.LOWER
-    modalities = ("text", "image")
+    modalities = ("text", "labels", "image")
     asks = frozenset({Ask.MOMENTS})
     unit = "nats per token"
     image_unit = "nats"
+    label_unit = "nats"
     high = math.inf
     version = 1
 

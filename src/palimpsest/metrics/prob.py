@@ -27,9 +27,10 @@ class Prob(Metric):
 
     means = "How probable the model finds the answer, per token; of an image, its class."
     direction = Direction.HIGHER
-    modalities = ("text", "image")
+    modalities = ("text", "labels", "image")
     unit = "probability per token"
     image_unit = "probability of the class, per image"
+    label_unit = "probability of the class, per text"
     version = 1
 
     def update(self, facts: Facts) -> Statistics | None:

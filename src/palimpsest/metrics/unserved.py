@@ -7,36 +7,34 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from palimpsest.data.encode.batch import TextBatch, TextSet
-from palimpsest.data.encode.image import ImageSet
+from palimpsest.data.encode.any_set import MeasuredSet
+from palimpsest.data.encode.batch import TextBatch
 from palimpsest.errors import DataError, PlanError
-from palimpsest.metrics import refuse_modality
+from palimpsest.method_card import KINDS
+from palimpsest.metrics import refuse_kind
 from palimpsest.metrics.metric import Ask, Metric
+from palimpsest.models.families import family_named
 from palimpsest.models.text_config import most_tokens, vocabulary_of
 
-SERVED = {
-    "text": frozenset({Ask.TEACHER, Ask.MOMENTS, Ask.GREEDY, Ask.BESIDE}),
-    "image": frozenset({Ask.TEACHER, Ask.MOMENTS, Ask.BESIDE}),
-}
-"""Modality -> what metrics may ask for of its examples."""
 NOT_BESIDE = "no second model to compare with was given"
 
 
-def unserved(metric: Metric, examples: TextSet | ImageSet, beside: nn.Module | None) -> str:
+def unserved(metric: Metric, examples: MeasuredSet, beside: nn.Module | None) -> str:
     """Why a metric cannot be scored, in words; "" where it can."""
-    modality = "image" if isinstance(examples, ImageSet) else "text"
-    if missing := sorted(ask.value for ask in metric.asks - SERVED[modality]):
-        return f"nothing serves {', '.join(missing)} of {modality}s"
+    family = family_named(examples.family)
+    if missing := sorted(ask.value for ask in metric.asks if ask.name not in family.serves):
+        of = KINDS[family.takes] if family.reads_prefixes or family.has_classes else family.noun
+        return f"nothing serves {', '.join(missing)} of {of}"
     return NOT_BESIDE if Ask.BESIDE in metric.asks and beside is None else ""
 
 
-def refuse_call(metrics: Sequence[Metric], batch_size: int, examples: TextSet | ImageSet) -> None:
+def refuse_call(metrics: Sequence[Metric], batch_size: int, examples: MeasuredSet) -> None:
     """Refuse metrics and batch sizes.
 
     Raises:
         PlanError: two metrics with one key, one that cannot be taken of images, or a batch size below 1.
     """
-    refuse_modality(metrics, "image" if isinstance(examples, ImageSet) else "text")
+    refuse_kind(metrics, family_named(examples.family).takes)
     repeated = sorted(key for key, count in Counter(metric.key for metric in metrics).items() if count > 1)
     if repeated:
         raise PlanError(f"metric asked for twice: {', '.join(repeated)}; name each once, or measure in two calls")

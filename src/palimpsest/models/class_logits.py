@@ -1,4 +1,4 @@
-"""What an image classifier says of a whole set, and the reference model of a run made of it.
+"""What a classifier says of a whole set, and the reference model of a run made of it.
 
 Logits of a class or two hundred are smaller than the features they are made of, so they themselves are kept: exact, one
 file, and a run asks no second model.
@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from palimpsest.data.encode.any_set import ClassSet
 from palimpsest.data.encode.batch import Batch, Predictions
-from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.modes import asked
 from palimpsest.models.sealed import with_digest
@@ -29,8 +29,8 @@ from palimpsest.untrusted import parse_json
 LOGITS_FILE = "logits.safetensors"
 
 
-def class_logits(model: nn.Module, examples: ImageSet, *, batch_size: int = 128) -> Float[Tensor, "N V"]:
-    """Logits of every image, unaugmented, the model in eval mode; on the CPU, in fp32.
+def class_logits(model: nn.Module, examples: ClassSet, *, batch_size: int = 128) -> Float[Tensor, "N V"]:
+    """Logits of every example, unaugmented, the model in eval mode; on the CPU, in fp32.
 
     Args:
         model: used on the device it is on; every layer's mode is as before afterwards.
@@ -75,7 +75,7 @@ class CachedLogits:
         _write(self._file, kept, self._logits_NV)
 
 
-def cache_logits(model: nn.Module, sets: Mapping[str, ImageSet], folder: Path, *, batch_size: int) -> CachedLogits:
+def cache_logits(model: nn.Module, sets: Mapping[str, ClassSet], folder: Path, *, batch_size: int) -> CachedLogits:
     """The logits of all sets, taken from the folder when they are there.
 
     Args:

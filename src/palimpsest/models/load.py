@@ -1,4 +1,4 @@
-"""Model folders and Hub names -> a causal LM and its tokenizer, or an image classifier and the format of its images.
+"""Model folders and Hub names -> a model of one of the families (``families/``), with its tokenizer or preprocessor.
 
 Weights come from safetensors only. A folder that holds a PEFT adapter is loaded onto its base and merged, so that
 every run starts from one plain model.
@@ -6,39 +6,33 @@ every run starts from one plain model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
-from palimpsest.data.encode.pixels import PixelFormat
-from palimpsest.data.read.classes import given_names
-from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError, PlanError
-from palimpsest.method_card import Modality
 from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.adapters import adapted
 from palimpsest.models.at_hand import CUSTOM
+from palimpsest.models.families import of_config
+from palimpsest.models.families.image_classifier import ImageClassifier
 from palimpsest.models.half_there import check_unquantised
-from palimpsest.models.images import Preprocessor, check_timm, is_image_config, pixel_format, read_preprocessor
+from palimpsest.models.loaded import How, Loaded
 from palimpsest.models.own_code import refuse_code
 from palimpsest.models.parts import attach
 from palimpsest.models.parts.parts_folder import base_in, bears_parts
 from palimpsest.models.plain import load_plain, plain_weights
-from palimpsest.models.proportions import check_filled
-from palimpsest.models.purposes import check_head, check_purpose
+from palimpsest.models.pretrained import is_away
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
-from palimpsest.models.text_config import text_config
-from palimpsest.models.whole import check_whole, quietly
+from palimpsest.models.whole import quietly
 from palimpsest.printed import short
 from palimpsest.untrusted import refusing
 
 __all__ = [
     "Loaded",
-    "Modality",
     "check_folder",
     "count_parameters",
     "device",
@@ -56,57 +50,6 @@ TOKENIZERS = frozenset(
 """Files of which a tokenizer has at least one."""
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model ready to run.
-
-    Attributes:
-        model: the causal LM or image classifier, in eval mode, fp32 on a CPU.
-        tokenizer: its tokenizer, or None when the folder has none.
-        source: the folder or Hub name.
-        pixels: how it wants its images; None for a causal LM.
-        preprocessor: of a transformers image model, to be saved beside a changed one; None for all others.
-    """
-
-    model: Any
-    tokenizer: Any
-    source: str
-    pixels: PixelFormat | None = None
-    preprocessor: Preprocessor | None = None
-
-    @property
-    def modality(self) -> Modality:
-        """What its examples are."""
-        return "text" if self.pixels is None else "image"
-
-    @property
-    def num_outputs(self) -> int:
-        """Words or classes it chooses from."""
-        config = self.model.config
-        return int(text_config(self.model).vocab_size if self.pixels is None else config.num_labels)
-
-    @property
-    def class_names(self) -> Mapping[str, int]:
-        """Name -> class, as far as the model's config names its classes."""
-        config = self.model.config
-        return given_names(getattr(config, "label2id", None), getattr(config, "id2label", None))
-
-    @property
-    def companion(self) -> Any:
-        """What is saved beside a changed model, by ``save_pretrained``: tokenizer or preprocessor, or None."""
-        return self.tokenizer if self.pixels is None else self.preprocessor
-
-    @property
-    def eos_ids(self) -> frozenset[int]:
-        """Tokens that end a generation, from the generation config, else the model's, else the tokenizer's."""
-        holders = getattr(self.model, "generation_config", None), text_config(self.model), self.tokenizer
-        for holder in holders:
-            eos = getattr(holder, "eos_token_id", None)
-            if eos is not None:
-                return frozenset(eos if isinstance(eos, list | tuple) else [eos])
-        return frozenset()
-
-
 def load(
     source: str | Path,
     *,
@@ -116,13 +59,13 @@ def load(
     parts: bool = True,
     beside: bool = False,
 ) -> Loaded:
-    """Load a causal LM or an image classifier for reading, in eval mode.
+    """Load a model of any family for reading, in eval mode.
 
     Args:
         source: a folder written by ``save_pretrained`` (model or PEFT adapter), a Hub name, or plain weights of a small
             ResNet, e.g. ``resnet20@FOLDER`` (see plain.py).
         revision: the commit of a Hub name; required there so that a plan always means the same weights.
-        tokenizer_needed: refuse a causal LM without a tokenizer.
+        tokenizer_needed: refuse a model of texts without a tokenizer.
         as_stored: keep half-precision weights of a causal LM on an accelerator, for reading only. Training always works
             on fp32 weights: a small update of a bf16 weight rounds away.
         parts: False leaves away what lies beside the weights: the parts of a version with parts, and an adapter.
@@ -135,153 +78,71 @@ def load(
     """
     from transformers.utils import logging
 
-    from palimpsest.models.causal import check_causal
-
     logging.disable_progress_bar()  # a bar per load and save would drown the run's own
+    how = How(str(source), revision, source, tokenizer_needed, as_stored, parts, beside)
     with refusing(lambda reason: ModelError(f"model {source}: cannot be loaded ({reason})")):
-        loaded = _loaded(source, revision, _How(tokenizer_needed, as_stored, parts, beside))
+        loaded = _loaded(source, how)
         _ = loaded.num_outputs, loaded.class_names, loaded.eos_ids  # what is asked of it later can be told
-        if loaded.modality == "text":
-            check_causal(loaded.model, source)
+        loaded.family.check_loaded(loaded)
         return loaded
 
 
-class _How(NamedTuple):
-    """How a model is loaded: as ``load`` says."""
-
-    tokenizer_needed: bool
-    as_stored: bool
-    parts: bool
-    beside: bool
-
-
-def _loaded(source: str | Path, revision: str | None, how: _How) -> Loaded:
+def _loaded(source: str | Path, how: How) -> Loaded:
     """A model with its tokenizer, from where it is."""
     plain = plain_weights(source)
     if plain is not None:
-        return _image_model(load_plain(plain), source)
-    place = place_of(source, revision)
-    loaded = _load(place, source, revision, how)
+        return ImageClassifier().loaded(load_plain(plain), how.source)
+    place = place_of(source, how.revision)
+    loaded = _load(place, how._replace(beside=place))
     if loaded.pixels is not None:
         return loaded
     if loaded.tokenizer is not None and not _has_tokenizer(place):
         return loaded  # an adapter's: the base's is its own
     # transformers repeats in its log what a config says
     with quietly():
-        return replace(loaded, tokenizer=_load_tokenizer(place, revision, how.tokenizer_needed))
+        return replace(loaded, tokenizer=_load_tokenizer(place, how.revision, how.tokenizer_needed))
 
 
-def _load(place: str | Path, source: str | Path, revision: str | None, how: _How) -> Loaded:
+def _load(place: str | Path, how: How) -> Loaded:
     """A model without its tokenizer, from where it is."""
     if isinstance(place, Path) and adapter_in(place):
-        base = _base_of(place, revision, how)
-        model = adapted(place, base.model, beside=how.beside) if how.parts else base.model
-        return replace(base, model=model.eval(), source=str(source))
+        base = _base_of(place, how)
+        model = adapted(place, base.model, beside=how.adapter_beside) if how.parts else base.model
+        return replace(base, model=model.eval(), source=how.source)
     if isinstance(place, Path) and bears_parts(place):
-        return _with_parts(place, source, revision, how)
-    return _load_one(place, source, revision, how, beside=place)
+        return _with_parts(place, how)
+    return _load_one(place, how)
 
 
-def _with_parts(place: Path, source: str | Path, revision: str | None, how: _How) -> Loaded:
+def _with_parts(place: Path, how: How) -> Loaded:
     """The base in the folder of a version with parts, bearing them."""
     from palimpsest.models.parts.with_parts import read_parts
 
-    base = _load_one(base_in(place), source, revision, how, beside=place)
+    base = _load_one(base_in(place), how)
     attach(base.model, read_parts(place) if how.parts else ())
     base.model.name_or_path = str(place)  # an adapter that is made on it lies on the whole
     return base
 
 
-def _load_one(place: str | Path, source: str | Path, revision: str | None, how: _How, *, beside: str | Path) -> Loaded:
-    """A plain model; what says how its images are read is beside it, or beside the version that it is the base of."""
-    config = read_config(place, revision)
-    refuse_code(config, source)
-    if isinstance(place, Path) and config.get("model_type") == CUSTOM:
-        return _custom(place, config, source)
-    check_unquantised(config, source)
-    if is_image_config(config):
-        check_timm(config, source)
-        preprocessor = read_preprocessor(beside, revision, config)
-        model = _from_pretrained(place, revision, torch.float32, "AutoModelForImageClassification")
-        return _image_model(model, source, preprocessor)
-    check_purpose(config, source)
-    check_head(config, source)
-    dtype = "auto" if how.as_stored and torch.cuda.is_available() else torch.float32
-    return Loaded(_from_pretrained(place, revision, dtype).eval(), None, str(source))
+def _load_one(place: str | Path, how: How) -> Loaded:
+    """A plain model, by its family."""
+    config = read_config(place, how.revision)
+    refuse_code(config, how.source)
+    if config.get("model_type") != CUSTOM:
+        check_unquantised(config, how.source)
+    family = of_config(config)
+    family.check_config(config, how.source)
+    return family.load(place, config, how)
 
 
-def _custom(place: Path, config: Mapping[str, Any], source: str | Path) -> Loaded:
-    """A module of the caller's."""
-    from palimpsest.models.custom import load_custom
-
-    model = load_custom(place, config, source).eval()
-    if not is_image_config(config):
-        return Loaded(model, None, str(source))
-    height, width = config["image_size"]
-    pixels = PixelFormat(height, width, tuple(config["image_mean"]), tuple(config["image_std"]))
-    return Loaded(model, None, str(source), pixels)
-
-
-def _image_model(model: Any, source: str | Path, preprocessor: Preprocessor | None = None) -> Loaded:
-    pixels = pixel_format(preprocessor, model.config.to_dict(), source)
-    return Loaded(model.eval(), None, str(source), pixels, preprocessor)
-
-
-def _base_of(folder: Path, revision: str | None, how: _How) -> Loaded:
+def _base_of(folder: Path, how: How) -> Loaded:
     """What an adapter is laid on: a folder, which may hold an adapter itself, or a Hub name at the adapter's commit."""
-    name, pinned = base_of(folder, revision)
+    name, pinned = base_of(folder, how.revision)
     try:
-        return _loaded(name, pinned, how._replace(tokenizer_needed=False))
+        own = how._replace(source=str(name), revision=pinned, beside=name, tokenizer_needed=False)
+        return _loaded(name, own)
     except ModelError as error:
         raise ModelError(f"model {folder}: the base of its adapter cannot be loaded: {error}") from error
-
-
-def _from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto: str = "AutoModelForCausalLM") -> Any:
-    import transformers
-
-    from palimpsest.models import resnet
-
-    resnet.register()
-    away = _is_away(source)
-    what = "a causal LM" if auto == "AutoModelForCausalLM" else "an image classifier"
-
-    def say(reason: str) -> ModelError:
-        return ModelError(f"model {source}: {AWAY if away else f'cannot be loaded as {what}: {_why(reason)}'}")
-
-    with refusing(say), quietly():
-        if isinstance(source, Path):
-            check_filled(source, transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
-        model, info = getattr(transformers, auto).from_pretrained(
-            source,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            local_files_only=away,
-        )
-    if getattr(model.config, "rescale_every", 0):  # RWKV halves its weights in place to be asked in half precision,
-        model.config.rescale_every = 0  # and would be saved, or trained, as it then is; in fp32 there is no need
-    misshapen = (str(key) for key in info.get("mismatched_keys", ()))
-    check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
-    return model
-
-
-def _why(reason: str) -> str:
-    """A library's reason, with what can be done about it where that is known."""
-    if "trust_remote_code" in reason:
-        return (
-            "its class is code in its own folder, which is never run; accepted: classes of transformers, or the module "
-            "itself in Python (pal.Model.of)"
-        )
-    if "gated repo" in reason:
-        return "it is gated; accept its terms on the Hub, then log in there with hf auth login"
-    return reason
-
-
-def _is_away(source: str | Path) -> bool:
-    """Is it a Hub name, and the Hub out of reach? Then only what is in the cache can be had."""
-    return not isinstance(source, Path) and not is_reachable()
 
 
 def _has_tokenizer(place: str | Path) -> bool:
@@ -294,7 +155,7 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
     try:
         with refusing(ModelError):
             return AutoTokenizer.from_pretrained(
-                source, revision=revision, trust_remote_code=False, local_files_only=_is_away(source)
+                source, revision=revision, trust_remote_code=False, local_files_only=is_away(source)
             )
     except ModelError as error:
         if not needed:

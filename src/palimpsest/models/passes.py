@@ -44,6 +44,9 @@ def held_by(*holders: object) -> list[nn.Module]:
 def _positions(given: Mapping[str, Any]) -> int:
     """Positions of one forward pass; with a cache the attention mask is longer than the input."""
     mask, ids, images = given.get("attention_mask"), given.get("input_ids"), given.get("pixel_values")
+    answered = given.get("decoder_attention_mask")
+    if isinstance(mask, Tensor) and isinstance(answered, Tensor):  # an encoder and a decoder
+        return int(mask.sum() + answered.sum())
     if isinstance(mask, Tensor) and isinstance(ids, Tensor) and mask.shape == ids.shape:
         return int(mask.sum())
     if isinstance(ids, Tensor):

@@ -1,4 +1,4 @@
-"""What a model is for, as its config says: a causal LM, an image classifier, or something that is neither.
+"""What a model is for, as its config says: a model of one of the families, or something else.
 
 Classifiers of pictures are those that transformers lists for image classification, whatever their heads are called
 (``DeiTForImageClassificationWithTeacher``); which class is loaded is decided by its own mapping.
@@ -31,7 +31,6 @@ _OTHERS = {
     "ObjectDetection": "a detector of objects",
     "QuestionAnswering": "a finder of answers in a text",
     "SemanticSegmentation": "a segmenter of pictures",
-    "SequenceClassification": "a classifier of texts",
     "SpeechSeq2Seq": "a recogniser of speech",
     "TokenClassification": "a tagger of texts",
     "UniversalSegmentation": "a segmenter of pictures",
@@ -39,7 +38,10 @@ _OTHERS = {
     "ZeroShotImageClassification": "a matcher of pictures and texts",
     "ZeroShotObjectDetection": "a detector of objects",
 }
-_TAKEN = "accepted: causal language models (...ForCausalLM) and image classifiers (...ForImageClassification)"
+_TAKEN = (
+    "accepted: causal language models (...ForCausalLM), sequence-to-sequence models (...ForConditionalGeneration), "
+    "classifiers of texts (...ForSequenceClassification) and image classifiers (...ForImageClassification)"
+)
 
 
 def architectures_in(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from palimpsest.data.encode.any_set import ClassSet
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
-from palimpsest.data.encode.image import ImageSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.activations import activations_of, outputs_seen
 from palimpsest.models.class_logits import cache_logits
@@ -195,10 +195,10 @@ def _kept_or_copied(
     model: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int, places: Sequence[str]
 ) -> Reference:
     """What the model says now, from a cache where that is exact, else from a copy."""
-    images = {name: examples for name, examples in sets.items() if isinstance(examples, ImageSet)}
-    if images:
-        augmented = any(examples.augment is not None for examples in images.values())
-        return FrozenCopy(model) if augmented else cache_logits(model, images, folder, batch_size=batch_size)
+    classes = {name: examples for name, examples in sets.items() if isinstance(examples, ClassSet)}
+    if classes:
+        augmented = any(getattr(examples, "augment", None) is not None for examples in classes.values())
+        return FrozenCopy(model) if augmented else cache_logits(model, classes, folder, batch_size=batch_size)
     head = model.get_output_embeddings()
     if head is None or not _fill_cache(model, head, sets, folder, batch_size=batch_size, places=places):
         return FrozenCopy(model)

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from palimpsest.chosen import Chosen
 from palimpsest.errors import FrozenError, ModelError, PlanError
+from palimpsest.models.families import of_model
 from palimpsest.models.parts import ATTRIBUTE, attach, detach, new_parts_of, parts_of
 
 if TYPE_CHECKING:  # a plan is checked before torch is imported
@@ -93,15 +94,15 @@ def _with_lora(model: Any, scope: Scope) -> Any:
 
     from palimpsest.models.adapters import quiet_about_ties
 
-    is_image = getattr(model, "main_input_name", None) == "pixel_values"
+    family = of_model(model)
     parts = detach(model)  # adapters go on the model's own layers, and hooks on the layers as they then are
     config = LoraConfig(
         r=scope.rank,
         lora_alpha=scope.lora_alpha,
-        target_modules=list(scope.names) or (_adaptable(model) if is_image else "all-linear"),
+        target_modules=list(scope.names) or (_adaptable(model) if family.adapts_head else "all-linear"),
         exclude_modules=None if scope.names else _refused_by_peft(model) or None,
         lora_dropout=0.0,
-        task_type="CAUSAL_LM" if hasattr(model, "prepare_inputs_for_generation") else None,
+        task_type=family.adapter_task if hasattr(model, "prepare_inputs_for_generation") else None,
     )
     try:
         # the commit of a base from the Hub: without it the adapter would be laid on whatever is newest there

@@ -12,8 +12,9 @@ from palimpsest.errors import ModelError
 from palimpsest.models.adapter_base import adapter_in, base_of, check_bases
 from palimpsest.models.at_hand import check_at_hand
 from palimpsest.models.deciding import content_digest, deciding_files, file_digest
+from palimpsest.models.families import Family, family_that_takes, of_config
 from palimpsest.models.half_there import check_unquantised, check_whole_files
-from palimpsest.models.images import check_timm, is_image_config
+from palimpsest.models.images import check_timm
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
 from palimpsest.models.parts.parts_folder import BASE, bears_parts, check_parts
 from palimpsest.models.plain import plain_weights, read_json_object
@@ -94,17 +95,22 @@ def check_source(source: str | Path, revision: str | None = None) -> None:
             check_timm(config, source)
 
 
-def is_image_model(source: str | Path, revision: str | None = None) -> bool:
-    """Is a source an image classifier, as far as its config tells? Loads no weights."""
+def family_of(source: str | Path, revision: str | None = None) -> Family:
+    """The family of a source, as far as its config tells. Loads no weights."""
     if plain_weights(source) is not None:
-        return True
+        return family_that_takes("image")
     path = Path(source).expanduser()
     if not path.is_dir() and revision is None:  # no model at all, and nothing to ask the Hub for
-        return False
+        return of_config({})
     place = path if path.is_dir() else str(source)
     if path.is_dir() and adapter_in(path):
-        return is_image_model(*base_of(path, revision))
-    return is_image_config(read_config(place, revision))
+        return family_of(*base_of(path, revision))
+    return of_config(read_config(place, revision))
+
+
+def is_image_model(source: str | Path, revision: str | None = None) -> bool:
+    """Is a source an image classifier, as far as its config tells?"""
+    return family_of(source, revision).takes == "image"
 
 
 def classes_of(source: str | Path) -> tuple[int, dict[str, int]] | None:
@@ -115,7 +121,7 @@ def classes_of(source: str | Path) -> tuple[int, dict[str, int]] | None:
         return None if not rows else (rows[0], {})
     config = read_config(Path(source).expanduser())
     labels = config.get("id2label")
-    if not (is_image_config(config) and isinstance(labels, dict) and labels):
+    if not (of_config(config).has_classes and isinstance(labels, dict) and labels):
         return None
     return len(labels), class_names_in(source)
 

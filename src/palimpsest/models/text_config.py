@@ -35,11 +35,6 @@ def _embedding_rows(model: Any) -> int | None:
     return int(weight.shape[0]) if weight is not None and weight.ndim == 2 else None
 
 
-def outputs_of(model: Any, field: str) -> int | None:
-    """Words (field "vocab_size") or classes ("num_labels") that a config states."""
-    return getattr(text_config(model) if field == "vocab_size" else model.config, field, None)
-
-
 def most_tokens(model: Any) -> int | None:
     """Longest text that a causal LM takes, tokens; None for no limit."""
     longest = getattr(text_config(model), "max_position_embeddings", None)

@@ -9,6 +9,11 @@ from palimpsest.report.numbers import several
 from palimpsest.report.schema import RunResult
 
 
+def kind_of(result: RunResult) -> str:
+    """What its model takes: "text", "labels" or "image"."""
+    return result.modality or ("image" if of_images(result) else "text")
+
+
 def of_images(result: RunResult) -> bool:
     """Were images measured? The record says so; of version 0.1.0 the units, or an accuracy that nobody asked for."""
     if result.modality is not None:

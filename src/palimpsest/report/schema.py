@@ -232,7 +232,7 @@ class RunResult(ReportRow):
     """What the run did."""
     method: str
     """Name of the method; empty for a measurement."""
-    modality: Literal["text", "image"] | None = None
+    modality: Literal["text", "labels", "image"] | None = None
     """What its model takes; None in files of version 0.1.0."""
     plan: dict[str, JsonValue]
     """The resolved plan, as JSON."""

@@ -18,8 +18,9 @@ from palimpsest.engine.output import Output
 from palimpsest.engine.returning import refuse_forgotten
 from palimpsest.engine.sections import as_taught
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.method_card import KINDS
 from palimpsest.models.as_it_was import as_it_was
-from palimpsest.models.sources import check_source, is_image_model, source_digest
+from palimpsest.models.sources import check_source, family_of, source_digest
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import CalibrateArguments, layout_of, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, on_disk, renamed
@@ -92,11 +93,11 @@ def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) 
     revision = arguments.get("revision")
     for source in (given.model, asked["after"]):
         check_source(source, revision)
-    images = is_image_model(given.model, revision)
-    name = asked["metric"] or ("accuracy" if images else "es")
+    family = family_of(given.model, revision)
+    name = asked["metric"] or family.judging.gated[0]
     options, tolerance = dict(arguments.get("options") or {}), arguments.get("tolerance", 1 / 64)
     metric = metrics.build(name, options)
-    metrics.refuse_modality([metric], "image" if images else "text")
+    metrics.refuse_kind([metric], family.takes)
     check_settings(asked["tau"], tolerance, metric.direction, metric.key)
     return CalibrationPlan(
         model=given.model,
@@ -141,8 +142,10 @@ def _check_two(plan: CalibrationPlan) -> None:
     one, other = (Path(source).expanduser() for source in (plan.model, plan.after))
     if plan.model == plan.after or (one.exists() and other.exists() and one.samefile(other)):
         raise PlanError(f"before and after are both {plan.model}; give the model before the change and the one after")
-    if is_image_model(plan.model, plan.revision) != is_image_model(plan.after, plan.revision):
-        raise ModelError(f"one of {plan.model} and {plan.after} takes images and the other texts; give two of one kind")
+    families = [family_of(source, plan.revision) for source in (plan.model, plan.after)]
+    if families[0].takes != families[1].takes:
+        kinds = " and the other ".join(KINDS[family.takes] for family in sorted(families, key=lambda f: f.takes))
+        raise ModelError(f"one of {plan.model} and {plan.after} takes {kinds}; give two of one kind")
 
 
 def _resolved(plan: CalibrationPlan, read: Read) -> CalibrationPlan:

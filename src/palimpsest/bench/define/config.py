@@ -13,12 +13,12 @@ from palimpsest.bench.define.defaults import with_defaults
 from palimpsest.bench.results import NOTHING, RANDOM
 from palimpsest.data.streams import scenarios
 from palimpsest.data.streams.scenario import ScenarioConfig
-from palimpsest.engine.inputs import check_images
+from palimpsest.engine.inputs import check_family
 from palimpsest.engine.plan import Plan, make_plan
 from palimpsest.engine.sections import Encoding, Section
 from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import Kind
-from palimpsest.models.sources import is_image_model
+from palimpsest.models.sources import family_of
 
 RECIPE = ("training", "scope", "pairing")
 RANDOM_EDIT = "random_edit"
@@ -231,8 +231,7 @@ def make_bench(values: Mapping[str, Any]) -> Bench:
         for learns, forgets in ((True, False), (False, True), (True, True)):
             for kind, method in row.parts(learns=learns, forgets=forgets):
                 plan = bench.plan(kind, method, seed=0, row=row)
-                if is_image_model(bench.model):
-                    check_images(plan)
+                check_family(plan, family_of(bench.model))
     bench.plan("unlearn", "retrain", seed=0)
     return bench
 

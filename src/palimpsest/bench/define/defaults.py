@@ -1,4 +1,4 @@
-"""Options of a bench where it gives none: the custom of each modality.
+"""Options of a bench where it gives none: the custom of each kind of model.
 
 Images: SGD with momentum 0.9 and weight decay 5e-4 on a cosine, as everywhere for small residual networks; unlearning
 at the learning rate and length of fine-tuning in SFR-on's CIFAR-10 table. A learned image has a loss of nearly 0, so
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from palimpsest.models.sources import is_image_model
+from palimpsest.models.sources import family_of
 
 _SGD = {"optimizer": "sgd", "weight_decay": 5e-4, "lr_scheduler_type": "cosine", "batch_size": 64, "max_grad_norm": 5.0}
 IMAGE = MappingProxyType(
@@ -28,8 +28,8 @@ TEXT = MappingProxyType({"learning": {"training": {"learning_rate": 1e-3, "num_t
 
 
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a bench, over the defaults of its model's modality."""
-    defaults = IMAGE if is_image_model(str(values.get("model", ""))) else TEXT
+    """The values of a bench, over the defaults of its kind of model."""
+    defaults = {"image": IMAGE}.get(family_of(str(values.get("model", ""))).takes, TEXT)
     return {**values, **{name: _over(sections, values.get(name, {})) for name, sections in defaults.items()}}
 
 

@@ -14,7 +14,7 @@ from palimpsest.engine.given import Manner
 from palimpsest.engine.inputs import Read
 from palimpsest.errors import DataError
 from palimpsest.models.load import source_digest
-from palimpsest.models.sources import is_image_model
+from palimpsest.models.sources import family_of
 
 TAU, ROWS_ASKED_OF = 0.95, 400  # of Wang et al. 2024
 RowsOfSteps = Mapping[str, Mapping[int, tuple[RowStep, ...]]]
@@ -38,7 +38,7 @@ def mixed_step(cell: RequestCell, since: Path, after: Path, oracle: Path) -> Mix
         model=str(since),
         after=str(after),
         files={},
-        metric="accuracy" if is_image_model(cell.bench.model) else "es",
+        metric=family_of(cell.bench.model).judging.gated[0],
         tau=TAU,
         tolerance=1 / 64,
         limit=ROWS_ASKED_OF,

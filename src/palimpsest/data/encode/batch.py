@@ -296,7 +296,13 @@ def collate(sequences: Sequence[TokenSequence], pad_id: int) -> TextBatch:
 
 
 class TextSet:
-    """A named set of token sequences that hands out batches by id."""
+    """A named set of token sequences that hands out batches by id.
+
+    Attributes:
+        family: name of the family of models that takes it (``models/families``).
+    """
+
+    family: str = "causal"
 
     def __init__(self, sequences: Sequence[TokenSequence], pad_id: int) -> None:
         self.pad_id = pad_id

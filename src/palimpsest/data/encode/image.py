@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -115,7 +115,10 @@ class ImageSet:
         pixels: how batches are normalised.
         augment: done to every image of every batch; None = nothing.
         moves_statistics: of the batches (``ImageBatch``); False for a forget set.
+        family: name of the family of models that takes it.
     """
+
+    family: ClassVar[str] = "image_classifier"
 
     ids: tuple[str, ...]
     images_NHWC: UInt8[Tensor, "N H W C"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palimpsest.errors import DataError
-from palimpsest.records import Chat, Completion, Content, Text
+from palimpsest.records import Chat, Completion, Content, Labelled, Text
 
 PER_TOKEN = 100
 """Characters of a token, at most, in nearly every vocabulary; also the longest word that WordPiece looks at."""
@@ -19,7 +19,7 @@ def size_of(content: Content) -> int:
     >>> size_of(Completion("Where?", " Rome."))
     12
     """
-    if isinstance(content, Text):
+    if isinstance(content, Text | Labelled):
         return len(content.text)
     if isinstance(content, Completion):
         return len(content.prompt) + len(content.completion)

@@ -21,7 +21,7 @@ from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.encode.chat import chat_tokens, rendering
 from palimpsest.data.encode.long_texts import check_size, longest_text, size_of
 from palimpsest.errors import DataError, ModelError
-from palimpsest.records import Chat, Completion, Content, Example, Image, Text, TokenIds
+from palimpsest.records import Chat, Completion, Content, Example, Image, Labelled, Text, TokenIds
 
 TOGETHER = 1000  # examples that are tokenised by one call
 
@@ -178,6 +178,8 @@ class _Encoder:
                 raise ModelError(f"{example.name}: is a conversation, and {problem}") from problem
         if isinstance(content, Image):
             raise DataError("an image for a causal LM; accepted: rows of text, or an image classifier as the model")
+        if isinstance(content, Labelled):
+            raise DataError("a text with a label for a causal LM; accepted: rows of text, or a classifier of texts")
         return list(content.input_ids), [True] * len(content.input_ids)
 
     @property

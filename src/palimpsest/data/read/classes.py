@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from palimpsest.errors import DataError, unknown
-from palimpsest.records import Image
+from palimpsest.records import Image, Labelled
 
 _DIGITS = 18
 
@@ -57,15 +57,16 @@ def _number_of(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def own_label(image: Image, class_names: Mapping[str, int]) -> int | str:
-    """An image's class as it is asked for: by the spelling of its source where that is a name, else by its label.
+def own_label(content: Image | Labelled, class_names: Mapping[str, int]) -> int | str:
+    """A class as it is asked for: of an image by the spelling of its source where that is a name, else by its label.
 
     >>> own_label(Image(b"", (0, 0, 1), 10, spelled="10"), {"10": 1})
     '10'
     """
-    if image.spelled is not None and (image.spelled in class_names or image.spelled in _shared(class_names)):
-        return image.spelled
-    return image.label
+    spelled = content.spelled if isinstance(content, Image) else None
+    if spelled is not None and (spelled in class_names or spelled in _shared(class_names)):
+        return spelled
+    return content.label
 
 
 def number_or_name(label: int | str, class_names: Mapping[str, int]) -> int | str:

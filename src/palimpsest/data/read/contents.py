@@ -11,7 +11,7 @@ import numpy as np
 
 from palimpsest.data.read.picture_modes import KINDS_OF_FILES, decode, image_of, pixels_of
 from palimpsest.errors import DataError, encodable, unknown
-from palimpsest.records import Chat, Completion, Content, Image, Message, Text, TokenIds
+from palimpsest.records import Chat, Completion, Content, Image, Labelled, Message, Text, TokenIds
 
 Row = Mapping[str, object]
 Builder = Callable[[Row], Content]
@@ -56,6 +56,11 @@ def _text(row: Row, column: str) -> str:
 def plain_text(row: Row) -> Content:
     """A row of {text}."""
     return Text(_text(row, "text"))
+
+
+def labelled_text(row: Row) -> Content:
+    """A row of {text, label}, for a classifier of texts."""
+    return Labelled(_text(row, "text"), _class_label(row["label"]))
 
 
 def completion(row: Row) -> Content:
@@ -210,7 +215,9 @@ def checked(content: Content) -> Content:
         return token_ids({"input_ids": list(ids) if isinstance(ids, list | tuple) else ids})
     if isinstance(content, Image):
         return _checked_image(content)
-    raise DataError(f"content is {shown(content)}; accepted: Text, Completion, Chat, TokenIds or Image")
+    if isinstance(content, Labelled):
+        return labelled_text({"text": content.text, "label": content.label})
+    raise DataError(f"content is {shown(content)}; accepted: Text, Completion, Chat, TokenIds, Image or Labelled")
 
 
 def _turn(turn: object) -> object:

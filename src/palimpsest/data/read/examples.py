@@ -123,7 +123,9 @@ def _from_memory(source: Source, layout: Layout, name: str) -> Rows:
 
 
 def _from_table(table: Table, layout: Layout) -> Rows:
-    shapes = shapes_for(token_ids_only=layout.token_ids, cells_only=table.cells_only, pictures=table.pictures)
+    shapes = shapes_for(
+        token_ids_only=layout.token_ids, cells_only=table.cells_only, pictures=table.pictures, labels=layout.labels
+    )
     reader = RowReader(shapes, layout, null_ids=table.null_ids)
     if table.columns is not None:
         try:

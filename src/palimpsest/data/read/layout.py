@@ -32,6 +32,7 @@ class Layout:
         split: of dataset folders, Hub names and datasets in memory; other sources have none and are read whole.
         revision: commit or tag of Hub names.
         token_ids: rows are ``{input_ids}`` instead: ready-made tokens.
+        labels: rows are ``{text, label}`` instead: for a classifier of texts.
     """
 
     columns: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -39,6 +40,7 @@ class Layout:
     split: str | None = None
     revision: str | None = None
     token_ids: bool = False
+    labels: bool = False
 
     def of(self, name: str) -> Layout:
         """The layout of one set: what is said of it alone comes before what is said of all."""

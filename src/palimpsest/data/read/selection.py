@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from palimpsest.data.read.classes import number_or_name, own_label
 from palimpsest.errors import DataError
-from palimpsest.records import Example, Image, content_id
+from palimpsest.records import Example, Image, Labelled, content_id
 
 _SHOWN_NAMES = 12
 
@@ -81,7 +81,7 @@ def _meant_by(selection: Selection, class_names: Mapping[str, int]) -> Callable[
 
     def is_meant(example: Example) -> bool:
         content = example.content
-        label = own_label(content, class_names) if isinstance(content, Image) else None
+        label = own_label(content, class_names) if isinstance(content, Image | Labelled) else None
         in_class = label is not None and number_or_name(label, class_names) in classes
         return in_class or example.subject in subjects or example.id in ids
 
@@ -116,7 +116,7 @@ def _absent_ids(examples: Sequence[Example], ids: Iterable[str]) -> Iterator[str
 def _absent_classes(
     examples: Sequence[Example], classes: Iterable[int | str], class_names: Mapping[str, int]
 ) -> Iterator[str]:
-    labels = {own_label(e.content, class_names) for e in examples if isinstance(e.content, Image)}
+    labels = {own_label(e.content, class_names) for e in examples if isinstance(e.content, Image | Labelled)}
     numbers = {number_or_name(label, class_names) for label in labels}
     spelled = [*map(str, sorted(labels, key=_order)), *(n for n, c in class_names.items() if c in numbers)]
     for label in classes:

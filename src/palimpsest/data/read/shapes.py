@@ -17,6 +17,7 @@ from palimpsest.data.read.contents import (
     instruction,
     label_cell,
     labelled,
+    labelled_text,
     plain_text,
     token_ids,
 )
@@ -44,14 +45,17 @@ _USUAL = {  # what others call these columns, for hints only
 }
 
 
-def shapes_for(*, token_ids_only: bool, cells_only: bool, pictures: bool) -> Shapes:
+def shapes_for(*, token_ids_only: bool, cells_only: bool, pictures: bool, labels: bool = False) -> Shapes:
     """Kinds of rows that are accepted, each with what turns it into a content.
 
     Args:
         token_ids_only: accept rows of token ids, and nothing else.
         cells_only: the file holds plain cells (CSV), so lists cannot occur.
         pictures: the source can hold pictures (Parquet, datasets, rows in memory).
+        labels: accept texts with a label, and nothing else.
     """
+    if labels:
+        return MappingProxyType({("text", "label"): labelled_text})
     if token_ids_only:
         return MappingProxyType({("input_ids",): token_ids})
     found: dict[Shape, Builder] = {("text",): plain_text, ("prompt", "completion"): completion}

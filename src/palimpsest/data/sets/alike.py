@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 
-from palimpsest.records import Chat, Completion, Content, Image, Text, TokenIds
+from palimpsest.records import Chat, Completion, Content, Image, Labelled, Text, TokenIds
 
 _SPECIAL = re.compile(r"<[^<>\s]{1,40}>")
 """How tokenizers write what begins and ends texts and turns: a row with its eos written out says the same."""
@@ -36,8 +36,8 @@ def plain_reading(content: Content) -> str:
     return f"text {_plain(_joined(content))}"
 
 
-def _joined(content: Text | Completion | Chat) -> str:
-    if isinstance(content, Text):
+def _joined(content: Text | Labelled | Completion | Chat) -> str:
+    if isinstance(content, Text | Labelled):
         return content.text
     if isinstance(content, Completion):
         return content.prompt + content.completion

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from palimpsest.data.sets.alike import plain_reading
 from palimpsest.errors import DataError
-from palimpsest.records import Content, Example, Image, content_id
+from palimpsest.records import Content, Example, Image, Labelled, content_id
 
 
 def check_disjoint(sets: Mapping[str, Sequence[Example]]) -> None:
@@ -66,8 +66,8 @@ def check_unique(examples: Sequence[Example], name: str) -> None:
 
 
 def _likeness(content: Content) -> str:
-    """Equal for equal contents, and for equal pixels under different labels."""
-    return content_id(replace(content, label=0) if isinstance(content, Image) else content)
+    """Equal for equal contents, and for equal pixels or texts under different labels."""
+    return content_id(replace(content, label=0) if isinstance(content, Image | Labelled) else content)
 
 
 def _both(one: Example, other: Example) -> str:

@@ -1,0 +1,40 @@
+"""The last linear layer of a model, and what enters it.
+
+Shape legend: B examples, T positions, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from palimpsest.data.encode.batch import Batch
+from palimpsest.errors import ModelError
+
+
+def last_layer(model: nn.Module, outputs: int) -> nn.Module | None:
+    """The last layer of a classifier, in the order of its modules, that is linear and has as many outputs as classes.
+
+    >>> last_layer(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), 2)
+    Linear(in_features=8, out_features=2, bias=True)
+    """
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return next(iter([module for module in linear if module.out_features == outputs][::-1]), None)
+
+
+def entering(head: nn.Module | None, model: Any, batch: Batch) -> Tensor:
+    """What enters a head in one forward pass over a batch: (B, T, D), or (B, D) where the model pools before it.
+
+    Raises:
+        ModelError: there is no head.
+    """
+    if head is None:
+        raise ModelError(f"a {type(model).__name__} has no linear layer that its outputs leave, so nothing enters one")
+    seen: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
+    try:
+        batch.predict(model)
+    finally:
+        hook.remove()
+    return seen[-1]
