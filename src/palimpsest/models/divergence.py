@@ -5,6 +5,9 @@ Shape legend: S scored positions, R a few of them, V vocabulary (or classes).
 
 from __future__ import annotations
 
+import math
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -68,3 +71,30 @@ def soft_cross_entropy(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tens
 def _soft_cross_entropy(logits_RV: Tensor, reference_RV: Tensor) -> Tensor:
     reference_prob_RV = F.softmax(reference_RV.float(), dim=-1)
     return -(reference_prob_RV * F.log_softmax(logits_RV.float(), dim=-1)).sum(dim=-1)
+
+
+def js_divergence(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
+    """Jensen-Shannon divergence of model and reference at each position, nats; between 0 and log 2.
+
+        JSD_s = ½ KL(p ‖ m) + ½ KL(p_ref ‖ m),   m = (p + p_ref) / 2
+
+    Args:
+        reference_SV: logits of the reference model, no gradient.
+        logits_SV: logits of the model.
+
+    Returns:
+        (S,), computed in fp32.
+
+    >>> import torch
+    >>> round(js_divergence(torch.tensor([[0.0, -99.0]]), torch.tensor([[-99.0, 0.0]])).item(), 4)
+    0.6931
+    """
+    return by_rows(_js, logits_SV, reference_SV)
+
+
+def _js(logits_RV: Tensor, reference_RV: Tensor) -> Tensor:
+    logp_RV = F.log_softmax(logits_RV.float(), dim=-1)
+    log_reference_RV = F.log_softmax(reference_RV.float(), dim=-1)
+    log_middle_RV = torch.logaddexp(logp_RV, log_reference_RV) - math.log(2)
+    halves = (one_RV.exp() * (one_RV - log_middle_RV) for one_RV in (logp_RV, log_reference_RV))
+    return 0.5 * torch.stack([half_RV.sum(-1) for half_RV in halves]).sum(0)
