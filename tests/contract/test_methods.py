@@ -47,6 +47,8 @@ pytestmark = pytest.mark.parametrize("name", methods.names())
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
 # Times the length: refusals are learned before the answers go, and what is certain hardly has a weight.
 UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "sat_imp": 4}
+AIMED = {"depn", "lunar", "prune_neurons", "rep_select"}  # edit feed-forward matrices, and nothing else
+NO_ADAPTER = AIMED - {"rep_select"}  # edit the weights that an adapter lies on
 PULLED = {"ewc"}  # by weights alone, whatever is shown of a set
 VOCABULARY = 61
 MEMORISED = 0.1  # nats per token; a guess costs log 61 = 4.1
@@ -240,7 +242,9 @@ def test_only_the_named_layers_move(toy, tmp_path, name):
     scope = Scope(kind="layers", names=(r"layers\.1\.",))
     _, model = run_method(toy, name, tmp_path / "run", scope=scope, max_steps=2)
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert moved == {n for n in before if "layers.1." in n}
+    named = {n for n in before if "layers.1." in n}
+    assert moved <= named
+    assert moved == named or (name in AIMED and moved)
 
 
 def test_does_what_it_is_for(toy, tmp_path, name):
@@ -349,6 +353,10 @@ def test_works_through_an_adapter(toy, tmp_path, name):
         with pytest.raises(ModelError, match="does not have"):
             run_method(toy, name, tmp_path / "run", scope=scope)
         return
+    if name in NO_ADAPTER:
+        with pytest.raises(PlanError, match="scope.kind = all"):
+            run_method(toy, name, tmp_path / "run", scope=scope)
+        return
     method, model = run_method(toy, name, tmp_path / "run", scope=scope, max_steps=4)
     below = {
         n.replace("base_model.model.", "").replace("base_layer.", ""): d for n, d in parameter_digests(model).items()
@@ -357,7 +365,7 @@ def test_works_through_an_adapter(toy, tmp_path, name):
     assert isinstance(method.reference, AdapterOff) is bool(method.asks_reference_on(method.config))
     merged = leave_scope(method.finish(model), scope)
     changed = {n for n, d in parameter_digests(merged).items() if d != before[n]}
-    assert changed == {n for n in before if "_proj" in n}
+    assert changed == {n for n in before if ("mlp." if name in AIMED else "_proj") in n}
 
 
 def test_options_go_through_json_and_carry_a_meaning(name):

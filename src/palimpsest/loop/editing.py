@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accelerate.utils import set_seed
 from torch import nn
@@ -23,11 +23,13 @@ class Edit:
         declared: tensors that it named, and those that share their memory.
         changed: tensors whose bits are others now; fewer than declared is no error, an expert may have met no example.
         tokens: positions that went forward meanwhile.
+        found: numbers that the method found, for the log.
     """
 
     declared: int
     changed: int
     tokens: int
+    found: Mapping[str, float] = field(default_factory=dict)
 
 
 def has_edit(method: Method) -> bool:
@@ -56,7 +58,7 @@ def make_edit(method: Method, model: nn.Module, sets: Mapping[str, ExampleSet], 
     changed = {name for name in after if after[name] != before.get(name)}
     declared = _with_aliases(model, named, type(method).__name__)
     _check(model, changed, declared, type(method).__name__)
-    return Edit(len(declared), len(changed), passes.tokens)
+    return Edit(len(declared), len(changed), passes.tokens, dict(method.diagnostics(0.0)))
 
 
 def _with_aliases(model: nn.Module, named: Collection[str], who: str) -> set[str]:

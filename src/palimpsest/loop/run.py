@@ -117,7 +117,9 @@ class _Loop:
         made = make_edit(self.job.method, self.job.model, drawn, seed=self.job.training.seed)
         state.edited, state.seconds = True, time.perf_counter() - started
         state.tokens += made.tokens
-        machine.write({"stage": "edit", "kind": "edit", "declared": made.declared, "changed": made.changed})
+        machine.write(
+            {"stage": "edit", "kind": "edit", "declared": made.declared, "changed": made.changed, **made.found}
+        )
         if machine.legs:
             self._save()
 

@@ -40,6 +40,38 @@ def activations_of(model: nn.Module, place: str, batch: Batch) -> tuple[Float[Te
     return batch.gather(_whole(model, batch.bare, seen[place])), said
 
 
+def inputs_of(model: nn.Module, place: str, batch: Batch) -> Float[Tensor, "S F"]:
+    """What enters a module at the scored positions of a batch, as the batch shows them.
+
+    Args:
+        model: as it is asked.
+        place: name of a module in it whose first argument is (B, T, F).
+        batch: of texts.
+    """
+    with inputs_seen(model, (place,)) as seen:
+        batch.predict(model)
+    return batch.gather(_whole(model, batch.bare, seen[place]))
+
+
+@contextmanager
+def inputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """What enters modules in the block, pass by pass, by their names."""
+    seen: dict[str, list[Tensor]] = {place: [] for place in places}
+
+    def keep(place: str) -> Any:
+        def hook(_module: nn.Module, arguments: Any) -> None:
+            seen[place].append(arguments[0])
+
+        return hook
+
+    hooks = [model.get_submodule(place).register_forward_pre_hook(keep(place)) for place in places]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @contextmanager
 def outputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
     """What modules give in the block, pass by pass, by their names."""
