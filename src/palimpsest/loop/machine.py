@@ -184,7 +184,8 @@ class Machine:
         for phase in phases:
             if not phase.sets:
                 with self.rules.around(self.job.model, phase, {}):
-                    self.method.update(self.job.model, phase, OptimizerStep(self.optimizer))
+                    step = self.rules.stepping(phase, OptimizerStep(self.optimizer))
+                    self.method.update(self.job.model, phase, step)
                 continue
             result = self._take(phase, anchor_ids)
             self.state.tokens += result.tokens

@@ -21,6 +21,7 @@ from palimpsest.data.encode.batch import Batch
 from palimpsest.data.encode.batch_norm import statistics_kept
 from palimpsest.errors import DivergedError
 from palimpsest.models.passes import held_by, passes_through
+from palimpsest.rules.asked import AskGradients, LossSaid, Which, every
 from palimpsest.rules.own_step import OptimizerStep
 from palimpsest.rules.rule import StepIds
 from palimpsest.rules.rule_stack import RuleStack
@@ -80,7 +81,9 @@ def take_step(
 
     optimizer.zero_grad(set_to_none=True)
     with passes_through(model, *held_by(method, method.reference)) as passes:
-        loss, totals = _backward(accelerator, model, batches, terms_of, keeps_buffers=not phase.update)
+        ask: AskGradients = _Asking(accelerator, model, batches, terms_of, keeps_buffers=not phase.update)
+        found = (rules.asking(model, phase, ask) if phase.update else ask)()
+    loss = found.loss
     method.transform(model, phase)
     if phase.update:
         rules.transform(model, phase)
@@ -90,35 +93,51 @@ def take_step(
         raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
     if phase.update:
         with rules.around(model, phase, ids_of(batches)):
-            method.update(model, phase, OptimizerStep(optimizer))
+            method.update(model, phase, rules.stepping(phase, OptimizerStep(optimizer)))
     optimizer.zero_grad(set_to_none=True)  # nobody needs them while the model is measured between steps
-    return StepResult(totals, loss, grad_norm, passes.tokens)
+    return StepResult({**found.terms}, loss, grad_norm, passes.tokens)
 
 
-def _backward(
-    accelerator: Accelerator,
-    model: nn.Module,
-    batches: Sequence[Mapping[str, Batch]],
-    terms_of: Callable[[Mapping[str, Batch]], Terms],
-    *,
-    keeps_buffers: bool,
-) -> tuple[float, dict[str, float]]:
-    """Accumulate the gradients of all micro-batches; the loss, and the mean of each term."""
-    units = units_of(batches)
-    loss, totals = 0.0, dict[str, float]()
-    own: dict[str, Tensor] = {}
-    for number, micro in enumerate(batches):
-        with _buffers_kept(model) if keeps_buffers else nullcontext():
-            terms = terms_of(micro)
-        if number == 0:
-            own = own_counts(terms, model, terms_of, batches[1:])
-        counts = {name: units[term.of, term.per] for name, term in terms.items()} | own
+@dataclass(frozen=True)
+class _Asking:
+    """Gradients of the micro-batches of one step (``rules/asked.py``)."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    batches: Sequence[Mapping[str, Batch]]
+    terms_of: Callable[[Mapping[str, Batch]], Terms]
+    keeps_buffers: bool
+
+    def __call__(self, which: Which = every, *, aside: bool = False, backward: bool = True) -> LossSaid:
+        """Value and gradients of the terms over such sets."""
+        with torch.random.fork_rng() if aside else nullcontext(), nullcontext() if backward else torch.no_grad():
+            return self._accumulated(which, keeps_buffers=self.keeps_buffers or aside, backward=backward)
+
+    def _accumulated(self, which: Which, *, keeps_buffers: bool, backward: bool) -> LossSaid:
+        """Accumulate the gradients of all micro-batches; the loss, and the mean of each term."""
+        units = units_of(self.batches)
+        loss, totals = 0.0, dict[str, float]()
+        own: dict[str, Tensor] = {}
+        for number, micro in enumerate(self.batches):
+            with _buffers_kept(self.model) if keeps_buffers else nullcontext():
+                terms = self.terms_of(micro)
+            if number == 0:
+                own = own_counts(terms, self.model, self.terms_of, self.batches[1:])
+            counts = {name: units[term.of, term.per] for name, term in terms.items()} | own
+            counted = {name: term for name, term in terms.items() if which(term.of)}
+            loss += self._backward(counted, counts, backward=backward)
+            for name, term in counted.items():
+                totals[name] = totals.get(name, 0.0) + float(term.total.detach() / counts[name])
+        return LossSaid(loss, totals)
+
+    def _backward(self, terms: Terms, counts: Mapping[str, Tensor | int], *, backward: bool) -> float:
+        """Value and gradients of one micro-batch."""
+        if not terms:
+            return 0.0
         scaled = weighted_loss(terms, counts)
-        accelerator.backward(scaled)
-        loss += scaled.item()
-        for name, term in terms.items():
-            totals[name] = totals.get(name, 0.0) + float(term.total.detach() / counts[name])
-    return loss, totals
+        if backward:
+            self.accelerator.backward(scaled)
+        return scaled.item()
 
 
 def weighted_loss(terms: Terms, counts: Mapping[str, Tensor | int]) -> Tensor:

@@ -1,6 +1,6 @@
 """What a rule is: what may happen around the steps of a run, whatever its objective. The loop knows rules only by this.
 
-    reopen -> loss -> gradients -> method.transform -> transform -> clip -> around(update) -> diagnostics
+    reopen -> asking(gradients of the loss) -> method.transform -> transform -> clip -> around(update) -> diagnostics
 
 A run stacks rules: those that its method has itself (``Method.rules``), then its own (``plan.rules``). They nest by
 what they do to the weights, whatever the order they are given in: outermost what *watches* a step, so that it sees what
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from palimpsest.contract import ExampleSet, Phase
+    from palimpsest.rules.asked import AskGradients
+    from palimpsest.rules.own_step import OptimizerStep
 
 StepIds = Mapping[str, Sequence[str]]
 """Set -> ids of its examples whose gradients a step takes; empty for a step that takes none."""
@@ -69,6 +71,11 @@ class Rule:
         """Its name: that of its file."""
         return type(self).__module__.rpartition(".")[2]
 
+    @property
+    def nesting(self) -> Nesting:
+        """Where it stands with these options; default: ``place``."""
+        return self.place
+
     @classmethod
     def reads(cls, config: Any) -> tuple[str, ...]:
         """Sets that ``prepare`` looks at with these options; a run must be given them."""
@@ -87,6 +94,17 @@ class Rule:
 
     def reopen(self, model: nn.Module) -> None:
         """Undo ``settle``, before the gradients of the next step are taken; default: nothing to undo."""
+
+    def asking(self, model: nn.Module, phase: Phase, ask: AskGradients) -> AskGradients:
+        """What is asked in the place of the plain gradients of a step (``rules/asked.py``); default: these.
+
+        What ``ask`` gives is what rules further in made of them.
+        """
+        return ask
+
+    def stepping(self, phase: Phase, step: OptimizerStep) -> OptimizerStep:
+        """What moves the weights in the place of the optimizer's step; default: that."""
+        return step
 
     def transform(self, model: nn.Module, phase: Phase) -> None:
         """Change the accumulated gradients in place, after the method's own ``transform`` and before clipping."""

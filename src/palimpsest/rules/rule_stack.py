@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet, Phase
+from palimpsest.rules.asked import AskGradients
+from palimpsest.rules.own_step import OptimizerStep
 from palimpsest.rules.rule import OUTWARDS, Rule, Setting, StepIds
 
 RULE_STATE = "rule/"  # before the number of a rule, in a checkpoint
@@ -31,9 +33,9 @@ class RuleStack:
     def _stack(self, own: tuple[Rule, ...]) -> None:
         self._own = own
         self._rules = (*own, *self._added)
-        self._outwards = sorted(self._rules, key=lambda rule: OUTWARDS.index(rule.place))
+        self._outwards = sorted(self._rules, key=lambda rule: OUTWARDS.index(rule.nesting))
         # Of one place the first is outermost, so that the last one is nearest to the update.
-        self._inwards = [rule for place in reversed(OUTWARDS) for rule in self._rules if rule.place == place]
+        self._inwards = [rule for place in reversed(OUTWARDS) for rule in self._rules if rule.nesting == place]
         for rule in self._rules:
             rule.setting = self._setting or rule.setting
 
@@ -64,6 +66,18 @@ class RuleStack:
         """Undo ``settle``."""
         for rule in self._inwards:
             rule.reopen(model)
+
+    def asking(self, model: nn.Module, phase: Phase, ask: AskGradients) -> AskGradients:
+        """What a step asks in the place of its plain gradients."""
+        for rule in self._outwards:
+            ask = rule.asking(model, phase, ask)
+        return ask
+
+    def stepping(self, phase: Phase, step: OptimizerStep) -> OptimizerStep:
+        """What moves the weights."""
+        for rule in self._outwards:
+            step = rule.stepping(phase, step)
+        return step
 
     def transform(self, model: nn.Module, phase: Phase) -> None:
         """Change the gradients: what adds to them first, then what holds weights still."""
