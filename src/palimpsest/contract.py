@@ -171,6 +171,8 @@ class Method:
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
+        sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
+            the method over each slice and makes the ensemble, and unlearns by learning what comes after a row anew.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
         cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
@@ -203,6 +205,7 @@ class Method:
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
+    sharded: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         """Whether a method adds parts is asked of its file, where nothing can be run."""

@@ -78,6 +78,7 @@ class MethodCard:
     yardstick: bool
     isolates: bool
     adds_parts: bool
+    sharded: bool
     by_id: tuple[str, ...]
     reads: tuple[str, ...]
     keeps: tuple[str, ...]

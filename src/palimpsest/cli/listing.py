@@ -134,6 +134,8 @@ def _training(card: MethodCard) -> str:
 
 
 def _own_schedule(card: MethodCard) -> str:
+    if card.sharded:
+        return f"at its own length, {_pairs(card.defaults)}; to unlearn, as it learned"
     return f"at its own length, {_pairs(card.defaults)}; with --set control.kind=auto a run finds its own rate"
 
 

@@ -19,6 +19,7 @@ from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.returning import check_returning
+from palimpsest.engine.sharded.recipe import check_sharded, check_sharded_rows
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
 from palimpsest.models.bound import check_bound, unbound
@@ -37,6 +38,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     Raises:
         UsageError: a set is missing, a folder is no model, the output is taken, a metric does not fit.
     """
+    check_sharded(plan)
     check_needs(plan, makes_oracle=makes_oracle)
     check_restoring(plan)
     if makes_oracle:
@@ -99,6 +101,7 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
         check_learned(forget, plan.model, again=plan.allow_forgotten)
     check_returning(plan, read.examples)
     check_read(plan, forget)
+    check_sharded_rows(plan, read)
 
 
 def check_examples(examples: Sequence[Example], model: str, revision: str | None) -> None:

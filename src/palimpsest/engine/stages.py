@@ -28,6 +28,7 @@ from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.returning import check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words
+from palimpsest.engine.sharded.run import train_shards
 from palimpsest.engine.split import write_split
 from palimpsest.engine.train import Trained, train
 from palimpsest.errors import PlanError
@@ -129,7 +130,10 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
     how: dict[str, Any] = {"progress": run.manner.progress, "trackers": list(run.manner.trackers)}
     rows = (row for examples in run.read.examples.values() for row in examples)
     subjects = {row.id: row.subject for row in rows if row.subject is not None}
-    trained, saved = train(run.plan, start, run.sets, target.partial, subjects=subjects, **how)
+    if methods.card(run.plan.method).sharded:
+        trained, saved = train_shards(run.plan, start, run.sets, target.partial, progress=run.manner.progress)
+    else:
+        trained, saved = train(run.plan, start, run.sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
     change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
     notes = hand_on(start_of(run.plan), target.partial, change)

@@ -7,6 +7,7 @@ high predictive uncertainty.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,15 @@ class Arranged:
     Attributes:
         owner: id -> whose it is: no step mixes two owners. Who has none belongs to the nobody in particular.
         rank: id -> place; lower ones come first, equal ones as they were shuffled.
+        by_id: name of a draw that gives every id a place of its own in each cycle, whatever else is in the set: who
+            takes a row out leaves the others in their order. It takes the place of the shuffle.
     """
 
     owner: Mapping[str, str] = field(default_factory=dict)
     rank: Mapping[str, float] = field(default_factory=dict)
+    by_id: str = ""
 
-    def order(self, ids: Sequence[str], shuffled: Int64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
+    def order(self, ids: Sequence[str], shuffled: Int64[np.ndarray, "N"], cycle: int = 0) -> Int64[np.ndarray, "N"]:
         """Places in ``ids`` in the order they are drawn in.
 
         >>> arranged = Arranged(owner={"a": "x", "b": "y", "c": "x"})
@@ -37,7 +41,7 @@ class Arranged:
         >>> arranged.order("abc", np.array([0, 1, 2])).tolist()
         [0, 2, 1]
         """
-        found = shuffled.tolist()
+        found = shuffled.tolist() if not self.by_id else keyed_order(ids, f"{self.by_id}/{cycle}")
         if self.rank:
             found.sort(key=lambda place: self.rank[ids[place]])
         if self.owner:
@@ -63,3 +67,14 @@ class Arranged:
 
     def _owner(self, example_id: str) -> str:
         return self.owner.get(example_id, "")
+
+
+def keyed_order(ids: Sequence[str], name: str) -> list[int]:
+    """Places in ``ids``, sorted by a digest of each id: a function of the set of ids, and of a subset the same order.
+
+    >>> ids = ["a", "b", "c", "d"]
+    >>> [ids[n] for n in keyed_order(ids, "x")], [["a", "c"][n] for n in keyed_order(["a", "c"], "x")]
+    (['b', 'd', 'c', 'a'], ['c', 'a'])
+    """
+    keys = [hashlib.sha256(f"{name}/{i}".encode("utf-8", "surrogatepass")).digest() for i in ids]
+    return sorted(range(len(ids)), key=keys.__getitem__)

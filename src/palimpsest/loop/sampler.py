@@ -54,7 +54,7 @@ class IdStream:
 
     def _new_order(self) -> Int64[np.ndarray, "N"]:
         shuffled = places(len(self.ids), self.seed, self.name, self.cycle)
-        return shuffled if self.arranged is None else self.arranged.order(self.ids, shuffled)
+        return shuffled if self.arranged is None else self.arranged.order(self.ids, shuffled, self.cycle)
 
     def draw_around(self, count: int) -> tuple[list[str], IdStream]:
         """Exactly ``count`` ids, going on with the next cycle where one ends."""

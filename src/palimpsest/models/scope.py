@@ -129,6 +129,25 @@ def _linear_names(model: nn.Module) -> set[str]:
     return named - {"lm_head", "base_layer", "default"}
 
 
+def linear_places(model: nn.Module) -> list[str]:
+    """Names of the layers that adapters go on where none are named: all linear ones under the head, those of GPT-2 too.
+
+    Parts that the model bears are not among them, nor layers that PEFT cannot adapt.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    refused, head = set(_refused_by_peft(model)), model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not head
+        and not name.startswith(ATTRIBUTE)
+        and name.rpartition(".")[2] not in refused
+    ]
+
+
 def _refused_by_peft(model: nn.Module) -> list[str]:
     """Linear layers that PEFT cannot adapt: fused kernels read their weight and pass them by, or they route experts."""
     from peft import LoraConfig

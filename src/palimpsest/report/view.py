@@ -23,6 +23,7 @@ COST_NAMES = {
     "preparing": "preparing: masks, pairs, levels",
     "level": "of it: level of never seen, own words, first readings",
     "training": "training",
+    "foretold": "said before: training would take",
     "steps": "of it: steps of the method, of the sweep and of repair",
     "readings": "of it: readings",
     "snapshots": "of it: snapshots",

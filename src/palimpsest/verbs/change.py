@@ -17,6 +17,7 @@ from palimpsest.engine.inputs import read_given
 from palimpsest.engine.output import RESULT
 from palimpsest.engine.plan import Plan, checked_sections, make_plan
 from palimpsest.engine.progress import silent
+from palimpsest.engine.sharded.recipe import with_recipe
 from palimpsest.engine.usual import usual_method
 from palimpsest.errors import Interrupted, PlanError
 from palimpsest.models.as_it_was import as_it_was
@@ -133,7 +134,7 @@ def planned(given: Given, method: str, sections: Mapping[str, Any]) -> Plan:
     pool = "" if given.data is None else describe_source(given.data)
     files = {role: describe_source(given.sets[role]) if role in given.sets else pool for role in given.roles}
     fields = {"kind": kind_of(files), "method": method, "model": given.model, "files": files, **given.models}
-    return make_plan({**fields, "allow_forgotten": given.allow_forgotten}, sections)
+    return with_recipe(make_plan({**fields, "allow_forgotten": given.allow_forgotten}, sections))
 
 
 def kind_of(given: Mapping[str, object]) -> str:
