@@ -170,6 +170,8 @@ class Method:
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
+        moves_all: beside the parts that it adds all weights move, too, unless the plan says otherwise.
+        needs_part: kind of part that the model must bear already; "" = none.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
         cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
@@ -202,6 +204,8 @@ class Method:
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
+    moves_all: ClassVar[bool] = False
+    needs_part: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         """Whether a method adds parts is asked of its file, where nothing can be run."""
@@ -215,6 +219,7 @@ class Method:
         self.companions: Mapping[
             str, Companion
         ] = {}  # of the version the run starts from: ``reads``, and ``keeps`` if any
+        self.subjects: Mapping[str, str] = {}  # id -> subject, of the run's rows that have one
         self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
     @property

@@ -75,6 +75,8 @@ class MethodCard:
     yardstick: bool
     isolates: bool
     adds_parts: bool
+    moves_all: bool
+    needs_part: str
     by_id: tuple[str, ...]
     reads: tuple[str, ...]
     keeps: tuple[str, ...]
