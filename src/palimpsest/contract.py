@@ -173,6 +173,8 @@ class Method:
         adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
             the method over each slice and makes the ensemble, and unlearns by learning what comes after a row anew.
+        moves_all: beside the parts that it adds all weights move, too, unless the plan says otherwise.
+        needs_part: kind of part that the model must bear already; "" = none.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
         cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
@@ -206,6 +208,8 @@ class Method:
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
+    moves_all: ClassVar[bool] = False
+    needs_part: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         """Whether a method adds parts is asked of its file, where nothing can be run."""
@@ -219,6 +223,7 @@ class Method:
         self.companions: Mapping[
             str, Companion
         ] = {}  # of the version the run starts from: ``reads``, and ``keeps`` if any
+        self.subjects: Mapping[str, str] = {}  # id -> subject, of the run's rows that have one
         self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
     @property

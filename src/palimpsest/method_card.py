@@ -79,6 +79,8 @@ class MethodCard:
     isolates: bool
     adds_parts: bool
     sharded: bool
+    moves_all: bool
+    needs_part: str
     by_id: tuple[str, ...]
     reads: tuple[str, ...]
     keeps: tuple[str, ...]

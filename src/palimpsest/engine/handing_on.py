@@ -19,6 +19,7 @@ from palimpsest.durable import check_held_still, flush_tree
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
+from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.sources import source_digest
 from palimpsest.records import Example
 
@@ -57,13 +58,25 @@ def check_read(plan: Plan, forget: Sequence[Example] | None = None) -> None:
         forget: the forget set, once it was read.
 
     Raises:
-        UsageError: as ``companions_read``, ``Companion.check_whole`` and ``check_covers``.
+        UsageError: as ``companions_read``, ``Companion.check_whole`` and ``check_covers``; or the model lacks a part.
     """
+    _check_part(plan)
     for companion in companions_read(plan).values():
         start = start_of(plan)
         companion.check_whole(source_digest(start), str(start))
         if forget is not None:
             companion.check_covers([example.id for example in forget], str(start))
+
+
+def _check_part(plan: Plan) -> None:
+    """Refuse a model that does not bear the part that the method works on."""
+    wanted, start = methods.card(plan.method).needs_part, start_of(plan)
+    if wanted and wanted not in part_kinds_in(start):
+        able = [name for name in methods.names() if methods.card(name).adds_parts and methods.card(name).moves_all]
+        raise PlanError(
+            f"method {plan.method!r} works on a {wanted}, and model {start} has none; accepted: a version that learned "
+            f"with --method {' or '.join(able)}"
+        )
 
 
 def change_by(plan: Plan, forget: Sequence[Example], *, steps: int, model: str) -> Change:

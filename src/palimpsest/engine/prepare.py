@@ -100,7 +100,7 @@ def prepare_job(
 
     def renew(number: int) -> Method:
         method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
-        method.recording = folder / RECORDING
+        method.recording, method.subjects = folder / RECORDING, subjects
         method.prepare(model, shown)
         return method
 
@@ -116,6 +116,7 @@ def prepare_job(
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
     method, prepared, stack = _set_up(plan, model, sets, shown, folder)
+    method.subjects = subjects
     legs = legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):

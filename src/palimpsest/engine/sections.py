@@ -107,7 +107,7 @@ def scope_section(given: Any, method: MethodCard) -> Mapping[str, Any]:
     """
     said: Mapping[str, Any] = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
     if method.adds_parts:
-        return {"kind": "parts", **said}
+        return {"kind": "all" if method.moves_all else "parts", **said}
     if said.get("kind") == "parts":
         able = [name for name in methods.names() if methods.card(name).adds_parts]
         raise PlanError(

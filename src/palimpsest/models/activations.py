@@ -35,9 +35,17 @@ def activations_of(model: nn.Module, place: str, batch: Batch) -> tuple[Float[Te
         place: name of a module in it whose output is (B, T, D), alone or first in a tuple.
         batch: of texts; one forward pass, or one for each side of a border in the model's positions.
     """
-    with outputs_seen(model, (place,)) as seen:
+    found, said = several_activations_of(model, (place,), batch)
+    return found[place], said
+
+
+def several_activations_of(
+    model: nn.Module, places: Sequence[str], batch: Batch
+) -> tuple[dict[str, Float[Tensor, "S *D"]], Predictions]:
+    """What modules give at the scored positions, by their names; as ``activations_of``, in the same one pass."""
+    with outputs_seen(model, places) as seen:
         said = batch.predict(model)
-    return batch.gather(_whole(model, batch.bare, seen[place])), said
+    return {place: batch.gather(_whole(model, batch.bare, passes)) for place, passes in seen.items()}, said
 
 
 def inputs_of(model: nn.Module, place: str, batch: Batch) -> Float[Tensor, "S F"]:

@@ -22,7 +22,7 @@ from palimpsest.models.adapter_base import adapter_in
 from palimpsest.models.adapter_deltas import adapter_tensors, only_adds
 from palimpsest.models.deciding import SAID_IN_PASSING
 from palimpsest.models.load import Loaded, device, load
-from palimpsest.models.mixing import mixed, not_alike, places_in
+from palimpsest.models.mixing import mix_, mixed, not_alike, places_in
 from palimpsest.models.parts import attach, parts_of
 from palimpsest.models.parts.part import Part
 from palimpsest.models.parts.parts_folder import bears_parts
@@ -36,6 +36,26 @@ _OF_GENERATION = "_token_id"
 
 
 @dataclass(frozen=True)
+class EditedTensor:
+    """A tensor of a part that both models have, in which they differ.
+
+    Attributes:
+        tensor: in the model in memory.
+        before: its values there.
+        after: those of the other model.
+    """
+
+    tensor: torch.Tensor
+    before: torch.Tensor
+    after: torch.Tensor
+
+    def go_to(self, alpha: float) -> None:
+        """So far to the model after; at 0 to the bit as before."""
+        self.tensor.copy_(self.before)
+        mix_(self.tensor, self.after, alpha)
+
+
+@dataclass(frozen=True)
 class Mixture:
     """What lies between two models.
 
@@ -44,24 +64,30 @@ class Mixture:
         after: tensors of the other.
         own: tensors of the model before, as they are stored.
         parts: of the model after alone, on the model in memory, each with the alpha that it was learned with.
+        edited: of parts that both have: tensors that a later edit changed, as they were and as they are.
     """
 
     before: Loaded
     after: Tensors
     own: Tensors
     parts: tuple[tuple[Part, float], ...] = ()
+    edited: tuple[EditedTensor, ...] = ()
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[Any]:
         """The module in memory, moved so far to the model after; as ``mixed``."""
         for part, learned in self.parts:
             part.alpha = alpha * learned
+        for one in self.edited:
+            one.go_to(alpha)
         try:
             with mixed(self.before, self.after, alpha, own=self.own) as model:
                 yield model
         finally:
             for part, _ in self.parts:
                 part.alpha = 0.0
+            for one in self.edited:
+                one.go_to(0.0)
 
 
 def mixture_of(
@@ -94,11 +120,15 @@ def mixture_of(
     else:
         theirs = StoredTensors(stored_files(after)) if pieces is None else pieces
     places_in(loaded.model, theirs, str(before))
-    return Mixture(loaded, theirs, own, _new_parts(loaded, after))
+    parts, edited = _parts_after(loaded, after)
+    return Mixture(loaded, theirs, own, parts, edited)
 
 
-def _new_parts(before: Loaded, after: str | Path) -> tuple[tuple[Part, float], ...]:
+def _parts_after(before: Loaded, after: str | Path) -> tuple[tuple[tuple[Part, float], ...], tuple[EditedTensor, ...]]:
     """Put the parts that only the model after has on the model before; they do nothing until they are asked to.
+
+    Returns:
+        Those parts, and what was edited in the others.
 
     Raises:
         ModelError: the model before has parts that the other has not.
@@ -114,15 +144,22 @@ def _new_parts(before: Loaded, after: str | Path) -> tuple[tuple[Part, float], .
         part.to(where)
     if new:
         attach(before.model, [part for part, _ in new])
-    return new
+    return new, tuple(one for both in zip(earlier, found, strict=False) for one in _edited_in(*both))
 
 
 def _is_same(one: Part | None, other: Part | None) -> bool:
+    """But for what its kind lets an edit change."""
     if one is None or other is None:
         return False
     left, right = one.state_dict(), other.state_dict()
     alike = (one.kind, one.alpha, one.config, left.keys()) == (other.kind, other.alpha, other.config, right.keys())
-    return alike and all(torch.equal(left[name].cpu(), right[name].cpu()) for name in left)
+    return alike and all(torch.equal(left[name].cpu(), right[name].cpu()) for name in left if name not in one.mixes)
+
+
+def _edited_in(one: Part, other: Part) -> list[EditedTensor]:
+    left, right = one.state_dict(keep_vars=True), other.state_dict()
+    names = [name for name in one.mixes if not torch.equal(left[name].cpu(), right[name].cpu())]
+    return [EditedTensor(left[name], left[name].detach().clone(), right[name]) for name in names]
 
 
 def _written_out(source: str | Path, place: Path, revision: str | None) -> StoredTensors:

@@ -40,6 +40,8 @@ class Part(nn.Module):
         Config: its options; a ``PartConfig`` where it has one place.
         kind: its name, that of its file.
         folds_when_saved: a version that is saved tries to fold it first; False keeps it beside the weights.
+        mixes: names of its tensors that an edit may change later; between two versions that differ in them they are
+            mixed like weights (``models/mixture.py``).
 
     Attributes:
         config: its options.
@@ -52,6 +54,7 @@ class Part(nn.Module):
     Config: ClassVar[type[Config]] = PartConfig
     kind: ClassVar[str] = ""
     folds_when_saved: bool = True
+    mixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
         super().__init__()
