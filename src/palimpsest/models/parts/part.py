@@ -40,6 +40,7 @@ class Part(nn.Module):
         Config: its options; a ``PartConfig`` where it has one place.
         kind: its name, that of its file.
         folds_when_saved: a version that is saved tries to fold it first; False keeps it beside the weights.
+        hides: it keeps what the weights still know from being said, so that whoever takes it off has that again.
 
     Attributes:
         config: its options.
@@ -52,6 +53,7 @@ class Part(nn.Module):
     Config: ClassVar[type[Config]] = PartConfig
     kind: ClassVar[str] = ""
     folds_when_saved: bool = True
+    hides: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -77,6 +79,11 @@ class Part(nn.Module):
     def places(self) -> tuple[str, ...]:
         """Names of the modules of the model at which it acts."""
         return (self.config.at,)
+
+    @property
+    def positions_taken(self) -> int:
+        """Of the positions that the model has for a text: so many fewer are left."""
+        return 0
 
     @property
     def is_off(self) -> bool:
