@@ -78,12 +78,13 @@ class Training(Chosen):
         return sizes
 
     def new_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """A fresh optimizer; nothing an earlier run remembered is in it."""
+        """A fresh optimizer; nothing an earlier run remembered is in it. Of nothing that moves it has nothing to do."""
         import torch
 
         from palimpsest.loop.adamw import adamw
 
         rate, decay = self.learning_rate, self.weight_decay
+        parameters = list(parameters) or [torch.nn.Parameter(torch.empty(0))]  # an edit of what takes no gradient
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, weight_decay=decay)
         return adamw(parameters, lr=rate, betas=self.betas, weight_decay=decay)

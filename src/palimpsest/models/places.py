@@ -56,6 +56,18 @@ def module_at(model: Any, place: str, who: str) -> nn.Module:
     )
 
 
+def name_of_module(model: Any, module: Any) -> str:
+    """The name by which a model has a module.
+
+    Raises:
+        ModelError: it is not in the model.
+    """
+    found = next((name for name, one in model.named_modules() if name and one is module), None)
+    if found is None:
+        raise ModelError(f"a {type(model).__name__} does not name its {type(module).__name__}; no part can be put there")
+    return found
+
+
 def ffn_outputs(model: Any, at: Sequence[str] = ()) -> tuple[str, ...]:
     """Names of the places where the feed-forward network of every block has its output, first block first.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from palimpsest.models.parts import parts_of
+
 
 def text_config(model: Any) -> Any:
     """The config of a model's decoder, through transformers' own accessor; None where it has no config."""
@@ -40,7 +42,7 @@ def most_tokens(model: Any) -> int | None:
     longest = getattr(text_config(model), "max_position_embeddings", None)
     if not isinstance(longest, int) or longest < 1:
         return None
-    return longest - _skipped_positions(model)
+    return longest - _skipped_positions(model) - sum(part.positions_taken for part in parts_of(model))
 
 
 def _skipped_positions(model: Any) -> int:

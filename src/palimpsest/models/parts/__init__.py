@@ -119,6 +119,12 @@ def new_parts_of(model: Any) -> tuple[Part, ...]:
     return tuple(part for part in parts_of(model) if part.is_new)
 
 
+def named_buffers_of(model: Any, part: Part) -> tuple[str, ...]:
+    """Names, as in the state dict of the model, of what a part of it keeps and does not train."""
+    number = next(number for number, one in enumerate(parts_of(model)) if one is part)
+    return tuple(f"{ATTRIBUTE}.{number}.{name}" for name, _ in part.named_buffers())
+
+
 def attach(model: Any, parts: Sequence[Part]) -> Any:
     """Add parts to a model, behind those that it has; frozen ones stay frozen.
 

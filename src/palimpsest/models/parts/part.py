@@ -42,6 +42,7 @@ class Part(nn.Module):
         folds_when_saved: a version that is saved tries to fold it first; False keeps it beside the weights.
         mixes: names of its tensors that an edit may change later; between two versions that differ in them they are
             mixed like weights (``models/mixture.py``).
+        hides: it keeps what the weights still know from being said, so that whoever takes it off has that again.
 
     Attributes:
         config: its options.
@@ -55,6 +56,7 @@ class Part(nn.Module):
     kind: ClassVar[str] = ""
     folds_when_saved: bool = True
     mixes: ClassVar[tuple[str, ...]] = ()
+    hides: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -80,6 +82,11 @@ class Part(nn.Module):
     def places(self) -> tuple[str, ...]:
         """Names of the modules of the model at which it acts."""
         return (self.config.at,)
+
+    @property
+    def positions_taken(self) -> int:
+        """Of the positions that the model has for a text: so many fewer are left."""
+        return 0
 
     @property
     def is_off(self) -> bool:
