@@ -170,12 +170,12 @@ class Method:
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
-        adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
+            adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
         sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
             the method over each slice and makes the ensemble, and unlearns by learning what comes after a row anew.
         moves_all: beside the parts that it adds all weights move, too, unless the plan says otherwise.
         needs_part: kind of part that the model must bear already; "" = none.
-        repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
+            repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
         cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
             where a floor is used up (in few parameters an annealing alone brings back what they forgot).
@@ -247,13 +247,21 @@ class Method:
         groups = [name for group in cls.one_of for name in group]
         return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
 
+    @classmethod
+    def leaves_parts(cls, config: Any) -> bool:
+        """Does a run with these options leave parts beside the model? Default: if it adds any."""
+        return cls.adds_parts
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse options that this model cannot be run with, before anything is measured; ``companions`` are there."""
+
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """Modules to add to the model (models/parts/), each at a named place; default: none.
 
         Asked once at the start of a run and again before a resume, at the weights that the run starts from and before
         the scope and the reference; torch's generator is seeded, so that the parts are a function of plan and seed. A
-        run of a method that adds parts moves them alone (scope.kind = parts), unless the plan says otherwise; the
-        reference is the model without them. Later hooks find them by ``models.parts.new_parts_of(model)``.
+        run of a method that adds parts moves them alone (scope.kind = parts); the reference is the model without them.
+        Later hooks find them by ``models.parts.new_parts_of(model)``.
 
         Args:
             model: with the parts of earlier requests.

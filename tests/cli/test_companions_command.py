@@ -56,7 +56,20 @@ def test_as_json(version, capsys):
     assert [(row["kind"], row["holds"], row["records"]) for row in found["rows"]] == [("deltas", ["b"], 4)]
 
 
+def test_a_gap_is_said_and_can_still_be_purged(version, capsys):
+    """As amnesiac says it, which refuses such a log."""
+    record = next(path for path in sorted((version / "companion/deltas").iterdir()) if path.suffix == ".safetensors")
+    record.write_bytes(record.read_bytes()[:-1] + b"!")
+    assert main(["companions", str(version)]) == 0
+    assert f"    has a gap: {record.name} is damaged; no method can work with it" in capsys.readouterr().out
+    record.unlink()
+    assert main(["companions", str(version), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["damage"] == f"{record.name} is missing"
+    assert main(["companions", str(version), "--forget", str(version.parent / "rows.jsonl"), "--yes"]) == 0
+
+
 def test_nothing_beside_it(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
     assert main(["companions", str(tmp_path)]) == 0
     assert "nothing is kept beside it" in capsys.readouterr().out
 
@@ -67,6 +80,8 @@ def test_nothing_beside_it(tmp_path, capsys):
         (["nowhere"], "nowhere"),
         (["{v}", "--holds", "{rows}", "--forget", "{rows}"], "--holds and --forget were both given"),
         (["{v}", "--holds", "no.jsonl"], "no.jsonl"),
+        (["{v}", "--yes"], "--yes purges the rows of --forget DATA, and none were given; nothing was purged"),
+        (["{v}/companion"], "holds no model and no run"),
     ],
 )
 def test_what_cannot_be_is_one_line(version, capsys, arguments, said):

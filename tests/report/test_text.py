@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from palimpsest.records import Direction
-from palimpsest.report.schema import RunResult, ScoreRow
+from palimpsest.report.numbers import show_or_dash
+from palimpsest.report.schema import COLUMNS, RunResult, ScoreRow
 from palimpsest.report.terminal import table
 
 
@@ -67,37 +68,47 @@ values = st.floats(min_value=0, allow_nan=False)
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
 
 
-@given(name=names, metric=names, numbers=st.lists(values, min_size=9, max_size=9), n=st.integers(0, 9999))
-def test_no_line_is_longer_than_100(name: str, metric: str, numbers: list[float], n: int) -> None:
+def _with_columns(columns: int, numbers: list[float], n: int, name: str, metric: str) -> RunResult:
+    """A run with one row; the k-th column has the k-th three of the numbers."""
     rows = [
         ScoreRow(
-            value=numbers[i],
-            low=numbers[i + 1],
-            high=numbers[i + 2],
-            n=n + i,
-            unscored=i,
+            value=numbers[3 * k],
+            low=numbers[3 * k + 1],
+            high=numbers[3 * k + 2],
+            n=n + 3 * k,
+            unscored=k,
             direction=Direction.HIGHER,
             unit="share of tokens",
             version=1,
         )
-        for i in (0, 3, 6)
+        for k in range(columns)
     ]
-    scores = {column: {name: {metric: row}} for column, row in zip(("before", "after", "oracle"), rows, strict=True)}
-    run = RunResult.model_validate(
-        {
-            "kind": "measure",
-            "method": "",
-            "plan": {},
-            "plan_digest": "",
-            "created": "",
-            "sets": {},
-            "scores": {
-                c: {s: {m: r.model_dump() for m, r in ms.items()} for s, ms in sets.items()}
-                for c, sets in scores.items()
-            },
-        }
-    )
-    assert max(len(line) for line in table(run).splitlines()) <= 100
+    scores = {column: {name: {metric: row.model_dump()}} for column, row in zip(COLUMNS, rows, strict=False)}
+    empty = dict.fromkeys(("method", "plan_digest", "created"), "")
+    return RunResult.model_validate({"kind": "measure", "plan": {}, "sets": {}, "scores": scores, **empty})
+
+
+@given(
+    columns=st.integers(1, len(COLUMNS)),
+    name=names,
+    metric=names,
+    numbers=st.lists(values, min_size=15, max_size=15),
+    n=st.integers(0, 10**9),
+)
+@example(columns=3, name="0" * 11, metric="0" * 12, numbers=[0.0, 9.5e99, 9.5e99] * 5, n=1000)
+@example(columns=5, name="retain", metric="es", numbers=[9.5e99, 0.0, 9.5e99] * 5, n=10**9)
+def test_no_line_is_longer_than_100(columns: int, name: str, metric: str, numbers: list[float], n: int) -> None:
+    lines = table(_with_columns(columns, numbers, n, name, metric)).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(show_or_dash(numbers[3 * k]) in lines[2] for k in range(columns))
+
+
+def test_names_give_way_to_wide_numbers_and_intervals_last() -> None:
+    wide = table(_with_columns(3, [1e300] * 9, 1000, "calibration", "mia_entropy")).splitlines()[2]
+    assert wide.split()[:3] == ["calibration", "mia_entr..", "1000-1006"]
+    assert wide.count("[1e300, 1e300]") == 3
+    row = table(_with_columns(5, [9.5e99] * 15, 1000, "calibration", "accuracy")).splitlines()[2]
+    assert row.split() == ["calibration", "accuracy", "1000-1012", *["9e99"] * 5]
 
 
 def test_a_large_run_prints_as_quickly_as_a_small_one(make_run: Callable[[int], RunResult]) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import palimpsest as pal
+from palimpsest.engine import execute
 from palimpsest.errors import UsageError
 from palimpsest.models.load import load
 from palimpsest.models.parts import parts_of
@@ -130,10 +131,37 @@ def test_to_be_fused_a_request_starts_from_the_model_without_the_earlier_layers(
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(two_requests, clinic, tmp_path, options, reason):
-    with pytest.raises(UsageError, match=reason) as caught:
-        forgotten(clinic, tmp_path / "out", two_requests / "both", first=4, **options)
+    refused_before_any_work(reason, clinic, tmp_path, two_requests / "both", **options)
+
+
+def refused_before_any_work(reason: str, clinic: Path, tmp_path: Path, model: Path, **options) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(execute, "measure_column", lambda *_: pytest.fail("the model was measured first"))
+        with pytest.raises(UsageError, match=reason) as caught:
+            forgotten(clinic, tmp_path / "out", model, first=4, **options)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert not [*tmp_path.glob("out*")]
+
+
+def test_a_missing_gram_matrix_is_refused_before_any_work(two_requests, clinic, tmp_path):
+    shutil.copytree(two_requests / "first", tmp_path / "torn")
+    (tmp_path / "torn/companion/grams/0000.safetensors").unlink()
+    refused_before_any_work("0000.safetensors is missing", clinic, tmp_path, tmp_path / "torn", fuse=True)
+
+
+@pytest.mark.parametrize("kind", ["all", "lora"])
+def test_a_scope_that_would_move_the_base_is_refused(kind, clinic, tmp_path):
+    """The layers are held against the model with them off, which must be the one that was given."""
+    with pytest.raises(UsageError, match=f"scope.kind = {kind}: method 'eul' trains parts .* accepted: parts"):
+        pal.unlearn(
+            clinic / "model",
+            clinic / "forget.jsonl",
+            retain=clinic / "retain.jsonl",
+            output=tmp_path / "out",
+            method="eul",
+            plan={**QUICK, "scope": {"kind": kind}},
+        )
+    assert not [*tmp_path.iterdir()]
 
 
 def test_without_gram_matrices_nothing_is_fused(two_requests, clinic, tmp_path):

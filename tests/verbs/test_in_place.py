@@ -57,6 +57,23 @@ def test_with_an_output_both_have_it(clinic, tmp_path):
     assert same(copies(model.module), copies(AutoModelForCausalLM.from_pretrained(tmp_path / "out")))
 
 
+@pytest.mark.parametrize("options", [{"form": "bottleneck"}, {"fuse": True}, {"sequence": "one"}])
+def test_what_would_leave_parts_is_refused_before_any_work(clinic, monkeypatch, options):
+    monkeypatch.setattr("palimpsest.verbs.change.given_by", lambda *_: pytest.fail("the request was looked at"))
+    how = {"retain": clinic / "retain.jsonl", "method": "eul", "in_place": True, "plan": {"options": options}}
+    with pytest.raises(PlanError, match="in_place: a run of 'eul' with these options leaves parts beside the weights"):
+        pal.unlearn(in_memory(clinic / "model"), clinic / "forget.jsonl", **how)
+
+
+def test_layers_that_fold_can_be_laid_into_the_module(clinic):
+    model = in_memory(clinic / "model")
+    before = copies(model.module)
+    how = {"retain": clinic / "retain.jsonl", "method": "eul", "in_place": True, "plan": FAST}
+    run = pal.unlearn(model, clinic / "forget.jsonl", **how)
+    assert run.model.module is model.module
+    assert not same(before, copies(model.module))
+
+
 @pytest.mark.parametrize("rate", [1e30, -1.0], ids=["diverges", "refused"])
 def test_a_run_that_does_not_end_well_changes_nothing(clinic, rate):
     model = in_memory(clinic / "model")

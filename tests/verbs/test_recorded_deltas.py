@@ -139,7 +139,12 @@ def test_a_later_run_goes_on_recording_or_leaves_the_log_behind(clinic, learned,
     assert len(log.index.records) == 14
     assert log.holds(["m1", "p0"]) == {"m1", "p0"}
     log.check_whole(log.index.model, "kept")
-    silent = pal.learn(learned, more, output=tmp_path / "silent", plan=plan, answers=False)
+    said: list[str] = []
+    how = {"answers": False, "progress": lambda stage, *_: said.append(stage)}
+    silent = pal.learn(learned, more, output=tmp_path / "silent", plan=plan, **how)
+    (note,) = (line for line in said if "are not handed on" in line)
+    assert note.endswith("to go on with them: --record deltas")
+    assert said.index(note) < next(i for i, stage in enumerate(said) if stage.startswith("measuring before"))
     assert companions.kinds_in(tmp_path / "silent") == ("learned",)
     assert any("were not handed on: 2 steps of finetune moved" in note for note in silent.notes)
 
@@ -193,6 +198,14 @@ def test_what_cannot_be_is_one_line(clinic, learned, tmp_path):
     with pytest.raises(DataError, match="in no step of the delta log|never learned"):
         pal.unlearn(learned, clinic / "holdout.jsonl", method="amnesiac", **out)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", [{"learning_rate": 1e-3}, {"max_steps": 3}, {"num_train_epochs": 2}])
+def test_to_be_told_of_steps_where_there_are_none_is_refused(clinic, learned, tmp_path, option):
+    plan = {"training": option, "measuring": {"metrics": ["nll"]}}
+    with pytest.raises(PlanError, match=f"training.{[*option][0]}: method 'amnesiac' edits the weights at once"):
+        pal.unlearn(learned, clinic / "forget.jsonl", method="amnesiac", output=tmp_path / "out", plan=plan)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_log_with_a_gap_is_refused_before_anything_is_written(clinic, learned, tmp_path):

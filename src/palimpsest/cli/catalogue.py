@@ -142,7 +142,7 @@ def dependences() -> dict[tuple[str, str], str]:
     scheduler = found.pop(("training", "lr_scheduler_type"))
     return {
         **found,
-        ("training", "learning_rate"): f"found by the run unless given; with --preset paper {rate}",
+        ("training", "learning_rate"): f"found by the run unless given{_own_pace(cards)}; with --preset paper {rate}",
         ("training", "lr_scheduler_type"): f"always constant in a run that finds its own rate; else {scheduler}",
         ("training", "batch_size"): images,
         ("training", "num_train_epochs"): "a run that finds its own rate ends by itself; see control.budget",
@@ -151,6 +151,12 @@ def dependences() -> dict[tuple[str, str], str]:
         ("measuring", "metrics"): f"of images, and of texts with a label, {written(family.metrics)}",
         ("control", "kind"): f"none beside {', '.join(FIXES_THE_RATE)}, refine or preset, and for edits",
     }
+
+
+def _own_pace(cards: list[MethodCard]) -> str:
+    """The methods that find no rate unless they are told to."""
+    own = ", ".join(f"{written(card.defaults['learning_rate'])} of {card.name}" for card in cards if card.own_schedule)
+    return f" (but {own}, unless control.kind = auto)" if own else ""
 
 
 def _by_method(cards: list[MethodCard]) -> dict[str, str]:

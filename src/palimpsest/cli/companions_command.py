@@ -50,6 +50,8 @@ def _lines(found: Histories, *, purges: bool) -> Iterator[str]:
         yield f"  {row.kind:<16} {counted:<28} {row.size:>13,} bytes  {tells}"
         if row.holds is not None:
             yield f"    {_held(row, found.asked)}"
+        if row.damage:
+            yield f"    has a gap: {row.damage}; no method can work with it as it is"
         if row.note:
             yield f"    {row.note}"
     if found.purged:

@@ -127,6 +127,10 @@ class Companion:
             ModelError: something is missing, or belongs to another version.
         """
 
+    def damage(self) -> str:
+        """What of it is missing or damaged, in words; "" where all is there as it was written."""
+        return ""
+
     def check_covers(self, ids: Collection[str], where: str) -> None:
         """Refuse rows to forget that it knows too little of; default: none.
 

@@ -178,13 +178,16 @@ class DeltaLog(Companion):
                 f"the delta log of {where} is of other weights than those beside it; give the folder as its run left "
                 f"it, or {HOW_TO_RECORD}"
             )
+        if gap := self.damage():
+            raise ModelError(f"the delta log of {where} has a gap: {gap}; bring it back, or {HOW_TO_RECORD}")
+
+    def damage(self) -> str:
+        """The first record that counts and is not there as it was written."""
         for name, sha256 in self.index.records.items():
             stamp = self.stamps.get(name)
             if stamp is None or stamp.sha256 != sha256 or tensors_of(self.folder / name) is None:
-                what = "missing" if not (self.folder / name).exists() else "damaged"
-                raise ModelError(
-                    f"the delta log of {where} has a gap: {name} is {what}; bring it back, or {HOW_TO_RECORD}"
-                )
+                return f"{name} is {'damaged' if (self.folder / name).exists() else 'missing'}"
+        return ""
 
     def check_covers(self, ids: Collection[str], where: str) -> None:
         """Refuse rows whose steps are not all in the log.

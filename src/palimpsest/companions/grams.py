@@ -157,10 +157,20 @@ class GramMatrices(Companion):
             )
         return total
 
+    def damage(self) -> str:
+        """The first file that is not there as it was written."""
+        found = ((record.file, self._wrong_with(record)) for record in self.records)
+        return next((f"{name} is {what}" for name, what in found if what), "")
+
+    def _wrong_with(self, record: GramRecord) -> str:
+        path = self.folder / record.file
+        if not path.is_file():
+            return "missing"
+        return "" if file_digest(path) == record.sha256 else "damaged"
+
     def _matrices(self, record: GramRecord, place: str) -> dict[str, Tensor]:
         path = self.folder / record.file
-        if not path.is_file() or file_digest(path) != record.sha256:
-            what = "damaged" if path.is_file() else "missing"
+        if what := self._wrong_with(record):
             raise ModelError(f"{path} is {what}; bring it back, or stack layers (eul.fuse=false)")
         return {name.rpartition("/")[2]: m for name, m in load_file(path).items() if name.rpartition("/")[0] == place}
 

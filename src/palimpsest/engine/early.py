@@ -26,6 +26,9 @@ from palimpsest.models.bound import check_bound, unbound
 from palimpsest.models.sources import check_source, classes_of, family_of, read_config
 from palimpsest.records import Example, Image, Labelled
 
+_WITHOUT_STEPS = {"seed", "batch_size", "side_batch_size", "micro_batch_size", "checkpoint_steps"}
+"""Training options that are not of steps alone."""
+
 
 def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     """What can be refused before any row is read.
@@ -41,6 +44,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     check_sharded(plan)
     check_needs(plan, makes_oracle=makes_oracle)
     check_restoring(plan)
+    _check_takes_steps(plan)
     if makes_oracle:
         check_makeable(plan)
     for source in (plan.model, plan.base, plan.oracle):
@@ -54,6 +58,26 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     keys = {name: {metric.key for metric in metrics} for name, metrics in chosen.items()}
     asked = (*(plan.gates or ()), *plan.bounds)
     refuse_unmeasured(asked, keys, "; others by --set measuring.metrics=[...]")
+
+
+def _check_takes_steps(plan: Plan) -> None:
+    """Refuse to be told of steps where none is taken: an edit that no stage follows.
+
+    Raises:
+        PlanError: names the first such option.
+    """
+    method = methods.card(plan.method)
+    given = plan.training.model_fields_set - method.defaults.keys() - _WITHOUT_STEPS
+    if not (method.edits and given):
+        return
+    followed = methods.load(plan.method)(methods.configure(plan.method, plan.options)).stages(
+        dict.fromkeys(plan.files, 1)
+    )
+    if not followed:
+        raise PlanError(
+            f"training.{min(given)}: method {plan.method!r} edits the weights at once and takes no steps with these "
+            "options; leave it out"
+        )
 
 
 def check_untouched(source: str, progress: Progress) -> None:

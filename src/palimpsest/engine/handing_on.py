@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from palimpsest import companions, methods
+from palimpsest import companions, methods, rules
 from palimpsest.companions import COMPANIONS
 from palimpsest.companions.companion import Change, Companion
 from palimpsest.companions.marks import MarkKey, own_key
@@ -91,6 +91,24 @@ def change_by(plan: Plan, forget: Sequence[Example], *, steps: int, model: str) 
     card = methods.card(plan.method)
     recorded, ids = frozenset((*plan.record, *card.keeps)), frozenset(example.id for example in forget)
     return Change(plan.method, model, steps, ids, recorded, frozenset(card.reads))
+
+
+def left_behind(plan: Plan) -> tuple[str, ...]:
+    """What a run is about to leave behind of the histories beside its start, and how it would go on with them.
+
+    Args:
+        plan: of a run whose steps, if it takes any, will move the weights.
+    """
+    card, start, key = methods.card(plan.method), start_of(plan), own_key()
+    if card.edits or key is None:
+        return ()
+    change = Change(plan.method, "", 1, recorded=frozenset((*plan.record, *card.keeps)), reads=frozenset(card.reads))
+    stale = [c.kind for c in companions.opened(start, key) if c.handed_on and c.stale_after(change)]
+    return tuple(
+        f"the {kind} beside {start} are not handed on, because this run moves the weights and does not record them"
+        + (f"; to go on with them: --record {kind}" if kind in rules.names() else "")
+        for kind in stale
+    )
 
 
 def hand_on(start: Path, partial: Path, change: Change) -> tuple[str, ...]:

@@ -96,16 +96,21 @@ def as_taught(encoding: Encoding, model: str | Path) -> Encoding:
 
 
 def scope_section(given: Any, method: MethodCard) -> Mapping[str, Any]:
-    """The scope section: of a method that adds parts they alone move, unless it says otherwise.
+    """The scope section: of a method that adds parts they alone move.
 
     Args:
         given: what was said of it, a mapping or a section.
         method: of the run.
 
     Raises:
-        PlanError: parts alone are to move, and the method adds none.
+        PlanError: parts alone are to move, and the method adds none; or it does, and something else is to move.
     """
     said: Mapping[str, Any] = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
+    if method.adds_parts and said.get("kind", "parts") in ("all", "lora", "layers"):
+        raise PlanError(
+            f"scope.kind = {said['kind']}: method {method.name!r} trains parts that it adds, and under another scope it "
+            "would move the model that they are held against; accepted: parts, which is its default (leave scope out)"
+        )
     if method.adds_parts:
         return {"kind": "all" if method.moves_all else "parts", **said}
     if said.get("kind") == "parts":

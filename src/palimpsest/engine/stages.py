@@ -18,7 +18,7 @@ from palimpsest.companions.learned import check_learned, read_record, write_lear
 from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
-from palimpsest.engine.handing_on import change_by, companions_read, hand_on, start_of
+from palimpsest.engine.handing_on import change_by, companions_read, hand_on, left_behind, start_of
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets, measured_by
@@ -77,7 +77,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     origin = check_oracle(plan, forget)
     if (note := unwatched(plan)) is not None:
         manner.progress(f"note: {note}", 0, 0)
-    for note in record_notes(plan, read.examples):
+    for note in (*left_behind(plan), *record_notes(plan, read.examples)):
         manner.progress(f"note: {note}", 0, 0)
     if forget:
         check_learned(forget, plan.model, again=plan.allow_forgotten)
@@ -88,10 +88,19 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     before = load(plan.model, revision=plan.revision)
     threads = use_threads(before.model, manner.threads)
     before.model.to(device())
+    _check_fits(plan, before)
     sets = encode_sets(read.examples, before, plan.encoding)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
     return RunSetting(plan, read, sets, manner, origin, threads, before.family), before
+
+
+def _check_fits(plan: Plan, before: Loaded) -> None:
+    """The method can be run on the model; one that starts from the base looks at that by itself."""
+    if methods.card(plan.method).starts_from == "model":
+        method = methods.load(plan.method)(methods.configure(plan.method, plan.options))
+        method.companions = companions_read(plan)
+        method.check(before.model)
 
 
 def measure_column(run: RunSetting, target: Output, column: str, model: Loaded | str | Path) -> Measured:

@@ -91,12 +91,12 @@ class ECO(Method):
         """Fit the classifier, then find sigma."""
         (part,) = (part for part in new_parts_of(model) if isinstance(part, CorruptEmbeddings))
         stays = {name: sets[name] for name in ("retain", "replay") if name in sets}
-        fit_watch(
-            model, part, sets["forget"], stays, whiten=True, ridge=self.config.ridge, share=self.config.share
-        )
+        fit_watch(model, part, sets["forget"], stays, whiten=True, ridge=self.config.ridge, share=self.config.share)
         embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
         unit = float(embedding.weight.detach().float().std())
-        part.sigma.fill_(unit * (self._found(model, part, sets, unit) if self.config.sigma is None else self.config.sigma))
+        part.sigma.fill_(
+            unit * (self._found(model, part, sets, unit) if self.config.sigma is None else self.config.sigma)
+        )
         return named_buffers_of(model, part)
 
     def _found(self, model: nn.Module, part: CorruptEmbeddings, sets: Mapping[str, ExampleSet], unit: float) -> float:

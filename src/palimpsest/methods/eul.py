@@ -24,7 +24,7 @@ Official code: none for unlearning (the repository has a vendored adapter librar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -126,10 +126,22 @@ class EUL(Method):
     cools = False
     lowest_rate = 1e-4
 
-    def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
-        """A layer after every feed-forward network, or the layers that are there."""
+    @classmethod
+    def leaves_parts(cls, config: Any) -> bool:
+        """Layers that fold into the weights are no parts any more."""
+        return bool(config.form == "bottleneck" or config.fuse or config.sequence == "one")
+
+    def check(self, model: nn.Module) -> None:
+        """There are such places; the layers of earlier requests can be fused with new ones."""
         if self.config.fuse and self.config.sequence == "one":
             raise PlanError("eul.fuse makes one set of layers by itself; leave out sequence = one, or fuse")
+        places = [self._layer_at(model, place).at for place in ffn_outputs(model, self.config.at)]
+        if self.config.fuse:
+            for level in earlier_levels(model, places):
+                moments_at(self.companions.get("grams"), level)
+
+    def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
+        """A layer after every feed-forward network, or the layers that are there."""
         if self.config.sequence == "one" and (earlier := layers_of(model)):
             return taken_up(model, earlier)
         places = ffn_outputs(model, self.config.at)
@@ -153,7 +165,8 @@ class EUL(Method):
         self._forget = sets["forget"]
         self._start = {id(layer): state_digest(layer) for layer in layers_of(model)}
         if self.config.fuse:
-            self._earlier = earlier_levels(model)
+            places = [layer.config.at for layer in layers_of(model) if layer.is_new]
+            self._earlier = earlier_levels(model, places)
             self._moments = [moments_at(self.companions.get("grams"), level) for level in self._earlier]
             for layer in (layer for level in self._earlier for layer in level):
                 layer.times_off = 1

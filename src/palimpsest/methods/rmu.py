@@ -103,6 +103,10 @@ class RMU(Method):
         """The block's output, where that is what stays."""
         return (block_of(model, config.layer),) if config.retain_term == "hidden" else ()
 
+    def check(self, model: nn.Module) -> None:
+        """There is such a block."""
+        block_of(model, self.config.layer)
+
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Find the block, see that it can be moved, draw the target."""
         self.place = block_of(model, self.config.layer)

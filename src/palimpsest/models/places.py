@@ -64,7 +64,9 @@ def name_of_module(model: Any, module: Any) -> str:
     """
     found = next((name for name, one in model.named_modules() if name and one is module), None)
     if found is None:
-        raise ModelError(f"a {type(model).__name__} does not name its {type(module).__name__}; no part can be put there")
+        raise ModelError(
+            f"a {type(model).__name__} does not name its {type(module).__name__}; no part can be put there"
+        )
     return found
 
 

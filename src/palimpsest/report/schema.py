@@ -26,7 +26,7 @@ from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
 from palimpsest.report.calibration_row import CalibrationInfo
 from palimpsest.report.row import ReportRow, without_empty
-from palimpsest.report.twin_file import json_of
+from palimpsest.report.twin_file import json_of, without_record
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
@@ -307,6 +307,8 @@ class RunResult(ReportRow):
     def of_run(cls, place: str | Path) -> RunResult:
         """The twin of a run, by its folder or by its file; as ``load``."""
         reachable(path := Path(place), "run")
+        if path.is_dir() and not (path / "result.json").exists():
+            raise DataError(without_record(path))
         return cls.load(path / "result.json" if path.is_dir() else path)
 
     @classmethod

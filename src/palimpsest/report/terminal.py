@@ -14,7 +14,9 @@ from palimpsest.report.view import not_judged, row_keys, verdict_words
 from palimpsest.report.worst import worst
 
 TERMINAL_WIDTH = 100
-SET_WIDTH, METRIC_WIDTH, N_WIDTH, WORST_WIDTH = max(map(len, ROLES)), 12, 9, 8
+SET_WIDTH, METRIC_WIDTH, WORST_WIDTH = max(map(len, ROLES)), 12, 8
+NAME_WIDTH = 4  # of a set or a metric, where wide numbers leave no more
+GAP = 2
 
 
 def table(result: RunResult) -> str:
@@ -26,29 +28,49 @@ def table(result: RunResult) -> str:
     Returns:
         Lines of at most 100 columns: one row per set and metric with n, then each column as "value [low, high]"
         (95 % intervals), then the worst example after the run with its id, as far as there is room; below it direction
-        and unit of every metric, and what could not be scored. Names too long for their column end in "..".
+        and unit of every metric, and what could not be scored. Names too long for their column end in "..". Numbers are
+        never cut: where they are too wide, the intervals are left out.
     """
     columns = tuple(result.scores)
-    rows = [("set", "metric", "n", *map(column_name, columns)), *_rows(result)]
-    limits = (SET_WIDTH, METRIC_WIDTH, N_WIDTH, *(TERMINAL_WIDTH for _ in columns))
-    cut = [tuple(_cut(text, limit) for text, limit in zip(row, limits, strict=True)) for row in rows]
-    widths = [max(len(row[i]) for row in cut) for i in range(len(limits))]
-    worst_cells, width = _worst(result, TERMINAL_WIDTH - sum(widths) - 2 * len(widths))
+    rows = [("set", "metric", "n", *map(column_name, columns)), *_rows(result, intervals=True)]
+    if _room_for_names(rows) < 2 * NAME_WIDTH:
+        rows[1:] = _rows(result, intervals=False)
+    cut = _fitted(rows)
+    widths = _widths(cut)
+    worst_cells, width = _worst(result, TERMINAL_WIDTH - sum(widths) - GAP * len(widths))
     if width:
         cut = [(*row, cell) for row, cell in zip(cut, worst_cells, strict=True)]
         widths.append(width)
     lines = [_line(row, widths) for row in cut]
-    lines.insert(1, "-" * min(TERMINAL_WIDTH, sum(widths) + 2 * (len(widths) - 1)))
+    lines.insert(1, "-" * min(TERMINAL_WIDTH, sum(widths) + GAP * (len(widths) - 1)))
     about = _wrap(_about_worst(result)) if width else []
     return "\n".join([*lines, *_legend(result), *about, *_unscored(result)])
 
 
-def _rows(result: RunResult) -> list[tuple[str, ...]]:
+def _widths(rows: list[tuple[str, ...]]) -> list[int]:
+    return [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+
+
+def _room_for_names(rows: list[tuple[str, ...]]) -> int:
+    """What n and the columns leave to set and metric."""
+    _, _, *numbers = _widths(rows)
+    return TERMINAL_WIDTH - sum(numbers) - GAP * (len(numbers) + 1)
+
+
+def _fitted(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The rows with names of sets and metrics cut to what is there for them; the metric gives way first."""
+    wide, room = _widths(rows), _room_for_names(rows)
+    of_set = min(wide[0], SET_WIDTH, room - min(wide[1], NAME_WIDTH))
+    of_metric = min(wide[1], METRIC_WIDTH, room - of_set)
+    return [(_cut(name, of_set), _cut(metric, of_metric), *cells) for name, metric, *cells in rows]
+
+
+def _rows(result: RunResult, *, intervals: bool) -> list[tuple[str, ...]]:
     """Set, metric, n and the columns, written out in full."""
     rows = []
     for name, metric in row_keys(result):
         found = [sets.get(name, {}).get(metric) for sets in result.scores.values()]
-        rows.append((name, metric, _n(found), *map(_cell, found)))
+        rows.append((name, metric, _n(found), *(_cell(score, interval=intervals) for score in found)))
     return rows
 
 
@@ -81,10 +103,11 @@ def verdict(result: RunResult) -> list[str]:
     return [*lines, "", "What to do next:", *(f"  * {line}" for line in result.advice)] if result.advice else lines
 
 
-def _cell(score: ScoreRow | None) -> str:
+def _cell(score: ScoreRow | None, *, interval: bool) -> str:
     if score is None or score.value is None:
         return "-"
-    return f"{show_or_dash(score.value)} {interval_or_nothing(score.low, score.high)}".rstrip()
+    beside = interval_or_nothing(score.low, score.high) if interval else ""
+    return f"{show_or_dash(score.value)} {beside}".rstrip()
 
 
 def _n(scores: list[ScoreRow | None]) -> str:

@@ -23,3 +23,15 @@ def json_of(path: Path) -> object:
     except ValueError as error:
         # UnicodeDecodeError and JSONDecodeError are both ValueErrors.
         raise DataError(f"'{path}' is not JSON: {error}; give the result.json that a palimpsest run writes") from error
+
+
+def without_record(folder: Path) -> str:
+    """What a folder without a result.json is, as far as its files tell, and what to do."""
+    if (folder / "plan.json").is_file():
+        return f"{folder} is a run that has not ended: it has no result.json; the command that began it goes on with it"
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return (
+            f"{folder} is a model that no run has measured (it has no result.json), as parts, export and save_pretrained "
+            f"write one; palimpsest measure --model {folder} --data FILE tells how it does"
+        )
+    return f"{folder} holds no result.json; give the folder of a finished run"

@@ -24,7 +24,7 @@ from palimpsest.models.as_it_was import as_it_was
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import ARGUMENT_NAMES, given_by, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.in_memory import Model, Run, made_beside, model_in, models_among, on_disk, renamed, run_of
-from palimpsest.verbs.in_place import check_held, laid_into
+from palimpsest.verbs.in_place import check_held, check_left_plain, laid_into
 
 
 @as_it_was()
@@ -61,6 +61,8 @@ def change(
         manner = manner_of(Path(place) / "run" if output is None else output, values)
         source = path_of(values.pop("model"), "model")
         chosen = method if method is not None else usual_method(source, values.get("revision"))
+        if in_place:
+            check_left_plain(chosen, plan or {})
         result = _changed(given_by(source, sets, values), chosen, plan, manner, values)
         renamed(manner.output, {**names, **made_beside(result, place)})
         if output is not None and not held:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from palimpsest.companions.companion import Companion
 
 
+_OF_ONE = ("config.json", "adapter_config.json", "plan.json")  # one of them lies in every folder of a model or a run
+
+
 class HistoryRow(NamedTuple):
     """One kind of history.
 
@@ -30,6 +33,7 @@ class HistoryRow(NamedTuple):
         holds: ids of the rows asked about that it holds; None where none were.
         removed: records that a purge took out.
         note: what became unusable with them.
+        damage: what is missing or damaged, so that no method can work with it; "" where all is there.
     """
 
     kind: str
@@ -41,6 +45,7 @@ class HistoryRow(NamedTuple):
     holds: tuple[str, ...] | None = None
     removed: int = 0
     note: str = ""
+    damage: str = ""
 
 
 class Histories(NamedTuple):
@@ -77,13 +82,13 @@ def histories(
         yes: delete.
 
     Raises:
-        DataError: there is no such folder, or the rows cannot be read.
-        PlanError: both kinds of rows were given, or another process is at work in the folder.
+        DataError: there is no such folder, no model and no run in it, or the rows cannot be read.
+        PlanError: both kinds of rows were given, none to purge, or another process is at work in the folder.
         ModelError: a history is damaged, or was made with another key.
     """
-    version = Path(reachable(folder, "model")).expanduser()
-    if not version.is_dir():
-        raise DataError(f"{folder} is no folder; give the folder of a finished run")
+    version = _version_in(folder)
+    if yes and forget is None:
+        raise PlanError("--yes purges the rows of --forget DATA, and none were given; nothing was purged")
     ids = _asked_about(holds, forget)
     key = own_key()
     if key is None and companions.kinds_in(version):
@@ -94,6 +99,16 @@ def histories(
             raise PlanError(f"another process is at work in {folder}; wait for it, and purge then")
         rows = tuple(_rows(version, key, ids, purge=purge)) if key is not None else ()
     return Histories(str(folder), rows, len(ids or ()), purge)
+
+
+def _version_in(folder: str | Path) -> Path:
+    """The folder of a version or of a run."""
+    version = Path(reachable(folder, "model")).expanduser()
+    if not version.is_dir():
+        raise DataError(f"{folder} is no folder; give the folder of a finished run")
+    if not any((version / name).is_file() for name in _OF_ONE) and not companions.kinds_in(version):
+        raise DataError(f"{folder} holds no model and no run; give the folder of a finished run")
+    return version
 
 
 def _asked_about(holds: Source | None, forget: Source | None) -> list[str] | None:
@@ -113,5 +128,6 @@ def _rows(version: Path, key: MarkKey, ids: Sequence[str] | None, *, purge: bool
 def _row(companion: Companion, holds: tuple[str, ...] | None, doomed: Sequence[str] | None) -> HistoryRow:
     gone = companion.forget(doomed) if doomed else None
     kept = companion.held()
-    row = HistoryRow(companion.kind, companion.keyed_by, *kept, companion.brings_back, holds)
+    damage = companion.damage()
+    row = HistoryRow(companion.kind, companion.keyed_by, *kept, companion.brings_back, holds, damage=damage)
     return row if gone is None else row._replace(removed=gone.records, note=gone.stale)

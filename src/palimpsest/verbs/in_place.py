@@ -42,6 +42,26 @@ def check_held(held: Mapping[str, Model], plan: Mapping[str, Any], *, in_place: 
         _check_receives(model)
 
 
+def check_left_plain(method: str, plan: Mapping[str, Any]) -> None:
+    """Refuse to lay into a module what a run leaves beside it.
+
+    Args:
+        method: of the run.
+        plan: its sections, as given.
+
+    Raises:
+        PlanError: the run would leave parts; or an option is none.
+    """
+    from palimpsest import methods
+
+    options = plan.get("options", {}) if isinstance(plan, Mapping) else {}
+    if methods.card(method).adds_parts and methods.load(method).leaves_parts(methods.configure(method, options)):
+        raise PlanError(
+            f"in_place: a run of {method!r} with these options leaves parts beside the weights, which the module has no "
+            "place for; leave in_place out and take run.model, or use options or a method that leave plain weights"
+        )
+
+
 def _check_frozen(model: Model, scope: Mapping[str, Any], progress: Progress) -> None:
     """A module that is frozen on purpose is not trained by surprise."""
     frozen = [name for name, p in model.module.named_parameters() if not p.requires_grad]

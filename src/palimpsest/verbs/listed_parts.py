@@ -8,6 +8,7 @@ from pathlib import Path
 from palimpsest.errors import PlanError, reachable
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.parts.part_rows import PartRow, alphas_of, check_is_folder, numbers_of, part_rows
+from palimpsest.models.sources import check_folder
 
 
 @as_it_was()
@@ -30,11 +31,12 @@ def parts(
         The parts, oldest first: of ``output`` where one was written, else of ``folder``.
 
     Raises:
-        UsageError: the folder is none of a version, a number is not there, or the output cannot be written; nothing
+        UsageError: the folder is none of a model, a number is not there, or the output cannot be written; nothing
             was written.
     """
     place = Path(reachable(folder, "model")).expanduser()
     check_is_folder(place)
+    check_folder(place)
     rows = part_rows(place)
     numbers = _numbers(remove, rows)
     alphas = alphas_of({str(which): value for which, value in (alpha or {}).items()}, rows)

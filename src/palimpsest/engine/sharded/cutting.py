@@ -82,7 +82,9 @@ def passes_of_a_slice(epochs: float, slices: int) -> float:
     return 2 * epochs / (slices + 1)
 
 
-def lessons_of(shard: int, slices: Sequence[Collection[str]], recipe: Recipe, first: int = 0) -> tuple[SliceLesson, ...]:
+def lessons_of(
+    shard: int, slices: Sequence[Collection[str]], recipe: Recipe, first: int = 0
+) -> tuple[SliceLesson, ...]:
     """The slices of a shard from ``first`` on that have a row by then."""
     found, so_far = [], list[str]()
     for piece, ids in enumerate(slices):

@@ -134,7 +134,9 @@ def check_sharded(plan: Plan) -> None:
     for problem in _beside(plan):
         raise PlanError(f"method {plan.method!r}: {problem}")
     if own_key() is None:
-        raise PlanError(f"{key_file()} cannot be written, and whose slices are kept could not be told; set {KEY_VARIABLE}")
+        raise PlanError(
+            f"{key_file()} cannot be written, and whose slices are kept could not be told; set {KEY_VARIABLE}"
+        )
     there = shards_beside(plan)
     if plan.kind == "unlearn" and there is not None and "retain" not in plan.files:
         raise PlanError(
@@ -186,7 +188,9 @@ def check_sharded_rows(plan: Plan, read: Read) -> None:
     record = read_record(plan.model)
     for example in retain if record is not None else ():
         if kept.get(example.id, (-1, 0))[0] in hit and record is not None and record.has_learned_otherwise(example):
-            raise DataError(f"{example.name}: {plan.model} learned something else under this id; give the rows as they were")
+            raise DataError(
+                f"{example.name}: {plan.model} learned something else under this id; give the rows as they were"
+            )
     if not kept:
         raise DataError(f"no row that {plan.model} learned would stay; use the model that it began with")
     from_base = bool(plan.options["from_base"])

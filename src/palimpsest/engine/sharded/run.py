@@ -173,9 +173,7 @@ def _all_lessons(run: ShardedRun) -> Sequence[Any]:
         return [lesson for course in run.courses for lesson in course.lessons]
     everywhere = frozenset((shard, 0) for shard, _ in run.places.values())
     return [
-        lesson
-        for course in courses_to_unlearn(run.places, everywhere, run.recipe, None)
-        for lesson in course.whole
+        lesson for course in courses_to_unlearn(run.places, everywhere, run.recipe, None) for lesson in course.whole
     ]
 
 

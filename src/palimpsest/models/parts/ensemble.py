@@ -230,7 +230,9 @@ def _without_cache(given: Mapping[str, Any], plain: Callable[..., Any]) -> dict[
     held, mask, ids = (given.get(name) for name in ("past_key_values", "attention_mask", "input_ids"))
     cut = isinstance(mask, Tensor) and isinstance(ids, Tensor) and mask.ndim == 2 and mask.shape[1] > ids.shape[1]
     if cut or (hasattr(held, "get_seq_length") and held.get_seq_length()):
-        raise ModelError("an ensemble keeps no keys and values of earlier tokens; give whole texts, with use_cache=False")
+        raise ModelError(
+            "an ensemble keeps no keys and values of earlier tokens; give whole texts, with use_cache=False"
+        )
     asked = {name: value for name, value in given.items() if name not in ("past_key_values", "use_cache")}
     return {**asked, "use_cache": False} if "use_cache" in inspect.signature(plain).parameters else asked
 

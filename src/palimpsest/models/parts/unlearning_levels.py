@@ -39,13 +39,16 @@ def taken_up(model: Any, layers: LayerLevel) -> Sequence[UnlearningLayer]:
     return layers
 
 
-def earlier_levels(model: Any) -> list[list[UnlearningLayer]]:
-    """Layers of earlier requests, a list for each, if they can be fused with the new ones.
+def earlier_levels(model: Any, places: Sequence[str]) -> list[list[UnlearningLayer]]:
+    """Layers of earlier requests, a list for each, if they can be fused with new ones.
+
+    Args:
+        model: with its layers.
+        places: of the new ones.
 
     Raises:
         ModelError: they are not at the places of the new ones.
     """
-    places = [layer.config.at for layer in layers_of(model) if layer.is_new]
     levels = _by_request([layer for layer in layers_of(model) if not layer.is_new])
     for level in levels:
         _check_same_places([layer.config.at for layer in level], places)
@@ -63,7 +66,7 @@ def _by_request(layers: LayerLevel) -> list[list[UnlearningLayer]]:
 
 
 def _check_same_places(there: Sequence[str], places: Sequence[str]) -> None:
-    if there == places:
+    if list(there) == list(places):
         return
     odd = next(iter(sorted(set(there) ^ set(places))), there[0])
     raise ModelError(
