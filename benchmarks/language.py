@@ -6,11 +6,12 @@
 ``llama-stories260k`` learns the rows of three invented people of knowundo-privacy, and of three invented authors of
 TOFU (the worlds knowE and tofuP of ``out_of_the_box``); seed k asks that the k-th of them be forgotten and is the seed
 of every run. No constant of the product was chosen on these rows. Each method runs as ``palimpsest unlearn --method
-NAME`` with files (forget, retain, holdout, replay, general) and no number: it finds its own rate and stop by the one rule of step control, or, where it steps at its own schedule or edits
-once, by its own defaults. Beside each: the same version calibrated to 95 % of the retain ES of before, and after half of
-the forgotten rows was taught again, the other half measured. Rows to compare with: the oracle, which never saw the
-forget rows, nothing done, and noise as large as the change that NPO made. Every run is a process of its own, for its
-peak of memory; whatever is in --output is taken as it is.
+NAME`` with files (forget, retain, holdout, replay, general) and no number: it finds its own rate and stop by the one
+rule of step control, or, where it steps at its own schedule or edits once, by its own defaults. Beside each: the same
+version calibrated to 95 % of the retain ES of before, and after half of the forgotten rows was taught again, the other
+half measured. Rows to compare with: the oracle, which never saw the forget rows, nothing done, and noise as large as
+the change that NPO made. Every run is a process of its own, for its peak of memory; whatever is in --output is taken as
+it is.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from language_bench.world import GIVEN, Place
 from palimpsest import methods
 from palimpsest.report.schema import RunResult
 
-LEARNED_BY: Mapping[str, str] = {"sisa": "sisa", "code_unlearn": "codebook"}  # forgets only what was learned that way
+LEARNED_BY: Mapping[str, str] = {"sisa": "sisa", "code_unlearn": "code_learn"}  # forgets only what was learned that way
 TAU = 0.95
 BESIDE = ("oracle", "nothing")  # nobody's methods
 

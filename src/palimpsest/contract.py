@@ -170,12 +170,12 @@ class Method:
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
-            adds_parts: its ``parts`` adds modules to the model, and unless the plan says otherwise nothing else moves.
+        adds_parts: its ``parts`` adds modules to the model, and nothing else moves (but see ``moves_all``).
         sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
             the method over each slice and makes the ensemble, and unlearns by learning what comes after a row anew.
         moves_all: beside the parts that it adds all weights move, too, unless the plan says otherwise.
         needs_part: kind of part that the model must bear already; "" = none.
-            repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
+        repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
         cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
             where a floor is used up (in few parameters an annealing alone brings back what they forgot).

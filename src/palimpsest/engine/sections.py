@@ -106,7 +106,7 @@ def scope_section(given: Any, method: MethodCard) -> Mapping[str, Any]:
         PlanError: parts alone are to move, and the method adds none; or it does, and something else is to move.
     """
     said: Mapping[str, Any] = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
-    if method.adds_parts and said.get("kind", "parts") in ("all", "lora", "layers"):
+    if method.adds_parts and not method.moves_all and said.get("kind", "parts") != "parts":
         raise PlanError(
             f"scope.kind = {said['kind']}: method {method.name!r} trains parts that it adds, and under another scope it "
             "would move the model that they are held against; accepted: parts, which is its default (leave scope out)"
