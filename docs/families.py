@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest import derived, methods
-from palimpsest.cli.listing import HOW
+from palimpsest.cli.listing import APPROACH_WORDS
 from palimpsest.cli.option_rows import first_sentence
 from palimpsest.method_card import MethodCard
 
@@ -40,7 +40,7 @@ def page() -> str:
     """The whole page."""
     cards = [methods.card(name) for name in methods.names()]
     parts = [HEAD, "## Which one should I use?\n", chosen(rows()), "## The families\n", LEGEND]
-    for way, words in HOW.items():
+    for way, words in APPROACH_WORDS.items():
         own = [card for card in cards if card.approach == way]
         if own:
             parts += [f"### {words[0].upper()}{words[1:]}\n", table(own)]

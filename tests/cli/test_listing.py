@@ -9,7 +9,7 @@ import pytest
 
 from palimpsest import methods, metrics
 from palimpsest.cli import main
-from palimpsest.cli.listing import GROUPS, HOW, group_of
+from palimpsest.cli.listing import APPROACH_WORDS, GROUPS, group_of
 from palimpsest.method_card import Approach
 from palimpsest.version import VERSION
 
@@ -32,9 +32,9 @@ def test_what_unlearns_is_grouped_by_how_it_works(capsys):
     lines = shown(capsys, "methods").splitlines()
     (at,) = [n for n, line in enumerate(lines) if line.split()[:1] == ["npo"]]
     headings = [line for line in lines[:at] if line.startswith(" by ")]
-    assert headings[-1] == f" {HOW['ascent']}:"
-    assert set(HOW) == set(get_args(Approach))
-    assert f"works     {HOW['ascent']}\n" in shown(capsys, "methods", "npo")
+    assert headings[-1] == f" {APPROACH_WORDS['ascent']}:"
+    assert set(APPROACH_WORDS) == set(get_args(Approach))
+    assert f"works     {APPROACH_WORDS['ascent']}\n" in shown(capsys, "methods", "npo")
 
 
 def test_a_method_shows_its_sets_training_and_options(capsys):

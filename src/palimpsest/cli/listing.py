@@ -25,7 +25,7 @@ GROUPS = {
     "update": "Learn and unlearn in one run (palimpsest update, and each alone)",
     "yardstick": "To compare with: the gold standard, and a control",
 }
-HOW: Mapping[Approach, str] = {
+APPROACH_WORDS: Mapping[Approach, str] = {
     "continual": "by rehearsing or holding on to what was learned before",
     "ascent": "by a loss against the rows themselves",
     "preference": "by preferring another answer",
@@ -84,10 +84,10 @@ def _methods(cards: Iterable[MethodCard]) -> str:
 
 def _by_approach(cards: Sequence[MethodCard]) -> Iterator[str]:
     """Lines of some methods, under how they work where they differ in it."""
-    ways = [way for way in HOW if any(card.approach == way for card in cards)]
+    ways = [way for way in APPROACH_WORDS if any(card.approach == way for card in cards)]
     for way in ways:
         if len(ways) > 1:
-            yield f" {HOW[way]}:"
+            yield f" {APPROACH_WORDS[way]}:"
         yield from (_line(card) for card in cards if card.approach == way)
 
 
@@ -105,7 +105,7 @@ def _method(card: MethodCard) -> str:
         *textwrap.wrap(uses.strip(), WIDTH),
         "",
         f"does      {kinds}; {_listed(methods.works_on(card))}",
-        f"works     {HOW[card.approach]}",
+        f"works     {APPROACH_WORDS[card.approach]}",
         f"needs     {_needs(card)}",
         f"may use   {', '.join(card.uses) or 'no other set'}",
         *textwrap.wrap(_training(card), WIDTH, initial_indent="training  ", subsequent_indent=" " * 10),
