@@ -22,6 +22,7 @@ NOT_ONCE = {  # public name -> the files that may share it; why
     "DERIVED": "derived/*.py",  # the same of a set that a run makes
     "RULE": "rules/*.py",  # the same of a rule
     "PART": "models/parts/*.py",  # the same of a part
+    "FAMILIES": "models/families/*.py",  # the same of the families of models
     "SCENARIO": "data/streams/scenarios/*.py",  # the same of a scenario
     "SET_METRIC": "metrics/per_set/*.py",  # the same of what is said of several sets
     "STREAM_METRIC": "metrics/per_stream/*.py",  # and of a stream

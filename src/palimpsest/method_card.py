@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["learn", "unlearn", "update"]
 Modality = Literal["text", "labels", "image"]
 """What a model takes and says: tokens of a text (causal and sequence-to-sequence), the class of a text, of an image."""
-KINDS: Mapping[str, str] = {"text": "texts", "labels": "labelled texts", "image": "images"}
+KIND_WORDS: Mapping[str, str] = {"text": "texts", "labels": "labelled texts", "image": "images"}
 """The same in words."""
 Approach = Literal[
     "continual",

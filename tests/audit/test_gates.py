@@ -11,7 +11,7 @@ from palimpsest.audit.comparison import Draws
 from palimpsest.audit.gates import Gate, default_gates, parse_gates
 from palimpsest.audit.judging import MIN_EXAMPLES, judged_by
 from palimpsest.errors import PlanError
-from palimpsest.models.families.judging import BY_CLASSES
+from palimpsest.models.families.yardsticks import BY_CLASSES
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from palimpsest.audit.judging import Finding, Why
 from palimpsest.audit.known import distrusting, known_checks
-from palimpsest.models.families.judging import BY_CLASSES, BY_TOKENS, Judging
+from palimpsest.models.families.yardsticks import BY_CLASSES, BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 Column = dict[str, Sequence[float]]

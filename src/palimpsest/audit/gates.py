@@ -16,7 +16,7 @@ from palimpsest.audit.comparison import Average, Mode
 from palimpsest.chosen import Chosen
 from palimpsest.errors import PlanError, unknown
 from palimpsest.in_words import exact
-from palimpsest.models.families.judging import BY_TOKENS, Judging
+from palimpsest.models.families.yardsticks import BY_TOKENS, Judging
 
 SAME = 0.10
 """Two scores that differ by no more count as the same: the bound of every gate on the forget set."""

@@ -26,7 +26,7 @@ from palimpsest.audit.comparison import DRAWS, Draws, paired, unpaired
 from palimpsest.audit.gates import SAME
 from palimpsest.audit.judging import MIN_EXAMPLES, ROUNDING, Finding, ScoreTable, Why
 from palimpsest.in_words import interval, show
-from palimpsest.models.families.judging import BY_TOKENS, Judging
+from palimpsest.models.families.yardsticks import BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 _FORGET = "forget"

@@ -18,7 +18,7 @@ from palimpsest.cli.rules_command import rule_rows
 from palimpsest.cli.saying import tell, tell_json
 from palimpsest.data.sets.roles import ALL_VERBS
 from palimpsest.errors import PlanError, unknown
-from palimpsest.method_card import KINDS
+from palimpsest.method_card import KIND_WORDS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -200,7 +200,7 @@ def _about(name: str) -> str:
 
 def _made_of(name: str) -> str:
     """What a derived set is made of, and for which kinds of models."""
-    kinds = " and ".join(KINDS[kind] for kind in derived.load(name).modalities)
+    kinds = " and ".join(KIND_WORDS[kind] for kind in derived.load(name).modalities)
     return f"Made of {' and '.join(derived.load(name).sources) or 'what the model says'}, {kinds}"
 
 

@@ -13,7 +13,7 @@ from palimpsest import derived, methods, metrics
 from palimpsest.cli import options as o
 from palimpsest.cli.option_rows import WIDTH, OptionRow, as_text, first_sentence, option_rows, written
 from palimpsest.cli.saying import tell, tell_json
-from palimpsest.method_card import KINDS
+from palimpsest.method_card import KIND_WORDS
 
 if TYPE_CHECKING:
     from palimpsest.method_card import Approach, MethodCard
@@ -93,7 +93,7 @@ def _by_approach(cards: Sequence[MethodCard]) -> Iterator[str]:
 
 def _line(card: MethodCard) -> str:
     """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
-    on = "both" if set(BOTH) <= set(methods.works_on(card)) else KINDS[methods.works_on(card)[0]]
+    on = "both" if set(BOTH) <= set(methods.works_on(card)) else KIND_WORDS[methods.works_on(card)[0]]
     use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
     return f"  {card.name:16}{on:7}{use}"
 
@@ -115,7 +115,7 @@ def _method(card: MethodCard) -> str:
 
 
 def _listed(kinds: Iterable[str]) -> str:
-    return " and ".join(words for kind, words in KINDS.items() if kind in kinds)
+    return " and ".join(words for kind, words in KIND_WORDS.items() if kind in kinds)
 
 
 def _needs(card: MethodCard) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
-from palimpsest.method_card import KINDS
+from palimpsest.method_card import KIND_WORDS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -98,9 +98,9 @@ def modalities_of(needs: Iterable[str]) -> tuple[str, ...]:
     (('text', 'labels', 'image'), ('text',))
     """
     wanted = [load(name).modalities for name in of_needs(needs)]
-    return tuple(kind for kind in KINDS if all(kind in able for able in wanted))
+    return tuple(kind for kind in KIND_WORDS if all(kind in able for able in wanted))
 
 
-def fits_family(made: Derived, family: Family) -> bool:
+def can_be_made_for(made: Derived, family: Family) -> bool:
     """Can a set be made for a family of models?"""
     return family.takes in made.modalities and (family.reads_prefixes or not made.reads_prefixes)

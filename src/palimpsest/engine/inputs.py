@@ -21,7 +21,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, PlanError
-from palimpsest.method_card import KINDS, MethodCard
+from palimpsest.method_card import KIND_WORDS, MethodCard
 from palimpsest.models.families import Family
 from palimpsest.models.sources import class_names_in, family_of
 from palimpsest.records import Example, content_id
@@ -63,10 +63,7 @@ def read_given(
     Raises:
         DataError: the first source that cannot be used, or an overlap of two sets.
     """
-    sources = {**given.sets, **({} if given.data is None else {"data": given.data})}
-    layout = (family or family_of(given.model, given.models.get("revision"))).layout(given.layout)
-    rows = {name: read_rows(source, layout, name=name) for name, source in sources.items()}
-    check_used(layout, rows.values())
+    rows = _rows_of(given, family or family_of(given.model, given.models.get("revision")))
     notes = []
     for name, read in rows.items():
         for note in _notes_of(name, read, separator):
@@ -82,6 +79,15 @@ def read_given(
     examples = _named_apart(examples, notes, progress)
     _check_apart(examples)
     return Read({role: examples[role] for role in given_roles() if role in examples}, tuple(notes), _asked(given))
+
+
+def _rows_of(given: Given, family: Family) -> dict[str, Rows]:
+    """Every source, read as the family of the model takes its rows."""
+    sources = {**given.sets, **({} if given.data is None else {"data": given.data})}
+    layout = family.layout(given.layout)
+    rows = {name: read_rows(source, layout, name=name) for name, source in sources.items()}
+    check_used(layout, rows.values())
+    return rows
 
 
 def _notes_of(name: str, read: Rows, separator: str | None) -> tuple[str, ...]:
@@ -233,10 +239,12 @@ def check_family(plan: Plan, family: Family) -> None:
 
 def _why_not(method: MethodCard, family: Family) -> str:
     """What a method is for, where that is not a family of models."""
-    made = next((n for n in derived.of_needs(method.needs) if not derived.fits_family(derived.load(n), family)), None)
+    made = next(
+        (n for n in derived.of_needs(method.needs) if not derived.can_be_made_for(derived.load(n), family)), None
+    )
     if made is not None:
         return f"looks for {made} texts"
-    listed = " and ".join(KINDS[kind] for kind in method.modalities)
+    listed = " and ".join(KIND_WORDS[kind] for kind in method.modalities)
     return f"works on {listed} alone"
 
 

@@ -22,7 +22,7 @@ from palimpsest.loop.training import Training
 from palimpsest.models.families import Family, family_that_takes
 from palimpsest.records import Verdict
 from palimpsest.report.beside import WHOLE_BASE, is_beside_its_base
-from palimpsest.report.nouns import kind_of
+from palimpsest.report.nouns import kind_in_record
 from palimpsest.report.schema import Ending, LevelInfo, Origin, RunResult, VerdictRow
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def evidence_of(result: RunResult, gates: Iterable[Any] | None = None, bounds: I
 
 def family_of_record(result: RunResult) -> Family:
     """The family by which a record is judged."""
-    return family_that_takes(kind_of(result))
+    return family_that_takes(kind_in_record(result))
 
 
 def _as_list(gates: object) -> object:

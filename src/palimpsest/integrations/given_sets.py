@@ -18,7 +18,7 @@ from palimpsest.engine.given import Given
 from palimpsest.engine.inputs import encode_sets, read_given
 from palimpsest.engine.plan import Plan, checked_sections, make_plan
 from palimpsest.errors import DataError, PlanError, unknown
-from palimpsest.method_card import KINDS
+from palimpsest.method_card import KIND_WORDS
 from palimpsest.models.families import of_model
 from palimpsest.models.images import Preprocessor, pixel_format
 from palimpsest.models.load import Loaded
@@ -73,7 +73,7 @@ def sets_in_trainer(plan: Plan, model: Any, processing_class: Any, sets: Any) ->
     _check_roles(plan.method, kind, sets)
     family = of_model(model)
     if not methods.fits_family(kind, family):
-        able = " and ".join(KINDS[one] for one in methods.works_on(kind))
+        able = " and ".join(KIND_WORDS[one] for one in methods.works_on(kind))
         raise PlanError(f"method {plan.method!r} works on {able} alone and the model is {family.noun}")
     ready = {role: given for role, given in sets.items() if isinstance(given, ExampleSet)}
     rows = {role: given for role, given in sets.items() if role not in ready}

@@ -81,7 +81,7 @@ def fits_family(method: MethodCard | type[Method], family: Family) -> bool:
     from palimpsest import derived
 
     made = [derived.load(name) for name in derived.of_needs(method.needs)]
-    return family.takes in method.modalities and all(derived.fits_family(one, family) for one in made)
+    return family.takes in method.modalities and all(derived.can_be_made_for(one, family) for one in made)
 
 
 def file_of(name: str) -> Path:

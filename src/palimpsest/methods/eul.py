@@ -15,9 +15,12 @@ and with ``fuse`` each request learns layers of its own with the earlier ones sw
 takes the place of all of them: the closed form of ``models/regmean.py`` over Gram matrices, without the data. The Gram
 matrices of what was forgotten are taken at the end of each run and kept beside the model (``companions/grams.py``).
 
-Departs from the paper: a decoder's own loss takes the place of the masked-word loss of T5. The divergence is clamped at
-4 nats and the language-model loss at 12, position by position, so that what is forgotten pulls no more. Layers begin as
-small noise (at zero the divergence has no gradient). Means are over label tokens.
+A model with an encoder and a decoder has layers in both. The head of a classifier writes no words, so the
+language-model term is absent there: forgetting is the divergence alone.
+
+Departs from the paper: a decoder's own loss takes the place of the masked-word loss, of T5 that of its completions.
+The divergence is clamped at 4 nats and the language-model loss at 12, position by position, so that what is forgotten
+pulls no more. Layers begin as small noise (at zero the divergence has no gradient). Means are over label tokens.
 Official code: none for unlearning (the repository has a vendored adapter library).
 """
 
@@ -35,6 +38,7 @@ from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, 
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
+from palimpsest.models.families import of_model
 from palimpsest.models.parts.unlearning_layer import Grams, UnlearningLayer, UnlearningLayerConfig, widths_at
 from palimpsest.models.parts.unlearning_levels import (
     LayerLevel,
@@ -71,7 +75,7 @@ class EULConfig(Config):
     lambda_task: float = Field(default=1.0, ge=0)
     """lambda, factor of the retain set's own loss; the paper's value is 1."""
     gamma: float = Field(default=0.2, ge=0)
-    """Factor of the negated language-model loss at forget; the paper's value is 0.2."""
+    """Factor of the negated language-model loss at forget, which a classifier has not; the paper's value is 0.2."""
     kl_weight: float = Field(default=1.0, ge=0)
     """Factor of the divergence at forget; 1 in the paper, 0 is its ablation."""
     most_kl: float = Field(default=4.0, gt=0)
@@ -115,7 +119,7 @@ class EUL(Method):
         "Not where the answers to other subjects may not shift at all."
     )
     approach = "modules"
-    modalities = ("text",)
+    modalities = ("text", "labels")
     needs = ("forget", "retain")
     reference_sets = frozenset({"forget", "retain"})
     defaults = {"learning_rate": 2e-3, "batch_size": 16}
@@ -125,6 +129,7 @@ class EUL(Method):
     repairs_itself = True
     cools = False
     lowest_rate = 1e-4
+    _writes = True
 
     @classmethod
     def leaves_parts(cls, config: Any) -> bool:
@@ -163,6 +168,7 @@ class EUL(Method):
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """To be fused, layers are learned with the earlier ones switched off."""
         self._forget = sets["forget"]
+        self._writes = not of_model(model).has_classes
         self._start = {id(layer): state_digest(layer) for layer in layers_of(model)}
         if self.config.fuse:
             places = [layer.config.at for layer in layers_of(model) if layer.is_new]
@@ -220,10 +226,11 @@ class EUL(Method):
                 "kl_retain": Term(divergence_S.sum(), of="retain", weight=options.alpha),
                 "task": Term(-said.logp_S.sum(), of="retain", weight=options.lambda_task),
             }
-        return {
-            "kl_forget": Term(clamped_sum(divergence_S, options.most_kl), of="forget", weight=-options.kl_weight),
-            "lm": Term(clamped_sum(-said.logp_S, options.most_lm), of="forget", weight=-options.gamma),
-        }
+        kl = Term(clamped_sum(divergence_S, options.most_kl), of="forget", weight=-options.kl_weight)
+        if not self._writes:
+            return {"kl_forget": kl}
+        lm = Term(clamped_sum(-said.logp_S, options.most_lm), of="forget", weight=-options.gamma)
+        return {"kl_forget": kl, "lm": lm}
 
 
 METHOD = EUL

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
-from palimpsest.method_card import KINDS, Modality
+from palimpsest.method_card import KIND_WORDS, Modality
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -94,7 +94,7 @@ def refuse_kind(metrics: Iterable[Metric], kind: Modality) -> None:
     wrong = [metric.key for metric in metrics if kind not in metric.modalities]
     if wrong:
         able = ", ".join(name for name in names() if kind in load(name).modalities)
-        raise PlanError(f"metrics {', '.join(wrong)} cannot be taken of {KINDS[kind]}; accepted: {able}")
+        raise PlanError(f"metrics {', '.join(wrong)} cannot be taken of {KIND_WORDS[kind]}; accepted: {able}")
 
 
 def _explain(name: str, metric: type[Metric], error: ValidationError) -> str:

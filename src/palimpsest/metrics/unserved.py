@@ -10,7 +10,7 @@ from torch import nn
 from palimpsest.data.encode.any_set import MeasuredSet
 from palimpsest.data.encode.batch import TextBatch
 from palimpsest.errors import DataError, PlanError
-from palimpsest.method_card import KINDS
+from palimpsest.method_card import KIND_WORDS
 from palimpsest.metrics import refuse_kind
 from palimpsest.metrics.metric import Ask, Metric
 from palimpsest.models.families import family_named
@@ -23,7 +23,7 @@ def unserved(metric: Metric, examples: MeasuredSet, beside: nn.Module | None) ->
     """Why a metric cannot be scored, in words; "" where it can."""
     family = family_named(examples.family)
     if missing := sorted(ask.value for ask in metric.asks if ask.name not in family.serves):
-        of = KINDS[family.takes] if family.reads_prefixes or family.has_classes else family.noun
+        of = KIND_WORDS[family.takes] if family.reads_prefixes or family.has_classes else family.noun
         return f"nothing serves {', '.join(missing)} of {of}"
     return NOT_BESIDE if Ask.BESIDE in metric.asks and beside is None else ""
 

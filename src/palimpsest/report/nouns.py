@@ -9,7 +9,7 @@ from palimpsest.report.numbers import several
 from palimpsest.report.schema import RunResult
 
 
-def kind_of(result: RunResult) -> str:
+def kind_in_record(result: RunResult) -> str:
     """What its model takes: "text", "labels" or "image"."""
     return result.modality or ("image" if of_images(result) else "text")
 

@@ -18,7 +18,7 @@ from palimpsest.engine.output import Output
 from palimpsest.engine.returning import refuse_forgotten
 from palimpsest.engine.sections import as_taught
 from palimpsest.errors import ModelError, PlanError
-from palimpsest.method_card import KINDS
+from palimpsest.method_card import KIND_WORDS
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.sources import check_source, family_of, source_digest
 from palimpsest.report.schema import RunResult
@@ -144,7 +144,7 @@ def _check_two(plan: CalibrationPlan) -> None:
         raise PlanError(f"before and after are both {plan.model}; give the model before the change and the one after")
     families = [family_of(source, plan.revision) for source in (plan.model, plan.after)]
     if families[0].takes != families[1].takes:
-        kinds = " and the other ".join(KINDS[family.takes] for family in sorted(families, key=lambda f: f.takes))
+        kinds = " and the other ".join(KIND_WORDS[family.takes] for family in sorted(families, key=lambda f: f.takes))
         raise ModelError(f"one of {plan.model} and {plan.after} takes {kinds}; give two of one kind")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.data.encode.image import ImageSet
-from palimpsest.data.encode.labels import LabelSet
+from palimpsest.data.encode.labelled import LabelSet
 
 ClassSet = ImageSet | LabelSet
 """One class of each example."""

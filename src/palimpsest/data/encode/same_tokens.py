@@ -6,8 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.labelled import LabelSet
 from palimpsest.errors import DataError
 from palimpsest.in_words import so_many
+
+_Tokenised = TextSet | LabelSet
 
 
 def check_tokens_apart(sets: Mapping[str, Any], special: Collection[int], unknown: int | None) -> None:
@@ -22,11 +25,11 @@ def check_tokens_apart(sets: Mapping[str, Any], special: Collection[int], unknow
         DataError: how many, and the first.
     """
     forget = sets.get("forget")
-    if not isinstance(forget, TextSet):
+    if not isinstance(forget, _Tokenised):
         return
     own = {tokens: example_id for example_id, tokens in _readings(forget, special, unknown)}
     for name, others in sets.items():
-        if name == "forget" or not isinstance(others, TextSet):
+        if name == "forget" or not isinstance(others, _Tokenised):
             continue
         same = [(own[tokens], i) for i, tokens in _readings(others, special, unknown) if tokens in own]
         if same:
@@ -38,7 +41,7 @@ def check_tokens_apart(sets: Mapping[str, Any], special: Collection[int], unknow
 
 
 def _readings(
-    examples: TextSet, special: Collection[int], unknown: int | None
+    examples: TextSet | LabelSet, special: Collection[int], unknown: int | None
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Id and tokens of each row that has any that is not special."""
     for example_id in examples.ids:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from palimpsest.errors import DataError
 from palimpsest.method_card import Modality
-from palimpsest.models.families.judging import Judging
+from palimpsest.models.families.yardsticks import Judging
 from palimpsest.records import Example
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.families.family import Family
-from palimpsest.models.families.judging import BY_CLASSES
+from palimpsest.models.families.yardsticks import BY_CLASSES
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.records import Example, Image
 

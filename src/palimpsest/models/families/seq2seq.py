@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import DataError, ModelError
 from palimpsest.models.families.family import Family, class_name_of
-from palimpsest.models.families.judging import BY_TOKENS
+from palimpsest.models.families.yardsticks import BY_TOKENS
 from palimpsest.models.purposes import architectures_in
 from palimpsest.records import Completion, Example
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.data.read.layout import Layout
 from palimpsest.errors import DataError, ModelError
 from palimpsest.models.families.family import Family, class_name_of
-from palimpsest.models.families.judging import BY_CLASSES
+from palimpsest.models.families.yardsticks import BY_CLASSES
 from palimpsest.models.purposes import architectures_in
 from palimpsest.records import Example, Labelled
 
@@ -88,7 +88,7 @@ class TextClassifier(Family):
         self, examples: Sequence[Example], loaded: Loaded, *, max_length: int | None, truncate: bool, separator: str
     ) -> Any:
         """Token sequences, each with its class."""
-        from palimpsest.data.encode.labels import encode_labels
+        from palimpsest.data.encode.labelled import encode_labels
         from palimpsest.models.families.padding import pad_id_of
         from palimpsest.models.text_config import most_tokens
 

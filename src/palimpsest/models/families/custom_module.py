@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.models.at_hand import CUSTOM
-from palimpsest.models.families.causal import Causal
+from palimpsest.models.families.causal_lm import Causal
 from palimpsest.models.families.image_classifier import ImageClassifier
 from palimpsest.models.images import is_image_config
 

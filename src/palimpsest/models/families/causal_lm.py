@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.models.families.family import Family
-from palimpsest.models.families.judging import BY_TOKENS
+from palimpsest.models.families.yardsticks import BY_TOKENS
 from palimpsest.records import Example, Image, Labelled
 
 if TYPE_CHECKING:

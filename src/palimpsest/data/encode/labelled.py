@@ -22,7 +22,7 @@ from palimpsest.records import Example, Labelled
 
 ReadAt = Literal["first", "last"]
 """The token at which a model of this kind reads the class: BERT's [CLS], or the last one of a decoder."""
-TOGETHER = 1000  # texts that are tokenised by one call
+_TOGETHER = 1000  # texts that are tokenised by one call
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,8 @@ def encode_labels(
     labels: list[int] = []
     problems: list[str] = []
     for position, example in enumerate(examples):
-        if position % TOGETHER == 0:
-            cut.read_ahead(examples[position : position + TOGETHER])
+        if position % _TOGETHER == 0:
+            cut.read_ahead(examples[position : position + _TOGETHER])
         try:
             content = _labelled(example, texts)
             label = class_number(own_label(content, class_names), num_classes, class_names)
