@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from palimpsest.data.encode.batch import ExampleSet, TextSet
     from palimpsest.models.load import Loaded
 
-AT_ONCE = 32  # rows whose keys and values stand in memory together
+GROUP_AT_ONCE = 32  # rows whose keys and values stand in memory together
 _FILE = "alternative.json"
 
 
@@ -136,7 +136,7 @@ def _alike(wanted: Sequence[RowToAnswer]) -> Iterator[list[RowToAnswer]]:
     for one in wanted:
         by_length.setdefault(len(one.question.asked), []).append(one)
     for group in by_length.values():
-        yield from (group[k : k + AT_ONCE] for k in range(0, len(group), AT_ONCE))
+        yield from (group[k : k + GROUP_AT_ONCE] for k in range(0, len(group), GROUP_AT_ONCE))
 
 
 def drawn_otherwise(
