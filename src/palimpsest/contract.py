@@ -136,6 +136,10 @@ class Stage:
 class Step(Protocol):
     """Calling it takes one step of the run's optimizer by the gradients at hand."""
 
+    @property
+    def terms(self) -> Mapping[str, float]:
+        """The means of this step's terms, before their weights; of a phase without sets none."""
+
     def __call__(self) -> None:
         """One step, with the momentum, the moments and the weight decay of the run."""
 

@@ -15,8 +15,9 @@ from palimpsest import methods
 from palimpsest.contract import Phase
 from palimpsest.data.encode.batch import collate
 from palimpsest.errors import PlanError
-from palimpsest.methods.idk_dpo import IDKDPO, IDKDPOConfig, preference_loss
+from palimpsest.methods.idk_dpo import IDKDPO, IDKDPOConfig
 from palimpsest.methods.npo import npo_loss
+from palimpsest.models.preference import preference_loss
 
 PAIR = Phase("joint", ("forget", "refusal"))
 

@@ -93,7 +93,7 @@ def take_step(
         raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
     if phase.update:
         with rules.around(model, phase, ids_of(batches)):
-            method.update(model, phase, rules.stepping(phase, OptimizerStep(optimizer)))
+            method.update(model, phase, rules.stepping(phase, OptimizerStep(optimizer, {**found.terms})))
     optimizer.zero_grad(set_to_none=True)  # nobody needs them while the model is measured between steps
     return StepResult({**found.terms}, loss, grad_norm, passes.tokens)
 

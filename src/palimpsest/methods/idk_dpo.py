@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.models.preference import preference_loss
 
 
 class IDKDPOConfig(Config):
@@ -35,21 +35,6 @@ class IDKDPOConfig(Config):
     """Inverse temperature; 0.1 in open-unlearning."""
     alpha: float = Field(default=1.0, ge=0)
     """Factor of the retain term; 0 is plain DPO."""
-
-
-def preference_loss(win_B: Float[Tensor, "B"], lose_B: Float[Tensor, "B"], beta: float) -> Float[Tensor, ""]:
-    """Preference loss, summed over the pairs.
-
-    Args:
-        win_B: log-ratio to the reference of each refusal, summed over its label tokens, nats.
-        lose_B: the same of the row that it stands beside.
-        beta: inverse temperature, > 0.
-
-    >>> import torch
-    >>> round(preference_loss(torch.tensor([0.0]), torch.tensor([0.0]), beta=1.0).item(), 4)
-    1.3863
-    """
-    return -(2 / beta) * F.logsigmoid(beta * (win_B - lose_B)).sum()
 
 
 class IDKDPO(Method):

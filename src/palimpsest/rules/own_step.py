@@ -31,10 +31,16 @@ _CHUNK = 1 << 18  # elements that stay in the processor's cache over all operati
 
 
 class OptimizerStep:
-    """What ``Method.update`` gets: call it for one step of the optimizer, or take a step with ``own`` momentum."""
+    """What ``Method.update`` gets: call it for one step of the optimizer, or take a step with ``own`` momentum.
 
-    def __init__(self, optimizer: Any) -> None:
+    Attributes:
+        optimizer: of the run.
+        terms: the means of the terms of the loss whose gradients are at hand, before their weights.
+    """
+
+    def __init__(self, optimizer: Any, terms: Mapping[str, float] | None = None) -> None:
         self.optimizer = optimizer
+        self.terms = terms or {}
 
     def __call__(self) -> None:
         """One step of the optimizer."""
