@@ -3,7 +3,8 @@
 Source: Bourtoule et al. 2021, "Machine Unlearning", IEEE S&P, arXiv:1912.03817, section IV: sharded, isolated, sliced
 and aggregated training.
 
-    L_s,j = − mean log p_s(tokens of slices 1 to j of shard s),   2 E / (R + 1) passes for each of its R slices j
+    L_s,j = − mean log p_s(tokens of slices 1 to j of shard s) − mean log p_s(replay tokens, where there are any)
+            2 E / (R + 1) passes over them, for each of the R slices j
     p(word) = 1/S · Σ_s p_s(word)                                 of the S shards that learned a row
 
 The model is left as it is: each shard trains low-rank adapters of its own beside it, and the version bears all of them
@@ -71,6 +72,7 @@ class SISA(Method):
     kinds = ("learn", "unlearn")
     needs = ()
     one_of = (("learn", "retain"),)
+    uses = ("replay",)
     modalities = ("text",)
     keeps = ("shards",)
     defaults = {"learning_rate": 5e-3, "num_train_epochs": 20.0}

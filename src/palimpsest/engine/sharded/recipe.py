@@ -9,6 +9,7 @@ from palimpsest import companions, methods
 from palimpsest.companions.learned import read_record
 from palimpsest.companions.marks import KEY_VARIABLE, key_file, own_key
 from palimpsest.companions.shards import Shards
+from palimpsest.data.read.examples import set_digest
 from palimpsest.engine.handing_on import start_of
 from palimpsest.engine.inputs import Read
 from palimpsest.engine.plan import Plan
@@ -22,6 +23,7 @@ from palimpsest.models.plain import read_json_object
 KIND = "shards"
 OWN_CHOICE = frozenset({"processes", "from_base"})  # options that decide no bit
 _DECIDES_NOTHING = frozenset({"checkpoint_steps"})
+REPLAY = "replay"
 _SECTIONS = ("options", "training", "encoding")
 
 
@@ -32,11 +34,13 @@ class Recipe(NamedTuple):
         options: of the method.
         training: of every slice.
         encoding: of the rows.
+        replay: digest of what every slice rehearses beside its rows; "" = nothing.
     """
 
     options: Mapping[str, Any]
     training: Mapping[str, Any]
     encoding: Mapping[str, Any]
+    replay: str = ""
 
     @property
     def shards(self) -> int:
@@ -64,7 +68,7 @@ def recipe_in(plan: Plan) -> Recipe:
     values = {name: plan.model_dump(mode="json")[name] for name in _SECTIONS}
     options = {name: value for name, value in values["options"].items() if name not in OWN_CHOICE}
     training = {name: value for name, value in values["training"].items() if name not in _DECIDES_NOTHING}
-    return Recipe(options, training, values["encoding"])
+    return Recipe(options, training, values["encoding"], plan.digests.get(REPLAY, ""))
 
 
 def is_sharded(plan: Plan) -> bool:
@@ -179,6 +183,7 @@ def check_sharded_rows(plan: Plan, read: Read) -> None:
         return
     from palimpsest.engine.sharded.cutting import courses_to_unlearn
 
+    _check_rehearsed(plan, shards, read)
     retain, forget = read.examples["retain"], read.examples["forget"]
     kept, gone = shards.place_of([e.id for e in retain]), shards.place_of([e.id for e in forget])
     hit = {shard for shard, _ in gone.values()}
@@ -191,6 +196,16 @@ def check_sharded_rows(plan: Plan, read: Read) -> None:
         raise DataError(f"no row that {plan.model} learned would stay; use the model that it began with")
     from_base = bool(plan.options["from_base"])
     courses_to_unlearn(kept, frozenset(gone.values()), recipe_in(plan), None if from_base else shards)
+
+
+def _check_rehearsed(plan: Plan, shards: Shards, read: Read) -> None:
+    """What was rehearsed beside the rows is rehearsed again."""
+    learned, given = shards.index.recipe.get(REPLAY, ""), read.examples.get(REPLAY)
+    if learned and given is None:
+        raise PlanError(f"{plan.model} learned with a replay set beside its rows; give it again with --replay FILE")
+    if given is not None and set_digest(given) != learned:
+        what = "another replay set" if learned else "no replay set"
+        raise DataError(f"{plan.model} learned with {what}; {'give that one' if learned else 'leave --replay out'}")
 
 
 def _check_all_there(plan: Plan, shards: Shards, hit: set[int], there: int) -> None:

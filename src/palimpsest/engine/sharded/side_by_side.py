@@ -37,7 +37,7 @@ def learn_side_by_side(
 
     Args:
         source: of the model, and its revision.
-        courses: what each shard learns, and its rows.
+        courses: what each shard learns, and its sets.
         setup: how.
         processes: at the same time.
         threads: of each; as many as one process alone would use, because their number may decide the last bit.
@@ -72,14 +72,14 @@ def learn_side_by_side(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_a_process(source: tuple[str, str | None], course: ShardCourse, examples: Any, setup: Setup) -> list[Learned]:
+def _in_a_process(source: tuple[str, str | None], course: ShardCourse, sets: Any, setup: Setup) -> list[Learned]:
     from palimpsest.engine.sharded.run import without_ensemble
     from palimpsest.models.load import device, load
 
     loaded = load(source[0], revision=source[1], tokenizer_needed=False)
     loaded.model.to(device())
     without_ensemble(loaded.model)
-    return learn_shard(loaded.model, course, examples, setup)
+    return learn_shard(loaded.model, course, sets, setup)
 
 
 def _begin(threads: int) -> None:
