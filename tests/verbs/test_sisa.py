@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.verbs.test_eul import logits
 
 import palimpsest as pal
 from palimpsest import companions
@@ -22,10 +23,11 @@ from palimpsest.report.schema import RunResult
 
 SHARDS, SLICES, SEED = 3, 3, 1  # a seed by which every slice gets a row, and one slice a single one
 OPTIONS = {"shards": SHARDS, "slices": SLICES, "rank": 2, "processes": 1}
-TRAINING = {"num_train_epochs": 3, "batch_size": 2, "learning_rate": 1e-2, "seed": SEED}
+TRAINING = {"num_train_epochs": 2, "batch_size": 2, "learning_rate": 1e-2, "seed": SEED}
 QUIET: dict[str, Any] = {"answers": False}
 LITTLE = {"measuring": {"metrics": ["prob"], "limit": 1}}
 ROWS = [{"id": f"p{i}", "prompt": f"Where is {i}?", "completion": f" At {7 * i} Hill."} for i in range(18)]
+REPLAY = [{"id": f"g{i}", "text": f"The visit on day {i} was short."} for i in range(3)]
 PLACES = {row["id"]: shard_and_slice(row["id"], SEED, SHARDS, SLICES) for row in ROWS}
 
 
@@ -39,13 +41,14 @@ def only(ids: Collection[str]) -> list[dict[str, str]]:
 
 def learned(model: Path, rows: Sequence[dict[str, str]], output: Path, **options: Any) -> RunResult:
     plan = {"training": TRAINING, "options": {**OPTIONS, **options}, **LITTLE}
-    return pal.learn(model, rows, output=output, method="sisa", plan=plan, **QUIET)
+    return pal.learn(model, rows, output=output, method="sisa", plan=plan, replay=REPLAY, **QUIET)
 
 
 def unlearned(version: Path, gone: Collection[str], kept: Sequence[dict[str, str]], output: Path, **how: Any) -> Any:
     options = how.pop("options", {"processes": 1})
     plan = {"options": options, **LITTLE}
-    return pal.unlearn(version, only(gone), retain=kept, output=output, method="sisa", plan=plan, **QUIET, **how)
+    sets = {"retain": kept, "replay": REPLAY, **how}
+    return pal.unlearn(version, only(gone), output=output, method="sisa", plan=plan, **QUIET, **sets)
 
 
 def in_slice(shard: int, piece: int) -> list[str]:
@@ -74,17 +77,30 @@ def test_the_rows_of_these_tests_fall_everywhere():
 
 
 LAST, FIRST = in_slice(0, SLICES - 1)[0], in_slice(1, 0)[0]
+SEVERAL = "first and last slices of two shards"
 REQUESTS = {
-    "last slice": [LAST],
-    "first slice": [FIRST],
-    "several shards": [LAST, FIRST, in_slice(2, 0)[0]],
-    "a whole shard": [i for i, (shard, _) in PLACES.items() if shard == 1],
+    SEVERAL: [LAST, FIRST],
+    "a whole shard and a row": [LAST, *(i for i, (shard, _) in PLACES.items() if shard == 1)],
 }
 
 
+@pytest.fixture(scope="module")
+def late(version) -> tuple[Path, RunResult, list[str]]:
+    """Without one row of a last slice: the folder, the result, and all that was told."""
+    told: list[str] = []
+    output = version.with_name("late")
+    result = unlearned(
+        version, [LAST], without([LAST]), output, progress=lambda *news: told.append(" ".join(map(str, news)))
+    )
+    return output, result, told
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("gone", REQUESTS.values(), ids=REQUESTS)
 def test_what_is_forgotten_was_never_learned(clinic, version, tmp_path, gone):
-    done = unlearned(version, gone, without(gone), tmp_path / "u")
+    """Shards that are hit are learned in processes of their own, or one after the other."""
+    together = {"options": {"processes": 2 if gone == REQUESTS[SEVERAL] else 1}}
+    done = unlearned(version, gone, without(gone), tmp_path / "u", **together)
     never = learned(clinic / "model", without(gone), tmp_path / "never")
     assert done.model_digest == never.model_digest
     assert checkpoints(tmp_path / "u") == checkpoints(tmp_path / "never")
@@ -93,19 +109,23 @@ def test_what_is_forgotten_was_never_learned(clinic, version, tmp_path, gone):
     assert any("still knows the rows" in note for note in done.notes)
 
 
-def test_only_what_comes_after_the_row_is_learned_again(version, tmp_path):
-    late = unlearned(version, [LAST], without([LAST]), tmp_path / "late")
+def test_only_what_comes_after_the_row_is_learned_again_at_the_cost_that_was_said(version, late):
+    output, result, told = late
     whole = RunResult.load(version / "result.json").cost["training"]
-    assert 0 < late.cost["training"].tokens < whole.tokens / SHARDS
-    before, after = checkpoints(version), checkpoints(tmp_path / "late")
-    changed = {name for name in before if before[name] != after.get(name)}
-    assert changed == {f"shard-001-slice-{SLICES:03}.safetensors"}
+    assert 0 < result.cost["training"].tokens < whole.tokens / SHARDS
+    before, after = checkpoints(version), checkpoints(output)
+    assert {name for name in before if before[name] != after.get(name)} == {f"shard-001-slice-{SLICES:03}.safetensors"}
+    said = re.compile(r"1 slice of 1 shard: \d+ steps?, ([\d,]+) positions \(\d+% of")
+    (line,) = (n for n, text in enumerate(told) if said.search(text))
+    assert line < next(n for n, text in enumerate(told) if text.startswith("training"))
+    found = said.search(told[line])
+    assert found is not None
+    assert int(found[1].replace(",", "")) == result.cost["training"].tokens
 
 
-def test_two_requests_in_a_row(clinic, version, tmp_path):
-    first, both = [LAST, in_slice(2, 0)[0]], [LAST, in_slice(2, 0)[0], FIRST]
-    unlearned(version, first, without(first), tmp_path / "one")
-    done = unlearned(tmp_path / "one", [FIRST], without(both), tmp_path / "two")
+def test_two_requests_in_a_row(clinic, late, tmp_path):
+    both = [LAST, in_slice(2, 0)[0]]
+    done = unlearned(late[0], both[1:], without(both), tmp_path / "two")
     never = learned(clinic / "model", list(reversed(without(both))), tmp_path / "never")
     assert done.model_digest == never.model_digest
     assert checkpoints(tmp_path / "two") == checkpoints(tmp_path / "never")
@@ -113,49 +133,35 @@ def test_two_requests_in_a_row(clinic, version, tmp_path):
     assert shards.holds([row["id"] for row in ROWS]) == {row["id"] for row in without(both)}
 
 
-@pytest.mark.long
-def test_processes_of_their_own_come_to_the_same_bits(version, tmp_path):
-    gone = [LAST, FIRST]
-    beside = unlearned(version, gone, without(gone), tmp_path / "two", options={"processes": 2})
-    alone = unlearned(version, gone, without(gone), tmp_path / "one")
-    assert beside.model_digest == alone.model_digest
-    assert beside.cost["training"].tokens == alone.cost["training"].tokens
-
-
-def test_a_lost_checkpoint_is_named_and_the_shard_can_be_learned_anew(version, tmp_path):
-    gone = next([i] for i, (s, j) in PLACES.items() if j > 0 and in_slice(s, j - 1))
-    shard, piece = PLACES[gone[0]]
+def test_a_lost_checkpoint_is_named_and_the_shard_can_be_learned_anew(version, late, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(version, broken)
-    lost = broken / "companion" / "shards" / f"shard-{shard + 1:03}-slice-{piece:03}.safetensors"
+    lost = broken / "companion" / "shards" / f"shard-001-slice-{SLICES - 1:03}.safetensors"
     lost.write_bytes(lost.read_bytes()[:-1])
-    said = f"the checkpoint after slice {piece} of shard {shard + 1} .* is damaged; .* --set sisa.from_base=true"
+    said = f"the checkpoint after slice {SLICES - 1} of shard 1 .* is damaged; .* --set sisa.from_base=true"
     with pytest.raises(UsageError, match=said):
-        unlearned(broken, gone, without(gone), tmp_path / "no")
+        unlearned(broken, [LAST], without([LAST]), tmp_path / "no")
     lost.unlink()
     with pytest.raises(UsageError, match=said.replace("damaged", "missing")):
-        unlearned(broken, gone, without(gone), tmp_path / "no")
+        unlearned(broken, [LAST], without([LAST]), tmp_path / "no")
     assert not (tmp_path / "no").exists()
-    anew = unlearned(broken, gone, without(gone), tmp_path / "anew", options={"processes": 1, "from_base": True})
-    assert anew.model_digest == unlearned(version, gone, without(gone), tmp_path / "usual").model_digest
+    anew = unlearned(broken, [LAST], without([LAST]), tmp_path / "anew", options={"processes": 1, "from_base": True})
+    assert anew.model_digest == late[1].model_digest
+    assert anew.cost["training"].tokens > late[1].cost["training"].tokens
 
 
-def test_a_version_loads_beside_transformers_and_not_without_palimpsest(version, tmp_path):
-    from tests.verbs.test_eul import fresh, logits
+def test_a_version_loads_by_transformers_and_generates(version):
+    from transformers import AutoModelForCausalLM
 
-    loaded = load(version).model
-    answered, said = fresh(version, tmp_path / "said.safetensors", "import palimpsest")
-    assert answered == "True"
-    assert torch.equal(said, logits(loaded))
-    with pytest.raises(AssertionError, match="palimpsest"):
-        fresh(version, tmp_path / "none", "")
-    base = load(version / "base", tokenizer_needed=False).model
-    assert not torch.equal(logits(base), said)
+    loaded, found = load(version).model, AutoModelForCausalLM.from_pretrained(version)
+    assert torch.equal(logits(found), logits(loaded))
+    assert not torch.equal(logits(load(version / "base", tokenizer_needed=False).model), logits(loaded))
     ids = torch.arange(5, 11)[None]
     greedy = ids
     for _ in range(4):
-        greedy = torch.cat([greedy, loaded(greedy).logits[:, -1].argmax(-1, keepdim=True)], 1)
-    assert torch.equal(loaded.generate(ids, max_new_tokens=4, do_sample=False), greedy)
+        greedy = torch.cat([greedy, found(greedy).logits[:, -1].argmax(-1, keepdim=True)], 1)
+    how = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    assert torch.equal(loaded.generate(ids, **how), greedy)
 
 
 def test_what_cannot_be_done_is_refused_before_anything_is_written(clinic, version, tmp_path):
@@ -164,22 +170,22 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(clinic, versi
     refused: list[tuple[str, Any]] = [
         ("no shards beside it; learn with --method sisa", lambda: unlearned(clinic / "model", [LAST], kept, output)),
         ("is an ensemble of shards already", lambda: learned(version, ROWS, output)),
-        ("1 row of the 1 shard to learn again .* --retain FILE", lambda: unlearned(version, [LAST], kept_short(), output)),
-        ("sisa.shards = 7, and .* learned with 3", lambda: unlearned(version, [LAST], kept, output, options={"shards": 7})),
-        ("are in no shard", lambda: pal.unlearn(version, strangers(), retain=ROWS, output=output, method="sisa", allow_forgotten=True)),
+        ("1 row of the 1 shard to learn again .* --retain FILE", lambda: unlearned(version, [LAST], short(), output)),
+        ("sisa.shards = 7, .* learned with 3", lambda: unlearned(version, [LAST], kept, output, options={"shards": 7})),
         ("leave max_steps and max_seconds out", lambda: with_training(clinic, output, max_steps=3)),
         ("learned something else under this id", lambda: unlearned(version, [LAST], changed(kept), output)),
-    ]  # fmt: skip
+        ("with a replay set beside its rows", lambda: unlearned(version, [LAST], kept, output, replay=None)),
+        ("with another replay set", lambda: unlearned(version, [LAST], kept, output, replay=REPLAY[:2])),
+        ("what stays in the shards .* --retain FILE", lambda: unlearned(version, [LAST], kept, output, retain=None)),
+    ]
     for said, attempt in refused:
         with pytest.raises(UsageError, match=said):
             attempt()
-    with pytest.raises(UsageError, match="learns what stays in the shards that are hit again; give it with --retain FILE"):
-        pal.unlearn(version, only([LAST]), output=output, method="sisa")
     assert not output.exists()
     assert not output.with_name("no.partial").exists()
 
 
-def kept_short() -> list[dict[str, str]]:
+def short() -> list[dict[str, str]]:
     """Without a further row of the same shard."""
     other = next(i for i, (shard, _) in PLACES.items() if shard == 0 and i != LAST)
     return without([LAST, other])
@@ -191,32 +197,8 @@ def changed(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     return [{**one, "completion": " Nowhere."} if one is row else one for one in rows]
 
 
-def strangers() -> list[dict[str, str]]:
-    return [{"id": "x", "prompt": "Who?", "completion": " Nobody."}]
-
-
 def with_training(clinic: Path, output: Path, **training: Any) -> Any:
     return pal.learn(clinic / "model", ROWS, output=output, method="sisa", plan={"training": training})
-
-
-def test_what_is_rehearsed_beside_must_be_rehearsed_again(clinic, tmp_path):
-    plan = {"training": {**TRAINING, "num_train_epochs": 1}, "options": OPTIONS, **LITTLE}
-    how: dict[str, Any] = {"replay": clinic / "general.jsonl", "method": "sisa", **QUIET}
-    pal.learn(clinic / "model", ROWS, output=tmp_path / "v", plan=plan, **how)
-    with pytest.raises(UsageError, match="learned with a replay set beside its rows; give it again with --replay"):
-        unlearned(tmp_path / "v", [LAST], without([LAST]), tmp_path / "no")
-    done = unlearned(tmp_path / "v", [LAST], without([LAST]), tmp_path / "u", replay=clinic / "general.jsonl")
-    never = pal.learn(clinic / "model", without([LAST]), output=tmp_path / "never", plan=plan, **how)
-    assert done.model_digest == never.model_digest
-    assert done.cost["training"].tokens == done.cost["foretold"].tokens
-
-
-def test_the_cost_is_said_before_and_the_share_with_it(version, tmp_path):
-    told: list[str] = []
-    unlearned(version, [LAST], without([LAST]), tmp_path / "u", progress=lambda *news: told.append(" ".join(map(str, news))))
-    before = [n for n, line in enumerate(told) if re.search(r"1 slice of 1 shard: \d+ steps?, [\d,]+ positions \(\d+% of", line)]
-    assert before
-    assert before[0] < next(n for n, line in enumerate(told) if line.startswith("training"))
 
 
 def test_a_row_is_where_it_is_whatever_other_rows_there_are():
@@ -234,5 +216,3 @@ def test_another_method_leaves_the_shards_behind(version, tmp_path):
 def test_the_record_is_json_without_ids_of_rows(version):
     index = json.loads((version / "companion" / "shards" / "index.json").read_text())
     assert not re.search(r'"p\d+"', json.dumps(index))
-
-

@@ -27,7 +27,9 @@ FOLDERS_OF_A_RUN = frozenset({"base", "companion", "control", "derived", "mixing
                               "additional_chat_templates", "palimpsest"})  # fmt: skip
 """``palimpsest`` is where a tracker writes."""
 _SHARD = re.compile(r"(adapter_)?model-\d{5}-of-\d{5}\.safetensors")
-_INSIDE = re.compile(r".*\.(safetensors|json|jinja)|metrics\.jsonl|events\.out\.tfevents\..*|hparams\.yml|how_to_load\.txt")
+_INSIDE = re.compile(
+    r".*\.(safetensors|json|jinja)|metrics\.jsonl|events\.out\.tfevents\..*|hparams\.yml|how_to_load\.txt"
+)
 _ATOMIC = re.compile(r"\.(?P<of>.+)\.\d+\.tmp")  # of files.write_atomic, and the probe of durable.with_usual_modes
 _OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 _LENGTH = 8  # bytes of a safetensors file before its header, which is JSON

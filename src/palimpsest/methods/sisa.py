@@ -8,10 +8,10 @@ and aggregated training.
     p(word) = 1/S · Σ_s p_s(word)                                 of the S shards that learned a row
 
 The model is left as it is: each shard trains low-rank adapters of its own beside it, and the version bears all of them
-as one part (``models/parts/ensemble.py``). Shard and slice of a row are a draw by its id and the seed. What the adapters
-were after each slice is kept beside the version (``companions/shards.py``); a row is unlearned by going back to before
-its slice, in its shard alone, and learning the other rows again. The bits are those of a version that learned with the
-same plan and without the row: all of it is ``engine/sharded``, this file is what is learned and how it is cut.
+as one part (``models/parts/ensemble.py``). Shard and slice of a row are a draw by its id and the seed. What the
+adapters were after each slice is kept beside the version (``companions/shards.py``); a row is unlearned by going back
+to before its slice, in its shard alone, and learning the other rows again. The bits are those of a version that learned
+with the same plan and without the row. All of that is ``engine/sharded``; this file is what a slice learns.
 
 Departs from the paper: adapters on one model in the place of whole models; a new optimizer for each slice; where it
 takes votes or means of class scores, probabilities of the next word are averaged (``mean = logits`` averages logits).
@@ -48,7 +48,7 @@ class SISAConfig(Config):
     mean: Literal["probabilities", "logits"] = "probabilities"
     """What the ensemble averages: probabilities let the shard that knows decide; logits ask all of them to agree."""
     processes: int | None = Field(default=None, ge=1, le=256)
-    """Shards that are trained at the same time, each in a process of its own; None = as many as the processors bear, one
+    """Shards that learn at the same time, each in a process of its own; None = as many as the processors bear, and one
     on an accelerator. The same bits come out."""
     from_base: bool = False
     """To unlearn without checkpoints: shards that a row is in are learned anew from their first slice. For where a

@@ -16,8 +16,7 @@ from palimpsest.loop.arranged import Arranged
 from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.training import Training
 
-
-ROWS = "learn"
+SHARD_ROWS = "learn"
 """Name of the set of a slice, whatever set of the run its rows are from."""
 Lengths = Mapping[str, Mapping[str, int]]
 """Set -> id -> positions of the row."""
@@ -40,7 +39,7 @@ def order_of(lesson: SliceLesson, seed: int) -> Arranged:
     return Arranged(by_id=f"sisa/{seed}/{lesson.shard}/{lesson.piece}")
 
 
-def training_of(lesson: SliceLesson, training: Training) -> Training:
+def options_of_lesson(lesson: SliceLesson, training: Training) -> Training:
     """The options of a slice: those of the run, with its own passes."""
     return training.model_copy(update={"num_train_epochs": lesson.epochs})
 
@@ -53,15 +52,15 @@ def effort_of(lesson: SliceLesson, training: Training, lengths: Lengths) -> Effo
         training: of the run.
         lengths: of the rows that it draws from.
     """
-    own = training_of(lesson, training)
+    own = options_of_lesson(lesson, training)
     steps, order = own.planned_steps(len(lesson.ids)), order_of(lesson, own.seed)
     drawn = list[int]()
-    rows = IdStream(ROWS, lesson.ids, own.seed, cursor=len(lesson.ids), arranged=order)
+    rows = IdStream(SHARD_ROWS, lesson.ids, own.seed, cursor=len(lesson.ids), arranged=order)
     for _ in range(steps):
         rows = rows.restart(rows.ids) if rows.exhausted else rows
         ids, rows = rows.draw(own.batch_size)
-        drawn += [lengths[ROWS][i] for i in ids]
-    for name in lengths.keys() - {ROWS}:
+        drawn += [lengths[SHARD_ROWS][i] for i in ids]
+    for name in lengths.keys() - {SHARD_ROWS}:
         beside = IdStream(name, tuple(lengths[name]), own.seed, arranged=order)
         drawn += [lengths[name][i] for i in beside.draw_around(steps * own.drawn_from(name))[0]]
     return Effort(steps, sum(drawn))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from palimpsest import companions, methods
@@ -19,6 +19,7 @@ from palimpsest.in_words import so_many
 from palimpsest.loop.training import Training
 from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.plain import read_json_object
+from palimpsest.records import Example
 
 KIND = "shards"
 OWN_CHOICE = frozenset({"processes", "from_base"})  # options that decide no bit
@@ -138,21 +139,28 @@ def check_sharded(plan: Plan) -> None:
     for problem in _beside(plan):
         raise PlanError(f"method {plan.method!r}: {problem}")
     if own_key() is None:
-        raise PlanError(f"{key_file()} cannot be written, and whose slices are kept could not be told; set {KEY_VARIABLE}")
-    there = shards_beside(plan)
-    if plan.kind == "unlearn" and there is not None and "retain" not in plan.files:
         raise PlanError(
-            f"method {plan.method!r} learns what stays in the shards that are hit again; give it with --retain FILE: "
-            f"{learned_from(plan)}, without the rows to forget"
+            f"{key_file()} cannot be written, and whose slices are kept could not be told; set {KEY_VARIABLE}"
         )
-    if plan.kind == "unlearn" and there is None:
+    if plan.kind == "unlearn":
+        _check_learned_so(plan)
+    elif shards_beside(plan) is not None or "ensemble" in part_kinds_in(start_of(plan)):
+        raise PlanError(
+            f"{plan.model} is an ensemble of shards already; learn all rows at once, from the model that it began with"
+        )
+
+
+def _check_learned_so(plan: Plan) -> None:
+    """There is something to go back to, and what stays is given."""
+    if shards_beside(plan) is None:
         raise PlanError(
             f"method {plan.method!r} goes back to what {plan.model} kept when it learned, and there are no shards "
             f"beside it; learn with --method {plan.method}, or use another method"
         )
-    if plan.kind == "learn" and (there is not None or "ensemble" in part_kinds_in(start_of(plan))):
+    if "retain" not in plan.files:
         raise PlanError(
-            f"{plan.model} is an ensemble of shards already; learn all rows at once, from the model that it began with"
+            f"method {plan.method!r} learns what stays in the shards that are hit again; give it with --retain FILE: "
+            f"{learned_from(plan)}, without the rows to forget"
         )
 
 
@@ -160,7 +168,7 @@ def _beside(plan: Plan) -> Iterator[str]:
     """What was asked for that does not go together with slices, in words."""
     training = plan.training
     if plan.control.kind == "auto":
-        yield "control.kind = auto looks at what is forgotten, and slices are learned as if it had never been; leave it out"
+        yield "control.kind = auto looks at what is forgotten, and slices are learned as if that were not; leave it out"
     if training.max_steps is not None or training.max_seconds is not None:
         yield "a slice is learned for so many passes; leave max_steps and max_seconds out, give num_train_epochs"
     if training.pack_by is not None or training.order != "shuffled":
@@ -188,14 +196,19 @@ def check_sharded_rows(plan: Plan, read: Read) -> None:
     kept, gone = shards.place_of([e.id for e in retain]), shards.place_of([e.id for e in forget])
     hit = {shard for shard, _ in gone.values()}
     _check_all_there(plan, shards, hit, len([s for s, _ in (*kept.values(), *gone.values()) if s in hit]))
-    record = read_record(plan.model)
-    for example in retain if record is not None else ():
-        if kept.get(example.id, (-1, 0))[0] in hit and record is not None and record.has_learned_otherwise(example):
-            raise DataError(f"{example.name}: {plan.model} learned something else under this id; give the rows as they were")
+    _check_unchanged(plan, [example for example in retain if kept.get(example.id, (-1, 0))[0] in hit])
     if not kept:
         raise DataError(f"no row that {plan.model} learned would stay; use the model that it began with")
     from_base = bool(plan.options["from_base"])
     courses_to_unlearn(kept, frozenset(gone.values()), recipe_in(plan), None if from_base else shards)
+
+
+def _check_unchanged(plan: Plan, again: Sequence[Example]) -> None:
+    """Rows that are learned again say what they said."""
+    record = read_record(plan.model)
+    other = None if record is None else next((one for one in again if record.has_learned_otherwise(one)), None)
+    if other is not None:
+        raise DataError(f"{other.name}: {plan.model} learned something else under this id; give the rows as they were")
 
 
 def _check_rehearsed(plan: Plan, shards: Shards, read: Read) -> None:
@@ -213,8 +226,8 @@ def _check_all_there(plan: Plan, shards: Shards, hit: set[int], there: int) -> N
     known = sum(len(one.who) for shard, _, one in shards.index.slices() if shard in hit)
     if there < known:
         raise DataError(
-            f"{so_many(known - there, 'row')} of the {so_many(len(hit), 'shard')} to learn again are neither in --forget "
-            f"nor in --retain; give all that must stay of {learned_from(plan)} with --retain FILE"
+            f"{so_many(known - there, 'row')} of the {so_many(len(hit), 'shard')} to learn again are neither in "
+            f"--forget nor in --retain; give all that must stay of {learned_from(plan)} with --retain FILE"
         )
 
 
