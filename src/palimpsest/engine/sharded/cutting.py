@@ -125,7 +125,7 @@ def courses_to_unlearn(
 def _from_checkpoint(
     shard: int, slices: Sequence[Collection[str]], first: int, recipe: Recipe, shards: Shards | None
 ) -> ShardCourse:
-    """A shard that goes on from before the first slice that lost a row; where no row is before it, from new adapters."""
+    """A shard that goes on from before the first slice that lost a row; from new adapters where none is before it."""
     whole = lessons_of(shard, slices, recipe)
     if shards is None or not any(slices[:first]):
         return ShardCourse(shard, None, whole, whole)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from palimpsest import companions, methods
 from palimpsest.companions.learned import read_record
 from palimpsest.companions.marks import KEY_VARIABLE, key_file, own_key
-from palimpsest.companions.shards import Shards
+from palimpsest.companions.shards import Shards, first_slices
 from palimpsest.data.read.examples import set_digest
 from palimpsest.engine.handing_on import start_of
 from palimpsest.engine.inputs import Read
@@ -187,15 +187,20 @@ def check_sharded_rows(plan: Plan, read: Read) -> None:
         DataError: rows of these shards are not among those that stay, or say something else.
         ModelError: a checkpoint is missing or damaged.
     """
-    if not is_sharded(plan) or plan.kind != "unlearn" or (shards := shards_beside(plan)) is None:
-        return
+    shards = shards_beside(plan) if is_sharded(plan) and plan.kind == "unlearn" else None
+    if shards is not None:
+        _check_against(plan, read, shards)
+
+
+def _check_against(plan: Plan, read: Read, shards: Shards) -> None:
+    """Hold rows against the checkpoints that they are to be learned with again."""
     from palimpsest.engine.sharded.cutting import courses_to_unlearn
 
     _check_rehearsed(plan, shards, read)
     retain, forget = read.examples["retain"], read.examples["forget"]
     kept, gone = shards.place_of([e.id for e in retain]), shards.place_of([e.id for e in forget])
-    hit = {shard for shard, _ in gone.values()}
-    _check_all_there(plan, shards, hit, len([s for s, _ in (*kept.values(), *gone.values()) if s in hit]))
+    hit = first_slices(gone.values()).keys()
+    _check_all_there(plan, shards, hit, sum(shard in hit for shard, _ in (*kept.values(), *gone.values())))
     _check_unchanged(plan, [example for example in retain if kept.get(example.id, (-1, 0))[0] in hit])
     if not kept:
         raise DataError(f"no row that {plan.model} learned would stay; use the model that it began with")
@@ -221,7 +226,7 @@ def _check_rehearsed(plan: Plan, shards: Shards, read: Read) -> None:
         raise DataError(f"{plan.model} learned with {what}; {'give that one' if learned else 'leave --replay out'}")
 
 
-def _check_all_there(plan: Plan, shards: Shards, hit: set[int], there: int) -> None:
+def _check_all_there(plan: Plan, shards: Shards, hit: Collection[int], there: int) -> None:
     """All rows of the shards that are hit stay or go."""
     known = sum(len(one.who) for shard, _, one in shards.index.slices() if shard in hit)
     if there < known:
