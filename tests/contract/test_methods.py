@@ -103,7 +103,12 @@ class Toy:
 
     def start_of(self, kind: type[Method]) -> LlamaForCausalLM:
         """A fresh copy of the model that the method starts from."""
-        return copy.deepcopy(self.base if kind.starts_from == "base" else self.before(kind))
+        return copy.deepcopy(self.base if begins_anew(kind) else self.before(kind))
+
+
+def begins_anew(kind: type[Method]) -> bool:
+    """Does it learn what stays on the model before it learned anything? Shards do, each on its own."""
+    return kind.starts_from == "base" or kind.sharded
 
 
 class Watched:
@@ -204,7 +209,7 @@ def run_method(
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     method, model = build(toy, name, folder, scope or Scope())
-    length = BY_HEART if method.starts_from == "base" else brief(method)
+    length = BY_HEART if begins_anew(type(method)) else brief(method)
     length = {**length, "num_train_epochs": length["num_train_epochs"] * UNHURRIED.get(name, 1)}
     options = Training(**{**method.defaults, **length, **training})
     rules = rules_of(method, model, toy, folder)
@@ -269,7 +274,7 @@ def test_draws_only_from_the_sets_it_declares(toy, tmp_path, name):
     asked = {s for s, examples in watched.items() if examples.asked}
     assert asked <= set(kind.draws_from(toy.sets))
     assert asked or method.edits
-    if kind.starts_from == "base":
+    if begins_anew(kind):
         everything = [i for examples in watched.values() for i in examples.asked]
         assert everything
         assert not set(everything) & set(toy.sets["forget"].ids)

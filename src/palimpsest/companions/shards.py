@@ -77,6 +77,18 @@ def _slice_from(value: Mapping[str, Any]) -> SliceRecord:
     return SliceRecord(tuple(map(str, value["who"])), str(value["file"]), str(value["sha256"]))
 
 
+def first_slices(places: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Shard -> the first of its slices among some places.
+
+    >>> first_slices([(0, 2), (1, 1), (0, 1)])
+    {0: 1, 1: 1}
+    """
+    found: dict[int, int] = {}
+    for shard, piece in places:
+        found[shard] = min(piece, found.get(shard, piece))
+    return found
+
+
 def checkpoint_name(shard: int, piece: int) -> str:
     """File of the adapters of a shard after a slice, counted from 0; named as people count.
 
@@ -130,7 +142,7 @@ class Shards(Companion):
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Delete every checkpoint that saw one of these ids, and their marks."""
         places = self.place_of(ids)
-        first = {shard: min(j for s, j in places.values() if s == shard) for shard, _ in places.values()}
+        first = first_slices(places.values())
         doomed = [one.file for s, j, one in self.index.slices() if j >= first.get(s, j + 1) and one.file]
         for name in doomed:
             (self.folder / name).unlink(missing_ok=True)
@@ -194,8 +206,8 @@ class Shards(Companion):
             return path
         what = "damaged" if one.file and path.exists() else "missing"
         raise ModelError(
-            f"the checkpoint after slice {piece + 1} of shard {shard + 1} ({path}) is {what}; bring it back, or have the "
-            "shard learned anew from its first slice: --set sisa.from_base=true"
+            f"the checkpoint after slice {piece + 1} of shard {shard + 1} ({path}) is {what}; bring it back, or have "
+            "the shard learned anew from its first slice: --set sisa.from_base=true"
         )
 
     def stale_after(self, change: Change) -> str:

@@ -28,7 +28,7 @@ from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.returning import check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words
-from palimpsest.engine.sharded.run import train_shards
+from palimpsest.engine.sharded.sharded_run import train_shards
 from palimpsest.engine.split import write_split
 from palimpsest.engine.train import Trained, train
 from palimpsest.errors import PlanError

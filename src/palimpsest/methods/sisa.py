@@ -3,14 +3,15 @@
 Source: Bourtoule et al. 2021, "Machine Unlearning", IEEE S&P, arXiv:1912.03817, section IV: sharded, isolated, sliced
 and aggregated training.
 
-    L_s,j = − mean log p_s(tokens of slices 1 to j of shard s),   2 E / (R + 1) passes for each of its R slices j
+    L_s,j = − mean log p_s(tokens of slices 1 to j of shard s) − mean log p_s(replay tokens, where there are any)
+            2 E / (R + 1) passes over them, for each of the R slices j
     p(word) = 1/S · Σ_s p_s(word)                                 of the S shards that learned a row
 
 The model is left as it is: each shard trains low-rank adapters of its own beside it, and the version bears all of them
-as one part (``models/parts/ensemble.py``). Shard and slice of a row are a draw by its id and the seed. What the adapters
-were after each slice is kept beside the version (``companions/shards.py``); a row is unlearned by going back to before
-its slice, in its shard alone, and learning the other rows again. The bits are those of a version that learned with the
-same plan and without the row: all of it is ``engine/sharded``, this file is what is learned and how it is cut.
+as one part (``models/parts/ensemble.py``). Shard and slice of a row are a draw by its id and the seed. What the
+adapters were after each slice is kept beside the version (``companions/shards.py``); a row is unlearned by going back
+to before its slice, in its shard alone, and learning the other rows again. The bits are those of a version that learned
+with the same plan and without the row. All of that is ``engine/sharded``; this file is what a slice learns.
 
 Departs from the paper: adapters on one model in the place of whole models; a new optimizer for each slice; where it
 takes votes or means of class scores, probabilities of the next word are averaged (``mean = logits`` averages logits).
@@ -47,7 +48,7 @@ class SISAConfig(Config):
     mean: Literal["probabilities", "logits"] = "probabilities"
     """What the ensemble averages: probabilities let the shard that knows decide; logits ask all of them to agree."""
     processes: int | None = Field(default=None, ge=1, le=256)
-    """Shards that are trained at the same time, each in a process of its own; None = as many as the processors bear, one
+    """Shards that learn at the same time, each in a process of its own; None = as many as the processors bear, and one
     on an accelerator. The same bits come out."""
     from_base: bool = False
     """To unlearn without checkpoints: shards that a row is in are learned anew from their first slice. For where a
@@ -71,6 +72,7 @@ class SISA(Method):
     kinds = ("learn", "unlearn")
     needs = ()
     one_of = (("learn", "retain"),)
+    uses = ("replay",)
     modalities = ("text",)
     keeps = ("shards",)
     defaults = {"learning_rate": 5e-3, "num_train_epochs": 20.0}

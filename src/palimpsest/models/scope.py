@@ -129,7 +129,7 @@ def _linear_names(model: nn.Module) -> set[str]:
     return named - {"lm_head", "base_layer", "default"}
 
 
-def linear_places(model: nn.Module) -> list[str]:
+def linear_places(model: Any) -> list[str]:
     """Names of the layers that adapters go on where none are named: all linear ones under the head, those of GPT-2 too.
 
     Parts that the model bears are not among them, nor layers that PEFT cannot adapt.

@@ -154,7 +154,7 @@ class Sign(Rule):
 
     def stepping(self, phase: Phase, step: OptimizerStep) -> OptimizerStep:
         """By sign, where it is one bit."""
-        return SignStep(step.optimizer) if self.config.bits == 1 and forgets_in(phase) else step
+        return SignStep(step.optimizer, step.terms) if self.config.bits == 1 and forgets_in(phase) else step
 
     @contextmanager
     def around(self, model: nn.Module, phase: Phase, ids: StepIds) -> Iterator[None]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from palimpsest.companions.shards import Shards
+from palimpsest.companions.shards import Shards, first_slices
 from palimpsest.data.draws import below, random_words
 from palimpsest.engine.sharded.recipe import Recipe
 
@@ -114,12 +114,20 @@ def courses_to_unlearn(
     Raises:
         ModelError: a checkpoint that is needed is missing or damaged.
     """
-    found = []
-    for shard in sorted({shard for shard, _ in gone}):
-        slices = [sorted(i for i, place in kept.items() if place == (shard, j)) for j in range(recipe.slices)]
-        whole, first = lessons_of(shard, slices, recipe), min(j for s, j in gone if s == shard)
-        reached = first if shards is not None and any(slices[:first]) else 0
-        start = shards.checkpoint(shard, reached - 1) if shards is not None and reached else None
-        lessons = tuple(one for one in whole if one.piece >= reached)
-        found.append(ShardCourse(shard, start, lessons, whole))
-    return found
+    left: dict[int, list[list[str]]] = {shard: [[] for _ in range(recipe.slices)] for shard in first_slices(gone)}
+    for example_id, (shard, piece) in sorted(kept.items()):
+        if shard in left:
+            left[shard][piece].append(example_id)
+    hit = sorted(first_slices(gone).items())
+    return [_from_checkpoint(shard, left[shard], first, recipe, shards) for shard, first in hit]
+
+
+def _from_checkpoint(
+    shard: int, slices: Sequence[Collection[str]], first: int, recipe: Recipe, shards: Shards | None
+) -> ShardCourse:
+    """A shard that goes on from before the first slice that lost a row; from new adapters where none is before it."""
+    whole = lessons_of(shard, slices, recipe)
+    if shards is None or not any(slices[:first]):
+        return ShardCourse(shard, None, whole, whole)
+    lessons = tuple(one for one in whole if one.piece >= first)
+    return ShardCourse(shard, shards.checkpoint(shard, first - 1), lessons, whole)

@@ -16,6 +16,11 @@ from palimpsest.loop.arranged import Arranged
 from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.training import Training
 
+SHARD_ROWS = "learn"
+"""Name of the set of a slice, whatever set of the run its rows are from."""
+Lengths = Mapping[str, Mapping[str, int]]
+"""Set -> id -> positions of the row."""
+
 
 class Effort(NamedTuple):
     """Of one or several slices.
@@ -34,30 +39,34 @@ def order_of(lesson: SliceLesson, seed: int) -> Arranged:
     return Arranged(by_id=f"sisa/{seed}/{lesson.shard}/{lesson.piece}")
 
 
-def training_of(lesson: SliceLesson, training: Training) -> Training:
+def options_of_lesson(lesson: SliceLesson, training: Training) -> Training:
     """The options of a slice: those of the run, with its own passes."""
     return training.model_copy(update={"num_train_epochs": lesson.epochs})
 
 
-def effort_of(lesson: SliceLesson, training: Training, lengths: Mapping[str, int]) -> Effort:
+def effort_of(lesson: SliceLesson, training: Training, lengths: Lengths) -> Effort:
     """What a slice takes.
 
     Args:
         lesson: the slice.
         training: of the run.
-        lengths: id -> positions of the row.
+        lengths: of the rows that it draws from.
     """
-    own = training_of(lesson, training)
-    steps, positions = own.planned_steps(len(lesson.ids)), 0
-    stream = IdStream("learn", lesson.ids, own.seed, cursor=len(lesson.ids), arranged=order_of(lesson, own.seed))
+    own = options_of_lesson(lesson, training)
+    steps, order = own.planned_steps(len(lesson.ids)), order_of(lesson, own.seed)
+    drawn = list[int]()
+    rows = IdStream(SHARD_ROWS, lesson.ids, own.seed, cursor=len(lesson.ids), arranged=order)
     for _ in range(steps):
-        stream = stream.restart(stream.ids) if stream.exhausted else stream
-        drawn, stream = stream.draw(own.batch_size)
-        positions += sum(lengths[i] for i in drawn)
-    return Effort(steps, positions)
+        rows = rows.restart(rows.ids) if rows.exhausted else rows
+        ids, rows = rows.draw(own.batch_size)
+        drawn += [lengths[SHARD_ROWS][i] for i in ids]
+    for name in lengths.keys() - {SHARD_ROWS}:
+        beside = IdStream(name, tuple(lengths[name]), own.seed, arranged=order)
+        drawn += [lengths[name][i] for i in beside.draw_around(steps * own.drawn_from(name))[0]]
+    return Effort(steps, sum(drawn))
 
 
-def effort_together(lessons: Iterable[SliceLesson], training: Training, lengths: Mapping[str, int]) -> Effort:
+def effort_together(lessons: Iterable[SliceLesson], training: Training, lengths: Lengths) -> Effort:
     """What several slices take."""
     found = [effort_of(lesson, training, lengths) for lesson in lessons]
     return Effort(sum(one.steps for one in found), sum(one.positions for one in found))
@@ -75,9 +84,9 @@ def busiest(positions: Sequence[int], processes: int) -> int:
     return max(spent)
 
 
-def lengths_of(examples: Any) -> dict[str, int]:
-    """Id -> positions of a row."""
-    return {i: len(examples[i].tokens) for i in examples.ids}
+def lengths_of(sets: Mapping[str, Any]) -> Lengths:
+    """Positions of every row of some sets."""
+    return {name: {i: len(examples[i].tokens) for i in examples.ids} for name, examples in sets.items()}
 
 
 def said_before(courses: Sequence[ShardCourse], effort: Effort, whole: int, seconds: float, processes: int) -> str:

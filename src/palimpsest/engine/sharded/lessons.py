@@ -23,7 +23,7 @@ from palimpsest.companions.shards import RECORDED_SHARDS, checkpoint_name
 from palimpsest.data.draws import random_words
 from palimpsest.durable import check_held_still, put
 from palimpsest.engine.sharded.cutting import ShardCourse, SliceLesson
-from palimpsest.engine.sharded.foretold import order_of, training_of
+from palimpsest.engine.sharded.foretold import SHARD_ROWS, options_of_lesson, order_of
 from palimpsest.errors import ModelError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
@@ -36,7 +36,6 @@ from palimpsest.models.sealed import is_sound, with_digest
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 
 WORK = "recording/lessons"  # in the folder of a run: slices on their way
-_SET = "learn"
 
 Told = Callable[[SliceLesson, int, int, float], None]
 """Called with the slice, the step, the steps of it, and the loss."""
@@ -64,12 +63,14 @@ class Setup(NamedTuple):
         method: its name.
         options: of the method.
         training: of the run; a slice has passes of its own.
+        sets: "learn" with the rows, and "replay" where it is rehearsed; encoded.
     """
 
     folder: Path
     method: str
     options: Mapping[str, Any]
     training: Training
+    sets: Mapping[str, Any]
 
 
 def adapted_layers(model: Any, rank: int, lora_alpha: float) -> tuple[AdaptedLayer, ...]:
@@ -130,15 +131,19 @@ def what_it_took(setup: Setup, lesson: SliceLesson) -> Learned | None:
 
 
 def learn_shard(
-    model: Any, course: ShardCourse, examples: Any, setup: Setup, *, stop: Stop | None = None, told: Told | None = None
+    model: Any,
+    course: ShardCourse,
+    setup: Setup,
+    *,
+    stop: Stop | None = None,
+    told: Told | None = None,
 ) -> list[Learned]:
     """Learn the slices of a shard one after the other.
 
     Args:
         model: on its device, without an ensemble; as it was before afterwards.
         course: what to learn.
-        examples: at least its rows, encoded.
-        setup: how.
+        setup: how, and from which sets.
         stop: heeded at every checkpoint.
         told: hears of every step.
 
@@ -153,15 +158,13 @@ def learn_shard(
         if found is None:
             seed = setup.training.seed
             part = new_adapters(layers, seed, course.shard) if latest is None else read_adapters(latest, layers)
-            found = _learn(model, part, lesson, examples, setup, (stop or Stop(), told))
+            found = _learn(model, part, lesson, setup, (stop or Stop(), told))
         taken.append(found)
         latest = file_of_lesson(setup, lesson)
     return taken
 
 
-def _learn(
-    model: Any, part: Lora, lesson: SliceLesson, examples: Any, setup: Setup, hands: tuple[Stop, Told | None]
-) -> Learned:
+def _learn(model: Any, part: Lora, lesson: SliceLesson, setup: Setup, hands: tuple[Stop, Told | None]) -> Learned:
     """One slice; the model bears the adapters meanwhile, which alone move."""
     folder = setup.folder / WORK / file_of_lesson(setup, lesson).stem
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +175,7 @@ def _learn(
         attach(model, [part.requires_grad_(True)])
         stack.callback(lambda: detach(extract_model_from_parallel(model, keep_fp32_wrapper=False), [part]))
         set_seed(random_words(setup.training.seed, f"sisa/steps/{lesson.shard}/{lesson.piece}", 0, 1)[0] >> 33)
-        ended = run(_job(model, lesson, examples, setup, folder, hands))
+        ended = run(_job(model, lesson, setup, folder, hands))
     taken = Learned(ended.steps, ended.tokens, ended.seconds)
     model.eval()
     _save(part, taken, file_of_lesson(setup, lesson))
@@ -181,10 +184,14 @@ def _learn(
 
 
 def _job(
-    model: Any, lesson: SliceLesson, examples: Any, setup: Setup, folder: Path, hands: tuple[Stop, Told | None]
+    model: Any,
+    lesson: SliceLesson,
+    setup: Setup,
+    folder: Path,
+    hands: tuple[Stop, Told | None],
 ) -> Job:
     stop, told = hands
-    sets = {_SET: examples.subset(lesson.ids)}
+    sets = {**setup.sets, SHARD_ROWS: setup.sets[SHARD_ROWS].subset(lesson.ids)}
     method = methods.load(setup.method)(methods.configure(setup.method, setup.options))
     method.prepare(model, sets)
 
@@ -196,10 +203,10 @@ def _job(
         method=method,
         model=model,
         sets=sets,
-        training=training_of(lesson, setup.training),
+        training=options_of_lesson(lesson, setup.training),
         folder=folder,
         progress=tell,
-        arranged={_SET: order_of(lesson, setup.training.seed)},
+        arranged=dict.fromkeys(sets, order_of(lesson, setup.training.seed)),
         stop=stop,
     )
 
@@ -210,6 +217,6 @@ def _save(part: Lora, taken: Learned, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {n: t.detach().cpu().contiguous() for n, t in part.state_dict().items()}
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"format": "pt"}))
+    save_file(tensors, temporary, metadata=with_digest(tensors))
     put(temporary, path, private=True)
     write_sealed(path.with_suffix(".json"), list(taken))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from palimpsest import companions, methods
 from palimpsest.companions.learned import read_record
 from palimpsest.companions.marks import KEY_VARIABLE, key_file, own_key
-from palimpsest.companions.shards import Shards
+from palimpsest.companions.shards import Shards, first_slices
+from palimpsest.data.read.examples import set_digest
 from palimpsest.engine.handing_on import start_of
 from palimpsest.engine.inputs import Read
 from palimpsest.engine.plan import Plan
@@ -18,10 +19,12 @@ from palimpsest.in_words import so_many
 from palimpsest.loop.training import Training
 from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.plain import read_json_object
+from palimpsest.records import Example
 
 KIND = "shards"
 OWN_CHOICE = frozenset({"processes", "from_base"})  # options that decide no bit
 _DECIDES_NOTHING = frozenset({"checkpoint_steps"})
+REPLAY = "replay"
 _SECTIONS = ("options", "training", "encoding")
 
 
@@ -32,11 +35,13 @@ class Recipe(NamedTuple):
         options: of the method.
         training: of every slice.
         encoding: of the rows.
+        replay: digest of what every slice rehearses beside its rows; "" = nothing.
     """
 
     options: Mapping[str, Any]
     training: Mapping[str, Any]
     encoding: Mapping[str, Any]
+    replay: str = ""
 
     @property
     def shards(self) -> int:
@@ -64,7 +69,7 @@ def recipe_in(plan: Plan) -> Recipe:
     values = {name: plan.model_dump(mode="json")[name] for name in _SECTIONS}
     options = {name: value for name, value in values["options"].items() if name not in OWN_CHOICE}
     training = {name: value for name, value in values["training"].items() if name not in _DECIDES_NOTHING}
-    return Recipe(options, training, values["encoding"])
+    return Recipe(options, training, values["encoding"], plan.digests.get(REPLAY, ""))
 
 
 def is_sharded(plan: Plan) -> bool:
@@ -137,20 +142,25 @@ def check_sharded(plan: Plan) -> None:
         raise PlanError(
             f"{key_file()} cannot be written, and whose slices are kept could not be told; set {KEY_VARIABLE}"
         )
-    there = shards_beside(plan)
-    if plan.kind == "unlearn" and there is not None and "retain" not in plan.files:
+    if plan.kind == "unlearn":
+        _check_learned_so(plan)
+    elif shards_beside(plan) is not None or "ensemble" in part_kinds_in(start_of(plan)):
         raise PlanError(
-            f"method {plan.method!r} learns what stays in the shards that are hit again; give it with --retain FILE: "
-            f"{learned_from(plan)}, without the rows to forget"
+            f"{plan.model} is an ensemble of shards already; learn all rows at once, from the model that it began with"
         )
-    if plan.kind == "unlearn" and there is None:
+
+
+def _check_learned_so(plan: Plan) -> None:
+    """There is something to go back to, and what stays is given."""
+    if shards_beside(plan) is None:
         raise PlanError(
             f"method {plan.method!r} goes back to what {plan.model} kept when it learned, and there are no shards "
             f"beside it; learn with --method {plan.method}, or use another method"
         )
-    if plan.kind == "learn" and (there is not None or "ensemble" in part_kinds_in(start_of(plan))):
+    if "retain" not in plan.files:
         raise PlanError(
-            f"{plan.model} is an ensemble of shards already; learn all rows at once, from the model that it began with"
+            f"method {plan.method!r} learns what stays in the shards that are hit again; give it with --retain FILE: "
+            f"{learned_from(plan)}, without the rows to forget"
         )
 
 
@@ -158,7 +168,7 @@ def _beside(plan: Plan) -> Iterator[str]:
     """What was asked for that does not go together with slices, in words."""
     training = plan.training
     if plan.control.kind == "auto":
-        yield "control.kind = auto looks at what is forgotten, and slices are learned as if it had never been; leave it out"
+        yield "control.kind = auto looks at what is forgotten, and slices are learned as if that were not; leave it out"
     if training.max_steps is not None or training.max_seconds is not None:
         yield "a slice is learned for so many passes; leave max_steps and max_seconds out, give num_train_epochs"
     if training.pack_by is not None or training.order != "shuffled":
@@ -177,33 +187,52 @@ def check_sharded_rows(plan: Plan, read: Read) -> None:
         DataError: rows of these shards are not among those that stay, or say something else.
         ModelError: a checkpoint is missing or damaged.
     """
-    if not is_sharded(plan) or plan.kind != "unlearn" or (shards := shards_beside(plan)) is None:
-        return
+    shards = shards_beside(plan) if is_sharded(plan) and plan.kind == "unlearn" else None
+    if shards is not None:
+        _check_against(plan, read, shards)
+
+
+def _check_against(plan: Plan, read: Read, shards: Shards) -> None:
+    """Hold rows against the checkpoints that they are to be learned with again."""
     from palimpsest.engine.sharded.cutting import courses_to_unlearn
 
+    _check_rehearsed(plan, shards, read)
     retain, forget = read.examples["retain"], read.examples["forget"]
     kept, gone = shards.place_of([e.id for e in retain]), shards.place_of([e.id for e in forget])
-    hit = {shard for shard, _ in gone.values()}
-    _check_all_there(plan, shards, hit, len([s for s, _ in (*kept.values(), *gone.values()) if s in hit]))
-    record = read_record(plan.model)
-    for example in retain if record is not None else ():
-        if kept.get(example.id, (-1, 0))[0] in hit and record is not None and record.has_learned_otherwise(example):
-            raise DataError(
-                f"{example.name}: {plan.model} learned something else under this id; give the rows as they were"
-            )
+    hit = first_slices(gone.values()).keys()
+    _check_all_there(plan, shards, hit, sum(shard in hit for shard, _ in (*kept.values(), *gone.values())))
+    _check_unchanged(plan, [example for example in retain if kept.get(example.id, (-1, 0))[0] in hit])
     if not kept:
         raise DataError(f"no row that {plan.model} learned would stay; use the model that it began with")
     from_base = bool(plan.options["from_base"])
     courses_to_unlearn(kept, frozenset(gone.values()), recipe_in(plan), None if from_base else shards)
 
 
-def _check_all_there(plan: Plan, shards: Shards, hit: set[int], there: int) -> None:
+def _check_unchanged(plan: Plan, again: Sequence[Example]) -> None:
+    """Rows that are learned again say what they said."""
+    record = read_record(plan.model)
+    other = None if record is None else next((one for one in again if record.has_learned_otherwise(one)), None)
+    if other is not None:
+        raise DataError(f"{other.name}: {plan.model} learned something else under this id; give the rows as they were")
+
+
+def _check_rehearsed(plan: Plan, shards: Shards, read: Read) -> None:
+    """What was rehearsed beside the rows is rehearsed again."""
+    learned, given = shards.index.recipe.get(REPLAY, ""), read.examples.get(REPLAY)
+    if learned and given is None:
+        raise PlanError(f"{plan.model} learned with a replay set beside its rows; give it again with --replay FILE")
+    if given is not None and set_digest(given) != learned:
+        what = "another replay set" if learned else "no replay set"
+        raise DataError(f"{plan.model} learned with {what}; {'give that one' if learned else 'leave --replay out'}")
+
+
+def _check_all_there(plan: Plan, shards: Shards, hit: Collection[int], there: int) -> None:
     """All rows of the shards that are hit stay or go."""
     known = sum(len(one.who) for shard, _, one in shards.index.slices() if shard in hit)
     if there < known:
         raise DataError(
-            f"{so_many(known - there, 'row')} of the {so_many(len(hit), 'shard')} to learn again are neither in --forget "
-            f"nor in --retain; give all that must stay of {learned_from(plan)} with --retain FILE"
+            f"{so_many(known - there, 'row')} of the {so_many(len(hit), 'shard')} to learn again are neither in "
+            f"--forget nor in --retain; give all that must stay of {learned_from(plan)} with --retain FILE"
         )
 
 

@@ -4,8 +4,8 @@
     logits  = 1/M · Σ_m logits_m            mean = logits
     of a member: y <- y + alpha · scale · B_m (A_m x)    at every adapted linear layer y = W x + b
 
-Source: Bourtoule et al. 2021, "Machine Unlearning", arXiv:1912.03817, section IV-C, on aggregation; the adapters are those
-of ``lora.py``.
+Source: Bourtoule et al. 2021, "Machine Unlearning", arXiv:1912.03817, section IV-C, on aggregation; the adapters are
+those of ``lora.py``.
 
 What comes out of the model are logits whose softmax is the mean, one forward pass for each member. There are no keys
 and values of an ensemble, so that it generates without a cache, and no one hidden state: an inner module that is called
@@ -161,7 +161,8 @@ class Ensemble(Part):
         """
         said: list[Tensor] = []
         try:
-            for self.acts in range(len(self.config.members)):
+            for place in range(len(self.config.members)):
+                self.acts = place
                 output = ask()
                 said.append(_logits_of(output))
         finally:
@@ -227,7 +228,8 @@ def _without_cache(given: Mapping[str, Any], plain: Callable[..., Any]) -> dict[
     Raises:
         ModelError: positions are left out that a cache would hold.
     """
-    held, mask, ids = (given.get(name) for name in ("past_key_values", "attention_mask", "input_ids"))
+    held: Any = given.get("past_key_values")
+    mask, ids = given.get("attention_mask"), given.get("input_ids")
     cut = isinstance(mask, Tensor) and isinstance(ids, Tensor) and mask.ndim == 2 and mask.shape[1] > ids.shape[1]
     if cut or (hasattr(held, "get_seq_length") and held.get_seq_length()):
         raise ModelError(

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 from palimpsest.engine.sharded.cutting import ShardCourse
+from palimpsest.engine.sharded.foretold import SHARD_ROWS
 from palimpsest.engine.sharded.lessons import Learned, Setup, learn_shard
 from palimpsest.errors import RunError
 
@@ -26,7 +26,7 @@ def usual_processes(threads: int, *, on_accelerator: bool) -> int:
 
 def learn_side_by_side(
     source: tuple[str, str | None],
-    courses: Sequence[tuple[ShardCourse, Any]],
+    courses: Sequence[ShardCourse],
     setup: Setup,
     *,
     processes: int,
@@ -37,8 +37,8 @@ def learn_side_by_side(
 
     Args:
         source: of the model, and its revision.
-        courses: what each shard learns, and its rows.
-        setup: how.
+        courses: what each shard learns.
+        setup: how, and from which sets.
         processes: at the same time.
         threads: of each; as many as one process alone would use, because their number may decide the last bit.
         done: told how many shards are done, and the last one's number.
@@ -53,11 +53,11 @@ def learn_side_by_side(
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(threads,))
     try:
-        running = {pool.submit(_in_a_process, source, *one, setup): n for n, one in enumerate(courses)}
+        running = {pool.submit(_in_a_process, source, one, _of_one(setup, one)): n for n, one in enumerate(courses)}
         found: dict[int, list[Learned]] = {}
         for future in as_completed(running):
             found[running[future]] = future.result()
-            done(len(found), courses[running[future]][0].shard)
+            done(len(found), courses[running[future]].shard)
         return [found[n] for n in range(len(courses))]
     except BrokenProcessPool as error:
         raise RunError(
@@ -72,14 +72,19 @@ def learn_side_by_side(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_a_process(source: tuple[str, str | None], course: ShardCourse, examples: Any, setup: Setup) -> list[Learned]:
-    from palimpsest.engine.sharded.run import without_ensemble
+def _of_one(setup: Setup, course: ShardCourse) -> Setup:
+    """With the rows of one shard."""
+    return setup._replace(sets={**setup.sets, SHARD_ROWS: setup.sets[SHARD_ROWS].subset(course.lessons[-1].ids)})
+
+
+def _in_a_process(source: tuple[str, str | None], course: ShardCourse, setup: Setup) -> list[Learned]:
+    from palimpsest.engine.sharded.sharded_run import without_ensemble
     from palimpsest.models.load import device, load
 
     loaded = load(source[0], revision=source[1], tokenizer_needed=False)
     loaded.model.to(device())
     without_ensemble(loaded.model)
-    return learn_shard(loaded.model, course, examples, setup)
+    return learn_shard(loaded.model, course, setup)
 
 
 def _begin(threads: int) -> None:

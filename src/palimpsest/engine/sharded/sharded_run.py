@@ -20,7 +20,7 @@ from palimpsest.engine.process_peak import peak_bytes
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import TOLERANCE, answers, load_saved
 from palimpsest.engine.sharded.cutting import ShardCourse, courses_to_learn, courses_to_unlearn
-from palimpsest.engine.sharded.foretold import Effort, busiest, effort_together, lengths_of, said_before
+from palimpsest.engine.sharded.foretold import SHARD_ROWS, Effort, busiest, effort_together, lengths_of, said_before
 from palimpsest.engine.sharded.lessons import (
     Learned,
     Setup,
@@ -30,8 +30,8 @@ from palimpsest.engine.sharded.lessons import (
     new_adapters,
     read_adapters,
 )
-from palimpsest.engine.sharded.recipe import Recipe, recipe_in, shards_beside
-from palimpsest.engine.sharded.side_by_side import learn_side_by_side, usual_processes
+from palimpsest.engine.sharded.recipe import REPLAY, Recipe, recipe_in, shards_beside
+from palimpsest.engine.sharded.shard_processes import learn_side_by_side, usual_processes
 from palimpsest.engine.train import Trained
 from palimpsest.errors import DataError, ModelError
 from palimpsest.files import write_atomic
@@ -55,10 +55,9 @@ class ShardedRun:
     Attributes:
         plan: resolved.
         recipe: of the slices.
-        setup: of the loop.
+        setup: of the loop, with all rows that the version knows afterwards.
         shards: the checkpoints of the version that it starts from; None to learn.
         key: of the marks.
-        rows: all that the version knows afterwards, encoded.
         courses: what is learned.
         places: id -> shard and slice, of these rows.
     """
@@ -68,7 +67,6 @@ class ShardedRun:
     setup: Setup
     shards: Shards | None
     key: MarkKey
-    rows: Any
     courses: Sequence[ShardCourse]
     places: Mapping[str, tuple[int, int]]
 
@@ -127,17 +125,19 @@ def _opened(plan: Plan, sets: Mapping[str, Any], folder: Path) -> ShardedRun:
     key, recipe = own_key(), recipe_in(plan)
     if key is None:
         raise DataError("there is no key by which rows could be told apart")  # `check_sharded` says so first
-    setup = Setup(folder, plan.method, plan.options, plan.training)
+    drawn = {name: sets[name] for name in (SHARD_ROWS, REPLAY) if name in sets}
+    setup = Setup(folder, plan.method, plan.options, plan.training, drawn)
     if plan.kind == "learn":
         courses = courses_to_learn(sets["learn"].ids, recipe)
         places = {i: (c.shard, one.piece) for c in courses for one in reversed(c.lessons) for i in one.ids}
-        return ShardedRun(plan, recipe, setup, None, key, sets["learn"], courses, places)
+        return ShardedRun(plan, recipe, setup, None, key, courses, places)
     shards = shards_beside(plan)
     if shards is None:
         raise ModelError(f"the shards of {plan.model} are gone")
     kept, gone = shards.place_of(sets["retain"].ids), frozenset(shards.place_of(sets["forget"].ids).values())
     courses = courses_to_unlearn(kept, gone, recipe, None if plan.options["from_base"] else shards)
-    return ShardedRun(plan, recipe, setup, shards, key, sets["retain"].subset(kept), courses, kept)
+    setup = setup._replace(sets={**drawn, SHARD_ROWS: sets["retain"].subset(kept)})
+    return ShardedRun(plan, recipe, setup, shards, key, courses, kept)
 
 
 def _processes(run: ShardedRun, threads: int) -> int:
@@ -150,7 +150,7 @@ def _processes(run: ShardedRun, threads: int) -> int:
 
 def _foretell(run: ShardedRun, model: Any, processes: int, progress: Progress) -> Cost:
     """What the run will cost; said before it begins."""
-    lengths, training = lengths_of(run.rows), run.plan.training
+    lengths, training = lengths_of(run.setup.sets), run.plan.training
     each = [effort_together(course.lessons, training, lengths) for course in run.courses]
     effort = Effort(sum(one.steps for one in each), sum(one.positions for one in each))
     whole = effort_together(_all_lessons(run), training, lengths).positions
@@ -160,7 +160,7 @@ def _foretell(run: ShardedRun, model: Any, processes: int, progress: Progress) -
         part = new_adapters(layers, training.seed, 0)
         model.requires_grad_(False)
         attach(model, [part])
-        seconds = seconds_per_position(model, run.rows, training.batch_size)
+        seconds = seconds_per_position(model, run.setup.sets[SHARD_ROWS], training.batch_size)
         detach(model, [part])
         seconds *= busiest([one.positions for one in each], processes)
     progress("this run", 0, 0, said_before(run.courses, effort, whole, seconds, processes))
@@ -181,13 +181,12 @@ def _learned(run: ShardedRun, model: Any, processes: int, threads: int, progress
     """Learn all slices, here or in processes of their own; what each took."""
     busy = [course for course in run.courses if course.lessons]
     if processes > 1:
-        rows = [(course, run.rows.subset(course.lessons[-1].ids)) for course in busy]
         source = (run.plan.model, run.plan.revision)
 
         def done(count: int, shard: int) -> None:
             progress("training", count, len(busy), f"shard {shard + 1} is done")
 
-        return learn_side_by_side(source, rows, run.setup, processes=processes, threads=threads, done=done)
+        return learn_side_by_side(source, busy, run.setup, processes=processes, threads=threads, done=done)
     stop, found = Stop(), []
     with stop.listening("step"):
         for course in busy:
@@ -196,7 +195,7 @@ def _learned(run: ShardedRun, model: Any, processes: int, threads: int, progress
                 where = f"shard {lesson.shard + 1}, slice {lesson.piece + 1}"
                 progress("training", step, planned, f"{where}, loss {loss:.3f}")
 
-            found.append(learn_shard(model, course, run.rows, run.setup, stop=stop, told=told))
+            found.append(learn_shard(model, course, run.setup, stop=stop, told=told))
     return found
 
 
