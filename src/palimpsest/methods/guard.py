@@ -39,7 +39,7 @@ class GuardConfig(Config):
     """Direction between the two classes: whitened by the covariance within them, or of their means alone."""
     at: str = ""
     """Module whose states are read; the block at two thirds of the depth when empty."""
-    share: float = Field(default=0.01, ge=0, lt=1)
+    share: float = Field(default=0.0, ge=0, lt=1)
     """Of held-out rows that must stay: at most so many are refused."""
     ridge: float = Field(default=0.01, gt=0)
     """Added to the covariance, as a share of its mean diagonal."""

@@ -38,10 +38,8 @@ class LogitDifferenceConfig(PartConfig):
     """Numbers that enter the output layer."""
     width_out: int = Field(ge=1)
     """Numbers that leave it: words."""
-    inner: int = Field(default=64, ge=1)
+    inner: int = Field(default=256, ge=1)
     """K, width of the assistant."""
-    beta: float = 1.0
-    """Factor of the assistant's logits; 0 is the model."""
 
 
 def assistant_logits(
@@ -67,6 +65,7 @@ class LogitDifference(Part):
         super().__init__(config)
         self.down = nn.Parameter(torch.randn(config.width_in, config.inner) / config.width_in**0.5)
         self.up = nn.Parameter(torch.zeros(config.inner, config.width_out))
+        self.register_buffer("beta", torch.ones(()))
         self.is_alone = False
 
     @classmethod
@@ -90,14 +89,15 @@ class LogitDifference(Part):
     def _after(self, _module: nn.Module, inputs: Any, output: Any) -> Any:
         if self.is_alone:
             return self(inputs[0])
-        if self.is_off or self.config.beta == 0:
+        factor = self.alpha * float(self.beta)
+        if self.is_off or factor == 0:
             return None
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"part {self.kind!r} at {self.config.at}: that layer answers with a {type(output).__name__}; accepted: "
                 "a layer that answers with logits"
             )
-        return output - (self.alpha * self.config.beta) * self(inputs[0])
+        return output - factor * self(inputs[0])
 
 
 PART = LogitDifference
