@@ -203,7 +203,7 @@ def test_what_cannot_be_is_one_line(clinic, learned, tmp_path):
 @pytest.mark.parametrize("option", [{"learning_rate": 1e-3}, {"max_steps": 3}, {"num_train_epochs": 2}])
 def test_to_be_told_of_steps_where_there_are_none_is_refused(clinic, learned, tmp_path, option):
     plan = {"training": option, "measuring": {"metrics": ["nll"]}}
-    with pytest.raises(PlanError, match=f"training.{[*option][0]}: method 'amnesiac' edits the weights at once"):
+    with pytest.raises(PlanError, match=f"training.{next(iter(option))}: method 'amnesiac' edits the weights at once"):
         pal.unlearn(learned, clinic / "forget.jsonl", method="amnesiac", output=tmp_path / "out", plan=plan)
     assert not [*tmp_path.iterdir()]
 

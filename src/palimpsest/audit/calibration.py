@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import DataError, PlanError
 from palimpsest.records import Cost, Direction, Score
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # a bound is computed without torch
     from palimpsest.data.encode.any_set import MeasuredSet
     from palimpsest.metrics.metric import Metric
     from palimpsest.models.load import Loaded
+    from palimpsest.models.mixture import Mixture
     from palimpsest.models.stored import Tensors
 
 SET = "retain"
@@ -143,7 +145,7 @@ def check_settings(tau: float, tolerance: float, direction: Direction, metric: s
 
 def calibrated(
     before: Loaded,
-    after: Loaded | Tensors,
+    after: Loaded | Tensors | Mixture,
     retain: MeasuredSet,
     *,
     metric: str | Metric = "es",
@@ -156,7 +158,7 @@ def calibrated(
 
     Args:
         before: the model before, in memory on its device; as it was afterwards.
-        after: the model after, or its tensors as they are stored.
+        after: the model after, its tensors as they are stored, or the mixture of the two, parts and all.
         retain: what must stay, encoded; best rows that no run was trained on.
         metric: name, or one with its options.
         tau: share of the value before, above 0, at most 1.
@@ -194,7 +196,7 @@ class _Asker:
     def __init__(
         self,
         before: Loaded,
-        after: Loaded | Tensors,
+        after: Loaded | Tensors | Mixture,
         retain: MeasuredSet,
         *,
         metric: Metric,
@@ -218,11 +220,18 @@ class _Asker:
 
     def _take(self, alpha: float) -> Taken:
         from palimpsest.metrics.evaluate import evaluate_in_run
-        from palimpsest.models.mixing import mixed
 
-        with mixed(self.before, self.after, alpha, own=self.own) as model:
+        with self._at(alpha) as model:
             found = evaluate_in_run(model, self.retain, [self.metric], eos_ids=self.before.eos_ids)
         return {SET: found.scores}, found.cost
+
+    def _at(self, alpha: float) -> AbstractContextManager[Any]:
+        from palimpsest.models.mixing import mixed
+        from palimpsest.models.mixture import Mixture
+
+        if isinstance(self.after, Mixture):
+            return self.after.at(alpha)
+        return mixed(self.before, self.after, alpha, own=self.own)
 
     def _nothing(self, score: Score) -> str:
         said = "nothing that can be scored" if score.value is None else f"{self.metric.key} {score.value:g}"

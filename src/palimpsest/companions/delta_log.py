@@ -146,7 +146,7 @@ class DeltaLog(Companion):
         """A history with steps missing would be subtracted as if it were whole."""
         if not change.steps or self.kind in change.recorded:
             return ""
-        return f"{so_many(change.steps, 'step')} of {change.method} moved the weights and were not recorded"
+        return f"{so_many(change.steps, 'step')} of {change.method} moved the weights, and no record was kept"
 
     def digest(self) -> str:
         """Of what counts: the records in their order, the layouts, and of whom a step is missing."""

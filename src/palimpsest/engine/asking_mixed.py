@@ -54,12 +54,11 @@ class Asking:
 
         kept = calibrated(
             self.mixture.before,
-            self.mixture.after,
+            self.mixture,
             self.sets[SET],
             metric=self.metric,
             tau=tau,
             tolerance=tolerance,
-            own=self.mixture.own,
             remember=remember,
         )
         self.say(CALIBRATING, most, most, f"alpha {show(kept.alpha)}")
@@ -97,7 +96,7 @@ def save_mixed(mixture: Mixture, alpha: float, folder: Path, sets: Mapping[str, 
     """Write a mixed model with what belongs beside it, as a plain folder.
 
     Args:
-        mixture: of two models.
+        mixture: of two models; nothing is asked of it afterwards.
         alpha: share of the change.
         folder: there; what lies in it under the same names is replaced.
         sets: encoded, to ask it a few examples of.
@@ -105,7 +104,7 @@ def save_mixed(mixture: Mixture, alpha: float, folder: Path, sets: Mapping[str, 
     Returns:
         What it answers, for ``load_saved``.
     """
-    with mixture.at(alpha) as model:
+    with mixture.to_save(alpha) as model:
         said = answers(model, sets)
         check_held_still(folder)
         write_version(model, folder, safe_serialization=True)

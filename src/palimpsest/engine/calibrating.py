@@ -16,12 +16,14 @@ from typing import Any
 
 from palimpsest import metrics
 from palimpsest.audit.calibration import Calibrated, halvings_of
+from palimpsest.companions.companion import Change
 from palimpsest.companions.learned import LEARNED_FILE
 from palimpsest.durable import flush_tree
 from palimpsest.engine.asking_mixed import CALIBRATING, MIXING, Asking, save_mixed, take, together
 from palimpsest.engine.calibration_plan import CalibrationPlan
 from palimpsest.engine.execute import cleared_if_refused, shown_again
 from palimpsest.engine.given import Manner
+from palimpsest.engine.handing_on import hand_on
 from palimpsest.engine.inputs import Read, encode_sets, subset
 from palimpsest.engine.kept import info_of, notes_of
 from palimpsest.engine.measured_json import Measured
@@ -90,8 +92,22 @@ def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> 
     del asking, mixture
     gc.collect()  # the saved one takes its place
     saved = load_saved(target.partial, trained, sets, tolerance=TOLERANCE)
+    notes = _handed_on(plan, kept.alpha, target.partial)
     columns["after"] = together([take(saved.model, name, sets[name], metric, saved.eos_ids) for name in sets])
-    return _result(plan, read, kept, columns, family=family, threads=threads, sets=sets, folder=target.partial)
+    result = _result(plan, read, kept, columns, family=family, threads=threads, sets=sets, folder=target.partial)
+    return result.model_copy(update={"notes": (*result.notes, *notes)})
+
+
+def _handed_on(plan: CalibrationPlan, alpha: float, partial: Path) -> tuple[str, ...]:
+    """The histories of the model after, as far as they are of use beside this one; notes on the others.
+
+    What that forgot they do not hold any more. Those of the model before do, and stay where they are.
+    """
+    if not alpha:
+        return ()
+    flush_tree(partial)
+    change = Change("calibration", source_digest(partial), steps=int(alpha < 1))
+    return hand_on(Path(plan.after).expanduser(), partial, change)
 
 
 def _result(

@@ -70,10 +70,8 @@ def _check_takes_steps(plan: Plan) -> None:
     given = plan.training.model_fields_set - method.defaults.keys() - _WITHOUT_STEPS
     if not (method.edits and given):
         return
-    followed = methods.load(plan.method)(methods.configure(plan.method, plan.options)).stages(
-        dict.fromkeys(plan.files, 1)
-    )
-    if not followed:
+    built = methods.load(plan.method)(methods.configure(plan.method, plan.options))
+    if not built.stages(dict.fromkeys(plan.files, 1)):
         raise PlanError(
             f"training.{min(given)}: method {plan.method!r} edits the weights at once and takes no steps with these "
             "options; leave it out"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from palimpsest.engine.answering import answered
 from palimpsest.engine.given import Manner
 from palimpsest.engine.giving_back import give_back, settle_restored
+from palimpsest.engine.handing_on import change_by, settle_beside
 from palimpsest.engine.inputs import Read
 from palimpsest.engine.kept import notes_of
 from palimpsest.engine.outcome import RunSetting, result_of
@@ -16,9 +18,11 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.recorded import answers_out, recorded
 from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.stages import make_version, measure_column, open_run, resolved, write_record
+from palimpsest.engine.train import Trained
 from palimpsest.engine.unfinished import told_how_far
 from palimpsest.errors import RunError, UsageError
 from palimpsest.models.load import Loaded
+from palimpsest.report.calibration_row import CalibrationInfo
 from palimpsest.report.schema import RunResult
 
 
@@ -64,6 +68,7 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
         columns["raw"] = measure_column(run, target, "raw", saved)
         del saved  # what is given back is mixed in one model
         trained, saved, kept = give_back(run, target, trained)
+        trained = replace(trained, notes=(*trained.notes, *_beside_given_back(run, target, trained, kept)))
     columns["after"] = measure_column(run, target, "after", saved)
     said = answered(run, saved, columns["after"][0])
     del saved  # one model less while the oracle is measured
@@ -74,6 +79,13 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
         return result
     notes = (*result.notes, *notes_of(kept, run.plan.model, "the model that the run had made"))
     return result.model_copy(update={"calibration": kept, "notes": notes})
+
+
+def _beside_given_back(run: RunSetting, target: Output, trained: Trained, kept: CalibrationInfo) -> tuple[str, ...]:
+    """The histories beside the model that was given back to; notes on those that are of no use there."""
+    change = change_by(run.plan, run.read.examples.get("forget", []), steps=0, model=trained.model_digest)
+    between = replace(change, method="giving back", steps=1, recorded=frozenset())
+    return settle_beside(target.partial, between if kept.alpha < 1 else change)
 
 
 def shown_again(target: Output, manner: Manner) -> RunResult:

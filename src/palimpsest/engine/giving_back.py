@@ -26,10 +26,12 @@ from palimpsest.engine.train import Trained
 from palimpsest.errors import RunError
 from palimpsest.models.load import Loaded, device, load, source_digest
 from palimpsest.models.mixture import mixture_of
+from palimpsest.models.parts.parts_folder import BASE, PARTS, bears_parts
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.report.calibration_row import CalibrationInfo
 
 RESTORED = "restored.json"
+_OF_PLAIN = ("model.safetensors", "model.safetensors.index.json")
 _BESIDE = "restored"  # folder for the weights until the mark is written
 
 
@@ -76,7 +78,8 @@ def _find(run: RunSetting, target: Output) -> None:
     load_saved(place, said, sets, tolerance=TOLERANCE)
     flush_tree(place)
     info = info_of(kept, restore.tolerance).model_copy(update={"set": name})
-    write_sealed(partial / RESTORED, {"info": info.model_dump(mode="json"), "model_digest": source_digest(place)})
+    mark = {"info": info.model_dump(mode="json"), "model_digest": source_digest(place), "parts": bears_parts(place)}
+    write_sealed(partial / RESTORED, mark)
 
 
 def settle_restored(partial: Path) -> None:
@@ -89,7 +92,8 @@ def settle_restored(partial: Path) -> None:
     if not mark.is_file():
         return
     try:
-        digest = read_sealed(mark)["model_digest"]
+        marked = read_sealed(mark)
+        digest, others = marked["model_digest"], _OF_PLAIN if marked["parts"] else (BASE, PARTS)
         known = read_sealed(partial / TRAINED)
     except (OSError, ValueError, LookupError, TypeError):  # damaged: all of it is made again
         for name in (RESTORED, TRAINED):
@@ -100,7 +104,16 @@ def settle_restored(partial: Path) -> None:
         if file.is_dir() and (partial / file.name).is_dir():  # of a version with parts
             shutil.rmtree(partial / file.name)
         os.replace(file, partial / file.name)
+    for name in others:  # the trained one may have been plain and this one not, or the reverse
+        _remove(partial / name)
     if place.is_dir():
         flush(partial)
         place.rmdir()
     write_sealed(partial / TRAINED, {**known, "model_digest": digest})
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

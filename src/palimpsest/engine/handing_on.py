@@ -136,6 +136,27 @@ def hand_on(start: Path, partial: Path, change: Change) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def settle_beside(partial: Path, change: Change) -> tuple[str, ...]:
+    """After a version's weights became others: drop what was handed on and is of no use beside them.
+
+    Args:
+        partial: folder of the run.
+        change: from what the histories were handed on for to what is saved now.
+
+    Returns:
+        Notes: what was dropped and why.
+    """
+    key, notes = own_key(), list[str]()
+    for companion in companions.opened(partial, key) if key is not None else ():
+        stale = companion.stale_after(change) if companion.handed_on else ""
+        if stale:
+            shutil.rmtree(companion.folder)
+            notes.append(f"The {companion.kind} beside what was trained were not kept: {stale}.")
+        elif companion.handed_on:
+            companion.passed_on(change)
+    return tuple(notes)
+
+
 def _handed(kind: str, start: Path, partial: Path, key: MarkKey, change: Change) -> Iterator[str]:
     """Copy one kind, add what the run recorded, forget what it forgot."""
     there, place = companions.companion_place(kind, start), companions.companion_place(kind, partial)

@@ -108,8 +108,8 @@ def scope_section(given: Any, method: MethodCard) -> Mapping[str, Any]:
     said: Mapping[str, Any] = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
     if method.adds_parts and not method.moves_all and said.get("kind", "parts") != "parts":
         raise PlanError(
-            f"scope.kind = {said['kind']}: method {method.name!r} trains parts that it adds, and under another scope it "
-            "would move the model that they are held against; accepted: parts, which is its default (leave scope out)"
+            f"scope.kind = {said['kind']}: method {method.name!r} trains parts that it adds, and under another scope "
+            "it would move the model that they are held against; accepted: parts, its default (leave scope out)"
         )
     if method.adds_parts:
         return {"kind": "all" if method.moves_all else "parts", **said}

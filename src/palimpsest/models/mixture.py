@@ -3,6 +3,10 @@
 after, a plain folder with tensors of the same names      read as it lies
 after, a LoRA adapter of the model before, which only adds   its deltas, scaled
 after, anything else                                       loaded alone, written out in pieces, read from there
+
+Parts that both have alike stay. Of the others those of the model after come, each times alpha, and those of the model
+before go, each times 1 - alpha: between two models that were given different layers both act, and at either end none
+but its own.
 """
 
 from __future__ import annotations
@@ -11,9 +15,9 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,7 +27,7 @@ from palimpsest.models.adapter_deltas import adapter_tensors, only_adds
 from palimpsest.models.deciding import SAID_IN_PASSING
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.mixing import mix_, mixed, not_alike, places_in
-from palimpsest.models.parts import attach, parts_of
+from palimpsest.models.parts import attach, detach, parts_of
 from palimpsest.models.parts.part import Part
 from palimpsest.models.parts.parts_folder import bears_parts
 from palimpsest.models.parts.with_parts import read_parts
@@ -33,6 +37,28 @@ from palimpsest.models.stored import StoredTensors, Tensors, holds, plain_folder
 
 _MAY_DIFFER = SAID_IN_PASSING | {"architectures", "dtype", "tie_word_embeddings", "torch_dtype", "use_cache"}
 _OF_GENERATION = "_token_id"
+
+
+class ScaledPart(NamedTuple):
+    """A part that only one of the two models has, on the model in memory.
+
+    Attributes:
+        part: itself.
+        learned: the alpha that it has in its own model.
+        comes: it is of the model after; else of the model before.
+    """
+
+    part: Part
+    learned: float
+    comes: bool
+
+    def alpha_at(self, alpha: float) -> float:
+        """Its own alpha, so far on the way."""
+        return self.learned * (alpha if self.comes else 1 - alpha)
+
+    def is_off(self, alpha: float) -> bool:
+        """Is it none of the model that lies there?"""
+        return alpha == (0 if self.comes else 1)
 
 
 @dataclass(frozen=True)
@@ -63,31 +89,38 @@ class Mixture:
         before: in memory, on its device.
         after: tensors of the other.
         own: tensors of the model before, as they are stored.
-        parts: of the model after alone, on the model in memory, each with the alpha that it was learned with.
+        parts: of one of the two alone.
         edited: of parts that both have: tensors that a later edit changed, as they were and as they are.
     """
 
     before: Loaded
     after: Tensors
     own: Tensors
-    parts: tuple[tuple[Part, float], ...] = ()
+    parts: tuple[ScaledPart, ...] = ()
     edited: tuple[EditedTensor, ...] = ()
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[Any]:
         """The module in memory, moved so far to the model after; as ``mixed``."""
-        for part, learned in self.parts:
-            part.alpha = alpha * learned
-        for one in self.edited:
-            one.go_to(alpha)
+        self._scale(alpha)
         try:
             with mixed(self.before, self.after, alpha, own=self.own) as model:
                 yield model
         finally:
-            for part, _ in self.parts:
-                part.alpha = 0.0
-            for one in self.edited:
-                one.go_to(0.0)
+            self._scale(0.0)
+
+    def _scale(self, alpha: float) -> None:
+        for one in self.parts:
+            one.part.alpha = one.alpha_at(alpha)
+        for edited in self.edited:
+            edited.go_to(alpha)
+
+    @contextmanager
+    def to_save(self, alpha: float) -> Iterator[Any]:
+        """As ``at``, without the parts that are off there: the last thing that is asked of a mixture."""
+        with self.at(alpha) as model:
+            detach(model, [one.part for one in self.parts if one.is_off(alpha)])
+            yield model
 
 
 def mixture_of(
@@ -120,37 +153,34 @@ def mixture_of(
     else:
         theirs = StoredTensors(stored_files(after)) if pieces is None else pieces
     places_in(loaded.model, theirs, str(before))
-    parts, edited = _parts_after(loaded, after)
+    parts, edited = _scaled_parts(loaded, after)
     return Mixture(loaded, theirs, own, parts, edited)
 
 
-def _parts_after(before: Loaded, after: str | Path) -> tuple[tuple[tuple[Part, float], ...], tuple[EditedTensor, ...]]:
+def _scaled_parts(before: Loaded, after: str | Path) -> tuple[tuple[ScaledPart, ...], tuple[EditedTensor, ...]]:
     """Put the parts that only the model after has on the model before; they do nothing until they are asked to.
 
     Returns:
-        Those parts, and what was edited in the others.
-
-    Raises:
-        ModelError: the model before has parts that the other has not.
+        The parts of one of the two alone, and what was edited in those of both.
     """
     folder, earlier = Path(after).expanduser(), parts_of(before.model)
     found = read_parts(folder) if folder.is_dir() and bears_parts(folder) else ()
-    if not all(_is_same(one, other) for one, other in zip_longest(earlier, found[: len(earlier)])):
-        raise ModelError(not_alike(before.source, "the first has parts that the other has not, or not as they were"))
-    new = tuple((part, part.alpha) for part in found[len(earlier) :])
+    alike = takewhile(lambda two: _is_same(*two), zip(earlier, found, strict=False))
+    shared = sum(1 for _ in alike)
+    going = [ScaledPart(part, part.alpha, comes=False) for part in earlier[shared:]]
+    coming = [ScaledPart(part, part.alpha, comes=True) for part in found[shared:]]
     where = next(before.model.parameters()).device
-    for part, _ in new:
-        part.alpha = 0.0
-        part.to(where)
-    if new:
-        attach(before.model, [part for part, _ in new])
-    return new, tuple(one for both in zip(earlier, found, strict=False) for one in _edited_in(*both))
+    for one in coming:
+        one.part.alpha = 0.0
+        one.part.to(where)
+    if coming:
+        attach(before.model, [one.part for one in coming])
+    both = zip(earlier[:shared], found[:shared], strict=True)
+    return (*going, *coming), tuple(one for two in both for one in _edited_in(*two))
 
 
-def _is_same(one: Part | None, other: Part | None) -> bool:
+def _is_same(one: Part, other: Part) -> bool:
     """But for what its kind lets an edit change."""
-    if one is None or other is None:
-        return False
     left, right = one.state_dict(), other.state_dict()
     alike = (one.kind, one.alpha, one.config, left.keys()) == (other.kind, other.alpha, other.config, right.keys())
     return alike and all(torch.equal(left[name].cpu(), right[name].cpu()) for name in left if name not in one.mixes)

@@ -31,7 +31,7 @@ def without_record(folder: Path) -> str:
         return f"{folder} is a run that has not ended: it has no result.json; the command that began it goes on with it"
     if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         return (
-            f"{folder} is a model that no run has measured (it has no result.json), as parts, export and save_pretrained "
-            f"write one; palimpsest measure --model {folder} --data FILE tells how it does"
+            f"{folder} is a model that no run has measured (it has no result.json), as parts, export and "
+            f"save_pretrained write one; palimpsest measure --model {folder} --data FILE tells how it does"
         )
     return f"{folder} holds no result.json; give the folder of a finished run"

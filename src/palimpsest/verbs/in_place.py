@@ -57,8 +57,8 @@ def check_left_plain(method: str, plan: Mapping[str, Any]) -> None:
     options = plan.get("options", {}) if isinstance(plan, Mapping) else {}
     if methods.card(method).adds_parts and methods.load(method).leaves_parts(methods.configure(method, options)):
         raise PlanError(
-            f"in_place: a run of {method!r} with these options leaves parts beside the weights, which the module has no "
-            "place for; leave in_place out and take run.model, or use options or a method that leave plain weights"
+            f"in_place: a run of {method!r} with these options leaves parts beside the weights, which the module has "
+            "no place for; leave in_place out and take run.model, or use options or a method that leave plain weights"
         )
 
 
