@@ -31,8 +31,8 @@ HEAD = """# Every way to forget, and which one to use
 Made by `python docs/families.py docs/families.md` from the code and from what was measured. `palimpsest methods` lists
 the same families, `palimpsest methods NAME` has equation, source and options of one.
 """
-LEGEND = """Needs: sets that must be given; *made* sets the run makes itself. Reference: the model before the run is asked,
-too. History: what the learn run must have kept. Gradients: none = one edit, or a module beside the weights.
+LEGEND = """Needs: sets that must be given; *made* sets the run makes itself. Reference: the model before is asked, too.
+History: what the learn run must have kept. Gradients: none = one edit, or a module beside the weights.
 """
 
 
@@ -92,9 +92,9 @@ def chosen(measured: Sequence[Row]) -> str:
 def told(requests: int) -> str:
     """How it was judged, in words."""
     return (
-        f"Measured on {requests} requests of [language.md](language.md) (a small Llama, invented people and authors). A "
-        f"run *got there* where forget ES ends at most {NEAR:.2f} above the oracle's, retain ES at {KEPT:.2f} of before or "
-        f"more, and general perplexity at {GENERAL:.2f} times before or less. Sorted by how often it got there, then by "
+        f"Measured on {requests} requests of [language.md](language.md) (a small Llama, invented people and authors). "
+        f"A run *got there* where forget ES ends at most {NEAR:.2f} above the oracle's, retain ES at {KEPT:.2f} of "
+        f"before or more, and general perplexity at {GENERAL:.2f} times before or less. Sorted by how often, then by "
         "positions. *Back* is forget ES of one half after the other half was taught again.\n"
     )
 
