@@ -517,16 +517,11 @@ def test_a_distillation_head_is_an_image_classifier(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "architecture", "words"),
     [
-        (
-            "bert",
-            "BertForSequenceClassification",
-            "Classification is a classifier of texts; accepted: causal",
-        ),
-        ("bert", "BertForTokenClassification", "is a tagger of texts"),
+        ("bert", "BertForTokenClassification", "is a tagger of texts; accepted: causal"),
         ("detr", "DetrForObjectDetection", "is a detector of objects"),
         ("segformer", "SegformerForSemanticSegmentation", "is a segmenter of pictures"),
         ("vit", "ViTForMaskedImageModeling", "is a picture model without classes"),
-        ("wav2vec2", "Wav2Vec2ForSequenceClassification", "is a classifier of texts|of sounds"),
+        ("wav2vec2", "Wav2Vec2ForSequenceClassification", "is a classifier of sounds; accepted: causal"),
         ("vit", "ViTModel", r"an image model \(vit, ViTModel\) that is no classifier of images; accepted: causal"),
         ("vit", None, r"an image model \(vit, without architectures\)"),
     ],

@@ -93,3 +93,20 @@ def check_head(config: Mapping[str, Any], source: str | Path) -> None:
             f"model {source}: an image model ({kind}, {name}) that is no classifier of images; {_TAKEN}; give one "
             "whose config.json names such a class under architectures"
         )
+
+
+def check_reads_texts(config: Mapping[str, Any], source: str | Path) -> None:
+    """Refuse a classifier of sequences that are no texts, as of sounds. Imports transformers.
+
+    Raises:
+        ModelError: says so.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = config.get("model_type")
+    if kind in auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        return
+    name = next(iter(architectures_in(config)), "without architectures")
+    sounds = kind in auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
+    what = "a classifier of sounds" if sounds else "no classifier of texts that transformers knows"
+    raise ModelError(f"model {source}: {name} is {what}; {_TAKEN}")

@@ -10,7 +10,7 @@ from palimpsest.data.read.layout import Layout
 from palimpsest.errors import DataError, ModelError
 from palimpsest.models.families.family import Family, class_name_of
 from palimpsest.models.families.yardsticks import BY_CLASSES
-from palimpsest.models.purposes import architectures_in
+from palimpsest.models.purposes import architectures_in, check_reads_texts
 from palimpsest.records import Example, Labelled
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class TextClassifier(Family):
         return class_name_of(model).endswith(_SUFFIX)
 
     def check_config(self, config: Mapping[str, Any], source: str | Path) -> None:
-        """Refuse heads that say something else than one class of each text."""
+        """Refuse classifiers of something else, and heads that say something else than one class of each text."""
+        check_reads_texts(config, source)
         if config.get("problem_type") not in (None, "single_label_classification"):
             raise ModelError(
                 f"model {source}: its problem_type is {config['problem_type']}; accepted: a classifier that says one "
