@@ -113,7 +113,12 @@ class Gate(Chosen):
 
 
 def default_gates(
-    kind: str, columns_present: Collection[str], sets_present: Collection[str], *, modality: str = "text"
+    kind: str,
+    columns_present: Collection[str],
+    sets_present: Collection[str],
+    *,
+    modality: str = "text",
+    guards: bool = False,
 ) -> tuple[Gate, ...]:
     """The gates of a plan that names none.
 
@@ -122,6 +127,7 @@ def default_gates(
         columns_present: columns that will be measured, of "before", "after", "oracle", "level".
         sets_present: sets that will be measured.
         modality: "text" or "image".
+        guards: as in ``forget_gates``.
 
     Returns:
         Unlearning: the gates on the forget set (``forget_gates``). Without a retain and a general set retain still has
@@ -135,7 +141,7 @@ def default_gates(
     unlearns = kind in ("unlearn", "update")
     metrics = _metrics(modality)
     ratio = Gate(set="general", metric="ppl", at_most=1.10, relative_to="before", mode="ratio", average="geometric")
-    gates = [*(forget_gates(columns_present, sets_present, modality=modality) if unlearns else ())]
+    gates = [*(forget_gates(columns_present, sets_present, modality=modality, guards=guards) if unlearns else ())]
     gates += [_kept("retain", metrics[0]), _kept("general", "accuracy") if modality == "image" else ratio]
     unguarded = unlearns and "forget" in sets_present and not {"retain", "general"} & set(sets_present)
     wanted = {*sets_present, "retain"} if unguarded else set(sets_present)
@@ -143,19 +149,20 @@ def default_gates(
 
 
 def forget_gates(
-    columns_present: Collection[str], sets_present: Collection[str], *, modality: str = "text"
+    columns_present: Collection[str], sets_present: Collection[str], *, modality: str = "text", guards: bool = False
 ) -> tuple[Gate, ...]:
     """The gates on the forget set: es and ma, or accuracy, against the best level of "never seen" there is.
 
     Within 0.10 of the oracle's; without one, within 0.10 of the level that was estimated; without that, at most 0.10
     above the holdout's. With none of them still the oracle's, which is then undecided by construction: an absolute
-    level means nothing without knowing what a model scores that never saw the examples.
+    level means nothing without knowing what a model scores that never saw the examples. Of a guard (``guards``) all are
+    upper bounds: a refusal says openly that something is held back, and does not pass for never having seen it.
     """
     source: RelativeTo = "oracle"
     if "oracle" not in columns_present:
         source = "level" if "level" in columns_present else "holdout" if "holdout" in sets_present else "oracle"
-    if source == "holdout":
-        return tuple(Gate(set="forget", metric=m, at_most=SAME, relative_to="holdout") for m in _metrics(modality))
+    if guards or source == "holdout":
+        return tuple(Gate(set="forget", metric=m, at_most=SAME, relative_to=source) for m in _metrics(modality))
     return tuple(Gate(set="forget", metric=m, within=SAME, relative_to=source) for m in _metrics(modality))
 
 

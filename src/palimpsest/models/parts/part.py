@@ -41,6 +41,7 @@ class Part(nn.Module):
         kind: its name, that of its file.
         folds_when_saved: a version that is saved tries to fold it first; False keeps it beside the weights.
         hides: it keeps what the weights still know from being said, so that whoever takes it off has that again.
+        keeps: what it holds of the rows that were forgotten, in words; "" where that is nothing, or nobody says.
 
     Attributes:
         config: its options.
@@ -54,6 +55,7 @@ class Part(nn.Module):
     kind: ClassVar[str] = ""
     folds_when_saved: bool = True
     hides: ClassVar[bool] = False
+    keeps: ClassVar[str] = ""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
