@@ -12,7 +12,7 @@ from palimpsest.methods.eco import ECO, ECOConfig, least_sigma
 
 @pytest.mark.parametrize("wanted", [-0.1, -1.0, -7.0, -40.0])
 def test_the_strength_is_enough_and_an_eighth_less_is_not(wanted):
-    """A likelihood that falls with the strength: the answer is −wanted, found from above to an eighth of the last step."""
+    """A likelihood that falls with the strength: the answer is −wanted, found from above to an eighth of it."""
     found = least_sigma(lambda sigma: -sigma, wanted, 64.0)
     assert -found <= wanted
     assert found - max(0.125, found) / 8 <= -wanted

@@ -55,12 +55,16 @@ def removal_of(scores: ScoreTable, gates: Sequence[Gate], *, modality: str = "te
     table = {**scores, "after": scores[WITHOUT]}
     mine = [gate for gate in gates if gate.set == _FORGET]
     findings = distrusting((*known_checks(table, modality=modality), *examine(mine, table)))
-    known = any(f.outcome is Outcome.FAILED and f.why is not Why.BELOW for f in findings)
-    unsure = any(f.outcome is Outcome.UNDECIDED for f in findings)
-    said = ", ".join(
-        f"{metric} {show(score.value)}" for metric, score in table["after"][_FORGET].items() if score.value is not None
-    )
-    return Removal(tuple(map(_result, findings)), KNOWS if known else UNSURE if unsure else "", f"forget {said}")
+    measured = table["after"][_FORGET].items()
+    said = ", ".join(f"{metric} {show(score.value)}" for metric, score in measured if score.value is not None)
+    return Removal(tuple(map(_result, findings)), _of_the_weights(findings), f"forget {said}")
+
+
+def _of_the_weights(findings: Sequence[Finding]) -> str:
+    """What the gates and checks without the guards say of the weights."""
+    if any(f.outcome is Outcome.FAILED and f.why is not Why.BELOW for f in findings):
+        return KNOWS
+    return UNSURE if any(f.outcome is Outcome.UNDECIDED for f in findings) else ""
 
 
 def _result(finding: Finding) -> GateResult:

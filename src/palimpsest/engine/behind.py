@@ -60,23 +60,13 @@ def behind(run: RunSetting, target: Output, saved: Loaded) -> Behind | None:
     if not hiding:
         return None
     watching = [part for part in hiding if isinstance(part, WatchingPart)]
-    fired = {
-        name: _fired(
-            saved.model, watching, subset(run.sets[name], run.plan.measuring.limit, run.plan.training.seed, name)
-        )
-        for name in MEASURED
-        if watching and name in run.sets
-    }
+    fired = _fired_by_set(run, saved.model, watching) if watching else {}
     with off(saved.model, hiding):
         measured = measure_column(run, target, "without", saved)
-    numbered = {name_of(number, part.kind): part for number, part in enumerate(parts_of(saved.model))}
-    info = GuardInfo(
-        parts=tuple(name for name, part in numbered.items() if any(part is one for one in hiding)),
-        unchanged=is_guard(run.plan.method),
-        keeps=tuple(dict.fromkeys(part.keeps for part in hiding if part.keeps)),
-        fired=fired,
-    )
-    return Behind(measured, info)
+    numbered = {id(part): name_of(number, part.kind) for number, part in enumerate(parts_of(saved.model))}
+    names = tuple(numbered[id(part)] for part in hiding)
+    keeps = tuple(dict.fromkeys(part.keeps for part in hiding if part.keeps))
+    return Behind(measured, GuardInfo(parts=names, unchanged=is_guard(run.plan.method), keeps=keeps, fired=fired))
 
 
 def with_guard(result: RunResult, found: Behind | None) -> RunResult:
@@ -88,6 +78,13 @@ def with_guard(result: RunResult, found: Behind | None) -> RunResult:
         for column, sets in result.scores.items()
     }
     return result.model_copy(update={"guard": found.info, "first_line": first_line(found.info, values)})
+
+
+def _fired_by_set(run: RunSetting, model: Any, watching: list[WatchingPart]) -> dict[str, FiredRow]:
+    """How often the guards fire on the rows that are measured, set by set."""
+    limit, seed = run.plan.measuring.limit, run.plan.training.seed
+    names = [name for name in MEASURED if name in run.sets]
+    return {name: _fired(model, watching, subset(run.sets[name], limit, seed, name)) for name in names}
 
 
 def _fired(model: Any, watching: list[WatchingPart], examples: Any) -> FiredRow:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from palimpsest.report.schema import RunResult
 
 
+_ABOUT = ("forget", "paraphrase")  # sets on which a guard is to fire
+
+
 class FiredRow(ReportRow):
     """How often the guards fired on the rows of a set."""
 
@@ -60,21 +63,21 @@ def first_line(info: GuardInfo, scores: Mapping[str, Mapping[str, Mapping[str, f
 
 def guarded_lines(result: RunResult) -> tuple[str, ...]:
     """What else is to say of the guards: whom they refuse wrongly, whom they miss, what they keep."""
-    info = result.guard
-    if info is None:
+    if result.guard is None:
         return ()
-    fired = info.fired
-    missed = [
-        f"{row.rows - row.in_time} of {so_many(row.rows, f'{name} row')}"
-        for name in ("forget", "paraphrase")
-        if (row := fired.get(name)) is not None
-    ]
-    false = [f"{row.anywhere} of {so_many(row.rows, f'{name} row')}" for name, row in fired.items()
-             if name not in ("forget", "paraphrase")]  # fmt: skip
-    lines = [
-        f"Missed when the answer begins: {', '.join(missed)}." if missed else "",
-        f"False alarms, at any token: {', '.join(false)}." if false else "",
-        "" if fired else "It acts on every text, so there are no false alarms to count; the scores show what it costs.",
-        *(f"Kept of the forgotten rows: {words}." for words in info.keeps),
-    ]
-    return tuple(line for line in lines if line)
+    kept = (f"Kept of the forgotten rows: {words}." for words in result.guard.keeps)
+    return (*_counted(result.guard.fired), *kept)
+
+
+def _counted(fired: Mapping[str, FiredRow]) -> list[str]:
+    """Misses and false alarms; or that there is nothing to count."""
+    if not fired:
+        return ["It acts on every text, so there are no false alarms to count; the scores show what it costs."]
+    missed = [_share(name, row.rows - row.in_time, row) for name, row in fired.items() if name in _ABOUT]
+    false = [_share(name, row.anywhere, row) for name, row in fired.items() if name not in _ABOUT]
+    lines = {"Missed when the answer begins": missed, "False alarms, at any token": false}
+    return [f"{words}: {', '.join(counts)}." for words, counts in lines.items() if counts]
+
+
+def _share(name: str, number: int, row: FiredRow) -> str:
+    return f"{number} of {so_many(row.rows, f'{name} row')}"

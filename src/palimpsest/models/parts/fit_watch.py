@@ -16,7 +16,7 @@ from palimpsest.data.encode.batch import ExampleSet, TextBatch
 from palimpsest.models.activations import outputs_seen
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
-from palimpsest.models.parts.topic_score import Moments, discriminant, held_out, moments, threshold_over
+from palimpsest.models.parts.topic_score import ClassMoments, discriminant, held_out, moments, threshold_over
 from palimpsest.models.parts.watching import WatchingPart
 
 _ROWS = 16  # in a pass
@@ -25,7 +25,7 @@ RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
 _TEXT_SHARE = 0.5  # of a text without a question, which stands for one
 
 
-class Points(NamedTuple):
+class RowMeans(NamedTuple):
     """Of one row: the running mean of what the module said, from where it may fire and from where it should.
 
     Attributes:
@@ -54,7 +54,7 @@ def least_asked(examples: ExampleSet) -> int:
     return max(1, min(lengths) // 2)
 
 
-def points_of(model: nn.Module, place: str, examples: ExampleSet, ids: Sequence[str]) -> Iterator[Points]:
+def points_of(model: nn.Module, place: str, examples: ExampleSet, ids: Sequence[str]) -> Iterator[RowMeans]:
     """What a module says of some rows, row by row."""
     where = next(model.parameters()).device
     with asked(model):
@@ -64,10 +64,10 @@ def points_of(model: nn.Module, place: str, examples: ExampleSet, ids: Sequence[
             said_BTD = seen[place][0][:, -batch.input_ids_BT.shape[1] :].float().cpu()
             for row, length in enumerate(batch.lengths_B.tolist()):
                 sums_TD = said_BTD[row, :length].cumsum(0)
-                yield Points(sums_TD / torch.arange(1, length + 1)[:, None], lengths_asked(batch)[row])
+                yield RowMeans(sums_TD / torch.arange(1, length + 1)[:, None], lengths_asked(batch)[row])
 
 
-class Rows(NamedTuple):
+class HeldRows(NamedTuple):
     """What a score is chosen by, all held out of what its direction is fitted on, where there are rows enough.
 
     Attributes:
@@ -77,8 +77,8 @@ class Rows(NamedTuple):
         share: of the quiet rows that it may fire on.
     """
 
-    quiet: Sequence[Points]
-    gone: Sequence[Points]
+    quiet: Sequence[RowMeans]
+    gone: Sequence[RowMeans]
     least: int
     share: float
 
@@ -104,24 +104,27 @@ def fit_watch(
         ridge: as there; None = the one of ``RIDGES`` by which most held-out rows are caught.
         share: of held-out rows that must stay.
     """
-    place, split = part.config.at, {name: held_out(examples.ids) for name, examples in stays.items()}
+    width, place, split = part.config.width, part.config.at, {n: held_out(one.ids) for n, one in stays.items()}
     fitted_ids, held_ids = held_out(gone.ids)
     with off(model, [part]):
         fires, held = (list(points_of(model, place, gone, ids)) for ids in (fitted_ids, held_ids))
-        keeps = [p for name, (ids, _) in split.items() for p in points_of(model, place, stays[name], ids)]
-        quiet = [p for name, (_, ids) in split.items() for p in points_of(model, place, stays[name], ids)]
-    rows = Rows(quiet, held, part.config.least, share)
-    stay = moments([_answering(p) for p in keeps], part.config.width)
-    tried = moments([_answering(p) for p in fires], part.config.width)
-    whole = fires if fitted_ids == held_ids else [*fires, *held]
-    chosen = ridge if ridge is not None else max(RIDGES, key=lambda r: _caught(tried, stay, rows, whiten, r))
-    direction_D, offset = discriminant(
-        moments([_answering(p) for p in whole], part.config.width), stay, whiten=whiten, ridge=chosen
-    )
+        keeps, quiet = (
+            [p for name, ids in split.items() for p in points_of(model, place, stays[name], ids[half])]
+            for half in (0, 1)
+        )
+    rows, stay, tried = HeldRows(quiet, held, part.config.least, share), _moments(keeps, width), _moments(fires, width)
+    chosen = max(RIDGES, key=lambda r: _caught(tried, stay, rows, whiten, r)) if ridge is None else ridge
+    whole = tried if fitted_ids == held_ids else _moments([*fires, *held], width)
+    direction_D, offset = discriminant(whole, stay, whiten=whiten, ridge=chosen)
     part.set_score(direction_D.float(), offset, _threshold(direction_D, offset, rows))
 
 
-def _caught(tried: Moments, stay: Moments, rows: Rows, whiten: bool, ridge: float) -> tuple[float, float]:
+def _moments(rows: Sequence[RowMeans], width: int) -> ClassMoments:
+    """From the last token that asks on."""
+    return moments([points.means_TD[points.asked - 1 :] for points in rows], width)
+
+
+def _caught(tried: ClassMoments, stay: ClassMoments, rows: HeldRows, whiten: bool, ridge: float) -> tuple[float, float]:
     """Held-out rows to fire on that are above the threshold when the answer begins; and by how much they are."""
     direction_D, offset = discriminant(tried, stay, whiten=whiten, ridge=ridge)
     threshold = _threshold(direction_D, offset, rows)
@@ -129,16 +132,11 @@ def _caught(tried: Moments, stay: Moments, rows: Rows, whiten: bool, ridge: floa
     return sum(value > 0 for value in over) / len(over), sum(over) / len(over)
 
 
-def _threshold(direction_D: Float[Tensor, "D"], offset: float, rows: Rows) -> float:
+def _threshold(direction_D: Float[Tensor, "D"], offset: float, rows: HeldRows) -> float:
     """Above all but a share of the highest scores of the rows that must stay; half-way where there are none."""
     long = [p.means_TD[rows.least - 1 :] for p in rows.quiet if len(p.means_TD) >= rows.least]
     peaks = [float((means_TD.double() @ direction_D).max()) + offset for means_TD in long]
     return threshold_over(peaks, rows.share) if peaks else 0.0
-
-
-def _answering(points: Points) -> Float[Tensor, "N D"]:
-    """From the last token that asks on."""
-    return points.means_TD[points.asked - 1 :]
 
 
 def in_batches(examples: ExampleSet, ids: Sequence[str]) -> Iterator[TextBatch]:
