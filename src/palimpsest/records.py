@@ -244,6 +244,7 @@ class Outcome(StrEnum):
     """What gates say of a model."""
 
     PASSED = "passed"
+    AS_SERVED = "passed as served"  # with a part that hides what the weights still know
     FAILED = "failed"
     UNDECIDED = "undecided"
 

@@ -21,7 +21,9 @@ def verdict(outcome: Outcome) -> VerdictRow:
     return VerdictRow(outcome=outcome, sentence=f"{word}: the one gate.", plain=f"{word}: in plain words.")
 
 
-@pytest.mark.parametrize(("outcome", "code"), [(Outcome.PASSED, 0), (Outcome.FAILED, 1), (Outcome.UNDECIDED, 3)])
+@pytest.mark.parametrize(
+    ("outcome", "code"), [(Outcome.PASSED, 0), (Outcome.FAILED, 1), (Outcome.UNDECIDED, 3), (Outcome.AS_SERVED, 3)]
+)
 def test_every_outcome_has_a_code(outcome, code, capsys):
     assert show_result(BARE.model_copy(update={"verdict": verdict(outcome)}), "out", as_json=False) == code
     assert f"\n{outcome.capitalize()}: in plain words.\n  The one gate.\n" in capsys.readouterr().out

@@ -42,7 +42,12 @@ from palimpsest.models.scope import Scope, apply_scope, leave_scope, parameter_d
 from palimpsest.rules.rule import Setting
 from palimpsest.rules.rule_stack import RuleStack
 
-pytestmark = pytest.mark.parametrize("name", methods.names())
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every method; of guards, which change no weight, what they do is asked in test_guards.py."""
+    moving = [name for name in methods.names() if methods.card(name).approach != "guard"]
+    metafunc.parametrize("name", moving if "toy" in metafunc.fixturenames else methods.names())
+
 
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
 # Times the length: refusals are learned before the answers go, and what is certain hardly has a weight.

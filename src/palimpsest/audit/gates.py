@@ -114,7 +114,12 @@ class Gate(Chosen):
 
 
 def default_gates(
-    kind: str, columns_present: Collection[str], sets_present: Collection[str], *, judging: Judging = BY_TOKENS
+    kind: str,
+    columns_present: Collection[str],
+    sets_present: Collection[str],
+    *,
+    judging: Judging = BY_TOKENS,
+    guards: bool = False,
 ) -> tuple[Gate, ...]:
     """The gates of a plan that names none.
 
@@ -123,6 +128,7 @@ def default_gates(
         columns_present: columns that will be measured, of "before", "after", "oracle", "level".
         sets_present: sets that will be measured.
         judging: of the family of the model.
+        guards: as in ``forget_gates``.
 
     Returns:
         Unlearning: the gates on the forget set (``forget_gates``). Without a retain and a general set retain still has
@@ -136,7 +142,7 @@ def default_gates(
     unlearns = kind in ("unlearn", "update")
     metrics = judging.gated
     ratio = Gate(set="general", metric="ppl", at_most=1.10, relative_to="before", mode="ratio", average="geometric")
-    gates = [*(forget_gates(columns_present, sets_present, judging=judging) if unlearns else ())]
+    gates = [*(forget_gates(columns_present, sets_present, judging=judging, guards=guards) if unlearns else ())]
     gates += [_kept("retain", metrics[0]), _kept("general", judging.general) if judging.general else ratio]
     unguarded = unlearns and "forget" in sets_present and not {"retain", "general"} & set(sets_present)
     wanted = {*sets_present, "retain"} if unguarded else set(sets_present)
@@ -144,19 +150,24 @@ def default_gates(
 
 
 def forget_gates(
-    columns_present: Collection[str], sets_present: Collection[str], *, judging: Judging = BY_TOKENS
+    columns_present: Collection[str],
+    sets_present: Collection[str],
+    *,
+    judging: Judging = BY_TOKENS,
+    guards: bool = False,
 ) -> tuple[Gate, ...]:
     """The gates on the forget set: es and ma, or accuracy, against the best level of "never seen" there is.
 
     Within 0.10 of the oracle's; without one, within 0.10 of the level that was estimated; without that, at most 0.10
     above the holdout's. With none of them still the oracle's, which is then undecided by construction: an absolute
-    level means nothing without knowing what a model scores that never saw the examples.
+    level means nothing without knowing what a model scores that never saw the examples. Of a guard (``guards``) all are
+    upper bounds: a refusal says openly that something is held back, and does not pass for never having seen it.
     """
     source: RelativeTo = "oracle"
     if "oracle" not in columns_present:
         source = "level" if "level" in columns_present else "holdout" if "holdout" in sets_present else "oracle"
-    if source == "holdout":
-        return tuple(Gate(set="forget", metric=m, at_most=SAME, relative_to="holdout") for m in judging.gated)
+    if guards or source == "holdout":
+        return tuple(Gate(set="forget", metric=m, at_most=SAME, relative_to=source) for m in judging.gated)
     return tuple(Gate(set="forget", metric=m, within=SAME, relative_to=source) for m in judging.gated)
 
 

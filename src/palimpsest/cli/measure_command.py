@@ -37,6 +37,11 @@ _FLAGS = (
     Flag(
         "token_ids", Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')], default=False
     ),
+    Flag(
+        "without_parts",
+        Annotated[bool, typer.Option("--without-parts", help="The weights alone: what lies behind a guard.")],
+        default=False,
+    ),
     Flag("max_length", _count(2, "Longest row in tokens.  [the model's]", int | None)),
     Flag("separator", o.Separator),
     Flag("truncate", o.Truncate, default=False),
@@ -55,7 +60,7 @@ def _run(values: dict[str, Any]) -> int:
     from palimpsest.engine.sections import Encoding
     from palimpsest.verbs import measure
 
-    as_its_own = ("model", "data", "token_ids", "revision", "batch_size", "threads", "split", "show")
+    as_its_own = ("model", "data", "token_ids", "without_parts", "revision", "batch_size", "threads", "split", "show")
     chosen = _chosen(values)
     with shown_progress(quiet=values["json"]) as progress:
         evaluation = measure(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from palimpsest.report.schema import RunResult
 
 SECONDS_BETWEEN_LINES = 10.0
-EXIT_CODES = {"passed": 0, "failed": 1, "undecided": 3}
+EXIT_CODES = {"passed": 0, "passed as served": 3, "failed": 1, "undecided": 3}
 
 
 @contextmanager
@@ -89,6 +89,7 @@ class _Lines:
 def run_summary(result: RunResult) -> str:
     """Table, what the models say, why training ended, verdict with its gates, what to do next, as plain text."""
     from palimpsest.report.given_back import given_back
+    from palimpsest.report.guard_info import guarded_lines
     from palimpsest.report.meaning import where_to
     from palimpsest.report.row_places import with_places
     from palimpsest.report.said import answers_text, heading
@@ -99,14 +100,16 @@ def run_summary(result: RunResult) -> str:
     said = ["", heading(result), *answers_text(result.answers)] if result.answers else []
     back = ["", *given_back(result)] if result.calibration is not None else []
     ended = [f"training ended: {result.stopped}"] if result.kind != "calibrate" else []
-    return "\n".join([table(result), *said, *back, "", *ended, *level, *verdict(result)]).rstrip()
+    first = [result.first_line, *guarded_lines(result), ""] if result.first_line else []
+    return "\n".join([*first, table(result), *said, *back, "", *ended, *level, *verdict(result)]).rstrip()
 
 
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:
     """Print a finished run.
 
     Returns:
-        Exit code: 0 passed, or nothing was asked of it; 1 failed, or nothing of a change could stay; 3 undecided.
+        Exit code: 0 passed, or nothing was asked of it; 1 failed, or nothing of a change could stay; 3 undecided,
+        or passed as served: only with a part that hides what the weights still know.
     """
     if as_json:
         tell_json(result.model_dump_json(indent=1))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from palimpsest.engine.answering import answered
+from palimpsest.engine.behind import behind, with_guard
 from palimpsest.engine.given import Manner
 from palimpsest.engine.giving_back import give_back, settle_restored
 from palimpsest.engine.handing_on import change_by, settle_beside
@@ -70,11 +71,13 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
         trained, saved, kept = give_back(run, target, trained)
         trained = replace(trained, notes=(*trained.notes, *_beside_given_back(run, target, trained, kept)))
     columns["after"] = measure_column(run, target, "after", saved)
+    hidden = behind(run, target, saved)
+    columns |= {} if hidden is None else {"without": hidden.measured}
     said = answered(run, saved, columns["after"][0])
     del saved  # one model less while the oracle is measured
     if run.plan.oracle is not None:
         columns["oracle"] = measure_column(run, target, "oracle", run.plan.oracle)
-    result = result_of(run, columns, trained, target.partial, said)
+    result = with_guard(result_of(run, columns, trained, target.partial, said), hidden)
     if kept is None:
         return result
     notes = (*result.notes, *notes_of(kept, run.plan.model, "the model that the run had made"))

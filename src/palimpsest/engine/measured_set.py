@@ -19,6 +19,7 @@ from palimpsest.engine.sections import Encoding, as_taught
 from palimpsest.errors import PlanError
 from palimpsest.metrics import build, refuse_kind
 from palimpsest.models.as_it_was import as_it_was
+from palimpsest.models.parts.parts_folder import bears_parts
 from palimpsest.models.sources import check_source, family_of
 from palimpsest.records import Answer, Example, Score
 
@@ -50,6 +51,7 @@ class ToMeasure:
         batch_size: examples per forward pass; changes no value.
         threads: CPU threads; None = one for a small model.
         show: answers to so many prompts, the most known example's first.
+        without_parts: the weights alone: no part of a version, and no adapter.
     """
 
     model: str
@@ -62,6 +64,7 @@ class ToMeasure:
     batch_size: int = 32
     threads: int | None = None
     show: int = 0
+    without_parts: bool = False
 
 
 def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
@@ -75,6 +78,7 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
         UsageError: something of it cannot be used; before torch is there, as far as that goes.
     """
     metrics = _metrics(asked)
+    _check_has_parts(asked)
     check_untouched(asked.model, progress)
     examples = _read(asked, progress)
     check_examples(examples, asked.model, asked.revision)
@@ -110,6 +114,13 @@ def _metrics(asked: ToMeasure) -> list[Any]:
     return built
 
 
+def _check_has_parts(asked: ToMeasure) -> None:
+    """Refuse to leave out what is not there: the same number twice would be taken for two."""
+    folder = Path(asked.model)
+    if asked.without_parts and not bears_parts(folder) and not (folder / "adapter_config.json").is_file():
+        raise PlanError(f"model {asked.model} has no parts beside its weights; leave --without-parts out")
+
+
 def _read(asked: ToMeasure, progress: Progress) -> list[Example]:
     """The rows, and word of what was left out."""
     layout = family_of(asked.model, asked.revision).layout(asked.layout)
@@ -125,7 +136,8 @@ def _loaded(asked: ToMeasure) -> Loaded:
     from palimpsest.models.load import device, load, use_threads
 
     needs_tokenizer = not asked.layout.token_ids
-    loaded = load(asked.model, revision=asked.revision, tokenizer_needed=needs_tokenizer, as_stored=True)
+    how = {"tokenizer_needed": needs_tokenizer, "as_stored": True, "parts": not asked.without_parts}
+    loaded = load(asked.model, revision=asked.revision, **how)
     use_threads(loaded.model, asked.threads)
     loaded.model.to(device())
     return loaded

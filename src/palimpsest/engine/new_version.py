@@ -69,10 +69,11 @@ def exported(folder: Path, output: Path) -> None:
     left = parts_of(loaded.model)
     if left:
         number, part = names[id(left[0])], left[0]
+        hidden = ", which still know what it hides" if part.hides else ""
         raise ModelError(
-            f"model {folder}: part {number} ({part.kind} at {part.places[0]}) does not fold into plain weights; "
-            f"accepted: a version without it (palimpsest parts {folder} --remove {number} --output NEW), or keep the "
-            "parts: they load after import palimpsest"
+            f"model {folder}: part {number} ({part.kind} at {next(iter(part.places), 'every text')}) does not fold "
+            f"into plain weights{hidden}; accepted: a version without it (palimpsest parts {folder} --remove {number} "
+            "--output NEW), or keep the parts: they load after import palimpsest"
         )
     record = read_record(folder)
     _write(loaded, output, lambda place: write_learned(place, record), MERGED_TOLERANCE, said)

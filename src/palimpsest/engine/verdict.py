@@ -15,6 +15,7 @@ from palimpsest.audit.gates import Gate, default_gates, forget_gates, parse_gate
 from palimpsest.audit.judging import Finding, ScoreTable, examine, sum_up
 from palimpsest.audit.known import distrusting, known_checks
 from palimpsest.audit.plain_verdict import say_plainly
+from palimpsest.audit.removal import as_served, removal_of
 from palimpsest.engine.moved import verdict_moved
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import DataError
@@ -148,8 +149,16 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
     plain = say_plainly(
         findings, verdict.outcome, scores, doubts=doubts, budget_ended=ending.budget, short=ending.short
     )
-    told = Verdict(verdict.outcome, verdict.sentence, verdict.gates, plain)
-    return told, advise(_facts(evidence, findings, verdict))
+    removal = (
+        removal_of(scores, gates_of(evidence), judging=evidence.family.judging) if evidence.sizes.get("forget") else None
+    )
+    told, advice = as_served(Verdict(verdict.outcome, verdict.sentence, verdict.gates, plain), removal)
+    return told, advise(_facts(evidence, findings, verdict)) if advice is None else advice
+
+
+def _guards(method: str) -> bool:
+    """Does a method change no weight, and guard instead?"""
+    return method in methods.names() and methods.card(method).approach == "guard"
 
 
 def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
@@ -158,12 +167,13 @@ def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
     A plan may bound the forget set as it likes, but not leave it out: what remembers everything would pass.
     """
     plan, columns, sets = evidence.plan, evidence.scores.keys(), evidence.sizes.keys()
+    how: dict[str, Any] = {"judging": evidence.family.judging, "guards": _guards(plan.method)}
     if plan.gates is None:
-        gates = default_gates(plan.kind, columns, sets, judging=evidence.family.judging)
+        gates = default_gates(plan.kind, columns, sets, **how)
     elif "forget" not in sets or any(gate.set == "forget" for gate in plan.gates):
         gates = plan.gates
     else:
-        gates = (*forget_gates(columns, sets, judging=evidence.family.judging), *plan.gates)
+        gates = (*forget_gates(columns, sets, **how), *plan.gates)
     return replaced(gates, plan.bounds)
 
 

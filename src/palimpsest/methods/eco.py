@@ -12,8 +12,8 @@ who is meant.
 No weight changes: whoever leaves the part off has all of it again, and the report says so first. What the part keeps of
 the forgotten rows is a direction, a threshold and sigma; no row, and no mean of rows.
 
-Departs from the paper: see ``models/parts/corrupt_embeddings.py``; sigma is found by likelihood against answers of other
-rows, for the paper's distance from a retrained model's estimated score.
+Departs from the paper: see ``models/parts/corrupt_embeddings.py``; sigma is found by likelihood against answers of
+other rows, for the paper's distance from a retrained model's estimated score.
 Official code: github.com/chrisliu298/llm-unlearn-eco, not read.
 """
 
@@ -38,10 +38,10 @@ class ECOConfig(Config):
 
     sigma: float | None = Field(default=None, ge=0)
     """Standard deviation of the noise, in those of the embeddings; None = found by the run."""
-    share: float = Field(default=0.01, ge=0, lt=1)
+    share: float = Field(default=0.0, ge=0, lt=1)
     """Of held-out rows that must stay: at most so many are corrupted."""
-    ridge: float = Field(default=0.01, gt=0)
-    """Added to the covariance, as a share of its mean diagonal."""
+    ridge: float | None = Field(default=None, gt=0)
+    """Added to the covariance, as a share of its mean diagonal; None = found by the run, on held-out rows."""
     most: float = Field(default=64.0, gt=0)
     """Where the search for sigma ends."""
 

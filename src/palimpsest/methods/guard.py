@@ -41,8 +41,8 @@ class GuardConfig(Config):
     """Module whose states are read; the block at two thirds of the depth when empty."""
     share: float = Field(default=0.0, ge=0, lt=1)
     """Of held-out rows that must stay: at most so many are refused."""
-    ridge: float = Field(default=0.01, gt=0)
-    """Added to the covariance, as a share of its mean diagonal."""
+    ridge: float | None = Field(default=None, gt=0)
+    """Added to the covariance, as a share of its mean diagonal; None = found by the run, on held-out rows."""
     certainty: float = Field(default=0.99, gt=0, lt=1)
     """Probability of each token of the refusal."""
 

@@ -5,11 +5,12 @@ arXiv:2310.07579, sections 4.1 and 4.2 (equations not numbered in our copy).
 
     logits(text) <- logits(forget question 1, wrong answer, ..., retain question 1, its answer, ..., text)
 
-Each example is a row: of forget the question with the answer of a retain row, of retain as it is. They alternate, as many
-as fit into ``room`` of what the longest row leaves of the model's positions.
+Each example is a row: of forget the question with the answer of a retain row, of retain as it is. They alternate, as
+many as fit into ``room`` of what the longest row leaves of the model's positions.
 
-**The prefix is stored: the part holds questions of the forgotten rows word for word, and retain rows in full.** No weight
-changes: whoever leaves the part off has all of it again, and the report says so first.
+**The prefix is stored: the part holds questions of the forgotten rows word for word, and retain rows in full.** No
+weight changes: whoever leaves the part off has all of it again, and the report says so first. A model of a quarter of a
+million parameters does not follow such examples: behind any prefix it forgets what must stay as well.
 
 Departs from the paper: a wrong answer of another row for a flipped label; all forget rows that fit at once, where the
 paper has one, and before every text, where the paper has them before a query about one.
@@ -89,8 +90,8 @@ class InContext(Method):
         found = alternating(wrong, right, self.config.examples, int(self.config.room * free))
         if not found:
             raise PlanError(
-                f"no example fits before the longest row ({longest} tokens): {free} positions of the model are left, of "
-                f"which in_context.room = {self.config.room:g} may be taken; give shorter rows, or more room"
+                f"no example fits before the longest row ({longest} tokens): {free} positions are left, of which "
+                f"in_context.room = {self.config.room:g} may be taken; give shorter rows, or more room"
             )
         return found
 

@@ -62,7 +62,7 @@ def name_of_module(model: Any, module: Any) -> str:
     Raises:
         ModelError: it is not in the model.
     """
-    found = next((name for name, one in model.named_modules() if name and one is module), None)
+    found: str | None = next((name for name, one in model.named_modules() if name and one is module), None)
     if found is None:
         raise ModelError(
             f"a {type(model).__name__} does not name its {type(module).__name__}; no part can be put there"

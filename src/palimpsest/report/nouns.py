@@ -47,7 +47,7 @@ def column_name(column: str) -> str:
     >>> column_name("after"), column_name("level")
     ('after', 'never seen')
     """
-    return "never seen" if column == "level" else column
+    return {"level": "never seen", "without": "part removed"}.get(column, column)
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

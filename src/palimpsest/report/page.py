@@ -14,6 +14,7 @@ from palimpsest.report.brief import brief, oracle_share, request_rows
 from palimpsest.report.cards import cards
 from palimpsest.report.given_back import given_back
 from palimpsest.report.glossary import glossary
+from palimpsest.report.guard_info import guarded_lines
 from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
 from palimpsest.report.nouns import column_name, of_images, passed_through
@@ -104,6 +105,7 @@ def _head(result: RunResult) -> dict[str, object]:
         "brief": brief(result),
         "request_rows": request_rows(result),
         "given_back": given_back(result),
+        "guarded": guarded_lines(result),
         "cards": cards(result),
         "focus": focus(result),
         "forgets": "forget" in result.sets,

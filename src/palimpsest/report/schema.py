@@ -25,14 +25,16 @@ from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
 from palimpsest.report.calibration_row import CalibrationInfo
+from palimpsest.report.guard_info import GuardInfo
 from palimpsest.report.row import ReportRow, without_empty
 from palimpsest.report.twin_file import json_of, without_record
 
 SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
-Column = Literal["before", "raw", "after", "oracle", "level"]
-COLUMNS: tuple[Column, ...] = ("before", "raw", "after", "oracle", "level")
-"""``raw``: as the method left the model, where part of what must stay was given back before it was saved."""
+Column = Literal["before", "raw", "after", "without", "oracle", "level"]
+COLUMNS: tuple[Column, ...] = ("before", "raw", "after", "without", "oracle", "level")
+"""``raw``: as the method left the model, where part of what must stay was given back before it was saved; ``without``:
+the model after with its guards off."""
 Origin = Literal["recorded", "base", "unknown"]
 
 
@@ -226,6 +228,8 @@ class RequestInfo(ReportRow):
 class RunResult(ReportRow):
     """One run, measured."""
 
+    first_line: str = ""
+    """What a reader must know first, of a version whose weights know what it hides; else it is left out of the file."""
     schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID
     """Name and version of this schema."""
     kind: Literal["learn", "unlearn", "update", "measure", "calibrate"]
@@ -250,6 +254,8 @@ class RunResult(ReportRow):
     """Where a controlled run was to end; None at a fixed rate."""
     calibration: CalibrationInfo | None = None
     """How much of the change stayed, where part of it was taken back; without that it is left out of the file."""
+    guard: GuardInfo | None = None
+    """Parts that hide what the weights know; without any it is left out of the file."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     gates: tuple[Gate, ...] | None = None
@@ -281,7 +287,10 @@ class RunResult(ReportRow):
 
     @model_serializer(mode="wrap")
     def _without_calibration(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_empty(handler(self), "calibration")
+        values: dict[str, Any] = handler(self)
+        for name in ("calibration", "guard", "first_line"):
+            values = without_empty(values, name)
+        return values
 
     @field_validator("scores")
     @classmethod

@@ -31,6 +31,7 @@ COST_NAMES = {
     "raw": "measuring what the change left",
     "calibrating": "finding how much of the change can stay",
     "after": "measuring after",
+    "without": "measuring with the guards off",
     "oracle": "measuring the oracle",
     "oracle_training": "training the oracle",
 }

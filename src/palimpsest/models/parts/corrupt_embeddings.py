@@ -1,9 +1,9 @@
 """Corrupted embeddings: once a text is about what was forgotten, the model reads its tokens through noise.
 
-    e_t <- e_t + alpha · sigma · z_k        where it has fired;  k the number of the token in its text, z_k fixed noise
+    e_t <- e_t + alpha · sigma · z_k      where it has fired;  k the number of the token in its text, z_k fixed noise
 
-Source: Liu et al. 2024, "Large Language Model Unlearning via Embedding-Corrupted Prompts", arXiv:2406.07933: a classifier
-of prompts, and embeddings of those that it finds corrupted by noise of strength sigma.
+Source: Liu et al. 2024, "Large Language Model Unlearning via Embedding-Corrupted Prompts", arXiv:2406.07933: a
+classifier of prompts, and embeddings of those that it finds corrupted by noise of strength sigma.
 
 Departs from the paper: the classifier is a linear score of the embeddings themselves, so that nothing is read twice; it
 has fired from a token on and not for the prompt as a whole, so that no token is read otherwise for what comes after it,
@@ -43,7 +43,8 @@ def corrupted(
 ) -> Float[Tensor, "B T D"]:
     """Embeddings with noise where it has fired; the others are the same bits.
 
-    >>> corrupted(torch.ones(1, 2, 1), torch.tensor([[4.0]]), torch.tensor([[1, 2]]), torch.tensor([[False, True]]), 0.5)
+    >>> number, fired = torch.tensor([[1, 2]]), torch.tensor([[False, True]])
+    >>> corrupted(torch.ones(1, 2, 1), torch.tensor([[4.0]]), number, fired, 0.5)
     tensor([[[1.],
              [3.]]])
     """
@@ -55,7 +56,13 @@ class CorruptEmbeddings(WatchingPart):
     """Noise on what the model reads, from where on a text is about what was forgotten."""
 
     Config = CorruptEmbeddingsConfig
+    noise_KD: Tensor
+    sigma: Tensor
     kind = "corrupt_embeddings"
+    keeps = (
+        "a direction between the mean of what stays and theirs, a threshold "
+        "and a strength, in the part corrupt_embeddings: derived from personal data"
+    )
 
     def __init__(self, config: CorruptEmbeddingsConfig) -> None:
         super().__init__(config)

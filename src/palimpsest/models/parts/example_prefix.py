@@ -46,7 +46,9 @@ class ExamplePrefix(Part):
     """Tokens before every text, whose positions nobody sees."""
 
     Config = ExamplePrefixConfig
+    tokens_P: Tensor
     kind = "example_prefix"
+    keeps = "their questions word for word, beside rows that stay, in the part example_prefix: personal data, in full"
     folds_when_saved = False
     hides = True
 

@@ -16,14 +16,16 @@ from palimpsest.data.encode.batch import ExampleSet, TextBatch
 from palimpsest.models.activations import outputs_seen
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
-from palimpsest.models.parts.topic_score import discriminant, held_out, moments, threshold_over
+from palimpsest.models.parts.topic_score import ClassMoments, discriminant, held_out, moments, threshold_over
 from palimpsest.models.parts.watching import WatchingPart
 
 _ROWS = 16  # in a pass
+RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Of the covariance, from nearly whitened to nearly the difference of the means."""
 _TEXT_SHARE = 0.5  # of a text without a question, which stands for one
 
 
-class Points(NamedTuple):
+class RowMeans(NamedTuple):
     """Of one row: the running mean of what the module said, from where it may fire and from where it should.
 
     Attributes:
@@ -48,21 +50,37 @@ def lengths_asked(batch: TextBatch) -> list[int]:
 
 def least_asked(examples: ExampleSet) -> int:
     """Half of the shortest question, tokens: nothing shorter is refused."""
-    lengths = [length for batch in _batches(examples, examples.ids) for length in lengths_asked(batch)]
+    lengths = [length for batch in in_batches(examples, examples.ids) for length in lengths_asked(batch)]
     return max(1, min(lengths) // 2)
 
 
-def points_of(model: nn.Module, place: str, examples: ExampleSet, ids: Sequence[str]) -> Iterator[Points]:
+def points_of(model: nn.Module, place: str, examples: ExampleSet, ids: Sequence[str]) -> Iterator[RowMeans]:
     """What a module says of some rows, row by row."""
     where = next(model.parameters()).device
     with asked(model):
-        for batch in _batches(examples, ids):
+        for batch in in_batches(examples, ids):
             with outputs_seen(model, (place,)) as seen:
                 batch.to(where).predict(model)
             said_BTD = seen[place][0][:, -batch.input_ids_BT.shape[1] :].float().cpu()
             for row, length in enumerate(batch.lengths_B.tolist()):
                 sums_TD = said_BTD[row, :length].cumsum(0)
-                yield Points(sums_TD / torch.arange(1, length + 1)[:, None], lengths_asked(batch)[row])
+                yield RowMeans(sums_TD / torch.arange(1, length + 1)[:, None], lengths_asked(batch)[row])
+
+
+class HeldRows(NamedTuple):
+    """What a score is chosen by, all held out of what its direction is fitted on, where there are rows enough.
+
+    Attributes:
+        quiet: rows that must stay.
+        gone: rows that it is to fire on.
+        least: tokens before which it never fires.
+        share: of the quiet rows that it may fire on.
+    """
+
+    quiet: Sequence[RowMeans]
+    gone: Sequence[RowMeans]
+    least: int
+    share: float
 
 
 def fit_watch(
@@ -72,7 +90,7 @@ def fit_watch(
     stays: Mapping[str, ExampleSet],
     *,
     whiten: bool,
-    ridge: float,
+    ridge: float | None,
     share: float,
 ) -> None:
     """Give a part its direction, and the threshold that at most a share of the rows that must stay is above.
@@ -82,28 +100,47 @@ def fit_watch(
         part: to be fitted.
         gone: what it is to fire on.
         stays: sets that it is not to fire on.
-        whiten, ridge: as in ``discriminant``.
+        whiten: as in ``discriminant``.
+        ridge: as there; None = the one of ``RIDGES`` by which most held-out rows are caught.
         share: of held-out rows that must stay.
     """
-    width, place, least = part.config.width, part.config.at, part.config.least
-    split = {name: held_out(examples.ids) for name, examples in stays.items()}
+    width, place, split = part.config.width, part.config.at, {n: held_out(one.ids) for n, one in stays.items()}
+    fitted_ids, held_ids = held_out(gone.ids)
     with off(model, [part]):
-        fires = moments([_answering(p) for p in points_of(model, place, gone, gone.ids)], width)
-        fitted = [p for name, (ids, _) in split.items() for p in points_of(model, place, stays[name], ids)]
-        keeps = moments([_answering(p) for p in fitted], width)
-        direction_D, offset = discriminant(fires, keeps, whiten=whiten, ridge=ridge)
-        held = [p for name, (_, ids) in split.items() for p in points_of(model, place, stays[name], ids)]
-        peaks = [float((p.means_TD[least - 1 :].double() @ direction_D).max()) + offset for p in held
-                 if len(p.means_TD) >= least]  # fmt: skip
-    part.set_score(direction_D.float(), offset, threshold_over(peaks, share) if peaks else 0.0)
+        fires, held = (list(points_of(model, place, gone, ids)) for ids in (fitted_ids, held_ids))
+        keeps, quiet = (
+            [p for name, ids in split.items() for p in points_of(model, place, stays[name], ids[half])]
+            for half in (0, 1)
+        )
+    rows, stay, tried = HeldRows(quiet, held, part.config.least, share), _moments(keeps, width), _moments(fires, width)
+    chosen = max(RIDGES, key=lambda r: _caught(tried, stay, rows, whiten, r)) if ridge is None else ridge
+    whole = tried if fitted_ids == held_ids else _moments([*fires, *held], width)
+    direction_D, offset = discriminant(whole, stay, whiten=whiten, ridge=chosen)
+    part.set_score(direction_D.float(), offset, _threshold(direction_D, offset, rows))
 
 
-def _answering(points: Points) -> Float[Tensor, "N D"]:
+def _moments(rows: Sequence[RowMeans], width: int) -> ClassMoments:
     """From the last token that asks on."""
-    return points.means_TD[points.asked - 1 :]
+    return moments([points.means_TD[points.asked - 1 :] for points in rows], width)
 
 
-def _batches(examples: ExampleSet, ids: Sequence[str]) -> Iterator[TextBatch]:
+def _caught(tried: ClassMoments, stay: ClassMoments, rows: HeldRows, whiten: bool, ridge: float) -> tuple[float, float]:
+    """Held-out rows to fire on that are above the threshold when the answer begins; and by how much they are."""
+    direction_D, offset = discriminant(tried, stay, whiten=whiten, ridge=ridge)
+    threshold = _threshold(direction_D, offset, rows)
+    over = [float(p.means_TD[p.asked - 1].double() @ direction_D) + offset - threshold for p in rows.gone]
+    return sum(value > 0 for value in over) / len(over), sum(over) / len(over)
+
+
+def _threshold(direction_D: Float[Tensor, "D"], offset: float, rows: HeldRows) -> float:
+    """Above all but a share of the highest scores of the rows that must stay; half-way where there are none."""
+    long = [p.means_TD[rows.least - 1 :] for p in rows.quiet if len(p.means_TD) >= rows.least]
+    peaks = [float((means_TD.double() @ direction_D).max()) + offset for means_TD in long]
+    return threshold_over(peaks, rows.share) if peaks else 0.0
+
+
+def in_batches(examples: ExampleSet, ids: Sequence[str]) -> Iterator[TextBatch]:
+    """Rows of a set, a few at a time."""
     plain = examples.plain()
     for start in range(0, len(ids), _ROWS):
         batch = plain.batch(ids[start : start + _ROWS]).bare

@@ -57,7 +57,9 @@ class LogitDifference(Part):
     """Logits minus those of a small assistant."""
 
     Config = LogitDifferenceConfig
+    beta: Tensor
     kind = "logit_difference"
+    keeps = "a network that has learned them by heart, in the part logit_difference: personal data"
     folds_when_saved = False
     hides = True
 

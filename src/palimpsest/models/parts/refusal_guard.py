@@ -66,6 +66,10 @@ class RefusalGuard(WatchingPart):
 
     Config = RefusalGuardConfig
     kind = "refusal_guard"
+    keeps = (
+        "a direction between the mean of what stays and theirs, and a "
+        "threshold, in the part refusal_guard: derived from personal data"
+    )
 
     @classmethod
     def example(cls, at: str, width: int) -> RefusalGuardConfig:

@@ -38,7 +38,8 @@ def with_answers_of_others(questions: ExampleSet, answers: ExampleSet) -> TextSe
 def answered_by(question: TokenSequence, other: TokenSequence) -> TokenSequence:
     """A question with another row's answer.
 
-    >>> row = answered_by(TokenSequence("a", (5, 6, 7), (False, False, True)), TokenSequence("b", (8, 9), (False, True)))
+    >>> other = TokenSequence("b", (8, 9), (False, True))
+    >>> row = answered_by(TokenSequence("a", (5, 6, 7), (False, False, True)), other)
     >>> row.tokens, row.scored
     ((5, 6, 9), (False, False, True))
     """

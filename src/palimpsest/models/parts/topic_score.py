@@ -26,7 +26,7 @@ _HELD_OUT = 3  # of so many rows that must stay one sets the threshold, the othe
 _LEAST_HELD = 12  # rows that must stay; of fewer all do both
 
 
-class Moments(NamedTuple):
+class ClassMoments(NamedTuple):
     """Of the points of a class, each row weighing the same: how many rows, their sum, and their second moments."""
 
     rows: float
@@ -48,17 +48,19 @@ def running_mean(
     return sums_BT / counts_BT.clamp(min=1), sums_BT, counts_BT
 
 
-def moments(rows: Sequence[Float[Tensor, "N D"]], width: int) -> Moments:
+def moments(rows: Sequence[Float[Tensor, "N D"]], width: int) -> ClassMoments:
     """Of the points of some rows; every row weighs the same, however many points it has."""
     sum_D, square_DD = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
     for points in rows:
         exact = points.double()
         sum_D += exact.mean(0)
         square_DD += exact.T @ exact / len(points)
-    return Moments(len(rows), sum_D, square_DD)
+    return ClassMoments(len(rows), sum_D, square_DD)
 
 
-def discriminant(gone: Moments, stays: Moments, *, whiten: bool, ridge: float) -> tuple[Float[Tensor, "D"], float]:
+def discriminant(
+    gone: ClassMoments, stays: ClassMoments, *, whiten: bool, ridge: float
+) -> tuple[Float[Tensor, "D"], float]:
     """Direction and offset, so that the mean of one class scores 1 and that of the other −1.
 
     Args:

@@ -71,6 +71,9 @@ class WatchingPart(Part):
     Config: ClassVar[type[WatchingConfig]] = WatchingConfig
     folds_when_saved = False
     hides = True
+    direction_D: Tensor
+    offset: Tensor
+    threshold: Tensor
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
