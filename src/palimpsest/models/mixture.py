@@ -8,7 +8,7 @@ after, anything else                                       loaded alone, written
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -137,14 +137,20 @@ def _parts_after(before: Loaded, after: str | Path) -> tuple[tuple[tuple[Part, f
     found = read_parts(folder) if folder.is_dir() and bears_parts(folder) else ()
     if not all(_is_same(one, other) for one, other in zip_longest(earlier, found[: len(earlier)])):
         raise ModelError(not_alike(before.source, "the first has parts that the other has not, or not as they were"))
-    new = tuple((part, part.alpha) for part in found[len(earlier) :])
+    new = _added(before, found[len(earlier) :])
+    return new, tuple(one for both in zip(earlier, found, strict=False) for one in _edited_in(*both))
+
+
+def _added(before: Loaded, found: Sequence[Part]) -> tuple[tuple[Part, float], ...]:
+    """Parts put on a model, where they do nothing yet, each with the alpha that it was learned with."""
+    new = tuple((part, part.alpha) for part in found)
     where = next(before.model.parameters()).device
     for part, _ in new:
         part.alpha = 0.0
         part.to(where)
     if new:
         attach(before.model, [part for part, _ in new])
-    return new, tuple(one for both in zip(earlier, found, strict=False) for one in _edited_in(*both))
+    return new
 
 
 def _is_same(one: Part | None, other: Part | None) -> bool:
