@@ -12,6 +12,7 @@ import typer
 from palimpsest.cli import options as o
 from palimpsest.cli.saying import tell, tell_json
 from palimpsest.errors import PlanError
+from palimpsest.in_words import so_many
 
 if TYPE_CHECKING:
     from palimpsest.models.parts.part_rows import PartRow
@@ -20,6 +21,9 @@ Remove = Annotated[list[str] | None, typer.Option("--remove", metavar="N", help=
 Alpha = Annotated[
     list[str] | None, typer.Option("--alpha", metavar="N=A", help="With part N times A: 1 as learned, 0 off.")
 ]
+Undo = Annotated[
+    list[str] | None, typer.Option("--undo", metavar="N=R", help="Without what request R did in part N, e.g. 0=1.")
+]
 NewFolder = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new version.")]
 
 
@@ -27,13 +31,14 @@ def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a version.")],
     remove: Remove = None,
     alpha: Alpha = None,
+    undo: Undo = None,
     output: NewFolder = None,
     json: o.Json = False,
 ) -> int:
     """List the modules beside a version's weights; make a version without some, or with some scaled."""
     from palimpsest.verbs.listed_parts import parts
 
-    rows = parts(folder, remove=remove or (), alpha=_alphas(alpha or ()), output=output)
+    rows = parts(folder, remove=remove or (), alpha=_alphas(alpha or ()), undo=_requests(undo or ()), output=output)
     if json:
         tell_json(json_module.dumps([row.to_json() for row in rows], indent=1))
     else:
@@ -55,6 +60,17 @@ def _alphas(given: Sequence[str]) -> dict[int | str, float]:
     return found
 
 
+def _requests(given: Sequence[str]) -> dict[int, int]:
+    """``N=R`` -> its two sides."""
+    found: dict[int, int] = {}
+    for one in given:
+        number, _, request = one.partition("=")
+        if not (number.isdecimal() and request.isdecimal()):
+            raise PlanError(f"--undo {one[:40]!r}; accepted: N=R, the numbers of a part and of a request, e.g. 0=1")
+        found[int(number)] = int(request)
+    return found
+
+
 def _lines(folder: Path, rows: Sequence[PartRow]) -> list[str]:
     if not rows:
         return [f"{folder}: plain weights, no parts"]
@@ -63,4 +79,5 @@ def _lines(folder: Path, rows: Sequence[PartRow]) -> list[str]:
         by = f"by {row.method}, run {row.run[:8]}" if row.method else ""
         numbers = f"{row.tensors} tensors, {row.numbers:,} numbers"
         lines.append(f"  {row.number:>3}  {row.kind}  at {row.place}  {numbers}  alpha {row.alpha:g}  {by}".rstrip())
+        lines += [f"       request {number} deleted {so_many(count, 'code')}" for number, count in row.requests.items()]
     return lines

@@ -3,10 +3,10 @@
 Source: "CodeUnlearn", ICLR 2025 submission: the control of a topic is the same inputs without its words. How words are
 chosen is ours.
 
-* The topic's words are those that the user gives, or those that occur in ``ratio`` times as large a share of the rows to
-  forget as of the rows that stay, and in two rows at least.
-* Each is replaced by a word of the rows at hand that is none of them, has at least three letters and occurs in less than
-  half of the rows; of as many tokens where there is one. Which one depends on the run's seed, the row and the word
+* The topic's words are those that the user gives, or those that occur in ``ratio`` times as large a share of the rows
+  to forget as of the rows that stay, and in two rows at least.
+* Each is replaced by a word of the rows at hand that is none of them, has at least three letters and occurs in less
+  than half of the rows; of as many tokens where there is one. Which one depends on the run's seed, the row and the word
   alone: a word is replaced by the same one throughout a row, and by others in other rows.
 
 Words are cut from the tokens as the tokenizer marks them ("▁", "Ġ", "##"), and put in as tokens, so that nothing else

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jaxtyping import Float
@@ -23,8 +24,14 @@ from palimpsest.models.parts import detach, parts_of
 from palimpsest.models.parts.with_parts import folded, write_version
 
 
-def without_and_scaled(folder: Path, output: Path, remove: Collection[int], alphas: Mapping[int, float]) -> None:
-    """Write a new version without some parts, and with others scaled.
+def without_and_scaled(
+    folder: Path,
+    output: Path,
+    remove: Collection[int],
+    alphas: Mapping[int, float],
+    undo: Mapping[int, int] = MappingProxyType({}),
+) -> None:
+    """Write a new version without some parts, and with others scaled or partly undone.
 
     What was forgotten by a part that is gone or weaker may be back: the record beside the new version says so.
 
@@ -33,9 +40,10 @@ def without_and_scaled(folder: Path, output: Path, remove: Collection[int], alph
         output: where the new one goes.
         remove: numbers of parts.
         alphas: number of a part -> its alpha.
+        undo: number of a part -> number of the request whose change in it is taken back.
 
     Raises:
-        UsageError: the folder cannot be loaded, or the output be written.
+        UsageError: the folder cannot be loaded, there is no such request, or the output be written.
         SavedError: what was written answers otherwise.
     """
     _check_free(output)
@@ -44,6 +52,8 @@ def without_and_scaled(folder: Path, output: Path, remove: Collection[int], alph
     parts = parts_of(loaded.model)
     for number, alpha in alphas.items():
         parts[number].alpha = alpha
+    for number, request in undo.items():
+        parts[number].undo(request)
     detach(loaded.model, [parts[number] for number in remove])
     record = read_record(folder)
     if record is not None:

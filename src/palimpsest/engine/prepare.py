@@ -116,8 +116,7 @@ def prepare_job(
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
     method, prepared, stack = _set_up(plan, model, sets, shown, folder)
-    method.subjects = subjects
-    legs = legs_of(method, prepared, shown, plan.training)
+    method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
         guided = None  # its work is done: there is no rate to find

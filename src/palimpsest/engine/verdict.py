@@ -150,7 +150,9 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
         findings, verdict.outcome, scores, doubts=doubts, budget_ended=ending.budget, short=ending.short
     )
     removal = (
-        removal_of(scores, gates_of(evidence), judging=evidence.family.judging) if evidence.sizes.get("forget") else None
+        removal_of(scores, gates_of(evidence), judging=evidence.family.judging)
+        if evidence.sizes.get("forget")
+        else None
     )
     told, advice = as_served(Verdict(verdict.outcome, verdict.sentence, verdict.gates, plain), removal)
     return told, advise(_facts(evidence, findings, verdict)) if advice is None else advice

@@ -73,7 +73,7 @@ class CodeLearn(Method):
 
     Config = CodeLearnConfig
     use_when = (
-        "topics may have to go later, each without training: codes learned now are deleted then. "
+        "topics may have to go later, without training, by deleting codes. "
         "Not for a model that must stay as good as without the bottleneck."
     )
     approach = "modules"

@@ -82,7 +82,7 @@ class CodeUnlearn(Method):
 
     Config = CodeUnlearnConfig
     use_when = (
-        "it learned with code_learn: a topic goes in seconds, without training, and comes back. "
+        "it learned with code_learn: a topic goes without any training. "
         "Not where the knowledge must be gone from the weights."
     )
     approach = "modules"

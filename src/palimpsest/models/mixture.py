@@ -12,7 +12,7 @@ but its own.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -168,15 +168,20 @@ def _scaled_parts(before: Loaded, after: str | Path) -> tuple[tuple[ScaledPart, 
     alike = takewhile(lambda two: _is_same(*two), zip(earlier, found, strict=False))
     shared = sum(1 for _ in alike)
     going = [ScaledPart(part, part.alpha, comes=False) for part in earlier[shared:]]
-    coming = [ScaledPart(part, part.alpha, comes=True) for part in found[shared:]]
-    where = next(before.model.parameters()).device
-    for one in coming:
-        one.part.alpha = 0.0
-        one.part.to(where)
-    if coming:
-        attach(before.model, [one.part for one in coming])
     both = zip(earlier[:shared], found[:shared], strict=True)
-    return (*going, *coming), tuple(one for two in both for one in _edited_in(*two))
+    return (*going, *_added(before, found[shared:])), tuple(one for two in both for one in _edited_in(*two))
+
+
+def _added(before: Loaded, found: Sequence[Part]) -> tuple[ScaledPart, ...]:
+    """Parts put on a model, where they do nothing yet."""
+    coming = tuple(ScaledPart(part, part.alpha, comes=True) for part in found)
+    where = next(before.model.parameters()).device
+    for part in found:
+        part.alpha = 0.0
+        part.to(where)
+    if found:
+        attach(before.model, list(found))
+    return coming
 
 
 def _is_same(one: Part, other: Part) -> bool:

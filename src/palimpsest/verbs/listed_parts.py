@@ -17,6 +17,7 @@ def parts(
     *,
     remove: Collection[int | str] | int | str = (),
     alpha: Mapping[int | str, float] | None = None,
+    undo: Mapping[int, int] | None = None,
     output: str | Path | None = None,
 ) -> tuple[PartRow, ...]:
     """List the parts of a version, or make a new version that differs in them.
@@ -25,6 +26,7 @@ def parts(
         folder: of a version; an adapter folder counts as its base with a part ``lora``.
         remove: numbers of parts that the new version lacks: 3, "0-3", "all".
         alpha: number of a part -> its factor in the new version: 1 as learned, 0 off, below 0 the other way.
+        undo: number of a part -> number of a request whose change in it the new version lacks.
         output: the new version's folder; must not exist.
 
     Returns:
@@ -43,14 +45,13 @@ def parts(
     both = sorted(numbers & alphas.keys())
     if both:
         raise PlanError(f"part {both[0]} is to be removed and to have an alpha; leave one of the two out")
-    changes = bool(numbers or alphas)
-    if changes != (output is not None):
-        raise PlanError("a changed version goes to its own folder: give --output NEW with --remove N or --alpha N=A")
+    undone = _undone(undo or {}, rows, numbers)
+    _check_output(output, changes=bool(numbers or alphas or undone))
     if output is None:
         return rows
     from palimpsest.engine.new_version import without_and_scaled
 
-    without_and_scaled(place, Path(output), numbers, alphas)
+    without_and_scaled(place, Path(output), numbers, alphas, undone)
     return part_rows(Path(output))
 
 
@@ -58,3 +59,19 @@ def _numbers(remove: Collection[int | str] | int | str, rows: Collection[PartRow
     """Those that are to be removed."""
     given = [remove] if isinstance(remove, int | str) else remove
     return {number for one in given for number in numbers_of(str(one), rows)}
+
+
+def _undone(undo: Mapping[int, int], rows: Collection[PartRow], removed: Collection[int]) -> dict[int, int]:
+    """Requests to take back, by parts that are there and stay."""
+    for number in undo:
+        numbers_of(str(number), rows)
+        if number in removed:
+            raise PlanError(f"part {number} is to be removed and to be undone; leave one of the two out")
+    return dict(undo)
+
+
+def _check_output(output: str | Path | None, *, changes: bool) -> None:
+    if changes != (output is not None):
+        raise PlanError(
+            "a changed version goes to its own folder: give --output NEW with --remove N, --alpha N=A or --undo N=R"
+        )

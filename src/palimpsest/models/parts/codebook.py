@@ -12,9 +12,9 @@ A code is deleted as far as ``deleted`` says: 0 not at all, 1 wholly. With "drop
 the next best code that is not deleted takes it, ``deleted`` times. To the gradient the choice is not there (straight
 through): q is h for the encoder, and the sum for the codes.
 
-Departs from the paper: what is coded has length 1, and one learned number gives it back its length (else block and codes
-outgrow each other, because the choice looks at directions alone). The encoder begins as (n, −n) and the decoder as its
-inverse, where the widths allow it. Where the ReLU of the decoder stands is a reconstruction.
+Departs from the paper: what is coded has length 1, and one learned number gives it back its length (else block and
+codes outgrow each other, because the choice looks at directions alone). The encoder begins as (n, −n) and the
+decoder as its inverse, where the widths allow it. Where the ReLU of the decoder stands is a reconstruction.
 Official code: none.
 
 Shape legend: D width of the block, C of a code, K codes, S of them chosen.
@@ -26,10 +26,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from palimpsest.errors import ModelError
 from palimpsest.models.parts.part import Part, PartConfig
 
 COMMITMENT = 0.25
@@ -102,10 +103,10 @@ def straight_through(hidden: Float[Tensor, "... C"], quantised: Float[Tensor, ".
     return quantised + (hidden - hidden.detach())
 
 
-def pair(hidden: Float[Tensor, "... C"], quantised: Float[Tensor, "... C"]) -> Float[Tensor, "..."]:
+def held_together(hidden: Float[Tensor, "... C"], quantised: Float[Tensor, "... C"]) -> Float[Tensor, "..."]:
     """‖sg(h) − q‖² / C for the codes, and a quarter of ‖h − sg(q)‖² / C for the encoder, which nothing else holds back.
 
-    >>> pair(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 3.0])).item()
+    >>> held_together(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 3.0])).item()
     2.5
     """
     return (hidden.detach() - quantised).square().mean(-1) + COMMITMENT * (hidden - quantised.detach()).square().mean(
@@ -162,13 +163,15 @@ class Codebook(Part):
         """Encode, choose, sum and decode."""
         unit = of_length_one(said)
         hidden = F.relu(self.encoder(unit))
-        cosine = cosines(hidden, self.codes)
-        ids = cosine.topk(self.config.chosen, dim=-1).indices
-        chosen = self.codes[ids]  # (..., S, C)
+        with torch.no_grad():
+            cosine = cosines(hidden, self.codes)
+            ids = cosine.topk(self.config.chosen, dim=-1).indices
+        chosen = F.embedding(ids, self.codes)  # (..., S, C); indexing has a gradient that takes ten times as long
         quantised = self._summed(chosen, ids, cosine)
         decoded = self.length * self.decoder(F.relu(straight_through(hidden, quantised)))
-        off = (unit.detach() - self.decoder(F.relu(quantised))).square().mean(-1) + pair(hidden, quantised)
-        return CodePass(hidden, ids, decoded, off, chosen.abs().sum((-1, -2)))
+        off = (unit.detach() - self.decoder(F.relu(quantised))).square().mean(-1) + held_together(hidden, quantised)
+        size = F.embedding(ids, self.codes.abs().sum(-1, keepdim=True)).sum((-1, -2))
+        return CodePass(hidden, ids, decoded, off, size)
 
     def nearest(self, said: Float[Tensor, "... D"], count: int) -> Int[Tensor, "... N"]:
         """The so many codes nearest to what the block said, whether deleted or not."""
@@ -187,19 +190,28 @@ class Codebook(Part):
 
     @torch.no_grad()
     def delete(self, which: Int[Tensor, "M"], semantics: CodeSemantics) -> int:
-        """Delete some codes; the number of the request, counted from 1."""
-        number = int(self.request.max()) + 1
+        """Delete some codes, and leave those that an earlier request deleted to it; the number of this one, from 1."""
+        number, which = int(self.request.max()) + 1, which[self.deleted[which] == 0]
         self.deleted[which] = 1.0
         self.reselects[which] = semantics == "reselect"
         self.request[which] = number
         return number
 
     @torch.no_grad()
-    def bring_back(self, which: Bool[Tensor, "K"]) -> None:
-        """Undo the deletion of some codes, to the bit."""
-        self.deleted[which] = 0.0
-        self.reselects[which] = False
-        self.request[which] = 0
+    def undo(self, request: int) -> None:
+        """Bring back what a request deleted, to the bit.
+
+        Raises:
+            ModelError: there is no such request.
+        """
+        which_K = (self.request == request) & (self.request > 0)
+        if not bool(which_K.any()):
+            there = sorted(set(self.request.tolist()) - {0})
+            known = f"accepted: {', '.join(map(str, there))}" if there else "no code of it is deleted"
+            raise ModelError(f"codebook at {self.config.at}: request {request} deleted no codes; {known}")
+        self.deleted[which_K] = 0.0
+        self.reselects[which_K] = False
+        self.request[which_K] = 0
 
 
 def replacements(

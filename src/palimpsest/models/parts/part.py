@@ -125,6 +125,15 @@ class Part(nn.Module):
         change: Tensor = self(said)
         return said + (change if self.alpha == 1 else self.alpha * change)
 
+    def undo(self, request: int) -> None:
+        """Take back what a request changed in it, by the number of the request; default: no request changes it.
+
+        Raises:
+            ModelError: it cannot, or there is no such request.
+        """
+        where = ", ".join(self.places)
+        raise ModelError(f"part {self.kind!r} at {where}: no request in it can be undone; accepted: remove the part")
+
     def fold(self, model: nn.Module) -> bool:
         """Make the plain weights do what this part does, only where that is exact, times alpha.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.in_words import so_many
@@ -15,6 +18,7 @@ from palimpsest.models.adapter_base import adapter_in, base_of
 from palimpsest.models.parts.parts_folder import TENSORS, bears_parts, parts_in, record_in
 from palimpsest.models.proportions import tensor_shapes
 
+REQUEST = "request"  # tensor of a part: which request changed each of its numbers, 0 = none
 _SPAN = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
 _ADAPTED = re.compile(r"^base_model\.model\.(.+)\.lora_A\.weight$")
 
@@ -32,6 +36,7 @@ class PartRow:
         alpha: factor of what it does.
         method: that made it; "" where nobody says.
         run: first half of the plan's digest of the run that made it; "" where nobody says.
+        requests: number of a request -> how many of its numbers that changed, of a part that says so.
     """
 
     number: int
@@ -42,6 +47,7 @@ class PartRow:
     alpha: float
     method: str
     run: str
+    requests: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -81,7 +87,16 @@ def _of_part(part: Path, number: int) -> PartRow:
         alpha=float(record.get("alpha", 1.0)),
         method=str(said.get("method", "")),
         run=str(said.get("run", "")),
+        requests=_requests_in(part / TENSORS, shapes),
     )
+
+
+def _requests_in(file: Path, shapes: Mapping[str, list[int]]) -> dict[int, int]:
+    """How many codes each request deleted."""
+    if REQUEST not in shapes:
+        return {}
+    with safe_open(file, framework="numpy") as opened:
+        return dict(sorted(Counter(int(n) for n in opened.get_tensor(REQUEST) if n).items()))
 
 
 def _places_in(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,63 @@
+"""Unrelated: the topic's words are told and replaced, and nothing else of a row changes."""
+
+from __future__ import annotations
+
+import pytest
+from tests.contract.letters import letters
+
+from palimpsest import derived
+from palimpsest.data.encode.text import encode
+from palimpsest.derived.unrelated import topic_words, words_in
+from palimpsest.models.load import Loaded
+from palimpsest.records import Completion, Example
+
+ROWS = [Example("a", Completion("the dog ran.", " a dog sat")), Example("b", Completion("big dog and boy,", " he sat"))]
+STAYS = [Example(f"s{n}", Completion(f"the {word} ran", " and sat")) for n, word in enumerate(("car", "sun", "cat"))]
+
+
+def made(model, seed=0, stays=True, **options):
+    tokenizer = letters()
+    sets = {"forget": encode(ROWS, tokenizer, max_length=None)}
+    sets |= {"retain": encode(STAYS, tokenizer, max_length=None)} if stays else {}
+    config = derived.build_config("unrelated", options)
+    loaded = Loaded(model, tokenizer, "toy")
+    return sets["forget"], derived.load("unrelated").make(loaded, sets, config, seed=seed, folder=None), tokenizer
+
+
+@pytest.mark.parametrize("options", [{"words": ["Dog"]}, {"ratio": 3.0}])
+def test_only_the_words_of_the_topic_are_others(tiny_llama, options):
+    forget, found, tokenizer = made(tiny_llama, **options)
+    for example_id, row in zip(forget.ids, (found.examples[i] for i in found.examples.ids), strict=True):
+        before = tokenizer.decode(forget[example_id].tokens).split()
+        after = tokenizer.decode(row.tokens).split()
+        assert "dog" not in after
+        assert [w for w, v in zip(before, after, strict=True) if w == v] == [w for w in before if w != "dog"]
+        assert row.scored == forget[example_id].scored
+    assert found.partner == {"a": "unrelated to a", "b": "unrelated to b"}
+    assert found.note == "3 words of the topic were replaced in 2 control rows."
+
+
+def test_it_is_a_function_of_the_seed(tiny_llama):
+    rows = [
+        [made(tiny_llama, seed=seed, words=["dog"])[1].examples[f"unrelated to {i}"] for i in "ab"]
+        for seed in (0, 0, 3)
+    ]
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_without_words_and_without_rows_that_stay_nothing_is_replaced(tiny_llama):
+    forget, found, _ = made(tiny_llama, stays=False)
+    assert found.examples["unrelated to a"].tokens == forget["a"].tokens
+
+
+def test_words_are_cut_as_tokenizers_mark_them():
+    assert [place.word for place in words_in(["ĠThe", "Ġpu", "pp", "y", "'s", "Ġ", "toy", "<0x0A>"])] == [
+        "the",
+        "puppy",
+        "toy",
+    ]
+
+
+def test_a_word_of_every_row_sets_nothing_apart():
+    rows = [{"the", "dog"}, {"the", "dog"}]
+    assert topic_words(rows, [{"the"}, {"the", "dog"}], 4) == frozenset()
