@@ -106,17 +106,21 @@ def scope_section(given: Any, method: MethodCard) -> Mapping[str, Any]:
         PlanError: parts alone are to move, and the method adds none; or it does, and something else is to move.
     """
     said: Mapping[str, Any] = given if isinstance(given, Mapping) else given.model_dump(exclude_unset=True)
+    _refuse_scope(said, method)
+    default = {"kind": "all" if method.moves_all else "parts"} if method.adds_parts else {}
+    return {**default, **said}
+
+
+def _refuse_scope(said: Mapping[str, Any], method: MethodCard) -> None:
+    """Parts that are trained move alone, and only parts that there are."""
     if method.adds_parts and not method.moves_all and said.get("kind", "parts") != "parts":
         raise PlanError(
             f"scope.kind = {said['kind']}: method {method.name!r} trains parts that it adds, and under another scope "
             "it would move the model that they are held against; accepted: parts, its default (leave scope out)"
         )
-    if method.adds_parts:
-        return {"kind": "all" if method.moves_all else "parts", **said}
-    if said.get("kind") == "parts":
+    if said.get("kind") == "parts" and not method.adds_parts:
         able = [name for name in methods.names() if methods.card(name).adds_parts]
         raise PlanError(
             f"scope.kind = parts: method {method.name!r} adds no part to the model; accepted: all, lora or layers, or "
             f"a method that adds parts ({', '.join(able) or 'none here'})"
         )
-    return said

@@ -13,6 +13,6 @@ class ReportRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
 
-def without_empty(values: dict[str, Any], name: str) -> dict[str, Any]:
-    """Values of a row without one that says nothing, so that files which do not need it stay as they were."""
-    return {key: value for key, value in values.items() if value or key != name}
+def without_empty(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Values of a row without those that say nothing, so that files which do not need them stay as they were."""
+    return {key: value for key, value in values.items() if value or key not in names}

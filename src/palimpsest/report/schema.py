@@ -286,11 +286,8 @@ class RunResult(ReportRow):
     """What a reader should know besides."""
 
     @model_serializer(mode="wrap")
-    def _without_calibration(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        for name in ("calibration", "guard", "first_line"):
-            values = without_empty(values, name)
-        return values
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "calibration", "guard", "first_line")
 
     @field_validator("scores")
     @classmethod

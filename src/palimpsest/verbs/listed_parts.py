@@ -42,9 +42,7 @@ def parts(
     rows = part_rows(place)
     numbers = _numbers(remove, rows)
     alphas = alphas_of({str(which): value for which, value in (alpha or {}).items()}, rows)
-    both = sorted(numbers & alphas.keys())
-    if both:
-        raise PlanError(f"part {both[0]} is to be removed and to have an alpha; leave one of the two out")
+    _check_stay(numbers, alphas, "have an alpha")
     undone = _undone(undo or {}, rows, numbers)
     _check_output(output, changes=bool(numbers or alphas or undone))
     if output is None:
@@ -65,9 +63,14 @@ def _undone(undo: Mapping[int, int], rows: Collection[PartRow], removed: Collect
     """Requests to take back, by parts that are there and stay."""
     for number in undo:
         numbers_of(str(number), rows)
-        if number in removed:
-            raise PlanError(f"part {number} is to be removed and to be undone; leave one of the two out")
+    _check_stay(removed, undo, "be undone")
     return dict(undo)
+
+
+def _check_stay(removed: Collection[int], changed: Collection[int], how: str) -> None:
+    """What is to be changed is not to be removed."""
+    for number in sorted({*removed} & {*changed}):
+        raise PlanError(f"part {number} is to be removed and to {how}; leave one of the two out")
 
 
 def _check_output(output: str | Path | None, *, changes: bool) -> None:
