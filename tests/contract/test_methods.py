@@ -46,7 +46,7 @@ pytestmark = pytest.mark.parametrize("name", methods.names())
 
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
 # Times the length: refusals are learned before the answers go, and what is certain hardly has a weight.
-UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "sat_imp": 4}
+UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "sat_imp": 2}
 PULLED = {"ewc"}  # by weights alone, whatever is shown of a set
 VOCABULARY = 61
 MEMORISED = 0.1  # nats per token; a guess costs log 61 = 4.1
