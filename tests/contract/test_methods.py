@@ -53,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
 # Times the length: refusals are learned before the answers go, and what is certain hardly has a weight.
-UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "sat_imp": 4}
+UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "sat_imp": 2}
 AIMED = {"depn", "lunar", "prune_neurons", "rep_select"}  # edit feed-forward matrices, and nothing else
 NO_ADAPTER = AIMED - {"rep_select"}  # edit the weights that an adapter lies on
 PULLED = {"ewc"}  # by weights alone, whatever is shown of a set

@@ -27,7 +27,7 @@ def test_loss_by_hand(skewed, two_rows):
     config = SatImpConfig(beta1=1.0, beta2=1.0)
     terms = SatImp(config).loss(skewed, {"forget": two_rows}, Phase("joint", ("forget",)))
     assert terms["forget"].total.item() == pytest.approx(0.16 * math.log(0.8**2 * 0.2), rel=1e-5)
-    assert terms["forget"].weight == 0.1
+    assert terms["forget"].weight == 1.0
 
 
 def test_as_spelled_out():
