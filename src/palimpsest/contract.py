@@ -40,20 +40,7 @@ if TYPE_CHECKING:
 
 Per = Literal["token", "example"]
 
-__all__ = [
-    "Config",
-    "ExampleSet",
-    "Kind",
-    "Method",
-    "Part",
-    "Per",
-    "Phase",
-    "Reference",
-    "Stage",
-    "Step",
-    "Term",
-    "Terms",
-]
+__all__ = ["Config", "ExampleSet", "Method", "Part", "Per", "Phase", "Reference", "Stage", "Step", "Term", "Terms"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.bench.perform.cache import locked
-from palimpsest.contract import Kind
 from palimpsest.durable import flush_tree
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
@@ -18,6 +17,7 @@ from palimpsest.engine.train import train
 from palimpsest.engine.whose import remove_ours
 from palimpsest.errors import RunError, UsageError
 from palimpsest.files import write_atomic
+from palimpsest.method_card import Kind
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.parts.parts_folder import BASE, PARTS
 from palimpsest.report.row import ReportRow
