@@ -41,6 +41,7 @@ _TITLES = {
     "update": "Update report",
     "measure": "Measurement",
     "calibrate": "Calibration",
+    "harden": "Hardening report",
 }
 
 

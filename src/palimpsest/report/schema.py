@@ -228,7 +228,7 @@ class RunResult(ReportRow):
 
     schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID
     """Name and version of this schema."""
-    kind: Literal["learn", "unlearn", "update", "measure", "calibrate"]
+    kind: Literal["learn", "unlearn", "update", "measure", "calibrate", "harden"]
     """What the run did."""
     method: str
     """Name of the method; empty for a measurement."""
