@@ -32,17 +32,17 @@ class HardenArguments(TypedDict, total=False):
     """
 
     forget: Source | None
-    replay: Source | None
-    general: Source | None
-    learning_rate: float | None
-    batch_size: int
-    seed: int
-    measuring: Mapping[str, Any]
-    revision: str | None
-    token_ids: bool
-    columns: Mapping[str, str]
-    ignore_columns: Iterable[str]
     split: str | None
+    replay: Source | None
+    columns: Mapping[str, str]
+    general: Source | None
     encoding: Encoding | None
+    measuring: Mapping[str, Any]
+    token_ids: bool
+    ignore_columns: Iterable[str]
+    revision: str | None
     progress: Progress
+    seed: int
     threads: int | None
+    batch_size: int
+    learning_rate: float | None
