@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from palimpsest.verbs.calibrate import calibrate
     from palimpsest.verbs.clean import clean
     from palimpsest.verbs.export import export
+    from palimpsest.verbs.harden import harden
     from palimpsest.verbs.in_memory import Model, Run
     from palimpsest.verbs.judge import judge
     from palimpsest.verbs.learn import learn
@@ -71,6 +72,7 @@ __all__ = [
     "calibrate",
     "clean",
     "export",
+    "harden",
     "judge",
     "learn",
     "measure",
@@ -99,6 +101,7 @@ _HOMES = {
         "calibrate",
         "clean",
         "export",
+        "harden",
         "judge",
         "learn",
         "measure",

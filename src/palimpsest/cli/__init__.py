@@ -23,6 +23,7 @@ from palimpsest.cli import companions_command as companions
 from palimpsest.cli import demo_command as demo
 from palimpsest.cli import env_command as env
 from palimpsest.cli import export_command as export
+from palimpsest.cli import harden_command as harden
 from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
 from palimpsest.cli import parts_command as parts
@@ -100,6 +101,7 @@ def _root(version: Version = False) -> None:
 for verb in runs.ABOUT:
     app.command(verb, epilog=runs.EPILOG)(runs.command(verb))
 app.command("calibrate")(calibrate.command)
+app.command("harden")(harden.command)
 app.command("measure")(measure.command)
 app.command("judge")(judge.command)
 app.command("report")(report.command)

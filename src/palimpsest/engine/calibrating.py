@@ -17,28 +17,23 @@ from typing import Any
 from palimpsest import metrics
 from palimpsest.audit.calibration import Calibrated, halvings_of
 from palimpsest.companions.companion import Change
-from palimpsest.companions.learned import LEARNED_FILE
 from palimpsest.durable import flush_tree
 from palimpsest.engine.asking_mixed import CALIBRATING, MIXING, Asking, save_mixed, take, together
 from palimpsest.engine.calibration_plan import CalibrationPlan
-from palimpsest.engine.execute import cleared_if_refused, shown_again
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import hand_on
 from palimpsest.engine.inputs import Read, encode_sets, subset
 from palimpsest.engine.kept import info_of, notes_of
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.outcome import environment
-from palimpsest.engine.output import RESULT, Output
+from palimpsest.engine.output import Output
 from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.save import TOLERANCE, load_saved
-from palimpsest.engine.sound import drop_damaged
-from palimpsest.engine.unfinished import told_how_far
-from palimpsest.files import write_atomic
+from palimpsest.engine.whole_folder import made_whole
 from palimpsest.models.families import Family
 from palimpsest.models.load import load_tokenizer, source_digest, use_threads
 from palimpsest.models.mixture import mixture_of
 from palimpsest.records import Cost, TokenIds
-from palimpsest.report.page import PAGE, save_html
 from palimpsest.report.schema import Column, CostRow, RunResult, SetInfo, rows_of
 
 
@@ -57,19 +52,13 @@ def execute_calibration(plan: CalibrationPlan, read: Read, manner: Manner) -> Ru
         UsageError: something supplied cannot be used; nothing was written.
         Interrupted: Ctrl-C or SIGTERM stopped it; the partial folder holds what was measured.
     """
-    target = Output(manner.output)
-    if target.finished(plan):
-        return shown_again(target, manner)
-    with told_how_far(target.partial), target.held():
-        if target.finished(plan):
-            return shown_again(target, manner)
-        target.begin(plan)
-        drop_damaged(target.partial, manner.progress)
-        with cleared_if_refused(target):
-            result = _made(plan, read, manner, target)
-        _write(plan, target, result)
-        target.complete()
-    return result
+    return made_whole(
+        plan, manner, lambda target: _made(plan, read, manner, target), lambda result: _heir(plan, result)
+    )
+
+
+def _heir(plan: CalibrationPlan, result: RunResult) -> str:
+    return plan.after if result.calibration and result.calibration.alpha else plan.model
 
 
 def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> RunResult:
@@ -146,14 +135,3 @@ def _result(
 def subset_note(name: str, rows: int, asked: int) -> str:
     """That not all rows of a set were asked; empty where they were."""
     return "" if rows == asked else f"Of the {rows} rows of {name} {asked} were asked, drawn by the seed."
-
-
-def _write(plan: CalibrationPlan, target: Output, result: RunResult) -> None:
-    """Write what lies beside the model; ``result.json`` last."""
-    save_html(result, target.partial / PAGE)
-    source = plan.after if result.calibration and result.calibration.alpha else plan.model
-    record = Path(source).expanduser() / LEARNED_FILE
-    if record.is_file():
-        write_atomic(target.partial / LEARNED_FILE, record.read_text(encoding="utf-8"))
-    flush_tree(target.partial)
-    result.save_json(target.partial / RESULT)

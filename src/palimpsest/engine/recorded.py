@@ -16,7 +16,7 @@ from palimpsest.models.sources import source_digest
 from palimpsest.report.page import without_answers
 from palimpsest.report.schema import RunResult
 
-NOT_JUDGED = ("measure", "calibrate")
+NOT_JUDGED = ("measure", "calibrate", "harden")
 """Kinds of records without a verdict."""
 
 

@@ -107,9 +107,10 @@ def _as_list(gates: object) -> object:
 
 
 def _recorded_plan(result: RunResult) -> Plan:
-    if result.kind == "calibrate":
+    what = {"calibrate": "calibration", "harden": "hardening"}.get(result.kind)
+    if what is not None:
         raise DataError(
-            "a calibration is not judged: it has no gates, only what it was to keep; have the run judged whose model "
+            f"a {what} is not judged: it has no gates, only what it was to keep; have the run judged whose model "
             "it was given, or a run with --restore"
         )
     try:

@@ -35,6 +35,8 @@ def what_was_asked(result: RunResult) -> str:
         wanted = [f"measure {_rows(result, name)}" for name in result.sets]
     if result.kind == "calibrate":
         wanted = [f"give back what a change took from {_rows(result, 'retain')}"]
+    if result.kind == "harden":
+        wanted = [f"make what was forgotten hard to bring back, and keep {_rows(result, 'retain')}"]
     words = listed(wanted, most=len(wanted)) if wanted else ""
     return f"{words[:1].upper()}{words[1:]}"
 

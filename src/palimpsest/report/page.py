@@ -42,6 +42,7 @@ _TITLES = {
     "update": "Update report",
     "measure": "Measurement",
     "calibrate": "Calibration",
+    "harden": "Hardening report",
 }
 
 

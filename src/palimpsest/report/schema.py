@@ -232,7 +232,7 @@ class RunResult(ReportRow):
     """What a reader must know first, of a version whose weights know what it hides; else it is left out of the file."""
     schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID
     """Name and version of this schema."""
-    kind: Literal["learn", "unlearn", "update", "measure", "calibrate"]
+    kind: Literal["learn", "unlearn", "update", "measure", "calibrate", "harden"]
     """What the run did."""
     method: str
     """Name of the method; empty for a measurement."""

@@ -96,7 +96,7 @@ def verdict(result: RunResult) -> list[str]:
     """The verdict in plain words, which gates it rests on, each gate, and what to do next; lines of any length."""
     moved = [result.moved] if result.moved else []
     if result.verdict is None:
-        return [not_judged(result), *moved] if result.kind not in ("measure", "calibrate") else []
+        return [not_judged(result), *moved] if result.kind not in ("measure", "calibrate", "harden") else []
     given = result.verdict
     lines = [given.plain, f"  {verdict_words(result)}"] if given.plain else [given.sentence]
     lines += [*moved, *(f"  {gate.outcome:9} {gate.sentence}" for gate in given.gates)]

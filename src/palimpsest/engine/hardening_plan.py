@@ -1,0 +1,60 @@
+"""The plan of a hardening: all that decides which model comes out, and what names it. No torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from palimpsest import metrics
+from palimpsest.engine.plan_record import plan_digest
+from palimpsest.engine.sections import Encoding, Measuring, Section
+from palimpsest.source import code_digest
+from palimpsest.version import VERSION
+
+EVERY_HARDENING = "palimpsest.engine.hardening"  # the module whose imports lead to all that it does
+
+
+class HardeningPlan(Section):
+    """All that defines a hardening; its digest names it."""
+
+    kind: Literal["harden"] = "harden"
+    """Told apart from a run's plan by it."""
+    method: Literal["undo"] = "undo"
+    """Noise, then distillation."""
+    model: str
+    """Folder or Hub name of the model that forgot."""
+    revision: str | None = None
+    """Commit of a Hub name."""
+    files: dict[str, str]
+    """Set -> file or Hub name."""
+    alpha: float = Field(ge=0, le=1)
+    """Share of the noise."""
+    beta: float = Field(gt=0)
+    """Its size."""
+    epochs: float = Field(gt=0)
+    """Passes over retain."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Of AdamW, falling to 0; None = a hundredth of the size of the model's median matrix."""
+    batch_size: int = Field(default=8, ge=1)
+    """Rows of each set per step."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of noise and order."""
+    encoding: Encoding = Encoding()
+    """How rows become what the model takes."""
+    measuring: Measuring = Measuring(metrics=("es", "ma"))
+    """What is measured before and after."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
+
+    def digest(self) -> str:
+        """SHA-256 over all of it but the places that inputs were read from, the version, and the code that decides."""
+        return plan_digest(self.model_dump(mode="json"), self.made_by())
+
+    def made_by(self) -> dict[str, str]:
+        """The version and the digest of the code that this plan is run by."""
+        return {"palimpsest": VERSION, "source": code_digest([EVERY_HARDENING], metrics.files())}
+
+    def written_down(self) -> dict[str, Any]:
+        """What is written down of it."""
+        return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
