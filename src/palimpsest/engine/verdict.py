@@ -192,4 +192,5 @@ def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) ->
         short=ending.short,
         others=[n for n in ALTERNATIVES[evidence.modality] if n != plan.method and plan.kind in methods.card(n).kinds],
         metrics=plan.measuring.metrics,
+        guards=_guards(plan.method),
     )
