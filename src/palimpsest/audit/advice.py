@@ -38,6 +38,7 @@ class AdviceFacts(NamedTuple):
         short: why a run that finds its own rate ended before its level, or None.
         others: methods that could be tried instead.
         metrics: that the plan asks for.
+        guards: does the method change no weight, and guard instead?
     """
 
     findings: Sequence[Finding]
@@ -55,6 +56,7 @@ class AdviceFacts(NamedTuple):
     short: str | None = None
     others: Sequence[str] = ()
     metrics: Sequence[str] = ()
+    guards: bool = False
 
 
 def advise(facts: AdviceFacts) -> tuple[str, ...]:
@@ -153,6 +155,8 @@ def _forgetting(facts: AdviceFacts) -> list[str]:
     """Forgot too little or too much."""
     reasons = _reasons(facts, "forget")
     known = bool({Why.AS_KNOWN, Why.ABOVE} & reasons)
+    if known and facts.guards:
+        return ["Try another guard (--method guard or uld), or give more rows to --retain, by which its bound is set."]
     if facts.finds_rate and (known or facts.short is not None):  # also where too few rows leave the gates undecided
         return [_went_short(facts)]
     if known:

@@ -22,6 +22,8 @@ WITHOUT = "without"
 KNOWS = "the weights still know it"
 UNSURE = "whether the weights know it is undecided"
 _FORGET = "forget"
+_LIKE = "answers the forget set like one that never saw it"
+_NO_MORE = "as served says no more of the forget set than one that never saw it"
 _ADVICE = (
     "Keep the part with the model wherever it goes, and hand the weights to nobody: --without-parts of palimpsest "
     "measure shows what they know.",
@@ -89,7 +91,7 @@ def as_served(verdict: Verdict, removal: Removal | None) -> tuple[Verdict, tuple
     if verdict.outcome is not Outcome.PASSED:
         said = replace(verdict, sentence=f"{verdict.sentence} {behind}", plain=f"{verdict.plain} {behind}", gates=gates)
         return said, None
-    rest, plain = (text.removeprefix("Passed: ") for text in (verdict.sentence, verdict.plain))
+    rest, plain = (text.removeprefix("Passed: ").replace(_LIKE, _NO_MORE) for text in (verdict.sentence, verdict.plain))
     sentence = f"{Outcome.AS_SERVED.capitalize()}: with its part {rest} {behind}"
     plainly = f"{Outcome.AS_SERVED.capitalize()}: {removal.words}, and its part keeps it from saying it; {plain}"
     return Verdict(Outcome.AS_SERVED, sentence, gates, plainly), _ADVICE

@@ -200,4 +200,5 @@ def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) ->
         short=ending.short,
         others=[n for n in evidence.family.alternatives if n != plan.method and plan.kind in methods.card(n).kinds],
         metrics=plan.measuring.metrics,
+        guards=_guards(plan.method),
     )

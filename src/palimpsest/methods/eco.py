@@ -2,7 +2,7 @@
 
 Source: Liu et al. 2024, "Large Language Model Unlearning via Embedding-Corrupted Prompts", arXiv:2406.07933.
 
-    e_t <- e_t + sigma · z        from the first token on where   w · mean e + b > threshold
+    e_t ← e_t + sigma · z        from the first token on where   w · mean e + b > threshold
 
 e are the embeddings of the tokens, w and b Fisher's discriminant between forget rows and rows that must stay. sigma is
 found by the run: the least of a doubling row, then halved between, at which the right answers to the forget rows are no
@@ -38,7 +38,7 @@ class ECOConfig(Config):
 
     sigma: float | None = Field(default=None, ge=0)
     """Standard deviation of the noise, in those of the embeddings; None = found by the run."""
-    share: float = Field(default=0.0, ge=0, lt=1)
+    share: float = Field(default=0.01, ge=0, lt=1)
     """Of held-out rows that must stay: at most so many are corrupted."""
     ridge: float | None = Field(default=None, gt=0)
     """Added to the covariance, as a share of its mean diagonal; None = found by the run, on held-out rows."""

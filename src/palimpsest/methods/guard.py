@@ -2,7 +2,7 @@
 
 Source: Thaker et al. 2024, "Guardrail Baselines for Unlearning in LLMs", arXiv:2403.03329.
 
-    logits <- refusal        from the first token on where   w · mean h + b > threshold
+    logits ← refusal        from the first token on where   w · mean h + b > threshold
 
 h are the states of one block, w and b Fisher's discriminant between forget rows and rows that must stay, the threshold
 lies above all but ``share`` of held-out rows that must stay (``models/parts/refusal_guard.py``).

@@ -3,7 +3,7 @@
 Source: Pawelczyk, Neel & Lakkaraju 2023, "In-Context Unlearning: Language Models as Few Shot Unlearners",
 arXiv:2310.07579, sections 4.1 and 4.2 (equations not numbered in our copy).
 
-    logits(text) <- logits(forget question 1, wrong answer, ..., retain question 1, its answer, ..., text)
+    logits(text) ← logits(forget question 1, wrong answer, ..., retain question 1, its answer, ..., text)
 
 Each example is a row: of forget the question with the answer of a retain row, of retain as it is. They alternate, as
 many as fit into ``room`` of what the longest row leaves of the model's positions.

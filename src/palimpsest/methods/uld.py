@@ -3,7 +3,7 @@
 Source: Ji et al. 2024, "Reversing the Forget-Retain Objectives: An Efficient LLM Unlearning Framework from Logit
 Difference", arXiv:2406.08607 (equations not numbered in our copy).
 
-    L = − mean log p_a(forget tokens) + gamma · mean CE( uniform, p_a ) at retain,      logits <- logits − beta · a
+    L = − mean log p_a(forget tokens) + gamma · mean CE( uniform, p_a ) at retain,      logits ← logits − beta · a
 
 The assistant a learns what must go and forgets what must stay: the objectives the other way round, both bounded. It is
 trained alone, for ``steps`` at a rate of its own; then beta is found: the least, as far as halving tells, at which the
