@@ -131,7 +131,7 @@ def _made(plan: HardeningPlan, read: Read, manner: Manner, target: Output) -> Ru
     return RunResult(
         kind=plan.kind,
         method=plan.method,
-        modality=loaded.modality,
+        modality=loaded.family.takes,
         plan=plan.model_dump(mode="json"),
         plan_digest=plan.digest(),
         model_digest=source_digest(target.partial),
