@@ -146,7 +146,8 @@ def sequence(world: Path, name: str, options: Mapping[str, Any], seed: int) -> l
         output = world / f"{name}-{k}"
         found = done(output) or pal.unlearn(
             start, world / f"forget{k}.jsonl", retain=world / f"retain{k}.jsonl", method="eul", output=output,
-            threads=1, plan={"options": dict(options), "training": {"seed": seed}, "measuring": {"metrics": ["accuracy"]}},
+            plan={"options": dict(options), "training": {"seed": seed}, "measuring": {"metrics": ["accuracy"]}},
+            threads=1,
         )  # fmt: skip
         results.append(found)
         start = output

@@ -160,19 +160,22 @@ def _forgetting(facts: AdviceFacts) -> list[str]:
     if facts.finds_rate and (known or facts.short is not None):  # also where too few rows leave the gates undecided
         return [_went_short(facts)]
     if known:
-        if facts.steps == 0:
-            return [
-                "The run took no step: leave --refine out, or lower its levels (--set refine.ma=... refine.el=...)."
-            ]
-        if facts.rate_given:
-            return ["Leave --lr out, so that the run finds its own rate."]
-        return ["Give no preset, rate or schedule, so that the run finds its own rate and length."]
+        return [_at_a_fixed_rate(facts)]
     if Why.BELOW in reasons:
         lower = (
             "Try another method (--method)" if facts.finds_rate else "Leave --lr out, so that the run finds its rate"
         )
         return [f"{lower}, or end earlier (--max-steps): it forgot more than a model that never saw the rows."]
     return []
+
+
+def _at_a_fixed_rate(facts: AdviceFacts) -> str:
+    """After a run that was told its rate, or its schedule."""
+    if facts.steps == 0:
+        return "The run took no step: leave --refine out, or lower its levels (--set refine.ma=... refine.el=...)."
+    if facts.rate_given:
+        return "Leave --lr out, so that the run finds its own rate."
+    return "Give no preset, rate or schedule, so that the run finds its own rate and length."
 
 
 def _went_short(facts: AdviceFacts) -> str:
