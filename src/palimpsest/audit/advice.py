@@ -67,7 +67,7 @@ def advise(facts: AdviceFacts) -> tuple[str, ...]:
     """
     if facts.outcome is Outcome.PASSED:
         return ()
-    kinds = (_forgetting, _keeping, _learning, _level, _size, _metrics, _length)
+    kinds = (_guarding if facts.guards else _forgetting, _keeping, _learning, _level, _size, _metrics, _length)
     advice = [line for kind in kinds for line in kind(facts)]
     return tuple(dict.fromkeys(advice))
 
@@ -151,12 +151,17 @@ def _flag(name: str) -> str:
     return "" if name == "learn" else f" (--{name} FILE)"
 
 
+def _guarding(facts: AdviceFacts) -> list[str]:
+    """A guard that misses rows, or does too little where it fires."""
+    if not {Why.AS_KNOWN, Why.ABOVE} & _reasons(facts, "forget"):
+        return []
+    return ["Try another guard (--method guard or uld), or give more rows to --retain, by which its bound is set."]
+
+
 def _forgetting(facts: AdviceFacts) -> list[str]:
     """Forgot too little or too much."""
     reasons = _reasons(facts, "forget")
     known = bool({Why.AS_KNOWN, Why.ABOVE} & reasons)
-    if known and facts.guards:
-        return ["Try another guard (--method guard or uld), or give more rows to --retain, by which its bound is set."]
     if facts.finds_rate and (known or facts.short is not None):  # also where too few rows leave the gates undecided
         return [_went_short(facts)]
     if known:
