@@ -1,7 +1,7 @@
 """How far an edit may go: the largest step along one direction whose damage stays within a budget.
 
-Source: RepSelectAdaptive, arXiv:2606.17168 (as ``specs`` of this project report it; the paper's own text was not at
-hand): one number in, the damage that is allowed, and no rate. An exponential bracket, then bisection of the logarithm.
+Source: RepSelectAdaptive, arXiv:2606.17168, known to us from notes, not from
+its text: one number in, the damage that is allowed, and no rate. An exponential bracket, then bisection of logarithms.
 
     θ(a) = θ₀ − a · d,    a* = the largest a that was found with   0.95 B ≤ KL( p_θ₀ ‖ p_θ(a) ) ≤ B
 
@@ -85,12 +85,14 @@ def _between(low: float, high: float) -> float:
 
 
 def largest_count(damage_at: Callable[[int], float], budget: float, most: int) -> int:
-    """The largest count within the budget, by bisection: as if more of them never did less damage.
+    """The largest count within the budget: doubling until it is passed, then bisection; as if more never did less.
 
     >>> largest_count(lambda count: 0.1 * count, 0.55, 100)
     5
     """
-    low, high = 0, most + 1
+    low, high = 0, min(1, most)
+    while high > low and damage_at(high) <= budget:
+        low, high = high, min(most, 2 * high)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if damage_at(middle) <= budget else (low, middle)
