@@ -411,7 +411,7 @@ def test_its_training_defaults_exist(name):
 def test_says_when_to_use_it_and_when_not(name):
     """``palimpsest methods`` shows the first sentence behind the name, in at most 100 columns."""
     first, stop, second = methods.card(name).use_when.partition(". ")
-    assert len(f"  {name:16}{'texts':7}use when {first}") <= 100
+    assert len(f"  {name:15} {'texts':7}use when {first}") <= 100
     assert stop
     assert second.startswith(("Not ", "Add "))
     assert " Not " in f" {second}"

@@ -95,7 +95,7 @@ def _line(card: MethodCard) -> str:
     """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
     on = "both" if set(BOTH) <= set(methods.works_on(card)) else KIND_WORDS[methods.works_on(card)[0]]
     use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
-    return f"  {card.name:16}{on:7}{use}"
+    return f"  {card.name:15} {on:7}{use}"
 
 
 def _method(card: MethodCard) -> str:

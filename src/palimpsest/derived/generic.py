@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from palimpsest.data.encode.batch import ExampleSet, TextSet, TokenSequence
     from palimpsest.models.load import Loaded
 
-ROWS = 4  # of a step
+ROWS_OF_A_STEP = 4  # of a step
 ALPHAS = tuple(5.0 * 2**k for k in range(12))
 
 
@@ -113,11 +113,11 @@ def labels_by_id(loaded: Loaded, forget: TextSet, config: Any, seed: int) -> dic
 
     alphas = ALPHAS if config.alpha is None else (config.alpha,)
     found: list[dict[str, list[int]]] = [{} for _ in alphas]
-    how = {"rank": config.rank, "passes": config.passes, "rate": config.rate, "rows": ROWS, "seed": seed}
+    how = {"rank": config.rank, "passes": config.passes, "rate": config.rate, "rows": ROWS_OF_A_STEP, "seed": seed}
     with reinforced(loaded.model, forget, **how) as (model, before), torch.no_grad():
         device = next(model.parameters()).device
-        for start in range(0, len(forget), ROWS):
-            batch = forget.batch(forget.ids[start : start + ROWS]).to(device)
+        for start in range(0, len(forget), ROWS_OF_A_STEP):
+            batch = forget.batch(forget.ids[start : start + ROWS_OF_A_STEP]).to(device)
             said = batch.predict(model).logits_SV
             with before():
                 was = batch.predict(model).logits_SV

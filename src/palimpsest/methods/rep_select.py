@@ -11,7 +11,7 @@ left is the forget set's own. The one number to choose is B. Both sides of G hav
 scaled by (s_q / s_i)².
 
 Departs from the paper: no adapter is trained as a simulated attacker before G is taken; the mean KL is over label
-positions of a probe of the retain set. Memory: two copies of the MLP matrices.
+positions of a probe of the retain set. With scope.kind = lora the matrices are an adapter's. Memory: two copies.
 Official code: github.com/filyp/open-unlearning (MIT), not run by us.
 """
 
@@ -27,9 +27,8 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method
 from palimpsest.models.mlp_weights import mlp_weights
+from palimpsest.models.moments import whole_in_batches
 from palimpsest.rules.damage_budget import Damage, WeightLine
-
-ROWS_AT_ONCE = 8
 
 
 class RepSelectConfig(Config):
@@ -73,10 +72,8 @@ def likelihood_gradient(
     model: nn.Module, weights: Mapping[str, nn.Parameter], examples: ExampleSet
 ) -> dict[str, Float[Tensor, "O I"]]:
     """G: the gradient of the log-likelihood of all label tokens of a set, by name, in fp32."""
-    examples, device = examples.plain(), next(model.parameters()).device
     total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
-    for start in range(0, len(examples), ROWS_AT_ONCE):
-        batch = examples.batch(examples.ids[start : start + ROWS_AT_ONCE]).to(device)
+    for batch in whole_in_batches(model, examples):
         with torch.enable_grad():
             logp = batch.predict(model).logp_S.sum()
             found = torch.autograd.grad(logp, [*weights.values()], allow_unused=True)

@@ -15,7 +15,7 @@ from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.parts import attach, detach
 from palimpsest.models.scope import Scope, apply_scope, trainable
 
-MAX_GRAD_NORM = 1.0
+MOST_NORM = 1.0
 
 
 @contextmanager
@@ -60,6 +60,6 @@ def _learn(model: nn.Module, examples: ExampleSet, *, passes: int, rate: float, 
             with torch.enable_grad():
                 loss = -batch.predict(model).logp_S.mean()
                 loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(moved, MAX_GRAD_NORM)
+            nn.utils.clip_grad_norm_(moved, MOST_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,7 @@
 """How far an edit may go: the largest step along one direction whose damage stays within a budget.
 
-Source: RepSelectAdaptive, arXiv:2606.17168 (as ``specs`` of this project report it; the paper's own text was not at
-hand): one number in, the damage that is allowed, and no rate. An exponential bracket, then bisection of the logarithm.
+Source: RepSelectAdaptive, arXiv:2606.17168, known to us from notes, not from
+its text: one number in, the damage that is allowed, and no rate. An exponential bracket, then bisection of logarithms.
 
     θ(a) = θ₀ − a · d,    a* = the largest a that was found with   0.95 B ≤ KL( p_θ₀ ‖ p_θ(a) ) ≤ B
 
@@ -26,10 +26,10 @@ from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.modes import asked
 
 SLACK = 0.95  # share of the budget that counts as using it
-FACTOR = 8.0  # of the bracket
-TRIES = 40
-ROWS_AT_ONCE = 8
-BEGINNING = 1e-3  # a line is first looked at where it has moved its weights by this share of their norm
+BRACKET = 8.0  # of the bracket
+MOST_TRIES = 40
+PROBED_AT_ONCE = 8
+FIRST_SHARE = 1e-3  # a line is first looked at where it has moved its weights by this share of their norm
 
 Recall = Callable[[nn.Module, Batch], Predictions]
 
@@ -65,7 +65,7 @@ def largest_within(
     (True, 1.95)
     """
     low, high, size = LinePoint(0.0, 0.0), math.inf, min(first, most)
-    for tries in range(1, TRIES + 1):
+    for tries in range(1, MOST_TRIES + 1):
         damage = damage_at(size)
         if damage <= budget:
             low = LinePoint(size, damage, tries)
@@ -80,17 +80,19 @@ def largest_within(
 def _between(low: float, high: float) -> float:
     """Farther out until the budget was passed, nearer until it was kept, then the middle of the logarithms."""
     if math.isinf(high):
-        return low * FACTOR
-    return math.sqrt(low) * math.sqrt(high) if low > 0 else high / FACTOR
+        return low * BRACKET
+    return math.sqrt(low) * math.sqrt(high) if low > 0 else high / BRACKET
 
 
 def largest_count(damage_at: Callable[[int], float], budget: float, most: int) -> int:
-    """The largest count within the budget, by bisection: as if more of them never did less damage.
+    """The largest count within the budget: doubling until it is passed, then bisection; as if more never did less.
 
     >>> largest_count(lambda count: 0.1 * count, 0.55, 100)
     5
     """
-    low, high = 0, most + 1
+    low, high = 0, min(1, most)
+    while high > low and damage_at(high) <= budget:
+        low, high = high, min(most, 2 * high)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if damage_at(middle) <= budget else (low, middle)
@@ -117,8 +119,8 @@ class Damage:
         total, positions = 0.0, 0
         device = next(model.parameters()).device
         with asked(model):
-            for start in range(0, len(self._ids), ROWS_AT_ONCE):
-                batch = self._examples.batch(self._ids[start : start + ROWS_AT_ONCE]).bare.to(device)
+            for start in range(0, len(self._ids), PROBED_AT_ONCE):
+                batch = self._examples.batch(self._ids[start : start + PROBED_AT_ONCE]).bare.to(device)
                 before, now = self._recall(model, batch), batch.predict(model)
                 total += float(kl_divergence(before.logits_SV, now.logits_SV).sum())
                 positions += batch.num_scored
@@ -162,7 +164,7 @@ class WeightLine:
             return damage(model)
 
         reach = _norm(self._start) or _norm(dict(model.named_parameters()))
-        first, most = self.size_of(BEGINNING, reach), self.size_of(1.0, reach)
+        first, most = self.size_of(FIRST_SHARE, reach), self.size_of(1.0, reach)
         found = largest_within(damage_at, budget, first=first, most=most)
         self.put(model, found.size)
         return found

@@ -1,0 +1,74 @@
+"""Neurons of the feed-forward networks taken out: what they say becomes zero, always from the weights as they were.
+
+A neuron that says nothing is out for good, whatever excites it. How many of a ranking go is a number that is given, or
+the largest that the damage on what must stay lets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from palimpsest.models.mlp_weights import columns_of, last_layers, movable, weight_of
+from palimpsest.rules.damage_budget import largest_count
+
+PASSED_OVER = 16
+
+
+class PrunedNeurons:
+    """The neurons of a model by number: those of the first layer that may move first."""
+
+    def __init__(self, model: nn.Module, who: str) -> None:
+        """All of them as they are.
+
+        Args:
+            model: with the scope applied.
+            who: asks, for the errors.
+
+        Raises:
+            PlanError: none of their weights may move, or adapters lie on them.
+        """
+        layers = last_layers(model, who)
+        may_move = movable({layer: weight_of(model.get_submodule(layer)) for layer in layers}, who)
+        self.layers = tuple(may_move)
+        self._start = {layer: weight.detach().clone() for layer, weight in may_move.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """Of the weights."""
+        return [f"{layer}.weight" for layer in self.layers]
+
+    @torch.no_grad()
+    def put(self, model: nn.Module, gone: Sequence[int]) -> None:
+        """Take these out, and no other."""
+        first = 0
+        for layer, start in self._start.items():
+            module = model.get_submodule(layer)
+            count = start.shape[1] if isinstance(module, nn.Linear) else start.shape[0]
+            inside = [number - first for number in gone if first <= number < first + count]
+            weight_of(module).copy_(start.masked_fill(columns_of(module, start, inside), 0))
+            first += count
+
+    def prune_within(
+        self, model: nn.Module, ranking: Sequence[int], damage: Callable[[nn.Module], float], budget: float
+    ) -> list[int]:
+        """Take out as much of a ranking as the budget lets; which these are.
+
+        One that would break it is passed over, and those behind it have their turn, so often.
+        """
+        gone: list[int] = []
+        rest = list(ranking)
+        for _ in range(PASSED_OVER + 1):
+            found = largest_count(partial(self._damage_with, model, damage, gone, rest), budget, len(rest))
+            gone, rest = gone + rest[:found], rest[found + 1 :]
+        self.put(model, gone)
+        return gone
+
+    def _damage_with(
+        self, model: nn.Module, damage: Callable[[nn.Module], float], gone: list[int], rest: list[int], count: int
+    ) -> float:
+        self.put(model, gone + rest[:count])
+        return damage(model)
