@@ -3,6 +3,7 @@
     python benchmarks/kill.py                    # 12 kills of each of learn, unlearn, update, bench and two
     python benchmarks/kill.py --times 5 --seed 1 --verbs unlearn
     python benchmarks/kill.py --verbs control    # a run that finds its own rate
+    python benchmarks/kill.py --times 4 --verbs record staged restore parts calibrate
 
 "two" is learn, begun by two processes at once on one output, of which one is killed: the other one must end well or say
 that it found the output taken. Files of somebody else lie beside every output, and others are put into its partial
@@ -11,8 +12,11 @@ folder (a bench's own) after each kill: none may be changed or gone at the end.
 A clinic of invented patients is written to a temporary folder and a small model learns it; for the bench, coloured
 squares of eight classes and a small ResNet, a stream of five requests, two rows, two processes. "control" is an unlearn
 without a rate on a smaller clinic, whose undisturbed run must have had a sweep, rounds, a round taken back, a second
-start and a cooling (exit code 1 if not); half of its kills follow the files of its stages. Then each command runs
-once undisturbed; the SHA-256 of its weights and of its scores are what every other run must end with. After that the
+start and a cooling (exit code 1 if not); half of its kills follow the files of its stages. "record" is a learn that
+records its steps, "staged" an unlearn by SCRUB, whose epochs take turns, "restore" one that gives back what it took,
+"parts" the same with layers beside the model; "calibrate" is that command. Then each command runs
+once undisturbed; the SHA-256 of its weights, its scores, its files and of the histories beside it are what every other
+run must end with. After that the
 same command is started again and again, and its whole process group gets SIGKILL at a random moment: half of the kills
 strike after a time drawn over the life of the undisturbed command (one from each equal part of it, so that start-up,
 measuring, training and the end all come up), the other half strike up to 0.2 s after a certain file appears (plan,
@@ -46,13 +50,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 POLL = 0.002  # seconds between two looks at the partial folder
 PAUSE = 0.2  # a kill follows its file by at most so many seconds, half of them by less than a sixteenth of it
 VERBS = ("learn", "unlearn", "update", "bench", "two")
+MORE = ("control", "record", "staged", "restore", "parts", "calibrate")  # when they are named
+WORDS = {"bench": ["bench", "clu"], "two": ["learn"], "record": ["learn"], "calibrate": ["calibrate"]}
+WORDS |= {verb: ["unlearn"] for verb in ("control", "staged", "restore", "parts")}
 FOREIGN = ("thesis.txt", "notes.tmp", ".tmpABCDEF", ".notes.12.tmp", "old/model.safetensors")
 TAKEN = "is being written by another process"
 STAGES = {"sweep", "accepted", "taken back", "second start", "cooled"}  # of a controlled run
@@ -69,6 +76,19 @@ FILES = {
         "control/state.json", "control/000000.safetensors", "control/000001.safetensors", "control/state.tmp",
         "control/reference-1/head.safetensors", "control/000003.safetensors", "control/000002.tmp", "model.safetensors",
     ),
+    "record": (
+        "companion/deltas/index.json", "recording/deltas/00000000.safetensors", "companion/deltas/00000003.tmp",
+        "recording/deltas/live.json", "checkpoint.safetensors", "companion/deltas/00000010.safetensors",
+    ),
+    "staged": ("checkpoint.tmp", "checkpoint.safetensors", "reference/head.safetensors", "model.safetensors"),
+    "restore": (
+        "restored.json", "remembered/mixed-retain-0.500000.json", "restored/model.safetensors", "trained.json",
+    ),
+    "parts": ("restored.json", "base/model.safetensors", "restored/config.json", "remembered/raw.json"),
+    "calibrate": (
+        "remembered/mixed-retain-1.000000.json", "model.safetensors", "plan.json",
+        "remembered/mixed-retain-0.500000.json",
+    ),
 }  # fmt: skip
 FILES["update"] = FILES["two"] = FILES["learn"]
 COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
@@ -84,7 +104,7 @@ class Command:
     """One verb on the clinic or the squares.
 
     Attributes:
-        verb: one of ``VERBS``, or "control".
+        verb: one of ``VERBS`` or ``MORE``.
         arguments: all but the output.
         folder: where its outputs go.
         expected: digests of the undisturbed run.
@@ -98,7 +118,7 @@ class Command:
     life: float = 0.0
 
     def start(self, output: Path, number: int = 0) -> subprocess.Popen[str]:
-        words = {"bench": ["bench", "clu"], "control": ["unlearn"], "two": ["learn"]}.get(self.verb, [self.verb])
+        words = WORDS.get(self.verb, [self.verb])
         command = [sys.executable, "-m", "palimpsest", *words, *self.arguments, "--output", str(output)]
         with said_in(output, number).open("w", encoding="utf-8") as errors:
             return subprocess.Popen(
@@ -173,13 +193,17 @@ def environment() -> dict[str, str]:
 
 
 def digests(output: Path) -> str:
-    """SHA-256 of the weights, of the scores and of the list of files, 12 digits of each."""
+    """SHA-256 of the weights, the scores, the list of files and the histories, 12 digits of each."""
     scores = json.loads((output / "result.json").read_text(encoding="utf-8"))["scores"]
     names = names_in(output)
+    own = [output / name for name in names if name.endswith(".safetensors") and not name.startswith("companion")]
+    # an index holds the digests of what it lists; the bytes of a safetensors header are in no fixed order
+    kept = sorted((output / "companion").rglob("index.json"))
     parts = (
-        (output / "model.safetensors").read_bytes(),
+        b"".join(path.read_bytes() for path in own),
         json.dumps(scores, sort_keys=True).encode(),
         "\n".join(names).encode(),
+        b"".join(path.read_bytes() for path in kept),
     )
     return " ".join(hashlib.sha256(part).hexdigest()[:12] for part in parts)
 
@@ -252,8 +276,8 @@ def make_small_clinic(folder: Path) -> Command:
     return Command("control", forget, folder / "control")
 
 
-def make_clinic(folder: Path) -> dict[str, Command]:
-    """Data, a fresh model, a model that has learned, and the two commands to kill."""
+def make_clinic(folder: Path, verbs: Collection[str]) -> dict[str, Command]:
+    """Data, a fresh model, a model that has learned, and the commands to kill."""
     from transformers.utils import logging
 
     from palimpsest.data.read.examples import read_examples
@@ -276,7 +300,27 @@ def make_clinic(folder: Path) -> dict[str, Command]:
     unlearn = ["--model", str(folder / "learned"), "--forget", str(files.forget), "--retain", str(files.retain)]
     update = [*unlearn, "--learn", str(files.holdout), "--method", "ug_clu"]
     unlearn += ["--holdout", str(files.holdout)]
-    return {
+    ascent = ["--method", "gradient_ascent", *COMMON, "--learning-rate", "0.0003", "--batch-size", "4"]
+    ascent += ["--max-steps", "12"]
+    if "calibrate" in verbs:
+        said = Command("unlearn", [*unlearn, *ascent], folder).finish(folder / "gone")
+        if not (folder / "gone").is_dir():
+            raise SystemExit(f"the model to calibrate could not be made: {said}")
+    between = ["--before", str(folder / "learned"), "--after", str(folder / "gone"), "--retain", str(files.retain)]
+    layers = ["--method", "eul", "--set", "eul.form=bottleneck", "--set", "eul.noise=0.05", *COMMON]
+    layers += ["--learning-rate", "0.01", "--batch-size", "8", "--restore", "0.9"]
+    scrub = ["--method", "scrub", *COMMON, "--learning-rate", "0.0003", "--batch-size", "4"]
+    scrub[scrub.index("1000")] = "2"  # of its own stages
+    more = {
+        "record": Command(
+            "record", [*learn, *sets, *LEARNING, "--max-steps", "24", "--record", "deltas"], folder / "record"
+        ),
+        "staged": Command("staged", [*unlearn, *sets, *scrub], folder / "staged"),
+        "restore": Command("restore", [*unlearn, *ascent, "--restore", "0.9"], folder / "restore"),
+        "parts": Command("parts", [*unlearn, *layers], folder / "parts"),
+        "calibrate": Command("calibrate", [*between, "--forget", str(files.forget)], folder / "calibrate"),
+    }
+    return more | {
         "learn": Command("learn", [*learn, *sets, *LEARNING, "--max-steps", "24"], folder / "learn"),
         "unlearn": Command("unlearn", [*unlearn, *sets, *UNLEARNING, "--max-steps", "24"], folder / "unlearn"),
         "update": Command("update", [*update, *sets, *UPDATING, "--max-steps", "24"], folder / "update"),
@@ -419,7 +463,7 @@ def attack(command: Command, times: int, source: random.Random) -> bool:
     if command.verb == "control" and (missing := STAGES - stages_of(command.folder / "undisturbed")):
         print(f"{command.verb}: the undisturbed run had no {', no '.join(sorted(missing))}: nothing could be shown")
         return False
-    print(f"\n{command.verb}, undisturbed: {command.life:.1f} s; weights, scores, files: {command.expected}")
+    print(f"\n{command.verb}, undisturbed: {command.life:.1f} s; weights, scores, files, histories: {command.expected}")
     print(f"{'kill':>4} {'run':>3} {'aimed':26} {'seconds':>7} equal foreign stage", flush=True)
     agreed = True
     for run, ended in kill_often(command, times, source):
@@ -440,13 +484,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=12, help="kills of each verb")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--verbs", nargs="+", choices=(*VERBS, "control"), default=list(VERBS))
+    parser.add_argument("--verbs", nargs="+", choices=(*VERBS, *MORE), default=list(VERBS))
     options = parser.parse_args(arguments)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="palimpsest-kill-") as folder:
         commands: dict[str, Command] = {}
-        if {"learn", "unlearn", "update", "two"} & set(options.verbs):
-            commands |= make_clinic(Path(folder))
+        if set(options.verbs) - {"control", "bench"}:
+            commands |= make_clinic(Path(folder), options.verbs)
         if "control" in options.verbs:
             commands["control"] = make_small_clinic(Path(folder) / "small")
         if "bench" in options.verbs:

@@ -132,6 +132,22 @@ def test_lora_moves_convolutions_and_head_and_no_statistics(album, tmp_path):
     assert not changed(album / "model", tmp_path / "out", statistics=True)
 
 
+def test_accuracy_is_given_back_by_mixing_weights_and_statistics(album, tmp_path):
+    """The weights lie between those of before and those that the same run leaves without giving back."""
+    training = {"learning_rate": 0.05, "batch_size": 4, "max_steps": 10}
+    how = {"method": "gradient_ascent", "retain": album / "retain.npz", "plan": {"training": training}}
+    unlearn(album, tmp_path / "raw", **how)
+    result = unlearn(album, tmp_path / "out", restore=0.9, **how)
+    alpha = result.calibration.alpha
+    assert result.calibration.metric == "accuracy"
+    before, raw, found = (weights(folder) for folder in (album / "model", tmp_path / "raw", tmp_path / "out"))
+    for name in (n for n, tensor in found.items() if tensor.is_floating_point()):
+        torch.testing.assert_close(found[name], (1 - alpha) * before[name] + alpha * raw[name], rtol=1e-5, atol=1e-6)
+    measured = pal.measure(tmp_path / "out", album / "retain.npz").scores["accuracy"].value
+    assert result.scores["after"]["retain"]["accuracy"].value == pytest.approx(measured)
+    assert measured >= 0.9 * result.scores["before"]["retain"]["accuracy"].value
+
+
 def test_what_was_never_learned_cannot_be_forgotten(album, tmp_path):
     with pytest.raises(DataError, match="16 of 16 ids .*photo-48.* were never learned"):
         pal.unlearn(album / "model", album / "holdout.npz", output=tmp_path / "out", method="gradient_ascent")
