@@ -20,11 +20,7 @@ ROUGH = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}, "
 
 @pytest.fixture(scope="module")
 def known(clinic, tmp_path_factory) -> Path:
-<<<<<<< HEAD
-    """The clinic with ``learned``; ``layers``, which layers beside it took too far; ``others``, with others, farther."""
-=======
     """The clinic with ``learned``, and ``layers``, which layers took too far, and ``others``, which others did."""
->>>>>>> 18-mend
     folder = by_heart(clinic, tmp_path_factory.mktemp("given") / "clinic", MEASURING)
     rows = [json.loads(line) for line in (folder / "forget.jsonl").read_text().splitlines()]
     for name, chosen in (("first", rows[:2]), ("second", rows[2:])):
