@@ -26,7 +26,7 @@ GROUPS = {
     "yardstick": "To compare with: the gold standard, and a control",
 }
 BOTH = ("text", "image")
-_BOTH_MEANS = "both: texts (with a label, too) and images. More on one of them: palimpsest methods NAME"
+_BOTH_MEANS = "both: texts and images. More on one of them: palimpsest methods NAME"
 
 Name = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
 
