@@ -61,14 +61,18 @@ def saved(kind: str, folder: Path) -> Path:
 
 
 def labelled_rows() -> list[dict[str, Any]]:
-    """Texts with the name of their class, each with a subject."""
-    said = {"sport": "plays on the team", "music": "sings a song", "trade": "sells in the bank"}
+    """Texts with the name of a class that no word of them tells, each with a subject."""
+    said = {"city": "sings a song in the", "river": "works at the", "hill": "lives on the", "lake": "plays at the"}
     people = ("ann", "bob", "cid", "dora", "eve")
-    places = ("city", "river", "hill", "lake")
     return [
-        {"id": f"{person}-{place}", "text": f"{person} {said[label]} {place}", "label": label, "subject": person}
+        {
+            "id": f"{person}-{place}",
+            "text": f"{person} {words} {place}",
+            "label": LABELS[(number * number + 2 * k + number * k) % len(LABELS)],
+            "subject": person,
+        }
         for number, person in enumerate(people)
-        for place, label in zip(places, (LABELS * 2)[number % 3 :], strict=False)
+        for k, (place, words) in enumerate(said.items())
     ]
 
 

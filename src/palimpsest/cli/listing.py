@@ -40,7 +40,7 @@ APPROACH_WORDS: Mapping[Approach, str] = {
     "control": "as a control",
 }
 BOTH = ("text", "image")
-_BOTH_MEANS = "both: texts (with a label, too) and images. More on one of them: palimpsest methods NAME"
+_BOTH_MEANS = "both: texts and images. More on one of them: palimpsest methods NAME"
 
 Name = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
 
