@@ -93,8 +93,9 @@ def rows_of_table(world: Path, base: Path) -> tuple[list[list[str]], list[str]]:
         version = learned(world, base, "learn", name, shards)
         shares = []
         for request in REQUESTS:
-            result, never = unlearned(world, name, request), learned(
-                world, base, f"retain-{request}", f"{name}-never-{request}", shards
+            result, never = (
+                unlearned(world, name, request),
+                learned(world, base, f"retain-{request}", f"{name}-never-{request}", shards),
             )
             cost, foretold = result.cost["training"].tokens, result.cost["foretold"].tokens
             shares.append(f"{cost / never.cost['training'].tokens:.0%}")
