@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tests.contract.test_methods import random_set
@@ -37,12 +39,23 @@ def prepared(model, **options):
     return method, model
 
 
-def learned(model, folder, steps=3, micro=None, **options):
-    method, model = prepared(model, **options)
+class Stopped(Exception):
+    """The process dies here."""
+
+
+def learned(model, folder, steps=3, micro=None, dies_after=None):
+    method, model = prepared(model)
+    folder.mkdir(exist_ok=True)
     rules = RuleStack(method.rules(), setting=Setting(folder, 0))
     rules.prepare(model, {}, {})
-    training = Training(learning_rate=1e-2, max_steps=steps, batch_size=4, micro_batch_size=micro)
-    run(Job(method, model, {"learn": ROWS}, training, folder, rules=rules))
+
+    def told(step, planned, values):
+        if step == dies_after:
+            raise Stopped
+
+    options = {"learning_rate": 1e-2, "max_steps": steps, "batch_size": 4, "checkpoint_steps": 3}
+    training = Training(micro_batch_size=micro, **options)
+    run(Job(method, model, {"learn": ROWS}, training, folder, rules=rules, progress=told))
     return method, model
 
 
@@ -83,6 +96,23 @@ def test_all_weights_and_the_book_move_and_codes_are_counted(tiny_llama, tmp_pat
     assert all(not torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     (book,) = codebooks_of(model)
     assert 0 < int(book.usage.sum()) < 4 * 12 * 2  # of the step after the last revival
+
+
+def test_a_run_that_died_goes_on_to_the_same_bits(tiny_llama, tmp_path):
+    """From the third step on, between two revivals; counts, codes and optimizer."""
+    start = copy.deepcopy(tiny_llama)
+    _, whole = learned(tiny_llama, tmp_path / "whole", steps=6)
+    with pytest.raises(Stopped):
+        learned(copy.deepcopy(start), tmp_path / "dies", steps=6, dies_after=5)
+    _, again = learned(start, tmp_path / "dies", steps=6)
+    assert state_digests(again) == state_digests(whole)
+
+
+def test_micro_batches_revive_the_same_codes(tiny_llama, tmp_path):
+    start = copy.deepcopy(tiny_llama)
+    _, whole = learned(tiny_llama, tmp_path / "whole", steps=2)
+    _, cut = learned(start, tmp_path / "cut", steps=2, micro=1)
+    assert torch.allclose(codebooks_of(whole)[0].codes, codebooks_of(cut)[0].codes, atol=1e-3)
 
 
 def test_the_index_knows_what_fires(tiny_llama, tmp_path):
