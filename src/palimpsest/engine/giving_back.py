@@ -100,16 +100,22 @@ def settle_restored(partial: Path) -> None:
             (partial / name).unlink(missing_ok=True)
         return
     place = partial / _BESIDE
-    for file in sorted(place.iterdir()) if place.is_dir() else ():
-        if file.is_dir() and (partial / file.name).is_dir():  # of a version with parts
-            shutil.rmtree(partial / file.name)
-        os.replace(file, partial / file.name)
+    if place.is_dir():
+        _move_in(place, partial)
     for name in others:  # the trained one may have been plain and this one not, or the reverse
         _remove(partial / name)
     if place.is_dir():
         flush(partial)
         place.rmdir()
     write_sealed(partial / TRAINED, {**known, "model_digest": digest})
+
+
+def _move_in(place: Path, partial: Path) -> None:
+    """Move what lies in one folder over what lies in another."""
+    for file in sorted(place.iterdir()):
+        if file.is_dir() and (partial / file.name).is_dir():  # of a version with parts
+            shutil.rmtree(partial / file.name)
+        os.replace(file, partial / file.name)
 
 
 def _remove(path: Path) -> None:
