@@ -181,7 +181,7 @@ def test_export_names_the_part_that_does_not_fold(own_parts, clinic, tmp_path, c
 
 REFUSED = {
     "no output": (["--remove", "0"], "give --output NEW"),
-    "nothing to do": (["--output", "NEW"], "give --output NEW with --remove N or --alpha N=A"),
+    "nothing to do": (["--output", "NEW"], "give --output NEW with --remove N, --alpha N=A or --undo N=R"),
     "not there": (["--remove", "9", "--output", "NEW"], "part 9 is not there; accepted: 0 to 3"),
     "half there": (["--remove", "2-9", "--output", "NEW"], "part 2-9 is not there"),
     "backwards": (["--remove", "2-1", "--output", "NEW"], "part 2-1 is not there"),

@@ -100,7 +100,8 @@ def settle_restored(partial: Path) -> None:
             (partial / name).unlink(missing_ok=True)
         return
     place = partial / _BESIDE
-    _take_place(place, partial)
+    if place.is_dir():
+        _move_in(place, partial)
     for name in others:  # the trained one may have been plain and this one not, or the reverse
         _remove(partial / name)
     if place.is_dir():
@@ -109,9 +110,9 @@ def settle_restored(partial: Path) -> None:
     write_sealed(partial / TRAINED, {**known, "model_digest": digest})
 
 
-def _take_place(beside: Path, partial: Path) -> None:
-    """Move what was saved beside to where the trained one lies; nothing where that is done."""
-    for file in sorted(beside.iterdir()) if beside.is_dir() else ():
+def _move_in(place: Path, partial: Path) -> None:
+    """Move what lies in one folder over what lies in another."""
+    for file in sorted(place.iterdir()):
         if file.is_dir() and (partial / file.name).is_dir():  # of a version with parts
             shutil.rmtree(partial / file.name)
         os.replace(file, partial / file.name)
