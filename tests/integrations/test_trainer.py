@@ -104,18 +104,18 @@ def trainer_of(model: Any, args: TrainingArguments, name: str, **how: Any) -> Ob
     how = {"sets": sets_of(name), **how}
     if name == "icu":
         how["plan"] = {"pairing": {"random": True}, **how.get("plan", {})}
-    if "refusal" in methods.load(name).needs:
+    if {"refusal", "alternative"} & {*methods.load(name).needs}:  # special tokens are told by a tokenizer
         how["processing_class"] = letters()
     return ObjectiveTrainer(model, args, method=name, **how)
 
 
-def made_by_hand(role: str, model: Any, sets: dict[str, Any]) -> Made:
+def made_by_hand(role: str, model: Any, sets: dict[str, Any], folder: Path) -> Made:
     """A paired set as a run would make it: neighbours at random, anything else by its own file."""
     if role == "analogous":
         partner = random_pairs(sets["forget"], sets["retain"], seed=SEED).partner
         return Made(sets["retain"].subset(partner.values()), partner)
     loaded = Loaded(model, letters(), "toy")
-    return derived.load(role).make(loaded, sets, derived.build_config(role, {}), seed=SEED, folder=Path())
+    return derived.load(role).make(loaded, sets, derived.build_config(role, {}), seed=SEED, folder=folder)
 
 
 def looped(model: Any, args: TrainingArguments, name: str, folder: Path, **plan: Any) -> Any:
@@ -124,7 +124,7 @@ def looped(model: Any, args: TrainingArguments, name: str, folder: Path, **plan:
     kind, config = methods.load(name), methods.configure(name, plan.get("options", {}))
     sets: dict[str, Any] = sets_of(name)
     set_seed(SEED)
-    made = {role: made_by_hand(role, model, sets) for role in kind.paired}
+    made = {role: made_by_hand(role, model, sets, folder) for role in kind.paired}
     pairs = {role: one.partner for role, one in made.items()}
     sets |= {role: one.examples for role, one in made.items()}
     wanted = {role: sets[role] for role in kind.asks_reference_on(config) if role in sets}

@@ -71,6 +71,8 @@ def why_not(kind: type[Method], config: Any) -> str | None:
         return "changes the weights without steps"
     if kind.isolates:
         return "learns in a copy of the model that someone has to keep"
+    if kind.sharded:
+        return "learns each row in one of several adapters"
     own = [name for name in _hooks(Method) if name not in CALLED and not _is_default(kind, name)]
     if own:
         return f"has its own {' and '.join(own)}"

@@ -24,8 +24,8 @@ def reinforced(
 ) -> Iterator[tuple[nn.Module, Callable[[], AbstractContextManager[None]]]]:
     """The model with an adapter that learned some rows, in eval mode, and a way to be without it for a block.
 
-    Afterwards the weights are what they were, to the bit, and so is what torch's generator gives next. None of them
-    may move until a scope says which.
+    Afterwards the weights are what they were, to the bit, those that may move may move again, and torch's generator
+    gives next what it would have given.
 
     Args:
         model: plain, on its device.
@@ -37,6 +37,7 @@ def reinforced(
         seed: of the adapter's first numbers and of the order of the rows.
     """
     devices = range(torch.accelerator.device_count()) if torch.cuda.is_available() else ()
+    free = [*trainable(model).values()]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         wrapped = apply_scope(model, Scope(kind="lora", rank=rank, lora_alpha=2.0 * rank))
@@ -47,6 +48,8 @@ def reinforced(
         finally:
             parts = detach(wrapped)
             attach(wrapped.unload(), parts)
+            for parameter in free:
+                parameter.requires_grad_(True)
 
 
 def _learn(model: nn.Module, examples: ExampleSet, *, passes: int, rate: float, rows: int, seed: int) -> None:
