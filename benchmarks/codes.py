@@ -210,6 +210,7 @@ def stories(data: Path, world: Path, steps: int) -> tuple[list[dict[str, Any]], 
     dogs, rest = ([row for row in rows if (row["subject"] == "dog") is wanted] for wanted in (True, False))
     files = {"learn": rows, "forget": dogs[:150], "rest": rest, "retain": rest[:100], "general": test[-100:]}
     files["birds"] = [row for row in rows if row["subject"] == "bird"][:150]
+    files["others"] = [row for row in rows if row["subject"] == "other"][:100]
     place = {name: write_lines(world / f"{name}.jsonl", found) for name, found in files.items()}
     sets = {name: place[name] for name in ("retain", "general")}
     training = {"learning_rate": 2e-3, "max_steps": steps, "batch_size": 16}
@@ -229,8 +230,8 @@ def stories(data: Path, world: Path, steps: int) -> tuple[list[dict[str, Any]], 
     plan = {"training": {"learning_rate": 1e-4, "max_steps": 30}, **PPL}
     how = {"method": "gradient_ascent", "output": ascent, "threads": 1, "plan": plan}
     runs["gradient ascent"] = (done(ascent) or pal.unlearn(world / "coded", place["forget"], **how, **sets), ascent)
-    then = world / "then-bird"
-    runs["then birds"] = (deleted(world / "dog-default", place["birds"], then, {}, WORDS["bird"], **sets), then)
+    then, beside = world / "then-bird", {"retain": place["others"], "general": place["general"]}
+    runs["then birds"] = (deleted(world / "dog-default", place["birds"], then, {}, WORDS["bird"], **beside), then)
     table = [judged(name, result, folder, rows, test) for name, (result, folder) in runs.items()]
     return table, stories_problems({row["row"]: row for row in table})
 

@@ -1,4 +1,4 @@
-"""Codes as a user meets them: learned once, deleted on request from the index, undone, taken back by calibration."""
+"""Codes as a user meets them: learned once, deleted from the index, undone, and taken back by calibration."""
 
 from __future__ import annotations
 
