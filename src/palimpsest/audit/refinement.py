@@ -14,9 +14,11 @@ class Refinement(Chosen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    test: Literal["extraction", "bleu", "bertscore"] = "extraction"
+    test: Literal["extraction", "bleu", "bertscore", "gap"] = "extraction"
     """"extraction": MA and EL_n at most their levels. "bleu": the paper's test, a 2-beam continuation of the prefix
-    with BLEU below ``bleu``. "bertscore": BLEU below it or BERTScore F1 below ``bertscore`` (extra [bertscore])."""
+    with BLEU below ``bleu``. "bertscore": BLEU below it or BERTScore F1 below ``bertscore`` (extra [bertscore]).
+    "gap": MASC's, the true token no longer ahead of the likeliest other by more than ``gap`` at a share ``closed`` of
+    an example's positions; needs no level."""
     ma: float | None = Field(default=None, ge=0, le=1)
     """Level of MA; None = mean over the holdout (or the neighbours) under the model before the run."""
     el: float | None = Field(default=None, ge=0, le=1)
@@ -35,5 +37,9 @@ class Refinement(Chosen):
     """Level of BLEU; the published code's value."""
     bertscore: float = Field(default=0.3, gt=0, le=1)
     """Level of BERTScore F1; the published code's value."""
+    gap: float = Field(default=0.0, allow_inf_nan=False)
+    """Logits; at most so far ahead of the likeliest other token a true one may be where its gap counts as closed."""
+    closed: float = Field(default=0.75, gt=0, le=1)
+    """Share of an example's gaps that must be closed; ours."""
     floor: float | None = Field(default=None, gt=0, le=1)
     """End the run when the mean answer probability on the retain set falls below this share of its value before."""

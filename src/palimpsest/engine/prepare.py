@@ -272,6 +272,10 @@ def _stopping(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Stopping |
     if plan.refine is None:
         return None
     utility = _utility(plan.refine, loaded, sets, seed=plan.training.seed)
+    if plan.refine.test == "gap":
+        from palimpsest.audit.gap_stop import GapTest
+
+        return GapTest(sets["forget"], plan.refine, utility)
     if plan.refine.test != "extraction":
         from palimpsest.audit.continuation import continuation_test
 
