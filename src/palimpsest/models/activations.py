@@ -54,9 +54,7 @@ def outputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, 
     both = getattr(getattr(model, "config", None), "is_encoder_decoder", False) is True
     unseeing = next((place for place in places if both and "encoder" in place.split(".")), None)
     if unseeing is not None:
-        raise ModelError(
-            f"{unseeing} sees the prompt alone and nothing of what is scored; accepted: a decoder's module"
-        )
+        raise ModelError(f"{unseeing} sees the prompt alone, not what is scored; accepted: a decoder's module")
     seen: dict[str, list[Tensor]] = {place: [] for place in places}
 
     def keep(place: str) -> Any:
