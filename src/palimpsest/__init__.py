@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         SavedError,
         UsageError,
     )
-    from palimpsest.records import Chat, Completion, Example, Image, Message, Text, TokenIds
+    from palimpsest.records import Chat, Completion, Example, Image, Labelled, Message, Text, TokenIds
     from palimpsest.verbs.calibrate import calibrate
     from palimpsest.verbs.clean import clean
     from palimpsest.verbs.export import export
@@ -55,6 +55,7 @@ __all__ = [
     "Example",
     "FrozenError",
     "Image",
+    "Labelled",
     "LostFolder",
     "Message",
     "MissingExtra",
@@ -96,7 +97,7 @@ _HOMES = {
         "SavedError",
         "UsageError",
     ),
-    "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Message", "Text", "TokenIds"),
+    "palimpsest.records": ("Chat", "Completion", "Example", "Image", "Labelled", "Message", "Text", "TokenIds"),
     "palimpsest.verbs": (
         "calibrate",
         "clean",

@@ -17,6 +17,7 @@ from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.metrics import load as load_metric
 from palimpsest.metrics.evaluate import evaluate
+from palimpsest.models.activations import activations_of, block_names
 from palimpsest.models.families import all_families, of_config, of_model
 from palimpsest.models.load import Loaded, load
 from palimpsest.models.places import ffn_outputs
@@ -209,6 +210,15 @@ def test_lora_moves_little_and_merges_into_a_plain_model(loaded, kind):
 @pytest.mark.parametrize(("kind", "num"), [("bert", 2), ("llama", 2), ("t5", 4)])
 def test_feed_forward_places_are_found(loaded, kind, num):
     assert len(ffn_outputs(loaded[kind].model)) == num
+
+
+def test_what_goes_on_inside_t5_is_asked_of_its_decoder(loaded):
+    model, examples = loaded["t5"].model, encoded(loaded["t5"], "t5")
+    batch, names = examples.batch(examples.ids[:3]), block_names(model)
+    assert names == ("decoder.block.0", "decoder.block.1")
+    assert activations_of(model, names[1], batch)[0].shape == (batch.num_scored, 32)
+    with pytest.raises(ModelError, match=r"encoder\.block\.0 sees the prompt alone"):
+        activations_of(model, "encoder.block.0", batch)
 
 
 def test_a_text_to_forget_and_to_keep_is_refused_whatever_its_label(loaded):

@@ -13,17 +13,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions, TextBatch
+from palimpsest.errors import ModelError
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:
     """Names of a model's blocks, the first to run first: the longest list of modules that lies in no other; or none.
+
+    Of a model with an encoder and a decoder those of the decoder, which alone sees what is written.
 
     >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])}))
     ('layers.0', 'layers.1')
     """
     lists = {name: len(found) for name, found in model.named_modules() if isinstance(found, nn.ModuleList)}
     outer = {n: size for n, size in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
-    longest = max(outer, key=outer.__getitem__, default="")
+    writing = {name: size for name, size in outer.items() if "decoder" in name.split(".")} or outer
+    longest = max(writing, key=writing.__getitem__, default="")
     return tuple(f"{longest}.{number}" for number in range(outer.get(longest, 0)))
 
 
@@ -82,7 +86,15 @@ def inputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, l
 
 @contextmanager
 def outputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """What modules give in the block, pass by pass, by their names."""
+    """What modules give in the block, pass by pass, by their names.
+
+    Raises:
+        ModelError: one is of an encoder beside a decoder, which sees nothing of what is scored.
+    """
+    both = getattr(getattr(model, "config", None), "is_encoder_decoder", False) is True
+    unseeing = next((place for place in places if both and "encoder" in place.split(".")), None)
+    if unseeing is not None:
+        raise ModelError(f"{unseeing} sees the prompt alone, not what is scored; accepted: a decoder's module")
     seen: dict[str, list[Tensor]] = {place: [] for place in places}
 
     def keep(place: str) -> Any:

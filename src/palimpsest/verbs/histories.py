@@ -12,6 +12,7 @@ from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout, Source
 from palimpsest.durable import held
 from palimpsest.errors import DataError, PlanError, reachable
+from palimpsest.models.sources import family_of
 
 if TYPE_CHECKING:
     from palimpsest.companions.companion import Companion
@@ -89,7 +90,7 @@ def histories(
     version = _version_in(folder)
     if yes and forget is None:
         raise PlanError("--yes purges the rows of --forget DATA, and none were given; nothing was purged")
-    ids = _asked_about(holds, forget)
+    ids = _asked_about(version, holds, forget)
     key = own_key()
     if key is None and companions.kinds_in(version):
         raise PlanError(f"{key_file()} cannot be written; set {KEY_VARIABLE} to the key of these histories")
@@ -111,12 +112,13 @@ def _version_in(folder: str | Path) -> Path:
     return version
 
 
-def _asked_about(holds: Source | None, forget: Source | None) -> list[str] | None:
+def _asked_about(version: Path, holds: Source | None, forget: Source | None) -> list[str] | None:
     """Ids of the rows that were given; None where none were."""
     if holds is not None and forget is not None:
         raise PlanError("--holds and --forget were both given; give the rows to ask about, or those to purge")
     given = forget if holds is None else holds
-    return None if given is None else [row.id for row in read_rows(given, Layout(), name="rows").examples]
+    layout = family_of(version).layout(Layout())  # ids that rows do not give follow from how these are read
+    return None if given is None else [row.id for row in read_rows(given, layout, name="rows").examples]
 
 
 def _rows(version: Path, key: MarkKey, ids: Sequence[str] | None, *, purge: bool) -> Iterator[HistoryRow]:
