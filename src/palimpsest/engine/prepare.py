@@ -21,6 +21,7 @@ from palimpsest.control.hands import CONTROL, Renew, Tell, Tools
 from palimpsest.control.learning import Taught
 from palimpsest.data.encode.batch import ExampleSet, TextSet
 from palimpsest.data.encode.controlled import as_shown
+from palimpsest.data.encode.varied import as_written
 from palimpsest.derived.made import Made
 from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
@@ -89,17 +90,19 @@ def prepare_job(
     """
     kind = methods.load(plan.method)
     set_seed(plan.training.seed)
+    varied, sets = sets, {name: as_written(examples) for name, examples in sets.items()}
     made = made_sets(plan, loaded, sets, folder, progress)
     sets = {**sets, **{name: one.examples for name, one in made.items()}}
     stopping = _stopping(plan, loaded, sets)
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
-    drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    drawn = {name: varied.get(name, sets[name]) for name in kind.draws_from(sets)}
+    told = {**sets, **drawn}
     shown = _shown(drawn, plan)
     arranged = arranged_sets(plan, loaded, shown, subjects)
 
     def renew(number: int) -> Method:
-        method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
+        method = method_with_reference(plan, model, told, folder / CONTROL / f"reference-{number}", as_it_is=True)
         method.recording, method.subjects = folder / RECORDING, subjects
         method.prepare(model, shown)
         return method
@@ -115,7 +118,7 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
-    method, prepared, stack = _set_up(plan, model, sets, shown, folder)
+    method, prepared, stack = _set_up(plan, model, told, shown, folder)
     method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):

@@ -175,7 +175,8 @@ def _beside(plan: Plan) -> Iterator[str]:
         yield "a slice is gone over in an order of its own; leave training.pack_by and training.order out"
     if plan.scope.kind != "parts":
         yield f"scope.kind = {plan.scope.kind}: its adapters alone move; leave it out"
-    asked = {"rules": plan.rules, "controls": plan.controls, "refine": plan.refine, "restore": plan.restore}
+    names = ("rules", "controls", "refine", "restore", "diversify")
+    asked = {name: getattr(plan, name) for name in names}
     for name in (name for name, value in {**asked, "repair.steps": plan.repair.steps}.items() if value):
         yield f"{name} would not be the same without the rows that go; leave it out"
 
