@@ -97,28 +97,26 @@ def prepare_job(
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
     drawn = {name: varied.get(name, sets[name]) for name in kind.draws_from(sets)}
-    told = {**sets, **drawn}
     shown = _shown(drawn, plan)
     arranged = arranged_sets(plan, loaded, shown, subjects)
 
     def renew(number: int) -> Method:
-        method = method_with_reference(plan, model, told, folder / CONTROL / f"reference-{number}", as_it_is=True)
+        method = method_with_reference(plan, model, sets, folder / CONTROL / f"reference-{number}", as_it_is=True)
         method.recording, method.subjects = folder / RECORDING, subjects
         method.prepare(model, shown)
         return method
 
     with counted(loaded.model) as reading:
         guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
-    guiding = guiding.and_also(reading)
     add_parts(plan, loaded.model, drawn)
-    model = apply_scope(loaded.model, plan.scope)
+    model, sets = apply_scope(loaded.model, plan.scope), {**sets, **drawn}
     left_out = _left_out(model, drawn)
     at_start = state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
-    method, prepared, stack = _set_up(plan, model, told, shown, folder)
+    method, prepared, stack = _set_up(plan, model, sets, shown, folder)
     method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
@@ -138,7 +136,7 @@ def prepare_job(
         arranged=arranged,
         at_start=at_start,
     )
-    return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+    return Prepared(job, guided, (*_notes(made), *left_out), guiding.and_also(reading))
 
 
 def _guided(
