@@ -54,6 +54,7 @@ BESIDE = {
     "preset": "paper: the rate and the length that the method's authors published; also --preset paper.",
     "derived": "The options of the sets that a run makes itself: palimpsest options SET.",
     "bounds": "Gates beside the others, each in the place of the one of the same set and metric; also --gate.",
+    "diversify": "Forget each row in so many other sentences, too; also --diversify N.",
     "rules": "A list of what happens around the steps of any method; also --rule KIND:A=B. See palimpsest rules.",
     "record": "Histories kept beside the model to delete from it later, e.g. [deltas]; also --record deltas.",
     "options": "The options of the run's method: palimpsest options METHOD.",
@@ -223,7 +224,7 @@ def page() -> str:
         parts += [f"### {name}", _option_table(rows) if rows else "None."]
     parts += ["## measuring.options", "Of the metrics: `--set METRIC.OPTION=VALUE`.", _option_table(_metric_rows())]
     parts += ["## derived", MADE, _set_table(), *([_option_table(_made_rows())] if _made_rows() else [])]
-    parts += ["## record", BESIDE["record"], "## rules", BESIDE["rules"]]
+    parts += ["## diversify", BESIDE["diversify"], "## record", BESIDE["record"], "## rules", BESIDE["rules"]]
     for name in rules.names():
         parts += [f"### {name}", f"Use when {rules.load(name).use_when}.", _option_table(rule_rows(name))]
     return "\n\n".join(parts) + "\n"

@@ -146,6 +146,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("assign", o.Sets),
     Flag("record", _several("KIND", "Keep for later deletion: deltas (see `palimpsest companions`)."), usual=False),
     Flag("restore", o.RestoreShare, FORGETTING_VERBS),
+    Flag("diversify", _number(int, "Forget each row in N other sentences, too.  [0]"), FORGETTING_VERBS, usual=False),
     Flag("gate", _several("BOUND", "For the verdict, e.g. 'retain es >= 0.8 * before'."), usual=False),
     Flag("rule", o.GivenRules, usual=False),
     Flag("split", o.Split, usual=False),

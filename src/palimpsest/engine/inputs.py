@@ -20,6 +20,7 @@ from palimpsest.engine.given_rules import looked_at
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
+from palimpsest.engine.varying import check_varied
 from palimpsest.errors import DataError, PlanError
 from palimpsest.method_card import KIND_WORDS, MethodCard
 from palimpsest.models.families import Family
@@ -233,6 +234,7 @@ def check_family(plan: Plan, family: Family) -> None:
             f"method {plan.method!r} {_why_not(method, family)} and model {plan.model} is {family.noun}; accepted: "
             f"{', '.join(able)}"
         )
+    check_varied(plan, family.takes)
     if plan.refine is not None and not family.reads_prefixes:
         raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is {family.noun}")
 

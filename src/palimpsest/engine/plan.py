@@ -14,6 +14,7 @@ from palimpsest.audit.refinement import Refinement
 from palimpsest.control.settings import Control
 from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
+from palimpsest.derived.diversified import MOST_FORMS
 from palimpsest.engine.chosen_control import PRESETS, for_control, preset, resolved_control
 from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
 from palimpsest.engine.given_rules import chosen_rules
@@ -40,6 +41,7 @@ SECTIONS = (
     "control",
     "repair",
     "restore",
+    "diversify",
     "scope",
     "pairing",
     "derived",
@@ -82,6 +84,8 @@ class Plan(Section):
     """What keeps the rest."""
     restore: Restoring | None = None
     """What is given back of what must stay once the run has ended; None = nothing, and it is not in the record."""
+    diversify: int = Field(default=0, ge=0, le=MOST_FORMS)
+    """Further forms of each row to forget, in other sentences, that steps are taken on; 0 = none."""
     scope: Scope = Scope()
     """Which parameters may move."""
     pairing: Pairing = Pairing()
@@ -254,7 +258,9 @@ def _is_section(name: str, value: object) -> bool:
     """Could this be what a section says? Of a list that is seen where it is read."""
     if name in LISTS or isinstance(value, Mapping | Section):
         return True
-    return (name == "restore" and isinstance(value, int | float | None)) or (name == "refine" and value is None)
+    if name in ("restore", "diversify") and isinstance(value, int | float | None):
+        return True
+    return name == "refine" and value is None
 
 
 def _validate(values: Mapping[str, Any]) -> Plan:

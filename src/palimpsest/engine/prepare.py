@@ -21,6 +21,7 @@ from palimpsest.control.hands import CONTROL, Renew, Tell, Tools
 from palimpsest.control.learning import Taught
 from palimpsest.data.encode.batch import ExampleSet, TextSet
 from palimpsest.data.encode.controlled import as_shown
+from palimpsest.data.encode.varied import as_written
 from palimpsest.derived.made import Made
 from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
@@ -89,12 +90,13 @@ def prepare_job(
     """
     kind = methods.load(plan.method)
     set_seed(plan.training.seed)
+    varied, sets = sets, {name: as_written(examples) for name, examples in sets.items()}
     made = made_sets(plan, loaded, sets, folder, progress)
     sets = {**sets, **{name: one.examples for name, one in made.items()}}
     stopping = _stopping(plan, loaded, sets)
     with counted(loaded.model) as guiding:
         found = kept(plan, loaded, sets, folder / CONTROL) if _keeps(plan) else None
-    drawn = {name: sets[name] for name in kind.draws_from(sets)}
+    drawn = {name: varied.get(name, sets[name]) for name in kind.draws_from(sets)}
     shown = _shown(drawn, plan)
     arranged = arranged_sets(plan, loaded, shown, subjects)
 
@@ -106,9 +108,8 @@ def prepare_job(
 
     with counted(loaded.model) as reading:
         guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
-    guiding = guiding.and_also(reading)
     add_parts(plan, loaded.model, drawn)
-    model = apply_scope(loaded.model, plan.scope)
+    model, sets = apply_scope(loaded.model, plan.scope), {**sets, **drawn}
     left_out = _left_out(model, drawn)
     at_start = state_digests(model)
     progress("reference", 0, 1)
@@ -135,7 +136,7 @@ def prepare_job(
         arranged=arranged,
         at_start=at_start,
     )
-    return Prepared(job, guided, (*_notes(made), *left_out), guiding)
+    return Prepared(job, guided, (*_notes(made), *left_out), guiding.and_also(reading))
 
 
 def _guided(

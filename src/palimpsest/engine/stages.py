@@ -31,6 +31,7 @@ from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.sharded.sharded_run import train_shards
 from palimpsest.engine.split import write_split
 from palimpsest.engine.train import Trained, train
+from palimpsest.engine.varying import with_forms
 from palimpsest.errors import PlanError
 from palimpsest.models.bound import unbound
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
@@ -142,7 +143,8 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
     if methods.card(run.plan.method).sharded:
         trained, saved = train_shards(run.plan, start, run.sets, target.partial, progress=run.manner.progress)
     else:
-        trained, saved = train(run.plan, start, run.sets, target.partial, subjects=subjects, **how)
+        sets = with_forms(run.plan, start, run.sets, run.read.examples)
+        trained, saved = train(run.plan, start, sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
     change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
     notes = hand_on(start_of(run.plan), target.partial, change)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.any_set import ClassSet
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
+from palimpsest.data.encode.varied import VariedSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.activations import activations_of, outputs_seen
 from palimpsest.models.class_logits import cache_logits
@@ -195,6 +196,8 @@ def _kept_or_copied(
     model: Any, sets: Mapping[str, ExampleSet], folder: Path, batch_size: int, places: Sequence[str]
 ) -> Reference:
     """What the model says now, from a cache where that is exact, else from a copy."""
+    if any(isinstance(examples, VariedSet) for examples in sets.values()):
+        return FrozenCopy(model)  # what a cache has under the id of a row is of one of its forms
     classes = {name: examples for name, examples in sets.items() if isinstance(examples, ClassSet)}
     if classes:
         augmented = any(getattr(examples, "augment", None) is not None for examples in classes.values())

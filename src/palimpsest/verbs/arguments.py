@@ -28,6 +28,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "answers": (bool, "True or False"),
     "in_place": (bool, "True or False"),
     "make_oracle": (bool, "True or False"),
+    "diversify": (int, "a whole number"),
     "refine": (bool, "True or False"),
     "restore": (Real, "a share, such as 0.95"),
     "token_ids": (bool, "True or False"),
@@ -96,6 +97,7 @@ class ForgettingArguments(Arguments, total=False):
         oracle: a model retrained without the forget set, to measure beside.
         restore: give utility back once the run has ended: keep the most of the change that leaves this share of es (of
             images accuracy) of what must stay; what is saved, measured and judged is the model after that.
+        diversify: take steps on so many further forms of each row to forget, too, in other sentences (by templates).
         make_oracle: have one retrained from the base on retain (and replay) beside the output; made once, then reused.
         refine: test every forget example between epochs and stop when all pass, at a fixed rate; None = for ICU with a
             fixed rate and a holdout.
@@ -111,6 +113,7 @@ class ForgettingArguments(Arguments, total=False):
     base: str | Path | None
     oracle: str | Path | None
     restore: float | None
+    diversify: int | None
     make_oracle: bool
     refine: bool | None
     asked_by: str | None

@@ -109,8 +109,7 @@ def _changed(
     """Check, read, run; everything that can be refused without torch is refused before it is there."""
     refine = arguments.get("refine")
     refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
-    if arguments.get("restore") is not None:
-        refined["restore"] = arguments["restore"]
+    refined |= {name: arguments[name] for name in ("restore", "diversify") if arguments.get(name) is not None}
     made = planned(given, method, {**refined, **checked_sections({} if plan is None else plan, "plan")})
     makes_oracle = bool(arguments.get("make_oracle"))
     check_before(made, manner, makes_oracle=makes_oracle)

@@ -175,9 +175,14 @@ def _beside(plan: Plan) -> Iterator[str]:
         yield "a slice is gone over in an order of its own; leave training.pack_by and training.order out"
     if plan.scope.kind != "parts":
         yield f"scope.kind = {plan.scope.kind}: its adapters alone move; leave it out"
-    asked = {"rules": plan.rules, "controls": plan.controls, "refine": plan.refine, "restore": plan.restore}
-    for name in (name for name, value in {**asked, "repair.steps": plan.repair.steps}.items() if value):
+    for name in _lost_with_rows(plan):
         yield f"{name} would not be the same without the rows that go; leave it out"
+
+
+def _lost_with_rows(plan: Plan) -> list[str]:
+    """What was asked for that would be another without the rows that go."""
+    asked = {name: getattr(plan, name) for name in ("rules", "controls", "refine", "restore", "diversify")}
+    return [name for name, value in {**asked, "repair.steps": plan.repair.steps}.items() if value]
 
 
 def check_sharded_rows(plan: Plan, read: Read) -> None:
