@@ -89,7 +89,7 @@ def lengths_of(sets: Mapping[str, Any]) -> Lengths:
     return {name: {i: len(examples[i].tokens) for i in examples.ids} for name, examples in sets.items()}
 
 
-def said_before(courses: Sequence[ShardCourse], effort: Effort, whole: int, seconds: float, processes: int) -> str:
+def foretelling(courses: Sequence[ShardCourse], effort: Effort, whole: int, seconds: float, processes: int) -> str:
     """One line: what will be learned, and what that costs.
 
     Args:

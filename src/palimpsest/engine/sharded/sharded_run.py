@@ -20,7 +20,7 @@ from palimpsest.engine.process_peak import peak_bytes
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import TOLERANCE, answers, load_saved
 from palimpsest.engine.sharded.cutting import ShardCourse, courses_to_learn, courses_to_unlearn
-from palimpsest.engine.sharded.foretold import SHARD_ROWS, Effort, busiest, effort_together, lengths_of, said_before
+from palimpsest.engine.sharded.foretold import SHARD_ROWS, Effort, busiest, effort_together, foretelling, lengths_of
 from palimpsest.engine.sharded.lessons import (
     Learned,
     Setup,
@@ -163,7 +163,7 @@ def _foretell(run: ShardedRun, model: Any, processes: int, progress: Progress) -
         seconds = seconds_per_position(model, run.setup.sets[SHARD_ROWS], training.batch_size)
         detach(model, [part])
         seconds *= busiest([one.positions for one in each], processes)
-    progress("this run", 0, 0, said_before(run.courses, effort, whole, seconds, processes))
+    progress("this run", 0, 0, foretelling(run.courses, effort, whole, seconds, processes))
     return Cost(seconds, effort.positions, 0)
 
 
