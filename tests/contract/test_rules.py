@@ -13,6 +13,10 @@ import torch
 from tests.contract.test_methods import new_model, random_set
 
 from palimpsest import methods, rules
+from palimpsest.companions import companion_place
+from palimpsest.companions.delta_recording import RECORDING
+from palimpsest.companions.gradient_log import PastGradients, record_gradients
+from palimpsest.companions.marks import own_key
 from palimpsest.control.snapshots import Snapshots
 from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.machine import Machine
@@ -20,6 +24,7 @@ from palimpsest.loop.repair import Repairer
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.scope import Scope, apply_scope, parameter_digests, trainable
+from palimpsest.rules.past_gradients import mean_gradient
 from palimpsest.rules.rule import Setting
 from palimpsest.rules.rule_stack import RuleStack
 
@@ -58,7 +63,8 @@ def job_of(
     drawn = {name: SETS[name] for name in made.draws_from(SETS)}
     made.prepare(model, drawn)
     chosen = () if kind is None else rules.chosen([{"kind": kind, **options}])
-    stack = RuleStack(made.rules(), [*map(rules.rule_of, chosen)], Setting(folder, 0))
+    start = past_of(folder / "start") if kind == "orthogonal_to_past" else None
+    stack = RuleStack(made.rules(), [*map(rules.rule_of, chosen)], Setting(folder, 0, start))
     stack.prepare(model, drawn, SETS)
 
     def told(step: int, planned: int, values: Any) -> None:
@@ -66,6 +72,17 @@ def job_of(
             raise Stopped
 
     return Job(made, model, drawn, Training(max_steps=7, **TRAINING), folder, rules=stack, progress=told)
+
+
+def past_of(start: Path) -> Path:
+    """A version beside which the gradient of an earlier request lies."""
+    if not start.exists():
+        gradient = mean_gradient(new_model(), SETS["retain"], SETS["retain"].ids)
+        record_gradients(start / RECORDING / PastGradients.kind, [(gradient, {"somebody"})])
+        key = own_key()
+        assert key is not None
+        PastGradients.open(companion_place(PastGradients.kind, start), key).take_up(start)
+    return start
 
 
 def ended(job: Job) -> dict[str, str]:

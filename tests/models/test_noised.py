@@ -39,4 +39,4 @@ def test_what_is_frozen_is_left_alone():
     model["wide"].requires_grad_(False)
     drown(model, alpha=1.0, beta=1.0, seed=0)
     assert torch.equal(model["wide"].weight, new_layers()["wide"].weight)
-    assert usual_rate(nn.Linear(2, 2).requires_grad_(False)) == pytest.approx(1e-4)
+    assert usual_rate(nn.Linear(2, 2).requires_grad_(False)) == pytest.approx(5e-4)

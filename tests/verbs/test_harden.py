@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,13 @@ from tests.verbs.test_kill import DIED, DONE, run_with_deaths
 
 import palimpsest as pal
 from palimpsest.cli import main
+from palimpsest.contract import Config
+from palimpsest.data.encode.batch import TextSet, TokenSequence
+from palimpsest.engine import hardening
 from palimpsest.engine.hardening_plan import HardeningPlan
+from palimpsest.engine.said_again import SaidAgain
 from palimpsest.errors import DataError, PlanError
+from palimpsest.loop.repair import Keeping
 from palimpsest.models.load import load
 from palimpsest.models.noised import xavier
 from palimpsest.report.schema import RunResult
@@ -87,6 +93,60 @@ def test_with_all_of_it_nothing_of_the_model_is_left(town, tmp_path, monkeypatch
         harden(town, tmp_path / "fresh", alpha=1.0, seed=3)
     for name, weight in started[0].model.named_parameters():
         assert torch.equal(weight, (0.1 * xavier(name, weight, 3)).to(weight.dtype))
+
+
+def test_what_is_given_to_keep_is_taught(town, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("palimpsest.engine.hardening.run", lambda job: started.append(job) or _stop(job))
+    with pytest.raises(_StoppedError):
+        harden(town, tmp_path / "more", alpha=0.5, general=town / "general.jsonl")
+    assert set(started[0].sets) == {"retain", "general"}
+    assert started[0].stopping is not None
+
+
+def test_it_ends_when_what_stays_is_said_as_before():
+    """The mean over all positions, by loops; rows of other lengths, more of them than go through at once."""
+    rows = [
+        TokenSequence(f"r{n}", tuple((n + k) % 5 for k in range(2 + n)), (False,) + (True,) * (1 + n))
+        for n in range(11)
+    ]
+    taught = TextSet(rows, pad_id=0)
+    before, after = Says(0.0), Says(0.5)
+    method = Keeping(Config(), before)
+    divergences = []
+    for row in rows:
+        for token in row.tokens[:-1]:
+            p, q = (model.table_VV[token].softmax(0) for model in (before, after))
+            divergences.append(float((p * (p / q).log()).sum()))
+    enough = SaidAgain(method, taught, taught)
+    check = enough.check(after, 3)
+    assert enough.divergence == pytest.approx(sum(divergences) / len(divergences), rel=1e-5)
+    assert check.scores == {"retain.kl": enough.divergence}
+    assert (check.active, check.satisfied) == (taught.ids, None)
+    assert "as before" in SaidAgain(method, taught, taught).check(before, 3).satisfied
+
+
+class Says(torch.nn.Module):
+    """Logits by the token alone; as a reference, what it says itself."""
+
+    def __init__(self, farther: float) -> None:
+        super().__init__()
+        drawn = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(0))
+        self.table_VV = torch.nn.Parameter(drawn[0] + farther * drawn[1], requires_grad=False)
+
+    def forward(self, input_ids, **_):
+        return SimpleNamespace(logits=self.table_VV[input_ids])
+
+    def predict(self, model, batch):
+        return batch.predict(self)
+
+
+@pytest.mark.parametrize(("after", "said"), [(0.44, "es 0.50 before and 0.44 after; give more epochs"), (0.46, "")])
+def test_what_did_not_come_back_is_said(after, said):
+    found = {"before": 0.5, "after": after}
+    columns = {name: ({"retain": {"es": SimpleNamespace(value=value)}}, None) for name, value in found.items()}
+    assert said in hardening._what_was_lost(columns)
+    assert bool(said) == bool(hardening._what_was_lost(columns))
 
 
 class _StoppedError(Exception):

@@ -56,7 +56,7 @@ BESIDE = {
     "bounds": "Gates beside the others, each in the place of the one of the same set and metric; also --gate.",
     "diversify": "Forget each row in so many other sentences, too; also --diversify N.",
     "rules": "A list of what happens around the steps of any method; also --rule KIND:A=B. See palimpsest rules.",
-    "record": "Histories kept beside the model to delete from it later, e.g. [deltas]; also --record deltas.",
+    "record": "Histories kept beside the model to delete from it later, e.g. [deltas]; also --record KIND.",
     "options": "The options of the run's method: palimpsest options METHOD.",
 }
 

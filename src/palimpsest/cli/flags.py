@@ -144,7 +144,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("asked_on", _one("DATE", "When, YYYY-MM-DD; for the report."), FORGETTING_VERBS),
     Flag("plan", o.PlanFile),
     Flag("assign", o.Sets),
-    Flag("record", _several("KIND", "Keep for later deletion: deltas (see `palimpsest companions`)."), usual=False),
+    Flag("record", _several("KIND", "Keep for later: deltas, past_gradients (`palimpsest companions`)."), usual=False),
     Flag("restore", o.RestoreShare, FORGETTING_VERBS),
     Flag("diversify", _number(int, "Forget each row in N other sentences, too.  [0]"), FORGETTING_VERBS, usual=False),
     Flag("gate", _several("BOUND", "For the verdict, e.g. 'retain es >= 0.8 * before'."), usual=False),

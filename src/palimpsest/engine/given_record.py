@@ -11,6 +11,7 @@ from palimpsest.method_card import MethodCard
 from palimpsest.rules import WHICH
 
 _Rows = Sequence[Mapping[str, Any]]
+_OF_WEIGHTS = ("deltas", "past_gradients")
 
 
 def chosen_record(given: object, rows: _Rows, method: MethodCard) -> tuple[str, ...]:
@@ -46,13 +47,14 @@ def check_recordable(kinds: Sequence[str], scope: Mapping[str, Any]) -> None:
     """Refuse to record steps of what is not there any more when the run has ended.
 
     Raises:
-        PlanError: deltas of an adapter, which is merged when the folder is loaded.
+        PlanError: steps of an adapter, which is merged when the folder is loaded.
     """
-    if "deltas" in kinds and scope.get("kind") == "lora":
-        raise PlanError(
-            "record deltas beside scope.kind = lora: the steps of an adapter are none of the weights that it is merged "
-            "into; accepted: scope.kind = all or layers, or no record"
-        )
+    for kind in kinds:
+        if kind in _OF_WEIGHTS and scope.get("kind") == "lora":
+            raise PlanError(
+                f"record {kind} beside scope.kind = lora: the steps of an adapter are none of the weights that it is "
+                "merged into; accepted: scope.kind = all or layers, or no record"
+            )
 
 
 def _recorders() -> tuple[str, ...]:

@@ -18,17 +18,18 @@ from palimpsest.contract import Config
 from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
 from palimpsest.engine.given import Manner
 from palimpsest.engine.hardening_plan import HardeningPlan
-from palimpsest.engine.inputs import Read, encode_sets
+from palimpsest.engine.inputs import Read, encode_sets, subset
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets
 from palimpsest.engine.outcome import environment
 from palimpsest.engine.output import ONLY_FOR_THE_RUN, Output
 from palimpsest.engine.process_peak import peak_bytes
+from palimpsest.engine.said_again import LOOKED_AT, SaidAgain
 from palimpsest.engine.save import TOLERANCE, answers, load_saved
 from palimpsest.engine.whole_folder import made_whole
 from palimpsest.in_words import show
 from palimpsest.loop.job import Ended, Job
-from palimpsest.loop.repair import Keeping
+from palimpsest.loop.repair import BETAS, Keeping
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
@@ -39,7 +40,10 @@ from palimpsest.models.scope import Scope, apply_scope
 from palimpsest.records import Cost, TokenIds
 from palimpsest.report.schema import CostRow, RunResult, SetInfo, rows_of
 
-TAUGHT = ("retain", "replay")
+TAUGHT = ("retain", "replay", "general")
+WARM = 20  # steps in which the rate rises
+FLOORED = ("es", "ma", "accuracy")
+STAYED = 0.9  # of these of retain, or it is said
 CAME_BACK = 0.05  # of ES or MA that forgotten rows may gain before it is said
 _UNTOUCHED = Ended("nothing to do at alpha 0", None, 0, 0.0, 0.0, 0)
 
@@ -48,7 +52,7 @@ class _Distilling(Keeping):
     """The loss of repair, over what stays: here the model before is the one that forgot."""
 
     needs = ("retain",)
-    uses = ("replay",)
+    uses = ("replay", "general")
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,10 @@ class _Hardening:
         drown(model, alpha=plan.alpha, beta=plan.beta, seed=plan.seed)
         method = _Distilling(Config(), reference)
         method.prepare(model, taught)
-        training = Training(
-            seed=plan.seed,
-            learning_rate=rate,
-            lr_scheduler_type="linear",
-            batch_size=plan.batch_size,
-            num_train_epochs=plan.epochs,
-        )
-        job = Job(method, model, taught, training, self.target.partial, progress=self._told)
+        looked_at = subset(taught["retain"].plain(), LOOKED_AT, plan.seed, "retain")
+        enough = SaidAgain(method, taught["retain"], looked_at)
+        training = _training(plan, rate)
+        job = Job(method, model, taught, training, self.target.partial, stopping=enough, progress=self._told)
         with job.stop.listening("step"):
             return run(job)
 
@@ -101,6 +101,19 @@ class _Hardening:
             self.loaded.companion.save_pretrained(folder)
         with_usual_modes(folder, ONLY_FOR_THE_RUN)
         return load_saved(folder, said, self.sets, tolerance=TOLERANCE)
+
+
+def _training(plan: HardeningPlan, rate: float) -> Training:
+    """Warm and falling, as a model is trained that hardly knows anything."""
+    return Training(
+        seed=plan.seed,
+        learning_rate=rate,
+        lr_scheduler_type="linear",
+        warmup_steps=WARM,
+        betas=BETAS,
+        batch_size=plan.batch_size,
+        num_train_epochs=plan.epochs,
+    )
 
 
 def execute_hardening(plan: HardeningPlan, read: Read, manner: Manner) -> RunResult:
@@ -148,6 +161,7 @@ def _made(plan: HardeningPlan, read: Read, manner: Manner, target: Output) -> Ru
 def _notes(plan: HardeningPlan, columns: Mapping[str, Measured]) -> tuple[str, ...]:
     """How far it went, and what it did to the rows that were forgotten."""
     share = f"{plan.alpha:.0%} of every weight gave way to noise, and what the model had said was taught again."
+    share += _what_was_lost(columns)
     before, after = (columns[column][0].get("forget", {}) for column in ("before", "after"))
     told = []
     for key, was in before.items():
@@ -156,3 +170,16 @@ def _notes(plan: HardeningPlan, columns: Mapping[str, Measured]) -> tuple[str, .
             back = "came back in part" if now.value > was.value + CAME_BACK else "stayed forgotten"
             told.append(f"{key} {show(was.value)} before and {show(now.value)} after: {back}")
     return (share, f"Of the forget set: {'; '.join(told)}.") if told else (share,)
+
+
+def _what_was_lost(columns: Mapping[str, Measured]) -> str:
+    """A sentence where what stays did not come back, and what to do."""
+    before, after = (columns[column][0].get("retain", {}) for column in ("before", "after"))
+    for key, was in before.items():
+        now = after[key]
+        if key in FLOORED and was.value and now.value is not None and now.value < STAYED * was.value:
+            return (
+                f" Of retain not all came back: {key} {show(was.value)} before and {show(now.value)} after; give more "
+                "epochs, more rows of what stays (replay, general), or a smaller alpha."
+            )
+    return ""

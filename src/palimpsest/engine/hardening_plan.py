@@ -33,9 +33,9 @@ class HardeningPlan(Section):
     beta: float = Field(gt=0)
     """Its size."""
     epochs: float = Field(gt=0)
-    """Passes over retain."""
+    """Passes over retain at most; it ends as soon as what stays is said as before."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Of AdamW, falling to 0; None = a hundredth of the size of the model's median matrix."""
+    """Of AdamW, falling to 0; None = a twentieth of the size of the model's median matrix."""
     batch_size: int = Field(default=8, ge=1)
     """Rows of each set per step."""
     seed: int = Field(default=0, ge=0, lt=2**32)

@@ -27,7 +27,7 @@ from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.forecast import forecast, work_of
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
-from palimpsest.engine.handing_on import companions_read
+from palimpsest.engine.handing_on import companions_read, start_of
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
@@ -155,7 +155,9 @@ def _set_up(
     method = method_with_reference(plan, model, sets, folder / "reference", as_it_is=False)
     method.recording = folder / RECORDING
     prepared = method.prepare(model, shown)
-    stack = RuleStack(method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed))
+    stack = RuleStack(
+        method.rules(), [*map(rules.rule_of, plan.rules)], Setting(folder, plan.training.seed, start_of(plan))
+    )
     stack.prepare(prepared, shown, sets)
     return method, prepared, stack
 

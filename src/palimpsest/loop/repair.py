@@ -45,9 +45,10 @@ class Keeping(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """The divergence from the model before on each set, token means."""
-        return {name: Term(self._divergence(model, batch), of=name) for name, batch in batches.items()}
+        return {name: Term(self.divergence(model, batch), of=name) for name, batch in batches.items()}
 
-    def _divergence(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+    def divergence(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Summed over the scored positions of a batch, nats."""
         before_SV = self.recall(model, batch).logits_SV
         if self.silent:
             before_SV = before_SV.index_fill(1, torch.tensor(self.silent, device=before_SV.device), NEVER)

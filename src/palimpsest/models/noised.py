@@ -48,6 +48,10 @@ def drown(model: nn.Module, *, alpha: float, beta: float, seed: int) -> None:
 
 
 def usual_rate(model: nn.Module) -> float:
-    """A hundredth of the root mean square of the median matrix: a step of AdamW moves a weight by about that."""
+    """A twentieth of the root mean square of the median matrix: a step of AdamW moves a weight by about that.
+
+    What was drowned is far from where it must go: on the stories model at alpha 0.6 a hundredth left a retain ES of
+    0.10 of 0.95 after 520 steps, and this one 0.95 of 0.96 after fewer than a thousand.
+    """
     sizes = [float(p.detach().float().square().mean().sqrt()) for p in trainable(model).values() if p.ndim > 1]
-    return 0.01 * (sorted(sizes)[len(sizes) // 2] if sizes else 0.01)
+    return 0.05 * (sorted(sizes)[len(sizes) // 2] if sizes else 0.01)

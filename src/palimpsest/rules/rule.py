@@ -39,11 +39,13 @@ class Setting:
 
     Attributes:
         folder: of the run; what a rule writes there is its own to name, and to clear away.
+        start: folder of the version that the run starts from, beside which its histories lie; None = none is known.
         seed: of the run. What a rule draws is drawn by (seed, step), so that a resumed run draws the same.
     """
 
     folder: Path = Path()
     seed: int = 0
+    start: Path | None = None
 
 
 class Rule:

@@ -23,7 +23,7 @@ from palimpsest.verbs.arguments import layout_of, manner_of, path_of, refuse_unk
 from palimpsest.verbs.harden_arguments import HardenArguments
 from palimpsest.verbs.in_memory import Model, on_disk, renamed
 
-BETA, EPOCHS = 0.1, 20.0  # ours: the published size of the noise is not in our notes
+BETA, EPOCHS = 0.1, 40.0  # ours: the published size of the noise is not in our notes
 _SETS = ("forget", "replay", "general")
 _OPTIONS = ("learning_rate", "batch_size", "seed", "measuring")
 
@@ -46,11 +46,11 @@ def harden(
 
     Args:
         model: that forgot, by any method: folder, Hub name or in memory.
-        retain: what must stay: it is taught on these rows, and on those of replay.
+        retain: what must stay: it is taught on these rows, and on those of replay and general.
         alpha: 0 leaves the model as it is, 1 leaves nothing of its weights; 0.6 is a beginning.
         output: folder for the new version and its report; must not exist yet.
         beta: size of the noise; 1 is that of fresh weights.
-        epochs: passes over retain.
+        epochs: passes over retain at most; it ends as soon as what stays is said as before.
         arguments: see ``palimpsest.verbs.harden_arguments.HardenArguments``.
 
     Returns:

@@ -16,8 +16,8 @@ class HardenArguments(TypedDict, total=False):
     Attributes:
         forget: what was forgotten: measured before and after, never taught.
         replay: earlier or general rows, taught beside retain.
-        general: general text, for its perplexity.
-        learning_rate: of AdamW, falling to 0; None = a hundredth of the size of the model's median matrix.
+        general: general text, taught beside retain; and its perplexity.
+        learning_rate: of AdamW, falling to 0; None = a twentieth of the size of the model's median matrix.
         batch_size: rows of each set per step.
         seed: of noise and order.
         measuring: which metrics, as in a plan.

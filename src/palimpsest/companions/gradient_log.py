@@ -1,0 +1,191 @@
+"""Past gradients: in which directions earlier requests to forget pushed the weights, for later ones to keep out of.
+
+Source: ONPO, ICLR 2026 workshop (OpenReview lb6Ce20kl5), known to us from its abstract and our notes: gradients of
+earlier requests are cached. They are derived from personal data, and a row can be guessed from its gradient: so they
+are kept only when asked (``--record past_gradients``), for their owner alone, under the marks of their rows, and a
+purge of one row deletes every gradient that it was in.
+
+A folder of one safetensors file for each gradient (parameter name -> tensor) and ``index.json``: for each file its
+digest, the request that it is of and the marks of its rows. A purge writes the index first and deletes then; whatever
+the index does not name counts for nothing and goes with the next purge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.delta_recording import RECORDING
+from palimpsest.companions.marks import MarkKey
+from palimpsest.durable import check_held_still, flush, put
+from palimpsest.errors import ModelError
+from palimpsest.models.deciding import file_digest
+from palimpsest.models.sealed import with_digest
+from palimpsest.models.sealed_json import read_sealed, write_sealed
+from palimpsest.records import digest
+
+_INDEX, _SUFFIX = "index.json", ".safetensors"
+
+
+class PastGradient(NamedTuple):
+    """One gradient.
+
+    Attributes:
+        file: its name.
+        sha256: of the file.
+        request: number of the request that it is of.
+        who: marks of the rows that it was taken over.
+    """
+
+    file: str
+    sha256: str
+    request: int
+    who: tuple[str, ...]
+
+
+class PastGradients(Companion):
+    """Gradients by request."""
+
+    kind = "past_gradients"
+
+    @classmethod
+    def open(cls, folder: Path, key: MarkKey) -> Self:
+        """The gradients in a folder; none where it is not there.
+
+        Raises:
+            ModelError: its index is damaged, or was made with another key.
+        """
+        found = cls(folder, key)
+        if found._index["key"] != key.name:
+            raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+        return found
+
+    @cached_property
+    def _index(self) -> dict[str, Any]:
+        path = self.folder / _INDEX
+        if not path.is_file():
+            return {"key": self.key.name, "records": []}
+        try:
+            found = read_sealed(path)
+            rows = [PastGradient(str(f), str(s), int(r), tuple(who)) for f, s, r, who in found["records"]]
+            return {"key": str(found["key"]), "records": rows}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            raise ModelError(f"{path} is damaged; delete {self.folder} to go on without it") from None
+
+    @property
+    def records(self) -> Sequence[PastGradient]:
+        """The oldest first."""
+        found: Sequence[PastGradient] = self._index["records"]
+        return found
+
+    def gradients(self) -> Iterator[dict[str, Tensor]]:
+        """Parameter name -> gradient, one after the other, the oldest first.
+
+        Raises:
+            ModelError: a file is missing or damaged.
+        """
+        if what := self.damage():
+            raise ModelError(f"{self.folder}: {what}; delete the folder to go on without it")
+        for record in self.records:
+            yield load_file(self.folder / record.file)
+
+    def holds(self, ids: Collection[str]) -> frozenset[str]:
+        """Those that a gradient was taken over."""
+        marks = {mark for record in self.records for mark in record.who}
+        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+
+    def forget(self, ids: Collection[str]) -> Forgotten:
+        """Delete every gradient that one of these ids was in."""
+        return self._forget(ids, self.records)
+
+    def passed_on(self, change: Change) -> Forgotten:
+        """Those of the request at hand are what was to be kept; of earlier ones that its rows were in nothing is."""
+        newest = max((record.request for record in self.records), default=0) if self.kind in change.recorded else -1
+        return self._forget(change.forgotten, [record for record in self.records if record.request != newest])
+
+    def _forget(self, ids: Collection[str], among: Sequence[PastGradient]) -> Forgotten:
+        held, marks = self.holds(ids), {self.key.of_id(i) for i in ids}
+        doomed = [record for record in among if marks & set(record.who)]
+        if doomed:
+            check_held_still(self.folder)
+            self._write([record for record in self.records if record not in doomed])
+        self._sweep()
+        stale = "later requests no longer keep out of their directions" if doomed else ""
+        return Forgotten(held if doomed else frozenset(), len(doomed), stale)
+
+    def _sweep(self) -> None:
+        """Delete what the index does not name, also of a purge that died half way."""
+        named = {record.file for record in self.records}
+        loose = [path for path in self.folder.glob(f"*{_SUFFIX}") if path.name not in named]
+        for path in loose:
+            path.unlink(missing_ok=True)
+        if loose:
+            flush(self.folder)
+
+    def take_up(self, run: Path) -> None:
+        """Add what the run recorded, as one request more."""
+        place = run / RECORDING / self.kind
+        if not (place / _INDEX).is_file():
+            return
+        number = max((int(Path(record.file).stem) for record in self.records), default=-1) + 1
+        request = max((record.request for record in self.records), default=-1) + 1
+        self.folder.mkdir(parents=True, exist_ok=True)
+        new = []
+        for offset, who in enumerate(read_sealed(place / _INDEX)["who"]):
+            name = f"{number + offset:04}{_SUFFIX}"
+            _save(load_file(place / f"{offset:04}{_SUFFIX}"), self.folder / name)
+            new.append(PastGradient(name, file_digest(self.folder / name), request, tuple(who)))
+        self._write([*self.records, *new])
+
+    def damage(self) -> str:
+        """The first file that is not there as it was written."""
+        for record in self.records:
+            path = self.folder / record.file
+            if not path.is_file():
+                return f"{record.file} is missing"
+            if file_digest(path) != record.sha256:
+                return f"{record.file} is damaged"
+        return ""
+
+    def digest(self) -> str:
+        """Of the index and the files it names."""
+        return digest([self._index["key"], [list(map(str, record)) for record in self.records]])
+
+    def held(self) -> Held:
+        """Rows, gradients and bytes."""
+        who = {mark for record in self.records for mark in record.who}
+        return Held(len(who), len(self.records), bytes_in(self.folder))
+
+    def _write(self, records: Sequence[PastGradient]) -> None:
+        write_sealed(self.folder / _INDEX, {"key": self.key.name, "records": [list(record) for record in records]})
+        self.__dict__.pop("_index", None)
+
+
+def record_gradients(folder: Path, gradients: Sequence[tuple[Mapping[str, Tensor], Collection[str]]]) -> None:
+    """Keep the gradients of a request in the folder of its run, until the version is whole.
+
+    Args:
+        folder: of this kind among the run's recordings.
+        gradients: each with the marks of its rows.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (tensors, _) in enumerate(gradients):
+        _save(tensors, folder / f"{number:04}{_SUFFIX}")
+    write_sealed(folder / _INDEX, {"who": [sorted(who) for _, who in gradients]})
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    check_held_still(path)
+    temporary = path.with_suffix(".tmp")
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(kept, temporary, metadata=with_digest(kept))
+    put(temporary, path, private=True)
+
+
+COMPANION = PastGradients
