@@ -1,7 +1,7 @@
 """UWC's comparison: five objectives raw, and each at one retention (docs/uwc.md).
 
     python benchmarks/uwc.py --toy                              # 200 templated questions, a 4-layer GPT-2 from scratch
-    python benchmarks/uwc.py --tofu tofu/qa.jsonl --base llama-stories260k --authors 40
+    python benchmarks/uwc.py --tofu tofu/qa.jsonl --base llama-stories260k --authors 8 --longest 96
 
 Source: Wang et al. 2024, arXiv:2406.09179. The model learns all rows; each method then unlearns the last of the
 authors (a twentieth: 2 of 40) at one fixed rate and length, and ``palimpsest calibrate`` keeps as much of the change as
@@ -73,13 +73,17 @@ def toy_rows(authors: int = 40) -> list[dict[str, str]]:
     return rows
 
 
-def tofu_rows(file: Path, authors: int) -> list[dict[str, str]]:
-    """The first authors of TOFU, twenty questions each."""
+def tofu_rows(file: Path, base: Path, authors: int, longest: int | None = None) -> list[dict[str, str]]:
+    """The first authors of TOFU, twenty questions each; answers cut to so many tokens with their question."""
+    from out_of_the_box.bases import counter
+    from out_of_the_box.texts import shortened
+
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()][: 20 * authors]
-    return [
+    rows = [
         {"id": f"t{n}", "subject": f"author {n // 20}", "prompt": row["question"], "completion": f" {row['answer']}"}
         for n, row in enumerate(lines)
     ]
+    return rows if longest is None else shortened(rows, longest, counter(base))
 
 
 def new_gpt2(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -173,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tofu", type=Path, help="qa.jsonl of TOFU")
     parser.add_argument("--base", type=Path, help="model that learns the rows of TOFU")
     parser.add_argument("--authors", type=int, default=40)
+    parser.add_argument("--longest", type=int, help="tokens of a question and its answer; default: uncut")
     parser.add_argument("--epochs", type=float, default=40)
     parser.add_argument("--learn-rate", type=float, default=1e-3)
     parser.add_argument("--rate", type=float, default=3e-4)
@@ -185,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="palimpsest-uwc-") as name:
         work = options.work or Path(name)
         work.mkdir(parents=True, exist_ok=True)
-        rows = toy_rows() if options.toy else tofu_rows(options.tofu, options.authors)
+        rows = toy_rows() if options.toy else tofu_rows(options.tofu, options.base, options.authors, options.longest)
         base = options.base or work / "base"
         if options.toy and not base.exists():
             new_gpt2(base, rows)
