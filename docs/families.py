@@ -91,8 +91,9 @@ def chosen(measured: Sequence[Row]) -> str:
 
 def told(requests: int) -> str:
     """How it was judged, in words."""
+    many = "one request" if requests == 1 else f"{requests} requests"
     return (
-        f"Measured on {requests} {'request' if requests == 1 else 'requests'} of [language.md](language.md) (a small Llama, invented people and authors). "
+        f"Measured on {many} of [language.md](language.md) (a small Llama, invented people and authors). "
         f"A run *got there* where forget ES ends at most {NEAR:.2f} above the oracle's, retain ES at {KEPT:.2f} of "
         f"before or more, and general perplexity at {GENERAL:.2f} times before or less. Sorted by how often, then by "
         "positions. *Back* is forget ES of one half after the other half was taught again.\n"
