@@ -6,8 +6,8 @@ large enough share of the positions of all forget sequences. It needs no holdout
 
     gap_s = z_s[y_s] − max_{j ≠ y_s} z_s[j]     closed_i = mean over positions s of example i of 1[gap_s <= refine.gap]
 
-An example passes at closed_i >= ``refine.closed``. At a gap of 0 closed_i is the share of positions where the true token
-is not the choice. Departs from the paper: one alternative, the likeliest; example by example, so that those that
+An example passes at closed_i >= ``refine.closed``. At a gap of 0 closed_i is the share of positions where the true
+token is not the choice. Departs from the paper: one alternative, the likeliest; example by example, so that those that
 pass leave the batches and may come back, as every test of refinement has it; both bounds are ours.
 
 Shape legend: S scored positions, V vocabulary.
