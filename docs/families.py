@@ -56,7 +56,7 @@ def table(cards: Sequence[MethodCard]) -> str:
 
 def _cells(card: MethodCard) -> Iterator[str]:
     yield f"`{card.name}`"
-    yield ", ".join(f"{kind}s" if kind != "text" else "texts" for kind in methods.works_on(card))
+    yield ", ".join("text classes" if kind == "labels" else f"{kind}s" for kind in methods.works_on(card))
     made = derived.of_needs(card.needs)
     groups = [" or ".join(group) for group in card.one_of]
     yield ", ".join([*(f"*{name}*" if name in made else name for name in card.needs), *groups]) or "–"

@@ -249,3 +249,12 @@ def test_where_a_class_is_read():
     assert first.gather(values_BTD).tolist() == [[0, 1], [6, 7]]
     assert last.gather(values_BTD).tolist() == [[4, 5], [6, 7]]
     assert first.gather(values_BTD[:, 0]).tolist() == [[0, 1], [6, 7]]
+
+
+def test_a_head_of_one_number_is_no_classifier():
+    config: dict[str, object] = {"architectures": ["BertForSequenceClassification"], "model_type": "bert"}
+    config["id2label"] = {"0": "LABEL_0"}
+    with pytest.raises(ModelError, match="one number of each text; accepted: two classes or more"):
+        of_config(config).check_config(config, "here")
+    config["id2label"] = {"0": "no", "1": "yes"}
+    of_config(config).check_config(config, "here")

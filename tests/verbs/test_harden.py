@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.models.small_texts import labelled_rows, saved
 from tests.verbs.test_kill import DIED, DONE, run_with_deaths
 
 import palimpsest as pal
@@ -190,3 +191,9 @@ def test_what_was_forgotten_is_not_taught_again(town, tmp_path, capsys):
     assert code == 2
     assert "harden.alpha" in capsys.readouterr().err
     assert HardeningPlan(model="m", files={}, alpha=0.5, beta=1, epochs=1).kind == "harden"
+
+
+def test_a_classifier_of_texts_is_hardened_and_measured_as_one(tmp_path):
+    model = saved("bert", tmp_path / "bert")
+    result = pal.harden(model, labelled_rows(), alpha=0.2, epochs=1.0, output=tmp_path / "hard")
+    assert set(result.scores["after"]["retain"]) == {"accuracy"}

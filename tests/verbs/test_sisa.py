@@ -177,6 +177,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(clinic, versi
         ("with a replay set beside its rows", lambda: unlearned(version, [LAST], kept, output, replay=None)),
         ("with another replay set", lambda: unlearned(version, [LAST], kept, output, replay=REPLAY[:2])),
         ("what stays in the shards .* --retain FILE", lambda: unlearned(version, [LAST], kept, output, retain=None)),
+        ("an ensemble of shards: .* never learned", lambda: pal.calibrate(version, version, kept, output=output)),
     ]
     for said, attempt in refused:
         with pytest.raises(UsageError, match=said):

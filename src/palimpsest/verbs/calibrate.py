@@ -20,6 +20,7 @@ from palimpsest.engine.sections import as_taught
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.method_card import KIND_WORDS
 from palimpsest.models.as_it_was import as_it_was
+from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.sources import check_source, family_of, source_digest
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import CalibrateArguments, layout_of, manner_of, path_of, refuse_unknown
@@ -88,11 +89,25 @@ def _between(
     return result
 
 
+def _check_divisible(source: str | Path) -> None:
+    """A version is not an ensemble of shards, which learned anew: there is no change to take a share of.
+
+    Raises:
+        PlanError: it is.
+    """
+    if "ensemble" in part_kinds_in(Path(source).expanduser()):
+        raise PlanError(
+            f"model {source} is an ensemble of shards: what it forgot was never learned, and no share of that can be "
+            f"given back; accepted: versions without one; keep this one as it is"
+        )
+
+
 def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) -> CalibrationPlan:
     """The plan, before anything is read; all that can be refused without the rows is."""
     revision = arguments.get("revision")
     for source in (given.model, asked["after"]):
         check_source(source, revision)
+        _check_divisible(source)
     family = family_of(given.model, revision)
     name = asked["metric"] or family.judging.gated[0]
     options, tolerance = dict(arguments.get("options") or {}), arguments.get("tolerance", 1 / 64)

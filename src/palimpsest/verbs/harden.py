@@ -17,7 +17,7 @@ from palimpsest.engine.returning import refuse_forgotten
 from palimpsest.engine.sections import as_taught
 from palimpsest.method_card import configured
 from palimpsest.models.as_it_was import as_it_was
-from palimpsest.models.sources import check_source, is_image_model, source_digest
+from palimpsest.models.sources import check_source, family_of, source_digest
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import layout_of, manner_of, path_of, refuse_unknown
 from palimpsest.verbs.harden_arguments import HardenArguments
@@ -84,7 +84,7 @@ def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) 
     revision = arguments.get("revision")
     check_source(given.model, revision)
     encoding = arguments.get("encoding") or HardeningPlan.model_fields["encoding"].default
-    if is_image_model(given.model, revision):
+    if family_of(given.model, revision).has_classes:
         asked = {"measuring": {"metrics": ("accuracy",)}, **asked}
     fields = {
         "model": given.model,

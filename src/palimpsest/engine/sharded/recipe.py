@@ -160,7 +160,7 @@ def _check_learned_so(plan: Plan) -> None:
     if "retain" not in plan.files:
         raise PlanError(
             f"method {plan.method!r} learns what stays in the shards that are hit again; give it with --retain FILE: "
-            f"{learned_from(plan)}, without the rows to forget"
+            f"{learned_from(plan)}, without the rows to forget (if none stays, use the model that it began with)"
         )
 
 

@@ -55,6 +55,9 @@ class TextClassifier(Family):
                 f"model {source}: its problem_type is {config['problem_type']}; accepted: a classifier that says one "
                 "class of each text (single_label_classification)"
             )
+        names = config.get("id2label")
+        if isinstance(names, dict) and len(names) == 1:  # one number, which transformers takes for a regression
+            raise ModelError(f"model {source}: its head says one number of each text; accepted: two classes or more")
 
     def load(self, place: str | Path, config: Mapping[str, Any], how: How) -> Loaded:
         """A classifier in fp32."""
