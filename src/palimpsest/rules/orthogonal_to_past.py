@@ -76,7 +76,7 @@ class OrthogonalToPast(Rule):
     """A projection of every gradient that forgets."""
 
     Config = Config
-    use_when = "requests follow each other, and a later one shall not bring back what an earlier one made go"
+    use_when = "requests follow each other, and none shall bring back what went before"
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> None:
         """Make Q of what lies beside the version that the run starts from."""
