@@ -166,6 +166,7 @@ class Method:
             the method over each slice and makes the ensemble, and unlearns by learning what comes after a row anew.
         moves_all: beside the parts that it adds all weights move, too, unless the plan says otherwise.
         needs_part: kind of part that the model must bear already; "" = none.
+        reads_prefixes: prompt and answer must be one row of tokens: not for an encoder with a decoder.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
         cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
@@ -201,6 +202,7 @@ class Method:
     sharded: ClassVar[bool] = False
     moves_all: ClassVar[bool] = False
     needs_part: ClassVar[str] = ""
+    reads_prefixes: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         """Whether a method adds parts is asked of its file, where nothing can be run."""

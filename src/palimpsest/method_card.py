@@ -81,6 +81,7 @@ class MethodCard:
     sharded: bool
     moves_all: bool
     needs_part: str
+    reads_prefixes: bool
     by_id: tuple[str, ...]
     reads: tuple[str, ...]
     keeps: tuple[str, ...]

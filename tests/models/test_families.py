@@ -9,6 +9,7 @@ import torch
 import transformers as T
 from tests.models.small_texts import LABELS, WORDS, labelled_rows, pair_rows, saved
 
+from palimpsest import methods
 from palimpsest.data.encode.labelled import LabelBatch
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout
@@ -258,3 +259,11 @@ def test_a_head_of_one_number_is_no_classifier():
         of_config(config).check_config(config, "here")
     config["id2label"] = {"0": "no", "1": "yes"}
     of_config(config).check_config(config, "here")
+
+
+@pytest.mark.parametrize("name", ["code_learn", "code_unlearn", "eco", "in_context", "rmu", "uld"])
+def test_what_reads_one_row_is_not_for_an_encoder_and_a_decoder(name):
+    card = methods.card(name)
+    assert methods.fits_family(card, of_config(CONFIGS["causal"]))
+    assert not methods.fits_family(card, of_config(CONFIGS["seq2seq"]))
+    assert methods.fits_family(methods.card("depn"), of_config(CONFIGS["seq2seq"]))

@@ -81,6 +81,7 @@ class CodeLearn(Method):
     needs = ("learn",)
     uses = ("replay",)
     modalities = ("text",)
+    reads_prefixes = True
     defaults = {"learning_rate": 1e-3, "batch_size": 16}
     adds_parts = True
     moves_all = True

@@ -88,6 +88,7 @@ class CodeUnlearn(Method):
     approach = "modules"
     needs = ("forget", "unrelated")
     modalities = ("text",)
+    reads_prefixes = True
     keeps = ("codes",)
     needs_part = "codebook"
     edits = True

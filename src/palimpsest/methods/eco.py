@@ -76,6 +76,7 @@ class ECO(Method):
     )
     approach = "guard"
     modalities = ("text",)
+    reads_prefixes = True
     needs = ("forget", "retain")
     uses = ("replay",)
     edits = True

@@ -66,6 +66,7 @@ class InContext(Method):
     )
     approach = "guard"
     modalities = ("text",)
+    reads_prefixes = True
     needs = ("forget", "retain")
     edits = True
     adds_parts = True

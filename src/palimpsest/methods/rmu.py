@@ -96,6 +96,7 @@ class RMU(Method):
     needs = ("forget", "retain")
     reference_sets = frozenset({"retain"})
     modalities = ("text",)
+    reads_prefixes = True
     defaults = {"learning_rate": 1e-5}
 
     @classmethod

@@ -81,6 +81,7 @@ class ULD(Method):
     )
     approach = "guard"
     modalities = ("text",)
+    reads_prefixes = True
     needs = ("forget", "retain")
     uses = ("replay",)
     defaults = {"learning_rate": 5e-3, "batch_size": 16}

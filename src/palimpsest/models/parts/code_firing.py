@@ -49,7 +49,7 @@ def the_codebook(model: Any, at: str = "") -> Codebook:
 Said = tuple[tuple[str, ...], Tensor, Tensor]
 
 
-def said_before(model: Any, part: Codebook, examples: Any, batch_size: int = 32) -> Iterator[Said]:
+def said_in_front(model: Any, part: Codebook, examples: Any, batch_size: int = 32) -> Iterator[Said]:
     """Batch by batch what a block says before the codebook behind it: ids, (B, T, D), and which are tokens, (B, T)."""
     device, place = next(model.parameters()).device, module_name(model, part)
     ids = examples.plain().ids
@@ -87,7 +87,7 @@ def fired(model: Any, part: Codebook, examples: Any, nearest: int = 0, batch_siz
     """
     count = min(nearest or part.config.chosen, part.config.codes)
     rows: dict[str, Tensor] = {}
-    for ids, said, is_token in said_before(model, part, examples, batch_size):
+    for ids, said, is_token in said_in_front(model, part, examples, batch_size):
         for row, example_id in enumerate(ids):
             here = torch.zeros(part.config.codes, dtype=torch.bool)
             here[part.nearest(said[row][is_token[row]], count).flatten().cpu()] = True
