@@ -68,6 +68,12 @@ def test_it_is_not_exported(guarded, tmp_path):
     assert not (tmp_path / "plain").exists()
 
 
+def test_it_is_not_hardened(guarded, clinic, tmp_path):
+    with pytest.raises(pal.PlanError, match=r"has a guard \(refusal_guard\), and its weights still know"):
+        pal.harden(guarded, clinic / "retain.jsonl", alpha=0.1, output=tmp_path / "hard")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_transformers_serves_it_with_a_cache_as_without(guarded):
     """That it is refused where palimpsest was not imported holds of all parts (tests/models/parts/test_shell.py)."""
     model, tokenizer = (auto.from_pretrained(guarded) for auto in (AutoModelForCausalLM, AutoTokenizer))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from palimpsest import methods
 from palimpsest.data.read.layout import Source
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.engine.early import check_examples, check_untouched
@@ -15,8 +16,10 @@ from palimpsest.engine.inputs import digests, read_given
 from palimpsest.engine.output import Output
 from palimpsest.engine.returning import refuse_forgotten
 from palimpsest.engine.sections import as_taught
+from palimpsest.errors import PlanError
 from palimpsest.method_card import configured
 from palimpsest.models.as_it_was import as_it_was
+from palimpsest.models.parts.part_rows import part_rows
 from palimpsest.models.sources import check_source, family_of, source_digest
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs.arguments import layout_of, manner_of, path_of, refuse_unknown
@@ -83,6 +86,7 @@ def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) 
     """The plan, before anything is read; all that can be refused without the rows is."""
     revision = arguments.get("revision")
     check_source(given.model, revision)
+    _check_hides_nothing(given.model)
     encoding = arguments.get("encoding") or HardeningPlan.model_fields["encoding"].default
     if family_of(given.model, revision).has_classes:
         asked = {"measuring": {"metrics": ("accuracy",)}, **asked}
@@ -94,6 +98,26 @@ def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) 
         **{name: value for name, value in asked.items() if value is not None},
     }
     return cast("HardeningPlan", configured("harden", HardeningPlan, fields))
+
+
+def _check_hides_nothing(model: str) -> None:
+    """Refuse weights that know what a guard hides, which they would say again, and shards, which have no one model.
+
+    Raises:
+        PlanError: names the part.
+    """
+    folder = Path(model).expanduser()
+    for part in part_rows(folder) if folder.is_dir() else ():
+        if part.method in methods.names() and methods.card(part.method).approach == "guard":
+            raise PlanError(
+                f"model {model} has a guard ({part.kind}), and its weights still know what it hides: hardening would "
+                "teach them that again; harden a version whose weights forgot (palimpsest methods)"
+            )
+        if part.kind == "ensemble":
+            raise PlanError(
+                f"model {model} is an ensemble of shards; noise would end its exactness, and nothing is left to harden "
+                "where rows were never learned"
+            )
 
 
 def _run(plan: HardeningPlan, given: Given, manner: Manner) -> RunResult:
