@@ -19,7 +19,7 @@ def shown(capsys, *arguments: str) -> str:
 
 def test_the_list_has_every_rule_and_fits_a_terminal(capsys):
     text = shown(capsys, "rules")
-    assert all(f"  {name:20}use when " in text for name in rules.names())
+    assert all(f"  {name:15} use when " in text for name in rules.names())
     assert max(map(len, text.splitlines())) <= 120
     values = json.loads(shown(capsys, "rules", "--json"))
     assert values.keys() == set(rules.names())

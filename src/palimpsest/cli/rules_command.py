@@ -37,7 +37,7 @@ def command(name: RuleName = None, json: o.Json = False) -> int:
     elif name:
         tell(_whole(name, found[name]))
     else:
-        lines = [f"  {n:20}use when {rule.use_when}" for n, rule in found.items()]
+        lines = [f"  {n:15} use when {rule.use_when}" for n, rule in found.items()]
         tell("\n".join([*lines, "", *textwrap.wrap(HOW, WIDTH)]))
     return 0
 
