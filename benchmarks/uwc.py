@@ -131,6 +131,8 @@ def compare(work: Path, base: Path, rows: list[dict[str, str]], options: argpars
     forget = write(work / "forget.jsonl", [row for row in rows if row["subject"] in gone])
     retain = write(work / "retain.jsonl", [row for row in rows if row["subject"] not in gone])
     learning = {"learning_rate": options.learn_rate, "num_train_epochs": options.epochs, "batch_size": 16}
+    if options.tofu is not None:  # by heart needs small steps at the end
+        learning["lr_scheduler_type"] = "cosine"
     plan = {"training": learning, "measuring": {"metrics": ["es"]}}
     learned = work / "learned"
     how: dict[str, Any] = {"answers": False, "threads": 1}

@@ -108,6 +108,12 @@ def test_what_had_to_stay_and_did_not(name: str, why: Why) -> None:
     assert line == "Try another method (--method): what had to stay was lost; give more rows to --retain."
 
 
+@pytest.mark.parametrize(("name", "why"), [("forget", Why.ABOVE), ("forget", Why.BELOW), ("retain", Why.BELOW)])
+def test_nobody_who_gave_no_rate_is_told_to_leave_it_out(name: str, why: Why) -> None:
+    (line,) = advice(finding(why, name), own_schedule=True, **ORACLE)
+    assert line.startswith("Try another method (--method), or let the run look for its rate (--set control.kind=auto)")
+
+
 def test_what_was_not_learned() -> None:
     assert advice(finding(Why.BELOW, "learn")) == ["Learn for longer (--epochs)."]
     (line,) = advice(finding(Why.BELOW, "learn"), rate_given=True)

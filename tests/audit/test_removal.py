@@ -59,7 +59,8 @@ def test_what_failed_stays_failed_and_says_it_too():
     found = removal_of(table(before=1.0, after=0.9, without=1.0, oracle=0.0), GATES)
     told, advice = as_served(verdict(Outcome.FAILED), found)
     assert told.outcome is Outcome.FAILED
-    assert told.sentence.endswith("the weights still know it.")
+    assert told.sentence.endswith("Without its part the model has forget es 1.00: the weights still know it.")
+    assert told.plain == "Failed: it is gone. Without its part: the weights still know it."
     assert advice is None
 
 

@@ -92,7 +92,7 @@ def _with_columns(columns: int, numbers: list[float], n: int, name: str, metric:
     columns=st.integers(1, len(COLUMNS)),
     name=names,
     metric=names,
-    numbers=st.lists(values, min_size=15, max_size=15),
+    numbers=st.lists(values, min_size=3 * len(COLUMNS), max_size=3 * len(COLUMNS)),
     n=st.integers(0, 10**9),
 )
 @example(columns=3, name="0" * 11, metric="0" * 12, numbers=[0.0, 9.5e99, 9.5e99] * 5, n=1000)

@@ -34,6 +34,7 @@ class AdviceFacts(NamedTuple):
         steps: optimizer iterations that were taken.
         rate_given: was the rate chosen by hand, and not by a preset?
         finds_rate: did the run find its rate itself?
+        own_schedule: did it run at the rate and length that its method brings?
         budget_ended: the budget that ended the run before all examples passed, or None.
         short: why a run that finds its own rate ended before its level, or None.
         others: methods that could be tried instead.
@@ -52,6 +53,7 @@ class AdviceFacts(NamedTuple):
     steps: int | None = None
     rate_given: bool = False
     finds_rate: bool = False
+    own_schedule: bool = False
     budget_ended: str | None = None
     short: str | None = None
     others: Sequence[str] = ()
@@ -167,10 +169,9 @@ def _forgetting(facts: AdviceFacts) -> list[str]:
     if known:
         return [_at_a_fixed_rate(facts)]
     if Why.BELOW in reasons:
-        lower = (
-            "Try another method (--method)" if facts.finds_rate else "Leave --lr out, so that the run finds its rate"
-        )
-        return [f"{lower}, or end earlier (--max-steps): it forgot more than a model that never saw the rows."]
+        return [
+            f"{_other_rate(facts, ', so that the run finds its rate')}, or end earlier (--max-steps): it forgot more than a model that never saw the rows."
+        ]
     return []
 
 
@@ -178,6 +179,8 @@ def _at_a_fixed_rate(facts: AdviceFacts) -> str:
     """After a run that was told its rate, or its schedule."""
     if facts.steps == 0:
         return "The run took no step: leave --refine out, or lower its levels (--set refine.ma=... refine.el=...)."
+    if facts.own_schedule:
+        return f"{_other_rate(facts)}."
     if facts.rate_given:
         return "Leave --lr out, so that the run finds its own rate."
     return "Give no preset, rate or schedule, so that the run finds its own rate and length."
@@ -221,8 +224,16 @@ def _rehearse(facts: AdviceFacts) -> str:
     """After a loss."""
     missing = [f"--{name} FILE" for name in ("retain", "replay") if name in facts.takes and name not in facts.given]
     more = f"; give {' and '.join(missing)} to rehearse" if missing else "; give more rows to --retain"
-    rate = "Try another method (--method)" if facts.finds_rate else "Leave --lr out"
-    return f"{rate}: what had to stay was lost{more}."
+    return f"{_other_rate(facts)}: what had to stay was lost{more}."
+
+
+def _other_rate(facts: AdviceFacts, why: str = "") -> str:
+    """What else could be run; nobody who gave no rate is told to leave it out."""
+    if facts.finds_rate:
+        return "Try another method (--method)"
+    if facts.own_schedule:
+        return "Try another method (--method), or let the run look for its rate (--set control.kind=auto)"
+    return f"Leave --lr out{why}"
 
 
 def _never(finding: Finding) -> str:

@@ -89,8 +89,8 @@ def as_served(verdict: Verdict, removal: Removal | None) -> tuple[Verdict, tuple
         return replace(verdict, gates=gates), None
     behind = f"Without its part the model has {removal.scores}: {removal.words}."
     if verdict.outcome is not Outcome.PASSED:
-        said = replace(verdict, sentence=f"{verdict.sentence} {behind}", plain=f"{verdict.plain} {behind}", gates=gates)
-        return said, None
+        plain = f"{verdict.plain} Without its part: {removal.words}."  # the numbers stand in the sentence beside it
+        return replace(verdict, sentence=f"{verdict.sentence} {behind}", plain=plain, gates=gates), None
     rest, plain = (text.removeprefix("Passed: ").replace(_LIKE, _NO_MORE) for text in (verdict.sentence, verdict.plain))
     sentence = f"{Outcome.AS_SERVED.capitalize()}: with its part {rest} {behind}"
     plainly = f"{Outcome.AS_SERVED.capitalize()}: {removal.words}, and its part keeps it from saying it; {plain}"

@@ -182,7 +182,6 @@ def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
 
 def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) -> AdviceFacts:
     plan, method, ending = evidence.plan, methods.card(evidence.plan.method), evidence.ending
-    usual = method.defaults.get("learning_rate", Training.model_fields["learning_rate"].default)
     finds_rate = plan.control.kind == "auto"
     return AdviceFacts(
         findings,
@@ -194,11 +193,23 @@ def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) ->
         doubted=bool(evidence.doubts),
         unknown_oracle=evidence.origin == "unknown",
         steps=ending.steps,
-        rate_given=not finds_rate and plan.training.learning_rate != usual,
+        rate_given=_rate_given(plan),
         finds_rate=finds_rate,
+        own_schedule=_own_schedule(plan),
         budget_ended=ending.budget,
         short=ending.short,
         others=[n for n in evidence.family.alternatives if n != plan.method and plan.kind in methods.card(n).kinds],
         metrics=plan.measuring.metrics,
         guards=_guards(plan.method),
     )
+
+
+def _rate_given(plan: Plan) -> bool:
+    """Was a rate chosen by hand, and not by the method or by the run?"""
+    usual = methods.card(plan.method).defaults.get("learning_rate", Training.model_fields["learning_rate"].default)
+    return plan.control.kind != "auto" and plan.training.learning_rate != usual
+
+
+def _own_schedule(plan: Plan) -> bool:
+    """Did the run keep to the rate and length that its method brings?"""
+    return methods.card(plan.method).own_schedule and plan.control.kind != "auto" and not _rate_given(plan)

@@ -34,6 +34,8 @@ def _kept(info: CalibrationInfo) -> str:
 
 def _found(info: CalibrationInfo) -> str:
     asked = ", ".join(f"{show_or_dash(alpha, 3)}: {show_or_dash(value)}" for alpha, value in info.points)
+    if info.evaluations == 1:  # two points are no curve
+        return f"One evaluation. Asked: {asked}."
     curve = "falls evenly" if info.even else f"does not fall evenly (by {show_or_dash(info.uneven)})"
     return f"{info.evaluations} evaluations; with the share of the change it {curve}. Asked: {asked}."
 

@@ -44,10 +44,10 @@ def passed_through(result: RunResult) -> str:
 def column_name(column: str) -> str:
     """A column as it is headed: the estimated level is what a model should score that never saw the rows.
 
-    >>> column_name("after"), column_name("level")
-    ('after', 'never seen')
+    >>> column_name("after"), column_name("level"), column_name("without")
+    ('after', 'never seen', 'guard off')
     """
-    return {"level": "never seen", "without": "part removed"}.get(column, column)
+    return {"level": "never seen", "without": "guard off"}.get(column, column)
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
