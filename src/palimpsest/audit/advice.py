@@ -169,9 +169,8 @@ def _forgetting(facts: AdviceFacts) -> list[str]:
     if known:
         return [_at_a_fixed_rate(facts)]
     if Why.BELOW in reasons:
-        return [
-            f"{_other_rate(facts, ', so that the run finds its rate')}, or end earlier (--max-steps): it forgot more than a model that never saw the rows."
-        ]
+        lower = _other_rate(facts, ", so that the run finds its rate")
+        return [f"{lower}, or end earlier (--max-steps): it forgot more than a model that never saw the rows."]
     return []
 
 
