@@ -23,7 +23,7 @@ BOTH = {"learns": True, "forgets": True}
     [
         ({"rows": {"er": "er"}}, "row 'er' has no method that can unlearn"),
         ({"rows": {"npo": "npo"}}, "row 'npo' has no method that can learn; accepted: a chain like er[+]npo"),
-        ({"rows": {"x": "er+npu"}}, "unknown method of row 'x' 'npu'; did you mean 'npo'"),
+        ({"rows": {"x": "er+npoo"}}, "unknown method of row 'x' 'npoo'; did you mean 'npo'"),
         ({"rows": {"x": "er+npo+icu"}}, "a chain of 3; accepted: one method, or two"),
         ({"rows": {"oracle": "er+npo"}}, "row 'oracle' is always there"),
         ({"rows": {}}, "no methods; accepted: at least one"),
@@ -39,7 +39,7 @@ BOTH = {"learns": True, "forgets": True}
         ({"methods": {"npo": {"options": {"bet": 1}}}, "rows": {"x": "er+npo"}}, "unknown option of npo 'bet'"),
         ({"stream": {"share": 2}}, "stream.share"),
         ({"twin": "learn"}, "twin: Input should be True, False or 'forget'"),
-        ({"methods": {"npu": {"options": {}}}}, "unknown method with sections 'npu'; did you mean 'npo'"),
+        ({"methods": {"npoo": {"options": {}}}}, "unknown method with sections 'npoo'; did you mean 'npo'"),
     ],
 )
 def test_wrong_values_are_refused_in_one_sentence(values, change, message):

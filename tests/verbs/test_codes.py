@@ -17,6 +17,7 @@ from palimpsest.models.parts import parts_of
 
 QUICK = {"training": {"learning_rate": 1e-3, "max_steps": 4, "batch_size": 4}, "measuring": {"metrics": ["prob"]}}
 BOOK = {"codes": 96, "chosen": 2, "revive_every": 2}
+EDITED = {"measuring": QUICK["measuring"]}  # an edit takes no steps
 TOPIC = {"topic": "Bob", "significance": 1.0, "min_enrichment": 0.5}
 
 
@@ -39,7 +40,7 @@ def coded(clinic, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def without(clinic, coded) -> Path:
     folder = coded.parent / "without"
-    plan = {**QUICK, "options": TOPIC}
+    plan = {**EDITED, "options": TOPIC}
     result = pal.unlearn(coded, clinic / "forget.jsonl", method="code_unlearn", output=folder, plan=plan)
     assert result.cost["training"].tokens == 0
     return folder
@@ -87,7 +88,7 @@ def test_a_model_without_a_codebook_is_refused_before_it_is_loaded(clinic, tmp_p
 
 
 def test_an_unknown_topic_is_refused_and_nothing_is_written(clinic, coded, tmp_path):
-    plan = {**QUICK, "options": {**TOPIC, "topic": "Zoe"}}
+    plan = {**EDITED, "options": {**TOPIC, "topic": "Zoe"}}
     with pytest.raises(PlanError, match=r"topic = 'Zoe': no row in the index is of it.*such as Ann, Bob, Cid, Dot"):
         pal.unlearn(coded, clinic / "forget.jsonl", method="code_unlearn", output=tmp_path / "out", plan=plan)
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from palimpsest.models.whole import check_whole, quietly
 from palimpsest.untrusted import refusing
 
 
-def from_pretrained(source: str | Path, revision: str | None, dtype: Any, auto: str, noun: str) -> Any:
+def whole_model(source: str | Path, revision: str | None, dtype: Any, auto: str, noun: str) -> Any:
     """A model of transformers, every weight of which came from its file.
 
     Args:

@@ -57,10 +57,10 @@ class Causal(Family):
         import torch
 
         from palimpsest.models.loaded import Loaded
-        from palimpsest.models.pretrained import from_pretrained
+        from palimpsest.models.pretrained import whole_model
 
         dtype = "auto" if how.as_stored and torch.cuda.is_available() else torch.float32
-        model = from_pretrained(place, how.revision, dtype, "AutoModelForCausalLM", self.noun)
+        model = whole_model(place, how.revision, dtype, "AutoModelForCausalLM", self.noun)
         return Loaded(model.eval(), None, how.source, family=self)
 
     def check_loaded(self, loaded: Loaded) -> None:

@@ -62,10 +62,10 @@ class ImageClassifier(Family):
         import torch
 
         from palimpsest.models.images import read_preprocessor
-        from palimpsest.models.pretrained import from_pretrained
+        from palimpsest.models.pretrained import whole_model
 
         preprocessor = read_preprocessor(how.beside, how.revision, config)
-        model = from_pretrained(place, how.revision, torch.float32, "AutoModelForImageClassification", self.noun)
+        model = whole_model(place, how.revision, torch.float32, "AutoModelForImageClassification", self.noun)
         return self.loaded(model, how.source, preprocessor)
 
     def loaded(self, model: Any, source: str, preprocessor: Any = None) -> Loaded:

@@ -59,9 +59,9 @@ class SeqToSeq(Family):
         import torch
 
         from palimpsest.models.loaded import Loaded
-        from palimpsest.models.pretrained import from_pretrained
+        from palimpsest.models.pretrained import whole_model
 
-        model = from_pretrained(place, how.revision, torch.float32, "AutoModelForSeq2SeqLM", self.noun)
+        model = whole_model(place, how.revision, torch.float32, "AutoModelForSeq2SeqLM", self.noun)
         return Loaded(model.eval(), None, how.source, family=self)
 
     def check_loaded(self, loaded: Loaded) -> None:

@@ -64,10 +64,10 @@ class TextClassifier(Family):
         import torch
 
         from palimpsest.models.loaded import Loaded
-        from palimpsest.models.pretrained import from_pretrained
+        from palimpsest.models.pretrained import whole_model
 
         auto = "AutoModelForSequenceClassification"
-        model = from_pretrained(place, how.revision, torch.float32, auto, self.noun)
+        model = whole_model(place, how.revision, torch.float32, auto, self.noun)
         return Loaded(model.eval(), None, how.source, family=self)
 
     def check_loaded(self, loaded: Loaded) -> None:
