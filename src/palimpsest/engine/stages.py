@@ -147,7 +147,7 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
         sets = with_forms(run.plan, start, run.sets, run.read.examples)
         trained, saved = train(run.plan, start, sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
-    change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
+    change = change_by(run.plan, (row.id for row in forget), steps=trained.ended.steps, model=trained.model_digest)
     notes = hand_on(start_of(run.plan), target.partial, change)
     return replace(trained, notes=(*trained.notes, *notes)), saved
 
