@@ -46,12 +46,9 @@ from palimpsest.rules.rule_stack import RuleStack
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every method; of guards, which change no weight, what they do is asked in test_guards.py.
-
-    The toy says tokens; learners of classes alone are asked the same in tests/methods/test_moving_backbones.py.
-    """
-    cards = [methods.card(name) for name in methods.names()]
-    moving = [card.name for card in cards if card.approach != "guard" and "text" in card.modalities]
+    """Every method; what guards do, which change no weight, and learners of classes, is asked elsewhere."""
+    cards = {name: methods.card(name) for name in methods.names()}
+    moving = [name for name, card in cards.items() if card.approach != "guard" and "text" in card.modalities]
     metafunc.parametrize("name", moving if "toy" in metafunc.fixturenames else methods.names())
 
 
