@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions, TextBatch
 from palimpsest.errors import ModelError
+from palimpsest.models.parts import ATTRIBUTE
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:
@@ -25,6 +26,7 @@ def block_names(model: nn.Module) -> tuple[str, ...]:
     ('layers.0', 'layers.1')
     """
     lists = {name: len(found) for name, found in model.named_modules() if isinstance(found, nn.ModuleList)}
+    lists.pop(ATTRIBUTE, None)  # our own parts are no blocks
     outer = {n: size for n, size in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
     writing = {name: size for name, size in outer.items() if "decoder" in name.split(".")} or outer
     longest = max(writing, key=writing.__getitem__, default="")
