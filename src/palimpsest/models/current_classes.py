@@ -1,6 +1,7 @@
 """The loss of a task over the classes of that task alone: the logits of all others are left out of the softmax.
 
-A row of the head that belongs to another task then has no gradient at all, and stays as it is.
+A row of the head that belongs to another task then has no gradient at all, and stays as it is. A task of one class
+alone would have nothing to learn: it is held against what is said for all others, which have no gradient either.
 
 Shape legend: S scored positions, V classes.
 """
@@ -28,7 +29,11 @@ def task_loss(
     >>> task_loss(torch.tensor([[1.0, 1.0, 50.0]]), torch.tensor([0]), torch.tensor([True, True, False])).item()
     0.6931471824645996
     """
-    shown_SV = logits_SV if current_V is None else logits_SV.masked_fill(~current_V.to(logits_SV.device), -torch.inf)
+    if current_V is None:
+        return F.cross_entropy(logits_SV.float(), target_S, reduction="sum")
+    others_V = ~current_V.to(logits_SV.device)
+    alone = bool(current_V.sum() == 1)
+    shown_SV = torch.where(others_V, logits_SV.detach() if alone else -torch.inf, logits_SV)
     return F.cross_entropy(shown_SV.float(), target_S, reduction="sum")
 
 
