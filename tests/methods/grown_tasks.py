@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from tests.models.parts.grown_models import images, texts
 
@@ -36,16 +38,18 @@ def started(name, model, sets, folder, **options):
     return method, method.prepare(model, sets)
 
 
-def taught(name, model, sets, folder, *, steps=3, dies_after=None, **options):
+def taught(name, model, sets, folder, *, steps=3, rate=1e-2, dies_after=None, **options):
     """The model after a task; its parts are of an earlier run then."""
     folder.mkdir(exist_ok=True)
     method, model = started(name, model, sets, folder, **options)
 
+    steps_taken = itertools.count(1)
+
     def told(step, planned, values):
-        if step == dies_after:
+        if next(steps_taken) == dies_after:
             raise Killed
 
-    brief = {"learning_rate": 1e-2, "batch_size": 4, "side_batch_size": 2, "checkpoint_steps": 2, "num_train_epochs": 4}
+    brief = {"learning_rate": rate, "batch_size": 4, "side_batch_size": 2, "checkpoint_steps": 2, "num_train_epochs": 3}
     training = Training(**brief, max_steps=steps)
     run(Job(method, model, sets, training, folder, progress=told))
     model = method.finish(model).eval()

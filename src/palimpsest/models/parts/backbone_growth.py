@@ -1,6 +1,6 @@
 """A new backbone for a model: which tensors it has of its own, where they begin, and what is asked of it in training.
 
-Shape legend: S rows of a batch, A rows of the auxiliary classifier.
+Shape legend: S rows of a batch, A rows of the auxiliary classifier, K classes.
 """
 
 from __future__ import annotations
@@ -243,3 +243,13 @@ def new_or_old_loss(
     2.1972
     """
     return F.cross_entropy(logits_SA.float(), new_or_old_targets(target_S, new), reduction="sum")
+
+
+def rows_of_classes(sets: Mapping[str, ExampleSet], classes: int) -> Int[Tensor, "K"]:
+    """How many rows of each of so many classes lie in the sets that a task learns and holds."""
+    found = [sets[name].plain() for name in ("learn", *EARLIER_ROWS) if name in sets]
+    counts_K = torch.zeros(classes, dtype=torch.long)
+    for one in found:
+        if isinstance(one, ClassSet):
+            counts_K += torch.bincount(one.label_N.cpu(), minlength=classes)
+    return counts_K
