@@ -18,6 +18,7 @@ from palimpsest.version import VERSION
 
 if TYPE_CHECKING:
     from palimpsest.errors import (
+        ClassError,
         DataError,
         DivergedError,
         FrozenError,
@@ -49,6 +50,7 @@ _tell_transformers()  # nothing is imported: folders with parts are known to who
 
 __all__ = [
     "Chat",
+    "ClassError",
     "Completion",
     "DataError",
     "DivergedError",
@@ -85,6 +87,7 @@ __all__ = [
 
 _HOMES = {
     "palimpsest.errors": (
+        "ClassError",
         "DataError",
         "DivergedError",
         "FrozenError",

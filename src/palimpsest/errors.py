@@ -47,6 +47,10 @@ class DataError(UsageError):
     """A data file, a row or an id cannot be used."""
 
 
+class ClassError(DataError):
+    """A label is that of no class of the model."""
+
+
 class ModelError(UsageError):
     """A model folder, tokenizer, adapter or scope cannot be used."""
 

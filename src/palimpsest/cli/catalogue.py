@@ -94,13 +94,14 @@ def _schema(section: str) -> type[BaseModel] | None:
     from palimpsest.audit.refinement import Refinement
     from palimpsest.data.sets.controls import Controls
     from palimpsest.engine.plan import SECTIONS, Plan
-    from palimpsest.engine.sections import Restoring
+    from palimpsest.engine.sections import HeadChoice, Restoring
 
     if section not in SECTIONS or section in BESIDE:
         return None
     others: dict[str, type[BaseModel]] = {
         "controls": Controls,
         "gates": Gate,
+        "head": HeadChoice,
         "refine": Refinement,
         "restore": Restoring,
     }

@@ -157,6 +157,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("epochs", _number(float, "At most so many passes."), usual=False),
     Flag("max_steps", _number(int, "At most so many steps; wins over --epochs."), usual=False),
     Flag("batch_size", _number(int, "Rows per step.  [8; images 64]"), usual=False),
+    Flag("head", _one("KIND", "grow: learn classes it has not; new: these alone."), (LEARN, UPDATE), usual=False),
     Flag("scope", _one("KIND", "all, lora, layers or parts.  [all]"), usual=False),
     Flag("refine", o.Refine, FORGETTING_VERBS, usual=False),
     Flag("allow_forgotten", _yes("--allow-forgotten", "Forgotten rows may come back."), default=False, usual=False),

@@ -15,7 +15,7 @@ from palimpsest.loop.aliases import meant_section
 from palimpsest.printed import short
 from palimpsest.untrusted import parse_yaml, reason_of
 
-ROUTED = ("training", "control", "repair", "restore", "scope", "pairing", "refine", "measuring", "encoding")
+ROUTED = ("training", "control", "repair", "restore", "head", "scope", "pairing", "refine", "measuring", "encoding")
 
 ModelFolder = Annotated[str, typer.Option("--model", metavar="DIR", help="Folder, Hub name or resnet20@DIR.")]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder for model and report.")]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from palimpsest.audit.asking import as_answers, say_of_sets
 from palimpsest.audit.standing import standing
+from palimpsest.engine.head_growth import grown
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.records import Answer, Score
@@ -53,7 +54,7 @@ def _shown(after: Mapping[str, Mapping[str, Score]]) -> dict[str, dict[str, str]
 
 def _said_by(source: str, run: RunSetting, shown: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """What the model in a folder says."""
-    loaded = load(source, revision=run.plan.revision)
+    loaded = grown(load(source, revision=run.plan.revision), run.plan)
     loaded.model.to(device())
     return _said(loaded, run, shown)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from palimpsest import methods
 from palimpsest.audit.gates import refuse_unmeasured
 from palimpsest.companions.learned import check_learned
-from palimpsest.data.read.classes import class_number, own_label
+from palimpsest.data.read.classes import ClassNames, class_number, own_label
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
+from palimpsest.engine.head_growth import check_growing, head_after, naming_growth
 from palimpsest.engine.held_back import check_restoring
 from palimpsest.engine.inputs import Read, check_needs
 from palimpsest.engine.measuring import measured_by
@@ -44,6 +45,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     check_sharded(plan)
     check_needs(plan, makes_oracle=makes_oracle)
     check_restoring(plan)
+    check_growing(plan)
     _check_takes_steps(plan)
     if makes_oracle:
         check_makeable(plan)
@@ -114,8 +116,10 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     Raises:
         UsageError: rows that are nothing for the model, or that it (or its oracle) did (not) learn.
     """
-    for examples in read.examples.values():
-        check_examples(examples, plan.model, plan.revision)
+    head = head_after(plan)
+    for name, examples in read.examples.items():
+        with naming_growth(plan, name):
+            check_examples(examples, plan.model, plan.revision, head)
     forget = read.examples.get("forget", [])
     retrains = makes_oracle or methods.card(plan.method).starts_from == "base"
     check_records(plan, forget, retrains=retrains)
@@ -126,14 +130,16 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     check_sharded_rows(plan, read)
 
 
-def check_examples(examples: Sequence[Example], model: str, revision: str | None) -> None:
-    """Refuse rows that are nothing for a model, as far as its config tells.
+def check_examples(
+    examples: Sequence[Example], model: str, revision: str | None, head: tuple[int, ClassNames] | None = None
+) -> None:
+    """Refuse rows that are nothing for a model, as far as its config tells, or the head that it will have.
 
     Raises:
         DataError: such as texts for an image classifier or the reverse, or a class that it does not have.
     """
     family_of(model, revision).refuse_strangers(examples, model)
-    classes = classes_of(model)
+    classes = head or classes_of(model)
     if classes is None:
         return
     for example in examples:
@@ -141,4 +147,4 @@ def check_examples(examples: Sequence[Example], model: str, revision: str | None
             try:
                 class_number(own_label(example.content, classes[1]), *classes)
             except DataError as problem:
-                raise DataError(f"example {example.id!r}: {problem}") from None
+                raise type(problem)(f"example {example.id!r}: {problem}") from None

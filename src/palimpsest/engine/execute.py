@@ -86,7 +86,8 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
 
 def _beside_given_back(run: RunSetting, target: Output, trained: Trained, kept: CalibrationInfo) -> tuple[str, ...]:
     """The histories beside the model that was given back to; notes on those that are of no use there."""
-    change = change_by(run.plan, run.read.examples.get("forget", []), steps=0, model=trained.model_digest)
+    forget = (example.id for example in run.read.examples.get("forget", ()))
+    change = change_by(run.plan, forget, steps=0, model=trained.model_digest)
     between = replace(change, method="giving back", steps=1, recorded=frozenset())
     return settle_beside(target.partial, between if kept.alpha < 1 else change)
 

@@ -23,6 +23,7 @@ from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.derived.own_words import COUNT, own_words
+from palimpsest.engine.head_growth import grown
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.loop.job import Repair
@@ -161,7 +162,7 @@ def lesson_of(loaded: Loaded, sets: Mapping[str, Any], probes: Probes) -> Lesson
 def level_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> Level:
     """The level of never seen, from the best source there is; ``check_needs`` saw to it that there is one."""
     if plan.oracle is not None and plan.control.level != "shadow":
-        oracle = load(plan.oracle, revision=plan.revision)
+        oracle = grown(load(plan.oracle, revision=plan.revision), plan)
         reading = read(oracle.model.to(device()), sets["forget"], eos_ids=loaded.eos_ids)
         return from_oracle(reading, things=loaded.family.things if loaded.family.has_classes else "")
     if loaded.family.has_classes:
@@ -206,7 +207,7 @@ def _base(plan: Plan, loaded: Loaded) -> Any:
     """The base model, when one is given that knows the same tokens."""
     if plan.base is None:
         return None
-    base = load(plan.base, revision=plan.revision)
+    base = grown(load(plan.base, revision=plan.revision), plan)
     return base.model.to(device()) if base.num_outputs == loaded.num_outputs else None
 
 

@@ -20,6 +20,7 @@ from palimpsest.companions.learned import check_learned
 from palimpsest.engine.execute import execute
 from palimpsest.engine.forecast import duration, most_steps, seconds_per_position, step_positions
 from palimpsest.engine.given import Manner
+from palimpsest.engine.head_growth import classes_beyond
 from palimpsest.engine.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.engine.origin import check_base, check_makeable
 from palimpsest.engine.output import RESULT, Output
@@ -110,13 +111,17 @@ def _retraining(plan: Plan, recipe: Mapping[str, Any]) -> Plan:
     """The base, trained on the retain set and the replay; model and base are one, so that only the base counts."""
     files = {name: plan.files[name] for name in ("retain", "replay") if name in plan.files}
     fields = {"kind": "unlearn", "method": "retrain", "files": files, "model": plan.base, "base": plan.base}
-    return _plan(plan, fields, recipe)
+    lacking = classes_beyond(str(plan.base), plan.model_copy(update={"head": None}))
+    return _plan(plan, fields, {**recipe, **({"head": {"added": list(lacking)}} if lacking else {})})
 
 
 def _teaching(plan: Plan, oracle: Path, recipe: Mapping[str, Any]) -> Plan:
     """What an update learns as well, taught to the retrained model while the retain set is rehearsed."""
     files = {"learn": plan.files["learn"], "replay": plan.files["retain"]}
-    return _plan(plan, {"kind": "learn", "method": "finetune", "files": files, "model": str(oracle)}, recipe)
+    head = {} if plan.head is None else {"head": plan.head.model_dump()}
+    return _plan(
+        plan, {"kind": "learn", "method": "finetune", "files": files, "model": str(oracle)}, {**recipe, **head}
+    )
 
 
 def _plan(plan: Plan, fields: Mapping[str, Any], recipe: Mapping[str, Any]) -> Plan:

@@ -10,6 +10,7 @@ from pathlib import Path
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.engine.decoded import decoded_notes
 from palimpsest.engine.given import Manner
+from palimpsest.engine.head_growth import grown_note
 from palimpsest.engine.inputs import Read, unwatched
 from palimpsest.engine.levels import level_info, level_scores
 from palimpsest.engine.measured_json import Measured
@@ -109,6 +110,7 @@ def result_of(
         cost={**_costs(columns, trained), **oracle_cost(plan)},
         environment=environment(run.threads),
         notes=(
+            *grown_note(plan),
             *run.read.notes,
             *record_notes(plan, run.read.examples),
             *_notes(plan, ended, trained.notes),

@@ -19,7 +19,16 @@ from palimpsest.engine.chosen_control import PRESETS, for_control, preset, resol
 from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
 from palimpsest.engine.given_rules import chosen_rules
 from palimpsest.engine.plan_record import plan_digest
-from palimpsest.engine.sections import Encoding, Measuring, Repairing, Restoring, Section, as_taught, scope_section
+from palimpsest.engine.sections import (
+    Encoding,
+    HeadChoice,
+    Measuring,
+    Repairing,
+    Restoring,
+    Section,
+    as_taught,
+    scope_section,
+)
 from palimpsest.errors import PlanError, unknown
 from palimpsest.loop.aliases import meant_option, meant_section
 from palimpsest.loop.training import Training
@@ -43,6 +52,7 @@ SECTIONS = (
     "restore",
     "diversify",
     "scope",
+    "head",
     "pairing",
     "derived",
     "controls",
@@ -88,6 +98,8 @@ class Plan(Section):
     """Further forms of each row to forget, in other sentences, that steps are taken on; 0 = none."""
     scope: Scope = Scope()
     """Which parameters may move."""
+    head: HeadChoice | None = None
+    """What becomes of a classifier's head by the rows to learn; None = it stays, and is not in the record."""
     pairing: Pairing = Pairing()
     """How the analogous set is built."""
     derived: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -164,6 +176,8 @@ def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:
         values["refine"] = {}  # iterative refinement is a part of ICU, and a holdout gives its levels
     if isinstance(values.get("restore"), int | float):
         values["restore"] = {"share": values["restore"]}
+    if isinstance(values.get("head"), str):
+        values["head"] = {"kind": values["head"]}
     options = method.configured(values.pop("options", {}))
     values["training"] = {**method.defaults, **values.get("training", {})}
     values["scope"] = scope_section(values.get("scope", {}), method)
@@ -260,7 +274,7 @@ def _is_section(name: str, value: object) -> bool:
         return True
     if name in ("restore", "diversify") and isinstance(value, int | float | None):
         return True
-    return name == "refine" and value is None
+    return (name == "refine" and value is None) or (name == "head" and isinstance(value, str | None))
 
 
 def _validate(values: Mapping[str, Any]) -> Plan:
@@ -272,7 +286,7 @@ def _validate(values: Mapping[str, Any]) -> Plan:
         raise PlanError(_sentence(problems[0], values) + more) from None
 
 
-_OPTIONAL: Mapping[str, type[BaseModel]] = {"refine": Refinement, "restore": Restoring}
+_OPTIONAL: Mapping[str, type[BaseModel]] = {"head": HeadChoice, "refine": Refinement, "restore": Restoring}
 
 
 def _sentence(problem: Any, values: Mapping[str, Any]) -> str:

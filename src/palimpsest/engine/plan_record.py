@@ -9,7 +9,7 @@ from palimpsest.records import digest
 
 PLACES = frozenset({"files", "model", "after", "base", "oracle"})
 """Fields of a plan that say where something was read, which decides nothing."""
-_WHEN_GIVEN = frozenset({"controls", "diversify", "record", "restore", "rules"})
+_WHEN_GIVEN = frozenset({"controls", "diversify", "head", "record", "restore", "rules"})
 """Fields that plans of earlier versions do not have: left out where empty, so that those keep their digests."""
 _MADE_BY = ("palimpsest", "source")
 _NO_OPTIONS = frozenset({"digest", "level", *_MADE_BY})  # what a record has beside the plan's fields

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -54,6 +54,15 @@ class Measuring(Section):
     """At most so many examples per set, drawn with the run's seed."""
     decoded_limit: int = Field(default=100, ge=1)
     """Of these at most so many for a metric that decodes every prefix, as el does."""
+
+
+class HeadChoice(Section):
+    """What becomes of a classifier's head where the rows to learn have classes that it does not know."""
+
+    kind: Literal["grow", "new"] = "grow"
+    """grow = their classes are added to it; new = it knows them alone from then on, as behind a backbone."""
+    added: tuple[str, ...] = ()
+    """Their names, in the order of its rows; filled in by their first appearance among the rows to learn."""
 
 
 class Augment(Section):

@@ -19,6 +19,7 @@ from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import change_by, companions_read, hand_on, left_behind, start_of
+from palimpsest.engine.head_growth import grown, grown_note
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets, measured_by
@@ -78,7 +79,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     origin = check_oracle(plan, forget)
     if (note := unwatched(plan)) is not None:
         manner.progress(f"note: {note}", 0, 0)
-    for note in (*left_behind(plan), *record_notes(plan, read.examples)):
+    for note in (*left_behind(plan), *record_notes(plan, read.examples), *grown_note(plan)):
         manner.progress(f"note: {note}", 0, 0)
     if forget:
         check_learned(forget, plan.model, again=plan.allow_forgotten)
@@ -86,7 +87,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     for source in dict.fromkeys((plan.model, plan.base, plan.oracle)):
         if source is not None and (note := unbound(source)) is not None:
             manner.progress(f"note: {note}", 0, 0)
-    before = load(plan.model, revision=plan.revision)
+    before = grown(load(plan.model, revision=plan.revision), plan)
     threads = use_threads(before.model, manner.threads)
     before.model.to(device())
     _check_fits(plan, before)
@@ -115,7 +116,7 @@ def measure_column(run: RunSetting, target: Output, column: str, model: Loaded |
     """
 
     def compute() -> Measured:
-        loaded = model if isinstance(model, Loaded) else load(model, revision=run.plan.revision)
+        loaded = model if isinstance(model, Loaded) else grown(load(model, revision=run.plan.revision), run.plan)
         loaded.model.to(device())
         plan = run.plan
         decodes = column != "before" or decodes_before(plan, measured_by(plan.measuring, run.sets, run.family))
@@ -146,7 +147,7 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
         sets = with_forms(run.plan, start, run.sets, run.read.examples)
         trained, saved = train(run.plan, start, sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
-    change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
+    change = change_by(run.plan, (row.id for row in forget), steps=trained.ended.steps, model=trained.model_digest)
     notes = hand_on(start_of(run.plan), target.partial, change)
     return replace(trained, notes=(*trained.notes, *notes)), saved
 
@@ -182,7 +183,7 @@ def _starting(run: RunSetting, before: Loaded) -> Loaded:
 
 def _like(before: Loaded, role: str, source: str, plan: Plan, examples: Examples) -> Loaded:
     """Another model of the plan, with as many outputs, which mean the same."""
-    other = load(source, revision=plan.revision)
+    other = grown(load(source, revision=plan.revision), plan)
     if other.num_outputs != before.num_outputs:
         raise PlanError(
             f"--{role} knows {other.num_outputs} tokens or classes and --model {before.num_outputs}; "

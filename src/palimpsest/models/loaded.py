@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from palimpsest.data.encode.pixels import PixelFormat
-from palimpsest.data.read.classes import given_names
+from palimpsest.data.read.classes import ClassNames, names_of_config
 from palimpsest.models import families
 from palimpsest.models.families.family import Family
 from palimpsest.models.images import Preprocessor
@@ -47,10 +46,9 @@ class Loaded:
         return self.family.num_outputs(self.model)
 
     @property
-    def class_names(self) -> Mapping[str, int]:
+    def class_names(self) -> ClassNames:
         """Name -> class, as far as the model's config names its classes."""
-        config = self.model.config
-        return given_names(getattr(config, "label2id", None), getattr(config, "id2label", None))
+        return names_of_config(vars(self.model.config))
 
     @property
     def companion(self) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palimpsest.data.read.classes import given_names
+from palimpsest.data.read.classes import ClassNames, names_of_config
 from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.adapter_base import adapter_in, base_of, check_bases
@@ -23,6 +23,7 @@ from palimpsest.models.purposes import check_purpose
 from palimpsest.records import digest
 from palimpsest.untrusted import refusing
 
+_UNSAID = 2
 _OF_PLAIN = ("normalize_mean", "normalize_std", "image_size")
 
 
@@ -113,17 +114,26 @@ def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     return family_of(source, revision).takes == "image"
 
 
-def classes_of(source: str | Path) -> tuple[int, dict[str, int]] | None:
+def classes_of(source: str | Path) -> tuple[int, ClassNames] | None:
     """Number and names of a local classifier's classes, as far as that shows without loading it; else None."""
     plain = plain_weights(source)
     if plain is not None:
         rows = _shape_in(plain.file, "linear.weight")
-        return None if not rows else (rows[0], {})
+        return None if not rows else (rows[0], ClassNames({}))
     config = read_config(Path(source).expanduser())
-    labels = config.get("id2label")
-    if not (of_config(config).has_classes and isinstance(labels, dict) and labels):
+    if not (config and of_config(config).has_classes):
         return None
-    return len(labels), class_names_in(source)
+    number = _classes_said(config)
+    return None if number is None else (number, class_names_in(source))
+
+
+def _classes_said(config: Mapping[str, Any]) -> int | None:
+    """How many classes a config says; transformers writes none down where they are two without names."""
+    labels = config.get("id2label")
+    if isinstance(labels, dict) and labels:
+        return len(labels)
+    number = config.get("num_classes") if "pretrained_cfg" in config else config.get("num_labels", _UNSAID)
+    return number if isinstance(number, int) else None
 
 
 def _shape_in(file: Path, tensor: str) -> list[int] | None:
@@ -149,7 +159,7 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
     return config
 
 
-def class_names_in(source: str | Path, revision: str | None = None) -> dict[str, int]:
+def class_names_in(source: str | Path, revision: str | None = None) -> ClassNames:
     """Name -> class, as far as a source's config names its classes; loads nothing.
 
     Args:
@@ -158,7 +168,7 @@ def class_names_in(source: str | Path, revision: str | None = None) -> dict[str,
     """
     path = Path(source).expanduser()
     config = read_config(path if path.is_dir() else str(source), revision)
-    return given_names(config.get("label2id"), config.get("id2label"))
+    return names_of_config(config)
 
 
 def source_digest(source: str | Path, revision: str | None = None) -> str:

@@ -28,6 +28,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "answers": (bool, "True or False"),
     "in_place": (bool, "True or False"),
     "make_oracle": (bool, "True or False"),
+    "head": (str, '"grow" or "new"'),
     "diversify": (int, "a whole number"),
     "refine": (bool, "True or False"),
     "restore": (Real, "a share, such as 0.95"),
@@ -64,6 +65,8 @@ class Arguments(TypedDict, total=False):
         threads: CPU threads; None = one for a small model.
         report_to: trackers.
         allow_forgotten: rows that the model was made to forget may come back; recorded, and said in the report.
+        head: "grow": classes of the learn set that a classifier does not know are added to its head; "new": it knows
+            these alone from then on.
         in_place: the module of a model in memory gets the new weights when the run has ended well; else it stays as it
             is, and the result has a copy.
     """
@@ -81,6 +84,7 @@ class Arguments(TypedDict, total=False):
     threads: int | None
     report_to: str | Iterable[str]
     allow_forgotten: bool
+    head: str | None
     in_place: bool
 
 

@@ -12,6 +12,7 @@ from palimpsest.data.read.layout import Source
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.engine.early import check_before, check_rows
 from palimpsest.engine.given import Given, Manner
+from palimpsest.engine.head_growth import with_classes
 from palimpsest.engine.held_back import with_calibration
 from palimpsest.engine.inputs import read_given
 from palimpsest.engine.output import RESULT
@@ -109,11 +110,12 @@ def _changed(
     """Check, read, run; everything that can be refused without torch is refused before it is there."""
     refine = arguments.get("refine")
     refined: dict[str, Any] = {} if refine is None else {"refine": {} if refine else None}
-    refined |= {name: arguments[name] for name in ("restore", "diversify") if arguments.get(name) is not None}
+    refined |= {name: arguments[name] for name in ("restore", "diversify", "head") if arguments.get(name) is not None}
     made = planned(given, method, {**refined, **checked_sections({} if plan is None else plan, "plan")})
     makes_oracle = bool(arguments.get("make_oracle"))
     check_before(made, manner, makes_oracle=makes_oracle)
     read = with_calibration(made, read_given(given, manner.progress, separator=made.encoding.separator))
+    made = with_classes(made, read)
     check_rows(made, read, makes_oracle=makes_oracle)
     from palimpsest.engine.execute import (
         execute,  # and torch with it: all above is refused in less time than that takes

@@ -1,12 +1,18 @@
-"""Classes of an image classifier: what a label means to it. Its own names come first, numbers after them."""
+"""Classes of a classifier: what a label means to it. Its own names come first, numbers after them.
+
+A head that grew by labels that are numbers (``models/grown_head.py``) has its classes in the order in which they came,
+so that its names are those numbers and say which row is meant; its config marks it by ``NUMBERS_ARE_NAMES``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from palimpsest.errors import DataError, unknown
+from palimpsest.errors import ClassError, DataError, unknown
 from palimpsest.records import Image, Labelled
 
+NUMBERS_ARE_NAMES = "palimpsest_numbers_are_names"
+"""Key of a config: a number as label is the name of a class, not its row."""
 _DIGITS = 18
 
 
@@ -15,20 +21,33 @@ class ClassNames(dict[str, int]):
 
     Attributes:
         shared: name -> its classes, of those that a config gives to several.
+        by_name: a number as label is the name of a class.
     """
 
-    def __init__(self, numbers: Mapping[str, set[int]]) -> None:
+    def __init__(self, numbers: Mapping[str, set[int]], *, by_name: bool = False) -> None:
         """Names and the classes that have them."""
+        self.by_name = by_name
         super().__init__({name: min(found) for name, found in numbers.items() if len(found) == 1})
         self.shared = {name: sorted(found) for name, found in numbers.items() if len(found) > 1}
 
 
-def given_names(label2id: object, id2label: object = None) -> ClassNames:
+def names_of_config(config: Mapping[str, object]) -> ClassNames:
+    """The names that a config gives its classes.
+
+    >>> names_of_config({"id2label": {"0": "7", "1": "3"}, NUMBERS_ARE_NAMES: True}).by_name
+    True
+    """
+    by_name = config.get(NUMBERS_ARE_NAMES) is True
+    return given_names(config.get("label2id"), config.get("id2label"), by_name=by_name)
+
+
+def given_names(label2id: object, id2label: object = None, *, by_name: bool = False) -> ClassNames:
     """The names that a config gives its classes, in either direction, without those that transformers makes up.
 
     Args:
         label2id: name -> number, which may be written as text; anything else names nothing.
         id2label: the reverse; it may have holes, and one name twice.
+        by_name: numbers as labels are names.
 
     >>> given_names({"LABEL_0": 0, "cat": "1"})
     {'cat': 1}
@@ -41,7 +60,7 @@ def given_names(label2id: object, id2label: object = None) -> ClassNames:
         value = _number_of(number)
         if value is not None and str(name) != f"LABEL_{value}":
             found.setdefault(str(name), set()).add(value)
-    return ClassNames(found)
+    return ClassNames(found, by_name=by_name)
 
 
 def _pairs(mapping: object) -> Iterator[tuple[object, object]]:
@@ -55,6 +74,12 @@ def _number_of(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def with_own(own: Mapping[str, int], class_names: Mapping[str, int]) -> ClassNames:
+    """The names that a dataset has for its numbers, and those of a model, which come first."""
+    numbers = {name: {number} for name, number in {**own, **class_names}.items()}
+    return ClassNames(numbers, by_name=_by_name(class_names))
 
 
 def own_label(content: Image | Labelled, class_names: Mapping[str, int]) -> int | str:
@@ -76,9 +101,13 @@ def number_or_name(label: int | str, class_names: Mapping[str, int]) -> int | st
     (1, 10, 'cat')
     """
     if isinstance(label, int):
-        return label
+        return class_names.get(str(label), str(label)) if _by_name(class_names) else label
     number = class_names.get(label, _number_of(label))
     return label if number is None else number
+
+
+def _by_name(class_names: Mapping[str, int]) -> bool:
+    return isinstance(class_names, ClassNames) and class_names.by_name
 
 
 def _shared(class_names: Mapping[str, int]) -> Mapping[str, list[int]]:
@@ -99,11 +128,20 @@ def class_number(label: int | str, num_classes: int, class_names: Mapping[str, i
     >>> class_number("cat", 2, {"dog": 0, "cat": 1}), class_number("1", 2, {"1": 0}), class_number("1", 2, {})
     (1, 0, 1)
     """
+    if _by_name(class_names) and str(label) not in class_names:
+        raise ClassError(f"class {label} is not one of the model's; {_accepted_names(class_names)}")
+    label = str(label) if _by_name(class_names) else label
     number = _numbered(label, num_classes, class_names) if isinstance(label, str) else label
     if not 0 <= number < num_classes:
         named = f" ({label!r})" if label != number else ""
-        raise DataError(f"class {number}{named}; accepted: 0 to {num_classes - 1}, the model's classes")
+        raise ClassError(f"class {number}{named}; accepted: 0 to {num_classes - 1}, the model's classes")
     return number
+
+
+def _accepted_names(class_names: Mapping[str, int]) -> str:
+    listed = sorted(class_names, key=class_names.__getitem__)
+    more = f" and {len(listed) - 12} more" if len(listed) > 12 else ""
+    return f"accepted: {', '.join(listed[:12])}{more}"
 
 
 def _numbered(name: str, num_classes: int, class_names: Mapping[str, int]) -> int:
@@ -116,8 +154,8 @@ def _numbered(name: str, num_classes: int, class_names: Mapping[str, int]) -> in
     if number is not None:
         return number
     if not class_names:
-        raise DataError(
+        raise ClassError(
             f"class name {name!r} for a model whose classes have no names; accepted: 0 to {num_classes - 1}, as "
             "label or as name of the folder"
         )
-    raise DataError(unknown("class name", name, class_names))
+    raise ClassError(unknown("class name", name, class_names))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from palimpsest.data.read.classes import number_or_name, own_label
+from palimpsest.data.read.classes import number_or_name, own_label, with_own
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Labelled, content_id
 
@@ -57,7 +57,7 @@ def select(
     """
     if not selection:
         raise DataError(f"{source}: nothing to forget is named; give --forget-subject, --forget-id or --forget-class")
-    names = {**_own_names(examples), **(class_names or {})}
+    names = with_own(_own_names(examples), class_names or {})
     problems = list(_problems(examples, selection, names))
     if problems:
         raise DataError(f"{source}: {'; '.join(problems)}")
