@@ -1,0 +1,1 @@
+"""SimpleCIL: see tests/methods/counting.py."""
