@@ -74,8 +74,7 @@ class DER(Method):
         """One more backbone, unless this is the first task."""
         if is_first_task(model, sets):
             return ()
-        new = new_classes(sets)
-        return [new_backbone(model, names_before_head(model), auxiliary=len(new) + 1 if new else 0)]
+        return [new_backbone(model, names_before_head(model), auxiliary=len(new_classes(sets)) + 1)]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """What is old stands still."""
@@ -86,7 +85,7 @@ class DER(Method):
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Means of the losses of both classifiers."""
         weights = {name: 1.0 if name == "learn" else self.config.memory_weight for name in batches}
-        part = next((part for part in new_grown_of(model) if part.config.auxiliary), None)
+        part = next(iter(new_grown_of(model)), None)
         if part is None:
             said = predict_together(model, batches)
             return {name: Term(-one.logp_S.sum(), of=name, weight=weights[name]) for name, one in said.items()}

@@ -17,8 +17,7 @@ memory.
 Deletion: nothing of a task stands apart in one plain model, so by class or example it is ug_clu, scrub or salun.
 
 Departs from the paper: every set has its own mean, where there is one over a mixed batch; the new columns of old
-classes and the classifier of the new features begin at zero. A run that finds its own rate takes a step of each stage
-in turn.
+classes begin at zero. A run that finds its own rate takes a step of each stage in turn.
 Official code: github.com/G-U-N/ECCV22-FOSTER; not read for this.
 """
 

@@ -77,8 +77,8 @@ class MEMO(Method):
         """Last blocks once more, unless this is the first task."""
         if is_first_task(model, sets):
             return ()
-        new, names = new_classes(sets), names_of_last_blocks(model, self.config.last_blocks, self.config.at)
-        return [new_backbone(model, names, auxiliary=len(new) + 1 if new else 0)]
+        names = names_of_last_blocks(model, self.config.last_blocks, self.config.at)
+        return [new_backbone(model, names, auxiliary=len(new_classes(sets)) + 1)]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """What is old stands still."""
@@ -89,7 +89,7 @@ class MEMO(Method):
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Means of the losses of both classifiers."""
         weights = {name: 1.0 if name == "learn" else self.config.memory_weight for name in batches}
-        part = next((part for part in new_grown_of(model) if part.config.auxiliary), None)
+        part = next(iter(new_grown_of(model)), None)
         if part is None:
             said = predict_together(model, batches)
             return {name: Term(-one.logp_S.sum(), of=name, weight=weights[name]) for name, one in said.items()}

@@ -40,7 +40,7 @@ def new_backbone(
     Args:
         model: with those of earlier runs.
         names: of the tensors that it has of its own.
-        auxiliary: rows of its auxiliary classifier, which begin at zero.
+        auxiliary: rows of its auxiliary classifier; they begin at random, so that the first step reaches the backbone.
         alone: it answers in the place of the model, and begins with the model's own tensors and head.
         number: by which it is known; 0 = the next one.
     """
@@ -61,6 +61,8 @@ def new_backbone(
     _begin_as(made, model, None if alone or not earlier else earlier[-1])
     if alone:
         _begin_with_head(made, head)
+    if made.rows is not None:
+        nn.init.kaiming_uniform_(made.rows, a=5**0.5)  # as torch begins a linear layer
     return made
 
 
@@ -214,9 +216,9 @@ def classes_in(sets: Mapping[str, ExampleSet], names: Collection[str]) -> tuple[
 
 
 def new_classes(sets: Mapping[str, ExampleSet]) -> tuple[int, ...]:
-    """Classes that are learned and that the memory has no rows of."""
-    known = classes_in(sets, EARLIER_ROWS)
-    return tuple(c for c in classes_in(sets, ("learn",)) if c not in known)
+    """Classes that are learned and that the memory has no rows of; where it has of all, all that are learned."""
+    learned, known = classes_in(sets, ("learn",)), classes_in(sets, EARLIER_ROWS)
+    return tuple(c for c in learned if c not in known) or learned
 
 
 def is_first_task(model: Any, sets: Mapping[str, ExampleSet]) -> bool:
