@@ -13,7 +13,7 @@ from palimpsest.contract import Phase
 from palimpsest.errors import PlanError
 from palimpsest.methods import configure
 from palimpsest.models.parts import detach, parts_of
-from palimpsest.models.parts.backbone_growth import new_classes, new_or_old_targets
+from palimpsest.models.parts.backbone_growth import classes_to_learn, new_or_old_targets
 from palimpsest.models.scope import state_digests
 
 PHASE = Phase("joint", ("learn", "replay"))
@@ -97,9 +97,9 @@ def test_a_run_that_died_goes_on_to_the_same_bits(tmp_path):
 
 
 def test_where_no_class_is_new_those_that_are_learned_are_told_from_the_rest():
-    assert new_classes(SECOND) == (2, 3)
-    assert new_classes({"learn": FIRST["learn"], "replay": FIRST["learn"]}) == (0, 1)
-    assert new_classes(SECOND_TEXTS) == (2, 3)
+    assert classes_to_learn(SECOND) == (2, 3)
+    assert classes_to_learn({"learn": FIRST["learn"], "replay": FIRST["learn"]}) == (0, 1)
+    assert classes_to_learn(SECOND_TEXTS) == (2, 3)
 
 
 def test_the_first_step_reaches_every_tensor_of_the_new_backbone(tmp_path):

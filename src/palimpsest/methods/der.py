@@ -34,11 +34,11 @@ from torch import nn
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, predict_together
 from palimpsest.models.parts.backbone_growth import (
+    classes_to_learn,
     freeze_all_but_new,
     is_first_task,
     names_before_head,
     new_backbone,
-    new_classes,
     new_grown_of,
     new_or_old_loss,
 )
@@ -74,11 +74,11 @@ class DER(Method):
         """One more backbone, unless this is the first task."""
         if is_first_task(model, sets):
             return ()
-        return [new_backbone(model, names_before_head(model), auxiliary=len(new_classes(sets)) + 1)]
+        return [new_backbone(model, names_before_head(model), auxiliary=len(classes_to_learn(sets)) + 1)]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """What is old stands still."""
-        self._new = new_classes(sets)
+        self._new = classes_to_learn(sets)
         freeze_all_but_new(model)
         return super().prepare(model, sets)
 

@@ -29,11 +29,11 @@ from torch import nn
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, predict_together
 from palimpsest.models.parts.backbone_growth import (
+    classes_to_learn,
     freeze_all_but_new,
     is_first_task,
     names_of_last_blocks,
     new_backbone,
-    new_classes,
     new_grown_of,
     new_or_old_loss,
 )
@@ -78,11 +78,11 @@ class MEMO(Method):
         if is_first_task(model, sets):
             return ()
         names = names_of_last_blocks(model, self.config.last_blocks, self.config.at)
-        return [new_backbone(model, names, auxiliary=len(new_classes(sets)) + 1)]
+        return [new_backbone(model, names, auxiliary=len(classes_to_learn(sets)) + 1)]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """What is old stands still."""
-        self._new = new_classes(sets)
+        self._new = classes_to_learn(sets)
         freeze_all_but_new(model)
         return super().prepare(model, sets)
 

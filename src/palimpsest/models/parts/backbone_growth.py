@@ -5,6 +5,7 @@ Shape legend: S rows of a batch, A rows of the auxiliary classifier, K classes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import ModelError
 from palimpsest.models.activations import block_names
 from palimpsest.models.families import of_model
+from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, bearer_of, new_parts_of
 from palimpsest.models.parts.grown_backbones import (
     CopiedTensor,
@@ -215,7 +217,7 @@ def classes_in(sets: Mapping[str, ExampleSet], names: Collection[str]) -> tuple[
     return tuple(sorted(labels))
 
 
-def new_classes(sets: Mapping[str, ExampleSet]) -> tuple[int, ...]:
+def classes_to_learn(sets: Mapping[str, ExampleSet]) -> tuple[int, ...]:
     """Classes that are learned and that the memory has no rows of; where it has of all, all that are learned."""
     learned, known = classes_in(sets, ("learn",)), classes_in(sets, EARLIER_ROWS)
     return tuple(c for c in learned if c not in known) or learned
@@ -255,3 +257,25 @@ def rows_of_classes(sets: Mapping[str, ExampleSet], classes: int) -> Int[Tensor,
         if isinstance(one, ClassSet):
             counts_K += torch.bincount(one.label_N.cpu(), minlength=classes)
     return counts_K
+
+
+def class_feature_means(model: nn.Module, sets: Mapping[str, ExampleSet], rows: int = 64) -> dict[int, Tensor]:
+    """Mean of what enters the head over the rows of each class, in double precision, as the model answers when asked.
+
+    Args:
+        model: a classifier.
+        sets: those that a task learns and holds are gone through, without augmentation.
+        rows: of a pass.
+    """
+    sums: dict[int, Tensor] = {}
+    counts: Counter[int] = Counter()
+    device = next(model.parameters()).device
+    with asked(model):
+        for plain in (sets[name].plain() for name in ("learn", *EARLIER_ROWS) if name in sets):
+            for start in range(0, len(plain), rows):
+                batch = plain.batch(plain.ids[start : start + rows]).to(device)
+                features = of_model(model).features(model, batch).double()
+                for row, label in zip(features, batch.target_S.tolist(), strict=True):
+                    sums[label] = sums[label] + row if label in sums else row
+                    counts[label] += 1
+    return {label: total / counts[label] for label, total in sums.items()}
