@@ -55,7 +55,7 @@ CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they 
 # Times the length: refusals are learned before the answers go, and what is certain hardly has a weight.
 UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "sat_imp": 2}
 AIMED = {"depn", "lunar", "prune_neurons", "rep_select"}  # edit feed-forward matrices, and nothing else
-NO_ADAPTER = AIMED - {"rep_select"}  # edit the weights that an adapter lies on
+NO_ADAPTER = AIMED - {"rep_select"} | {"ssd"}  # edit the weights that an adapter lies on
 PULLED = {"ewc"}  # by weights alone, whatever is shown of a set
 OPTIONS = {"code_unlearn": {"significance": 1.0}}  # six rows are too few for a test of many codes
 VOCABULARY = 61
