@@ -96,7 +96,6 @@ class FisherForgetting(Method):
     approach = "editing"
     needs = ("forget", "retain")
     reference_sets = frozenset({"retain"})
-    by_id = ("forget",)
     edits = True
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions
@@ -98,9 +99,13 @@ def entry_of(model: nn.Module, batch: Batch) -> Tensor:
 def _fitting(change: Tensor, values: Tensor) -> Tensor:
     """The change on the device and in the precision of what it is added to.
 
+    A change of embeddings that were padded otherwise is cut or filled at the end, where padding is.
+
     Raises:
         ModelError: the model reads the rows of a batch in parts.
     """
+    if values.dim() == 3 and change.dim() == 3 and change.shape[1] != values.shape[1]:
+        change = F.pad(change[:, : values.shape[1]], (0, 0, 0, max(0, values.shape[1] - change.shape[1])))
     if change.shape != values.shape:
         raise ModelError(
             f"inputs of shape {tuple(values.shape)} where {tuple(change.shape)} were to be changed: the model reads "
