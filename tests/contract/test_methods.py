@@ -53,11 +53,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
-# Times the length: refusals are learned before the answers go, and what is certain hardly has a weight.
-UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "sat_imp": 2}
+# Times the length: refusals are learned before the answers go, what is certain hardly has a weight, nothing aims.
+UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "l1_sparse": 4, "sat_imp": 2}
 AIMED = {"depn", "lunar", "prune_neurons", "rep_select"}  # edit feed-forward matrices, and nothing else
-NO_ADAPTER = AIMED - {"rep_select"}  # edit the weights that an adapter lies on
-PULLED = {"ewc"}  # by weights alone, whatever is shown of a set
+NO_ADAPTER = AIMED - {"rep_select"} | {"ssd"}  # edit the weights that an adapter lies on
+PULLED = {"ewc": 1e-3, "l1_sparse": 1.0}  # by weights alone, whatever is shown of a set, no further than this
 OPTIONS = {"code_unlearn": {"significance": 1.0}}  # six rows are too few for a test of many codes
 VOCABULARY = 61
 MEMORISED = 0.1  # nats per token; a guess costs log 61 = 4.1
@@ -271,6 +271,8 @@ def test_only_the_named_layers_move(toy, tmp_path, name):
 def test_does_what_it_is_for(toy, tmp_path, name):
     """Unlearning: what must go gets lost more than what must stay. Learning: the new examples are known better."""
     kind = methods.load(name)
+    if "text" not in kind.modalities:
+        pytest.skip("not for texts: what it does to images is in its own test")
     _, model = run_method(toy, name, tmp_path / "run")
     known = toy.before(kind)
     rise = {s: loss_of(model, toy.sets[s]) - loss_of(known, toy.sets[s]) for s in ("forget", "retain", "learn")}
@@ -350,7 +352,7 @@ def test_what_is_capped_moves_nothing(toy, tmp_path, name):
     """Every row of the toy sets is above the cap: but for what looks at no row, the weights stay where they are."""
     for gradient in gradients(toy, name, tmp_path / "run", None, Controls(cap=1e-9)):
         if name in PULLED:
-            assert gradient.norm() < 1e-3
+            assert gradient.norm() < PULLED[name]
         else:
             assert torch.equal(gradient, torch.zeros_like(gradient))
 
