@@ -1,4 +1,4 @@
-"""AMUN: adversarial examples against the exact distance to a linear border; its loss by hand; what fitting them does."""
+"""AMUN: adversarial examples against the exact distance to a linear border; its loss by hand; what fitting does."""
 
 from __future__ import annotations
 
