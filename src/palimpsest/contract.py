@@ -215,9 +215,7 @@ class Method:
         self.config = config
         self.reference = reference
         self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
-        self.companions: Mapping[
-            str, Companion
-        ] = {}  # of the version the run starts from: ``reads``, and ``keeps`` if any
+        self.companions: Mapping[str, Companion] = {}  # of the version it starts from: ``reads``, ``keeps`` if any
         self.subjects: Mapping[str, str] = {}  # id -> subject, of the run's rows that have one
         self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
@@ -253,10 +251,9 @@ class Method:
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """Modules to add to the model (models/parts/), each at a named place; default: none.
 
-        Asked once at the start of a run and again before a resume, at the weights that the run starts from and before
-        the scope and the reference; torch's generator is seeded, so that the parts are a function of plan and seed. A
-        run of a method that adds parts moves them alone (scope.kind = parts); the reference is the model without them.
-        Later hooks find them by ``models.parts.new_parts_of(model)``.
+        Asked at the start of a run and before a resume, at the weights that it starts from, before scope and reference;
+        torch's generator is seeded, so that they are a function of plan and seed. They alone move (scope.kind = parts);
+        the reference is the model without them. Later hooks find them by ``models.parts.new_parts_of(model)``.
 
         Args:
             model: with the parts of earlier requests.

@@ -25,6 +25,7 @@ from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
 from palimpsest.report.calibration_row import CalibrationInfo
+from palimpsest.report.curve_point import CurvePoint
 from palimpsest.report.edit_info import EditInfo
 from palimpsest.report.guard_info import GuardInfo
 from palimpsest.report.row import ReportRow, without_empty
@@ -118,21 +119,6 @@ class VerdictRow(ReportRow):
         """The verdict of this row; ``VerdictRow.of(row.verdict()) == row``."""
         gates = tuple(GateResult(g.gate, g.outcome, g.sentence) for g in self.gates)
         return Verdict(self.outcome, self.sentence, gates, self.plain)
-
-
-class CurvePoint(ReportRow):
-    """What was measured between two optimizer steps."""
-
-    step: int = Field(ge=0)
-    """Optimizer steps done."""
-    epoch: float = Field(ge=0)
-    """Passes over the anchor set done."""
-    seconds: float = Field(ge=0)
-    """Wall-clock seconds since the run began."""
-    active: int | None = None
-    """Examples that still need work, or None where nothing is refined."""
-    values: dict[str, float] = Field(default_factory=dict)
-    """Quantity -> value; the key "set.metric" (e.g. "forget.el_10") lets the page add unit and oracle level."""
 
 
 class CostRow(ReportRow):
