@@ -94,6 +94,13 @@ def _feature(version, rows, task):
     return seen[0]
 
 
+def test_killed_it_goes_on_to_the_same_bits(learned):
+    rows, versions = learned
+    resumed = versions[1].then("ease", {"learn": rows((2, 3))}, dies_at=2)
+    state = resumed.model.state_dict()
+    assert all(torch.equal(t, state[name]) for name, t in versions[2].model.state_dict().items())
+
+
 def test_saved_and_loaded_it_answers_with_the_same_bits(learned, tmp_path):
     rows, versions = learned
     test = rows((0, 1, 2, 3), seed=9)

@@ -108,11 +108,8 @@ class APER(Method):
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The first task is tuned on."""
-        return (
-            (Stage("tune", "learn", phases=(Phase("tune", ("learn",), moves_statistics=False),)),)
-            if self._tunes
-            else ()
-        )
+        phase = Phase("tune", ("learn",), moves_statistics=False)
+        return (Stage("tune", "learn", phases=(phase,)),) if self._tunes else ()
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the task."""

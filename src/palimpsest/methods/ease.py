@@ -109,11 +109,8 @@ class EASE(Method):
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The adapter of new classes is tuned on them."""
-        return (
-            (Stage("tune", "learn", phases=(Phase("tune", ("learn",), moves_statistics=False),)),)
-            if self._tunes
-            else ()
-        )
+        phase = Phase("tune", ("learn",), moves_statistics=False)
+        return (Stage("tune", "learn", phases=(phase,)),) if self._tunes else ()
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the task."""

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from palimpsest.models.families import of_model
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, attach, detach, off, parts_of
+from palimpsest.models.parts.class_head import head_place
 from palimpsest.models.parts.task_views import acting_alone
 from palimpsest.models.parts.views_head import OfViews, ViewsHead, unknown_classes
 
@@ -54,14 +55,55 @@ def start_rows(model: Any, head: ViewsHead, examples: Any, task: int) -> str:
     Returns:
         The name of the tensor, as in the model's state dict.
     """
-    plain, family, where = examples.plain(), of_model(model), head.class_rows.device
-    total_CD = torch.zeros_like(head.class_rows, dtype=torch.float64)
-    with asked(model), off(model, [head]), acting_alone(model, task):
+    with off(model, [head]):
+        means_CD = unit_means(model, examples, task)
+    there_C = classes_in(examples, len(means_CD))
+    head.class_rows[there_C] = means_CD[there_C].to(head.class_rows)
+    return rows_name(model, head)
+
+
+@torch.no_grad()
+def unit_means(model: Any, examples: Any, task: int) -> Float[Tensor, "C D"]:
+    """Mean of what enters the head in a view, each row of length 1 and the mean, too; zeros of classes without rows.
+
+    Args:
+        model: without a head that goes through views of its own, or with it off.
+        examples: of some classes.
+        task: whose view is looked at.
+    """
+    plain, family, where = examples.plain(), of_model(model), next(model.parameters()).device
+    _place, linear = head_place(model)
+    total_CD = torch.zeros(linear.out_features, linear.in_features, dtype=torch.float64, device=where)
+    with asked(model), acting_alone(model, task):
         for start in range(0, len(plain), _ROWS):
             batch = plain.batch(plain.ids[start : start + _ROWS]).to(where)
             total_CD.index_add_(0, batch.target_S, F.normalize(family.features(model, batch).double(), dim=-1))
-    there_C = classes_in(examples, len(total_CD)).to(where)
-    head.class_rows[there_C] = F.normalize(total_CD[there_C], dim=-1).to(head.class_rows)
+    return F.normalize(total_CD, dim=-1)
+
+
+@torch.no_grad()
+def rows_at(model: Any, head: ViewsHead, means_CD: Float[Tensor, "C D"], present_C: Bool[Tensor, "C"]) -> str:
+    """Have the rows of the first C classes at their means, of length 1, and no other class there.
+
+    Args:
+        model: bears the head.
+        head: its further rows stay.
+        means_CD: in any precision.
+        present_C: which classes there are.
+
+    Returns:
+        The name of the tensor, as in the model's state dict.
+    """
+    count = len(present_C)
+    head.present_C.zero_()
+    head.present_C[:count] = present_C.to(head.present_C.device)
+    head.own_C.masked_fill_(~head.present_C, 0)
+    head.class_rows[:count] = F.normalize(torch.where(present_C[:, None], means_CD, 0.0), dim=-1).to(head.class_rows)
+    return rows_name(model, head)
+
+
+def rows_name(model: Any, head: ViewsHead) -> str:
+    """Name of its trained rows, as in the state dict of the model that bears it."""
     number = next(number for number, part in enumerate(parts_of(model)) if part is head)
     return f"{ATTRIBUTE}.{number}.class_rows"
 
