@@ -159,6 +159,7 @@ class Method:
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
         reads: kinds of history beside the model that it cannot work without (``companions/``).
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
+        looks_only: it looks at its forget rows and takes no step on them, so they need not have been learned.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and nothing else moves (but see ``moves_all``).
@@ -196,6 +197,7 @@ class Method:
     cycle_option: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[tuple[str, ...]] = ()
+    looks_only: ClassVar[bool] = False
     edits: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
@@ -287,6 +289,10 @@ class Method:
             is an error, as is an edit that changed nothing at all.
         """
         return ()
+
+    def explanation(self) -> Mapping[str, Any]:
+        """What its edit did and why, as JSON, for ``edit.json`` and the report; default: nothing. Asked after it."""
+        return {}
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The parts of a run; default: one, and none after an edit. Asked after ``prepare``.

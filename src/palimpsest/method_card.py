@@ -73,6 +73,7 @@ class MethodCard:
     defaults: Mapping[str, Any]
     options_for_images: Mapping[str, Any]
     starts_from: Literal["model", "base"]
+    looks_only: bool
     edits: bool
     own_schedule: bool
     yardstick: bool

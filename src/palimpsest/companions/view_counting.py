@@ -24,7 +24,7 @@ from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import DataError
 from palimpsest.models.class_features import SeenRows, backbone_digest, content_digest_of, seen_rows
-from palimpsest.models.class_sums import Moments
+from palimpsest.models.class_sums import KeptMoments
 from palimpsest.models.parts import attach, detach, new_parts_of, off
 from palimpsest.models.parts.task_teaching import rebuilt
 from palimpsest.models.parts.task_views import TaskPart, acting_alone, task_parts
@@ -50,7 +50,7 @@ class ViewCounting:
     task: int
     earlier: tuple[int, ...]
     views: Literal["all", "own"] = "all"
-    moments: Moments = "none"
+    moments: KeptMoments = "none"
     rows: int = 1
 
     def counting(self, width: int, tasks: Sequence[int]) -> Counting:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from palimpsest import methods
 from palimpsest.audit.gates import refuse_unmeasured
-from palimpsest.companions.learned import check_learned
 from palimpsest.data.read.classes import ClassNames, class_number, own_label
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
@@ -19,7 +18,7 @@ from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
-from palimpsest.engine.returning import check_returning
+from palimpsest.engine.returning import check_forget, check_returning
 from palimpsest.engine.sharded.recipe import check_sharded, check_sharded_rows
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
@@ -123,8 +122,7 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     forget = read.examples.get("forget", [])
     retrains = makes_oracle or methods.card(plan.method).starts_from == "base"
     check_records(plan, forget, retrains=retrains)
-    if forget:
-        check_learned(forget, plan.model, again=plan.allow_forgotten)
+    check_forget(plan, forget)
     check_returning(plan, read.examples)
     check_read(plan, forget)
     check_sharded_rows(plan, read)

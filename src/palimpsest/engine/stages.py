@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest import methods
-from palimpsest.companions.learned import check_learned, read_record, write_learned
+from palimpsest.companions.learned import read_record, write_learned
 from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
@@ -27,7 +27,7 @@ from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
-from palimpsest.engine.returning import check_returning, record_notes, record_of
+from palimpsest.engine.returning import check_forget, check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.sharded.sharded_run import train_shards
 from palimpsest.engine.split import write_split
@@ -81,8 +81,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
         manner.progress(f"note: {note}", 0, 0)
     for note in (*left_behind(plan), *record_notes(plan, read.examples), *grown_note(plan)):
         manner.progress(f"note: {note}", 0, 0)
-    if forget:
-        check_learned(forget, plan.model, again=plan.allow_forgotten)
+    check_forget(plan, forget)
     check_returning(plan, read.examples)
     for source in dict.fromkeys((plan.model, plan.base, plan.oracle)):
         if source is not None and (note := unbound(source)) is not None:

@@ -25,6 +25,7 @@ from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
 from palimpsest.report.calibration_row import CalibrationInfo
+from palimpsest.report.edit_info import EditInfo
 from palimpsest.report.guard_info import GuardInfo
 from palimpsest.report.row import ReportRow, without_empty
 from palimpsest.report.twin_file import json_of, without_record
@@ -256,6 +257,8 @@ class RunResult(ReportRow):
     """How much of the change stayed, where part of it was taken back; without that it is left out of the file."""
     guard: GuardInfo | None = None
     """Parts that hide what the weights know; without any it is left out of the file."""
+    edit: EditInfo | None = None
+    """Which neurons an edit cut, and what a linear probe still finds; without an edit it is left out of the file."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     gates: tuple[Gate, ...] | None = None
@@ -287,7 +290,7 @@ class RunResult(ReportRow):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_empty(handler(self), "calibration", "guard", "first_line")
+        return without_empty(handler(self), "calibration", "guard", "edit", "first_line")
 
     @field_validator("scores")
     @classmethod
