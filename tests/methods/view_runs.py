@@ -26,6 +26,7 @@ from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.parts import attach, new_parts_of, parts_of
 from palimpsest.models.scope import Scope, apply_scope, check_moved, parameter_digests
+from palimpsest.models.unread import leave_out_unread
 
 CLASSES = 6
 PIXELS = PixelFormat(height=8, width=8, mean=(0.5,), std=(0.25,))
@@ -164,6 +165,7 @@ def _started(start: Any, name: str, sets: Mapping[str, Any], options: Any) -> tu
         part.is_new = True
     attach(model, made)
     apply_scope(model, Scope(kind="parts"))
+    leave_out_unread(model, [examples.plain().batch(examples.ids[:1]) for examples in drawn.values()])
     torch.manual_seed(0)
     return model, kind(config), drawn
 

@@ -13,6 +13,8 @@ the loss and stay to the bit. Adapter and average are the same two parts in ever
 It keeps nothing of the rows, and so deletes nothing by its own means: what one adapter learned of all tasks cannot be
 taken apart. Unlearn a version of it with another method (scrub, ug_clu, salun), which moves the model below.
 
+Classes of ``--replay`` that the head does not know yet are taught with the first task; others are left alone.
+
 Departs from the paper: adapters alone, of its three kinds of parts; AdamW; decay 0.99 in place of 0.9999, which is of
 runs a hundred times as long; both views read the same rows.
 Official code: github.com/gqk/LAE; not read.
@@ -32,7 +34,7 @@ from palimpsest.models.parts import detach
 from palimpsest.models.parts.block_adapter import BlockAdapter, BlockAdapterConfig, adapter_places
 from palimpsest.models.parts.class_head import fitted_head
 from palimpsest.models.parts.larger_of_two import LargerOfTwo
-from palimpsest.models.parts.task_teaching import classes_in, unit_means
+from palimpsest.models.parts.task_teaching import sets_of_task, taught_sets, teach_task, unit_means
 from palimpsest.models.parts.task_views import task_parts
 from palimpsest.models.parts.views_head import new_views_head
 
@@ -72,6 +74,7 @@ class LAE(Method):
     approach = "continual"
     kinds = ("learn",)
     needs = ("learn",)
+    uses = ("replay",)
     modalities = ("labels", "image")
     defaults = {"learning_rate": 1e-3, "batch_size": 32, "lr_scheduler_type": "cosine"}
     adds_parts = True
@@ -79,11 +82,14 @@ class LAE(Method):
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """Adapter, average and head, the earlier ones where there are any; rows of new classes at their means."""
-        pair = _pair_of(model)
+        pair, taught = _pair_of(model), taught_sets(model, sets)
         head = new_views_head(model, LargerOfTwo, self.config, (ON, OFF), {})
-        means_CD = unit_means(model, sets["learn"], ON)
-        new_C = classes_in(sets["learn"], len(means_CD)) & ~head.present_C
-        head.class_rows.data[new_C] = means_CD[new_C].to(head.class_rows)
+        taught = tuple(dict.fromkeys(("learn", *taught)))
+        for name in taught:
+            means_CD = unit_means(model, sets[name], ON)
+            new_C = means_CD.any(dim=-1) & ~head.present_C
+            head.class_rows.data[new_C] = means_CD[new_C].to(head.class_rows)
+        teach_task(head, sets, taught, ON)
         if pair:
             detach(model, pair)
             for part in pair:
@@ -98,22 +104,21 @@ class LAE(Method):
         return [head, adapter, average]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """The head is the classifier of the run's classes."""
+        """Know which classes are there afterwards."""
         head = fitted_head(model, LargerOfTwo)
-        self._taught_C = classes_in(sets["learn"], head.config.classes)
-        head.teach(self._taught_C, ON)
+        self._taught_C, self._taught = head.teaches_C, sets_of_task(head, sets)
         return super().prepare(model, sets)
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The rows alone, then the adapter with them."""
         passes, rests = self.planned_epochs, self.config.rests
-        rows = Stage("rows", "learn", passes * rests, _phases("rows"), moves=(r"\.class_rows$",))
-        both = Stage("both", "learn", passes * (1 - rests), _phases("both"))
+        rows = Stage("rows", "learn", passes * rests, self._phases("rows"), moves=(r"\.class_rows$",))
+        both = Stage("both", "learn", passes * (1 - rests), self._phases("both"))
         return (rows, both) if rests else (both,)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the run."""
-        return {"learn": Term(-batches["learn"].predict(model).logp_S.sum(), of="learn")}
+        return {name: Term(-batch.predict(model).logp_S.sum(), of=name) for name, batch in batches.items()}
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """A step; where the adapter moved, the average follows."""
@@ -128,12 +133,12 @@ class LAE(Method):
         """Both views answer."""
         head = fitted_head(model, LargerOfTwo)
         head.teach(None)
-        head.present_C |= self._taught_C.to(head.present_C.device)
+        if self._taught_C is not None:
+            head.present_C |= self._taught_C.to(head.present_C.device)
         return model
 
-
-def _phases(name: str) -> tuple[Phase, ...]:
-    return (Phase(name, ("learn",), moves_statistics=False),)
+    def _phases(self, name: str) -> tuple[Phase, ...]:
+        return (Phase(name, self._taught, moves_statistics=False),)
 
 
 def _pair_of(model: nn.Module) -> tuple[BlockAdapter, ...]:

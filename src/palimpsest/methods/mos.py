@@ -15,6 +15,8 @@ class; the head then begins at the means that are left and is aligned anew, so t
 remains: adapters were trained on the rows, and later ones were drawn to them. With the last class of a task its adapter
 goes, too; from one that stays unlearn with another method (scrub, ug_clu).
 
+Classes of ``--replay`` that the head does not know yet are taught with the first task; others are left alone.
+
 Departs from the paper: AdamW in place of SGD; the contrast is with the means of earlier classes and not within a batch,
 so that a step does not depend on how it is cut; the alignment begins at the means and takes a given number of steps;
 features are rounded to multiples of 2⁻¹⁶.
@@ -42,7 +44,7 @@ from palimpsest.models.parts import bearer_of, named_buffers_of
 from palimpsest.models.parts.block_adapter import BlockAdapter, drawn_to, new_adapter
 from palimpsest.models.parts.class_head import fitted_head
 from palimpsest.models.parts.retrieved_adapters import RetrievedAdapters
-from palimpsest.models.parts.task_teaching import classes_in, rows_at, start_rows, teaches_new_classes
+from palimpsest.models.parts.task_teaching import rows_at, sets_of_task, start_rows, taught_sets, teach_task
 from palimpsest.models.parts.task_views import task_parts, tasks_of
 from palimpsest.models.parts.views_head import new_views_head
 
@@ -111,15 +113,18 @@ class MOS(Method):
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """For new classes a head with one view more, and the adapter of that view; else the head that is there."""
         tasks = tasks_of(model)
-        if not teaches_new_classes(model, sets):
+        taught = taught_sets(model, sets)
+        if not taught:
             fitted_head(model, RetrievedAdapters)
             return [new_views_head(model, RetrievedAdapters, self.config, tasks, {})]
         task = max(tasks, default=0) + 1
         adapter = new_adapter(model, self.config.at, task, self.config.rank, self.config.adapter_scale)
-        return [new_views_head(model, RetrievedAdapters, self.config, (*tasks, task), {}), adapter]
+        head = new_views_head(model, RetrievedAdapters, self.config, (*tasks, task), {})
+        teach_task(head, sets, taught, task)
+        return [head, adapter]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """While an adapter is tuned, the head is the classifier of its task."""
+        """Is an adapter tuned? Then the head is the classifier of its task."""
         self._given: Mapping[str, ExampleSet] = sets
         self._record: ClassRecord | None = None
         self._drawing: GaussianDraws | None = None
@@ -128,9 +133,7 @@ class MOS(Method):
         self._new = [part for part in adapters if part.is_new]
         self._others = [part for part in adapters if not part.is_new]
         head = fitted_head(model, RetrievedAdapters)
-        self._earlier_KD = self._means_before().to(head.class_rows)
-        if self._new:
-            head.teach(classes_in(sets["learn"], head.config.classes), self._new[0].task)
+        self._earlier_KD, self._taught = self._means_before().to(head.class_rows), sets_of_task(head, sets)
         return super().prepare(model, sets)
 
     def _means_before(self) -> Float[Tensor, "K D"]:
@@ -143,12 +146,14 @@ class MOS(Method):
         """Rows begin at the means of the plain features; where nothing is tuned, rows are counted or taken off."""
         head = fitted_head(model, RetrievedAdapters)
         if self._new:
-            return (start_rows(model, head, sets["learn"], 0),)
+            return (start_rows(model, head, [sets[name] for name in self._taught], 0),)
         return (self._begin(model, head), *named_buffers_of(model, head))
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The adapter of new classes is tuned on them; then the rows are aligned, with nothing but draws."""
-        tune = Stage("tune", "learn", phases=(Phase("tune", ("learn",), moves_statistics=False),))
+        tune = Stage(
+            "tune", next(iter(self._taught), None), phases=(Phase("tune", self._taught, moves_statistics=False),)
+        )
         anchor = "learn" if "learn" in sizes else "forget"
         training = {
             "max_steps": self.config.align_steps,
@@ -164,12 +169,13 @@ class MOS(Method):
         head = fitted_head(model, RetrievedAdapters)
         if phase.name == "align":
             return self._aligned(model, head, phase.sets[0])
-        batch, place = batches["learn"], head.config.at
-        with inputs_seen(bearer_of(model), (place,)) as seen:
-            terms = {"learn": Term(-batch.predict(model).logp_S.sum(), of="learn")}
-        if len(self._earlier_KD):
-            total = contrast_sum(batch.gather(seen[place][-1]), self._earlier_KD, self.config.tau)
-            terms["contrast"] = Term(total, of="learn", weight=self.config.contrast)
+        terms: dict[str, Term] = {}
+        for name, batch in batches.items():
+            with inputs_seen(bearer_of(model), (head.config.at,)) as seen:
+                terms[name] = Term(-batch.predict(model).logp_S.sum(), of=name)
+            if len(self._earlier_KD):
+                total = contrast_sum(batch.gather(seen[head.config.at][-1]), self._earlier_KD, self.config.tau)
+                terms[f"contrast {name}"] = Term(total, of=name, weight=self.config.contrast)
         return terms
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:

@@ -5,7 +5,7 @@ Shape legend: C classes, D width of what enters the head, N rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,27 +37,56 @@ def labels_in(examples: Any) -> Int[Tensor, "N"]:
     return plain.batch(plain.ids).target_S if known is None else known.cpu()
 
 
-def teaches_new_classes(model: Any, sets: Mapping[str, Any]) -> bool:
-    """Is there a class in the learn set that no class head of the model answers for?"""
-    return "learn" in sets and unknown_classes(model, classes_in(sets["learn"], of_model(model).num_outputs(model)))
+def taught_sets(model: Any, sets: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which of "learn" and "replay" have a class that no class head of the model answers for: a task is taught on them.
+
+    Args:
+        model: as it was before the run.
+        sets: that were given.
+    """
+    num = of_model(model).num_outputs(model)
+    there = [name for name in ("learn", "replay") if name in sets]
+    return tuple(name for name in there if unknown_classes(model, classes_in(sets[name], num)))
+
+
+def teach_task(head: ViewsHead, sets: Mapping[str, Any], taught: Sequence[str], task: int) -> None:
+    """Have a head be the classifier of a task, among all classes in the sets that it is taught on.
+
+    Args:
+        head: new.
+        sets: that were given.
+        taught: names of some.
+        task: its number.
+    """
+    masks = [classes_in(sets[name], head.config.classes) for name in taught]
+    head.teach(torch.stack(masks).any(dim=0), task)
+
+
+def sets_of_task(head: ViewsHead, sets: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sets that a head is taught on: those without a class of another task; () where it is not taught."""
+    taught_C = head.teaches_C
+    if taught_C is None:
+        return ()
+    there = [name for name in ("learn", "replay") if name in sets]
+    return tuple(name for name in there if not bool((classes_in(sets[name], len(taught_C)) & ~taught_C).any()))
 
 
 @torch.no_grad()
-def start_rows(model: Any, head: ViewsHead, examples: Any, task: int) -> str:
-    """Have the rows of the classes in a set begin at their mean features, of length 1.
+def start_rows(model: Any, head: ViewsHead, sets: Sequence[Any], task: int) -> str:
+    """Have the rows of the classes in some sets begin at their mean features, of length 1.
 
     Args:
         model: bears the head.
         head: its other rows stay.
-        examples: of the classes that are to be taught.
+        sets: of the classes that are to be taught.
         task: whose view is looked at.
 
     Returns:
         The name of the tensor, as in the model's state dict.
     """
     with off(model, [head]):
-        means_CD = unit_means(model, examples, task)
-    there_C = classes_in(examples, len(means_CD))
+        means_CD = F.normalize(torch.stack([unit_means(model, one, task) for one in sets]).sum(dim=0), dim=-1)
+    there_C = means_CD.any(dim=-1)
     head.class_rows[there_C] = means_CD[there_C].to(head.class_rows)
     return rows_name(model, head)
 
