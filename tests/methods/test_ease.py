@@ -94,6 +94,22 @@ def _feature(version, rows, task):
     return seen[0]
 
 
+def test_unknown_classes_of_replay_are_taught_with_the_first_task_and_known_ones_are_not(tmp_path):
+    one = first_version(tiny_vit(), tmp_path).then("ease", {"learn": pictures((0, 1)), "replay": pictures((4,))})
+    assert one.head().own_C.tolist() == [1, 1, 0, 0, 1, 0]
+    two = one.then("ease", {"learn": pictures((2, 3)), "replay": pictures((4,))})
+    alone = one.then("ease", {"learn": pictures((2, 3))})
+    assert two.head().own_C.tolist() == [1, 1, 2, 2, 1, 0]
+    assert torch.equal(two.logits(pictures((0, 2, 4))), alone.logits(pictures((0, 2, 4))))
+
+
+def test_killed_it_goes_on_to_the_same_bits(learned):
+    rows, versions = learned
+    resumed = versions[1].then("ease", {"learn": rows((2, 3))}, dies_at=2)
+    state = resumed.model.state_dict()
+    assert all(torch.equal(t, state[name]) for name, t in versions[2].model.state_dict().items())
+
+
 def test_saved_and_loaded_it_answers_with_the_same_bits(learned, tmp_path):
     rows, versions = learned
     test = rows((0, 1, 2, 3), seed=9)

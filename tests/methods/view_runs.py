@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
 
@@ -25,6 +26,7 @@ from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.parts import attach, new_parts_of, parts_of
 from palimpsest.models.scope import Scope, apply_scope, check_moved, parameter_digests
+from palimpsest.models.unread import leave_out_unread
 
 CLASSES = 6
 PIXELS = PixelFormat(height=8, width=8, mean=(0.5,), std=(0.25,))
@@ -87,29 +89,33 @@ class Version:
     model: Any
     folder: Path
 
-    def then(self, name: str, sets: Mapping[str, Any], options: Any = None, **training: Any) -> Version:
-        """The version that a run of a method makes of this one."""
+    def then(
+        self, name: str, sets: Mapping[str, Any], options: Any = None, *, dies_at: int = 0, **training: Any
+    ) -> Version:
+        """The version that a run of a method makes of this one.
+
+        Args:
+            name: of the method.
+            sets: that it is given.
+            options: of it.
+            dies_at: number of the step at which the process is lost and begun again, from 1; 0 = never.
+            training: options over a single pass in batches of four.
+        """
         folder = Path(tempfile.mkdtemp(dir=self.folder.parent))
         companion = _statistics(self.folder, folder)
-        model, kind = copy.deepcopy(self.model), methods.load(name)
-        config = methods.configure(name, options or {})
-        drawn = {s: sets[s] for s in kind.draws_from(sets)}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            made = kind(config).parts(model, drawn, 0)
-        for part in made:
-            part.is_new = True
-        attach(model, made)
-        apply_scope(model, Scope(kind="parts"))
-        method = kind(config)
-        method.companions, method.recording = {companion.kind: companion}, folder / "recording"
-        torch.manual_seed(0)
-        method.prepare(model, drawn)
-        before = parameter_digests(model)
-        length = {"num_train_epochs": 1, "batch_size": 4, "seed": 0}
-        ended = run(Job(method, model, drawn, Training(**{**kind.defaults, **length, **training}), folder))
-        if ended.steps:
-            check_moved(model, before)
+        length = {"num_train_epochs": 1, "batch_size": 4, "checkpoint_steps": 1}
+        options_of_run = Training(**{**methods.load(name).defaults, **length, **training})
+        for dies in (dies_at, 0) if dies_at else (0,):
+            model, method, drawn = _started(self.model, name, sets, options or {})
+            method.companions, method.recording = {companion.kind: companion}, folder / "recording"
+            method.prepare(model, drawn)
+            before = parameter_digests(model)
+            if dies:
+                with pytest.raises(_LostError):
+                    run(Job(_mortal(method, dies), model, drawn, options_of_run, folder))
+                continue
+            if run(Job(method, model, drawn, options_of_run, folder)).steps:
+                check_moved(model, before)
         model = method.finish(model)
         companion.take_up(folder)
         for part in new_parts_of(model):
@@ -120,9 +126,48 @@ class Version:
         """What it says of a set."""
         return logits(self.model, examples)
 
+    def statistics(self) -> Any:
+        """What was counted for it."""
+        key = own_key()
+        assert key is not None
+        return ClassStatistics.open(self.folder / ClassStatistics.kind, key).record()
+
     def head(self) -> Any:
         """Its class head."""
         return next(part for part in parts_of(self.model) if hasattr(part, "present_C"))
+
+
+class _LostError(Exception):
+    """The process is gone."""
+
+
+def _mortal(method: Any, steps: int) -> Any:
+    """A method that is lost at its step of that number."""
+    update, left = method.update, [steps]
+
+    def dying(*arguments: Any) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise _LostError
+        update(*arguments)
+
+    method.update = dying
+    return method
+
+
+def _started(start: Any, name: str, sets: Mapping[str, Any], options: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """A copy of the model with the parts of a method, the method, and the sets it draws from."""
+    model, kind = copy.deepcopy(start), methods.load(name)
+    config, drawn = methods.configure(name, options), {s: sets[s] for s in kind.draws_from(sets)}
+    torch.manual_seed(0)
+    made = kind(config).parts(model, drawn, 0)
+    for part in made:
+        part.is_new = True
+    attach(model, made)
+    apply_scope(model, Scope(kind="parts"))
+    leave_out_unread(model, [examples.plain().batch(examples.ids[:1]) for examples in drawn.values()])
+    torch.manual_seed(0)
+    return model, kind(config), drawn
 
 
 def _statistics(start: Path, folder: Path) -> ClassStatistics:

@@ -16,6 +16,8 @@ have the bits of a head that never counted them. What remains: the tuned part it
 tasks are in the means and nowhere else, so that their deletion is whole; where rows of task 1 are to go from the part,
 too, unlearn it with another method (scrub, ug_clu), or learn task 1 anew without them.
 
+Classes of ``--replay`` that the head does not know yet are taught with the first task; others are left alone.
+
 Departs from the paper: AdamW in place of SGD; rows of the training head begin at the class means; features are rounded
 to multiples of 2⁻¹⁶, so that sums are exact.
 Official code: github.com/zhoudw-zdw/RevisitingCIL; not read.
@@ -37,7 +39,7 @@ from palimpsest.models.parts import named_buffers_of
 from palimpsest.models.parts.class_head import fitted_head
 from palimpsest.models.parts.concatenated_means import ConcatenatedMeans
 from palimpsest.models.parts.first_task import Tune, first_part
-from palimpsest.models.parts.task_teaching import classes_in, rebuilt, start_rows
+from palimpsest.models.parts.task_teaching import rebuilt, sets_of_task, start_rows, taught_sets, teach_task
 from palimpsest.models.parts.task_views import tasks_of
 from palimpsest.models.parts.views_head import new_views_head
 
@@ -82,41 +84,38 @@ class APER(Method):
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """On the first task a head of two views and the part that is tuned; later the head that is there."""
         fixed = {"join": "joined", "has_rows": not tasks_of(model)}
-        if tasks_of(model) or "learn" not in sets:
+        taught = taught_sets(model, sets)
+        if tasks_of(model) or not taught:
             fitted_head(model, ConcatenatedMeans)
             return [new_views_head(model, ConcatenatedMeans, self.config, (0, 1), fixed)]
         options = self.config
         part = first_part(model, options.tune, options.at, options.rank, options.tokens)
-        return [new_views_head(model, ConcatenatedMeans, options, (0, 1), fixed), part]
+        head = new_views_head(model, ConcatenatedMeans, options, (0, 1), fixed)
+        teach_task(head, sets, taught, 1)
+        return [head, part]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """On the first task the head is the classifier of it."""
+        """Is this the first task? Then the head is the classifier of it."""
         self._given: Mapping[str, ExampleSet] = sets
-        head = fitted_head(model, ConcatenatedMeans)
-        self._tunes = head.config.has_rows
-        if self._tunes:
-            head.teach(classes_in(sets["learn"], head.config.classes), 1)
+        self._tunes = sets_of_task(fitted_head(model, ConcatenatedMeans), sets)
         return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
         """Rows begin at the means of the plain features; after the first task rows are counted or taken off."""
         head = fitted_head(model, ConcatenatedMeans)
         if self._tunes:
-            return (start_rows(model, head, sets["learn"], 0),)
+            return (start_rows(model, head, [sets[name] for name in self._tunes], 0),)
         self._fit(model, head)
         return named_buffers_of(model, head)
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The first task is tuned on."""
-        return (
-            (Stage("tune", "learn", phases=(Phase("tune", ("learn",), moves_statistics=False),)),)
-            if self._tunes
-            else ()
-        )
+        phase = Phase("tune", self._tunes, moves_statistics=False)
+        return (Stage("tune", self._tunes[0], phases=(phase,)),) if self._tunes else ()
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the task."""
-        return {"learn": Term(-batches["learn"].predict(model).logp_S.sum(), of="learn")}
+        return {name: Term(-batch.predict(model).logp_S.sum(), of=name) for name, batch in batches.items()}
 
     def finish(self, model: nn.Module) -> nn.Module:
         """After the first task count it, without the rows that were trained."""

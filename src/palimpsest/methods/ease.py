@@ -14,6 +14,8 @@ rows by class: means and synthesis have the bits of a head that never counted th
 adapter goes, too, and what comes out is the model that was never taught the task. Where some rows of a task stay, its
 adapter stays as it is, and was trained on those that went: unlearn from it with another method (scrub, ug_clu).
 
+Classes of ``--replay`` that the head does not know yet are taught with the first task; others are left alone.
+
 Departs from the paper: AdamW in place of SGD; rows of the training head begin at the class means; features are rounded
 to multiples of 2⁻¹⁶, so that sums are exact; classes of a later task that come again count in the views of their own.
 Official code: github.com/sun-hailong/CVPR24-Ease; not read.
@@ -35,7 +37,7 @@ from palimpsest.models.parts import named_buffers_of
 from palimpsest.models.parts.block_adapter import new_adapter
 from palimpsest.models.parts.class_head import fitted_head
 from palimpsest.models.parts.concatenated_means import ConcatenatedMeans
-from palimpsest.models.parts.task_teaching import classes_in, rebuilt, start_rows, teaches_new_classes
+from palimpsest.models.parts.task_teaching import rebuilt, sets_of_task, start_rows, taught_sets, teach_task
 from palimpsest.models.parts.task_views import tasks_of
 from palimpsest.models.parts.views_head import new_views_head
 
@@ -80,44 +82,40 @@ class EASE(Method):
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """For new classes a head with one view more, and the adapter of that view; else the head that is there."""
         tasks, fixed = tasks_of(model), {"join": "weighted", "has_rows": False}
-        if not teaches_new_classes(model, sets):
+        taught = taught_sets(model, sets)
+        if not taught:
             fitted_head(model, ConcatenatedMeans)
             return [new_views_head(model, ConcatenatedMeans, self.config, tasks, fixed)]
         task = max(tasks, default=0) + 1
         adapter = new_adapter(model, self.config.at, task, self.config.rank, self.config.adapter_scale)
         head = new_views_head(model, ConcatenatedMeans, self.config, (*tasks, task), {**fixed, "has_rows": True})
+        teach_task(head, sets, taught, task)
         return [head, adapter]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
-        """While an adapter is tuned, the head is the classifier of its task."""
+        """Is an adapter tuned? Then the head is the classifier of its task."""
         self._given: Mapping[str, ExampleSet] = sets
         self._record: ClassRecord | None = None
-        head = fitted_head(model, ConcatenatedMeans)
-        self._tunes = head.config.has_rows
-        if self._tunes:
-            head.teach(classes_in(sets["learn"], head.config.classes), max(head.config.tasks))
+        self._tunes = sets_of_task(fitted_head(model, ConcatenatedMeans), sets)
         return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
         """Rows begin at the means of the plain features; where nothing is tuned, rows are counted or taken off."""
         head = fitted_head(model, ConcatenatedMeans)
         if self._tunes:
-            return (start_rows(model, head, sets["learn"], 0),)
+            return (start_rows(model, head, [sets[name] for name in self._tunes], 0),)
         self._record = self._counted(model, head)
         head.fit(self._record.mean_CD, self._record.present_C)
         return named_buffers_of(model, head)
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The adapter of new classes is tuned on them."""
-        return (
-            (Stage("tune", "learn", phases=(Phase("tune", ("learn",), moves_statistics=False),)),)
-            if self._tunes
-            else ()
-        )
+        phase = Phase("tune", self._tunes, moves_statistics=False)
+        return (Stage("tune", self._tunes[0], phases=(phase,)),) if self._tunes else ()
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the task."""
-        return {"learn": Term(-batches["learn"].predict(model).logp_S.sum(), of="learn")}
+        return {name: Term(-batch.predict(model).logp_S.sum(), of=name) for name, batch in batches.items()}
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Count in all views; tasks without a class are gone, and so are the rows that were trained."""

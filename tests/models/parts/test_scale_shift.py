@@ -14,9 +14,8 @@ def test_goes_behind_every_layer_but_the_head():
     layers = scaled_layers(tiny_vit(), "classifier")
     names = [layer.at for layer in layers]
     assert "classifier" not in names
-    assert (
-        len(names) == 1 + 2 * (2 + 4 + 2) + 1
-    )  # patches; two norms, four and two linear layers a block; the last norm
+    a_block = 2 + 4 + 2  # norms, linear layers of the attention and of the network
+    assert len(names) == 1 + 2 * a_block + 1  # patches before, a norm behind
     assert ScaledLayer(at="vit.layers.0.mlp.fc1", width=24) in layers
 
 

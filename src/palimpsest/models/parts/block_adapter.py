@@ -184,6 +184,19 @@ def new_adapter(model: nn.Module, at: Sequence[str], task: int, rank: int, scale
     return BlockAdapter(BlockAdapterConfig(task=task, layers=layers, rank=rank, scale=scale))
 
 
+@torch.no_grad()
+def drawn_to(adapter: BlockAdapter, others: Sequence[BlockAdapter], share: float) -> None:
+    """Move an adapter a share of the way to the mean of others, number by number; of none it stays.
+
+    Args:
+        adapter: moves.
+        others: of the same places and rank.
+        share: of the way, 0 to 1.
+    """
+    for name, tensor in adapter.numbers().items() if others else ():
+        tensor.lerp_(torch.stack([other.numbers()[name] for other in others]).mean(dim=0), share)
+
+
 def residual_ends(model: nn.Module) -> Iterator[str]:
     """Names of the last normalisation in every block of a ResNet, as ours, torchvision's and timm's are built.
 

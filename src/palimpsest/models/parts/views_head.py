@@ -52,7 +52,6 @@ class ViewsHead(ClassHead):
             self.class_rows = nn.Parameter(torch.zeros(config.classes, config.width))
         self.teaches_C: Tensor | None = None  # classes of the task at hand; None = it answers
         self.teaches_task = 0
-        self.lately: Tensor | None = None  # (..., V, D) of the last pass through all views
         self._seen: list[Tensor] | None = None
         self._view: AbstractContextManager[None] | None = None
 
@@ -64,6 +63,10 @@ class ViewsHead(ClassHead):
         """Logits of the trained rows."""
         said: Tensor = self.config.scale * cosines_to(entering, self.class_rows)
         return said
+
+    def probabilities(self, features: Float[Tensor, "... D"]) -> Float[Tensor, "... C"]:
+        """Of the classes that are there, by the trained rows."""
+        return self.rows_said(features).masked_fill(~self.present_C, -torch.inf).softmax(dim=-1)
 
     def teach(self, classes_C: Bool[Tensor, "C"] | None, task: int = 0) -> None:
         """Be the plain classifier of a task from now on; of None: answer again.
@@ -134,7 +137,8 @@ class ViewsHead(ClassHead):
     def _said(self, entering: Tensor, features: Tensor, outputs: int) -> Tensor:
         if self.teaches_C is not None:
             return with_absent(self.rows_said(entering), self.teaches_C.to(entering.device), outputs)
-        self.lately = features.detach()
+        if not bool(self.present_C.any()):
+            return entering.new_zeros(*entering.shape[:-1], outputs)
         return with_absent(self.answer(features.float()), self.present_C, outputs)
 
 
