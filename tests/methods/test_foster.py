@@ -28,9 +28,9 @@ def softmax(values):
 
 def test_balance_by_hand_and_its_limits():
     """n = 1 and 3, beta 1/2: effective numbers 1 and 7/4, so 11/7 = 1 + 4/7 is brought to 2."""
-    assert balance(torch.tensor([1, 3]), 0.5).tolist() == pytest.approx([14 / 11, 8 / 11])
-    assert balance(torch.tensor([1, 500, 0]), 0.0).tolist() == [1, 1, 1]
-    near_one = balance(torch.tensor([1, 3]), 0.999999)  # by the number of rows
+    assert balance(torch.tensor([1.0, 3.0]), 0.5).tolist() == pytest.approx([14 / 11, 8 / 11])
+    assert balance(torch.tensor([1.0, 500.0, 0.0]), 0.0).tolist() == [1, 1, 1]
+    near_one = balance(torch.tensor([1.0, 3.0]), 0.999999)  # by the number of rows
     assert (near_one[0] / near_one[1]).item() == pytest.approx(3, rel=1e-3)
 
 
@@ -69,7 +69,8 @@ def test_both_stages_by_brute_force(make, sets, tmp_path):
             tensor.add_(torch.linspace(-1, 1, tensor.numel()).reshape(tensor.shape))
     net.eval()
     batches = {name: whole(examples) for name, examples in sets.items()}
-    weight = balance(torch.tensor([1, 1, 3, 3]), 0.96)
+    # a row of each old class, and 6 rows to learn beside 2 with a factor of 1/2: each counts for 1.5
+    weight = balance(torch.tensor([1.5, 1.5, 3.0, 3.0]), 0.96)
     terms = method.loss(net, batches, Phase("boost", SETS))
     pressed = method.loss(net, batches, Phase("compress", SETS))
     for name, batch in batches.items():
@@ -89,7 +90,7 @@ def test_both_stages_by_brute_force(make, sets, tmp_path):
         found = {suffix: terms[name + suffix] for suffix in ("", "_new", "_old")}
         assert [one.total.item() for one in found.values()] == pytest.approx([fit, new, kept], rel=1e-3, abs=1e-5)
         assert [one.weight for one in found.values()] == [factor, factor, 2 * factor]
-        wanted = balanced_distillation(both, small, balance(torch.tensor([1, 1, 3, 3]), 0.97), 2.0)
+        wanted = balanced_distillation(both, small, balance(torch.tensor([1.5, 1.5, 3.0, 3.0]), 0.97), 2.0)
         assert pressed[name].total.item() == pytest.approx(wanted.item(), rel=1e-4)
 
 

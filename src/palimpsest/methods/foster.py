@@ -6,7 +6,8 @@ known from notes, not read for this.
     boost:     L = Σ_set w_set · ( − mean log softmax(z / b)[class] − mean log p_new[class]
                                    + lambda_okd · mean KL( p_old^(1/T) ‖ p^(1/T) ) over the memory's classes )
     compress:  L = Σ_set w_set · mean − Σ_c q_c log softmax(s / T)_c,   q_c ~ b_c · softmax(z / T)_c
-    b_c = (1 − beta) / (1 − beta^n_c), times a factor that makes their mean 1;  n_c rows of class c
+    b_c = (1 − beta) / (1 − beta^n_c), times a factor that makes their mean 1
+    n_c = rows of class c in learn + Σ_memory w · rows of class c in it · rows of learn / rows of the memory
 
 z are the logits of the old and the new backbone under one head, p_new those of a classifier on the new one's features
 alone, p_old the model before, s the student. Sets: learn (w = 1), retain and replay (memory_weight). The old backbone
@@ -16,8 +17,8 @@ memory.
 
 Deletion: nothing of a task stands apart in one plain model, so by class or example it is ug_clu, scrub or salun.
 
-Departs from the paper: every set has its own mean, where there is one over a mixed batch; the new columns of old
-classes begin at zero. A run that finds its own rate takes a step of each stage in turn.
+Departs from the paper: every set has its own mean, where there is one over a mixed batch, and n_c counts rows as they
+weigh then, where it counts them as they are; the new columns of old classes begin at zero.
 Official code: github.com/G-U-N/ECCV22-FOSTER; not read for this.
 """
 
@@ -68,10 +69,10 @@ class FOSTERConfig(Config):
     """Factor of the losses on the memory."""
 
 
-def balance(rows_C: Int[Tensor, "C"], beta: float) -> Float[Tensor, "C"]:
-    """b_c, larger for classes of fewer rows, with a mean of 1; a class without rows counts as one with one.
+def balance(rows_C: Float[Tensor, "C"], beta: float) -> Float[Tensor, "C"]:
+    """b_c, larger for classes of fewer rows, with a mean of 1; less than one row counts as one.
 
-    >>> balance(torch.tensor([1, 2]), 0.5).tolist()
+    >>> balance(torch.tensor([1.0, 2.0]), 0.5).tolist()
     [1.2000000476837158, 0.800000011920929]
     """
     effective_C = (1 - beta ** rows_C.clamp(min=1).double()) / (1 - beta)
@@ -119,8 +120,10 @@ class FOSTER(Method):
     needs = ("learn",)
     uses = ("retain", "replay")
     modalities = ("labels", "image")
+    defaults = {"learning_rate": 1e-3, "num_train_epochs": 20.0, "lr_scheduler_type": "linear"}
     adds_parts = True
     moves_all = True
+    own_schedule = True
 
     @classmethod
     def leaves_parts(cls, config: FOSTERConfig) -> bool:
@@ -148,12 +151,21 @@ class FOSTER(Method):
         new = new_grown_of(model)
         self._places = [number for number, part in enumerate(parts_of(model)) if part.is_new]
         if new:
-            counted_C = rows_of_classes(sets, new[0].config.outputs).to(next(model.parameters()).device)
+            counted_C = self._weighed_rows(sets, new[0].config.outputs).to(next(model.parameters()).device)
             self._boosting_C = balance(counted_C, self.config.beta_boost)
             self._compressing_C = balance(counted_C, self.config.beta_compress)
             self._known = list(classes_in(sets, EARLIER_ROWS))
         freeze_all_but_new(model)
         return super().prepare(model, sets)
+
+    def _weighed_rows(self, sets: Mapping[str, ExampleSet], classes: int) -> Float[Tensor, "C"]:
+        """Rows of each class as they weigh in the loss, where every set has a mean of its own."""
+        counted_C = rows_of_classes(sets["learn"], classes).float()
+        for name in EARLIER_ROWS:
+            if name in sets and len(sets[name]):
+                share = self._weight(name) * len(sets["learn"]) / len(sets[name])
+                counted_C = counted_C + share * rows_of_classes(sets[name], classes)
+        return counted_C
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """Boost, then compress."""

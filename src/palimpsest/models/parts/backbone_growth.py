@@ -249,14 +249,12 @@ def new_or_old_loss(
     return F.cross_entropy(logits_SA.float(), new_or_old_targets(target_S, new), reduction="sum")
 
 
-def rows_of_classes(sets: Mapping[str, ExampleSet], classes: int) -> Int[Tensor, "K"]:
-    """How many rows of each of so many classes lie in the sets that a task learns and holds."""
-    found = [sets[name].plain() for name in ("learn", *EARLIER_ROWS) if name in sets]
-    counts_K = torch.zeros(classes, dtype=torch.long)
-    for one in found:
-        if isinstance(one, ClassSet):
-            counts_K += torch.bincount(one.label_N.cpu(), minlength=classes)
-    return counts_K
+def rows_of_classes(examples: ExampleSet, classes: int) -> Int[Tensor, "K"]:
+    """How many rows of each of so many classes lie in a set; of tokens none do."""
+    plain = examples.plain()
+    if not isinstance(plain, ClassSet):
+        return torch.zeros(classes, dtype=torch.long)
+    return torch.bincount(plain.label_N.cpu(), minlength=classes)
 
 
 def class_feature_means(model: nn.Module, sets: Mapping[str, ExampleSet], rows: int = 64) -> dict[int, Tensor]:
