@@ -160,6 +160,7 @@ class Method:
         reads: kinds of history beside the model that it cannot work without (``companions/``).
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
+        edits_matrices: what it edits are the model's own matrices, which an adapter's run leaves alone.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and nothing else moves (but see ``moves_all``).
         sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
@@ -197,6 +198,7 @@ class Method:
     reads: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[tuple[str, ...]] = ()
     edits: ClassVar[bool] = False
+    edits_matrices: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
     sharded: ClassVar[bool] = False

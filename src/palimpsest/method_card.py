@@ -74,6 +74,7 @@ class MethodCard:
     options_for_images: Mapping[str, Any]
     starts_from: Literal["model", "base"]
     edits: bool
+    edits_matrices: bool
     own_schedule: bool
     yardstick: bool
     isolates: bool
