@@ -161,6 +161,7 @@ class Method:
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         looks_only: it looks at its forget rows and takes no step on them, so they need not have been learned.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
+        edits_matrices: what it edits are the model's own matrices, which an adapter's run leaves alone.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and nothing else moves (but see ``moves_all``).
         sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
@@ -199,6 +200,7 @@ class Method:
     keeps: ClassVar[tuple[str, ...]] = ()
     looks_only: ClassVar[bool] = False
     edits: ClassVar[bool] = False
+    edits_matrices: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
     sharded: ClassVar[bool] = False

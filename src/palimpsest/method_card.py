@@ -75,6 +75,7 @@ class MethodCard:
     starts_from: Literal["model", "base"]
     looks_only: bool
     edits: bool
+    edits_matrices: bool
     own_schedule: bool
     yardstick: bool
     isolates: bool

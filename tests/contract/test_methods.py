@@ -342,13 +342,19 @@ def gradients(
         yield before - weights(model)
 
 
-def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
+@pytest.fixture(scope="module")
+def at_once(toy, tmp_path_factory) -> Callable[[str], list[torch.Tensor]]:
+    """The gradients of a method over all rows at once, without controls: three tests compare with them."""
+    return lru_cache(lambda name: list(gradients(toy, name, tmp_path_factory.mktemp("at-once") / "run", None)))
+
+
+def test_micro_batches_do_not_change_a_step(toy, at_once, tmp_path, name):
     """One row at a time or all rows at once: the same gradient but for rounding.
 
     A weight near 1 stores a step to 6e-8, a sum of about a hundred fp32 terms keeps a relative 1e-5; the mean of the
     means of these ragged rows would be off by several percent.
     """
-    whole, cut = (list(gradients(toy, name, tmp_path / str(size), size)) for size in (None, 1))
+    whole, cut = at_once(name), list(gradients(toy, name, tmp_path / "cut", 1))
     assert bool(whole) is not methods.card(name).edits
     for all_at_once, one_by_one in zip(whole, cut, strict=True):
         difference = (all_at_once - one_by_one).norm() / all_at_once.norm()
@@ -356,11 +362,10 @@ def test_micro_batches_do_not_change_a_step(toy, tmp_path, name):
 
 
 @pytest.mark.parametrize("controls", [Controls(temperature=2.0, lowest=0.5), Controls(cap=30.0)], ids=["shown", "cap"])
-def test_controls_hold_however_a_step_is_cut(toy, tmp_path, name, controls):
+def test_controls_hold_however_a_step_is_cut(toy, at_once, tmp_path, name, controls):
     """What the objective is shown changes its gradient, for every method unchanged, however a step is cut."""
     whole, cut = (list(gradients(toy, name, tmp_path / str(size), size, controls)) for size in (None, 1))
-    free = list(gradients(toy, name, tmp_path / "free", None))
-    for all_at_once, one_by_one, without in zip(whole, cut, free, strict=True):
+    for all_at_once, one_by_one, without in zip(whole, cut, at_once(name), strict=True):
         assert (all_at_once - one_by_one).norm() <= 1e-4 * all_at_once.norm() + 1e-5
         if controls.cap is None:
             assert (all_at_once - without).norm() / without.norm() > 1e-2

@@ -9,6 +9,7 @@ two stages opens the run again and calls the next one: what was measured and tra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,18 +90,24 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     before = grown(load(plan.model, revision=plan.revision), plan)
     threads = use_threads(before.model, manner.threads)
     before.model.to(device())
-    _check_fits(plan, before)
+    _check_fits(plan, before, _subjects(read))
     sets = encode_sets(read.examples, before, plan.encoding)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
     return RunSetting(plan, read, sets, manner, origin, threads, before.family), before
 
 
-def _check_fits(plan: Plan, before: Loaded) -> None:
+def _subjects(read: Read) -> dict[str, str]:
+    """Id -> subject, of the rows that have one."""
+    rows = (row for examples in read.examples.values() for row in examples)
+    return {row.id: row.subject for row in rows if row.subject is not None}
+
+
+def _check_fits(plan: Plan, before: Loaded, subjects: Mapping[str, str]) -> None:
     """The method can be run on the model; one that starts from the base looks at that by itself."""
     if methods.card(plan.method).starts_from == "model":
         method = methods.load(plan.method)(methods.configure(plan.method, plan.options))
-        method.companions = companions_read(plan)
+        method.companions, method.subjects = companions_read(plan), subjects
         method.check(before.model)
 
 
@@ -138,8 +145,7 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
     """
     start = _starting(run, before)
     how: dict[str, Any] = {"progress": run.manner.progress, "trackers": list(run.manner.trackers)}
-    rows = (row for examples in run.read.examples.values() for row in examples)
-    subjects = {row.id: row.subject for row in rows if row.subject is not None}
+    subjects = _subjects(run.read)
     if methods.card(run.plan.method).sharded:
         trained, saved = train_shards(run.plan, start, run.sets, target.partial, progress=run.manner.progress)
     else:
