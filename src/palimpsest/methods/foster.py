@@ -91,10 +91,7 @@ def aligned_loss(
 
 
 def balanced_distillation(
-    teacher_SC: Float[Tensor, "S C"],
-    student_SC: Float[Tensor, "S C"],
-    balance_C: Float[Tensor, "C"],
-    temperature: float,
+    teacher_SC: Float[Tensor, "S C"], student_SC: Float[Tensor, "S C"], balance_C: Float[Tensor, "C"], T: float
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the student to what the teacher says, class by class times b_c and normalised again; summed.
 
@@ -102,9 +99,9 @@ def balanced_distillation(
     >>> round(balanced_distillation(teacher, student, torch.tensor([1.5, 0.5]), 2.0).item(), 4)
     0.6931
     """
-    soft_SC = (teacher_SC.float() / temperature).softmax(dim=-1) * balance_C
+    soft_SC = (teacher_SC.float() / T).softmax(dim=-1) * balance_C
     soft_SC = soft_SC / soft_SC.sum(dim=-1, keepdim=True)
-    return -(soft_SC * (student_SC.float() / temperature).log_softmax(dim=-1)).sum()
+    return -(soft_SC * (student_SC.float() / T).log_softmax(dim=-1)).sum()
 
 
 class FOSTER(Method):
@@ -113,14 +110,14 @@ class FOSTER(Method):
     Config = FOSTERConfig
     use_when = (
         "new classes need features of their own and the model may not grow. "
-        "Not without a memory (--replay): then it is plain fine-tuning. It takes two passes of training."
+        "Not without a memory (--replay): then it is plain fine-tuning. A transformer wants less than 1e-3 (--lr 1e-4)."
     )
     approach = "continual"
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("retain", "replay")
     modalities = ("labels", "image")
-    defaults = {"learning_rate": 1e-3, "num_train_epochs": 20.0, "lr_scheduler_type": "linear"}
+    defaults = {"learning_rate": 1e-3, "num_train_epochs": 40.0, "lr_scheduler_type": "linear"}
     adds_parts = True
     moves_all = True
     own_schedule = True
@@ -134,8 +131,8 @@ class FOSTER(Method):
         """It is one plain model that is boosted."""
         if grown_backbones_of(model):
             raise ModelError(
-                "foster begins with one backbone, and the model has grown others beside its own; accepted: a model "
-                "without them, or go on with the method that grew it (der, memo)"
+                "foster begins with one backbone, and the model has grown others; accepted: a model without them, or "
+                "go on with the method that grew it (der, memo)"
             )
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
@@ -188,43 +185,38 @@ class FOSTER(Method):
         if not new:
             said = predict_together(model, batches)
             return {name: Term(-one.logp_S.sum(), of=name, weight=self._weight(name)) for name, one in said.items()}
-        boost, student = new
-        stage = self._boosted if phase.name == "boost" else self._compressed
-        return stage(model, batches, boost, student)
+        return (self._boosted if phase.name == "boost" else self._compressed)(model, batches, new)
 
     def _weight(self, name: str) -> float:
         return 1.0 if name == "learn" else float(self.config.memory_weight)
 
-    def _boosted(
-        self, model: nn.Module, batches: Mapping[str, Batch], boost: GrownBackbone, student: GrownBackbone
-    ) -> Terms:
+    def _boosted(self, model: nn.Module, batches: Mapping[str, Batch], new: Sequence[GrownBackbone]) -> Terms:
+        boost, student = new
         terms: dict[str, Term] = {}
-        options = self.config
         with off(model, [student]):
             both = predict_beside(model, batches, boost.telling, boost.auxiliary_logits)
         for name, (said, new_SC) in both.items():
             before_SC = _said_without(model, batches[name], [boost, student]).logits_SV
-            old_SC, now_SC = (one[:, self._known] / options.temperature for one in (before_SC, said.logits_SV))
+            old_SC, now_SC = (one[:, self._known] / self.config.temperature for one in (before_SC, said.logits_SV))
             losses = {
                 name: (aligned_loss(said.logits_SV, said.target_S, self._boosting_C), 1.0),
                 f"{name}_new": (F.cross_entropy(new_SC.float(), said.target_S, reduction="sum"), 1.0),
-                f"{name}_old": (kl_divergence(old_SC, now_SC).sum(), options.lambda_okd),
+                f"{name}_old": (kl_divergence(old_SC, now_SC).sum(), self.config.lambda_okd),
             }
             weight = self._weight(name)
             terms |= {term: Term(total, of=name, weight=weight * factor) for term, (total, factor) in losses.items()}
         return terms
 
-    def _compressed(
-        self, model: nn.Module, batches: Mapping[str, Batch], boost: GrownBackbone, student: GrownBackbone
-    ) -> Terms:
+    def _compressed(self, model: nn.Module, batches: Mapping[str, Batch], new: Sequence[GrownBackbone]) -> Terms:
+        boost, student = new
         terms = {}
         with off(model, [boost]):
             said = predict_together(model, batches)
         for name, one in said.items():
             teacher_SC = _said_without(model, batches[name], [student]).logits_SV
-            balance_C, temperature = self._compressing_C, self.config.temperature
-            distilled = balanced_distillation(teacher_SC, one.logits_SV, balance_C, temperature)
-            terms[name] = Term(distilled, of=name, weight=self._weight(name))
+            softened = self._compressing_C, self.config.temperature
+            total = balanced_distillation(teacher_SC, one.logits_SV, *softened)
+            terms[name] = Term(total, of=name, weight=self._weight(name))
         return terms
 
     def finish(self, model: nn.Module) -> nn.Module:
