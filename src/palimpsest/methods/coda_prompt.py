@@ -33,7 +33,7 @@ from palimpsest.data.encode.batch import Batch
 from palimpsest.models.current_classes import classes_in, task_loss
 from palimpsest.models.families import of_model
 from palimpsest.models.parts import parts_of
-from palimpsest.models.parts.prefixing import check_alike, no_layers, prefix_options
+from palimpsest.models.parts.prefixing import check_same_prefixes, no_layers, prefix_options
 from palimpsest.models.parts.prompt_components import PromptComponents, PromptComponentsConfig
 from palimpsest.models.parts.prompting import Usage, freeze_beside, write_usage
 from palimpsest.models.prompt_places import encoder_blocks, layers_in
@@ -71,7 +71,7 @@ class CODAPrompt(Method):
 
     def check(self, model: nn.Module) -> None:
         """There are such blocks, and the components of earlier tasks sit at the same ones."""
-        check_alike(model, PromptComponents, self._options(model), "coda_prompt")
+        check_same_prefixes(model, PromptComponents, self._options(model), "coda_prompt")
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """Components of this task, orthogonal to those of earlier ones."""

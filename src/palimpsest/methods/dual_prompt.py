@@ -35,7 +35,7 @@ from palimpsest.models.current_classes import classes_in, task_loss
 from palimpsest.models.families import of_model
 from palimpsest.models.parts import detach, parts_of
 from palimpsest.models.parts.prefix_prompt import PrefixPrompt, PrefixPromptConfig
-from palimpsest.models.parts.prefixing import check_alike, no_layers, prefix_options
+from palimpsest.models.parts.prefixing import check_same_prefixes, no_layers, prefix_options
 from palimpsest.models.parts.prompting import Usage, freeze_beside, new_prompts, write_usage
 from palimpsest.models.prompt_places import encoder_blocks, layers_in
 
@@ -75,7 +75,7 @@ class DualPrompt(Method):
     def check(self, model: nn.Module) -> None:
         """There are such blocks, and the prompts of earlier tasks sit at the same ones."""
         shared, own = self._layers(model)
-        check_alike(model, PrefixPrompt, self._options(model, own), "dual_prompt")
+        check_same_prefixes(model, PrefixPrompt, self._options(model, own), "dual_prompt")
         for part in shared_prompts(model):
             if shared and part.config != self._options(model, shared, matched=False):
                 raise PlanError(

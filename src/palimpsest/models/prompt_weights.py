@@ -14,10 +14,10 @@ _TINY = 1e-12
 _GONE = 1e-4  # share of a vector's length below which what is left of it is rounding
 
 
-def cosines(query_BD: Float[Tensor, "B D"], key_MD: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:
+def key_cosines(query_BD: Float[Tensor, "B D"], key_MD: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:
     """cos(q, K_m), each side divided by its own length.
 
-    >>> cosines(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]])).tolist()
+    >>> key_cosines(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]])).tolist()
     [[1.0, 0.0]]
     """
     return F.normalize(query_BD.float(), dim=-1) @ F.normalize(key_MD.float(), dim=-1).T
@@ -102,10 +102,10 @@ def _add_rest(basis: list[Tensor], vector_D: Tensor) -> Tensor | None:
     return basis[-1]
 
 
-def overlap(vector_MD: Float[Tensor, "M D"]) -> Float[Tensor, ""]:
+def off_orthogonal(vector_MD: Float[Tensor, "M D"]) -> Float[Tensor, ""]:
     """Mean (V Vᵀ − 1)²: 0 where the vectors are orthogonal and of length 1.
 
-    >>> overlap(torch.eye(3)).item(), overlap(2 * torch.eye(2)).item()
+    >>> off_orthogonal(torch.eye(3)).item(), off_orthogonal(2 * torch.eye(2)).item()
     (0.0, 4.5)
     """
     gram_MM = vector_MD @ vector_MD.T

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from palimpsest.models.parts.part import PartConfig
 from palimpsest.models.parts.prefixing import PrefixConfig, PrefixPart
 from palimpsest.models.parts.prompting import STD, one_hot_weights
-from palimpsest.models.prompt_weights import cosines, nearest_prompts
+from palimpsest.models.prompt_weights import key_cosines, nearest_prompts
 
 
 class PrefixPromptConfig(PrefixConfig):
@@ -56,7 +56,7 @@ class PrefixPrompt(PrefixPart):
     @classmethod
     def share(cls, parts: Sequence[Any], query_BD: Float[Tensor, "B D"]) -> None:
         """Choose one of those with a key for each row; one that is trained is given to all."""
-        score_BR = cosines(query_BD, torch.stack([part.key_D for part in parts]))
+        score_BR = key_cosines(query_BD, torch.stack([part.key_D for part in parts]))
         chosen_B1 = nearest_prompts(score_BR, 1)
         taught = [number for number, part in enumerate(parts) if part.is_new and part.training]
         if taught:

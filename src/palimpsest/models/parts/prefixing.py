@@ -114,7 +114,7 @@ def prefix_options(model: Any, numbers: Sequence[int], length: int) -> dict[str,
     }
 
 
-def check_alike(model: Any, kind: type[PrefixPart], options: Any, who: str) -> None:
+def check_same_prefixes(model: Any, kind: type[PrefixPart], options: Any, who: str) -> None:
     """Refuse prompts that cannot act as one with those of earlier tasks.
 
     Raises:

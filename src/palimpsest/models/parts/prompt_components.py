@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from palimpsest.models.parts.part import PartConfig
 from palimpsest.models.parts.prefixing import PrefixConfig, PrefixPart
-from palimpsest.models.prompt_weights import attended_cosines, orthogonal_to, overlap
+from palimpsest.models.prompt_weights import attended_cosines, off_orthogonal, orthogonal_to
 
 
 class PromptComponentsConfig(PrefixConfig):
@@ -78,7 +78,7 @@ class PromptComponents(PrefixPart):
         for name in ("prompt_LM2PW", "key_LMD", "attention_LMD"):
             for number, vectors in enumerate(getattr(self, name)):
                 before = [getattr(part, name)[number].flatten(1) for part in earlier]
-                found.append(overlap(torch.cat([*before, vectors.flatten(1)])))
+                found.append(off_orthogonal(torch.cat([*before, vectors.flatten(1)])))
         return torch.stack(found).mean()
 
 

@@ -28,7 +28,7 @@ from palimpsest.models.parts.beside_cache import given_to
 from palimpsest.models.parts.part import PartConfig
 from palimpsest.models.parts.prompting import STD, PromptConfig, PromptPart, in_the_graph, one_hot_weights
 from palimpsest.models.places import module_at
-from palimpsest.models.prompt_weights import cosines, majority_prompts, nearest_prompts
+from palimpsest.models.prompt_weights import key_cosines, majority_prompts, nearest_prompts
 
 _HIDDEN = ("hidden_states", "hidden_state", "x")
 """What blocks call what they are given."""
@@ -107,7 +107,7 @@ class PromptPool(PromptPart):
 
     def _choose(self, query_BD: Float[Tensor, "B D"]) -> None:
         config = self.config
-        score_BM = cosines(query_BD, self.key_MD)
+        score_BM = key_cosines(query_BD, self.key_MD)
         chosen_BN = nearest_prompts(score_BM, config.chosen)
         if config.by_batch:
             chosen_BN = majority_prompts(chosen_BN, config.prompts)
