@@ -1,4 +1,4 @@
-"""Reads a method's card in its file: literals, names of literals, and the bases of a class, from the syntax tree.
+"""Reads a method's card, or a rule's, in its file: literals, names of literals, and bases, from the syntax tree.
 
 Only what needs no running is understood. Anything else (a decorated class, a validator, a value that is computed, a
 statement that could change a name later) makes the whole file unreadable, because a half-read card could be wrong.
@@ -44,6 +44,24 @@ def read_card(name: str, path: Path) -> MethodCard | None:
         return MethodCard(name, (ast.get_docstring(file.tree) or "").strip(), _schema(*members["Config"]), **said)
     except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
         return None  # the last four: of literal_eval and of pydantic, about what is no literal or no option
+
+
+def read_rule(path: Path) -> tuple[str, str, str] | None:
+    """Of a rule its docstring, when to use it and its place; None where its class has to be asked.
+
+    Its options are asked of the class: those of many rules check each other, which has to be run.
+
+    Args:
+        path: of its file.
+    """
+    try:
+        file = _file(path, path.stat().st_mtime_ns)
+        place, node = file.definition("RULE")
+        members = _members(place, _class(place, node))
+        use_when, where = (_value(*members[key]) for key in ("use_when", "place"))
+        return (ast.get_docstring(file.tree) or "").strip(), use_when, where
+    except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError):
+        return None
 
 
 class _File:

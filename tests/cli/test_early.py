@@ -110,6 +110,7 @@ SHOWN = {
     "one method": (("methods", "icu"), "Use when"),
     "metrics": (("metrics",), "higher is more known"),
     "one metric": (("metrics", "el"), "el.n = 10"),
+    "rules": (("rules",), "use when"),
     "options": (("options",), "training.batch_size = 8"),
     "options of a method": (("options", "npo"), "npo.beta = 0.1"),
     "help": (("unlearn", "--help-all"), "--forget-subject"),

@@ -31,6 +31,7 @@ def test_the_list_has_every_rule_and_fits_a_terminal(capsys):
 def test_one_of_them_is_shown_with_its_source_and_options(capsys, name):
     text = shown(capsys, "rules", name)
     assert "Source:" in text
+    assert rules.rule_card(name) == rules.card_of_rule(rules.load(name))
     assert all(f"  {name}.{option} = " in text for option in rules.load(name).Config.model_fields)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.verbs.conftest import clinic
+from tests.verbs.test_kill import DIED, run_with_deaths
 from torch import nn
 
 import palimpsest as pal
@@ -106,8 +107,12 @@ def test_a_reference_is_asked_of_the_form_at_hand(tmp_path):
     assert isinstance(build_reference(nn.Linear(1, 1), {"forget": a_varied_set()}, tmp_path), FrozenCopy)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_run_is_shown_other_sentences_and_measures_the_rows(clinic, tmp_path):
-    plan = {"training": {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
+    plan = {
+        "training": {"learning_rate": 1e-3, "max_steps": 3, "batch_size": 4, "checkpoint_steps": 1},
+        "measuring": {"metrics": ["ma"]},
+    }
     how = {"method": "npo", "plan": plan, "retain": clinic / "retain.jsonl"}
     bare = pal.unlearn(clinic / "model", clinic / "forget.jsonl", output=tmp_path / "bare", **how)
     many = pal.unlearn(clinic / "model", clinic / "forget.jsonl", output=tmp_path / "many", diversify=2, **how)
@@ -118,6 +123,15 @@ def test_a_run_is_shown_other_sentences_and_measures_the_rows(clinic, tmp_path):
     assert pal.verify(tmp_path / "many").holds
     assert (tmp_path / "many" / "learned.json").read_text() == (tmp_path / "bare" / "learned.json").read_text()
     assert load(tmp_path / "many").model is not None
+
+    def again(clinic, output):
+        return pal.unlearn(clinic / "model", clinic / "forget.jsonl", output=output, diversify=2, **how)
+
+    steps: list[str] = []  # the second step's row is half written, its forms are drawn, and the process is gone
+    dies = lambda name, _: name == "half a row" and (steps.append(name) or len(steps) == 2)  # noqa: E731
+    (tmp_path / "killed").mkdir()
+    assert run_with_deaths(again, clinic, tmp_path / "killed" / "out", dies) == DIED
+    assert again(clinic, tmp_path / "killed" / "out").model_digest == many.model_digest
 
 
 def test_what_cannot_be_rewritten_is_refused(clinic, tmp_path, capsys):

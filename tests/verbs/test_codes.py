@@ -10,6 +10,7 @@ import torch
 import palimpsest as pal
 from palimpsest.companions.codes import Codes
 from palimpsest.companions.marks import own_key
+from palimpsest.engine import execute
 from palimpsest.errors import PlanError, UsageError
 from palimpsest.models.load import load
 from palimpsest.models.mixture import mixture_of
@@ -54,6 +55,14 @@ def test_a_request_changes_the_mask_alone_and_purges_its_rows_from_the_index(cod
     old, new = (Codes.open(place / "companion" / "codes", own_key()) for place in (coded, without))
     assert old.holds(["p0", "p5"]) == {"p0", "p5"}
     assert new.holds(["p0", "p5"]) == {"p5"}
+
+
+def test_a_topic_that_no_row_is_of_is_refused_before_anything_is_measured(coded, clinic, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "measure_column", lambda *_: pytest.fail("the model was measured first"))
+    plan = {**EDITED, "options": {"topic": "nobody"}}
+    with pytest.raises(PlanError, match=r"topic = 'nobody': no row in the index is of it.* such as Ann, Bob"):
+        pal.unlearn(coded, clinic / "forget.jsonl", method="code_unlearn", output=tmp_path / "no", plan=plan)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_what_a_request_did_is_listed_and_undone_to_the_bit(coded, without, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_it_is_not_exported(guarded, tmp_path):
     ):
         pal.export(guarded, tmp_path / "plain")
     assert not (tmp_path / "plain").exists()
+
+
+def test_a_calibration_says_what_it_takes_a_share_of(guarded, clinic, tmp_path):
+    """Whether or not it can be done, it is said before anything is loaded."""
+    told: list[str] = []
+    how = {"metric": "prob", "output": tmp_path / "c", "progress": lambda stage, *_: told.append(stage)}
+    result = pal.calibrate(clinic / "model", guarded, clinic / "retain.jsonl", **how)
+    said = r"has a guard \(refusal_guard\): its weights still know what that hides"
+    assert any(re.search(said, stage) for stage in told)
+    assert any(re.search(said, note) for note in result.notes)
 
 
 def test_it_is_not_hardened(guarded, clinic, tmp_path):

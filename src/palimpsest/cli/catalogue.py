@@ -227,7 +227,7 @@ def page() -> str:
     parts += ["## derived", MADE, _set_table(), *([_option_table(_made_rows())] if _made_rows() else [])]
     parts += ["## diversify", BESIDE["diversify"], "## record", BESIDE["record"], "## rules", BESIDE["rules"]]
     for name in rules.names():
-        parts += [f"### {name}", f"Use when {rules.load(name).use_when}.", _option_table(rule_rows(name))]
+        parts += [f"### {name}", f"Use when {rules.rule_card(name).use_when}.", _option_table(rule_rows(name))]
     return "\n\n".join(parts) + "\n"
 
 

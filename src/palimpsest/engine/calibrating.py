@@ -19,6 +19,7 @@ from palimpsest.audit.calibration import Calibrated, halvings_of
 from palimpsest.companions.companion import Change
 from palimpsest.durable import flush_tree
 from palimpsest.engine.asking_mixed import CALIBRATING, MIXING, Asking, save_mixed, take, together
+from palimpsest.engine.behind import is_guard
 from palimpsest.engine.calibration_plan import CalibrationPlan
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import hand_on
@@ -33,6 +34,7 @@ from palimpsest.engine.whole_folder import made_whole
 from palimpsest.models.families import Family
 from palimpsest.models.load import load_tokenizer, source_digest, use_threads
 from palimpsest.models.mixture import mixture_of
+from palimpsest.models.parts.part_rows import part_rows
 from palimpsest.records import Cost, TokenIds
 from palimpsest.report.schema import Column, CostRow, RunResult, SetInfo, rows_of
 
@@ -63,6 +65,8 @@ def _heir(plan: CalibrationPlan, result: RunResult) -> str:
 
 def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> RunResult:
     """Everything that loads, measures and saves."""
+    for note in guard_notes(plan.after):
+        manner.progress(f"note: {note}", 0, 0)
     manner.progress(CALIBRATING, 0, halvings_of(plan.tolerance) + 2, "loading the two models")
     asks_words = any(not isinstance(e.content, TokenIds) for rows in read.examples.values() for e in rows)
     place = target.partial / MIXING
@@ -85,6 +89,18 @@ def _made(plan: CalibrationPlan, read: Read, manner: Manner, target: Output) -> 
     columns["after"] = together([take(saved.model, name, sets[name], metric, saved.eos_ids) for name in sets])
     result = _result(plan, read, kept, columns, family=family, threads=threads, sets=sets, folder=target.partial)
     return result.model_copy(update={"notes": (*result.notes, *notes)})
+
+
+def guard_notes(source: str) -> tuple[str, ...]:
+    """What to know before taking a share of a version whose weights know what it does not say."""
+    folder = Path(source).expanduser()
+    rows = part_rows(folder) if folder.is_dir() else ()
+    return tuple(
+        f"{source} has a guard ({row.kind}): its weights still know what that hides, whoever leaves the part off has "
+        "it back, and what is given back here is a share of the hiding, not of a forgetting"
+        for row in rows
+        if is_guard(row.method)
+    )
 
 
 def _handed_on(plan: CalibrationPlan, alpha: float, partial: Path) -> tuple[str, ...]:
@@ -128,7 +144,12 @@ def _result(
         calibration=info,
         cost={name: CostRow.of(cost) for name, cost in costs.items()},
         environment=environment(threads),
-        notes=(*read.notes, *filter(None, asked.values()), *notes_of(info, plan.model, plan.after)),
+        notes=(
+            *guard_notes(plan.after),
+            *read.notes,
+            *filter(None, asked.values()),
+            *notes_of(info, plan.model, plan.after),
+        ),
     )
 
 

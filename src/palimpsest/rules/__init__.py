@@ -7,10 +7,11 @@ the names reads the files and imports none of them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.errors import PlanError, unknown
 
@@ -47,6 +48,38 @@ def load(name: str) -> type[Rule]:
         raise PlanError(unknown("rule", name, names()))
     rule: type[Rule] = import_module(f"{__name__}.{name}").RULE
     return rule
+
+
+class RuleCard(NamedTuple):
+    """What a rule is, for who chooses.
+
+    Attributes:
+        about: docstring of its file.
+        use_when: one sentence.
+        place: what it does to the weights.
+    """
+
+    about: str
+    use_when: str
+    place: str
+
+
+def rule_card(name: str) -> RuleCard:
+    """What a rule is, read in its file where that can be done, so that torch is not imported.
+
+    Raises:
+        PlanError: no such rule; names the closest one.
+    """
+    from palimpsest.method_file import read_rule
+
+    read = read_rule(_files()[name]) if name in names() else None
+    return RuleCard(*read) if read is not None else card_of_rule(load(name))
+
+
+def card_of_rule(rule: type[Rule]) -> RuleCard:
+    """The same, asked of its class."""
+    about = (sys.modules[rule.__module__].__doc__ or "").strip()
+    return RuleCard(about, rule.use_when, rule.place)
 
 
 def build_config(name: str, options: Mapping[str, Any]) -> BaseModel:
