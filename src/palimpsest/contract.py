@@ -148,14 +148,12 @@ class Method:
         uses: further sets it draws from when they are given.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
-        modalities: kinds of models that it is for ("text", "labels", "image"; decision 0017); of these, those that its
-            derived sets can be made for.
+        modalities: kinds of models that it is for (decision 0017), of those that its derived sets can be made for.
         by_id: sets that it draws from only to know whose turn it is; its loss does not look at their rows.
         defaults: training options that differ from the general defaults, e.g. {"learning_rate": 1e-5}.
         options_for_images: options whose default is another where a controlled run changes an image classifier.
         starts_from: "model" (the model given) or "base" (the model before it learned anything, as retraining does).
-        isolates: what is learned temporarily is learned in a copy of the model and forgotten with it; whoever owns the
-            versions does that, answers with the copy, and keeps its examples out of every memory.
+        isolates: what is learned for a time is learned in a copy of the model and forgotten with it, by its owner.
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
         reads: kinds of history beside the model that it cannot work without (``companions/``).
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
@@ -171,8 +169,7 @@ class Method:
         reads_prefixes: prompt and answer must be one row of tokens: not for an encoder with a decoder.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
-        cools: a controlled run anneals repair before it believes what it reads; False reads first, and anneals only
-            where a floor is used up (in few parameters an annealing alone brings back what they forgot).
+        cools: a controlled run anneals repair before it believes what it reads; False reads first, anneals at need.
         lowest_rate: at which a controlled run begins to look for its rate; higher where parameters begin near zero.
     """
 
@@ -290,7 +287,7 @@ class Method:
         return ()
 
     def explanation(self) -> Mapping[str, Any]:
-        """What its edit did and why, as JSON, for ``edit.json`` and the report; default: nothing. Asked after it."""
+        """What its edit did and why, as JSON, for ``edit.json`` and the report; asked after it."""
         return {}
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:

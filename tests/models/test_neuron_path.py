@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from palimpsest.models.neuron_path import LinearHead, Standing, ranked_for, ranked_rows, until_gone
+from palimpsest.models.neuron_path import ClassStanding, LinearHead, ranked_for, ranked_rows, until_gone
 
 
 def drawn(seed: int) -> tuple[LinearHead, torch.Tensor, torch.Tensor]:
@@ -17,7 +17,7 @@ def drawn(seed: int) -> tuple[LinearHead, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_it_stands_as_the_changed_head_says(everywhere):
     head, a, target = drawn(0)
-    standing = Standing.of(a, target, head, 2, everywhere=everywhere)
+    standing = ClassStanding.of(a, target, head, 2, everywhere=everywhere)
     weight = head.weight_CK.clone()
     for neuron in (3, 0, 7):
         standing = standing.without(neuron)
@@ -35,7 +35,7 @@ def test_it_stands_as_the_changed_head_says(everywhere):
 def test_the_fewest_that_are_enough():
     """z_0 falls 5, 3, 1, 0 while z_1 = 2 and z_2 = 0: one is not enough to be called 1, two are below the mean of 1."""
     head = LinearHead(torch.tensor([[2.0, 2.0, 1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]]), torch.zeros(3))
-    looked = Standing.of(torch.ones(1, 3), torch.tensor([0]), head, 0, everywhere=False)
+    looked = ClassStanding.of(torch.ones(1, 3), torch.tensor([0]), head, 0, everywhere=False)
     gone, stands = until_gone([0, 1, 2], looked)
     assert gone == [0, 1]
     assert stands.is_gone
@@ -45,8 +45,8 @@ def test_the_fewest_that_are_enough():
 def test_what_costs_the_others_is_passed_over():
     """Neuron 0 speaks for class 0 and alone for class 1 of what stays; the next one does as well and costs nothing."""
     head = LinearHead(torch.tensor([[2.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.zeros(3))
-    looked = Standing.of(torch.tensor([[0.5, 2.0, 3.0]]), torch.tensor([0]), head, 0, everywhere=True)
-    kept = Standing.of(torch.tensor([[1.0, -1.0, 0.1]]), torch.tensor([1]), head, 0, everywhere=True)
+    looked = ClassStanding.of(torch.tensor([[0.5, 2.0, 3.0]]), torch.tensor([0]), head, 0, everywhere=True)
+    kept = ClassStanding.of(torch.tensor([[1.0, -1.0, 0.1]]), torch.tensor([1]), head, 0, everywhere=True)
     assert until_gone([0, 1], looked, kept)[0] == [1]
     assert until_gone([0, 1], looked, kept, cost=1.0)[0] == [0, 1]
 

@@ -22,7 +22,7 @@ from palimpsest.models.load import Loaded
 from palimpsest.printed import printable
 from palimpsest.report.edit_info import EditInfo, NeuronRow, ProbeRow
 
-MOST_ROWS = 512  # of each of the two sets that a probe tells apart
+MOST_PROBED = 512  # of each of the two sets that a probe tells apart
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def features_of(run: RunSetting, loaded: Loaded) -> Features | None:
     head = loaded.family.head(loaded.model)
     if not (card.edits and card.approach == "editing") or not {"forget", "retain"} <= sets.keys() or head is None:
         return None
-    ids = {name: shuffled(sets[name].ids, run.plan.training.seed, "probe", 0)[:MOST_ROWS] for name in _probed_sets(run)}
+    seed, names = run.plan.training.seed, _probed_sets(run)
+    ids = {name: shuffled(sets[name].ids, seed, "probe", 0)[:MOST_PROBED] for name in names}
     run.manner.progress("probing the features", 0, 1)
     goes, stays = (thinned(entered(loaded.model, head, sets[name], ids[name])) for name in ids)
     return Features(goes, stays, {name: torch.arange(len(rows)) % 2 for name, rows in ids.items()})

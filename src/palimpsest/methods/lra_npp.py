@@ -18,7 +18,7 @@ neuron that enters the head goes on having what the skip brings it, so ``path`` 
 Departs from the paper: relevance starts from the class that must go, not from the one predicted (``source``); k_p is
 found, as few as the class needs to be gone and none that costs the others (``models/neuron_path.py``), where the paper
 has a number for each network; the gamma rule is that of Montavon et al. 2019.
-Official code: github.com/ChangWenhan/LRA-NPP-Unlearning, no licence file: not copied; known from notes.
+Official code: github.com/ChangWenhan/LRA-NPP-Unlearning, no licence: not copied; known from notes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ from palimpsest.contract import Config, ExampleSet, Method
 from palimpsest.data.draws import shuffled
 from palimpsest.models.class_samples import Entered, entered, labels_to_go, samples_of, targets_of, thinned
 from palimpsest.models.head_edit import HeadPlace, Noise, check_may_move, disturb, head_of, layer_before
-from palimpsest.models.neuron_path import LinearHead, Standing, ranked_for, ranked_rows, until_gone
+from palimpsest.models.neuron_path import ClassStanding, LinearHead, ranked_for, ranked_rows, until_gone
 from palimpsest.models.relevance import logit_relevance
 
 WHO = "lra_npp"
@@ -127,17 +127,32 @@ def _least(
     """The first edges that are enough; where none are, those without which the fewest samples are called so."""
     label, tried = int(seen[0].target_S[0]), []
     for which in edges:
-        stand = partial(Standing.of, head=head, label=label, everywhere=which != "head")
+        stand = partial(ClassStanding.of, head=head, label=label, everywhere=which != "head")
         looked, kept = (None if one is None else stand(one.a_SK, one.target_S) for one in seen)
-        neurons, stands = until_gone(ranking, cast("Standing", looked), kept, cost=cost)
-        if stands.is_gone:
+        neurons, stands = until_gone(ranking, cast("ClassStanding", looked), kept, cost=cost)
+        if not stands.called:  # that it says less than the mean may be out of reach, and is no reason to cut more edges
             return Cut(neurons, which)
         tried.append((stands.called, Cut(neurons, which)))
     return min(tried, key=lambda one: one[0])[1]
 
 
+def entries_of(cuts: Mapping[int, Cut], shape: Sequence[int], *, of_head: bool) -> Bool[Tensor, "..."]:
+    """Which entries of the head's weight, or of the layer that makes the neurons, the cuts of all classes meet.
+
+    >>> entries_of({1: Cut([0], "head")}, (2, 2), of_head=True).tolist()
+    [[False, False], [True, False]]
+    """
+    where = torch.zeros(tuple(shape), dtype=torch.bool)
+    for label, (neurons, edges) in cuts.items():
+        if not of_head:
+            where[neurons] = True
+        else:
+            where[slice(None) if edges == "columns" else label, neurons] = True
+    return where
+
+
 def neurons_in(share: float, head: LinearHead) -> int:
-    """So many neurons are a share of those that enter a head; at least one."""
+    """So many are a share of those that enter a head; at least one."""
     return max(1, round(share * head.weight_CK.shape[1]))
 
 
@@ -169,8 +184,7 @@ class LRANPP(Method):
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
         """Relevance, ranking, path, and the cut of every class that must go."""
         options, head = self.config, head_of(model, WHO)
-        stays = targets_of(sets["retain"]) if "retain" in sets else frozenset()
-        labels = labels_to_go(targets_of(sets["forget"]), stays)
+        labels = labels_to_go(*(targets_of(sets[name]) if name in sets else () for name in ("forget", "retain")))
         source = "unseen" if "unseen" in sets else "forget"
         looked = entered(model, head.module, sets[source], sets[source].ids)
         kept = self._kept(model, head, sets)
@@ -180,9 +194,9 @@ class LRANPP(Method):
         cuts: dict[int, Cut] = {}
         rows: list[dict[str, Any]] = []
         for label, of_class in samples_of(looked, labels, source).items():
-            relevance_NK = relevance_for(of_class, numbers, options)
-            cuts[label] = cut_of(of_class, kept, numbers, relevance_NK, options)
-            rows += ranked_rows(label, *cuts[label], relevance_NK, top=neurons_in(options.k_a, numbers))
+            found_NK = relevance_for(of_class, numbers, options)
+            cuts[label] = cut_of(of_class, kept, numbers, found_NK, options)
+            rows += ranked_rows(label, *cuts[label], found_NK, top=neurons_in(options.k_a, numbers))
         names = self._cut(model, head, cuts, sets[source])
         self._found = {"neurons": float(len(rows)), "of": float(head.module.in_features), "classes": float(len(cuts))}
         facts = {"samples": len(sets[source]), "without_samples": len(labels) - len(cuts)}
@@ -205,14 +219,7 @@ class LRANPP(Method):
         names = [name for name in places if name in tensors]
         check_may_move(model, names, WHO)
         for name in names:
-            where = torch.zeros(tensors[name].shape, dtype=torch.bool)
-            for label, (neurons, edges) in cuts.items():
-                if name != names[0]:
-                    where[neurons] = True
-                elif edges == "columns":
-                    where[:, neurons] = True
-                else:
-                    where[label, neurons] = True
+            where = entries_of(cuts, tensors[name].shape, of_head=name == names[0])
             disturb(tensors[name], where, options.noise, generator)
         if options.bias == "lowest" and head.module.bias is not None:
             check_may_move(model, [f"{head.name}.bias"], WHO)

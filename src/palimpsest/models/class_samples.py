@@ -17,7 +17,7 @@ from palimpsest.errors import DataError
 from palimpsest.models.families.heads import entering
 from palimpsest.models.modes import asked
 
-ROWS = 32  # in a pass
+ROWS_OF_A_PASS = 32  # in a pass
 MOST_POSITIONS = 1024
 
 
@@ -44,8 +44,8 @@ def entered(model: nn.Module, head: nn.Module | None, examples: ExampleSet, ids:
     plain, device = examples.plain(), next(model.parameters()).device
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     with asked(model):
-        for start in range(0, len(ids), ROWS):
-            batch: Any = plain.batch(ids[start : start + ROWS]).bare.to(device)
+        for start in range(0, len(ids), ROWS_OF_A_PASS):
+            batch: Any = plain.batch(ids[start : start + ROWS_OF_A_PASS]).bare.to(device)
             values = batch.gather(entering(head, model, batch))
             found.append((values.float().cpu(), batch.target_S.cpu(), batch.owner_S.cpu() + start))
     return Entered(*(torch.cat(parts) for parts in zip(*found, strict=True)))
@@ -65,8 +65,8 @@ def thinned(seen: Entered, most: int = MOST_POSITIONS) -> Entered:
 def targets_of(examples: ExampleSet) -> frozenset[int]:
     """Classes or tokens that are right at the scored positions of a set; no model is asked."""
     plain, found = examples.plain(), set[int]()
-    for start in range(0, len(plain.ids), ROWS):
-        found |= set(plain.batch(plain.ids[start : start + ROWS]).target_S.tolist())
+    for start in range(0, len(plain.ids), ROWS_OF_A_PASS):
+        found |= set(plain.batch(plain.ids[start : start + ROWS_OF_A_PASS]).target_S.tolist())
     return frozenset(found)
 
 

@@ -42,7 +42,7 @@ class LinearHead:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ClassStanding:
     """How one class stands among the others on some examples while neurons are taken out.
 
     Attributes:
@@ -76,18 +76,18 @@ class Standing:
         label: int,
         *,
         everywhere: bool,
-    ) -> Standing:
+    ) -> ClassStanding:
         """Before any neuron is out; ``everywhere`` takes them from all classes."""
         z_NC = head(a_NK)
         return cls(a_NK, target_N, head, label, *_facts(z_NC, target_N, label, keeps=everywhere))
 
-    def without(self, neuron: int) -> Standing:
+    def without(self, neuron: int) -> ClassStanding:
         """The same with one neuron more out."""
         if self.rest_NC is None:
             lost_N = self.a_NK[:, neuron] * self.head.weight_CK[self.label, neuron]
             return replace(self, own_N=self.own_N - lost_N)
         z_NC = self.rest_NC - self.a_NK[:, neuron, None] * self.head.weight_CK[:, neuron]
-        return Standing(
+        return ClassStanding(
             self.a_NK, self.target_N, self.head, self.label, *_facts(z_NC, self.target_N, self.label, keeps=True)
         )
 
@@ -110,7 +110,7 @@ class Standing:
 def _facts(
     z_NC: Float[Tensor, "N C"], target_N: Int[Tensor, "N"], label: int, *, keeps: bool
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
-    """``own_N`` to ``led_by_right_N`` of a ``Standing``."""
+    """``own_N`` to ``led_by_right_N`` of a ``ClassStanding``."""
     own_N = z_NC[:, label]
     mean_N = (z_NC.sum(1) - own_N) / max(1, z_NC.shape[1] - 1)
     others_NC = z_NC.clone()
@@ -132,8 +132,8 @@ def ranked_for(relevance_NK: Float[Tensor, "N K"], top: int) -> list[int]:
 
 
 def until_gone(
-    ranking: Sequence[int], looked: Standing, kept: Standing | None = None, *, cost: float = 0.0
-) -> tuple[list[int], Standing]:
+    ranking: Sequence[int], looked: ClassStanding, kept: ClassStanding | None = None, *, cost: float = 0.0
+) -> tuple[list[int], ClassStanding]:
     """As few neurons of a ranking as the class needs to be gone, none that costs the others too much.
 
     Args:
@@ -147,7 +147,7 @@ def until_gone(
 
     >>> head = LinearHead(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), torch.zeros(2))
     >>> a = torch.tensor([[2.0, 1.0]])
-    >>> until_gone([0, 1], Standing.of(a, torch.tensor([0]), head, 0, everywhere=False))[0]
+    >>> until_gone([0, 1], ClassStanding.of(a, torch.tensor([0]), head, 0, everywhere=False))[0]
     [0, 1]
     """
     gone: list[int] = []

@@ -13,7 +13,7 @@ from palimpsest.report.row import ReportRow
 if TYPE_CHECKING:
     from palimpsest.report.schema import RunResult
 
-SHOWN = 20
+NEURONS_SHOWN = 20
 """Neurons in the report; ``edit.json`` and the JSON twin have them all."""
 
 
@@ -108,7 +108,7 @@ def _probed(info: EditInfo) -> str:
 
 def neuron_table(result: RunResult) -> tuple[tuple[str, ...], ...]:
     """Rank, neuron, class, in how many samples, mean relevance: the first of all classes, written out."""
-    rows = () if result.edit is None else sorted(result.edit.neurons, key=lambda row: row.rank)[:SHOWN]
+    rows = () if result.edit is None else sorted(result.edit.neurons, key=lambda row: row.rank)[:NEURONS_SHOWN]
     return tuple(map(_cells, rows))
 
 

@@ -1,7 +1,6 @@
 """The JSON twin of a run: everything the page and the terminal table show, and nothing else.
 
-Round-trip law: ``RunResult.load(path) == result`` after ``result.save_json(path)``.
-Infinite values (a perplexity that overflowed) are written as the strings "Infinity" and "-Infinity".
+Round-trip law: ``RunResult.load(path) == result`` after ``result.save_json(path)``. Infinite values are strings.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ SCHEMA_ID: Literal["palimpsest.run/1"] = "palimpsest.run/1"
 
 Column = Literal["before", "raw", "after", "without", "oracle", "level"]
 COLUMNS: tuple[Column, ...] = ("before", "raw", "after", "without", "oracle", "level")
-"""``raw``: as the method left the model, where part of what must stay was given back before it was saved; ``without``:
-the model after with its guards off."""
+"""``raw``: as the method left the model, before part was given back; ``without``: the model after, its guards off."""
 Origin = Literal["recorded", "base", "unknown"]
 
 
@@ -244,7 +242,7 @@ class RunResult(ReportRow):
     guard: GuardInfo | None = None
     """Parts that hide what the weights know; without any it is left out of the file."""
     edit: EditInfo | None = None
-    """Which neurons an edit cut, and what a linear probe still finds; without an edit it is left out of the file."""
+    """What an edit cut, and what a probe still finds; without one it is left out of the file."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     gates: tuple[Gate, ...] | None = None
@@ -256,7 +254,7 @@ class RunResult(ReportRow):
     advice: tuple[str, ...] = ()
     """What to do after "failed" or "undecided"."""
     request: RequestInfo | None = None
-    """What was asked; None where only files were given."""
+    """What was asked."""
     places: dict[str, str] = Field(default_factory=dict)
     """Id that was derived from a content -> where its example stands, such as "people.csv:26"."""
     answers: tuple[AnswerRow, ...] = ()
