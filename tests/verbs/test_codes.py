@@ -57,14 +57,6 @@ def test_a_request_changes_the_mask_alone_and_purges_its_rows_from_the_index(cod
     assert new.holds(["p0", "p5"]) == {"p5"}
 
 
-def test_a_topic_that_no_row_is_of_is_refused_before_anything_is_measured(coded, clinic, tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "measure_column", lambda *_: pytest.fail("the model was measured first"))
-    plan = {**EDITED, "options": {"topic": "nobody"}}
-    with pytest.raises(PlanError, match=r"topic = 'nobody': no row in the index is of it.* such as Ann, Bob"):
-        pal.unlearn(coded, clinic / "forget.jsonl", method="code_unlearn", output=tmp_path / "no", plan=plan)
-    assert not [*tmp_path.iterdir()]
-
-
 def test_what_a_request_did_is_listed_and_undone_to_the_bit(coded, without, tmp_path):
     (row,) = pal.parts(without)
     assert row.requests == {1: int(parts_of(load(without).model)[0].deleted.sum())}
@@ -96,7 +88,8 @@ def test_a_model_without_a_codebook_is_refused_before_it_is_loaded(clinic, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_topic_is_refused_and_nothing_is_written(clinic, coded, tmp_path):
+def test_an_unknown_topic_is_refused_before_anything_is_measured_or_written(clinic, coded, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "measure_column", lambda *_: pytest.fail("the model was measured first"))
     plan = {**EDITED, "options": {**TOPIC, "topic": "Zoe"}}
     with pytest.raises(PlanError, match=r"topic = 'Zoe': no row in the index is of it.*such as Ann, Bob, Cid, Dot"):
         pal.unlearn(coded, clinic / "forget.jsonl", method="code_unlearn", output=tmp_path / "out", plan=plan)
