@@ -1,4 +1,4 @@
-"""AMUN: adversarial examples against the exact distance to a linear border; its loss by hand; what fitting does."""
+"""AMUN: its examples against the exact distance to a linear border; its loss by hand; what fitting them does."""
 
 from __future__ import annotations
 
