@@ -151,10 +151,8 @@ class MOS(Method):
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The adapter of new classes is tuned on them; then the rows are aligned, with nothing but draws."""
-        tune = Stage(
-            "tune", next(iter(self._taught), None), phases=(Phase("tune", self._taught, moves_statistics=False),)
-        )
         anchor = "learn" if "learn" in sizes else "forget"
+        tune = Stage("tune", anchor, phases=(Phase("tune", self._taught, moves_statistics=False),))
         training = {
             "max_steps": self.config.align_steps,
             "learning_rate": self.config.align_rate,
