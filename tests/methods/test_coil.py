@@ -16,7 +16,7 @@ from palimpsest.errors import PlanError
 from palimpsest.methods import configure
 from palimpsest.methods.coil import COIL, class_plan
 from palimpsest.models.families import of_model
-from palimpsest.models.parts.backbone_growth import class_feature_means, head_of
+from palimpsest.models.parts.backbone_growth import class_feature_means, linear_head_of
 from palimpsest.models.scope import state_digests
 
 PHASE = Phase("joint", ("learn", "replay"))
@@ -30,8 +30,8 @@ def softmax(values):
 def widened(model):
     """A head that got its last two rows for this run: they are zero."""
     with torch.no_grad():
-        head_of(model).weight[2:] = 0
-        head_of(model).bias[2:] = 0
+        linear_head_of(model).weight[2:] = 0
+        linear_head_of(model).bias[2:] = 0
     return model
 
 
@@ -72,9 +72,9 @@ def test_both_ways_by_brute_force(make, sets, tmp_path):
     before = widened(make())
     means = {c: mean.tolist() for c, mean in class_feature_means(before, sets).items()}
     plan = plan_by_hand([means[0], means[1]], [means[2], means[3]], 0.464)
-    old = head_of(before).weight.detach().clone()
+    old = linear_head_of(before).weight.detach().clone()
     method, net = started("coil", before, sets, tmp_path, memory_weight=0.5, lambda_back=2.0)
-    head = head_of(net)
+    head = linear_head_of(net)
     for number, new in enumerate((2, 3)):
         share = [plan[o][number] / (plan[0][number] + plan[1][number]) for o in (0, 1)]
         assert torch.allclose(head.weight[new], 1.5 * (share[0] * old[0] + share[1] * old[1]), atol=1e-4)
@@ -113,17 +113,17 @@ def test_both_ways_by_brute_force(make, sets, tmp_path):
 
 def test_with_much_entropy_every_new_class_begins_as_the_mean_of_the_old(tmp_path):
     before = widened(resnet())
-    mean = head_of(before).weight[:2].mean(0).detach().clone()
+    mean = linear_head_of(before).weight[:2].mean(0).detach().clone()
     _, net = started("coil", before, SECOND, tmp_path, sinkhorn_reg=1e6, calibration=1.0)
-    assert torch.allclose(head_of(net).weight[2], mean, atol=1e-5)
-    assert torch.allclose(head_of(net).weight[3], mean, atol=1e-5)
+    assert torch.allclose(linear_head_of(net).weight[2], mean, atol=1e-5)
+    assert torch.allclose(linear_head_of(net).weight[3], mean, atol=1e-5)
 
 
 def test_rows_that_somebody_taught_are_left_alone(tmp_path):
     before = resnet()
-    wanted = head_of(before).weight.detach().clone()
+    wanted = linear_head_of(before).weight.detach().clone()
     _, net = started("coil", before, SECOND, tmp_path)
-    assert torch.equal(head_of(net).weight, wanted)
+    assert torch.equal(linear_head_of(net).weight, wanted)
 
 
 def test_the_first_task_is_fine_tuning(tmp_path):

@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.entries import predict_at
-from palimpsest.models.nearest_wrong import Moved, labels_of, nearest_moved
+from palimpsest.models.nearest_wrong import Moved, wrong_labels_of, nearest_moved
 
 
 class AMUNConfig(Config):
@@ -74,7 +74,7 @@ class AMUN(Method):
         """−log p of the wrong labels at the moved examples, summed."""
         change = pad_sequence([self._moved[i].change for i in batch.ids], batch_first=True)
         said = batch.seen(predict_at(model, batch.bare, change))
-        wrong_S = labels_of({i: self._moved[i].labels_S for i in batch.ids}, batch)
+        wrong_S = wrong_labels_of({i: self._moved[i].labels_S for i in batch.ids}, batch)
         return -replace(said, target_S=batch.shown(wrong_S)).logp_S.sum()
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.nearest_wrong import labels_of, nearest_labels
+from palimpsest.models.nearest_wrong import wrong_labels_of, nearest_labels
 
 
 class BoundaryShrink(Method):
@@ -50,7 +50,7 @@ class BoundaryShrink(Method):
         """Token mean."""
         batch = batches["forget"]
         said = batch.predict(model)
-        shrunk = replace(said, target_S=batch.shown(labels_of(self._nearest, batch)))
+        shrunk = replace(said, target_S=batch.shown(wrong_labels_of(self._nearest, batch)))
         return {"nearest": Term(-shrunk.logp_S.sum(), of="forget")}
 
 

@@ -35,9 +35,9 @@ from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, Predictions, predict_together
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
-from palimpsest.models.parts.backbone_growth import EARLIER_ROWS, class_feature_means, classes_in, head_of
+from palimpsest.models.parts.backbone_growth import EARLIER_ROWS, class_feature_means, classes_of_sets, linear_head_of
 from palimpsest.models.sinkhorn import sinkhorn, transported
-from palimpsest.models.wide_predictions import head_inputs, predict_beside
+from palimpsest.models.wide_predictions import caught_inputs, predict_beside
 
 
 class COILConfig(Config):
@@ -67,12 +67,12 @@ def class_plan(old_OD: Float[Tensor, "O D"], new_ND: Float[Tensor, "N D"], reg: 
     return sinkhorn(torch.cdist(F.normalize(old_OD.double()), F.normalize(new_ND.double())), reg)
 
 
-def softened_divergence(
+def cooled_divergence(
     reference_SO: Float[Tensor, "S O"], logits_SO: Float[Tensor, "S O"], temperature: float
 ) -> Float[Tensor, ""]:
     """KL of distributions at temperature T, summed over positions, nats.
 
-    >>> softened_divergence(torch.zeros(1, 2), torch.zeros(1, 2), 2.0).item()
+    >>> cooled_divergence(torch.zeros(1, 2), torch.zeros(1, 2), 2.0).item()
     0.0
     """
     return kl_divergence(reference_SO.float() / temperature, logits_SO.float() / temperature).sum()
@@ -96,8 +96,8 @@ class COIL(Method):
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Carry old rows to the new classes."""
         super().prepare(model, sets)
-        self._old = classes_in(sets, EARLIER_ROWS)
-        self._new = tuple(c for c in classes_in(sets, ("learn",)) if c not in self._old)
+        self._old = classes_of_sets(sets, EARLIER_ROWS)
+        self._new = tuple(c for c in classes_of_sets(sets, ("learn",)) if c not in self._old)
         self._holds = bool(set(EARLIER_ROWS) & set(self.sets))
         self._plan_ON: Tensor | None = None
         if self._old and self._new:
@@ -106,7 +106,7 @@ class COIL(Method):
             means = class_feature_means(model, sets)
             old_OD, new_ND = (torch.stack([means[c] for c in classes]) for classes in (self._old, self._new))
             self._plan_ON = class_plan(old_OD, new_ND, self.config.sinkhorn_reg)
-            self._carry_forward(head_of(model))
+            self._carry_forward(linear_head_of(model))
         return model
 
     @torch.no_grad()
@@ -142,19 +142,19 @@ class COIL(Method):
     def _asked(self, model: nn.Module, batches: Mapping[str, Batch]) -> dict[str, tuple[Predictions, Tensor | None]]:
         if self._plan_ON is None:
             return {name: (said, None) for name, said in predict_together(model, batches).items()}
-        head = head_of(model)
+        head = linear_head_of(model)
         back = partial(F.linear, weight=self._carried_back(head))
-        return {**predict_beside(model, batches, partial(head_inputs, head), back)}
+        return {**predict_beside(model, batches, partial(caught_inputs, head), back)}
 
     def _held(
         self, name: str, before: Predictions, said: Predictions, back_SO: Tensor | None, weight: float
     ) -> dict[str, Term]:
         options = self.config
         kept = [c for c in range(said.logits_SV.shape[-1]) if c not in self._new]
-        kd = softened_divergence(before.logits_SV[:, kept], said.logits_SV[:, kept], options.temperature)
+        kd = cooled_divergence(before.logits_SV[:, kept], said.logits_SV[:, kept], options.temperature)
         terms = {f"{name}_kd": Term(kd, of=name, weight=weight * options.lambda_kd)}
         if back_SO is not None:
-            off = softened_divergence(before.logits_SV[:, list(self._old)], back_SO, options.temperature)
+            off = cooled_divergence(before.logits_SV[:, list(self._old)], back_SO, options.temperature)
             terms[f"{name}_back"] = Term(off, of=name, weight=weight * options.lambda_back)
         return terms
 

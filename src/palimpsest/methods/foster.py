@@ -39,9 +39,9 @@ from palimpsest.models.modes import asked
 from palimpsest.models.parts import detach, off, parts_of
 from palimpsest.models.parts.backbone_growth import (
     EARLIER_ROWS,
-    classes_in,
+    classes_of_sets,
     freeze_all_but_new,
-    head_of,
+    linear_head_of,
     names_before_head,
     new_backbone,
     new_grown_of,
@@ -140,7 +140,7 @@ class FOSTER(Method):
         if not set(EARLIER_ROWS) & set(sets):
             return ()
         names = names_before_head(model)
-        boost = new_backbone(model, names, auxiliary=head_of(model).out_features)
+        boost = new_backbone(model, names, auxiliary=linear_head_of(model).out_features)
         return [boost, new_backbone(model, names, alone=True, number=boost.config.number + 1)]
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
@@ -151,7 +151,7 @@ class FOSTER(Method):
             counted_C = self._weighed_rows(sets, new[0].config.outputs).to(next(model.parameters()).device)
             self._boosting_C = balance(counted_C, self.config.beta_boost)
             self._compressing_C = balance(counted_C, self.config.beta_compress)
-            self._known = list(classes_in(sets, EARLIER_ROWS))
+            self._known = list(classes_of_sets(sets, EARLIER_ROWS))
         freeze_all_but_new(model)
         return super().prepare(model, sets)
 

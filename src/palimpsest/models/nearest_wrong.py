@@ -172,6 +172,6 @@ def _by_example(batch: Batch, values_S: Tensor) -> list[Tensor]:
     return list(torch.split(values_S.cpu(), counts))
 
 
-def labels_of(labels: Mapping[str, Tensor], batch: Batch) -> Int[Tensor, "S"]:
+def wrong_labels_of(labels: Mapping[str, Tensor], batch: Batch) -> Int[Tensor, "S"]:
     """Labels by id, at all scored positions of a batch."""
     return torch.cat([labels[example_id] for example_id in batch.ids]).to(batch.bare.target_S.device)

@@ -22,7 +22,7 @@ Watching = Callable[[], AbstractContextManager[list[Tensor]]]
 
 
 @contextmanager
-def head_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
+def caught_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
     """What enters a head in the passes of the block."""
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))

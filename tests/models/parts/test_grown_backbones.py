@@ -16,7 +16,7 @@ from palimpsest.models.load import load
 from palimpsest.models.parts import attach, detach, off, parts_of
 from palimpsest.models.parts.backbone_growth import (
     freeze_all_but_new,
-    head_of,
+    linear_head_of,
     names_before_head,
     names_of_last_blocks,
     new_backbone,
@@ -86,7 +86,7 @@ def test_logits_are_a_wide_head_over_the_features_of_three_models(kind):
     second = grown(model, seed=2)
     assert second.config.reads == (0, 1)
     f0, f1, f2 = (features(one, batch) for one in (plain, twin_of(model, first), twin_of(model, second)))
-    head = head_of(plain)
+    head = linear_head_of(plain)
     wanted = F.linear(f0, head.weight, head.bias)
     wanted = wanted + torch.cat([f0, f1], 1) @ first.columns.T + first.bias
     wanted = wanted + torch.cat([f0, f1, f2], 1) @ second.columns.T + second.bias
@@ -218,7 +218,7 @@ def test_alone_it_answers_in_the_models_place_and_takes_it(kind):
 def test_a_head_that_grew_has_rows_that_it_says_nothing_of(kind):
     model, batch = kind
     part = grown(model)
-    old, head = said(model, batch), head_of(model)
+    old, head = said(model, batch), linear_head_of(model)
     with torch.no_grad():
         head.weight = torch.nn.Parameter(torch.cat([head.weight, torch.ones(1, head.in_features)]))
         head.bias = torch.nn.Parameter(torch.cat([head.bias, torch.zeros(1)]))
@@ -233,7 +233,7 @@ def test_a_model_of_another_shape_and_a_head_alone_are_refused(kind):
     model, _ = kind
     part = grown(model)
     with pytest.raises(ModelError, match="asked without the model"):
-        head_of(model)(torch.zeros(1, part.config.width))
+        linear_head_of(model)(torch.zeros(1, part.config.width))
     other = vit() if not isinstance(model, type(vit())) else resnet()
     elsewhere = type(part)(part.config.model_copy(update={"at": "classifier" if hasattr(other, "vit") else "linear"}))
     with pytest.raises(ModelError, match="the model has none; give the model that it was made for"):

@@ -46,7 +46,7 @@ def new_backbone(
         alone: it answers in the place of the model, and begins with the model's own tensors and head.
         number: by which it is known; 0 = the next one.
     """
-    head, earlier = head_of(model), grown_backbones_of(model)
+    head, earlier = linear_head_of(model), grown_backbones_of(model)
     numbers = tuple(part.config.number for part in earlier)
     config = GrownBackboneConfig(
         at=name_of_module(bearer_of(model), head),
@@ -68,7 +68,7 @@ def new_backbone(
     return made
 
 
-def head_of(model: Any) -> nn.Linear:
+def linear_head_of(model: Any) -> nn.Linear:
     """The linear layer that a classifier's logits leave.
 
     Raises:
@@ -86,7 +86,7 @@ def head_of(model: Any) -> nn.Linear:
 def names_before_head(model: Any) -> tuple[str, ...]:
     """All tensors that decide what enters the head: parameters, and what batch normalisation keeps."""
     inner = bearer_of(model)
-    outside = (f"{name_of_module(inner, head_of(model))}.", f"{ATTRIBUTE}.")
+    outside = (f"{name_of_module(inner, linear_head_of(model))}.", f"{ATTRIBUTE}.")
     counted = {name for name, module in inner.named_modules() if isinstance(module, _BatchNorm)}
     parameters = [name for name, _ in inner.named_parameters()]
     kept = [name for name, _ in inner.named_buffers() if name.rpartition(".")[0] in counted]
@@ -186,7 +186,7 @@ def _begin_with_head(made: GrownBackbone, head: nn.Linear) -> None:
 @torch.no_grad()
 def take_its_place(model: Any, part: GrownBackbone) -> None:
     """Make the model's own tensors and head those of a backbone that answers alone; it may be detached then."""
-    inner, head = bearer_of(model), head_of(model)
+    inner, head = bearer_of(model), linear_head_of(model)
     own = {**dict(inner.named_parameters()), **dict(inner.named_buffers())}
     for name, tensor in part.tensors().items():
         own[name].copy_(tensor)
@@ -210,7 +210,7 @@ def freeze_all_but_new(model: Any) -> None:
         part.requires_grad_(True)
 
 
-def classes_in(sets: Mapping[str, ExampleSet], names: Collection[str]) -> tuple[int, ...]:
+def classes_of_sets(sets: Mapping[str, ExampleSet], names: Collection[str]) -> tuple[int, ...]:
     """The classes that rows of some sets have, in order; none of tokens."""
     found = [sets[name].plain() for name in names if name in sets]
     labels = {int(label) for one in found if isinstance(one, ClassSet) for label in one.label_N}
@@ -219,7 +219,7 @@ def classes_in(sets: Mapping[str, ExampleSet], names: Collection[str]) -> tuple[
 
 def classes_to_learn(sets: Mapping[str, ExampleSet]) -> tuple[int, ...]:
     """Classes that are learned and that the memory has no rows of; where it has of all, all that are learned."""
-    learned, known = classes_in(sets, ("learn",)), classes_in(sets, EARLIER_ROWS)
+    learned, known = classes_of_sets(sets, ("learn",)), classes_of_sets(sets, EARLIER_ROWS)
     return tuple(c for c in learned if c not in known) or learned
 
 

@@ -26,7 +26,7 @@ from palimpsest.models.places import module_at, name_of_module
 
 ABSENT = 100.0
 """Nats by which a class that is not there lies below the least of those that are."""
-Head = TypeVar("Head", bound="ClassHead")
+AnyHead = TypeVar("AnyHead", bound="ClassHead")
 
 
 class ClassHeadConfig(PartConfig):
@@ -141,7 +141,7 @@ def class_heads_of(model: Any) -> list[ClassHead]:
     return [part for part in parts_of(model) if isinstance(part, ClassHead)]
 
 
-def fitted_head(model: Any, kind: type[Head]) -> Head:
+def fitted_head(model: Any, kind: type[AnyHead]) -> AnyHead:
     """The class head of a kind that a model bears; its last one.
 
     Raises:
@@ -153,7 +153,7 @@ def fitted_head(model: Any, kind: type[Head]) -> Head:
     return found[-1]
 
 
-def new_head(model: nn.Module, kind: type[Head], options: Config) -> Head:
+def new_head(model: nn.Module, kind: type[AnyHead], options: Config) -> AnyHead:
     """A class head of a kind, as wide as the model's head; one of that kind that is there already is gone on with.
 
     Class heads that the model bears are taken off: there is one at a time.
