@@ -47,7 +47,7 @@ class AMUN(Method):
     Config = AMUNConfig
     use_when = (
         "a random part of the images must look like images never seen. "
-        "Not for a whole class: images beside it keep its label."
+        "Not where time counts: to find the examples takes longer than to learn them."
     )
     approach = "relabelling"
     needs = ("forget", "retain")
