@@ -23,7 +23,7 @@ from palimpsest.models.parts.views_head import OfViews, ViewsHead, unknown_class
 _ROWS = 64  # in a pass
 
 
-def classes_in(examples: Any, num_classes: int) -> Bool[Tensor, "C"]:
+def classes_of_rows(examples: Any, num_classes: int) -> Bool[Tensor, "C"]:
     """Which classes a set has rows of."""
     there_C = torch.zeros(num_classes, dtype=torch.bool)
     there_C[labels_in(examples)] = True
@@ -46,7 +46,7 @@ def taught_sets(model: Any, sets: Mapping[str, Any]) -> tuple[str, ...]:
     """
     num = of_model(model).num_outputs(model)
     there = [name for name in ("learn", "replay") if name in sets]
-    return tuple(name for name in there if unknown_classes(model, classes_in(sets[name], num)))
+    return tuple(name for name in there if unknown_classes(model, classes_of_rows(sets[name], num)))
 
 
 def teach_task(head: ViewsHead, sets: Mapping[str, Any], taught: Sequence[str], task: int) -> None:
@@ -58,7 +58,7 @@ def teach_task(head: ViewsHead, sets: Mapping[str, Any], taught: Sequence[str], 
         taught: names of some.
         task: its number.
     """
-    masks = [classes_in(sets[name], head.config.classes) for name in taught]
+    masks = [classes_of_rows(sets[name], head.config.classes) for name in taught]
     head.teach(torch.stack(masks).any(dim=0), task)
 
 
@@ -68,7 +68,7 @@ def sets_of_task(head: ViewsHead, sets: Mapping[str, Any]) -> tuple[str, ...]:
     if taught_C is None:
         return ()
     there = [name for name in ("learn", "replay") if name in sets]
-    return tuple(name for name in there if not bool((classes_in(sets[name], len(taught_C)) & ~taught_C).any()))
+    return tuple(name for name in there if not bool((classes_of_rows(sets[name], len(taught_C)) & ~taught_C).any()))
 
 
 @torch.no_grad()
