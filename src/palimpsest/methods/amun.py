@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.entries import predict_at
-from palimpsest.models.nearest_wrong import Moved, wrong_labels_of, nearest_moved
+from palimpsest.models.nearest_wrong import Moved, nearest_moved, wrong_labels_of
 
 
 class AMUNConfig(Config):

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.nearest_wrong import wrong_labels_of, nearest_labels
+from palimpsest.models.nearest_wrong import nearest_labels, wrong_labels_of
 
 
 class BoundaryShrink(Method):
