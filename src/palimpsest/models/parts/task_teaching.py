@@ -23,11 +23,7 @@ from palimpsest.models.parts.views_head import OfViews, ViewsHead, unknown_class
 _ROWS = 64  # in a pass
 
 
-<<<<<<< HEAD
-def taught_classes(examples: Any, num_classes: int) -> Bool[Tensor, "C"]:
-=======
 def classes_of_rows(examples: Any, num_classes: int) -> Bool[Tensor, "C"]:
->>>>>>> 19-peft
     """Which classes a set has rows of."""
     there_C = torch.zeros(num_classes, dtype=torch.bool)
     there_C[labels_in(examples)] = True
@@ -50,11 +46,7 @@ def taught_sets(model: Any, sets: Mapping[str, Any]) -> tuple[str, ...]:
     """
     num = of_model(model).num_outputs(model)
     there = [name for name in ("learn", "replay") if name in sets]
-<<<<<<< HEAD
-    return tuple(name for name in there if unknown_classes(model, taught_classes(sets[name], num)))
-=======
     return tuple(name for name in there if unknown_classes(model, classes_of_rows(sets[name], num)))
->>>>>>> 19-peft
 
 
 def teach_task(head: ViewsHead, sets: Mapping[str, Any], taught: Sequence[str], task: int) -> None:
@@ -66,11 +58,7 @@ def teach_task(head: ViewsHead, sets: Mapping[str, Any], taught: Sequence[str], 
         taught: names of some.
         task: its number.
     """
-<<<<<<< HEAD
-    masks = [taught_classes(sets[name], head.config.classes) for name in taught]
-=======
     masks = [classes_of_rows(sets[name], head.config.classes) for name in taught]
->>>>>>> 19-peft
     head.teach(torch.stack(masks).any(dim=0), task)
 
 
@@ -80,11 +68,7 @@ def sets_of_task(head: ViewsHead, sets: Mapping[str, Any]) -> tuple[str, ...]:
     if taught_C is None:
         return ()
     there = [name for name in ("learn", "replay") if name in sets]
-<<<<<<< HEAD
-    return tuple(name for name in there if not bool((taught_classes(sets[name], len(taught_C)) & ~taught_C).any()))
-=======
     return tuple(name for name in there if not bool((classes_of_rows(sets[name], len(taught_C)) & ~taught_C).any()))
->>>>>>> 19-peft
 
 
 @torch.no_grad()
