@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -26,15 +27,28 @@ from tests.order import dealt  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 torch.set_num_threads(1)
+# No test ends in a power cut, and what a process wrote is there for the next one without it. A run asks for it some
+# fifty times, milliseconds each, in which its worker only waits.
+os.fsync = lambda _descriptor: None
 settings.register_profile("house", deadline=None)  # tests are never timed
 settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that are marked as long come first in every worker's part."""
+    """Files with long tests come first in every worker's part, whole: what their tests share is made once."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    long = {item for item in items if item.get_closest_marker("long")}
-    items[:] = dealt(items, workers, is_long=long.__contains__, file_of=lambda item: item.path)
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items[:] = dealt(items, workers, is_long=lambda item: item.path in long, file_of=lambda item: item.path)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now is looked at by no garbage collection, in this process and in those that it forks.
+
+    torch, transformers and 7,000 tests are a million objects; every run of ours collects once, and most forked
+    processes copied all pages of them for it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

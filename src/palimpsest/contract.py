@@ -159,7 +159,9 @@ class Method:
         cycle_option: the option that says how many iterations belong together; "" where each stands by itself.
         reads: kinds of history beside the model that it cannot work without (``companions/``).
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
+        looks_only: it looks at its forget rows and takes no step on them, so they need not have been learned.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
+        edits_matrices: what it edits are the model's own matrices, which an adapter's run leaves alone.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and nothing else moves (but see ``moves_all``).
         sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
@@ -196,7 +198,9 @@ class Method:
     cycle_option: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[tuple[str, ...]] = ()
+    looks_only: ClassVar[bool] = False
     edits: ClassVar[bool] = False
+    edits_matrices: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
@@ -213,9 +217,7 @@ class Method:
         self.config = config
         self.reference = reference
         self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
-        self.companions: Mapping[
-            str, Companion
-        ] = {}  # of the version the run starts from: ``reads``, and ``keeps`` if any
+        self.companions: Mapping[str, Companion] = {}  # of the version it starts from: ``reads``, ``keeps`` if any
         self.subjects: Mapping[str, str] = {}  # id -> subject, of the run's rows that have one
         self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
@@ -251,10 +253,9 @@ class Method:
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """Modules to add to the model (models/parts/), each at a named place; default: none.
 
-        Asked once at the start of a run and again before a resume, at the weights that the run starts from and before
-        the scope and the reference; torch's generator is seeded, so that the parts are a function of plan and seed. A
-        run of a method that adds parts moves them alone (scope.kind = parts); the reference is the model without them.
-        Later hooks find them by ``models.parts.new_parts_of(model)``.
+        Asked at the start of a run and before a resume, at the weights that it starts from, before scope and reference;
+        torch's generator is seeded, so that they are a function of plan and seed. They alone move (scope.kind = parts);
+        the reference is the model without them. Later hooks find them by ``models.parts.new_parts_of(model)``.
 
         Args:
             model: with the parts of earlier requests.
@@ -287,6 +288,10 @@ class Method:
             is an error, as is an edit that changed nothing at all.
         """
         return ()
+
+    def explanation(self) -> Mapping[str, Any]:
+        """What its edit did and why, as JSON, for ``edit.json`` and the report; default: nothing. Asked after it."""
+        return {}
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The parts of a run; default: one, and none after an edit. Asked after ``prepare``.

@@ -73,7 +73,9 @@ class MethodCard:
     defaults: Mapping[str, Any]
     options_for_images: Mapping[str, Any]
     starts_from: Literal["model", "base"]
+    looks_only: bool
     edits: bool
+    edits_matrices: bool
     own_schedule: bool
     yardstick: bool
     isolates: bool

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from palimpsest.companions.class_statistics import ClassRecord, ClassStatistics, write_record
+from palimpsest.companions.class_statistics import ClassRecord, ClassStatistics, write_class_record
 from palimpsest.companions.companion import Change
 from palimpsest.companions.marks import MarkKey
 from palimpsest.errors import DataError, ModelError
 from palimpsest.models.class_features import SeenRows
-from palimpsest.models.class_sums import ClassSums, Moments
+from palimpsest.models.class_sums import ClassSums, KeptMoments
 
 KEY = MarkKey(b"k" * 32)
 
@@ -25,19 +25,21 @@ def seen(ids: Sequence[str], labels: Sequence[int], content: str = "says") -> Se
     return SeenRows(tuple(ids), tuple(f"{i} {content}" for i in ids), torch.tensor(labels), features)
 
 
-def record(ids: Sequence[str], labels: Sequence[int], key: MarkKey = KEY, moments: Moments = "class") -> ClassRecord:
+def record(
+    ids: Sequence[str], labels: Sequence[int], key: MarkKey = KEY, moments: KeptMoments = "class"
+) -> ClassRecord:
     return ClassRecord(ClassSums.empty(2, 0, moments), {}, "backbone", "", key).add(seen(ids, labels))
 
 
 def plant(place: Path, key: MarkKey, ids: Sequence[str]) -> None:
     """For the battery: these rows are of one class, another is of another."""
-    write_record(place, record([*ids, "another"], [0] * len(ids) + [1], key))
+    write_class_record(place, record([*ids, "another"], [0] * len(ids) + [1], key))
 
 
 @pytest.fixture
 def three(tmp_path) -> ClassStatistics:
     """Rows a and b of class 0, c of class 2."""
-    write_record(tmp_path / "s", record(["a", "b", "c"], [0, 0, 2]))
+    write_class_record(tmp_path / "s", record(["a", "b", "c"], [0, 0, 2]))
     return ClassStatistics.open(tmp_path / "s", KEY)
 
 
@@ -70,7 +72,6 @@ def test_a_stranger_another_content_and_the_last_class_are_refused(three) -> Non
 def test_a_purge_by_ids_alone_takes_the_sums_of_the_class(three) -> None:
     found = three.forget(["b"])
     assert (found.ids, found.records) == ({"b"}, 2)
-    assert "1 class" in found.stale
     assert "1 other row can no longer be deleted" in found.stale
     left = three.record()
     assert left.present_C.tolist() == [False, False, True]
@@ -83,7 +84,7 @@ def test_a_class_that_goes_whole_makes_nothing_stale(three) -> None:
 
 
 def test_pooled_moments_go_whole(tmp_path) -> None:
-    write_record(tmp_path / "s", record(["a", "c"], [0, 1], moments="pooled"))
+    write_class_record(tmp_path / "s", record(["a", "c"], [0, 1], moments="pooled"))
     there = ClassStatistics.open(tmp_path / "s", KEY)
     assert there.forget(["a"]).records == 2
     assert not there.record().sums.square_FGDD.any()

@@ -67,7 +67,7 @@ def test_salun_under_the_mask_of_another_set_is_no_contradiction():
     ("name", "said"),
     [
         ("replay", "rule spring looks at the replay set; give it with --replay FILE"),
-        ("learn", "rule spring looks at a set that no unlearn run has: unknown set 'learn'"),
+        ("learn", "rule spring looks at the learn set, which no unlearn run has; leave the rule out"),
         ("retian", "unknown set 'retian'; did you mean 'retain'"),
     ],
 )

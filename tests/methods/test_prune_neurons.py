@@ -8,10 +8,11 @@ from tests.contract.test_methods import random_set
 
 from palimpsest import methods
 from palimpsest.errors import PlanError
-from palimpsest.methods.prune_neurons import PruneNeurons, PruneNeuronsConfig, leaned_on
+from palimpsest.methods.prune_neurons import PruneNeurons, PruneNeuronsConfig
 from palimpsest.models.mlp_weights import last_layers
 from palimpsest.models.neuron_relevance import activation_times_gradient
 from palimpsest.models.reference import build_reference
+from palimpsest.models.relevance import leaned_on
 
 
 def test_the_ranking_by_hand():

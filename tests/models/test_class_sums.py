@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.errors import DataError
-from palimpsest.models.class_sums import STEPS, ClassSums, on_grid, products
+from palimpsest.models.class_sums import GRID_STEPS, ClassSums, on_grid, products
 
 
 def rows(count: int, seed: int = 0, width: int = 4, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,7 +24,7 @@ def same(one: ClassSums, other: ClassSums) -> bool:
 
 def test_rounding_is_at_most_half_a_step() -> None:
     features, _ = rows(500, scale=100)
-    assert ((on_grid(features).double() / STEPS) - features.double()).abs().max() <= 2.0**-17
+    assert ((on_grid(features).double() / GRID_STEPS) - features.double()).abs().max() <= 2.0**-17
 
 
 @given(st.lists(st.lists(st.integers(-(2**26), 2**26), min_size=2, max_size=2), min_size=1, max_size=40))

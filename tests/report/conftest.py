@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from palimpsest.records import Cost, Direction, GateResult, Outcome, Score, Verdict
+from palimpsest.report.curve_point import CurvePoint
 from palimpsest.report.schema import (
     AnswerRow,
     CostRow,
-    CurvePoint,
     LevelInfo,
     RequestInfo,
     RunResult,

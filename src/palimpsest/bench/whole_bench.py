@@ -24,7 +24,7 @@ from palimpsest.engine.outcome import environment
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import DataError, Interrupted
 from palimpsest.files import write_atomic
-from palimpsest.models.load import check_folder, load
+from palimpsest.models.load import check_folder
 
 CellChains = dict[int, tuple[RequestCell, ...]]
 """Seed -> its requests in order."""
@@ -94,7 +94,7 @@ def _cells(bench: Bench, folder: Path, oracles: Path, seed: int) -> tuple[Reques
 def _check(bench: Bench, cells: CellChains) -> None:
     """Every set that any run will need is there, and its examples are some for the model."""
     check_folder(Path(bench.model))
-    _check_examples(bench)
+    _check_examples(bench, next(iter(cells.values()))[-1])
     for cell in (cell for chain in cells.values() for cell in chain):
         if not cell.situation.known:
             raise DataError(
@@ -106,11 +106,12 @@ def _check(bench: Bench, cells: CellChains) -> None:
             check_answerable(cell, label, row, before)
 
 
-def _check_examples(bench: Bench) -> None:
-    loaded, pool = load(bench.model), pool_of_bench(bench)
-    for where, examples in (("data", pool.data), ("test", pool.test), ("replay", pool.replay)):
+def _check_examples(bench: Bench, last: RequestCell) -> None:
+    loaded, pool = last.loaded(Path(bench.model)), pool_of_bench(bench)
+    test = tuple(pool.test) if bench.head == "keep" else pool.tested(pool.data)
+    for where, ids in (("data", tuple(pool.data)), ("test", test), ("replay", tuple(pool.replay))):
         try:
-            encode_set(list(examples.values()), loaded, bench.encoding)
+            encode_set(pool.examples(ids), loaded, bench.encoding)
         except DataError as error:
             raise DataError(f"--{where}: {error}") from None
 

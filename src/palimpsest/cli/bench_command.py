@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -38,6 +39,9 @@ _FLAGS = (
     Flag("replay", _option(str | None, "General examples, always in the memory.")),
     Flag("stream", _option(str | None, f"{_SCENARIOS} or FILE.json.  [cross-category]")),
     Flag("classes_per_task", _option(int | None, "Classes learned together.  [2]")),
+    Flag("base_classes", _option(int | None, "Classes of the first task.  [as of the others]")),
+    Flag("class_order", _option(int | None, "Seed that shuffles the classes.  [their own order]")),
+    Flag("head", _option(str | None, "keep, grow or new: how the head gets its classes.")),
     Flag("buffer", _option(str | None, "Examples in the replay buffer, or all.  [500]")),
     Flag("methods", _option(str | None, "Rows, e.g. ug_clu,er+salun (learner+unlearner).")),
     Flag("seeds", _option(str | None, "Such as 0,1,2.  [0]")),
@@ -56,12 +60,25 @@ Every request has its oracle: the model retrained on all that is to be known. In
 """
 
 
-def _run(values: dict[str, Any]) -> int:
+_ABOUT_CIL = """Learn classes task by task with many methods, and show how much of all that was learned is known.
+
+Each begins behind the model as a backbone, with a head that grows; tasks are asked on --test. The oracle learned all
+classes so far at once. All of `palimpsest bench clu`: a scenario that forgets may be given, too.
+"""
+_OF_CIL = {"head": "new", "tasks_on": "test", "buffer": 2000, "rows": "finetune,er,simple_cil,fecam,ranpac"}
+"""The custom of class-incremental learning, where nothing is said."""
+
+
+def _run_cil(values: dict[str, Any]) -> int:
+    return _run(values, {**_OF_CIL, "stream": "incremental"})
+
+
+def _run(values: dict[str, Any], usual: Mapping[str, Any] = MappingProxyType({})) -> int:
     from palimpsest.bench.define.config import make_bench
     from palimpsest.bench.define.place import check_place
     from palimpsest.bench.define.pool import check_streams
 
-    bench = make_bench(_bench_options(values))
+    bench = make_bench(_bench_options(values, usual))
     check_place(values["output"])
     check_streams(bench)
     from palimpsest.bench.whole_bench import run_bench  # and torch with it
@@ -72,22 +89,23 @@ def _run(values: dict[str, Any]) -> int:
     return _show(result, values["output"], as_json=values["json"])
 
 
-def _bench_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the file, overridden by named options, overridden by ``--set``."""
+def _bench_options(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The usual ones, overridden by those of the file, by named options, by ``--set``, in this order."""
     from palimpsest.engine.plan import read_mapping
 
     config = values["config"]
-    found: dict[str, Any] = {} if config is None else read_mapping(config, "bench", "options")
-    given = {name: values[name] for name in ("model", "per_class", "test", "twin", "replay", "buffer")}
+    found: dict[str, Any] = {**usual, **({} if config is None else read_mapping(config, "bench", "options"))}
+    given = {name: values[name] for name in ("model", "per_class", "test", "twin", "replay", "buffer", "head")}
     given |= {"data": values["data"] or None, "ignore_columns": values["ignore_column"] or None}
     given |= {"rows": _named(values["methods"]), "seeds": _numbers("--seeds", values["seeds"])}
     found |= {name: value for name, value in given.items() if value is not None}
-    _put_stream(found, values["stream"], values["classes_per_task"])
+    _put_stream(found, {"kind": values["stream"], **{name: values[name] for name in _OF_STREAM}})
     _put_assigned(found, values["assign"] or ())
     return found
 
 
 app.command("clu")(command_of(_run, _FLAGS, _ABOUT))
+app.command("cil")(command_of(_run_cil, _FLAGS, _ABOUT_CIL))
 app.command("streams")(stream_listing.command)
 
 
@@ -102,11 +120,14 @@ def _numbers(option: str, words: str | None) -> list[int] | None:
         raise PlanError(f"{option} {words!r}; accepted: whole numbers, such as 0,1,2") from None
 
 
-def _put_stream(values: dict[str, Any], kind: str | None, classes_per_task: int | None) -> None:
+_OF_STREAM = ("classes_per_task", "base_classes", "class_order")
+
+
+def _put_stream(values: dict[str, Any], given: Mapping[str, Any]) -> None:
     if isinstance(values.get("stream"), str):
         values["stream"] = {"kind": values["stream"]}
-    _put(values, "stream.kind", kind)
-    _put(values, "stream.classes_per_task", classes_per_task)
+    for name, value in given.items():
+        _put(values, f"stream.{name}", value)
 
 
 def _put_assigned(values: dict[str, Any], assignments: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,7 +40,7 @@ APPROACH_WORDS: Mapping[Approach, str] = {
     "control": "as a control",
 }
 BOTH = ("text", "image")
-_BOTH_MEANS = "both: texts and images. More on one of them: palimpsest methods NAME"
+_THESE_MEAN = "both: texts and images; labels: images and texts of classes. More: palimpsest methods NAME"
 
 Name = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
 
@@ -79,7 +79,7 @@ def _methods(cards: Iterable[MethodCard]) -> str:
     for key, heading in GROUPS.items():
         lines += [*([""] if lines else []), heading]
         lines += _by_approach([card for card in listed if group_of(card) == key])
-    return "\n".join([*lines, "", _BOTH_MEANS])
+    return "\n".join([*lines, "", _THESE_MEAN])
 
 
 def _by_approach(cards: Sequence[MethodCard]) -> Iterator[str]:
@@ -93,9 +93,15 @@ def _by_approach(cards: Sequence[MethodCard]) -> Iterator[str]:
 
 def _line(card: MethodCard) -> str:
     """Name, what it works on, and when to use it: the first sentence, or of a method without one what it is."""
-    on = "both" if set(BOTH) <= set(methods.works_on(card)) else KIND_WORDS[methods.works_on(card)[0]]
+    on = _in_a_word(methods.works_on(card))
     use = f"use when {first_sentence(card.use_when)}" if card.use_when else card.about.splitlines()[0]
     return f"  {card.name:15} {on:7}{use}"
+
+
+def _in_a_word(kinds: Collection[str]) -> str:
+    if set(BOTH) <= set(kinds):
+        return "both"
+    return "labels" if "labels" in kinds else KIND_WORDS[next(iter(kinds))]
 
 
 def _method(card: MethodCard) -> str:

@@ -154,6 +154,10 @@ def parse_rule(text: str) -> dict[str, Any]:
             equals, value = "", None
         if not (equals and name.strip() and kind):
             raise PlanError(f"--rule {short(text)}: accepted: KIND:OPTION=VALUE,OPTION=VALUE, e.g. partial:keep=0.1")
+        if name.strip() == "kind":
+            raise PlanError(
+                f"--rule {short(text)}: the rule is the word before the colon, and kind no option of it; leave it out"
+            )
         found[name.strip()] = value
     return found
 

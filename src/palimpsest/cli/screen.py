@@ -88,6 +88,7 @@ class _Lines:
 
 def run_summary(result: RunResult) -> str:
     """Table, what the models say, why training ended, verdict with its gates, what to do next, as plain text."""
+    from palimpsest.report.edit_info import edited_lines, neurons_text
     from palimpsest.report.given_back import given_back
     from palimpsest.report.guard_info import guarded_lines
     from palimpsest.report.meaning import where_to
@@ -99,9 +100,10 @@ def run_summary(result: RunResult) -> str:
     level = [where_to(result)] if result.level is not None else []
     said = ["", heading(result), *answers_text(result.answers)] if result.answers else []
     back = ["", *given_back(result)] if result.calibration is not None else []
+    cut = ["", *edited_lines(result), *neurons_text(result)] if result.edit is not None else []
     ended = [f"training ended: {result.stopped}"] if result.kind != "calibrate" else []
     first = [result.first_line, *guarded_lines(result), ""] if result.first_line else []
-    return "\n".join([*first, table(result), *said, *back, "", *ended, *level, *verdict(result)]).rstrip()
+    return "\n".join([*first, table(result), *said, *back, *cut, "", *ended, *level, *verdict(result)]).rstrip()
 
 
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from palimpsest.companions.class_statistics import ClassRecord, ClassStatistics, write_record
+from palimpsest.companions.class_statistics import ClassRecord, ClassStatistics, write_class_record
 from palimpsest.companions.companion import Companion
 from palimpsest.companions.marks import own_key
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.models.class_features import Making, backbone_digest, content_digest_of, seen_rows
-from palimpsest.models.class_sums import ClassSums, Moments
+from palimpsest.models.class_sums import ClassSums, KeptMoments
 
 _COUNTED = ("learn", "replay")
 """Sets whose rows are counted, where they were not yet."""
@@ -42,7 +42,7 @@ class Counting:
 
     method: str
     width: int
-    moments: Moments = "none"
+    moments: KeptMoments = "none"
     folds: int = 1
     rows: int = 1
     space: str = ""
@@ -58,7 +58,7 @@ def fold_of(example_id: str, folds: int) -> int:
     return folds - 1 if int(hashlib.sha256(example_id.encode("utf-8", "surrogatepass")).hexdigest(), 16) % 5 == 0 else 0
 
 
-def counted(
+def record_after(
     model: nn.Module, sets: Mapping[str, ExampleSet], companion: Companion | None, how: Counting
 ) -> ClassRecord:
     """The statistics after a run that learns some rows, forgets some, or both.
@@ -143,4 +143,4 @@ def _folds(ids: Sequence[str], folds: int) -> Int[Tensor, "N"]:
 def keep_record(folder: Path | None, record: ClassRecord) -> None:
     """Write statistics into the folder of a run, until the version is whole."""
     if folder is not None:
-        write_record(folder / ClassStatistics.kind, record)
+        write_class_record(folder / ClassStatistics.kind, record)

@@ -34,8 +34,9 @@ from palimpsest.errors import DataError, ModelError
 from palimpsest.in_words import so_many
 from palimpsest.models.class_features import SeenRows
 from palimpsest.models.class_sums import ClassSums
-from palimpsest.models.deciding import file_digest
+from palimpsest.models.scope import tensor_digest
 from palimpsest.models.sealed import is_sound, with_digest
+from palimpsest.records import digest
 from palimpsest.untrusted import parse_json
 
 _FILE = "statistics.safetensors"
@@ -177,23 +178,21 @@ class ClassStatistics(Companion):
         if record is None or not held:
             return Forgotten()
         labels = {record.rows[self.key.of_id(i)].label for i in held}
-        if record.sums.moments == "pooled":
-            labels = {row.label for row in record.rows.values()}
-        gone_C = torch.tensor([c in labels for c in range(record.sums.classes)])
-        sums = record.sums.without_classes(gone_C)
-        if record.sums.moments == "pooled":
-            sums = ClassSums.empty(sums.width, sums.classes, "pooled", len(sums.count_FC))
-        kept = {mark: row for mark, row in record.rows.items() if row.label not in labels}
-        write_record(self.folder, replace(record, sums=sums, rows=kept))
-        classes = "1 class" if len(labels) == 1 else f"{len(labels)} classes"
-        others = len(record.rows) - len(kept) - len(held)
-        stale = f"sums of {classes} went with {'it' if len(held) == 1 else 'them'}" if others else ""
-        why = f", so that {so_many(others, 'other row')} can no longer be deleted exactly" if others else ""
-        return Forgotten(held, len(record.rows) - len(kept), stale + why)
+        left = _without_sums_of(labels, record)
+        write_class_record(self.folder, left)
+        gone = len(record.rows) - len(left.rows)
+        if gone == len(held):
+            return Forgotten(held, gone)
+        others = so_many(gone - len(held), "other row")
+        return Forgotten(held, gone, f"their sums went too, so that {others} can no longer be deleted exactly")
 
     def digest(self) -> str:
-        """Of the file."""
-        return file_digest(self.folder / _FILE)
+        """Of all that is in it; in the file the order of what is said of it is left to chance."""
+        record = self.record()
+        if record is None:
+            return digest(None)
+        sums = [tensor_digest(getattr(record.sums, name)) for name in _SUMS]
+        return digest([sums, *_said(record).values()])
 
     def held(self) -> Held:
         """A row is an example, and a record."""
@@ -222,10 +221,20 @@ class ClassStatistics(Companion):
         """What the run counted takes the place of what was there."""
         path = run / RECORDING / self.kind / _FILE
         if path.is_file():
-            write_record(self.folder, _read(path, self.key))
+            write_class_record(self.folder, _read(path, self.key))
 
 
-def write_record(folder: Path, record: ClassRecord) -> None:
+def _without_sums_of(labels: Collection[int], record: ClassRecord) -> ClassRecord:
+    """The statistics without the sums of some classes, and the marks of all rows in them; pooled ones go whole."""
+    sums = record.sums
+    if sums.moments == "pooled":
+        return replace(record, sums=ClassSums.empty(sums.width, sums.classes, "pooled", len(sums.count_FC)), rows={})
+    gone_C = torch.tensor([label in labels for label in range(sums.classes)])
+    kept = {mark: row for mark, row in record.rows.items() if row.label not in labels}
+    return replace(record, sums=sums.without_classes(gone_C), rows=kept)
+
+
+def write_class_record(folder: Path, record: ClassRecord) -> None:
     """Write statistics to a folder; on return they are on the disk, the old ones or the new ones.
 
     A symmetric matrix is written as its upper half.
@@ -236,16 +245,20 @@ def write_record(folder: Path, record: ClassRecord) -> None:
     tensors = {name: getattr(sums, name).contiguous() for name in _SUMS[:2]}
     rows, columns = torch.triu_indices(sums.width, sums.width)
     tensors["square_upper"] = sums.square_FGDD[..., rows, columns].contiguous()
-    said: dict[str, Any] = {
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata=with_digest(tensors, {"record": json.dumps(_said(record))}))
+    put(temporary, path, private=True)
+
+
+def _said(record: ClassRecord) -> dict[str, Any]:
+    """What stands beside the sums."""
+    return {
         "rows": {mark: list(row) for mark, row in sorted(record.rows.items())},
-        "moments": sums.moments,
+        "moments": record.sums.moments,
         "backbone": record.backbone,
         "space": record.space,
         "key": record.key.name,
     }
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"record": json.dumps(said)}))
-    put(temporary, path, private=True)
 
 
 def _read(path: Path, key: MarkKey) -> ClassRecord:

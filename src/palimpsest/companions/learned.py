@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from palimpsest.companions import COMPANIONS
 from palimpsest.companions.marks import KEY_VARIABLE, Mark, MarkKey, key_file, own_key
 from palimpsest.data.sets.splits import check_known
 from palimpsest.errors import DataError, ModelError
@@ -202,9 +203,13 @@ def _check_strangers(forget: Sequence[Example], strangers: Collection[str], mode
     try:
         check_known(forget, [example.id for example in forget if example.id not in strangers])
     except DataError as error:
-        raise DataError(
-            f"{error}; delete {Path(model) / LEARNED_FILE} if the model has also learned elsewhere"
-        ) from None
+        of_shards = (Path(model).expanduser() / COMPANIONS / "shards").is_dir()
+        anyway = (
+            "leave them out: no shard of the model has them"
+            if of_shards  # by its record it is known what its shards hold; without it nothing of them can be deleted
+            else f"delete {Path(model) / LEARNED_FILE} if the model has also learned elsewhere"
+        )
+        raise DataError(f"{error}; {anyway}") from None
 
 
 def _check_content(forget: Sequence[Example], record: LearnedRecord, model: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from palimpsest import methods
 from palimpsest.audit.gates import refuse_unmeasured
-from palimpsest.companions.learned import check_learned
 from palimpsest.data.read.classes import ClassNames, class_number, own_label
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
@@ -19,7 +18,7 @@ from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
-from palimpsest.engine.returning import check_returning
+from palimpsest.engine.returning import check_forget, check_returning
 from palimpsest.engine.sharded.recipe import check_sharded, check_sharded_rows
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
@@ -47,6 +46,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     check_restoring(plan)
     check_growing(plan)
     _check_takes_steps(plan)
+    _check_matrices(plan)
     if makes_oracle:
         check_makeable(plan)
     for source in (plan.model, plan.base, plan.oracle):
@@ -77,6 +77,19 @@ def _check_takes_steps(plan: Plan) -> None:
         raise PlanError(
             f"training.{min(given)}: method {plan.method!r} edits the weights at once and takes no steps with these "
             "options; leave it out"
+        )
+
+
+def _check_matrices(plan: Plan) -> None:
+    """Refuse an adapter for a method that edits the matrices below it.
+
+    Raises:
+        PlanError: says which scopes are for it.
+    """
+    if methods.card(plan.method).edits_matrices and plan.scope.kind == "lora":
+        raise PlanError(
+            f"method {plan.method!r} edits the weights themselves, and scope lora leaves them alone; accepted: "
+            "scope.kind = all, or layers that name some of them"
         )
 
 
@@ -123,11 +136,37 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     forget = read.examples.get("forget", [])
     retrains = makes_oracle or methods.card(plan.method).starts_from == "base"
     check_records(plan, forget, retrains=retrains)
-    if forget:
-        check_learned(forget, plan.model, again=plan.allow_forgotten)
+    check_forget(plan, forget)
     check_returning(plan, read.examples)
     check_read(plan, forget)
     check_sharded_rows(plan, read)
+    _check_level_of_classes(plan, read, makes_oracle=makes_oracle)
+
+
+def _class_numbers(rows: Sequence[Example], classes: tuple[int, Mapping[str, int]]) -> frozenset[int]:
+    """The classes that some rows are of, by their numbers."""
+    contents = [row.content for row in rows if isinstance(row.content, Image | Labelled)]
+    return frozenset(class_number(own_label(content, classes[1]), *classes) for content in contents)
+
+
+def _check_level_of_classes(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
+    """Of a class that stays something must show what a model scores on rows of it that it never saw.
+
+    Raises:
+        PlanError: nothing does, and the run is to aim at that.
+    """
+    classes = classes_of(plan.model)
+    aims = plan.control.kind == "auto" and not (makes_oracle or plan.oracle) and "holdout" not in read.examples
+    if classes is None or not aims:
+        return
+    gone = _class_numbers(read.examples.get("forget", []), classes)
+    staying = frozenset().union(
+        *(_class_numbers(read.examples.get(role, []), classes) for role in ("retain", "replay", "learn"))
+    )
+    if gone & staying:
+        from palimpsest.control.level import from_classes  # and torch with it: its error is the one of the run itself
+
+        from_classes({str(number): number for number in gone}, staying, {}, family_of(plan.model, plan.revision).things)
 
 
 def check_examples(

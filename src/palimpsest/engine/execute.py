@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from palimpsest.engine.answering import answered
 from palimpsest.engine.behind import behind, with_guard
+from palimpsest.engine.edited import edited, features_of
 from palimpsest.engine.given import Manner
 from palimpsest.engine.giving_back import give_back, settle_restored
 from palimpsest.engine.handing_on import change_by, settle_beside
@@ -63,6 +64,7 @@ def execute(plan: Plan, read: Read, manner: Manner) -> RunResult:
 def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
     """Everything that trains and measures."""
     columns = {"before": measure_column(run, target, "before", before)}
+    features = features_of(run, before)
     trained, saved = make_version(run, target, before)
     kept = None
     if run.plan.restore is not None:
@@ -73,11 +75,13 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
     columns["after"] = measure_column(run, target, "after", saved)
     hidden = behind(run, target, saved)
     columns |= {} if hidden is None else {"without": hidden.measured}
+    edit = edited(run, target, features, saved)
     said = answered(run, saved, columns["after"][0])
     del saved  # one model less while the oracle is measured
     if run.plan.oracle is not None:
         columns["oracle"] = measure_column(run, target, "oracle", run.plan.oracle)
     result = with_guard(result_of(run, columns, trained, target.partial, said), hidden)
+    result = result if edit is None else result.model_copy(update={"edit": edit})
     if kept is None:
         return result
     notes = (*result.notes, *notes_of(kept, run.plan.model, "the model that the run had made"))
@@ -86,7 +90,8 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
 
 def _beside_given_back(run: RunSetting, target: Output, trained: Trained, kept: CalibrationInfo) -> tuple[str, ...]:
     """The histories beside the model that was given back to; notes on those that are of no use there."""
-    change = change_by(run.plan, run.read.examples.get("forget", []), steps=0, model=trained.model_digest)
+    forget = (example.id for example in run.read.examples.get("forget", ()))
+    change = change_by(run.plan, forget, steps=0, model=trained.model_digest)
     between = replace(change, method="giving back", steps=1, recorded=frozenset())
     return settle_beside(target.partial, between if kept.alpha < 1 else change)
 

@@ -56,8 +56,13 @@ def looked_at(rows: RuleRows, given: Collection[str], method: MethodCard, verb: 
     wanted = rules.reads(rows)
     for name, rule in wanted.items():
         able = {*there, *(role for role in given_roles() if verb in ROLES[role].verbs)}
+        if name not in able and name in ROLES:
+            raise PlanError(
+                f"rule {rule} looks at the {name} set, which no {verb} run has; leave the rule out, or have it look at "
+                f"one of: {', '.join(sorted(able))}"
+            )
         if name not in able:
-            raise PlanError(f"rule {rule} looks at a set that no {verb} run has: {unknown('set', name, able)}")
+            raise PlanError(f"rule {rule} looks at a set that there is not: {unknown('set', name, able)}")
         if name not in there:
             raise PlanError(f"rule {rule} looks at the {name} set; give it with --{name} FILE")
     return tuple(wanted)

@@ -8,7 +8,7 @@ forgot.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from palimpsest import companions, methods, rules
@@ -79,18 +79,18 @@ def _check_part(plan: Plan) -> None:
         )
 
 
-def change_by(plan: Plan, forget: Sequence[Example], *, steps: int, model: str) -> Change:
+def change_by(plan: Plan, forget: Iterable[str], *, steps: int, model: str) -> Change:
     """What a run did, for the histories that it hands on.
 
     Args:
         plan: of the run.
-        forget: its forget set.
+        forget: ids of its forget set.
         steps: optimizer steps that it took.
         model: digest of the version.
     """
     card = methods.card(plan.method)
-    recorded, ids = frozenset((*plan.record, *card.keeps)), frozenset(example.id for example in forget)
-    return Change(plan.method, model, steps, ids, recorded, frozenset(card.reads))
+    recorded = frozenset((*plan.record, *card.keeps))
+    return Change(plan.method, model, steps, frozenset(forget), recorded, frozenset(card.reads))
 
 
 def left_behind(plan: Plan) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from palimpsest.in_words import show
 from palimpsest.metrics import build
 from palimpsest.metrics.metric import Statistics
 from palimpsest.records import Score
-from palimpsest.report.schema import CurvePoint, LevelInfo
+from palimpsest.report.curve_point import CurvePoint
+from palimpsest.report.schema import LevelInfo
 
 READ_AS = {"ma": "ma", "es": "es", "accuracy": "ma"}  # metric key -> field of a row's reading
 _FORGET = "forget."

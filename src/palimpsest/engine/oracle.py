@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palimpsest.companions.learned import check_learned
 from palimpsest.engine.execute import execute
 from palimpsest.engine.forecast import duration, most_steps, seconds_per_position, step_positions
 from palimpsest.engine.given import Manner
@@ -25,6 +24,7 @@ from palimpsest.engine.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.engine.origin import check_base, check_makeable
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan, make_plan
+from palimpsest.engine.returning import check_forget
 from palimpsest.engine.stages import model_digests
 from palimpsest.in_words import so_many
 from palimpsest.models.load import device, load, use_threads
@@ -52,7 +52,7 @@ def make_oracle(plan: Plan, read: Read, manner: Manner) -> Plan:
     """
     check_makeable(plan)
     examples = read.examples
-    check_learned(examples["forget"], plan.model, again=plan.allow_forgotten)
+    check_forget(plan, examples["forget"])
     check_base(plan.model_copy(update={"digests": model_digests(plan)}), examples["forget"])
     recipe = recipe_of(plan.model, len(examples["retain"]))
     made = _made(_retraining(plan, recipe), examples, manner)

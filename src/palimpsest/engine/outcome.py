@@ -28,10 +28,10 @@ from palimpsest.models.families import Family
 from palimpsest.models.load import device
 from palimpsest.records import Answer, is_digest
 from palimpsest.report.beside import WHOLE_BASE, is_beside_its_base
+from palimpsest.report.curve_point import CurvePoint
 from palimpsest.report.schema import (
     AnswerRow,
     CostRow,
-    CurvePoint,
     Ending,
     Origin,
     RunResult,

@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from palimpsest import derived, methods
-from palimpsest.companions.learned import LearnedRecord, come_back, learned_after, unread_record
+from palimpsest.companions.learned import (
+    LearnedRecord,
+    check_learned,
+    come_back,
+    learned_after,
+    read_record,
+    unread_record,
+)
 from palimpsest.engine.inputs import Examples
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import DataError
 from palimpsest.in_words import so_many
+from palimpsest.records import Example
+
+
+def check_forget(plan: Plan, forget: Sequence[Example]) -> None:
+    """Refuse to forget what the model never learned, but for a method that only looks at the rows it is given.
+
+    Raises:
+        DataError: as ``check_learned``.
+    """
+    if forget and not methods.card(plan.method).looks_only:
+        check_learned(forget, plan.model, again=plan.allow_forgotten)
 
 
 def check_returning(plan: Plan, examples: Examples) -> None:
@@ -76,4 +94,14 @@ def record_of(plan: Plan, examples: Examples) -> LearnedRecord | None:
     from_base = methods.card(plan.method).starts_from == "base" and plan.base is not None
     start = plan.base if from_base and plan.base is not None else plan.model
     drawn = {*trained_on(plan), "learn", *(("retain",) if from_base else ())}
+    if methods.card(plan.method).looks_only:
+        drawn, examples = set(), _only_looked_at(examples, start)
     return learned_after(start, examples, drawn, model=plan.model, from_base=from_base)
+
+
+def _only_looked_at(examples: Examples, start: str) -> Examples:
+    """The sets, without rows to forget whose ids the model learned with another content: those are other rows."""
+    record = read_record(start)
+    others = [] if record is None else [e for e in examples.get("forget", []) if record.has_learned_otherwise(e)]
+    gone = {example.id for example in others}
+    return {**examples, "forget": [e for e in examples.get("forget", []) if e.id not in gone]}

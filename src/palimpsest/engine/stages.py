@@ -9,12 +9,13 @@ two stages opens the run again and calls the next one: what was measured and tra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from palimpsest import methods
-from palimpsest.companions.learned import check_learned, read_record, write_learned
+from palimpsest.companions.learned import read_record, write_learned
 from palimpsest.durable import flush_tree
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
@@ -27,7 +28,7 @@ from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
-from palimpsest.engine.returning import check_returning, record_notes, record_of
+from palimpsest.engine.returning import check_forget, check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.sharded.sharded_run import train_shards
 from palimpsest.engine.split import write_split
@@ -81,8 +82,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
         manner.progress(f"note: {note}", 0, 0)
     for note in (*left_behind(plan), *record_notes(plan, read.examples), *grown_note(plan)):
         manner.progress(f"note: {note}", 0, 0)
-    if forget:
-        check_learned(forget, plan.model, again=plan.allow_forgotten)
+    check_forget(plan, forget)
     check_returning(plan, read.examples)
     for source in dict.fromkeys((plan.model, plan.base, plan.oracle)):
         if source is not None and (note := unbound(source)) is not None:
@@ -90,18 +90,24 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     before = grown(load(plan.model, revision=plan.revision), plan)
     threads = use_threads(before.model, manner.threads)
     before.model.to(device())
-    _check_fits(plan, before)
+    _check_fits(plan, before, _subjects(read))
     sets = encode_sets(read.examples, before, plan.encoding)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
     return RunSetting(plan, read, sets, manner, origin, threads, before.family), before
 
 
-def _check_fits(plan: Plan, before: Loaded) -> None:
+def _subjects(read: Read) -> dict[str, str]:
+    """Id -> subject, of the rows that have one."""
+    rows = (row for examples in read.examples.values() for row in examples)
+    return {row.id: row.subject for row in rows if row.subject is not None}
+
+
+def _check_fits(plan: Plan, before: Loaded, subjects: Mapping[str, str]) -> None:
     """The method can be run on the model; one that starts from the base looks at that by itself."""
     if methods.card(plan.method).starts_from == "model":
         method = methods.load(plan.method)(methods.configure(plan.method, plan.options))
-        method.companions = companions_read(plan)
+        method.companions, method.subjects = companions_read(plan), subjects
         method.check(before.model)
 
 
@@ -139,15 +145,14 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
     """
     start = _starting(run, before)
     how: dict[str, Any] = {"progress": run.manner.progress, "trackers": list(run.manner.trackers)}
-    rows = (row for examples in run.read.examples.values() for row in examples)
-    subjects = {row.id: row.subject for row in rows if row.subject is not None}
+    subjects = _subjects(run.read)
     if methods.card(run.plan.method).sharded:
         trained, saved = train_shards(run.plan, start, run.sets, target.partial, progress=run.manner.progress)
     else:
         sets = with_forms(run.plan, start, run.sets, run.read.examples)
         trained, saved = train(run.plan, start, sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
-    change = change_by(run.plan, forget, steps=trained.ended.steps, model=trained.model_digest)
+    change = change_by(run.plan, (row.id for row in forget), steps=trained.ended.steps, model=trained.model_digest)
     notes = hand_on(start_of(run.plan), target.partial, change)
     return replace(trained, notes=(*trained.notes, *notes)), saved
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from accelerate.utils import set_seed
 from torch import nn
 
 from palimpsest.contract import ExampleSet, Method
 from palimpsest.errors import FrozenError
+from palimpsest.files import write_atomic
 from palimpsest.in_words import so_many
 from palimpsest.models.passes import held_by, passes_through
 from palimpsest.models.scope import state_digests
+
+EDIT_FILE = "edit.json"
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,13 @@ class Edit:
 def has_edit(method: Method) -> bool:
     """Does it define ``edit``? One without, from before there was such a hook, edits in ``prepare``."""
     return type(method).edit is not Method.edit
+
+
+def explain_edit(method: Method, folder: Path) -> None:
+    """Write beside the model what its edit did and why, where the method says."""
+    why = method.explanation()
+    if why:
+        write_atomic(folder / EDIT_FILE, json.dumps(why, indent=1) + "\n")
 
 
 def make_edit(method: Method, model: nn.Module, sets: Mapping[str, ExampleSet], *, seed: int) -> Edit:

@@ -10,7 +10,7 @@ from palimpsest.errors import DivergedError
 from palimpsest.in_words import so_many
 from palimpsest.loop.budget import Budget, end_by_budget, ended_by_check
 from palimpsest.loop.checkpoint import load_checkpoint, save_checkpoint, stage_in
-from palimpsest.loop.editing import has_edit, make_edit
+from palimpsest.loop.editing import explain_edit, has_edit, make_edit
 from palimpsest.loop.job import Ended, Job
 from palimpsest.loop.legs import named_stages, takes_steps
 from palimpsest.loop.machine import Machine
@@ -115,6 +115,7 @@ class _Loop:
             return
         drawn = {name: self.job.sets[name] for name in self.job.method.draws_from(self.job.sets)}
         made = make_edit(self.job.method, self.job.model, drawn, seed=self.job.training.seed)
+        explain_edit(self.job.method, self.job.folder)
         state.edited, state.seconds = True, time.perf_counter() - started
         state.tokens += made.tokens
         machine.write(

@@ -93,6 +93,12 @@ class CodeUnlearn(Method):
     needs_part = "codebook"
     edits = True
 
+    def check(self, model: nn.Module) -> None:
+        """The codebook that is meant is there, and a topic is one of its index."""
+        book = the_codebook(model, self.config.at)
+        if self.config.topic:
+            self._of_index(book)
+
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
         """Count, test, and set the mask of the codes that are found."""
         book = the_codebook(model, self.config.at)

@@ -77,6 +77,7 @@ class DEPN(Method):
     reference_sets = frozenset({"retain"})
     modalities = ("text",)
     edits = True
+    edits_matrices = True
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """There are neurons that may go."""

@@ -84,6 +84,7 @@ class LUNAR(Method):
     reference_sets = frozenset({"retain"})
     modalities = ("text",)
     edits = True
+    edits_matrices = True
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Find the block and its matrix, and see that it may move."""

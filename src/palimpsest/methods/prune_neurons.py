@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from palimpsest.contract import Config, ExampleSet, Method
 from palimpsest.data.draws import shuffled
 from palimpsest.models.neuron_relevance import activation_times_gradient
-from palimpsest.models.relevance import ranked_by_count, top_of_each
+from palimpsest.models.relevance import leaned_on
 from palimpsest.rules.damage_budget import Damage
 from palimpsest.rules.pruned_neurons import PrunedNeurons
 
@@ -48,18 +48,6 @@ class PruneNeuronsConfig(Config):
     """Rows of retain that are looked at, for the contrast and for the damage."""
 
 
-def leaned_on(forget_NK: Tensor, retain_MK: Tensor, *, top: int, contrast: float) -> list[int]:
-    """The ranking: neurons among the top of many forget rows and of few retain rows first.
-
-    >>> import torch
-    >>> forget, retain = torch.tensor([[3.0, 2.0, 1.0], [2.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
-    >>> leaned_on(forget, retain, top=2, contrast=0.0), leaned_on(forget, retain, top=2, contrast=0.9)
-    ([0, 1, 2], [2, 0])
-    """
-    chosen, against = top_of_each(forget_NK, top), top_of_each(retain_MK, top)
-    return ranked_by_count(chosen, forget_NK, against, contrast=contrast)
-
-
 class PruneNeurons(Method):
     """Zero what the neurons say that forget leans on."""
 
@@ -73,6 +61,7 @@ class PruneNeurons(Method):
     reference_sets = frozenset({"retain"})
     modalities = ("text",)
     edits = True
+    edits_matrices = True
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """There are neurons that may go."""

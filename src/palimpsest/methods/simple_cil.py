@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pydantic import Field
 from torch import nn
 
-from palimpsest.companions.class_counting import Counting, counted, keep_record
+from palimpsest.companions.class_counting import Counting, keep_record, record_after
 from palimpsest.contract import Config, ExampleSet, Method, Part
 from palimpsest.models.parts import named_buffers_of
 from palimpsest.models.parts.class_head import fitted_head, new_head
@@ -47,7 +47,7 @@ class SimpleCIL(Method):
 
     Config = SimpleCILConfig
     use_when = (
-        "classes come and go on frozen features, and a deletion must be exact. "
+        "classes come and go on frozen features, and deletion must be exact. "
         "Not where the backbone itself learned the rows, or must adapt to new classes."
     )
     approach = "continual"
@@ -68,7 +68,7 @@ class SimpleCIL(Method):
         """Count, and have the means of what is counted now."""
         head = fitted_head(model, ClassMeans)
         how = Counting("simple_cil", width=head.config.width, rows=self.config.rows_at_once)
-        record = counted(model, sets, self.companions.get("class_statistics"), how)
+        record = record_after(model, sets, self.companions.get("class_statistics"), how)
         head.fit(record.mean_CD, record.present_C)
         keep_record(self.recording, record)
         return named_buffers_of(model, head)

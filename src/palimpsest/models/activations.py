@@ -14,21 +14,27 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions, TextBatch
 from palimpsest.errors import ModelError
+from palimpsest.models.parts import ATTRIBUTE
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:
     """Names of a model's blocks, the first to run first: the longest list of modules that lies in no other; or none.
 
-    Of a model with an encoder and a decoder those of the decoder, which alone sees what is written.
+    Parts are none. Of a model with an encoder and a decoder those of the decoder, which alone sees what is written.
 
     >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])}))
     ('layers.0', 'layers.1')
     """
-    lists = {name: len(found) for name, found in model.named_modules() if isinstance(found, nn.ModuleList)}
+    lists = {name: len(found) for name, found in _own_modules(model).items() if isinstance(found, nn.ModuleList)}
     outer = {n: size for n, size in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
     writing = {name: size for name, size in outer.items() if "decoder" in name.split(".")} or outer
     longest = max(writing, key=writing.__getitem__, default="")
     return tuple(f"{longest}.{number}" for number in range(outer.get(longest, 0)))
+
+
+def _own_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of a model by their names, without those of its parts."""
+    return {name: found for name, found in model.named_modules() if not name.startswith(ATTRIBUTE)}
 
 
 def activations_of(model: nn.Module, place: str, batch: Batch) -> tuple[Float[Tensor, "S D"], Predictions]:

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from palimpsest.errors import DataError
 
-STEPS = 2**16
+GRID_STEPS = 2**16
 """Steps of the grid in a unit."""
 LARGEST = 2.0**10
 """Magnitude that a feature may have: products of larger ones are not exact."""
 _EXACT = 2**52  # whole numbers that a double holds, with room for a sum's last step
 _FULL = 2.0**62  # of 64 bits
-Moments = Literal["none", "class", "pooled"]
+KeptMoments = Literal["none", "class", "pooled"]
 
 
 def on_grid(features_ND: Float[Tensor, "N D"]) -> Int[Tensor, "N D"]:
@@ -45,7 +45,7 @@ def on_grid(features_ND: Float[Tensor, "N D"]) -> Int[Tensor, "N D"]:
             f"what enters the head is up to {features_ND.abs().max():g} large; accepted: finite numbers up to "
             f"{LARGEST:g}, of which sums are exact"
         )
-    return (features_ND.double() * STEPS).round().long()
+    return (features_ND.double() * GRID_STEPS).round().long()
 
 
 def products(steps_ND: Int[Tensor, "N D"]) -> Int[Tensor, "D D"]:
@@ -78,10 +78,10 @@ class ClassSums:
     count_FC: Int[Tensor, "F C"]
     sum_FCD: Int[Tensor, "F C D"]
     square_FGDD: Int[Tensor, "F G D D"]
-    moments: Moments = "none"
+    moments: KeptMoments = "none"
 
     @classmethod
-    def empty(cls, width: int, classes: int, moments: Moments = "none", folds: int = 1) -> Self:
+    def empty(cls, width: int, classes: int, moments: KeptMoments = "none", folds: int = 1) -> Self:
         """Of no row."""
         groups = {"none": 0, "class": classes, "pooled": 1}[moments]
         whole = {"dtype": torch.int64}
@@ -110,7 +110,7 @@ class ClassSums:
     @property
     def mean_CD(self) -> Float[Tensor, "C D"]:
         """mu_c in double precision; 0 of a class without rows."""
-        return self.sum_FCD.sum(0).double() / (STEPS * self.count_FC.sum(0).clamp_min(1))[:, None]
+        return self.sum_FCD.sum(0).double() / (GRID_STEPS * self.count_FC.sum(0).clamp_min(1))[:, None]
 
     @property
     def covariance_CDD(self) -> Float[Tensor, "C D D"]:
@@ -123,7 +123,7 @@ class ClassSums:
     @property
     def moment_GDD(self) -> Float[Tensor, "G D D"]:
         """Σ f fᵀ over all folds, in double precision."""
-        return self.square_FGDD.sum(0).double() / STEPS**2
+        return self.square_FGDD.sum(0).double() / GRID_STEPS**2
 
     def widened(self, classes: int) -> Self:
         """The same with at least so many classes; the further ones have no row."""

@@ -1,7 +1,8 @@
-"""A model that knows some rows even better, for the time of a block: an adapter learns them and is taken off again."""
+"""A model that knows some rows even better: an adapter learns them, for the time of a block or in a copy."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from palimpsest.data.draws import shuffled
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.parts import attach, detach
-from palimpsest.models.scope import Scope, apply_scope, trainable
+from palimpsest.models.scope import Scope, apply_scope, leave_scope, trainable
 
 MOST_NORM = 1.0
 
@@ -52,17 +53,49 @@ def reinforced(
                 parameter.requires_grad_(True)
 
 
-def _learn(model: nn.Module, examples: ExampleSet, *, passes: int, rate: float, rows: int, seed: int) -> None:
-    """Descend on −log p of the label tokens: their mean over each step's."""
+def taught_copy(
+    model: Any, examples: ExampleSet, *, rank: int, passes: int, rate: float, rows: int, seed: int, enough: float = 0.0
+) -> tuple[nn.Module, int]:
+    """A second model, frozen and in eval mode, whose adapter learned some rows, and after how many passes it knew them.
+
+    The model and what torch's generator gives next are as they were. An adapter that the model bears is folded in.
+
+    Args:
+        model: on its device.
+        examples: what the copy learns.
+        rank: of its adapter.
+        passes: over the examples, at most.
+        rate: learning rate of AdamW.
+        rows: of a step.
+        seed: of the adapter's first numbers and of the order of the rows.
+        enough: mean −log p of a label token over a pass, nats, at which it stops.
+    """
+    devices = range(torch.accelerator.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        plain = leave_scope(copy.deepcopy(model), Scope(kind="lora" if hasattr(model, "merge_and_unload") else "all"))
+        taught = apply_scope(plain, Scope(kind="lora", rank=rank, lora_alpha=2.0 * rank)).eval()
+        taken = _learn(taught, examples, passes=passes, rate=rate, rows=rows, seed=seed, enough=enough)
+    return taught.requires_grad_(False), taken
+
+
+def _learn(
+    model: nn.Module, examples: ExampleSet, *, passes: int, rate: float, rows: int, seed: int, enough: float = 0.0
+) -> int:
+    """Descend on −log p of the label tokens, their mean over each step's; the passes that were taken."""
     moved, device = [*trainable(model).values()], next(model.parameters()).device
     optimizer = torch.optim.AdamW(moved, lr=rate, weight_decay=0.0)
     for turn in range(passes):
-        ids = shuffled(examples.ids, seed, "reinforced", turn)
+        ids, total, count = shuffled(examples.ids, seed, "reinforced", turn), 0.0, 0
         for start in range(0, len(ids), rows):
-            batch = examples.batch(ids[start : start + rows]).to(device)
+            batch = examples.batch(ids[start : start + rows]).bare.to(device)
             with torch.enable_grad():
-                loss = -batch.predict(model).logp_S.mean()
-                loss.backward()  # type: ignore[no-untyped-call]
+                logp_S = batch.predict(model).logp_S
+                (-logp_S.mean()).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(moved, MOST_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            total, count = total - float(logp_S.detach().sum()), count + len(logp_S)
+        if total <= enough * count:
+            return turn + 1
+    return passes

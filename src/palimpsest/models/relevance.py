@@ -6,6 +6,9 @@ rule comes down to activation times weight (``head_relevance``), up to a factor 
 
     z_j = Σ_i a_i w_ji + b_j,   R_i = a_i Σ_j w_ji R_j / ( z_j + eps sign(z_j) )
 
+The gamma rule is the same with  w + γ max(w, 0)  and  b + γ max(b, 0)  (Montavon et al. 2019, Layer-wise relevance
+propagation: an overview), which leans to what speaks for a class.
+
 Shape legend: N examples, K neurons, I and O what enters and leaves a linear layer, C classes.
 """
 
@@ -44,6 +47,45 @@ def head_relevance(
     [[3.0, 2.0]]
     """
     return a_NI * weight_CI[class_N]
+
+
+def gamma_weights(weight_CI: Float[Tensor, "*C I"], gamma: float) -> Float[Tensor, "*C I"]:
+    """W + γ max(W, 0): what the gamma rule puts in the place of a weight, or of a bias.
+
+    >>> gamma_weights(torch.tensor([[2.0, -2.0]]), 0.5).tolist()
+    [[3.0, -2.0]]
+    """
+    return weight_CI + gamma * weight_CI.clamp(min=0)
+
+
+def logit_relevance(
+    a_NI: Float[Tensor, "N I"],
+    weight_NI: Float[Tensor, "N I"],
+    bias_N: Float[Tensor, "N"],
+    *,
+    epsilon: float = 0.1,
+    gamma: float = 0.0,
+) -> Float[Tensor, "N I"]:
+    """Relevance at the input of the last layer, of one logit of each example that starts with its own value.
+
+    It equals ``epsilon_rule`` with all of the relevance on that logit, and takes a row of the weight instead of all.
+
+    Args:
+        a_NI: what enters the layer.
+        weight_NI: the row of each example's class.
+        bias_N: its bias.
+        epsilon: of the rule.
+        gamma: 0 = the epsilon rule.
+
+    >>> a, w = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 1.0]])
+    >>> logit_relevance(a, w, torch.tensor([0.0]), epsilon=0.0).tolist()
+    [[3.0, 2.0]]
+    """
+    start_N = (a_NI * weight_NI).sum(1) + bias_N
+    leaning_NI, leaning_N = gamma_weights(weight_NI, gamma), gamma_weights(bias_N[None], gamma)[0]
+    z_N = (a_NI * leaning_NI).sum(1) + leaning_N
+    share_N = start_N / (z_N + epsilon * torch.where(z_N < 0, -1.0, 1.0))
+    return a_NI * leaning_NI * share_N[:, None]
 
 
 def top_of_each(relevance_NK: Float[Tensor, "N K"], count: int) -> Bool[Tensor, "N K"]:
@@ -96,3 +138,16 @@ def ranked_by_count(
     by_relevance_K = relevance_NK.double().sum(0).argsort(descending=True, stable=True)
     order_K = by_relevance_K[score_K[by_relevance_K].argsort(descending=True, stable=True)]
     return [int(k) for k in order_K if score_K[k] > 0]
+
+
+def leaned_on(
+    forget_NK: Float[Tensor, "N K"], retain_MK: Float[Tensor, "M K"], *, top: int, contrast: float
+) -> list[int]:
+    """The ranking: neurons among the top of many forget rows and of few retain rows first.
+
+    >>> forget, retain = torch.tensor([[3.0, 2.0, 1.0], [2.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    >>> leaned_on(forget, retain, top=2, contrast=0.0), leaned_on(forget, retain, top=2, contrast=0.9)
+    ([0, 1, 2], [2, 0])
+    """
+    chosen, against = top_of_each(forget_NK, top), top_of_each(retain_MK, top)
+    return ranked_by_count(chosen, forget_NK, against, contrast=contrast)

@@ -25,6 +25,8 @@ from palimpsest.errors import DataError, reachable
 from palimpsest.files import write_atomic
 from palimpsest.records import Answer, Cost, Direction, GateResult, Outcome, Score, Verdict
 from palimpsest.report.calibration_row import CalibrationInfo
+from palimpsest.report.curve_point import CurvePoint
+from palimpsest.report.edit_info import EditInfo
 from palimpsest.report.guard_info import GuardInfo
 from palimpsest.report.row import ReportRow, without_empty
 from palimpsest.report.twin_file import json_of, without_record
@@ -117,21 +119,6 @@ class VerdictRow(ReportRow):
         """The verdict of this row; ``VerdictRow.of(row.verdict()) == row``."""
         gates = tuple(GateResult(g.gate, g.outcome, g.sentence) for g in self.gates)
         return Verdict(self.outcome, self.sentence, gates, self.plain)
-
-
-class CurvePoint(ReportRow):
-    """What was measured between two optimizer steps."""
-
-    step: int = Field(ge=0)
-    """Optimizer steps done."""
-    epoch: float = Field(ge=0)
-    """Passes over the anchor set done."""
-    seconds: float = Field(ge=0)
-    """Wall-clock seconds since the run began."""
-    active: int | None = None
-    """Examples that still need work, or None where nothing is refined."""
-    values: dict[str, float] = Field(default_factory=dict)
-    """Quantity -> value; the key "set.metric" (e.g. "forget.el_10") lets the page add unit and oracle level."""
 
 
 class CostRow(ReportRow):
@@ -256,6 +243,8 @@ class RunResult(ReportRow):
     """How much of the change stayed, where part of it was taken back; without that it is left out of the file."""
     guard: GuardInfo | None = None
     """Parts that hide what the weights know; without any it is left out of the file."""
+    edit: EditInfo | None = None
+    """Which neurons an edit cut, and what a linear probe still finds; without an edit it is left out of the file."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     gates: tuple[Gate, ...] | None = None
@@ -287,7 +276,7 @@ class RunResult(ReportRow):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_empty(handler(self), "calibration", "guard", "first_line")
+        return without_empty(handler(self), "calibration", "guard", "edit", "first_line")
 
     @field_validator("scores")
     @classmethod

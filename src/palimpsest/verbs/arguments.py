@@ -93,6 +93,7 @@ class ForgettingArguments(Arguments, total=False):
 
     Attributes:
         paraphrase: what must go, asked in other words; measured, and never trained on.
+        unseen: rows of what must go that the model never learned, for methods that only look at them.
         data: a pool that what must go is taken from by subject, id or class; what is not named stays (is retained).
         forget_subject: subjects whose rows of ``data`` must go; one or several.
         forget_id: ids of rows of ``data`` that must go.
@@ -110,6 +111,7 @@ class ForgettingArguments(Arguments, total=False):
     """
 
     paraphrase: Source | None
+    unseen: Source | None
     data: Source | None
     forget_subject: str | Iterable[str]
     forget_id: str | Iterable[str]

@@ -87,6 +87,7 @@ def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) 
     revision = arguments.get("revision")
     check_source(given.model, revision)
     _check_hides_nothing(given.model)
+    _check_share(asked["alpha"])
     encoding = arguments.get("encoding") or HardeningPlan.model_fields["encoding"].default
     if family_of(given.model, revision).has_classes:
         asked = {"measuring": {"metrics": ("accuracy",)}, **asked}
@@ -98,6 +99,16 @@ def _plan(given: Given, asked: Mapping[str, Any], arguments: Mapping[str, Any]) 
         **{name: value for name, value in asked.items() if value is not None},
     }
     return cast("HardeningPlan", configured("harden", HardeningPlan, fields))
+
+
+def _check_share(alpha: object) -> None:
+    """Refuse a share of noise that is none.
+
+    Raises:
+        PlanError: says which ones are.
+    """
+    if isinstance(alpha, int | float) and not 0 <= alpha <= 1:
+        raise PlanError(f"alpha is {alpha:g}; accepted: 0 (the model as it is) to 1 (nothing of its weights)")
 
 
 def _check_hides_nothing(model: str) -> None:

@@ -73,10 +73,15 @@ class BenchRow(Section):
         elif len(self.names) > 1:
             yield f"row {label!r} joins a method that isolates to another; accepted: it stands alone"
 
+    @property
+    def _asked(self) -> tuple[Kind, ...]:
+        """What the requests ask of it."""
+        return ("learn",) if self.only_learns else ("learn", "unlearn")
+
     def _unable(self, label: str) -> Iterator[str]:
         """What no method of the chain can do, or not in its place."""
         kinds = [methods.card(name).kinds for name in self.names]
-        for kind in ("learn", "unlearn"):
+        for kind in self._asked:
             if not any(kind in own for own in kinds):
                 able = ", ".join(name for name in methods.names() if kind in methods.card(name).kinds)
                 yield f"row {label!r} has no method that can {kind}; accepted: a chain like er+npo, with one of {able}"

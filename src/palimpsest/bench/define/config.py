@@ -39,6 +39,10 @@ class StreamChoice(Section):
     have the same ``task``."""
     classes_per_task: int = Field(default=2, ge=1)
     """Classes (or subjects) that are learned together, where tasks are made of these."""
+    base_classes: int | None = Field(default=None, ge=1)
+    """Classes (or subjects) of the first task; None = as many as of the others (B-m Inc-n of the field)."""
+    class_order: int | None = Field(default=None, ge=0)
+    """Seed that shuffles the order of the classes (or subjects); None = their natural order."""
     seed: int | None = Field(default=None, ge=0)
     """Of the choice of what is forgotten; None = each seed of the bench has its own stream."""
 
@@ -47,6 +51,11 @@ class StreamChoice(Section):
         options = scenarios.options(self.kind, self.__pydantic_extra__, beside=type(self).model_fields)
         self.__pydantic_extra__.update(options)
         return self
+
+    @property
+    def forgets(self) -> bool:
+        """May any of its requests forget?"""
+        return self.kind not in scenarios.names() or scenarios.load(self.kind).forgets
 
     @property
     def options(self) -> ScenarioConfig:
@@ -73,6 +82,11 @@ class Bench(Section):
     """Columns of the files to leave out."""
     stream: StreamChoice = Field(default_factory=StreamChoice)
     """Which requests come."""
+    head: Literal["keep", "grow", "new"] = "keep"
+    """keep = the model knows all classes from the start; grow = classes are added to its head as they come; new = the
+    first request puts a head of its classes in the place of the model's, as behind a backbone."""
+    tasks_on: Literal["learned", "test"] = "learned"
+    """What is known of a task is asked on what was learned of it, or on test examples of its classes."""
     buffer: int | Literal["all"] = 500
     """Examples that the replay buffer holds; "all" = everything that remains."""
     rows: dict[str, BenchRow]
@@ -128,7 +142,10 @@ class Bench(Section):
 
     @field_validator("rows")
     @classmethod
-    def _rows_are_chains(cls, rows: dict[str, BenchRow]) -> dict[str, BenchRow]:
+    def _rows_are_chains(cls, rows: dict[str, BenchRow], info: ValidationInfo) -> dict[str, BenchRow]:
+        stream = info.data.get("stream")
+        if stream is not None and not stream.forgets:
+            rows = {label: row.model_copy(update={"only_learns": True}) for label, row in rows.items()}
         problems = [problem for label, row in rows.items() for problem in row.problems(label)]
         if problems or not rows:
             raise ValueError("; ".join(problems) or "no methods; accepted: at least one, e.g. er+grad_diff")
@@ -153,6 +170,14 @@ class Bench(Section):
             raise ValueError(f"a replay buffer of {buffer} examples; accepted: 1 or more, or 'all'")
         return buffer
 
+    @model_validator(mode="after")
+    def _heads_and_tests_fit(self) -> Bench:
+        if self.tasks_on == "test" and self.test is None:
+            raise ValueError("tasks are asked on test examples, and there are none; give --test, or tasks_on=learned")
+        if self.head != "keep" and self.calibrate:
+            raise ValueError("calibrate mixes models, and a head that grows gives them other outputs; leave one out")
+        return self
+
     @field_validator("learning", "unlearning", "oracle")
     @classmethod
     def _recipes_have_sections(cls, sections: Sections, info: ValidationInfo) -> Sections:
@@ -172,7 +197,9 @@ class Bench(Section):
 
     @property
     def all_rows(self) -> dict[str, BenchRow]:
-        """The rows and the controls, in the order of the tables."""
+        """The rows and, where anything is forgotten, the controls, in the order of the tables."""
+        if not self.stream.forgets:
+            return dict(self.rows)
         first = next(iter(self.rows.values()))
         nothing = BenchRow(chain=first.learner, methods=first.methods, only_learns=True)
         edit = BenchRow(chain=f"{first.learner}+{RANDOM_EDIT}", methods=first.methods)

@@ -8,27 +8,35 @@ from dataclasses import replace
 from palimpsest.data.read.classes import number_or_name, own_label
 from palimpsest.data.streams.tasks import Task, split_by_class, split_by_subject
 from palimpsest.errors import DataError
-from palimpsest.records import Example, Image
+from palimpsest.records import Example, Image, Labelled
 
 ClassLabel = str | int | None
 
 
 def label_of(example: Example) -> ClassLabel:
-    """Class of an image, or whose text it is."""
-    return example.content.label if isinstance(example.content, Image) else example.subject
+    """Class of an image or of a text that has one, or whose text it is."""
+    return example.content.label if isinstance(example.content, Image | Labelled) else example.subject
 
 
-def tasks_of_classes(examples: Collection[Example], per_task: int) -> tuple[Task, ...]:
-    """Tasks of so many classes each, or of so many subjects where not all examples are images.
+def tasks_of_classes(
+    examples: Collection[Example], per_task: int, *, first: int | None = None, order: int | None = None
+) -> tuple[Task, ...]:
+    """Tasks of so many classes each, or of so many subjects where not all examples have a class.
+
+    Args:
+        examples: of the data.
+        per_task: classes of a task.
+        first: of the first one; None = as many.
+        order: seed that shuffles the classes; None leaves their natural order.
 
     Raises:
         PlanError: they do not divide.
         DataError: an example without a class or subject.
     """
-    images = {e.id: e.content.label for e in examples if isinstance(e.content, Image)}
-    if len(images) == len(examples):
-        return split_by_class(images, per_task)
-    return split_by_subject({example.id: example.subject for example in examples}, per_task)
+    labels = {e.id: e.content.label for e in examples if isinstance(e.content, Image | Labelled)}
+    if len(labels) == len(examples):
+        return split_by_class(labels, per_task, first=first, seed=order)
+    return split_by_subject({example.id: example.subject for example in examples}, per_task, first=first, seed=order)
 
 
 def spelled_alike(sets: Mapping[str, Sequence[Example]], model: str) -> dict[str, list[Example]]:

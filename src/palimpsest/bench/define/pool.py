@@ -22,7 +22,7 @@ from palimpsest.data.streams.scenario import StreamMaterial
 from palimpsest.data.streams.tasks import Task, by_domain
 from palimpsest.errors import DataError, PlanError, unknown
 from palimpsest.models.bound import check_bound
-from palimpsest.models.sources import check_source
+from palimpsest.models.sources import check_source, family_of
 from palimpsest.records import Example, Image, content_id, digest
 from palimpsest.untrusted import parse_json
 
@@ -60,6 +60,11 @@ class Pool:
         classes = {label_of(self.data[i]) for i in situation.known}
         return tuple(i for i, example in self.test.items() if label_of(example) in (*classes, None))
 
+    def tested(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """The test examples of the classes of some of the data."""
+        classes = {label_of(self.data[i]) for i in ids}
+        return tuple(i for i, example in self.test.items() if label_of(example) in classes)
+
 
 @lru_cache(maxsize=100_000)
 def _content_id(example: Example) -> str:
@@ -93,7 +98,7 @@ def _pool(
 ) -> Pool:
     sources = {**{f"data {source}": source for source in data}, **dict(others)}
     # What is ignored serves all files of a bench, of which one may not have it.
-    layout = Layout(ignore=ignored)
+    layout = family_of(model).layout(Layout(ignore=ignored))
     found = {name: read_rows(source, layout).examples for name, source in sources.items()}
     sets, _ = told_apart(spelled_alike(found, model))
     check_disjoint(sets)
@@ -151,7 +156,8 @@ def stream_of(bench: Bench, seed: int) -> RequestStream:
 def _tasks(pool: Pool, choice: StreamChoice) -> tuple[Task, ...]:
     if choice.tasks != "classes":
         return _given_tasks(pool, choice.tasks)
-    return tasks_of_classes(pool.data.values(), choice.classes_per_task)
+    how = {"first": choice.base_classes, "order": choice.class_order}
+    return tasks_of_classes(pool.data.values(), choice.classes_per_task, **how)
 
 
 def _given_tasks(pool: Pool, what: Literal["files", "given"]) -> tuple[Task, ...]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from palimpsest.bench.perform.cache import locked
 from palimpsest.durable import flush_tree
+from palimpsest.engine.handing_on import change_by, hand_on
+from palimpsest.engine.head_growth import grown
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import silent
@@ -87,14 +89,17 @@ def _perform(plan: Plan, start: Path, encoder: Encoder, target: Output) -> None:
 
 
 def _train(plan: Plan, start: Path, encoder: Encoder, folder: Path) -> RunFacts:
-    loaded = load(start)
+    loaded = grown(load(start), plan)
     loaded.model.to(device())
-    trained, saved = train(plan, loaded, encoder(loaded), folder, progress=silent, trackers=[])
+    sets = encoder(loaded)
+    trained, saved = train(plan, loaded, sets, folder, progress=silent, trackers=[])
+    forget = sets["forget"].ids if "forget" in sets else ()
+    hand_on(start, folder, change_by(plan, forget, steps=trained.ended.steps, model=trained.model_digest))
     del loaded  # one model less while the distance is taken
     return RunFacts(
         plan=plan.digest(),
         kind=plan.kind,
-        norm=_distance(saved.model, load(start).model),
+        norm=_distance(saved.model, grown(load(start), plan).model),
         seconds=trained.preparing.seconds + trained.training.seconds,
         tokens=trained.preparing.tokens + trained.training.tokens,
         steps=trained.ended.steps,

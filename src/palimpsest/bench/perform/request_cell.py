@@ -18,10 +18,14 @@ from palimpsest.bench.perform.cache import remembered
 from palimpsest.bench.perform.one_run import RunFacts, perform
 from palimpsest.bench.results import FORGOT, TASK, StepReading
 from palimpsest.data.draws import shuffled
+from palimpsest.data.read.new_classes import NEW_HEAD, Head, names_in_order, new_classes
 from palimpsest.engine.inputs import encode_set, encode_sets
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.sections import HeadChoice
 from palimpsest.metrics.per_set import set_metric_files
+from palimpsest.models.grown_head import grow
 from palimpsest.models.load import Loaded, device, load, source_digest
+from palimpsest.models.sources import classes_of
 from palimpsest.records import digest
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
@@ -76,7 +80,8 @@ class RequestCell:
             What it did, and the folder of its model.
         """
         digests = {name: self.pool.digest(ids) for name, ids in sets.items()}
-        plan = plan.model_copy(update={"digests": {**digests, "model": source_digest(start)}})
+        digests["model"] = source_digest(start)
+        plan = plan.model_copy(update={"model": str(start), "head": self.head(start), "digests": digests})
 
         def encoder(loaded: Loaded) -> dict[str, Any]:
             examples = {name: self.pool.examples(ids) for name, ids in sets.items()}
@@ -84,6 +89,31 @@ class RequestCell:
 
         target = folder / plan.digest()
         return perform(plan, start, encoder, target), target
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that came until this request, in their order; empty where the head stays."""
+        if self.bench.head == "keep":
+            return ()
+        requests = [one.request for one in situations_of(self.bench, self.seed)[: self.number + 1]]
+        return new_classes(self.pool.examples(i for request in requests for i in request.presented), NEW_HEAD)
+
+    def head(self, start: Path) -> HeadChoice | None:
+        """What becomes of the head of a model by the classes that came until this request."""
+        if not self.classes:
+            return None
+        if self.bench.head == "new" and start == Path(self.bench.model):
+            return HeadChoice(kind="new", added=self.classes)
+        known = classes_of(start)
+        have = () if known is None else names_in_order(Head(*known))
+        lacking = tuple(name for name in self.classes if name not in have)
+        return HeadChoice(added=lacking) if lacking else None
+
+    def loaded(self, folder: Path) -> Loaded:
+        """A model as it is read: with a row for each class that came, whatever it learned."""
+        head = self.head(folder)
+        found = load(folder, as_stored=True)
+        return found if head is None else grow(found, head.added, fresh=head.kind == "new")
 
     def read(self, model: Path, oracle: Path, sides: Mapping[str, str] = NO_SIDES) -> StepReading:
         """Measure a model beside an oracle on every set of the request, or find that it was measured.
@@ -107,6 +137,8 @@ class RequestCell:
             "sets": {name: self.pool.digest(sorted(ids)) for name, ids in sets.items()},
             "encoding": self.bench.encoding.model_dump(mode="json"),
         }
+        if self.classes:
+            named["classes"] = self.classes
         path = self.output / "readings" / f"{digest(named)}.json"
         return remembered(path, StepReading, lambda: self._read(routes, oracle, sets))
 
@@ -126,10 +158,10 @@ class RequestCell:
         return frozenset(ids) | {i for i, example in self.pool.test.items() if label_of(example) in classes}
 
     def _read(self, routes: Mapping[Path, tuple[str, ...]], oracle: Path, sets: Ids) -> StepReading:
-        beside = load(oracle, as_stored=True).model.to(device())
+        beside = self.loaded(oracle).model.to(device())
         values: dict[str, dict[str, float]] = {}
         for folder, ids in routes.items():
-            loaded = load(folder, as_stored=True)
+            loaded = self.loaded(folder)
             examples = encode_set(self.pool.examples(ids), loaded, self.bench.encoding)
             values |= read_model(loaded.model.to(device()), beside, examples, loaded.eos_ids)
         return reading(values, sets)
@@ -141,9 +173,13 @@ class RequestCell:
             "forget": situation.request.forget,
             "retain": situation.remaining,
             "test": self.pool.test_for(situation),
-            **{TASK + name: ids for name, ids in situation.tasks.items()},
+            **{TASK + name: self._asked_of(ids) for name, ids in situation.tasks.items()},
             **{FORGOT + name: ids for name, ids in situation.forgotten.items()},
         }
+
+    def _asked_of(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+        """By what it is asked what is known of a task."""
+        return self.pool.tested(ids) if self.bench.tasks_on == "test" else ids
 
     def _sample(self, ids: tuple[str, ...]) -> tuple[str, ...]:
         """At most ``limit`` of them, the same for all rows, and of a part of them the same ones as far as they go."""

@@ -148,12 +148,13 @@ def curve_views(result: BenchResult) -> tuple[tuple[str, tuple[Markup, ...]], ..
 
 
 def _curve_titles(result: BenchResult) -> dict[str, str]:
-    """Set -> title; tasks first, then forget sets, each in the order of the stream."""
+    """Set -> title; tasks first, then forget sets, each in the order of the stream; before them all that was taught."""
     requests = next(iter(result.streams.values()))
     steps = [step for seeds in result.rows[ORACLE].values() for step in seeds]
     measured = {name for step in steps for name in step.reading.sets}
+    everything = {"test": "all so far, test"} if result.bench.get("tasks_on") == "test" else {}
     numbered = [(kind + r.name, f"{j}: {r.name}") for kind in (TASK, FORGOT) for j, r in enumerate(requests)]
-    return {name: title for name, title in numbered if name in measured}
+    return {name: title for name, title in (*everything.items(), *numbered) if name in measured}
 
 
 def _points(seeds: dict[int, tuple[RowStep, ...]], name: str) -> Points:

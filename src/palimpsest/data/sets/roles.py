@@ -49,6 +49,14 @@ class Role(NamedTuple):
 _TABLE = (
     # What is to be forgotten must not enter the statistics of the model that forgets it.
     Role("forget", "What must go.", FORGETTING_VERBS, trained_on=True, measured=True, enters_statistics=False),
+    Role(
+        "unseen",
+        "What must go, in rows never learned.",
+        FORGETTING_VERBS,
+        trained_on=True,
+        measured=True,
+        enters_statistics=False,
+    ),
     Role("paraphrase", "What must go, in other words.", FORGETTING_VERBS, measured=True),
     Role("learn", "What to learn.", ("learn", "update"), trained_on=True, measured=True, stays=True),
     Role("retain", "What must stay, or a memory of it.", trained_on=True, measured=True, stays=True),

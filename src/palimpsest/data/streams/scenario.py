@@ -64,8 +64,10 @@ class Scenario(Generic[_Chosen]):
         about: what is learned and forgotten when, in one sentence without its full stop; options in backticks.
         make: the stream, of material and options; raises PlanError or DataError where the tasks do not allow it.
         Config: schema of the options.
+        forgets: does any request of it forget? If none does, rows need no method that can.
     """
 
     about: str
     make: Callable[[StreamMaterial, _Chosen], RequestStream]
     Config: type[_Chosen]
+    forgets: bool = True

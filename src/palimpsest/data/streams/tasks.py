@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from palimpsest.data.draws import shuffled
 from palimpsest.errors import DataError, PlanError, unknown
@@ -67,20 +68,22 @@ def split_by_class(
     *,
     classes: Sequence[Label] | None = None,
     seed: int | None = None,
+    first: int | None = None,
 ) -> tuple[Task, ...]:
-    """Tasks of equally many classes.
+    """Tasks of equally many classes, but for the first if it is said.
 
     Args:
         labels: example id -> class.
-        classes_per_task: >= 1; it divides the number of classes.
+        classes_per_task: >= 1; it divides the number of classes, or what the first task leaves of it.
         classes: those to use, in this order; all of them in their natural order if not given.
         seed: shuffles the order of the classes; None leaves it.
+        first: classes of the first task; None = as of the others.
 
     Raises:
         DataError: a class that does not exist or is named twice.
         PlanError: the classes cannot be divided so.
     """
-    return _split(labels, classes_per_task, classes, seed, what="class")
+    return _split(labels, _Sizes(classes_per_task, first), classes, seed, what="class")
 
 
 def split_by_subject(
@@ -89,6 +92,7 @@ def split_by_subject(
     *,
     chosen: Sequence[str] | None = None,
     seed: int | None = None,
+    first: int | None = None,
 ) -> tuple[Task, ...]:
     """Tasks of equally many subjects, whose names are the classes.
 
@@ -97,6 +101,7 @@ def split_by_subject(
         subjects_per_task: >= 1; it divides the number of subjects.
         chosen: those to use, in this order; all of them in alphabetic order if not given.
         seed: shuffles the order of the subjects; None leaves it.
+        first: subjects of the first task; None = as of the others.
 
     Raises:
         DataError: a subject that does not exist or is named twice, or an example without one.
@@ -106,7 +111,7 @@ def split_by_subject(
     if nobody := [i for i in subjects if i not in known]:
         share = f"{len(nobody)} of {len(subjects)} examples have no subject (first: {nobody[0]!r})"
         raise DataError(f"{share}; accepted: a subject for each, so leave these out or name theirs")
-    return _split(known, subjects_per_task, chosen, seed, what="subject")
+    return _split(known, _Sizes(subjects_per_task, first), chosen, seed, what="subject")
 
 
 def by_domain(
@@ -146,19 +151,37 @@ def _claimed(
     return mine
 
 
+class _Sizes(NamedTuple):
+    """How many labels a task has, and the first one."""
+
+    per_task: int
+    first: int | None
+
+    def cut(self, order: Sequence[str], what: str) -> list[Sequence[str]]:
+        """Labels in order as tasks."""
+        first = self.first or 0
+        if first > len(order):
+            raise PlanError(
+                f"a first task of {first} cannot be made of {len(order)} ({what}); accepted: at most so many"
+            )
+        rest = order[first:]
+        if rest or not first:
+            _check_division(len(rest), self.per_task, what)
+        groups = [rest[start : start + self.per_task] for start in range(0, len(rest), self.per_task)]
+        return [order[:first], *groups] if first else groups
+
+
 def _split(
-    labels: Mapping[str, Label], per_task: int, chosen: Sequence[Label] | None, seed: int | None, *, what: str
+    labels: Mapping[str, Label], sizes: _Sizes, chosen: Sequence[Label] | None, seed: int | None, *, what: str
 ) -> tuple[Task, ...]:
     # Numbers come before words, each in its own order.
     natural = sorted(set(labels.values()), key=lambda label: (isinstance(label, str), label))
     present = [str(label) for label in natural]
     wanted = present if chosen is None else [str(label) for label in chosen]
     _check_wanted(wanted, present, what)
-    _check_division(len(wanted), per_task, what)
-    order = _ordered(wanted, seed, what)
-    groups = [order[start : start + per_task] for start in range(0, len(order), per_task)]
     return tuple(
-        Task(_name(group), {i: str(label) for i, label in labels.items() if str(label) in group}) for group in groups
+        Task(_name(group), {i: str(label) for i, label in labels.items() if str(label) in group})
+        for group in sizes.cut(_ordered(wanted, seed, what), what)
     )
 
 

@@ -108,6 +108,11 @@ class ClassHead(Part):
         theirs = dict(other.named_buffers())
         with torch.no_grad():
             for name, mine in self.named_buffers():
+                if theirs[name].shape[1:] != mine.shape[1:]:
+                    raise ModelError(
+                        f"the model's part {self.kind!r} was fitted with other features than this run's; accepted: the "
+                        "options that it was learned with (left out, they are taken from it), or a version learned anew"
+                    )
                 (mine[: len(theirs[name])] if name in self.grows else mine).copy_(theirs[name])
 
 

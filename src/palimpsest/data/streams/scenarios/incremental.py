@@ -19,4 +19,5 @@ SCENARIO = Scenario(
     about="nothing is forgotten",
     make=lambda material, config: incremental(material.tasks),
     Config=ScenarioConfig,
+    forgets=False,
 )

@@ -1,0 +1,294 @@
+"""Learners of classes, one task after another: the golden ordering on digits, and what an exact deletion costs.
+
+    python benchmarks/learners.py digits --output docs/results/learners.jsonl
+    python benchmarks/learners.py digits --methods simple_cil,fecam --seeds 0 --output rows.jsonl
+    python benchmarks/learners.py exact --output docs/results/learners.jsonl
+    python benchmarks/learners.py table --output docs/results/learners.jsonl
+
+    digits   scikit-learn's digits in five tasks of two classes; the backbone, a ResNet-20, was trained to tell by how
+             many quarters an image was turned, never with a label. Any registered learner can be named; "joint" is
+             fine-tuning on all classes at once
+    exact    after deleting 1, 10 and 200 rows or a class: the largest difference of any logit to a head that never saw
+             them, seconds of the deletion and of learning without the rows, bytes of the statistics
+
+A row is written as a line as soon as it is measured; run again, it goes on with what is missing. A_b is the share of
+right answers over all classes seen after task b; A-bar their mean, A_B the last; forgetting is the mean over the tasks
+but the last of the best accuracy a task ever had less its last.
+
+One rule for the rates, tuned on nothing: what trains all weights takes 1e-3 (AdamW), eight epochs a task, batches of
+32; a method that adds modules and trains these alone keeps the rate of its own defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from learner_runs import LearnedVersion, after_run, answers_of, memory_of, with_classes
+from palimpsest import methods
+from palimpsest.data.encode.image import ImageSet
+from palimpsest.data.encode.pixels import PixelFormat
+from palimpsest.in_words import so_many
+from palimpsest.models.loaded import Loaded
+from palimpsest.models.resnet import SmallResNet, resnet_config
+
+SHOWN = ("finetune", "er", "simple_cil", "fecam", "ranpac", "joint")
+Tasks = Sequence[Sequence[int]]
+TASKS = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+FORMAT = PixelFormat(8, 8, (0.5,) * 3, (0.3,) * 3)
+PER_CLASS = 5  # of the memory of a learner that replays
+TRAINING = {"learning_rate": 1e-3, "num_train_epochs": 8, "batch_size": 32}
+EXACT = ("simple_cil", "fecam", "ranpac")
+
+
+def digit_sets(seed: int) -> tuple[ImageSet, ImageSet]:
+    """Rows to learn, three quarters, and rows to test, by a draw of the seed; classes in an order of the seed."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    pixels = (found.images / 16 * 255).astype(np.uint8)[..., None].repeat(3, -1)
+    generator = np.random.default_rng(seed)
+    place, order = generator.permutation(10), generator.permutation(len(pixels))
+    cut = 3 * len(order) // 4
+    return tuple(
+        ImageSet(
+            tuple(f"digit-{n}" for n in rows),
+            torch.from_numpy(pixels[rows]),
+            torch.from_numpy(place[found.target[rows]]),
+            FORMAT,
+        )
+        for rows in (order[:cut], order[cut:])
+    )  # type: ignore[return-value]
+
+
+def backbone(learn: ImageSet, seed: int, folder: Path) -> LearnedVersion:
+    """A ResNet-20 that tells how an image was turned; of the rows to learn, without their labels."""
+    torch.manual_seed(seed)
+    model = SmallResNet(resnet_config("resnet20", 4, image_size=8, image_mean=FORMAT.mean, image_std=FORMAT.std))
+    turned = ImageSet(
+        tuple(f"{i}-{turn}" for turn in range(4) for i in learn.ids),
+        torch.cat([torch.rot90(learn.images_NHWC, turn, (1, 2)) for turn in range(4)]),
+        torch.arange(4).repeat_interleave(len(learn)),
+        FORMAT,
+    )
+    start = LearnedVersion(Loaded(model, None, "digits", FORMAT), folder / "none")
+    training = {**TRAINING, "num_train_epochs": 5, "batch_size": 64, "seed": seed}
+    return after_run("finetune", start, {"learn": turned}, training, folder / "rotation")
+
+
+def of_classes(examples: ImageSet, classes: Sequence[int]) -> ImageSet:
+    """Rows of some classes."""
+    chosen = torch.isin(examples.label_N, torch.tensor(classes)).tolist()
+    return examples.subset([i for i, one in zip(examples.ids, chosen, strict=True) if one])
+
+
+def names_of(classes: Sequence[int]) -> list[str]:
+    """Of classes of the head."""
+    return [f"class {label}" for label in classes]
+
+
+def options_of(method: str, *, faster: bool) -> dict[str, Any]:
+    """What is said of a method beside its defaults."""
+    has_rows = "rows_at_once" in methods.card(method).schema.model_fields
+    return {"rows_at_once": 64} if faster and has_rows else {}
+
+
+def training_of(method: str, seed: int, epochs: float = 1.0) -> dict[str, Any]:
+    """By the rule above."""
+    card = methods.card(method)
+    own = {"learning_rate"} if card.adds_parts and not card.moves_all else set()
+    kept = {name: value for name, value in TRAINING.items() if name not in own}
+    return {**kept, "num_train_epochs": TRAINING["num_train_epochs"] * epochs, "seed": seed}
+
+
+def in_tasks(
+    method: str, start: LearnedVersion, sets: tuple[ImageSet, ImageSet], tasks: Tasks, seed: int, place: Path
+) -> dict[str, Any]:
+    """Accuracy of every task after every task, and what follows from it; of rows to learn, and to test."""
+    learn, test = sets
+    version, accuracies, began = start, [], time.perf_counter()
+    card = methods.card(method)
+    replays = "replay" in card.uses and not card.edits and method != "finetune"  # which stands for doing nothing
+    memory: list[str] = []
+    for number, classes in enumerate(tasks):
+        loaded = with_classes(version.loaded, names_of(classes), fresh=number == 0)
+        drawn = {"learn": of_classes(learn, classes)}
+        if replays and memory:
+            drawn["replay"] = learn.subset(memory)
+        folder = place / f"{method}-{number}"
+        version = LearnedVersion(loaded, version.folder)
+        how = options_of(method, faster=True)
+        version = after_run(method, version, drawn, training_of(method, seed), folder, **how)
+        memory += memory_of(drawn["learn"], drawn["learn"].label_N, PER_CLASS, seed)
+        accuracies.append([accuracy(version, of_classes(test, one)) for one in tasks[: number + 1]])
+    sizes = [len(of_classes(test, one)) for one in tasks]
+    return {
+        **scores(accuracies, sizes),
+        "seconds": round(time.perf_counter() - began, 1),
+        "bytes": version.bytes_beside,
+    }
+
+
+def accuracy(version: LearnedVersion, examples: ImageSet) -> float:
+    """Share of right answers, over all classes that the head has."""
+    return float((answers_of(version, examples).argmax(-1) == examples.label_N).float().mean())
+
+
+def scores(accuracies: Sequence[Sequence[float]], sizes: Sequence[int]) -> dict[str, Any]:
+    """A-bar, A_B and forgetting, in percent, of a triangle of accuracies: [after task][of task].
+
+    >>> found = scores([[1.0], [0.5, 0.9]], [10, 10])
+    >>> found["A_bar"], found["A_B"], found["forgetting"]
+    (85.0, 70.0, 50.0)
+    """
+    curve = [float(np.average(row, weights=sizes[: len(row)])) for row in accuracies]
+    last = accuracies[-1]
+    lost = [max(row[j] for row in accuracies[j:]) - last[j] for j in range(len(last) - 1)]
+    return {
+        "A_bar": round(100 * float(np.mean(curve)), 2),
+        "A_B": round(100 * curve[-1], 2),
+        "forgetting": round(100 * float(np.mean(lost)) if lost else 0.0, 2),
+        "curve": [round(100 * one, 2) for one in curve],
+    }
+
+
+def joint(start: LearnedVersion, learn: ImageSet, test: ImageSet, seed: int, place: Path) -> dict[str, Any]:
+    """Fine-tuning on all classes at once, for as long as on all tasks together."""
+    began = time.perf_counter()
+    loaded = with_classes(start.loaded, names_of(range(10)), fresh=True)
+    version = after_run(
+        "finetune",
+        LearnedVersion(loaded, start.folder),
+        {"learn": learn},
+        training_of("finetune", seed),
+        place / "joint",
+    )
+    found = 100 * accuracy(version, test)
+    return {"A_bar": None, "A_B": round(found, 2), "forgetting": None, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def digit_rows(chosen: Sequence[str], seeds: Sequence[int], done: set[str]) -> Iterator[dict[str, Any]]:
+    """A row for each method and seed that is not there yet."""
+    for seed in seeds:
+        missing = [method for method in chosen if f"digits {method} {seed}" not in done]
+        if not missing:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            learn, test = digit_sets(seed)
+            start = backbone(learn, seed, Path(folder))
+            for method in missing:
+                found = (
+                    joint(start, learn, test, seed, Path(folder))
+                    if method == "joint"
+                    else in_tasks(method, start, (learn, test), TASKS, seed, Path(folder))
+                )
+                yield {"row": f"digits {method} {seed}", "data": "digits", "method": method, "seed": seed, **found}
+
+
+def exact_rows(done: set[str]) -> Iterator[dict[str, Any]]:
+    """Deletions on digits, each against a head that never saw the rows."""
+    learn, test = digit_sets(0)
+    with tempfile.TemporaryDirectory() as folder:
+        start = backbone(learn, 0, Path(folder))
+        start = LearnedVersion(with_classes(start.loaded, names_of(range(10)), fresh=True), start.folder)
+        for method in (one for one in EXACT if f"exact {one}" not in done):
+            yield {
+                "row": f"exact {method}",
+                "data": "digits",
+                "method": method,
+                **_deletions(method, start, (learn, test), Path(folder)),
+            }
+
+
+def _deletions(method: str, start: LearnedVersion, sets: tuple[ImageSet, ImageSet], place: Path) -> dict[str, Any]:
+    learn, test = sets
+
+    def after(begin: LearnedVersion, name: str, rows: ImageSet) -> tuple[LearnedVersion, float]:
+        began = time.process_time()
+        made = after_run(method, begin, {name: rows}, {"seed": 0}, place / f"{method}-{name}-{len(rows)}")
+        return made, round(time.process_time() - began, 2)
+
+    whole, seconds = after(start, "learn", learn)
+    found: dict[str, Any] = {"rows": len(learn), "bytes": whole.bytes_beside, "learn_seconds": seconds, "deletions": {}}
+    for name, gone in _requests(learn):
+        deleted, spent = after(whole, "forget", learn.subset(gone))
+        never, anew = after(start, "learn", learn.subset([i for i in learn.ids if i not in set(gone)]))
+        difference = (answers_of(deleted, test) - answers_of(never, test)).abs().max().item()
+        found["deletions"][name] = {
+            "difference": difference,
+            "seconds": spent,
+            "anew_seconds": anew,
+            "bytes": deleted.bytes_beside,
+        }
+    return found
+
+
+def _requests(learn: ImageSet) -> list[tuple[str, list[str]]]:
+    some = [(so_many(count, "row"), list(learn.ids[:count])) for count in (1, 10, 200)]
+    return [*some, ("a class", list(of_classes(learn, [3]).ids))]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Of all rows that are there, in markdown."""
+    lines = ["| digits, 5 tasks | seeds | A-bar | A_B | forgetting | seconds |", "|---|---|---|---|---|---|"]
+    of_digits = [row for row in rows if row["row"].startswith("digits ")]
+    for method in dict.fromkeys(row["method"] for row in of_digits):
+        own = [row for row in of_digits if row["method"] == method]
+        cells = [_mean(own, key) for key in ("A_bar", "A_B", "forgetting", "seconds")]
+        lines.append(f"| {method} | {len(own)} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| exact deletion | deleted | largest difference of a logit | seconds | seconds anew | bytes kept |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in (row for row in rows if row["row"].startswith("exact ")):
+        for name, one in row["deletions"].items():
+            cells = [f"{one['difference']:g}", str(one["seconds"]), str(one["anew_seconds"]), f"{one['bytes']:,}"]
+            lines.append(f"| {row['method']} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(rows: Sequence[dict[str, Any]], key: str) -> str:
+    values = [row[key] for row in rows if row[key] is not None]
+    if not values:
+        return "–"
+    spread = f" ± {np.std(values):.1f}" if len(values) > 1 and key != "seconds" else ""
+    return f"{np.mean(values):.1f}{spread}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what is missing, a line for each row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("digits", "exact", "table"))
+    parser.add_argument("--methods", default=",".join(SHOWN))
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--output", type=Path, required=True)
+    said = parser.parse_args(arguments)
+    there = [json.loads(line) for line in said.output.read_text().splitlines()] if said.output.is_file() else []
+    if said.part == "table":
+        print(table(there))
+        return 0
+    done = {row["row"] for row in there}
+    measure: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "digits": lambda: digit_rows(said.methods.split(","), [int(s) for s in said.seeds.split(",")], done),
+        "exact": lambda: exact_rows(done),
+    }
+    said.output.parent.mkdir(parents=True, exist_ok=True)
+    for row in measure[said.part]():
+        with said.output.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps({key: value for key, value in row.items() if key != "curve"}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
