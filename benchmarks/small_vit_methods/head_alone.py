@@ -11,7 +11,7 @@ Official code: none.
 from __future__ import annotations
 
 from palimpsest.contract import Config, Method, Term
-from palimpsest.models.current_classes import classes_in, task_loss
+from palimpsest.models.current_classes import current_classes_of, task_loss
 from palimpsest.models.families import of_model
 
 
@@ -32,7 +32,7 @@ class HeadAlone(Method):
         head = {id(p) for p in family.head(model).parameters()}
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in head)
-        self._current_V = classes_in(sets["learn"], family.num_outputs(model))
+        self._current_V = current_classes_of(sets["learn"], family.num_outputs(model))
         return super().prepare(model, sets)
 
     def loss(self, model, batches, phase):

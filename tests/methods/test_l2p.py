@@ -8,7 +8,7 @@ import torch
 from tests.methods.prompt_world import built, fresh, task
 
 from palimpsest.contract import Phase
-from palimpsest.models.current_classes import classes_in, task_loss
+from palimpsest.models.current_classes import current_classes_of, task_loss
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
 
@@ -34,18 +34,18 @@ def test_both_terms_by_loops():
 
 def test_other_classes_have_no_gradient():
     logits = torch.zeros(2, 4, requires_grad=True)
-    task_loss(logits, torch.tensor([1, 3]), classes_in(task("vit", (1, 3)), 4)).backward()
+    task_loss(logits, torch.tensor([1, 3]), current_classes_of(task("vit", (1, 3)), 4)).backward()
     assert logits.grad.tolist() == [[0, -0.5, 0, 0.5], [0, 0.5, 0, -0.5]]
 
 
 def test_a_class_alone_is_held_against_what_is_said_for_others():
     logits = torch.zeros(1, 4, requires_grad=True)
-    loss = task_loss(logits, torch.tensor([2]), classes_in(task("vit", (2,)), 4))
+    loss = task_loss(logits, torch.tensor([2]), current_classes_of(task("vit", (2,)), 4))
     loss.backward()
     assert abs(loss.item() - math.log(4)) < 1e-6
     assert logits.grad.tolist() == [[0, 0, -0.75, 0]]
 
 
 def test_a_set_without_classes_counts_all():
-    assert classes_in(object(), 4) is None
+    assert current_classes_of(object(), 4) is None
     assert abs(task_loss(torch.zeros(1, 4), torch.tensor([2]), None).item() - math.log(4)) < 1e-6

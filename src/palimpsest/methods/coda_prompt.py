@@ -30,7 +30,7 @@ from torch import nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.current_classes import classes_in, task_loss
+from palimpsest.models.current_classes import current_classes_of, task_loss
 from palimpsest.models.families import of_model
 from palimpsest.models.parts import parts_of
 from palimpsest.models.parts.prefixing import check_same_prefixes, no_layers, prefix_options
@@ -92,7 +92,7 @@ class CODAPrompt(Method):
         family = of_model(model)
         freeze_beside(model, family.head(model))
         self._learn, self._usage = sets["learn"], Usage()
-        self._current_V = classes_in(sets["learn"], family.num_outputs(model))
+        self._current_V = current_classes_of(sets["learn"], family.num_outputs(model))
         return super().prepare(model, sets)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:

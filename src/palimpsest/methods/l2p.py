@@ -28,7 +28,7 @@ from torch import nn
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import ModelError, PlanError
-from palimpsest.models.current_classes import classes_in, task_loss
+from palimpsest.models.current_classes import current_classes_of, task_loss
 from palimpsest.models.families import of_model
 from palimpsest.models.parts import detach, parts_of
 from palimpsest.models.parts.part import PartConfig
@@ -113,7 +113,7 @@ class L2P(Method):
         family = of_model(model)
         freeze_beside(model, family.head(model))
         self._learn, self._usage = sets["learn"], Usage()
-        self._current_V = classes_in(sets["learn"], family.num_outputs(model))
+        self._current_V = current_classes_of(sets["learn"], family.num_outputs(model))
         return super().prepare(model, sets)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:

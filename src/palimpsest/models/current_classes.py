@@ -37,7 +37,7 @@ def task_loss(
     return F.cross_entropy(shown_SV.float(), target_S, reduction="sum")
 
 
-def classes_in(examples: Any, outputs: int) -> Bool[Tensor, "V"] | None:
+def current_classes_of(examples: Any, outputs: int) -> Bool[Tensor, "V"] | None:
     """Which classes occur in a set; None of a set without classes.
 
     Args:
