@@ -118,6 +118,22 @@ def test_a_run_learns_classes_that_the_head_did_not_have(zoo):
     assert "The head grew by 2 classes: 7, 5." in result.notes
 
 
+def test_the_same_command_again_is_the_same_run(zoo, tmp_path):
+    """The names of the classes that come are known only once the rows were read; the plan that lies there has them."""
+    again = pal.learn(zoo / "start", zoo / "new.npz", output=zoo / "grown", plan=SHORT, head="grow")
+    assert again.created == json.loads((zoo / "grown" / "result.json").read_text())["created"]
+    whole = zoo / "grown"
+    for name in ("plan.json", "metrics.jsonl"):  # all that is left of one that died early
+        (tmp_path / "out.partial").mkdir(exist_ok=True)
+        (tmp_path / "out.partial" / name).write_bytes((whole / name).read_bytes() if name == "plan.json" else b"")
+    pal.learn(zoo / "start", zoo / "new.npz", output=tmp_path / "out", plan=SHORT, head="grow")
+    assert load_file(tmp_path / "out" / "model.safetensors")["linear.weight"].equal(
+        load_file(whole / "model.safetensors")["linear.weight"]
+    )
+    with pytest.raises(PlanError, match="holds the run of another plan .it differs in head"):
+        pal.learn(zoo / "start", zoo / "new.npz", output=zoo / "grown", plan=SHORT, head="new")
+
+
 def test_what_grew_is_measured_unlearned_and_held_against_a_base_that_did_not(zoo, tmp_path):
     """The base has two classes, the version four; both are asked about all of them."""
     measured = pal.measure(zoo / "grown", zoo / "new.npz")

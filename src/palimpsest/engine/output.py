@@ -40,7 +40,8 @@ READ_LATER = {
     "oracle",
     "request",
     "digests",
-}  # of a plan: not chosen, or not known at first
+    "head",
+}  # of a plan: not chosen, or not known (whole) at first
 OR_VERSION = "(or of another version of palimpsest)"
 TRAINED = "trained.json"  # how training ended; where it is, the model beside it is whole and on the disk
 CHECKPOINT = "checkpoint.safetensors"
