@@ -3,13 +3,16 @@
     python benchmarks/learners.py digits --output docs/results/learners.jsonl
     python benchmarks/learners.py digits --methods simple_cil,fecam --seeds 0 --output rows.jsonl
     python benchmarks/learners.py exact --output docs/results/learners.jsonl
+    python benchmarks/learners.py cifar --methods simple_cil,fecam,ranpac --seeds 0 --data DATA --output rows.jsonl
     python benchmarks/learners.py table --output docs/results/learners.jsonl
 
-    choose   the backbone for digits: of the candidates in BACKBONES the one whose nearest class mean is right most often
-             on a fifth of the rows to learn of seed 0, of the means of the others; no row to test is looked at
+    choose   the backbone for digits: of the candidates in BACKBONES the one whose nearest class mean is right most
+             often on a fifth of the rows to learn of seed 0, of the means of the others; no row to test is looked at
     digits   scikit-learn's digits in five tasks of two classes; the backbone, the one that was chosen, was trained to
              tell by how many quarters an image was turned, never with a label. Any registered learner can be named;
              "joint" is fine-tuning on all classes at once
+    cifar    CIFAR-100 in ten tasks of ten classes, 20 rows of a class to learn and 5 to test, on the ResNet-56 that was
+             published for CIFAR-10, whose backbone a learner may leave as it is
     exact    after deleting 1, 10 and 200 rows or a class: the largest difference of any logit to a head that never saw
              them, seconds of the deletion and of learning without the rows, bytes of the statistics
 
@@ -40,6 +43,7 @@ from palimpsest import methods
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.in_words import so_many
+from palimpsest.models.load import load
 from palimpsest.models.loaded import Loaded
 from palimpsest.models.resnet import SmallResNet, resnet_config
 
@@ -226,6 +230,32 @@ def digit_rows(chosen: Sequence[str], seeds: Sequence[int], done: set[str]) -> I
                 yield {"row": f"digits {method} {seed}", **what, **found}
 
 
+def cifar_sets(data: Path, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Twenty rows of a class to learn, and five to test; classes in an order of the seed."""
+    generator, found = np.random.default_rng(seed), []
+    place = generator.permutation(100)
+    pixels = load(f"resnet56@{data / 'cifar10-resnets'}").pixels
+    for name, each in (("train", 20), ("test", 5)):
+        there = np.load(data / "cifar100" / f"{name}.npz")
+        drawn = [generator.choice(np.flatnonzero(there["y"] == label), each, replace=False) for label in range(100)]
+        rows = generator.permutation(np.concatenate(drawn))
+        labels = torch.from_numpy(place[there["y"][rows]])
+        found.append(ImageSet(tuple(f"{name}-{n}" for n in rows), torch.from_numpy(there["x"][rows]), labels, pixels))
+    return found[0], found[1]
+
+
+def cifar_rows(data: Path, chosen: Sequence[str], seeds: Sequence[int], done: set[str]) -> Iterator[dict[str, Any]]:
+    """A row for each method and seed that is not there yet."""
+    tasks = [range(first, first + 10) for first in range(0, 100, 10)]
+    for seed, method in ((seed, method) for seed in seeds for method in chosen):
+        if f"cifar {method} {seed}" not in done:
+            with tempfile.TemporaryDirectory() as folder:
+                start = LearnedVersion(load(f"resnet56@{data / 'cifar10-resnets'}"), Path(folder) / "none")
+                found = in_tasks(method, start, cifar_sets(data, seed), tasks, seed, Path(folder))
+            what = {"data": "cifar100", "backbone": "resnet56 of cifar10", "method": method, "seed": seed}
+            yield {"row": f"cifar {method} {seed}", **what, **found}
+
+
 def choice_rows(done: set[str]) -> Iterator[dict[str, Any]]:
     """A row for each candidate: of the rows to learn of seed 0 alone."""
     learn, _test = digit_sets(0)
@@ -288,12 +318,19 @@ def _requests(learn: ImageSet) -> list[tuple[str, list[str]]]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Of all rows that are there, in markdown."""
-    lines = ["| digits, 5 tasks | seeds | A-bar | A_B | forgetting | seconds |", "|---|---|---|---|---|---|"]
-    of_digits = [row for row in rows if row["row"].startswith("digits ")]
-    for method in dict.fromkeys(row["method"] for row in of_digits):
-        own = [row for row in of_digits if row["method"] == method]
+    lines = ["| backbone for digits | nearest mean on a fifth of the rows to learn | seconds |", "|---|---|---|"]
+    for row in (row for row in rows if row["row"].startswith("backbone ")):
+        lines.append(f"| {row['row'][9:]} | {row['nearest_mean']:.1f} | {row['seconds']} |")
+    lines += [
+        "",
+        "| data, backbone | learner | seeds | A-bar | A_B | forgetting | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    learned = [row for row in rows if "A_B" in row]
+    for place in dict.fromkeys((row["data"], row["backbone"], row["method"]) for row in learned):
+        own = [row for row in learned if (row["data"], row["backbone"], row["method"]) == place]
         cells = [_mean(own, key) for key in ("A_bar", "A_B", "forgetting", "seconds")]
-        lines.append(f"| {method} | {len(own)} | {' | '.join(cells)} |")
+        lines.append(f"| {', '.join(place[:2])} | {place[2]} | {len(own)} | {' | '.join(cells)} |")
     lines += [
         "",
         "| exact deletion | deleted | largest difference of a logit | seconds | seconds anew | bytes kept |",
@@ -317,9 +354,10 @@ def _mean(rows: Sequence[dict[str, Any]], key: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Measure what is missing, a line for each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("choose", "digits", "exact", "table"))
+    parser.add_argument("part", choices=("choose", "digits", "cifar", "exact", "table"))
     parser.add_argument("--methods", default=",".join(SHOWN))
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--data", type=Path, default=Path(), help="where cifar100 and cifar10-resnets are")
     parser.add_argument("--output", type=Path, required=True)
     said = parser.parse_args(arguments)
     there = [json.loads(line) for line in said.output.read_text().splitlines()] if said.output.is_file() else []
@@ -327,9 +365,11 @@ def main(arguments: Sequence[str]) -> int:
         print(table(there))
         return 0
     done = {row["row"] for row in there}
+    chosen, seeds = said.methods.split(","), [int(s) for s in said.seeds.split(",")]
     measure: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "choose": lambda: choice_rows(done),
-        "digits": lambda: digit_rows(said.methods.split(","), [int(s) for s in said.seeds.split(",")], done),
+        "digits": lambda: digit_rows(chosen, seeds, done),
+        "cifar": lambda: cifar_rows(said.data, chosen, seeds, done),
         "exact": lambda: exact_rows(done),
     }
     said.output.parent.mkdir(parents=True, exist_ok=True)
