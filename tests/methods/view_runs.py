@@ -25,6 +25,7 @@ from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
 from palimpsest.models.parts import attach, new_parts_of, parts_of
+from palimpsest.models.reference import build_reference
 from palimpsest.models.scope import Scope, apply_scope, check_moved, parameter_digests
 from palimpsest.models.unread import leave_out_unread
 
@@ -106,7 +107,7 @@ class Version:
         length = {"num_train_epochs": 1, "batch_size": 4, "checkpoint_steps": 1}
         options_of_run = Training(**{**methods.load(name).defaults, **length, **training})
         for dies in (dies_at, 0) if dies_at else (0,):
-            model, method, drawn = _started(self.model, name, sets, options or {})
+            model, method, drawn = _started(self.model, name, sets, options or {}, folder)
             method.companions, method.recording = {companion.kind: companion}, folder / "recording"
             method.prepare(model, drawn)
             before = parameter_digests(model)
@@ -155,7 +156,9 @@ def _mortal(method: Any, steps: int) -> Any:
     return method
 
 
-def _started(start: Any, name: str, sets: Mapping[str, Any], options: Any) -> tuple[Any, Any, dict[str, Any]]:
+def _started(
+    start: Any, name: str, sets: Mapping[str, Any], options: Any, place: Path
+) -> tuple[Any, Any, dict[str, Any]]:
     """A copy of the model with the parts of a method, the method, and the sets it draws from."""
     model, kind = copy.deepcopy(start), methods.load(name)
     config, drawn = methods.configure(name, options), {s: sets[s] for s in kind.draws_from(sets)}
@@ -164,10 +167,11 @@ def _started(start: Any, name: str, sets: Mapping[str, Any], options: Any) -> tu
     for part in made:
         part.is_new = True
     attach(model, made)
-    apply_scope(model, Scope(kind="parts"))
+    apply_scope(model, Scope(kind="all" if kind.moves_all else "parts"))
     leave_out_unread(model, [examples.plain().batch(examples.ids[:1]) for examples in drawn.values()])
     torch.manual_seed(0)
-    return model, kind(config), drawn
+    asked = {s: drawn[s] for s in kind.asks_reference_on(config) if s in drawn}
+    return model, kind(config, build_reference(model, asked, place / "reference") if asked else None), drawn
 
 
 def _statistics(start: Path, folder: Path) -> ClassStatistics:

@@ -8,6 +8,7 @@ from pathlib import Path
 from palimpsest import methods
 from palimpsest.audit.gates import refuse_unmeasured
 from palimpsest.data.read.classes import ClassNames, class_number, own_label
+from palimpsest.engine.counted_rows import check_counted
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
 from palimpsest.engine.head_growth import check_growing, head_after, naming_growth
@@ -139,6 +140,7 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     check_forget(plan, forget)
     check_returning(plan, read.examples)
     check_read(plan, forget)
+    check_counted(plan, read.examples)
     check_sharded_rows(plan, read)
     _check_level_of_classes(plan, read, makes_oracle=makes_oracle)
 

@@ -1,0 +1,68 @@
+"""Rows that would leave the class statistics beside a model as they are, refused before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palimpsest import methods
+from palimpsest.companions.companion import Companion
+from palimpsest.engine.handing_on import companions_read, start_of
+from palimpsest.engine.inputs import Examples
+from palimpsest.engine.plan import Plan
+from palimpsest.errors import DataError
+from palimpsest.in_words import so_many
+from palimpsest.models.parts.parts_folder import bears_parts, parts_in, record_in
+
+_STATISTICS = "class_statistics"
+
+
+def check_counted(plan: Plan, examples: Examples) -> None:
+    """Refuse to learn rows that are all counted, and to take off rows none of which is.
+
+    A method whose weights move counts some of its rows alone, its exemplars; learning again is training again there.
+
+    Args:
+        plan: of the run.
+        examples: its sets.
+
+    Raises:
+        DataError: how many rows, where they are counted or not, and what would be accepted.
+    """
+    card = methods.card(plan.method)
+    there = companions_read(plan).get(_STATISTICS) if _STATISTICS in card.keeps else None
+    if there is None:
+        return
+    if card.moves_all:
+        _check_some_go(plan, examples, there)
+    elif "forget" not in examples and plan.method in _makers(start_of(plan)):
+        _check_some_come(plan, examples, there)
+
+
+def _check_some_come(plan: Plan, examples: Examples, there: Companion) -> None:
+    ids = [row.id for name in ("learn", "replay") for row in examples.get(name, ())]
+    if ids and len(there.holds(ids)) == len(set(ids)):
+        raise DataError(
+            f"{_all(len(ids))} to learn, first {ids[0]!r}, {'is' if len(ids) == 1 else 'are'} counted already in the "
+            f"class statistics of {start_of(plan)}, so that nothing would change; accepted: rows under ids that were "
+            "not learned yet"
+        )
+
+
+def _check_some_go(plan: Plan, examples: Examples, there: Companion) -> None:
+    ids = [row.id for row in examples.get("forget", ())]
+    if ids and not there.holds(ids):
+        raise DataError(
+            f"none of {so_many(len(ids), 'row')} to delete, first {ids[0]!r}, is an exemplar of {start_of(plan)}, so "
+            f"that no mean of {plan.method} has them; accepted: rows of which some are, or a method that changes the "
+            "backbone, which saw them: scrub, ug_clu, salun"
+        )
+
+
+def _all(count: int) -> str:
+    return "the only row" if count == 1 else f"all {count} rows"
+
+
+def _makers(folder: Path) -> set[str]:
+    """Methods that made the parts of a version."""
+    made = [record_in(part).get("made_by") for part in parts_in(folder)] if bears_parts(folder) else []
+    return {str(one.get("method")) for one in made if isinstance(one, dict)}
