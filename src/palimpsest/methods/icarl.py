@@ -41,7 +41,7 @@ from palimpsest.models.class_features import SeenRows, content_digest_of, seen_r
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.herding import herded
 from palimpsest.models.parts import named_buffers_of
-from palimpsest.models.parts.backbone_growth import classes_in
+from palimpsest.models.parts.backbone_growth import classes_of_sets
 from palimpsest.models.parts.class_head import fitted_head, new_head
 from palimpsest.models.parts.class_means import ClassMeans
 
@@ -126,11 +126,11 @@ class ICaRL(Method):
 
     def _known_classes(self, model: nn.Module, head: ClassMeans) -> list[int]:
         """Of the head that is there; of the memory where there is none yet."""
-        replayed = classes_in(self._given, ("replay",))
+        replayed = classes_of_sets(self._given, ("replay",))
         if not head.continues:
             return list(replayed)
         known = head.present_C.nonzero()[:, 0].tolist()
-        lost = [c for c in known if c not in {*replayed, *classes_in(self._given, ("learn",))}]
+        lost = [c for c in known if c not in {*replayed, *classes_of_sets(self._given, ("learn",))}]
         if lost:
             name = getattr(model.config, "id2label", {}).get(lost[0], lost[0])
             raise PlanError(
