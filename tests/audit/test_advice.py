@@ -86,6 +86,8 @@ def test_what_is_still_known(why: Why) -> None:
     )
     (line,) = advice(finding(why), steps=0, **ORACLE)
     assert line.startswith("The run took no step: leave --refine out")
+    (line,) = advice(finding(why), steps=0, edits=True, others=("salun", "scrub"), **ORACLE)
+    assert line == "Edit more strongly (the method's options), or try another method (--method salun or scrub)."
 
 
 def test_few_rows_do_not_hide_that_a_run_ended_short() -> None:

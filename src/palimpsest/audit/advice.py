@@ -40,6 +40,7 @@ class AdviceFacts(NamedTuple):
         others: methods that could be tried instead.
         metrics: that the plan asks for.
         guards: does the method change no weight, and guard instead?
+        edits: does it edit at once, without steps of its own?
     """
 
     findings: Sequence[Finding]
@@ -59,6 +60,7 @@ class AdviceFacts(NamedTuple):
     others: Sequence[str] = ()
     metrics: Sequence[str] = ()
     guards: bool = False
+    edits: bool = False
 
 
 def advise(facts: AdviceFacts) -> tuple[str, ...]:
@@ -176,6 +178,9 @@ def _forgetting(facts: AdviceFacts) -> list[str]:
 
 def _at_a_fixed_rate(facts: AdviceFacts) -> str:
     """After a run that was told its rate, or its schedule."""
+    if facts.steps == 0 and facts.edits:
+        others = f", or try another method (--method {' or '.join(facts.others)})" if facts.others else ""
+        return f"Edit more strongly (the method's options){others}."
     if facts.steps == 0:
         return "The run took no step: leave --refine out, or lower its levels (--set refine.ma=... refine.el=...)."
     if facts.own_schedule:

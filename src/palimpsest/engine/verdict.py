@@ -201,6 +201,7 @@ def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) ->
         others=[n for n in evidence.family.alternatives if n != plan.method and plan.kind in methods.card(n).kinds],
         metrics=plan.measuring.metrics,
         guards=_guards(plan.method),
+        edits=method.edits,
     )
 
 
