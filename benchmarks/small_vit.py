@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 METHODS_HERE = Path(__file__).with_suffix("").parent / "small_vit_methods"
-os.environ.setdefault("PALIMPSEST_METHODS", str(METHODS_HERE))
 
 TASKS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 PER_CLASS, TESTED, PRETRAINED = 200, 100, 4000
@@ -195,6 +194,7 @@ def main() -> None:
     if arguments.table:
         print("\n".join(table(read(Path(arguments.table)))))
         return
+    os.environ.setdefault("PALIMPSEST_METHODS", str(METHODS_HERE))
     torch.set_num_threads(1)
     names = [name for name in arguments.methods.split(",") if name] + (list(JOINT) if arguments.joint else [])
     file = Path(arguments.json)

@@ -92,7 +92,7 @@ def test_what_depends_on_the_run_is_what_the_run_takes():
     rows = {row.path: row for rows in plan_sections().values() for row in rows}
     assert re.search(r"1e-05 for [a-z_, ]*\bbad_teacher\b", rows["training.learning_rate"].depends)
     assert make_plan(FIELDS, {"preset": "paper"}).training.learning_rate == 1e-5
-    assert rows["training.lr_scheduler_type"].depends.endswith("linear for ug_clu")
+    assert rows["training.lr_scheduler_type"].depends.endswith("linear for foster, ug_clu")
     assert make_plan({**FIELDS, "method": "ug_clu"}, {}).training.lr_scheduler_type == "constant"
     fixed = make_plan({**FIELDS, "method": "ug_clu"}, {"training": {"learning_rate": 1e-3}})
     assert fixed.training.lr_scheduler_type == "linear"

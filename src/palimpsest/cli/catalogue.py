@@ -157,7 +157,11 @@ def dependences() -> dict[tuple[str, str], str]:
 
 def _own_pace(cards: list[MethodCard]) -> str:
     """The methods that find no rate unless they are told to."""
-    own = ", ".join(f"{written(card.defaults['learning_rate'])} of {card.name}" for card in cards if card.own_schedule)
+    from palimpsest.loop.training import Training
+
+    usual = Training.model_fields["learning_rate"].default
+    rates = {card.name: card.defaults.get("learning_rate", usual) for card in cards if card.own_schedule}
+    own = ", ".join(f"{written(rate)} of {name}" for name, rate in rates.items())
     return f" (but {own}, unless control.kind = auto)" if own else ""
 
 

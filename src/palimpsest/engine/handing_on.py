@@ -70,9 +70,11 @@ def check_read(plan: Plan, forget: Sequence[Example] | None = None) -> None:
 
 def _check_part(plan: Plan) -> None:
     """Refuse a model that does not bear the part that the method works on."""
-    wanted, start = methods.card(plan.method).needs_part, start_of(plan)
+    card, start = methods.card(plan.method), start_of(plan)
+    wanted = card.needs_part
     if wanted and wanted not in part_kinds_in(start):
-        able = [name for name in methods.names() if methods.card(name).adds_parts and methods.card(name).moves_all]
+        others = [methods.card(name) for name in methods.names()]
+        able = [other.name for other in others if other.adds_parts and set(other.keeps) & set(card.keeps)]
         raise PlanError(
             f"method {plan.method!r} works on a {wanted}, and model {start} has none; accepted: a version that learned "
             f"with --method {' or '.join(able)}"

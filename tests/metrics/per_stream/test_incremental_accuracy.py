@@ -1,13 +1,11 @@
-"""Average incremental and last accuracy, by hand: over examples, so that a large task counts for more."""
+"""Average incremental accuracy, by hand: over examples, so that a large task counts for more."""
 
 from __future__ import annotations
 
 import pytest
 
 from palimpsest.metrics.per_stream import Course
-from palimpsest.metrics.per_stream.final_accuracy import FinalAccuracy
 from palimpsest.metrics.per_stream.incremental_accuracy import IncrementalAccuracy
-from palimpsest.metrics.per_stream.last_accuracy import LastAccuracy
 
 SMALL, LARGE = {"a": 1.0}, {"b": 1.0, "c": 1.0, "d": 0.0}
 TAUGHT = Course([{"one": SMALL}, {"one": {"a": 0.0}, "two": LARGE}], [])
@@ -15,11 +13,8 @@ TAUGHT = Course([{"one": SMALL}, {"one": {"a": 0.0}, "two": LARGE}], [])
 
 def test_it_is_over_the_examples_of_all_tasks_so_far():
     assert IncrementalAccuracy().compute(TAUGHT) == pytest.approx((100 + 50) / 2)
-    assert LastAccuracy().compute(TAUGHT) == pytest.approx(50)
-    assert FinalAccuracy().compute(TAUGHT) == pytest.approx(100 / 3)  # over tasks it is another number
 
 
 def test_a_request_after_which_nothing_is_known_is_in_no_mean():
     assert IncrementalAccuracy().compute(Course([{"one": SMALL}, {}], [])) == 100
-    assert LastAccuracy().compute(Course([{"one": SMALL}, {}], [])) is None
     assert IncrementalAccuracy().compute(Course([], [])) is None
