@@ -100,7 +100,7 @@ class LostFolder(PalimpsestError):
 
 
 class EndpointError(PalimpsestError):
-    """A model behind an endpoint gave no answer that can be used. No RunError: what was paid for stays for the next go."""
+    """A model behind an endpoint gave no usable answer. No RunError: what was paid for stays for the next go."""
 
 
 class Interrupted(KeyboardInterrupt):

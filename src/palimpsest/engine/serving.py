@@ -117,55 +117,50 @@ def write_description(path: str | Path, values: Mapping[str, Any]) -> None:
     write_atomic(Path(path), json.dumps(values, indent=2) + "\n")
 
 
-def handler_of(served: ServedClassifier, token: str | None = None) -> type[BaseHTTPRequestHandler]:
-    """The class that answers requests with this classifier, to who has the token."""
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
 
-    class Handler(BaseHTTPRequestHandler):
-        """One connection."""
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+    server: _Server
 
-        protocol_version = "HTTP/1.1"
-        timeout = 60
+    def do_GET(self) -> None:
+        """How many queries were answered."""
+        served = self.server.served
+        self._say(200, json.dumps({"labels": served.labels, "queries": served.queries}).encode())
 
-        def do_GET(self) -> None:
-            """How many queries were answered."""
-            self._say(200, json.dumps({"labels": served.labels, "queries": served.queries}).encode())
+    def do_POST(self) -> None:
+        """Probabilities, to who has the token."""
+        body, token = self._body(), self.server.token
+        said = self.headers.get("Authorization", "").encode()
+        if body is None:
+            return
+        if token is not None and not hmac.compare_digest(said, f"Bearer {token}".encode()):
+            self._say(401, b'{"error": "credential"}')
+            return
+        try:
+            self._say(200, self.server.served.answer(body, self.headers.get("Idempotency-Key")))
+        except ValueError as error:
+            self._say(400, json.dumps({"error": str(error)}).encode())
 
-        def do_POST(self) -> None:
-            """Probabilities."""
-            body = self._body()
-            said = self.headers.get("Authorization", "")
-            if body is None:
-                return
-            if token is not None and not hmac.compare_digest(said.encode(), f"Bearer {token}".encode()):
-                self._say(401, b'{"error": "credential"}')
-                return
-            try:
-                self._say(200, served.answer(body, self.headers.get("Idempotency-Key")))
-            except ValueError as error:
-                self._say(400, json.dumps({"error": str(error)}).encode())
+    def _body(self) -> bytes | None:
+        said = self.headers.get("Content-Length", "")
+        length = int(said) if said.isdecimal() else -1
+        if not 0 <= length <= _LARGEST:
+            self.close_connection = True
+            self._say(413 if length > _LARGEST else 411, b'{"error": "length"}')
+            return None
+        return self.rfile.read(length)
 
-        def _body(self) -> bytes | None:
-            try:
-                length = int(self.headers.get("Content-Length", ""))
-            except ValueError:
-                length = -1
-            if not 0 <= length <= _LARGEST:
-                self.close_connection = True
-                self._say(413 if length > _LARGEST else 411, b'{"error": "length"}')
-                return None
-            return self.rfile.read(length)
+    def _say(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-        def _say(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing is logged: what is asked is nobody's business."""
-
-    return Handler
+    def log_message(self, *_: Any) -> None:
+        """Nothing is logged: what is asked is nobody's business."""
 
 
 def server_of(served: ServedClassifier, port: int, token: str | None = None) -> ThreadingHTTPServer:
@@ -175,7 +170,7 @@ def server_of(served: ServedClassifier, port: int, token: str | None = None) -> 
         PlanError: the port is taken.
     """
     try:
-        made = _Server((HOST, port), handler_of(served, token))
+        made = _Server(served, port, token)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise PlanError(f"port {port} of {HOST} cannot be had ({reason}); give another, or 0 for a free one") from None
@@ -186,6 +181,10 @@ class _Server(ThreadingHTTPServer):
     """One that says nothing where a client goes away."""
 
     daemon_threads = True
+
+    def __init__(self, served: ServedClassifier, port: int, token: str | None) -> None:
+        super().__init__((HOST, port), _Handler)
+        self.served, self.token = served, token
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection broke."""

@@ -101,7 +101,7 @@ class BAR(Method):
     own_schedule = True
     defaults = {
         "optimizer": "sgd",
-        "learning_rate": 1.0,
+        "learning_rate": 0.3,
         "momentum": 0.0,
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 0.0,
@@ -111,7 +111,7 @@ class BAR(Method):
 
     @classmethod
     def queries(cls, config: BARConfig, steps: int, rows: int, examples: int) -> int:
-        """q + 1 for each image of a step, and once every example for the map."""
+        """Q + 1 for each image of a step, and once every example for the map."""
         mapping = examples if config.mapping == "frequency" else 0
         return steps * rows * (config.q + 1) + mapping
 
@@ -194,7 +194,9 @@ def _check_classes(label_N: Tensor, wanted: int, problems: Sequence[str]) -> Non
     """Refuse a task that the labels of the model cannot stand for."""
     missing = sorted(set(range(wanted)) - set(label_N.tolist()))
     if missing or wanted < 2:
-        problems = [f"the learn set has no example of class {missing[0] if missing else 1}; accepted: classes 0 to J - 1"]
+        problems = [
+            f"the learn set has no example of class {missing[0] if missing else 1}; accepted: classes 0 to J - 1"
+        ]
     if problems:
         raise PlanError(f"method 'bar': {problems[0]}")
 

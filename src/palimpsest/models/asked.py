@@ -30,6 +30,8 @@ class BlackBoxConfig(PreTrainedConfig):  # type: ignore[misc] # transformers is 
     """fields of ``black_box_file.BlackBoxFacts`` but the labels, which are ``id2label``"""
     probe_answers: list[list[float]] | None = None
     """of the run that made a version"""
+    held_as: str = "model"
+    """role of the function in the call that saved it"""
 
 
 class _Sealed(torch.autograd.Function):
@@ -48,8 +50,8 @@ class _Sealed(torch.autograd.Function):
             ModelError: always.
         """
         raise ModelError(
-            "a gradient was asked of a model that can only be asked; accepted: a method that estimates it from answers, "
-            "as bar does with estimator = zeroth_order"
+            "a gradient was asked of a model that can only be asked; accepted: a method that estimates it from "
+            "answers, as bar does with estimator = zeroth_order"
         )
 
 
@@ -72,7 +74,8 @@ class Asked(PreTrainedModel):  # type: ignore[misc] # transformers is untyped
         """Log-probabilities, (B, K), in ``.logits``."""
         probs_BK = self.questions.probs(pixel_values)
         logits_BK = probs_BK.clamp_min(_SMALLEST).log().to(pixel_values.device)
-        return ImageClassifierOutputWithNoAttention(logits=_Sealed.apply(logits_BK, pixel_values))
+        sealed_BK: Any = _Sealed.apply(logits_BK, pixel_values)  # type: ignore[no-untyped-call]  # torch's is untyped
+        return ImageClassifierOutputWithNoAttention(logits=sealed_BK)
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
         """Write where it is asked, and its answers to the probes if it was asked for them."""

@@ -89,7 +89,9 @@ class Endpoint:
             return answer.status, dict(answer.headers), answer.read(_LARGEST)
         except (TimeoutError, OSError, http.client.HTTPException) as error:
             self._close()
-            raise NotAnswered("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__) from None
+            raise NotAnswered(
+                "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+            ) from None
         except ValueError:  # a header that cannot be: its value, which may be the credential, is not repeated
             self._close()
             raise EndpointError(

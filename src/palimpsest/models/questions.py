@@ -55,7 +55,9 @@ class AskedFunction:
             with torch.no_grad():
                 said = self.function(torch.from_numpy(inputs.copy()))
         except Exception as error:  # whatever the caller's code raises
-            raise EndpointError(f"the function {self.facts.function} failed ({type(error).__name__}: {error})") from error
+            raise EndpointError(
+                f"the function {self.facts.function} failed ({type(error).__name__}: {error})"
+            ) from error
         rows = said.tolist() if hasattr(said, "tolist") else said
         return checked_answers(rows, len(inputs), self.facts)
 

@@ -33,7 +33,8 @@ def unit_directions(number: int, width: int, *key: int) -> Float[Tensor, "Q D"]:
     """
     seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
     drawn = torch.randn(number, width, generator=torch.Generator().manual_seed(seed))
-    return drawn / drawn.norm(dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(drawn, dim=1, keepdim=True)
+    return drawn / lengths
 
 
 def zeroth_order_gradient(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from palimpsest.errors import ModelError
 from palimpsest.models.black_box_file import BLACK_BOX, facts_in
 from palimpsest.models.families.image_classifier import ImageClassifier
 
@@ -21,7 +22,7 @@ class BlackBoxImages(ImageClassifier):
     name = "black_box"
     noun = "a black box, which can only be asked"
     method = "bar"
-    alternatives = ("bar",)
+    alternatives: ClassVar[tuple[str, ...]] = ("bar",)
     has_gradient = False
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
@@ -39,13 +40,12 @@ class BlackBoxImages(ImageClassifier):
     def load(self, place: str | Path, config: Mapping[str, Any], how: How) -> Loaded:
         """A module that asks; nothing is asked yet."""
         from palimpsest.models.asked import Asked, BlackBoxConfig
-        from palimpsest.models.at_hand import module_at_hand
         from palimpsest.models.loaded import Loaded
         from palimpsest.models.padded import format_of_black_box
         from palimpsest.models.questions import Questions
 
         facts = facts_in(config, how.source)
-        function = module_at_hand(config, how.source) if facts.function else None
+        function = _function_of(config, how.source) if facts.function else None
         questions = Questions(facts, config.get("probe_answers"), function)
         model = Asked(BlackBoxConfig(**config), questions).eval()
         model.name_or_path = str(place)
@@ -54,6 +54,23 @@ class BlackBoxImages(ImageClassifier):
     def head(self, model: Any) -> nn.Module | None:
         """None of its layers is known."""
         return None
+
+
+def _function_of(config: Mapping[str, Any], source: str) -> Any:
+    """The function that is asked.
+
+    Raises:
+        ModelError: nobody holds it.
+    """
+    from palimpsest.models.at_hand import module_at_hand
+
+    try:
+        return module_at_hand(config, source)
+    except ModelError:
+        raise ModelError(
+            f"model {source}: asks a function of Python that is in no file; give it with pal.BlackBox(function, ...), "
+            "or serve it and describe it in a blackbox.json"
+        ) from None
 
 
 FAMILIES = (BlackBoxImages(),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.black_box_file import BLACK_BOX
@@ -37,7 +37,7 @@ class ImageClassifier(Family):
     level = "classes"
     judging = BY_CLASSES
     method = "salun"
-    alternatives = ("salun", "ug_clu", "scrub")
+    alternatives: ClassVar[tuple[str, ...]] = ("salun", "ug_clu", "scrub")
     adapts_head = True
     step_rows = 64  # batch normalisation needs many, and an image costs little
     things = "image"

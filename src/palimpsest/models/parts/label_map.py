@@ -88,7 +88,7 @@ def frequent_groups(probs_NK: Float[Tensor, "N K"], label_N: Int[Tensor, "N"], w
 
 
 def mapped_log_probs(logits_BK: Float[Tensor, "B K"], map_JK: Float[Tensor, "J K"]) -> Float[Tensor, "B J"]:
-    """log h_j.
+    """Log h_j.
 
     >>> said = torch.tensor([[0.2, 0.6, 0.2]]).log()
     >>> mapped_log_probs(said, torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])).exp()
@@ -155,7 +155,9 @@ def check_room(classes: int, wanted: int, each: int) -> Sequence[str]:
         return []
     most = classes // wanted
     cure = f"at most {most} each" if most else "a task with fewer classes than the model has labels"
-    return [f"{wanted} classes of {each} labels each need {wanted * each}, and the model has {classes}; accepted: {cure}"]
+    return [
+        f"{wanted} classes of {each} labels each need {wanted * each}, and the model has {classes}; accepted: {cure}"
+    ]
 
 
 PART = LabelMap
