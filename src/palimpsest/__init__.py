@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from palimpsest.records import Chat, Completion, Example, Image, Labelled, Message, Text, TokenIds
-    from palimpsest.verbs.black_box import BlackBox
+    from palimpsest.verbs.asked_function import BlackBox
     from palimpsest.verbs.calibrate import calibrate
     from palimpsest.verbs.clean import clean
     from palimpsest.verbs.export import export
@@ -119,7 +119,7 @@ _HOMES = {
         "update",
         "verify",
     ),
-    "palimpsest.verbs.black_box": ("BlackBox",),
+    "palimpsest.verbs.asked_function": ("BlackBox",),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

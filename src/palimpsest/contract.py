@@ -254,14 +254,7 @@ class Method:
 
     @classmethod
     def queries(cls, config: Any, steps: int, rows: int, examples: int) -> int:
-        """Questions that a run asks a model behind an endpoint, beside those of measuring; default: none.
-
-        Args:
-            config: its options.
-            steps: of the run.
-            rows: of a step.
-            examples: of the anchor set.
-        """
+        """Questions to an endpoint of so many steps of so many rows, and of all examples once; default: none."""
         return 0
 
     def notes(self) -> Sequence[str]:

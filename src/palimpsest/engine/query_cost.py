@@ -12,7 +12,7 @@ from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import EXAMPLES
 from palimpsest.errors import PlanError
 from palimpsest.models.load import Loaded
-from palimpsest.models.questions import PROBES
+from palimpsest.models.questions import NUM_PROBES
 from palimpsest.report.schema import RunResult
 
 _COLUMNS = 2  # before and after
@@ -33,7 +33,7 @@ def queries_of_run(plan: Plan, sizes: Mapping[str, int]) -> int:
     rows = sizes[drawn[0]] if drawn else 0
     config = methods.configure(plan.method, plan.options)
     asked = kind.queries(config, training.planned_steps(rows), training.batch_size, rows)
-    return PROBES + _COLUMNS * measured + checked + asked
+    return NUM_PROBES + _COLUMNS * measured + checked + asked
 
 
 def tell_queries(plan: Plan, sets: Mapping[str, Any], before: Loaded, progress: Progress) -> None:
@@ -49,7 +49,7 @@ def tell_queries(plan: Plan, sets: Mapping[str, Any], before: Loaded, progress: 
 def tell_measuring(loaded: Loaded, rows: int, progress: Progress) -> None:
     """The same of measuring one set."""
     if not loaded.family.has_gradient:
-        probes = 0 if loaded.model.questions.expected is None else PROBES
+        probes = 0 if loaded.model.questions.expected is None else NUM_PROBES
         _tell(loaded, rows + probes, progress)
 
 

@@ -73,6 +73,12 @@ class ServedClassifier:
                     self._answered.popitem(last=False)
             return made
 
+    def forget(self) -> None:
+        """Begin to count anew, and know no answered request."""
+        with self._lock:
+            self.queries = 0
+            self._answered.clear()
+
     def _images(self, body: bytes) -> np.ndarray:
         try:
             values = json.loads(body)

@@ -74,10 +74,10 @@ def focal_loss(
     return -weight_J[label_B] * (1 - logp_B.exp()).clamp_min(0) ** gamma * logp_B
 
 
-def class_weights(label_N: Int[Tensor, "N"], classes: int) -> Float[Tensor, "J"]:
+def inverse_frequency(label_N: Int[Tensor, "N"], classes: int) -> Float[Tensor, "J"]:
     """w_j = N / (J n_j): 1/n_j, with mean 1 over the examples.
 
-    >>> class_weights(torch.tensor([0, 0, 0, 1]), 2)
+    >>> inverse_frequency(torch.tensor([0, 0, 0, 1]), 2)
     tensor([0.6667, 2.0000])
     """
     count_J = torch.bincount(label_N, minlength=classes).clamp_min(1)
@@ -88,10 +88,7 @@ class BAR(Method):
     """Learn a frame and a map of labels; the model stays as it is."""
 
     Config = BARConfig
-    use_when = (
-        "a classifier of images is behind an API, and few images of another task are there. "
-        "Not where you can train weights."
-    )
+    use_when = "an image classifier is behind an API, for a task of few images. Not where you can train weights."
     approach = "modules"
     kinds = ("learn",)
     needs = ("learn",)
@@ -142,7 +139,7 @@ class BAR(Method):
         """Know how frequent the classes are, and how far the map alone goes."""
         learn: Any = sets["learn"]
         self._program, self._map = _own_parts(model)
-        self._weight_J = class_weights(learn.label_N.cpu(), len(self._map.config.groups))
+        self._weight_J = inverse_frequency(learn.label_N.cpu(), len(self._map.config.groups))
         self._step = 0
         self._alone = mapped_accuracy(model, self._program, learn) if self.config.mapping == "frequency" else None
         return super().prepare(model, sets)

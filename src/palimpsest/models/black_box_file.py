@@ -24,7 +24,7 @@ from palimpsest.records import digest
 
 BLACK_BOX = "palimpsest_black_box"
 """The model_type of such a model."""
-SUFFIX = ".json"
+_SUFFIX = ".json"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _IDENTITY = ("url", "function", "labels", "image_size", "image_mean", "image_std")
 _SIDE = Annotated[int, Field(ge=1, le=10_000)]
@@ -133,7 +133,7 @@ def facts_from(values: Mapping[str, Any], where: str | Path) -> BlackBoxFacts:
 def black_box_in(source: str | Path) -> Path | None:
     """The file that describes a black box, where a source names one: any .json file."""
     path = Path(source).expanduser()
-    return path if path.suffix == SUFFIX and path.is_file() else None
+    return path if path.suffix == _SUFFIX and path.is_file() else None
 
 
 def config_of_black_box(file: Path) -> Mapping[str, Any]:

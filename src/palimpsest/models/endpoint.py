@@ -27,7 +27,7 @@ import numpy as np
 
 from palimpsest.errors import EndpointError
 from palimpsest.models.black_box_file import BlackBoxFacts
-from palimpsest.models.query_ledger import Answer
+from palimpsest.models.query_ledger import Probabilities
 
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _LONGEST_WAIT = 120.0  # seconds; whoever is told to wait longer stops, and can come back
@@ -56,7 +56,7 @@ class Endpoint:
         self._connection: http.client.HTTPConnection | None = None
         self._last = 0.0  # when it was used; servers close what is idle
 
-    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Answer]:
+    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]:
         """One request, once.
 
         Args:
@@ -76,7 +76,7 @@ class Endpoint:
             raise self._refused(status, headers)
         return read_answers(body, len(inputs), self.facts)
 
-    def _sent(self, body: bytes, key: str) -> tuple[int, Mapping[str, str], bytes]:
+    def _sent(self, content: bytes, key: str) -> tuple[int, Mapping[str, str], bytes]:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         token = self.facts.credential()
         headers |= {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -84,9 +84,10 @@ class Endpoint:
         target = (path.path or "/") + (f"?{path.query}" if path.query else "")
         connection = self._connected()
         try:
-            connection.request("POST", target, body=body, headers=headers)
+            connection.request("POST", target, body=content, headers=headers)
             answer = connection.getresponse()
-            return answer.status, dict(answer.headers), answer.read(_LARGEST)
+            body, self._last = answer.read(_LARGEST), time.monotonic()
+            return answer.status, dict(answer.headers), body
         except (TimeoutError, OSError, http.client.HTTPException) as error:
             self._close()
             raise NotAnswered(
@@ -119,14 +120,20 @@ class Endpoint:
         try:
             made.connect()
         except ssl.SSLCertVerificationError as error:
+            made.close()
             raise EndpointError(
                 f"the certificate of {host} is not valid ({error.verify_message}); nothing was sent to it"
             ) from None
         except OSError as error:
+            made.close()
             name = isinstance(error, socket.gaierror)
             raise NotPaid("no such host" if name else error.strerror or "no connection", again=not name) from None
         self._connection = made
         return made
+
+    def __del__(self) -> None:
+        """Whoever asked goes; so does the connection."""
+        self._close()
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -189,7 +196,7 @@ def is_too_long(seconds: float) -> bool:
     return seconds > _LONGEST_WAIT
 
 
-def read_answers(body: bytes, rows: int, facts: BlackBoxFacts) -> Sequence[Answer]:
+def read_answers(body: bytes, rows: int, facts: BlackBoxFacts) -> Sequence[Probabilities]:
     """The probabilities in an answer, if that is what it holds.
 
     Args:
@@ -212,7 +219,7 @@ def read_answers(body: bytes, rows: int, facts: BlackBoxFacts) -> Sequence[Answe
     return checked_answers(values["probs"], rows, facts)
 
 
-def checked_answers(probs: Any, rows: int, facts: BlackBoxFacts) -> Sequence[Answer]:
+def checked_answers(probs: Any, rows: int, facts: BlackBoxFacts) -> Sequence[Probabilities]:
     """Rows of probabilities, if they are.
 
     Raises:
@@ -226,12 +233,19 @@ def checked_answers(probs: Any, rows: int, facts: BlackBoxFacts) -> Sequence[Ans
     if len(found) != rows or any(len(row) != classes for row in found):
         width = len(found[0]) if found else 0
         raise _unusable(facts, f"{len(found)} x {width} probabilities for {rows} images and {classes} labels")
-    for row in found:
-        if not all(math.isfinite(p) for p in row):
-            raise _unusable(facts, "a probability is not a number")
-        if min(row) < 0 or abs(sum(row) - 1) > _SUM:
-            raise _unusable(facts, f"a row of probabilities sums to {sum(row):.3g}, or one is negative")
+    wrong = next(filter(None, map(_why_none, found)), None)
+    if wrong is not None:
+        raise _unusable(facts, wrong)
     return found
+
+
+def _why_none(row: Probabilities) -> str | None:
+    """Why some numbers are no probabilities."""
+    if not all(math.isfinite(p) for p in row):
+        return "a probability is not a number"
+    if min(row) < 0 or abs(sum(row) - 1) > _SUM:
+        return f"a row of probabilities sums to {sum(row):.3g}, or one is negative"
+    return None
 
 
 def _unusable(facts: BlackBoxFacts, what: str) -> EndpointError:

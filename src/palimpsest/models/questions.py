@@ -20,9 +20,9 @@ from palimpsest.durable import innermost_held
 from palimpsest.errors import EndpointError
 from palimpsest.models.black_box_file import BlackBoxFacts
 from palimpsest.models.endpoint import Endpoint, NotAnswered, NotPaid, checked_answers, is_too_long, waiting
-from palimpsest.models.query_ledger import QUERIES, Answer, QueryLedger
+from palimpsest.models.query_ledger import QUERIES, Probabilities, QueryLedger
 
-PROBES = 16
+NUM_PROBES = 16
 """Images that are asked once in a run, by whose answers a model that changed shows."""
 _ALIKE = 1e-3
 _LEDGERS: WeakValueDictionary[tuple[Path, str], QueryLedger] = WeakValueDictionary()
@@ -36,7 +36,7 @@ class BlackBoxModel(Protocol):
 
 
 class _Asks(Protocol):
-    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Answer]: ...
+    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]: ...
 
 
 class AskedFunction:
@@ -45,7 +45,7 @@ class AskedFunction:
     def __init__(self, function: Callable[[Any], Any], facts: BlackBoxFacts) -> None:
         self.function, self.facts = function, facts
 
-    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Answer]:
+    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]:
         """Its answers, found to be probabilities.
 
         Raises:
@@ -108,7 +108,7 @@ class Questions:
         self.probed()
         return self._told(inputs)
 
-    def probed(self) -> Sequence[Answer]:
+    def probed(self) -> Sequence[Probabilities]:
         """Answers to the probes, asked once for a ledger; nothing where none are kept and none are expected.
 
         Raises:
@@ -130,8 +130,8 @@ class Questions:
         gap = float((told_PK - torch.tensor(self.expected)).abs().max())
         if gap > _ALIKE:
             raise EndpointError(
-                f"{self.facts.url or self.facts.function} answers the {PROBES} probes otherwise than when this version "
-                f"was made (largest difference {gap:.3g}): the model behind it changed; learn the version anew"
+                f"{self.facts.url or self.facts.function} answers the {NUM_PROBES} probes otherwise than when this "
+                f"version was made (largest difference {gap:.3g}): the model behind it changed; learn the version anew"
             )
 
     def _told(self, inputs: Tensor) -> Tensor:
@@ -186,5 +186,5 @@ def question_digest(image: np.ndarray) -> str:
 def probe_images(facts: BlackBoxFacts) -> Float[Tensor, "B C H W"]:
     """The same images of noise for every model of a format, normalised."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (facts.image_mean, facts.image_std))
-    shape = (PROBES, len(facts.image_mean), *facts.image_size)
+    shape = (NUM_PROBES, len(facts.image_mean), *facts.image_size)
     return (torch.rand(shape, generator=torch.Generator().manual_seed(16)) - mean) / std

@@ -39,7 +39,7 @@ class BlackBoxImages(ImageClassifier):
 
     def load(self, place: str | Path, config: Mapping[str, Any], how: How) -> Loaded:
         """A module that asks; nothing is asked yet."""
-        from palimpsest.models.asked import Asked, BlackBoxConfig
+        from palimpsest.models.asked_model import AskedModel, BlackBoxConfig
         from palimpsest.models.loaded import Loaded
         from palimpsest.models.padded import format_of_black_box
         from palimpsest.models.questions import Questions
@@ -47,7 +47,7 @@ class BlackBoxImages(ImageClassifier):
         facts = facts_in(config, how.source)
         function = _function_of(config, how.source) if facts.function else None
         questions = Questions(facts, config.get("probe_answers"), function)
-        model = Asked(BlackBoxConfig(**config), questions).eval()
+        model = AskedModel(BlackBoxConfig(**config), questions).eval()
         model.name_or_path = str(place)
         return Loaded(model, None, how.source, format_of_black_box(facts), family=self)
 

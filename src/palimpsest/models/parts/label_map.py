@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from palimpsest.errors import ModelError
 from palimpsest.method_card import Config
 from palimpsest.models.parts.part import Part
 
@@ -104,6 +105,7 @@ class LabelMap(Part):
     Config = LabelMapConfig
     kind = "label_map"
     folds_when_saved = False
+    of_images = True
 
     map_JK: Tensor
 
@@ -140,6 +142,11 @@ class LabelMap(Part):
         logits = getattr(output, "logits", None)
         if self.is_off or not isinstance(logits, Tensor):
             return None
+        if logits.shape[-1] != self.config.classes:
+            raise ModelError(
+                f"part 'label_map' is for {self.config.classes} classes and the model has {logits.shape[-1]}; "
+                "accepted: the model that it was made for"
+            )
         said = self.on_logits(logits)
         output.logits = said if self.alpha == 1 else logits + self.alpha * (said - logits)
         return output

@@ -81,6 +81,7 @@ class Program(Part):
     Config = ProgramConfig
     kind = "program"
     folds_when_saved = False
+    of_images = True
 
     grey_C: Tensor
     reach_C: Tensor

@@ -59,7 +59,7 @@ class BlackBox(Model):
 
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        config = {**as_config(self.facts), "held_as": role, "architectures": ["Asked"]}
+        config = {**as_config(self.facts), "held_as": role, "architectures": ["AskedModel"]}
         write_atomic(place / "config.json", json.dumps(config, indent=2) + "\n")
         save_file({"unit": torch.ones(1)}, place / "model.safetensors", metadata={"format": "pt"})
 

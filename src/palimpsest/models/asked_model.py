@@ -55,7 +55,7 @@ class _Sealed(torch.autograd.Function):
         )
 
 
-class Asked(PreTrainedModel):  # type: ignore[misc] # transformers is untyped
+class AskedModel(PreTrainedModel):  # type: ignore[misc] # transformers is untyped
     """Images to log-probabilities, by asking."""
 
     config_class = BlackBoxConfig
