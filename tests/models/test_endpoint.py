@@ -54,7 +54,7 @@ def test_waits_grow_and_end_in_one_line(net):
     with scripted([(500, {}, b"secret")] * 9, net) as url, pytest.raises(EndpointError) as error:
         asked(url, waits, retries=3)
     assert waits == [0.5, 1.0, 2.0]
-    assert str(error.value).startswith(f"{url} gives no answer after 4 tries: HTTP 500; what was answered is kept")
+    assert str(error.value).startswith(f"{url} gives no answer after 4 tries: HTTP 500; the same command")
     assert "secret" not in str(error.value)
 
 

@@ -167,9 +167,9 @@ class Questions:
             return
         tried = f" after {tries + 1} tries" if tries else ""
         longer = f"; it asks to wait {seconds:.0f} s" if is_too_long(seconds) else ""
+        kept = "; what was answered is kept" if self.ledger.path is not None else ""
         raise EndpointError(
-            f"{self.facts.url} gives no answer{tried}: {why}{longer}; what was answered is kept, and the same command "
-            "goes on once it answers"
+            f"{self.facts.url} gives no answer{tried}: {why}{longer}{kept}; the same command goes on once it answers"
         )
 
 
