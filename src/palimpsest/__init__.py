@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ClassError,
         DataError,
         DivergedError,
+        EndpointError,
         FrozenError,
         LostFolder,
         MissingExtra,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from palimpsest.records import Chat, Completion, Example, Image, Labelled, Message, Text, TokenIds
+    from palimpsest.verbs.asked_function import BlackBox
     from palimpsest.verbs.calibrate import calibrate
     from palimpsest.verbs.clean import clean
     from palimpsest.verbs.export import export
@@ -49,11 +51,13 @@ __version__ = VERSION
 _tell_transformers()  # nothing is imported: folders with parts are known to whoever loads one later
 
 __all__ = [
+    "BlackBox",
     "Chat",
     "ClassError",
     "Completion",
     "DataError",
     "DivergedError",
+    "EndpointError",
     "Example",
     "FrozenError",
     "Image",
@@ -90,6 +94,7 @@ _HOMES = {
         "ClassError",
         "DataError",
         "DivergedError",
+        "EndpointError",
         "FrozenError",
         "LostFolder",
         "MissingExtra",
@@ -114,6 +119,7 @@ _HOMES = {
         "update",
         "verify",
     ),
+    "palimpsest.verbs.asked_function": ("BlackBox",),
     "palimpsest.verbs.in_memory": ("Model", "Run"),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

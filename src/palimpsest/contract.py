@@ -166,6 +166,7 @@ class Method:
             the method over each slice and makes the ensemble, and unlearns by learning what comes after a row anew.
         moves_all: beside the parts that it adds all weights move, too, unless the plan says otherwise.
         needs_part: kind of part that the model must bear already; "" = none.
+        only_asks: it can do without gradients through the model, and so with one that can only be asked.
         reads_prefixes: prompt and answer must be one row of tokens: not for an encoder with a decoder.
         repairs_itself: its own phases bring back what must stay, so that a controlled run adds repair only when needed.
         own_schedule: it runs at its own rate and length unless told to find them (control.kind = auto).
@@ -204,6 +205,7 @@ class Method:
     moves_all: ClassVar[bool] = False
     needs_part: ClassVar[str] = ""
     reads_prefixes: ClassVar[bool] = False
+    only_asks: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         """Whether a method adds parts is asked of its file, where nothing can be run."""
@@ -246,6 +248,15 @@ class Method:
 
     def check(self, model: nn.Module) -> None:
         """Refuse options that this model cannot be run with, before anything is measured; ``companions`` are there."""
+
+    @classmethod
+    def queries(cls, config: Any, steps: int, rows: int, examples: int) -> int:
+        """Questions to an endpoint of so many steps of so many rows, and of all examples once; default: none."""
+        return 0
+
+    def notes(self) -> Sequence[str]:
+        """What a reader of the result should know of the run, told once it is prepared; default: nothing."""
+        return ()
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """Modules to add to the model (models/parts/), each at a named place; default: none.

@@ -104,6 +104,12 @@ def is_held(folder: Path) -> bool:
     return any(place == mine for mine, _ in _HELD.get())
 
 
+def innermost_held() -> Path | None:
+    """The folder that this thread took last and still holds; None without one."""
+    holding = _HELD.get()
+    return holding[-1][0] if holding else None
+
+
 def check_held_still(path: Path) -> None:
     """Refuse to write below a held folder that was taken away: what is there now may be another process's.
 

@@ -10,7 +10,8 @@ PalimpsestError
 │   ├── DivergedError       the loss or a gradient is not finite
 │   ├── FrozenError         a parameter that should have moved did not, or the reverse
 │   └── SavedError          the saved folder does not answer as the model that was trained
-└── LostFolder              the folder of a run was taken away under it (CLI exit code 1)
+├── LostFolder              the folder of a run was taken away under it (CLI exit code 1)
+└── EndpointError           a model behind an endpoint cannot be asked (CLI exit code 1)
 
 KeyboardInterrupt
 └── Interrupted             Ctrl-C or SIGTERM stopped a run; the same call goes on (CLI exit code 130)
@@ -96,6 +97,10 @@ class SavedError(RunError):
 
 class LostFolder(PalimpsestError):
     """The folder that a run held was removed or replaced. No RunError: those leave word in the folder."""
+
+
+class EndpointError(PalimpsestError):
+    """A model behind an endpoint gave no usable answer. No RunError: what was paid for stays for the next go."""
 
 
 class Interrupted(KeyboardInterrupt):

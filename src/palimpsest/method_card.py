@@ -88,6 +88,7 @@ class MethodCard:
     reads: tuple[str, ...]
     keeps: tuple[str, ...]
     modalities: tuple[Modality, ...]
+    only_asks: bool
 
     def configured(self, options: Mapping[str, Any]) -> BaseModel:
         """Validated options of the method.

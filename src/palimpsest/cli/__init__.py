@@ -29,6 +29,7 @@ from palimpsest.cli import measure_command as measure
 from palimpsest.cli import parts_command as parts
 from palimpsest.cli import report_command as report
 from palimpsest.cli import rules_command as rules
+from palimpsest.cli import serve_command as serve
 from palimpsest.cli import verify_command as verify
 from palimpsest.cli.endings import UNREAD, failed, refused
 from palimpsest.cli.saying import drop_unwritten, flush_out, only_visible, tell, tell_beside, tell_line
@@ -115,6 +116,7 @@ app.command("metrics")(listing.metrics_command)
 app.command("rules")(rules.command)
 app.command("options")(catalogue.command)
 app.command("env")(env.command)
+app.command("serve-model")(serve.command)
 app.command("demo")(demo.command)
 app.add_typer(bench.app, name="bench")
 

@@ -17,6 +17,7 @@ from palimpsest.engine.kept import notes_of
 from palimpsest.engine.outcome import RunSetting, result_of
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.query_cost import with_queries
 from palimpsest.engine.recorded import answers_out, recorded
 from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.stages import make_version, measure_column, open_run, resolved, write_record
@@ -81,6 +82,7 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
     if run.plan.oracle is not None:
         columns["oracle"] = measure_column(run, target, "oracle", run.plan.oracle)
     result = with_guard(result_of(run, columns, trained, target.partial, said), hidden)
+    result = with_queries(result, before)
     result = result if edit is None else result.model_copy(update={"edit": edit})
     if kept is None:
         return result

@@ -246,6 +246,8 @@ def _why_not(method: MethodCard, family: Family) -> str:
     )
     if made is not None:
         return f"looks for {made} texts"
+    if not family.has_gradient and family.takes in method.modalities:
+        return "needs gradients"
     if method.reads_prefixes and family.takes in method.modalities:
         return "takes prompt and answer for one text"
     listed = " and ".join(KIND_WORDS[kind] for kind in method.modalities)

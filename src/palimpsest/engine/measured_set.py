@@ -82,11 +82,13 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
     check_untouched(asked.model, progress)
     examples = _read(asked, progress)
     check_examples(examples, asked.model, asked.revision)
+    from palimpsest.engine.query_cost import tell_measuring
     from palimpsest.metrics.evaluate import evaluate  # and torch with it
 
     with as_it_was():  # now that torch is there
         loaded = _loaded(asked)
         encoded = encode_set(examples, loaded, as_taught(asked.encoding, asked.model))
+        tell_measuring(loaded, len(encoded), progress)
         if note := cost_said(encoded, metrics, len(encoded)):
             progress("measuring", 0, len(encoded), note)
         evaluation = evaluate(

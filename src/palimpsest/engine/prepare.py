@@ -37,6 +37,7 @@ from palimpsest.loop.job import Job, Repair
 from palimpsest.loop.legs import Leg, legs_of, takes_steps
 from palimpsest.loop.stopping import Stopping
 from palimpsest.metrics.evaluate import evaluate_in_run
+from palimpsest.models.families import of_model
 from palimpsest.models.load import Loaded
 from palimpsest.models.parts import attach
 from palimpsest.models.reference import build_reference
@@ -136,7 +137,7 @@ def prepare_job(
         arranged=arranged,
         at_start=at_start,
     )
-    return Prepared(job, guided, (*_notes(made), *left_out), guiding.and_also(reading))
+    return Prepared(job, guided, (*_notes(made), *left_out, *method.notes()), guiding.and_also(reading))
 
 
 def _guided(
@@ -242,7 +243,7 @@ def _tell_cost(
     kind = methods.load(plan.method)
     is_staged = kind.stages is not Method.stages
     now = not (is_staged or kind.edits) if legs is None else is_staged and bool(legs)
-    if now and progress is not silent:
+    if now and progress is not silent and of_model(model).has_gradient:
         progress("this run", 0, 0, forecast(plan, model, drawn, work_of(plan, drawn, stays, legs or ())))
 
 

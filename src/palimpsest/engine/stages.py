@@ -28,6 +28,7 @@ from palimpsest.engine.origin import check_base, check_oracle, check_weights
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.query_cost import tell_queries
 from palimpsest.engine.returning import check_forget, check_returning, record_notes, record_of
 from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.sharded.sharded_run import train_shards
@@ -94,6 +95,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     sets = encode_sets(read.examples, before, plan.encoding)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
+    tell_queries(plan, sets, before, manner.progress)
     return RunSetting(plan, read, sets, manner, origin, threads, before.family), before
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 OF_A_RUN = frozenset({"plan.json", "result.json", "report.html", "metrics.jsonl", "rejected.txt", "trained.json",
                       "learned.json", "restored.json", "split.json", "checkpoint.safetensors",
-                      "manifest.json", "edit.json"})  # fmt: skip
+                      "manifest.json", "edit.json", "queries.jsonl"})  # fmt: skip
 OF_A_MODEL = frozenset({
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "README.md",
     "adapter_config.json", "adapter_model.safetensors", "preprocessor_config.json", "processor_config.json",

@@ -83,6 +83,8 @@ def fits_family(method: MethodCard | type[Method], family: Family) -> bool:
     made = [derived.load(name) for name in derived.of_needs(method.needs)]
     if method.reads_prefixes and not family.reads_prefixes:
         return False
+    if not family.has_gradient and not method.only_asks:
+        return False
     return family.takes in method.modalities and all(derived.can_be_made_for(one, family) for one in made)
 
 

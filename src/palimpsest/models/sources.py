@@ -11,6 +11,7 @@ from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
 from palimpsest.models.adapter_base import adapter_in, base_of, check_bases
 from palimpsest.models.at_hand import check_at_hand
+from palimpsest.models.black_box_file import black_box_in, config_of_black_box, facts_in
 from palimpsest.models.deciding import content_digest, deciding_files, file_digest
 from palimpsest.models.families import Family, family_that_takes, of_config
 from palimpsest.models.half_there import check_unquantised, check_whole_files
@@ -34,6 +35,9 @@ def check_folder(folder: Path) -> None:
         ModelError: not a folder, no readable config.json, or no safetensors weights.
     """
     if plain_weights(folder) is not None:
+        return
+    if (file := black_box_in(folder)) is not None:
+        config_of_black_box(file)
         return
     if not folder.is_dir():
         raise ModelError(f"model {folder}: no such folder; give a folder written by save_pretrained")
@@ -101,6 +105,8 @@ def family_of(source: str | Path, revision: str | None = None) -> Family:
     if plain_weights(source) is not None:
         return family_that_takes("image")
     path = Path(source).expanduser()
+    if (file := black_box_in(path)) is not None:
+        return of_config(config_of_black_box(file))
     if not path.is_dir() and revision is None:  # no model at all, and nothing to ask the Hub for
         return of_config({})
     place = path if path.is_dir() else str(source)
@@ -144,6 +150,8 @@ def _shape_in(file: Path, tensor: str) -> list[int] | None:
 def read_config(source: str | Path, revision: str | None = None, name: str = "config.json") -> Mapping[str, Any]:
     """A config file of a folder or a Hub name; empty when there is none. That of a version with parts is its base's."""
     if isinstance(source, Path):
+        if (file := black_box_in(source)) is not None:
+            return config_of_black_box(file)
         bearing = name == "config.json" and bears_parts(source)
         return read_json_object(source / BASE / name if bearing else source / name)
     from transformers import PreTrainedConfig
@@ -167,7 +175,7 @@ def class_names_in(source: str | Path, revision: str | None = None) -> ClassName
         revision: commit of a Hub name.
     """
     path = Path(source).expanduser()
-    config = read_config(path if path.is_dir() else str(source), revision)
+    config = read_config(path if path.is_dir() or black_box_in(path) else str(source), revision)
     return names_of_config(config)
 
 
@@ -185,6 +193,8 @@ def source_digest(source: str | Path, revision: str | None = None) -> str:
         settings = {name: repr(plain.config.get(name)) for name in _OF_PLAIN}
         return digest({"architecture": plain.architecture, "weights": file_digest(plain.file), **settings})
     path = Path(source).expanduser()
+    if (file := black_box_in(path)) is not None:
+        return facts_in(config_of_black_box(file), file).identity
     if not path.exists():
         return f"{source}@{revision}"
     check_folder(path)

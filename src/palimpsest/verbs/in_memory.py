@@ -108,6 +108,10 @@ class Model:
                 with _config_kept(part):
                     part.save_pretrained(str(folder))
 
+    def after(self, loaded: Any) -> Model:
+        """The model that a run left of this one, which is described by facts."""
+        return Model(loaded.model.inner, loaded.tokenizer, facts=self.facts)
+
     def __str__(self) -> str:
         """What it is called in a record."""
         return f"a {type(self.module).__name__} in memory"
@@ -279,4 +283,4 @@ def model_in(folder: Path, given: Mapping[str, Model]) -> Model:
     source = given.get(str(read_config(folder).get("held_as")))
     if source is None or source.facts is None:
         return Model(loaded.model, loaded.tokenizer, loaded.preprocessor)
-    return Model(loaded.model.inner, loaded.tokenizer, facts=source.facts)
+    return source.after(loaded)

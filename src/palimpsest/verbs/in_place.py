@@ -64,6 +64,8 @@ def check_left_plain(method: str, plan: Mapping[str, Any]) -> None:
 
 def _check_frozen(model: Model, scope: Mapping[str, Any], progress: Progress) -> None:
     """A module that is frozen on purpose is not trained by surprise."""
+    if not hasattr(model.module, "named_parameters"):
+        return  # it can only be asked
     frozen = [name for name, p in model.module.named_parameters() if not p.requires_grad]
     if len(frozen) == sum(1 for _ in model.module.parameters()):
         raise PlanError(

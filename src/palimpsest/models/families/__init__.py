@@ -26,10 +26,17 @@ def all_families() -> tuple[Family, ...]:
     >>> [family.name for family in all_families()][:4]
     ['causal', 'image_classifier', 'seq2seq', 'text_classifier']
     """
-    from palimpsest.models.families import causal_lm, custom_module, image_classifier, seq2seq, text_classifier
+    from palimpsest.models.families import (
+        black_box,
+        causal_lm,
+        custom_module,
+        image_classifier,
+        seq2seq,
+        text_classifier,
+    )
 
     # Imported, not looked up by name, so that the digest of a run covers their code.
-    files = (causal_lm, custom_module, image_classifier, seq2seq, text_classifier)
+    files = (black_box, causal_lm, custom_module, image_classifier, seq2seq, text_classifier)
     found: list[Family] = [family for file in files for family in file.FAMILIES]
     return tuple(sorted(found, key=lambda family: (len(type(family).__mro__), family.name)))
 

@@ -42,6 +42,7 @@ class Family:
         adapts_head: does a LoRA adapter take its head and its convolutions along, since a class is forgotten there?
         step_rows: examples of a step, and of a step of repair, in a run that finds its own rate; None = as usual.
         things: what one of its examples is called.
+        has_gradient: can what it answers be followed back to its weights and inputs? Else a method must only ask it.
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class Family:
     adapts_head: ClassVar[bool] = False
     step_rows: ClassVar[int | None] = None
     things: ClassVar[str] = "row"
+    has_gradient: ClassVar[bool] = True
 
     @property
     def has_classes(self) -> bool:

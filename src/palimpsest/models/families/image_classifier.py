@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from palimpsest.models.at_hand import CUSTOM
+from palimpsest.models.black_box_file import BLACK_BOX
 from palimpsest.models.families.family import Family
 from palimpsest.models.families.yardsticks import BY_CLASSES
 from palimpsest.models.images import check_timm, is_image_config
@@ -36,7 +37,7 @@ class ImageClassifier(Family):
     level = "classes"
     judging = BY_CLASSES
     method = "salun"
-    alternatives = ("salun", "ug_clu", "scrub")
+    alternatives: ClassVar[tuple[str, ...]] = ("salun", "ug_clu", "scrub")
     adapts_head = True
     step_rows = 64  # batch normalisation needs many, and an image costs little
     things = "image"
@@ -47,11 +48,12 @@ class ImageClassifier(Family):
 
     def recognises(self, config: Mapping[str, Any]) -> bool:
         """As ``models/images.py`` tells; modules of the caller's are a family of their own."""
-        return config.get("model_type") != CUSTOM and is_image_config(config)
+        return config.get("model_type") not in (CUSTOM, BLACK_BOX) and is_image_config(config)
 
     def has_made(self, model: Any) -> bool:
-        """It takes pixels."""
-        return getattr(model, "main_input_name", None) == "pixel_values"
+        """It takes pixels, and is held here."""
+        asked = getattr(getattr(model, "config", None), "model_type", None) == BLACK_BOX
+        return getattr(model, "main_input_name", None) == "pixel_values" and not asked
 
     def check_config(self, config: Mapping[str, Any], source: str | Path) -> None:
         """Refuse a timm folder where timm is not installed."""

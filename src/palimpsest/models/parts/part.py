@@ -43,6 +43,7 @@ class Part(nn.Module):
         mixes: names of its tensors that an edit may change later; between two versions that differ in them they are
             mixed like weights (``models/mixture.py``).
         hides: it keeps what the weights still know from being said, so that whoever takes it off has that again.
+        of_images: it acts on the images that a whole model is given, or on the classes that it says.
         keeps: what it holds of the rows that were forgotten, in words; "" where that is nothing, or nobody says.
 
     Attributes:
@@ -58,6 +59,7 @@ class Part(nn.Module):
     folds_when_saved: bool = True
     mixes: ClassVar[tuple[str, ...]] = ()
     hides: ClassVar[bool] = False
+    of_images: ClassVar[bool] = False
     keeps: ClassVar[str] = ""
 
     def __init__(self, config: Any) -> None:

@@ -1,0 +1,252 @@
+"""A classifier behind HTTP, asked in batches with the standard library.
+
+    POST url   {"shape": [B, C, H, W], "inputs": base64 of little-endian float32}
+    200        {"probs": [[p, ...], ...], "labels": [...]}            labels may be left out
+
+The header Idempotency-Key is the same whenever the same images are asked again, so that a server that heeds it bills
+them once. A redirect is not followed: the credential goes to the host that it is for and nowhere else.
+
+Shape legend: B images, K classes.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import math
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from palimpsest.errors import EndpointError
+from palimpsest.models.black_box_file import BlackBoxFacts
+from palimpsest.models.query_ledger import Probabilities
+
+_AGAIN = frozenset({429, 500, 502, 503, 504})
+_LONGEST_WAIT = 120.0  # seconds; whoever is told to wait longer stops, and can come back
+_IDLE = 2.0  # seconds after which a connection is opened anew
+_LARGEST = 1 << 30  # bytes of an answer
+_SUM = 1e-2
+
+
+class NotPaid(Exception):
+    """A request was turned away unanswered. Attributes: again (it may be tried again), after (seconds, as told)."""
+
+    def __init__(self, why: str, *, again: bool, after: float | None = None) -> None:
+        super().__init__(why)
+        self.again, self.after = again, after
+
+
+class NotAnswered(Exception):
+    """A request was sent and no answer came; it may have been billed."""
+
+
+class Endpoint:
+    """Asks one request at a time over a connection that stays open."""
+
+    def __init__(self, facts: BlackBoxFacts, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.facts, self.sleep = facts, sleep
+        self._connection: http.client.HTTPConnection | None = None
+        self._last = 0.0  # when it was used; servers close what is idle
+
+    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]:
+        """One request, once.
+
+        Args:
+            inputs: (B, C, H, W), float32.
+            key: the same for the same inputs.
+
+        Returns:
+            B answers of K probabilities.
+
+        Raises:
+            NotPaid, NotAnswered: as they say.
+            EndpointError: the answer cannot be used.
+        """
+        content = {"shape": list(inputs.shape), "inputs": encoded(inputs)}
+        status, headers, body = self._sent(json.dumps(content).encode(), key)
+        if status != 200:
+            raise self._refused(status, headers)
+        return read_answers(body, len(inputs), self.facts)
+
+    def _sent(self, content: bytes, key: str) -> tuple[int, Mapping[str, str], bytes]:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+        token = self.facts.credential()
+        headers |= {} if token is None else {"Authorization": f"Bearer {token}"}
+        path = urlsplit(self.facts.url)
+        target = (path.path or "/") + (f"?{path.query}" if path.query else "")
+        connection = self._connected()
+        try:
+            connection.request("POST", target, body=content, headers=headers)
+            answer = connection.getresponse()
+            body, self._last = answer.read(_LARGEST), time.monotonic()
+            return answer.status, dict(answer.headers), body
+        except (TimeoutError, OSError, http.client.HTTPException) as error:
+            self._close()
+            raise NotAnswered(
+                "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+            ) from None
+        except ValueError:  # a header that cannot be: its value, which may be the credential, is not repeated
+            self._close()
+            raise EndpointError(
+                f"the request to {self.facts.url} cannot be written; is {self.facts.auth_env} one line of plain text?"
+            ) from None
+
+    def _connected(self) -> http.client.HTTPConnection:
+        """The connection, opened where there is none.
+
+        Raises:
+            NotPaid: there is nobody.
+            EndpointError: its certificate is not valid.
+        """
+        idle, self._last = time.monotonic() - self._last, time.monotonic()
+        if self._connection is not None and self._connection.sock is not None and idle < _IDLE:
+            return self._connection
+        self._close()
+        place = urlsplit(self.facts.url)
+        host, port, timeout = str(place.hostname), place.port, self.facts.timeout
+        made = (
+            http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+            if place.scheme == "https"
+            else http.client.HTTPConnection(host, port, timeout=timeout)
+        )
+        try:
+            made.connect()
+        except ssl.SSLCertVerificationError as error:
+            made.close()
+            raise EndpointError(
+                f"the certificate of {host} is not valid ({error.verify_message}); nothing was sent to it"
+            ) from None
+        except OSError as error:
+            made.close()
+            name = isinstance(error, socket.gaierror)
+            raise NotPaid("no such host" if name else error.strerror or "no connection", again=not name) from None
+        self._connection = made
+        return made
+
+    def __del__(self) -> None:
+        """Whoever asked goes; so does the connection."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _refused(self, status: int, headers: Mapping[str, str]) -> NotPaid:
+        """What a status other than 200 means. What the server wrote with it is not repeated: it could be anything."""
+        self._close()
+        hint = f"; is the credential in {self.facts.auth_env} right?" if status in (401, 403) else ""
+        moved = "; a redirect is not followed, give its target as url" if 300 <= status < 400 else ""
+        return NotPaid(f"HTTP {status}{hint}{moved}", again=status in _AGAIN, after=_told_to_wait(headers))
+
+
+def encoded(inputs: np.ndarray) -> str:
+    """An array as text.
+
+    >>> decoded(encoded(np.array([[0.5, -1.0]])), [1, 2]).tolist()
+    [[0.5, -1.0]]
+    """
+    return base64.b64encode(np.ascontiguousarray(inputs, dtype="<f4").tobytes()).decode("ascii")
+
+
+def decoded(text: str, shape: Sequence[int]) -> np.ndarray:
+    """Inverse of ``encoded``.
+
+    Raises:
+        ValueError: it is none, or of another shape.
+    """
+    flat = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
+    return flat.reshape(tuple(shape)).astype(np.float32)
+
+
+def _told_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After, which may be a date."""
+    said = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
+    if said is None:
+        return None
+    try:
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def waiting(tries: int, told: float | None, first: float) -> float:
+    """Seconds before the next try: as told, else doubled with every try.
+
+    >>> waiting(2, None, 0.5), waiting(2, 7.0, 0.5)
+    (2.0, 7.0)
+    """
+    return told if told is not None else min(_LONGEST_WAIT, first * 2**tries)
+
+
+def is_too_long(seconds: float) -> bool:
+    """Does nobody wait so long within a run?"""
+    return seconds > _LONGEST_WAIT
+
+
+def read_answers(body: bytes, rows: int, facts: BlackBoxFacts) -> Sequence[Probabilities]:
+    """The probabilities in an answer, if that is what it holds.
+
+    Args:
+        body: of the answer.
+        rows: images that were asked.
+        facts: what is known of the model.
+
+    Raises:
+        EndpointError: another shape, other labels, numbers that are no probabilities.
+    """
+    try:
+        values: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _unusable(facts, "no JSON") from None
+    if not isinstance(values, dict) or "probs" not in values:
+        raise _unusable(facts, 'no object with "probs"')
+    labels = values.get("labels")
+    if labels is not None and labels != list(facts.labels):
+        raise _unusable(facts, "the labels are not those that were declared; they changed, or are of another model")
+    return checked_answers(values["probs"], rows, facts)
+
+
+def checked_answers(probs: Any, rows: int, facts: BlackBoxFacts) -> Sequence[Probabilities]:
+    """Rows of probabilities, if they are.
+
+    Raises:
+        EndpointError: they are not.
+    """
+    classes = len(facts.labels)
+    try:
+        found = [tuple(map(float, row)) for row in probs]
+    except (TypeError, ValueError):
+        raise _unusable(facts, "probs is no list of lists of numbers") from None
+    if len(found) != rows or any(len(row) != classes for row in found):
+        width = len(found[0]) if found else 0
+        raise _unusable(facts, f"{len(found)} x {width} probabilities for {rows} images and {classes} labels")
+    wrong = next(filter(None, map(_why_none, found)), None)
+    if wrong is not None:
+        raise _unusable(facts, wrong)
+    return found
+
+
+def _why_none(row: Probabilities) -> str | None:
+    """Why some numbers are no probabilities."""
+    if not all(math.isfinite(p) for p in row):
+        return "a probability is not a number"
+    if min(row) < 0 or abs(sum(row) - 1) > _SUM:
+        return f"a row of probabilities sums to {sum(row):.3g}, or one is negative"
+    return None
+
+
+def _unusable(facts: BlackBoxFacts, what: str) -> EndpointError:
+    return EndpointError(f"the answer of {facts.url or facts.function} cannot be used: {what}")

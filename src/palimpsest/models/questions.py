@@ -1,0 +1,190 @@
+"""Questions to a black box: digests, the ledger, retries, probes. One object for all copies of a model.
+
+Shape legend: B images, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from palimpsest.durable import innermost_held
+from palimpsest.errors import EndpointError
+from palimpsest.models.black_box_file import BlackBoxFacts
+from palimpsest.models.endpoint import Endpoint, NotAnswered, NotPaid, checked_answers, is_too_long, waiting
+from palimpsest.models.query_ledger import QUERIES, Probabilities, QueryLedger
+
+NUM_PROBES = 16
+"""Images that are asked once in a run, by whose answers a model that changed shows."""
+_ALIKE = 1e-3
+_LEDGERS: WeakValueDictionary[tuple[Path, str], QueryLedger] = WeakValueDictionary()
+
+
+class BlackBoxModel(Protocol):
+    """What can be asked for probabilities."""
+
+    def probs(self, inputs: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        """Probabilities of B images; costs at most B queries."""
+
+
+class _Asks(Protocol):
+    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]: ...
+
+
+class AskedFunction:
+    """A function of Python in the place of an endpoint."""
+
+    def __init__(self, function: Callable[[Any], Any], facts: BlackBoxFacts) -> None:
+        self.function, self.facts = function, facts
+
+    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]:
+        """Its answers, found to be probabilities.
+
+        Raises:
+            EndpointError: it fails, or they are none.
+        """
+        try:
+            with torch.no_grad():
+                said = self.function(torch.from_numpy(inputs.copy()))
+        except Exception as error:  # whatever the caller's code raises
+            raise EndpointError(
+                f"the function {self.facts.function} failed ({type(error).__name__}: {error})"
+            ) from error
+        rows = said.tolist() if hasattr(said, "tolist") else said
+        return checked_answers(rows, len(inputs), self.facts)
+
+
+class Questions:
+    """Asks what is not known yet, and remembers what it was told.
+
+    Attributes:
+        facts: of the black box.
+        expected: answers to the probes when a version was made; None = nothing to be compared with.
+    """
+
+    def __init__(
+        self,
+        facts: BlackBoxFacts,
+        expected: Sequence[Sequence[float]] | None = None,
+        function: Callable[[Any], Any] | None = None,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self.facts, self.expected = facts, expected
+        how = {} if sleep is None else {"sleep": sleep}
+        self._asks: _Asks = Endpoint(facts, **how) if function is None else AskedFunction(function, facts)
+        self._own = QueryLedger(None, facts.identity, facts.budget)
+        self._known_alike: QueryLedger | None = None
+        self._ledgers: list[QueryLedger] = []
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> Questions:
+        """A copy of a model asks the same box."""
+        return self
+
+    @property
+    def ledger(self) -> QueryLedger:
+        """That of the run whose folder is held, else one in memory."""
+        folder = innermost_held()
+        if folder is None:
+            return self._own
+        key = (folder / QUERIES, self.facts.identity)
+        found = _LEDGERS.get(key)
+        if found is None or (not key[0].exists() and found.spent):
+            found = _LEDGERS[key] = QueryLedger(key[0], self.facts.identity, self.facts.budget)
+        found.budget = self.facts.budget
+        if not any(one is found for one in self._ledgers):
+            self._ledgers.append(found)  # alive as long as this
+        return found
+
+    def probs(self, inputs: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        """Probabilities; what was asked before costs nothing."""
+        self.probed()
+        return self._told(inputs)
+
+    def probed(self) -> Sequence[Probabilities]:
+        """Answers to the probes, asked once for a ledger; nothing where none are kept and none are expected.
+
+        Raises:
+            EndpointError: they are not those that were expected.
+        """
+        ledger = self.ledger
+        if ledger.path is None and self.expected is None:
+            return ()
+        images = probe_images(self.facts)
+        if self._known_alike is not ledger:
+            told = self._told(images)
+            self._check_alike(told)
+            self._known_alike = ledger
+        return [ledger.answers[key] for key in map(question_digest, images.numpy())]
+
+    def _check_alike(self, told_PK: Tensor) -> None:
+        if self.expected is None:
+            return
+        gap = float((told_PK - torch.tensor(self.expected)).abs().max())
+        if gap > _ALIKE:
+            raise EndpointError(
+                f"{self.facts.url or self.facts.function} answers the {NUM_PROBES} probes otherwise than when this "
+                f"version was made (largest difference {gap:.3g}): the model behind it changed; learn the version anew"
+            )
+
+    def _told(self, inputs: Tensor) -> Tensor:
+        images = inputs.detach().to("cpu", torch.float32).numpy()
+        keys, ledger = [question_digest(image) for image in images], self.ledger
+        new = {key: row for row, key in enumerate(keys) if key not in ledger.answers}
+        size = self.facts.batch_size
+        for start in range(0, len(new), size):
+            part = list(new)[start : start + size]
+            self._ask(ledger, part, images[[new[key] for key in part]])
+        return torch.tensor([ledger.answers[key] for key in keys], dtype=torch.float32)
+
+    def _ask(self, ledger: QueryLedger, keys: Sequence[str], images: np.ndarray) -> None:
+        """One request, tried again where that may help."""
+        name = hashlib.sha256("".join(keys).encode()).hexdigest()
+        for tries in range(self.facts.retries + 1):
+            number = ledger.intend(keys)
+            try:
+                found = self._asks.ask(images, name)
+            except NotPaid as refusal:
+                ledger.refuse(number, str(refusal).split(";")[0])
+                self._wait_or_stop(str(refusal), tries, again=refusal.again, told=refusal.after)
+            except NotAnswered as silence:
+                self._wait_or_stop(str(silence), tries, again=True)
+            else:
+                ledger.answer(number, dict(zip(keys, found, strict=True)))
+                return
+
+    def _wait_or_stop(self, why: str, tries: int, *, again: bool, told: float | None = None) -> None:
+        seconds = waiting(tries, told, self.facts.wait)
+        if again and tries < self.facts.retries and not is_too_long(seconds):
+            getattr(self._asks, "sleep", lambda _seconds: None)(seconds)
+            return
+        tried = f" after {tries + 1} tries" if tries else ""
+        longer = f"; it asks to wait {seconds:.0f} s" if is_too_long(seconds) else ""
+        kept = "; what was answered is kept" if self.ledger.path is not None else ""
+        raise EndpointError(
+            f"{self.facts.url} gives no answer{tried}: {why}{longer}{kept}; the same command goes on once it answers"
+        )
+
+
+def question_digest(image: np.ndarray) -> str:
+    """SHA-256 over an image, its shape and its float32 values.
+
+    >>> question_digest(np.zeros((1, 2, 2)))[:8] == question_digest(np.zeros((1, 1, 4)))[:8]
+    False
+    """
+    said = f"{image.shape}".encode() + np.ascontiguousarray(image, dtype="<f4").tobytes()
+    return hashlib.sha256(said).hexdigest()
+
+
+def probe_images(facts: BlackBoxFacts) -> Float[Tensor, "B C H W"]:
+    """The same images of noise for every model of a format, normalised."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (facts.image_mean, facts.image_std))
+    shape = (NUM_PROBES, len(facts.image_mean), *facts.image_size)
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(16)) - mean) / std

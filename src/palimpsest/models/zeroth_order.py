@@ -1,0 +1,72 @@
+"""A gradient from values alone: one-sided, averaged over random directions.
+
+    u_j uniform on the unit sphere of R^d,  j = 1..q
+    g_j = b (L(w + beta u_j) - L(w)) / beta · u_j,   b = d
+    g   = mean_j g_j
+
+Source: Tsai, Chen, Ho 2020, "Transfer Learning without Knowing: Reprogramming Black-box Machine Learning Models with
+Scarce Data and Limited Resources" (BAR), ICML 2020; known from notes on it. With b = d the mean of g over the
+directions is the gradient of L, as beta goes to 0; its cosine with it is about sqrt(q / (q + d - 1)).
+
+Shape legend: Q directions, D numbers of w.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def unit_directions(number: int, width: int, *key: int) -> Float[Tensor, "Q D"]:
+    """Directions uniform on the unit sphere, a function of the key alone: a step that is taken again asks the same.
+
+    Args:
+        number: Q.
+        width: D.
+        key: e.g. the seed of a run and the number of a step.
+
+    >>> torch.equal(unit_directions(2, 3, 0, 1), unit_directions(2, 3, 0, 1))
+    True
+    """
+    seed = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7], "big")
+    drawn = torch.randn(number, width, generator=torch.Generator().manual_seed(seed))
+    lengths: Tensor = torch.linalg.vector_norm(drawn, dim=1, keepdim=True)
+    return drawn / lengths
+
+
+def zeroth_order_gradient(
+    value: Float[Tensor, ""], moved_Q: Float[Tensor, "Q"], directions_QD: Float[Tensor, "Q D"], beta: float
+) -> Float[Tensor, "D"]:
+    """The estimate, from the value here and the values a little way along each direction.
+
+    Args:
+        value: L(w).
+        moved_Q: L(w + beta u_j).
+        directions_QD: u_j, of length 1.
+        beta: how far, > 0.
+
+    By hand, L(w) = 3 w in one dimension, u = (1), (-1): both give d · 3 · u · u = 3.
+
+    >>> zeroth_order_gradient(torch.tensor(0.0), torch.tensor([0.3, -0.3]), torch.tensor([[1.0], [-1.0]]), 0.1).item()
+    3.0
+    """
+    width = directions_QD.shape[1]
+    slope_Q = width * (moved_Q - value) / beta
+    return (slope_Q[:, None] * directions_QD).mean(0)
+
+
+def with_gradient(
+    value: Float[Tensor, ""], gradient_D: Float[Tensor, "D"], at_D: Float[Tensor, "D"]
+) -> Float[Tensor, ""]:
+    """A loss of this value whose gradient is the one given: linear in what moves.
+
+    >>> w = torch.tensor([5.0], requires_grad=True)
+    >>> loss = with_gradient(torch.tensor(2.0), torch.tensor([0.25]), w)
+    >>> loss.backward(); loss.item(), w.grad.item()
+    (2.0, 0.25)
+    """
+    linear = (gradient_D.detach() * at_D).sum()
+    return linear + (value - linear).detach()
