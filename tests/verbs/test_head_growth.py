@@ -157,6 +157,17 @@ def test_what_grew_is_measured_unlearned_and_held_against_a_base_that_did_not(zo
     assert result.plan["method"] == "retrain"
 
 
+@pytest.mark.parametrize(
+    ("head", "method", "plan"), [("grow", "salun", SHORT), ("new", "salun", SHORT), ("grow", "ease", {})]
+)
+def test_an_oracle_is_made_from_a_base_without_the_classes(zoo, tmp_path, head, method, plan):
+    taught = "finetune" if method == "salun" else method
+    pal.learn(zoo / "start", zoo / "new.npz", output=tmp_path / "taught", plan=SHORT, head=head, method=taught)
+    sets = {"retain": zoo / "rest.npz", "base": zoo / "start", "make_oracle": True}
+    result = pal.unlearn(tmp_path / "taught", zoo / "one.npz", method=method, output=tmp_path / "o", plan=plan, **sets)
+    assert load(result.plan["oracle"]).num_outputs == {"grow": 4, "new": 3}[head]
+
+
 def test_classes_are_told_by_name_after_growth(zoo, tmp_path):
     arguments = ["unlearn", "--model", zoo / "grown", "--data", zoo / "new.npz", "--forget-class", "7"]
     plan = ["--method", "gradient_ascent", "--lr", "0.001", "--max-steps", "1", "--output", tmp_path / "out"]
