@@ -206,6 +206,14 @@ def test_classes_that_a_head_of_means_does_not_know_are_named(zoo, tmp_path):
         pal.unlearn(tmp_path / "out", zoo / "one.npz", output=tmp_path / "other", method="lra_npp")
 
 
+def test_a_head_cannot_grow_inside_the_module_of_the_caller(zoo):
+    model = pal.Model.of(SmallResNet.from_pretrained(zoo / "start"))
+    with pytest.raises(PlanError, match="in_place: the head of the run gets other rows"):
+        pal.learn(model, zoo / "new.npz", plan=SHORT, head="grow", in_place=True)
+    assert load_file(zoo / "start" / "model.safetensors")["linear.weight"].equal(model.module.linear.weight)
+    assert pal.learn(model, zoo / "new.npz", plan=SHORT, head="grow").model.module.config.num_labels == 4
+
+
 def test_a_new_head_knows_only_what_is_learned(zoo, tmp_path):
     pal.learn(zoo / "start", zoo / "new.npz", output=tmp_path / "out", plan=SHORT, head="new")
     assert load(tmp_path / "out").class_names == {"7": 0, "5": 1, "1": 2}
