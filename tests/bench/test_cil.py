@@ -30,6 +30,10 @@ def test_a_first_task_of_its_own_size_and_classes_in_a_seeded_order():
     assert shuffled != tasks
     with pytest.raises(PlanError, match="2 per task cannot be made of 3"):
         split_by_class(labels, 2, first=4)
+    with pytest.raises(
+        PlanError, match=r"2 per task cannot be made of 7 \(class\); accepted: 1, 7, or a first task of 1$"
+    ):
+        split_by_class(labels, 2)
     with pytest.raises(PlanError, match="a first task of 8 cannot be made of 7"):
         split_by_class(labels, 2, first=8)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from tests.methods.prompt_world import built, fresh, task
 
+from palimpsest import methods
 from palimpsest.contract import Phase
+from palimpsest.errors import ModelError
 from palimpsest.models.current_classes import current_classes_of, task_loss
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
+from palimpsest.models.resnet import SmallResNet, resnet_config
 
 
 def test_both_terms_by_loops():
@@ -49,3 +53,9 @@ def test_a_class_alone_is_held_against_what_is_said_for_others():
 def test_a_set_without_classes_counts_all():
     assert current_classes_of(object(), 4) is None
     assert abs(task_loss(torch.zeros(1, 4), torch.tensor([2]), None).item() - math.log(4)) < 1e-6
+
+
+def test_a_model_without_tokens_is_refused():
+    model = SmallResNet(resnet_config("resnet20", 2, widths=(4, 4, 4), image_size=8))
+    with pytest.raises(ModelError, match="no blocks with an attention that takes prompts"):
+        methods.load("l2p")(methods.configure("l2p", {})).check(model)

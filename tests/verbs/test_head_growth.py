@@ -19,6 +19,7 @@ from palimpsest.data.read.new_classes import NEW_HEAD, Head, head_with, new_clas
 from palimpsest.errors import ClassError, DataError, PlanError
 from palimpsest.models.grown_head import grow, with_rows
 from palimpsest.models.load import load
+from palimpsest.models.parts import parts_of
 from palimpsest.models.resnet import SmallResNet, resnet_config
 from palimpsest.records import Example, Labelled
 
@@ -86,10 +87,13 @@ def test_old_rows_stay_to_the_bit_and_new_ones_are_zero():
     assert not layer.weight.any()
 
 
-def put_npz(path: Path, labels: list[int]) -> Path:
+def put_npz(path: Path, labels: list[int], *classes: int, stem: str = "") -> Path:
+    """Rows of some labels; of ``classes`` alone, where any are named."""
     rng = np.random.default_rng(len(labels))
     images = rng.integers(0, 255, (len(labels), 8, 8, 3), dtype=np.uint8)
-    np.savez(path, x=images, y=np.array(labels), name=np.array([f"{path.stem}-{n}" for n in range(len(labels))]))
+    names = np.array([f"{stem or path.stem}-{n}" for n in range(len(labels))])
+    kept = np.isin(labels, classes) if classes else np.ones(len(labels), dtype=bool)
+    np.savez(path, x=images[kept], y=np.array(labels)[kept], name=names[kept])
     return path
 
 
@@ -101,6 +105,8 @@ def zoo(tmp_path_factory) -> Path:
     SmallResNet(resnet_config("resnet20", 2, widths=(4, 4, 4), image_size=8)).save_pretrained(folder / "start")
     put_npz(folder / "old.npz", [0, 1] * 4)
     put_npz(folder / "new.npz", [7, 5, 7, 5, 1, 7, 5])
+    put_npz(folder / "one.npz", [7, 5, 7, 5, 1, 7, 5], 1, stem="new")
+    put_npz(folder / "rest.npz", [7, 5, 7, 5, 1, 7, 5], 7, 5, stem="new")
     pal.learn(folder / "start", folder / "new.npz", output=folder / "grown", plan=SHORT, head="grow")
     return folder
 
@@ -151,12 +157,61 @@ def test_what_grew_is_measured_unlearned_and_held_against_a_base_that_did_not(zo
     assert result.plan["method"] == "retrain"
 
 
+@pytest.mark.parametrize(
+    ("head", "method", "plan"), [("grow", "salun", SHORT), ("new", "salun", SHORT), ("grow", "ease", {})]
+)
+def test_an_oracle_is_made_from_a_base_without_the_classes(zoo, tmp_path, head, method, plan):
+    taught = "finetune" if method == "salun" else method
+    pal.learn(zoo / "start", zoo / "new.npz", output=tmp_path / "taught", plan=SHORT, head=head, method=taught)
+    sets = {"retain": zoo / "rest.npz", "base": zoo / "start", "make_oracle": True}
+    result = pal.unlearn(tmp_path / "taught", zoo / "one.npz", method=method, output=tmp_path / "o", plan=plan, **sets)
+    assert load(result.plan["oracle"]).num_outputs == {"grow": 4, "new": 3}[head]
+
+
 def test_classes_are_told_by_name_after_growth(zoo, tmp_path):
     arguments = ["unlearn", "--model", zoo / "grown", "--data", zoo / "new.npz", "--forget-class", "7"]
     plan = ["--method", "gradient_ascent", "--lr", "0.001", "--max-steps", "1", "--output", tmp_path / "out"]
     assert main([*map(str, arguments), *map(str, plan)]) in (0, 3)
     split = json.loads((tmp_path / "out" / "result.json").read_text())["sets"]
     assert (split["forget"]["n"], split["retain"]["n"]) == (3, 4)
+
+
+def test_a_run_that_finds_its_rate_learns_new_classes_too(zoo, tmp_path):
+    plan = {"training": {"batch_size": 8, "max_steps": 2}, "control": {"kind": "auto"}}
+    pal.learn(zoo / "start", zoo / "new.npz", output=tmp_path / "out", plan=plan, head="grow")
+    assert load(tmp_path / "out").num_outputs == 4
+
+
+@pytest.mark.parametrize("method", ["ease", "aper", "mos"])
+def test_methods_whose_stages_depend_on_their_parts_take_training_options(zoo, tmp_path, method):
+    """And where the run ends before an alignment could begin, the classes are told by their means."""
+    out = tmp_path / "out"
+    pal.learn(zoo / "start", zoo / "new.npz", output=out, method=method, plan=SHORT, head="grow")
+    present_C = next(part.present_C for part in parts_of(load(out).model) if hasattr(part, "present_C"))
+    assert present_C.tolist() == [False, True, True, True]
+    pal.unlearn(out, zoo / "one.npz", retain=zoo / "rest.npz", output=tmp_path / "gone", method=method)
+
+
+def test_classes_that_a_head_of_means_does_not_know_are_named(zoo, tmp_path):
+    """A learner that counts rows knows nothing of the classes that the old head had; the run says which."""
+    counted = pal.learn(zoo / "start", zoo / "new.npz", output=tmp_path / "out", method="simple_cil", head="grow")
+    (note,) = [note for note in counted.notes if "never predicted any more" in note]
+    assert note.startswith("Class 0: ")
+    whole = {"replay": zoo / "old.npz", "method": "simple_cil", "head": "grow"}
+    both = pal.learn(zoo / "start", zoo / "new.npz", output=tmp_path / "both", **whole)
+    assert not [note for note in both.notes if "never predicted" in note]
+    gone = pal.unlearn(tmp_path / "out", zoo / "one.npz", output=tmp_path / "gone", method="simple_cil")
+    assert not [note for note in gone.notes if "never predicted" in note]
+    with pytest.raises(PlanError, match=r"part 'class_means' by simple_cil answers in its place"):
+        pal.unlearn(tmp_path / "out", zoo / "one.npz", output=tmp_path / "other", method="lra_npp")
+
+
+def test_a_head_cannot_grow_inside_the_module_of_the_caller(zoo):
+    model = pal.Model.of(SmallResNet.from_pretrained(zoo / "start"))
+    with pytest.raises(PlanError, match="in_place: the head of the run gets other rows"):
+        pal.learn(model, zoo / "new.npz", plan=SHORT, head="grow", in_place=True)
+    assert load_file(zoo / "start" / "model.safetensors")["linear.weight"].equal(model.module.linear.weight)
+    assert pal.learn(model, zoo / "new.npz", plan=SHORT, head="grow").model.module.config.num_labels == 4
 
 
 def test_a_new_head_knows_only_what_is_learned(zoo, tmp_path):

@@ -68,6 +68,14 @@ classes so far at once. All of `palimpsest bench clu`: a scenario that forgets m
 _OF_CIL = {"head": "new", "tasks_on": "test", "buffer": 2000, "rows": "finetune,er,simple_cil,fecam,ranpac"}
 """The custom of class-incremental learning, where nothing is said."""
 
+_OTHERS_OF_CIL = {
+    "stream": Flag("stream", _option(str | None, f"{_SCENARIOS} or FILE.json.  [incremental]")),
+    "head": Flag("head", _option(str | None, "keep, grow or new: how the head gets its classes.  [new]")),
+    "buffer": Flag("buffer", _option(str | None, "Examples in the replay buffer, or all.  [2000]")),
+    "methods": Flag("methods", _option(str | None, f"Rows, learner+unlearner.  [{_OF_CIL['rows']}]")),
+}
+_FLAGS_OF_CIL = tuple(_OTHERS_OF_CIL.get(flag.name, flag) for flag in _FLAGS)
+
 
 def _run_cil(values: dict[str, Any]) -> int:
     return _run(values, {**_OF_CIL, "stream": "incremental"})
@@ -105,7 +113,7 @@ def _bench_options(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[
 
 
 app.command("clu")(command_of(_run, _FLAGS, _ABOUT))
-app.command("cil")(command_of(_run_cil, _FLAGS, _ABOUT_CIL))
+app.command("cil")(command_of(_run_cil, _FLAGS_OF_CIL, _ABOUT_CIL))
 app.command("streams")(stream_listing.command)
 
 

@@ -17,7 +17,7 @@ from palimpsest.engine.inputs import Read, check_needs
 from palimpsest.engine.measuring import measured_by
 from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
-from palimpsest.engine.plan import Plan
+from palimpsest.engine.plan import Plan, stages_show_late
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.returning import check_forget, check_returning
 from palimpsest.engine.sharded.recipe import check_sharded, check_sharded_rows
@@ -73,7 +73,10 @@ def _check_takes_steps(plan: Plan) -> None:
     given = plan.training.model_fields_set - method.defaults.keys() - _WITHOUT_STEPS
     if not (method.edits and given):
         return
-    built = methods.load(plan.method)(methods.configure(plan.method, plan.options))
+    kind = methods.load(plan.method)
+    if stages_show_late(kind):
+        return
+    built = kind(methods.configure(plan.method, plan.options))
     if not built.stages(dict.fromkeys(plan.files, 1)):
         raise PlanError(
             f"training.{min(given)}: method {plan.method!r} edits the weights at once and takes no steps with these "
@@ -157,7 +160,7 @@ def _check_level_of_classes(plan: Plan, read: Read, *, makes_oracle: bool) -> No
     Raises:
         PlanError: nothing does, and the run is to aim at that.
     """
-    classes = classes_of(plan.model)
+    classes = head_after(plan)
     aims = plan.control.kind == "auto" and not (makes_oracle or plan.oracle) and "holdout" not in read.examples
     if classes is None or not aims:
         return
@@ -188,4 +191,4 @@ def check_examples(
             try:
                 class_number(own_label(example.content, classes[1]), *classes)
             except DataError as problem:
-                raise type(problem)(f"example {example.id!r}: {problem}") from None
+                raise type(problem)(f"{example.name}: {problem}") from None

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.data.read.new_classes import names_in_order
 from palimpsest.engine.execute import execute
 from palimpsest.engine.forecast import duration, most_steps, seconds_per_position, step_positions
 from palimpsest.engine.given import Manner
-from palimpsest.engine.head_growth import classes_beyond
+from palimpsest.engine.head_growth import classes_beyond, grown, head_after
 from palimpsest.engine.inputs import Read, check_needs, digests, encode_sets
 from palimpsest.engine.origin import check_base, check_makeable
 from palimpsest.engine.output import RESULT, Output
@@ -80,14 +81,20 @@ def recipe_of(model: str, num_examples: int) -> dict[str, Any]:
         learned = _sizes_in(folder).get("learn", 0)
         if training.get("max_steps") is not None and learned:
             training["max_steps"] = max(1, math.ceil(training["max_steps"] * num_examples / learned))
-        return {"training": training, "scope": dict(values.get("scope", {}))}
+        return {"training": training, "scope": _scope_in(values)}
     return {}
+
+
+def _scope_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The scope of a run; of one that trained parts alone none, because retraining adds no part."""
+    scope = dict(values.get("scope", {}))
+    return {} if scope.get("kind") == "parts" else scope
 
 
 def _searched(values: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe of a run that found its own rate: to find one again, with the same optimizer and batches."""
     training = {key: values["training"][key] for key in REPEATED if key in values.get("training", {})}
-    return {"training": training, "control": dict(values["control"]), "scope": dict(values.get("scope", {}))}
+    return {"training": training, "control": dict(values["control"]), "scope": _scope_in(values)}
 
 
 def _plan_in(folder: Path) -> dict[str, Any] | None:
@@ -112,7 +119,20 @@ def _retraining(plan: Plan, recipe: Mapping[str, Any]) -> Plan:
     files = {name: plan.files[name] for name in ("retain", "replay") if name in plan.files}
     fields = {"kind": "unlearn", "method": "retrain", "files": files, "model": plan.base, "base": plan.base}
     lacking = classes_beyond(str(plan.base), plan.model_copy(update={"head": None}))
-    return _plan(plan, fields, {**recipe, **({"head": {"added": list(lacking)}} if lacking else {})})
+    head = {"added": list(lacking)} if lacking else _new_head(plan)
+    return _plan(plan, fields, {**recipe, **({"head": head} if head else {})})
+
+
+def _new_head(plan: Plan) -> dict[str, Any]:
+    """A new head for the base, where the model that was taught from it got one, too."""
+    folder, seen = Path(plan.model), set[Path]()
+    while (values := _plan_in(folder)) is not None and folder not in seen:
+        seen.add(folder)
+        if dict(values.get("head") or {}).get("kind") == "new":
+            now = head_after(plan.model_copy(update={"head": None}))
+            return {} if now is None else {"kind": "new", "added": list(names_in_order(now))}
+        folder = Path(str(values.get("model")))
+    return {}
 
 
 def _teaching(plan: Plan, oracle: Path, recipe: Mapping[str, Any]) -> Plan:
@@ -161,7 +181,7 @@ def cost_before(plan: Plan, sets: Mapping[str, list[Example]], threads: int | No
         threads: as for the run.
     """
     source = plan.model
-    loaded = load(source, revision=plan.revision)
+    loaded = grown(load(source, revision=plan.revision), plan)
     use_threads(loaded.model, threads)
     loaded.model.to(device())
     encoded = encode_sets(sets, loaded, plan.encoding)

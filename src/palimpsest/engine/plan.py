@@ -212,11 +212,16 @@ def _check_kind(method: MethodCard, kind: str) -> None:
 def _controls(given: object, method: MethodCard, options: Any, files: Collection[str]) -> dict[str, Controls]:
     """The controls of a plan: of a method that edits, on what its steps after the edit draw from."""
     drawn = _drawn(method, files)
-    if given and method.edits:  # its stages need torch
+    if given and method.edits and not stages_show_late(methods.load(method.name)):  # its stages need torch
         stages = methods.load(method.name)(options).stages(dict.fromkeys(drawn, 0))
         seen = {name for stage in stages for phase in stage.phases or () for name in phase.sets}
         drawn = {name: sees and name in seen for name, sees in drawn.items()}
     return checked_controls(given, drawn)
+
+
+def stages_show_late(kind: type[Any]) -> bool:
+    """Do the stages of a method that edits depend on the parts that it adds or finds, so that no plan tells them?"""
+    return kind.edits and kind.adds_parts and "stages" in vars(kind)
 
 
 def _drawn(method: MethodCard, files: Collection[str]) -> dict[str, bool]:

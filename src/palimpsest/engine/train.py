@@ -15,6 +15,7 @@ from palimpsest.control.learning import Taught, teach
 from palimpsest.control.level import Level
 from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
 from palimpsest.engine.counting import Count, counted
+from palimpsest.engine.lost_classes import lost_note, told_before
 from palimpsest.engine.output import ONLY_FOR_THE_RUN, TRAINED
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.prepare import NOBODY, Prepared, prepare_job, stamp_of
@@ -87,6 +88,7 @@ def train(
         FrozenError: nothing moved, or what is frozen did; or a run without steps changed nothing.
         SavedError: the folder does not answer as the model that was trained.
     """
+    told = told_before(loaded, plan)
     with counted(loaded.model) as preparing:
         how: dict[str, Any] = {"progress": progress, "trackers": trackers, "subjects": subjects}
         prepared = prepare_job(plan, loaded, sets, folder, **how)
@@ -103,7 +105,10 @@ def train(
         weights = source_digest(folder)
         write_atomic(mark, sealed_text({"ended": ended.to_json(), "stuck": stuck, "model_digest": weights}))
     training = Cost(ended.seconds, ended.tokens, peak_bytes())
-    notes, parts = (*prepared.notes, *stuck), _parts(ended, prepared.guiding)
+    lost = lost_note(told, sets, saved)
+    for note in lost:
+        progress(f"note: {note}", 0, 0)
+    notes, parts = (*prepared.notes, *stuck, *lost), _parts(ended, prepared.guiding)
     return Trained(ended, preparing.cost(), training, notes, weights, level, parts), saved
 
 

@@ -202,16 +202,17 @@ class MOS(Method):
     def _draws(self, model: nn.Module, head: RetrievedAdapters) -> GaussianDraws:
         if self._drawing is None:
             record = self._counted(model, head)
-            mean_CD, covariance_CDD = record.mean_CD, record.covariance_CDD
-            there = record.present_C.nonzero().flatten().tolist()
-            found = {c: ClassGaussian(mean_CD[c], covariance_CDD[c], 0) for c in there}
+            mean_CD, covariance_CDD, there = record.mean_CD, record.covariance_CDD, enumerate(record.present_C.tolist())
+            found = {c: ClassGaussian(mean_CD[c], covariance_CDD[c], 0) for c, is_there in there if is_there}
             self._drawing = GaussianDraws(found, ridge=RIDGE, shrink=0.0, like=head.class_rows.detach())
         return self._drawing
 
     def finish(self, model: nn.Module) -> nn.Module:
-        """The head answers; tasks without a class are gone."""
+        """The head answers, by the means where the run ended before the alignment; tasks without a class are gone."""
         head = fitted_head(model, RetrievedAdapters)
         head.teach(None)
+        if not self._aligning:
+            self._begin(model, head)
         _, record = without_empty_tasks(model, head, self._counted(model, head), self._how(head))
         keep_record(self.recording, record)
         return model

@@ -15,6 +15,7 @@ from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.class_samples import entered
 from palimpsest.models.families import of_model
 from palimpsest.models.neuron_path import LinearHead
+from palimpsest.models.parts.class_head import refuse_replaced
 from palimpsest.models.places import name_of_module
 
 Noise = Literal["none", "gaussian", "laplace"]
@@ -46,7 +47,9 @@ def head_of(model: nn.Module, who: str) -> HeadPlace:
 
     Raises:
         ModelError: there is none.
+        PlanError: a part answers in its place.
     """
+    refuse_replaced(model, who)
     head = of_model(model).head(model)
     if not isinstance(head, nn.Linear):
         what = "no last linear layer" if head is None else f"a {type(head).__name__} as its last layer"

@@ -18,6 +18,7 @@ from palimpsest.errors import PlanError
 from palimpsest.models.families import of_model
 from palimpsest.models.families.heads import entering
 from palimpsest.models.modes import asked
+from palimpsest.models.parts.class_head import refuse_replaced
 from palimpsest.models.scope import trainable
 
 _TOGETHER = 128  # rows of a forward pass
@@ -49,8 +50,9 @@ def head_in(model: Any, who: str) -> HeadIn:
     """The head of a classifier, some of which may move.
 
     Raises:
-        PlanError: there is none, or nothing of it may move.
+        PlanError: there is none, nothing of it may move, or a part answers in its place.
     """
+    refuse_replaced(model, who)
     head = of_model(model).head(model)
     found = next((name for name, module in model.named_modules() if module is head and head is not None), None)
     if found is None:

@@ -57,7 +57,12 @@ def key_width(model: Any, place: str) -> int:
 
 
 def hidden_width(model: Any) -> int:
-    """Numbers of a token between the blocks."""
+    """Numbers of a token between the blocks.
+
+    Raises:
+        ModelError: it has no blocks with an attention in it.
+    """
+    encoder_blocks(model)  # refuses a model without tokens
     config = model.config
     return int(getattr(config, "hidden_size", 0) or config.dim)
 

@@ -63,7 +63,7 @@ def change(
         source = path_of(values.pop("model"), "model")
         chosen = method if method is not None else usual_method(source, values.get("revision"))
         if in_place:
-            check_left_plain(chosen, plan or {})
+            check_left_plain(chosen, plan or {}, values.get("head"))
         result = _changed(given_by(source, sets, values), chosen, plan, manner, values)
         renamed(manner.output, {**names, **made_beside(result, place)})
         if output is not None and not held:

@@ -42,17 +42,24 @@ def check_held(held: Mapping[str, Model], plan: Mapping[str, Any], *, in_place: 
         _check_receives(model)
 
 
-def check_left_plain(method: str, plan: Mapping[str, Any]) -> None:
-    """Refuse to lay into a module what a run leaves beside it.
+def check_left_plain(method: str, plan: Mapping[str, Any], head: object = None) -> None:
+    """Refuse to lay into a module what a run leaves beside it, or a head of another size.
 
     Args:
         method: of the run.
         plan: its sections, as given.
+        head: what the head of the run does, as given; None = it stays.
 
     Raises:
-        PlanError: the run would leave parts; or an option is none.
+        PlanError: the run would leave parts, or the head would have other rows; or an option is none.
     """
     from palimpsest import methods
+
+    if head is not None or (isinstance(plan, Mapping) and plan.get("head") is not None):
+        raise PlanError(
+            "in_place: the head of the run gets other rows, which the module has no place for; leave in_place out and "
+            "take run.model"
+        )
 
     options = plan.get("options", {}) if isinstance(plan, Mapping) else {}
     if methods.card(method).adds_parts and methods.load(method).leaves_parts(methods.configure(method, options)):

@@ -277,4 +277,4 @@ def _validated(values: Mapping[str, Any]) -> Bench:
             ) from None
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             raise PlanError(unknown("option of a bench", place, Bench.model_fields) + also) from None
-        raise PlanError(f"{place}: {first['msg'].removeprefix('Value error, ')}{also}") from None
+        raise PlanError(f"{place or 'bench'}: {first['msg'].removeprefix('Value error, ')}{also}") from None

@@ -166,7 +166,7 @@ class _Sizes(NamedTuple):
             )
         rest = order[first:]
         if rest or not first:
-            _check_division(len(rest), self.per_task, what)
+            _check_division(len(rest), self.per_task, what, whole=not first)
         groups = [rest[start : start + self.per_task] for start in range(0, len(rest), self.per_task)]
         return [order[:first], *groups] if first else groups
 
@@ -192,12 +192,13 @@ def _check_wanted(wanted: Sequence[str], present: Sequence[str], what: str) -> N
         raise DataError(f"a {what} is named twice in {', '.join(wanted)}; accepted: each once")
 
 
-def _check_division(count: int, per_task: int, what: str) -> None:
+def _check_division(count: int, per_task: int, what: str, *, whole: bool) -> None:
     if per_task >= 1 and count and count % per_task == 0:
         return
     divisors = [str(n) for n in range(1, count + 1) if count % n == 0]
     accepted = f"accepted: {', '.join(divisors)}" if count else f"accepted: data with at least one {what}"
-    raise PlanError(f"{per_task} per task cannot be made of {count} ({what}); {accepted}")
+    left = f", or a first task of {count % per_task}" if whole and 1 <= per_task < count else ""
+    raise PlanError(f"{per_task} per task cannot be made of {count} ({what}); {accepted}{left}")
 
 
 def _ordered(names: Sequence[str], seed: int | None, what: str) -> list[str]:

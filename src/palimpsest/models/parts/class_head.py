@@ -19,8 +19,9 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.errors import ModelError
+from palimpsest.errors import ModelError, PlanError
 from palimpsest.method_card import Config
+from palimpsest.models.parts import parts_of
 from palimpsest.models.parts.part import Part, PartConfig
 from palimpsest.models.places import module_at, name_of_module
 
@@ -53,6 +54,21 @@ def with_absent(scores: Float[Tensor, "... C"], present_C: Bool[Tensor, "C"], ou
         return torch.zeros_like(wide)
     least = wide.masked_fill(~present_W, torch.inf).amin(-1, keepdim=True)
     return torch.where(present_W, wide, least - ABSENT)
+
+
+def refuse_replaced(model: nn.Module, who: str) -> None:
+    """Refuse to change a head that nobody reads: a part that knows which classes there are answers in its place.
+
+    Raises:
+        PlanError: names the part and who made it.
+    """
+    for part in parts_of(model):
+        if hasattr(part, "present_C"):
+            made = f" by {part.made_by['method']}" if part.made_by else ""
+            raise PlanError(
+                f"method {who!r} changes the head of a model, and part {part.kind!r}{made} answers in its place; "
+                "accepted: the method that made it, or a version without that part (palimpsest parts)"
+            )
 
 
 class ClassHead(Part):
