@@ -62,9 +62,7 @@ class BenchRow(Section):
         if label in CONTROLS:
             yield f"row {label!r} is always there; accepted: other names"
         if strangers := [name for name in self.names if name not in methods.names()]:
-            yield unknown(
-                "method" if label == strangers[0] else f"method of row {label!r}", strangers[0], methods.names()
-            )
+            yield _unknown_method(label, strangers[0])
             return
         for name in filter(lambda name: name not in self.names, self.methods):
             yield unknown(f"method with sections in row {label!r}", name, self.names)
@@ -89,6 +87,11 @@ class BenchRow(Section):
                 yield f"row {label!r} has no method that can {kind}; accepted: a chain like er+npo, with one of {able}"
         if len(kinds) == 2 and "learn" in kinds[1] and "learn" not in kinds[0]:
             yield f"row {label!r} unlearns before it learns; accepted: {self.names[1]}+{self.names[0]}"
+
+
+def _unknown_method(label: str, name: str) -> str:
+    """A row that is called by its only method is not named twice."""
+    return unknown("method" if label == name else f"method of row {label!r}", name, methods.names())
 
 
 def merged(*layers: Sections) -> Sections:
