@@ -62,9 +62,7 @@ class BenchRow(Section):
         if label in CONTROLS:
             yield f"row {label!r} is always there; accepted: other names"
         if strangers := [name for name in self.names if name not in methods.names()]:
-            yield unknown(
-                "method" if label == strangers[0] else f"method of row {label!r}", strangers[0], methods.names()
-            )
+            yield unknown(f"method of row {label!r}", strangers[0], methods.names())
             return
         for name in filter(lambda name: name not in self.names, self.methods):
             yield unknown(f"method with sections in row {label!r}", name, self.names)
