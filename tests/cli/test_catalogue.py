@@ -34,7 +34,7 @@ def test_every_section_is_there():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in SECTIONS if name not in (*BESIDE, "controls", "gates", "refine", "restore")]
+    "name", [name for name in SECTIONS if name not in (*BESIDE, "controls", "gates", "head", "refine", "restore")]
 )
 def test_every_option_of_a_section_is_there_with_its_default(name):
     section = Plan.model_fields[name].default

@@ -8,7 +8,7 @@ from tests.methods.view_runs import logits, pictures, sentences, tiny_bert, tiny
 
 from palimpsest.errors import ModelError
 from palimpsest.models.parts import attach
-from palimpsest.models.parts.block_adapter import BlockAdapter, adapter_places, new_adapter
+from palimpsest.models.parts.block_adapter import BlockAdapter, adapter_places, drawn_to, new_adapter
 from palimpsest.models.resnet import SmallResNet, resnet_config
 
 
@@ -69,3 +69,11 @@ def test_by_hand_beside_a_layer(reads_its_input):
         for out in range(2):
             added = sum(part.up_0[out, r] * inner[r] for r in range(3)) + part.up_bias_0[out]
             assert said[row, out].item() == pytest.approx((y[row, out] + 0.5 * added).item(), abs=1e-5)
+
+
+def test_one_of_another_rank_draws_nobody():
+    model = tiny_vit()
+    new, same, other = (new_adapter(model, (), 1, rank, 0.1) for rank in (4, 4, 8))
+    drawn_to(new, [same], 0.5)
+    with pytest.raises(ModelError, match="has rank 8, and the new one has 4"):
+        drawn_to(new, [same, other], 0.5)

@@ -192,7 +192,17 @@ def drawn_to(adapter: BlockAdapter, others: Sequence[BlockAdapter], share: float
         adapter: moves.
         others: of the same places and rank.
         share: of the way, 0 to 1.
+
+    Raises:
+        ModelError: one is of another rank, or at other places.
     """
+    for other in others:
+        if (other.config.rank, other.config.layers) != (adapter.config.rank, adapter.config.layers):
+            made = f" (by {other.made_by['method']})" if other.made_by else ""
+            raise ModelError(
+                f"the adapter of task {other.config.task}{made} has rank {other.config.rank}, and the new one has "
+                f"{adapter.config.rank}, or other places; accepted: the method and options that the earlier tasks had"
+            )
     for name, tensor in adapter.numbers().items() if others else ():
         tensor.lerp_(torch.stack([other.numbers()[name] for other in others]).mean(dim=0), share)
 
