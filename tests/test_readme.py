@@ -14,7 +14,7 @@ from tests.documents import README, ROOT, Command, broken_links, commands, diffe
 import palimpsest
 
 COMMANDS = re.findall(
-    r"\w+",
+    r"[\w-]+",
     "bench calibrate clean companions demo env export harden judge learn measure methods metrics options parts report "
     "rules serve-model unlearn update verify",
 )
@@ -28,7 +28,7 @@ def test_readme_blocks_run(tmp_path: Path) -> None:
 
 def test_the_commands_are_those_of_the_help(tmp_path: Path) -> None:
     done = run(["-m", "palimpsest", "--help"], tmp_path)
-    listed = re.findall(r"^[│|\s]{1,3}([a-z]+)\s{2,}\S", done.stdout, re.MULTILINE)
+    listed = re.findall(r"^[│|\s]{1,3}([a-z-]+)\s{2,}\S", done.stdout, re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS), done.stdout
 
 
