@@ -1,11 +1,12 @@
-"""BAR behind a real HTTP server on this machine: a digits network learns to tell tumours apart. Prints a table.
+"""BAR behind a real HTTP server on this machine: a network learns a task that it was not made for. Prints a table.
 
-    python benchmarks/bar.py                # mapping alone, q = 5, white box
+    python benchmarks/bar.py                # tumours for a network of digits: mapping alone, q = 5, white box
+    python benchmarks/bar.py --task digits --data ../shared/data      # digits for the published CIFAR-10 ResNet-20
     python benchmarks/bar.py --q 5 25       # four to five times as long
     python benchmarks/bar.py --kill 20      # one more run, killed so many times by SIGKILL: queries and digest compared
 
-The black box is a small ResNet for the 8x8 digits of scikit-learn, doubled to 16x16; the task are the rows of its
-breast-cancer table, 30 numbers in a 6x6 patch in the middle of a 16x16 frame, 398 to learn from and 171 held out.
+tumours: 30 numbers in a 6x6 patch in the middle of a 16x16 frame, 398 rows to learn from and 171 held out.
+digits: 16x16 pictures in a 32x32 frame, 600 to learn from and 400 held out, one label of CIFAR-10 for each digit.
 """
 
 from __future__ import annotations
@@ -22,68 +23,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-
 import palimpsest as pal
+from bar_tasks import TASKS
 from palimpsest.engine.serving import ServedClassifier, description_of, serving, write_description
 from palimpsest.models.load import load
 from palimpsest.models.parts import parts_of
-from palimpsest.models.resnet import SmallResNet, SmallResNetConfig
 
-SIDE, PATCH = 16, 6
 PRICE = 0.001
 """Of a query, as an example."""
 
 
-def digits_network(folder: Path) -> float:
-    """Train the black box, save it, and give its accuracy on digits that it never saw."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    large = np.kron(digits.images / 8 - 1, np.ones((2, 2))).astype(np.float32)[:, None]
-    parts = train_test_split(large, digits.target, test_size=0.25, random_state=0, stratify=digits.target)
-    learn, rest, label, wanted = map(torch.from_numpy, parts)
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    shape: dict[str, Any] = {"widths": (8, 16, 32), "depths": (1, 1, 1), "num_channels": 1, "image_size": SIDE}
-    net = SmallResNet(SmallResNetConfig(**shape, image_mean=[0.5], image_std=[0.5], num_labels=10))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    for _ in range(12):
-        net.train()
-        for rows in torch.randperm(len(learn)).split(64):
-            optimizer.zero_grad()
-            F.cross_entropy(net(pixel_values=learn[rows]).logits, label[rows]).backward()
-            optimizer.step()
-    net.eval().save_pretrained(folder)
-    with torch.no_grad():
-        return float((net(pixel_values=rest).logits.argmax(1) == wanted).float().mean())
-
-
-def tumours(folder: Path, *, framed: bool) -> tuple[Path, Path]:
-    """Rows to learn from and rows held out, as pictures; ``framed`` in the frame that a black box adds by itself."""
-    from sklearn.datasets import load_breast_cancer
-    from sklearn.model_selection import train_test_split
-
-    table = load_breast_cancer()
-    parts = train_test_split(table.data, table.target, test_size=0.3, random_state=0, stratify=table.target)
-    low, high = parts[0].min(0), parts[0].max(0)
-    paths = []
-    for name, rows, label in (("learn", parts[0], parts[2]), ("holdout", parts[1], parts[3])):
-        patch = np.full((len(rows), PATCH * PATCH), 128, dtype=np.uint8)
-        patch[:, : rows.shape[1]] = np.round(np.clip((rows - low) / (high - low), 0, 1) * 255)
-        shown = patch.reshape(-1, PATCH, PATCH)
-        edge = (SIDE - PATCH) // 2
-        if framed:
-            shown = np.pad(shown, ((0, 0), (edge, edge), (edge, edge)), constant_values=128)
-        paths.append(folder / f"{name}-{'framed' if framed else 'patch'}.npz")
-        np.savez(paths[-1], x=shown[..., None], y=label)
-    return paths[0], paths[1]
-
-
-def mapping_alone(folder: Path, data: Path) -> float:
+def mapping_alone(folder: Path, data: str) -> float:
     """Accuracy of a version with its program set to zero: what the map does by itself. Asks the model behind it."""
     from palimpsest.engine.inputs import encode_set
     from palimpsest.engine.sections import Encoding
@@ -96,12 +46,12 @@ def mapping_alone(folder: Path, data: Path) -> float:
     return mapped_accuracy(loaded.model, program, rows)
 
 
-def pal_examples(data: Path) -> Any:
+def pal_examples(data: str) -> Any:
     """The rows of a file."""
     from palimpsest.data.read.examples import read_rows
     from palimpsest.data.read.layout import Layout
 
-    return read_rows(str(data), Layout(), name="data").examples
+    return read_rows(data, Layout(), name="data").examples
 
 
 def row(name: str, result: Any, queries: int, seconds: float) -> dict[str, Any]:
@@ -110,20 +60,20 @@ def row(name: str, result: Any, queries: int, seconds: float) -> dict[str, Any]:
     return {"name": name, "queries": queries, "price": queries * PRICE, "seconds": round(seconds, 1), **accuracy}
 
 
-def reprogram(box: str, data: tuple[Path, Path], output: Path, served: ServedClassifier, **options: Any) -> Any:
+def reprogram(box: str, data: tuple[str, str], output: Path, served: ServedClassifier, **options: Any) -> Any:
     """One run, and how many queries the server counted."""
     served.forget()
     started = time.perf_counter()
-    result = pal.learn(box, str(data[0]), holdout=str(data[1]), method="bar", output=output, plan={"options": options})
+    result = pal.learn(box, data[0], holdout=data[1], method="bar", output=output, plan={"options": options})
     return result, served.queries, time.perf_counter() - started
 
 
-def killed(box: str, data: tuple[Path, Path], place: Path, served: ServedClassifier, times: int) -> dict[str, Any]:
+def killed(box: str, data: tuple[str, str], place: Path, served: ServedClassifier, times: int) -> dict[str, Any]:
     """The run with q = 5 once more in processes of its own, killed at random moments and gone on with."""
     served.forget()
     output, done = place / "killed", 0
-    given = {"holdout": str(data[1]), "method": "bar", "output": str(output), "plan": {"options": {"q": 5}}}
-    code = f"import palimpsest as pal; pal.learn({box!r}, {str(data[0])!r}, **{given!r})"
+    given = {"holdout": data[1], "method": "bar", "output": str(output), "plan": {"options": {"q": 5}}}
+    code = f"import palimpsest as pal; pal.learn({box!r}, {data[0]!r}, **{given!r})"
     drawn = random.Random(0)
     while not output.exists():
         child = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ), start_new_session=True)
@@ -156,13 +106,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--q", type=int, nargs="+", default=[5])
     parser.add_argument("--kill", type=int, default=0)
+    parser.add_argument("--task", choices=TASKS, default="tumours")
+    parser.add_argument("--data", type=Path, default=Path(), help="where cifar10-resnets is, for the task of digits")
     parser.add_argument("--json", type=Path, default=None)
     asked = parser.parse_args()
     with TemporaryDirectory() as name:
         place = Path(name)
-        print(f"digits network: {digits_network(place / 'digits'):.3f} on digits that it never saw")
-        data, framed = tumours(place, framed=False), tumours(place, framed=True)
-        served = ServedClassifier(load(place / "digits"))
+        task = TASKS[asked.task]
+        model, said = task.black_box(place / "served", asked.data)
+        print(said)
+        data, framed = task.files(place, framed=False), task.files(place, framed=True)
+        served = ServedClassifier(load(model))
         rows, found = [], {}
         with serving(served) as port:
             box = str(place / "blackbox.json")
@@ -176,7 +130,7 @@ def main() -> None:
             rows[0]["price"] = rows[0]["queries"] * PRICE
             if asked.kill:
                 found = killed(box, data, place, served, asked.kill)
-        result, _, seconds = reprogram(str(place / "digits"), framed, place / "white", served, estimator="exact")
+        result, _, seconds = reprogram(model, framed, place / "white", served, estimator="exact")
         rows.append(row("white box, exact gradient", result, 0, seconds))
     print(table(rows))
     if found:
