@@ -58,7 +58,7 @@ def repairs(monkeypatch) -> None:
 @pytest.mark.usefixtures("repairs")
 def test_a_death_at_every_kind_of_moment(clinic, tmp_path, verb: Callable[[Path, Path], None]):
     """Every process dies at the first moment at which none died before it, until one finds no such moment and ends."""
-    assert in_a_fork(lambda: verb(clinic, tmp_path / "undisturbed")) == DONE
+    verb(clinic, tmp_path / "undisturbed")  # in this process: those forked from it find all that it imported
     expected = what_counts(tmp_path / "undisturbed")
     output, seen = tmp_path / "killed" / "out", []
     output.parent.mkdir()
