@@ -172,6 +172,13 @@ class Method:
     def check(self, model: nn.Module) -> None:
         """Refuse options that this model cannot be run with, before anything is measured; ``companions`` are there."""
 
+    def check_rows(self, sets: Mapping[str, ExampleSet]) -> None:
+        """Refuse rows that it can do nothing with, before anything is measured; default: none.
+
+        Args:
+            sets: the given ones, and of those that a run makes the ones made of rows alone.
+        """
+
     @classmethod
     def queries(cls, config: Any, steps: int, rows: int, examples: int) -> int:
         """Questions to an endpoint of so many steps of so many rows, and of all examples once; default: none."""

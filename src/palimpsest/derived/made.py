@@ -39,6 +39,8 @@ class Derived:
         about: what is in it, in half a sentence.
         sources: sets it is made of, which the user must give.
         modalities: kinds of models that it can be made for.
+        of_rows: it is made of the rows alone and nothing is asked or written, so that a method can look at it before
+            anything is measured.
         reads_prefixes: must each token be predicted from those before it alone, as in a causal LM?
     """
 
@@ -46,6 +48,7 @@ class Derived:
     about: ClassVar[str] = ""
     sources: ClassVar[tuple[str, ...]] = ()
     modalities: ClassVar[tuple[str, ...]] = ("text", "labels", "image")
+    of_rows: ClassVar[bool] = False
     reads_prefixes: ClassVar[bool] = True
 
     def make(self, loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, *, seed: int, folder: Path) -> Made:

@@ -29,6 +29,7 @@ from palimpsest.method_card import Config
 
 if TYPE_CHECKING:
     from palimpsest.data.encode.batch import ExampleSet, TextSet, TokenSequence
+    from palimpsest.data.encode.labelled import LabelSet
     from palimpsest.models.load import Loaded
 
 _BEGINS = ("▁", "Ġ", " ")
@@ -115,14 +116,15 @@ class Unrelated(Derived):
     Config = UnrelatedConfig
     about = "the rows to forget with the words of their topic replaced by others"
     sources = ("forget",)
-    modalities = ("text",)
+    modalities = ("text", "labels")
+    reads_prefixes = False
+    of_rows = True
 
     def make(self, loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, *, seed: int, folder: Path) -> Made:
         """One control row for each row of forget, paired with it; a function of the seed, so nothing need be kept."""
-        from palimpsest.data.encode.batch import TextSet
         from palimpsest.models.text_config import most_tokens
 
-        forget, stays = cast("TextSet", sets["forget"]), cast("TextSet | None", sets.get("retain"))
+        forget, stays = cast("TextSet | LabelSet", sets["forget"]), cast("TextSet | LabelSet | None", sets.get("retain"))
         speller = _Speller(loaded.tokenizer)
         spelled = {i: speller.words(forget[i].tokens) for i in forget.ids}
         others = [] if stays is None else [(stays[i].tokens, speller.words(stays[i].tokens)) for i in stays.ids]
@@ -134,7 +136,7 @@ class Unrelated(Derived):
             rows.append(row if longest is None else _cut(row, longest))
             replaced += count
         note = f"{so_many(replaced, 'word')} of the topic were replaced in {so_many(len(rows), 'control row')}."
-        return Made(TextSet(rows, forget.pad_id), {i: unrelated_id(i) for i in forget.ids}, note)
+        return Made(forget.rewritten(rows), {i: unrelated_id(i) for i in forget.ids}, note)
 
 
 class _Speller:

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from palimpsest.companions.codes import record_codes
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.activations import several_activations_of
+from palimpsest.models.families import of_model
 from palimpsest.models.parts.code_firing import fired
 from palimpsest.models.parts.code_place import new_codebook, part_name
 from palimpsest.models.parts.codebook import Codebook, codebooks_of
+from palimpsest.models.rows_said import judged_activations
 from palimpsest.rules.revival import Revival
 from palimpsest.rules.rule import Rule
 
@@ -59,13 +60,13 @@ class CodeLearnConfig(Config):
     """S', nearest codes of a token that count as firing in the index of topics; 0 = S."""
 
 
-def distance_sum(off_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """Σ_s ‖a_s − ã_s‖² / D.
+def shared_sum(values_P: Float[Tensor, "P"], share_P: Float[Tensor, "P"]) -> Float[Tensor, ""]:
+    """Σ_p share_p · v_p.
 
-    >>> distance_sum(torch.tensor([0.5, 1.0])).item()
-    1.5
+    >>> shared_sum(torch.tensor([0.5, 1.0]), torch.tensor([1.0, 0.5])).item()
+    1.0
     """
-    return off_S.sum()
+    return (values_P * share_P).sum()
 
 
 class CodeLearn(Method):
@@ -80,8 +81,7 @@ class CodeLearn(Method):
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("replay",)
-    modalities = ("text",)
-    reads_prefixes = True
+    modalities = ("text", "labels")
     defaults = {"learning_rate": 1e-3, "batch_size": 16}
     adds_parts = True
     moves_all = True
@@ -110,15 +110,17 @@ class CodeLearn(Method):
         return terms
 
     def _terms(self, model: nn.Module, name: str, batch: Batch, books: Sequence[Codebook]) -> dict[str, Term]:
-        places = [part_name(model, book, inner) for book in books for inner in ("hidden", "chosen", "terms")]
-        found, said = several_activations_of(model, places, batch)
+        listened = [[part_name(model, book, inner) for inner in ("hidden", "chosen", "terms")] for book in books]
+        places = {one: book.config.at for book, three in zip(books, listened, strict=True) for one in three}
+        found, said = judged_activations(model, places, batch)
+        per = of_model(model).judged_per
         terms = {name: Term(-said.logp_S.sum(), of=name)}
-        for number, book in enumerate(books):
-            hidden_SC, ids_SN, terms_ST = (found[place] for place in places[3 * number : 3 * number + 3])
-            book.lately.append((ids_SN.detach(), hidden_SC.detach()))
-            off, size = distance_sum(terms_ST[:, 0]), terms_ST[:, 1].sum()
-            terms[f"mse {name}"] = Term(off, of=name, weight=self.config.lambda_mse)
-            terms[f"size {name}"] = Term(size, of=name, weight=self.config.lambda_1)
+        for book, three in zip(books, listened, strict=True):
+            (hidden_PC, _), (ids_PN, _), (terms_P2, share_P) = (found[place] for place in three)
+            book.lately.append((ids_PN.detach(), hidden_PC.detach()))
+            off, size = (shared_sum(terms_P2[:, column], share_P) for column in (0, 1))
+            terms[f"mse {name}"] = Term(off, of=name, per=per, weight=self.config.lambda_mse)
+            terms[f"size {name}"] = Term(size, of=name, per=per, weight=self.config.lambda_1)
         return terms
 
     def finish(self, model: nn.Module) -> nn.Module:

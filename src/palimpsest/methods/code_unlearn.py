@@ -87,8 +87,7 @@ class CodeUnlearn(Method):
     )
     approach = "modules"
     needs = ("forget", "unrelated")
-    modalities = ("text",)
-    reads_prefixes = True
+    modalities = ("text", "labels")
     keeps = ("codes",)
     needs_part = "codebook"
     edits = True
@@ -98,6 +97,19 @@ class CodeUnlearn(Method):
         book = the_codebook(model, self.config.at)
         if self.config.topic:
             self._of_index(book)
+
+    def check_rows(self, sets: Mapping[str, ExampleSet]) -> None:
+        """Some word of the topic is known.
+
+        Raises:
+            PlanError: the control is the rows themselves.
+        """
+        if not self.config.topic and not _differ(sets["forget"], sets["unrelated"]):
+            raise PlanError(
+                "code_unlearn: no word of the rows to forget was told to be of their topic; name its words (--set "
+                "unrelated.words=[dog,dogs]), give rows that stay (--retain FILE), or a topic of the index "
+                "(code_unlearn.topic)"
+            )
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
         """Count, test, and set the mask of the codes that are found."""
@@ -115,12 +127,7 @@ class CodeUnlearn(Method):
         Raises:
             PlanError: the control is the rows themselves, or fewer codes are to count than are chosen.
         """
-        if not _differ(sets["forget"], sets["unrelated"]):
-            raise PlanError(
-                "code_unlearn: no word of the rows to forget was told to be of their topic; name its words (--set "
-                "unrelated.words=[dog,dogs]), give rows that stay (--retain FILE), or a topic of the index "
-                "(code_unlearn.topic)"
-            )
+        self.check_rows(sets)
         nearest = self._nearest(book)
         with_NK, without_NK = (fired(model, book, sets[name], nearest) for name in ("forget", "unrelated"))
         return Firing(with_NK.sum(0), len(with_NK), without_NK.sum(0), len(without_NK))

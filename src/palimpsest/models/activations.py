@@ -17,17 +17,18 @@ from palimpsest.errors import ModelError
 from palimpsest.models.parts import ATTRIBUTE
 
 
-def block_names(model: nn.Module) -> tuple[str, ...]:
+def block_names(model: nn.Module, side: str = "decoder") -> tuple[str, ...]:
     """Names of a model's blocks, the first to run first: the longest list of modules that lies in no other; or none.
 
-    Parts are none. Of a model with an encoder and a decoder those of the decoder, which alone sees what is written.
+    Parts are none. Of a model with an encoder and a decoder those of the decoder, which alone sees what is written,
+    unless the other side is asked for.
 
     >>> block_names(nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])}))
     ('layers.0', 'layers.1')
     """
     lists = {name: len(found) for name, found in _own_modules(model).items() if isinstance(found, nn.ModuleList)}
     outer = {n: size for n, size in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
-    writing = {name: size for name, size in outer.items() if "decoder" in name.split(".")} or outer
+    writing = {name: size for name, size in outer.items() if side in name.split(".")} or outer
     longest = max(writing, key=writing.__getitem__, default="")
     return tuple(f"{longest}.{number}" for number in range(outer.get(longest, 0)))
 
@@ -55,7 +56,7 @@ def several_activations_of(
     """What modules give at the scored positions, by their names; as ``activations_of``, in the same one pass."""
     with outputs_seen(model, places) as seen:
         said = batch.predict(model)
-    return {place: batch.gather(_whole(model, batch.bare, passes)) for place, passes in seen.items()}, said
+    return {place: batch.gather(whole_output(model, batch.bare, passes)) for place, passes in seen.items()}, said
 
 
 def inputs_of(model: nn.Module, place: str, batch: Batch) -> Float[Tensor, "S F"]:
@@ -68,7 +69,7 @@ def inputs_of(model: nn.Module, place: str, batch: Batch) -> Float[Tensor, "S F"
     """
     with inputs_seen(model, (place,)) as seen:
         batch.predict(model)
-    return batch.gather(_whole(model, batch.bare, seen[place]))
+    return batch.gather(whole_output(model, batch.bare, seen[place]))
 
 
 @contextmanager
@@ -91,13 +92,20 @@ def inputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, l
 
 
 @contextmanager
-def outputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+def outputs_seen(
+    model: nn.Module, places: Sequence[str], *, scored: bool = True
+) -> Iterator[dict[str, list[Tensor]]]:
     """What modules give in the block, pass by pass, by their names.
+
+    Args:
+        model: as it is asked.
+        places: names of modules.
+        scored: it will be read where rows are scored.
 
     Raises:
         ModelError: one is of an encoder beside a decoder, which sees nothing of what is scored.
     """
-    both = getattr(getattr(model, "config", None), "is_encoder_decoder", False) is True
+    both = scored and getattr(getattr(model, "config", None), "is_encoder_decoder", False) is True
     unseeing = next((place for place in places if both and "encoder" in place.split(".")), None)
     if unseeing is not None:
         raise ModelError(f"{unseeing} sees the prompt alone, not what is scored; accepted: a decoder's module")
@@ -117,7 +125,7 @@ def outputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, 
             hook.remove()
 
 
-def _whole(model: nn.Module, batch: Batch, passes: Sequence[Tensor]) -> Tensor:
+def whole_output(model: nn.Module, batch: Batch, passes: Sequence[Tensor]) -> Tensor:
     """The outputs of the passes over a batch as one (B, T, D)."""
     if len(passes) == 1 or not isinstance(batch, TextBatch):
         return passes[0]

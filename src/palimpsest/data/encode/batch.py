@@ -328,6 +328,10 @@ class TextSet:
         chosen = frozenset(ids)
         return TextSet([self._by_id[i] for i in self._by_id if i in chosen], self.pad_id)
 
+    def rewritten(self, rows: Sequence[TokenSequence]) -> TextSet:
+        """A set of this kind with other tokens in the place of each row, in the order of this one."""
+        return TextSet(rows, self.pad_id)
+
     def plain(self) -> TextSet:
         """This set: nothing is done to texts at random."""
         return self

@@ -149,6 +149,10 @@ class LabelSet:
         rows = [row for row, text in enumerate(self.texts) if text.id in chosen]
         return replace(self, texts=tuple(self.texts[row] for row in rows), label_N=self.label_N[rows])
 
+    def rewritten(self, rows: Sequence[TokenSequence]) -> LabelSet:
+        """A set of this kind with other tokens in the place of each row, in the order of this one."""
+        return replace(self, texts=tuple(rows))
+
     def plain(self) -> LabelSet:
         """This set: nothing is done to texts at random."""
         return self

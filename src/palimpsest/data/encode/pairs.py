@@ -142,6 +142,10 @@ class PairSet(TextSet):
         chosen = frozenset(ids)
         return PairSet([self[i] for i in self.ids if i in chosen], self.pad_id, self.start_id)
 
+    def rewritten(self, rows: Sequence[TokenSequence]) -> PairSet:
+        """A set of this kind with other tokens in the place of each row, in the order of this one."""
+        return PairSet(rows, self.pad_id, self.start_id)
+
 
 def _padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B"]]:
     lengths_B = torch.tensor([len(row) for row in rows])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from palimpsest.data.encode.batch import Batch
     from palimpsest.models.loaded import How, Loaded
 
 
@@ -27,6 +28,7 @@ class Causal(Family):
     alone = ("ma", "el", "es")
     serves = frozenset({"TEACHER", "MOMENTS", "GREEDY", "BESIDE"})
     reads_prefixes = True
+    judged_per = "token"
     level = "shadow"
     judging = BY_TOKENS
     method = "icu"
@@ -99,6 +101,11 @@ class Causal(Family):
         """The output embedding."""
         found: nn.Module | None = model.get_output_embeddings()
         return found
+
+    def judged_at(self, place: str, batch: Batch, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The label tokens, each as much as any other."""
+        judged: Tensor = batch.gather(values)
+        return judged, judged.new_ones(len(judged))
 
     def probe(self, loaded: Loaded) -> dict[str, Tensor]:
         """Three short rows."""

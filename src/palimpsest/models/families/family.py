@@ -42,6 +42,7 @@ class Family:
         adapts_head: does a LoRA adapter take its head and its convolutions along, since a class is forgotten there?
         step_rows: examples of a step, and of a step of repair, in a run that finds its own rate; None = as usual.
         things: what one of its examples is called.
+        judged_per: what the terms of a bottleneck are means over: "token", as its loss is, or "example".
         has_gradient: can what it answers be followed back to its weights and inputs? Else a method must only ask it.
     """
 
@@ -60,6 +61,7 @@ class Family:
     adapts_head: ClassVar[bool] = False
     step_rows: ClassVar[int | None] = None
     things: ClassVar[str] = "row"
+    judged_per: ClassVar[Literal["token", "example"]] = "example"
     has_gradient: ClassVar[bool] = True
 
     @property
@@ -157,6 +159,32 @@ class Family:
         from palimpsest.models.families.heads import entering
 
         return batch.gather(entering(self.head(model), model, batch))
+
+    def bottlenecks(self, model: Any) -> tuple[str, ...]:
+        """Modules, one after the other, through each of which goes all that is known of a row; where a part can sit."""
+        from palimpsest.models.activations import block_names
+
+        return block_names(model)
+
+    def tokens_at(self, place: str, batch: Batch, said: Tensor) -> Tensor:
+        """Which positions of what a module said, (B, T, D), are of the rows and no padding, (B, T)."""
+        import torch
+
+        mask = batch.inputs().get(self.mask_at(place))
+        return torch.ones(said.shape[:2], dtype=torch.bool, device=said.device) if mask is None else mask.bool()
+
+    def mask_at(self, place: str) -> str:
+        """Name of the input that tells a module's tokens from padding."""
+        return "attention_mask"
+
+    def judged_at(self, place: str, batch: Batch, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values that a bottleneck gives, (B, T, ...), at the P positions by which it is judged, and how much each counts.
+
+        Default: all tokens of the rows, each row as much as any other.
+        """
+        is_token_BT = self.tokens_at(place, batch, values)
+        share_BT = is_token_BT / is_token_BT.sum(1, keepdim=True)
+        return values[is_token_BT], share_BT[is_token_BT].to(values.dtype)
 
     def probe(self, loaded: Loaded) -> dict[str, Tensor]:
         """A few made-up inputs, the same for every model of its kind, to compare two of them by their logits."""

@@ -103,6 +103,18 @@ class SeqToSeq(Family):
         found: nn.Module | None = model.get_output_embeddings()
         return found
 
+    def bottlenecks(self, model: Any) -> tuple[str, ...]:
+        """Of each block of the encoder the module that ends in the sum with its attention (T5), else the block."""
+        from palimpsest.models.activations import block_names
+
+        names = block_names(model, side="encoder")
+        inner = [f"{name}.layer.0" for name in names]
+        return tuple(inner) if set(inner) <= {name for name, _ in model.named_modules()} else names
+
+    def mask_at(self, place: str) -> str:
+        """Prompts at the encoder, completions at the decoder."""
+        return "decoder_attention_mask" if "decoder" in place.split(".") else "attention_mask"
+
     def probe(self, loaded: Loaded) -> dict[str, Tensor]:
         """Three short rows for the encoder, and the same for the decoder."""
         from palimpsest.models.families.padding import probe_inputs

@@ -16,10 +16,10 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from palimpsest.errors import ModelError
-from palimpsest.models.activations import outputs_seen
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
 from palimpsest.models.parts.codebook import Codebook, codebooks_of
+from palimpsest.models.rows_said import RowsSaid, said_of_rows
 
 
 def the_codebook(model: Any, at: str = "") -> Codebook:
@@ -46,26 +46,10 @@ def the_codebook(model: Any, at: str = "") -> Codebook:
     return found[places.index(at)] if at else found[0]
 
 
-Said = tuple[tuple[str, ...], Tensor, Tensor]
-
-
-def said_in_front(model: Any, part: Codebook, examples: Any, batch_size: int = 32) -> Iterator[Said]:
+def said_in_front(model: Any, part: Codebook, examples: Any, batch_size: int = 32) -> Iterator[RowsSaid]:
     """Batch by batch what a block says before the codebook behind it: ids, (B, T, D), and which are tokens, (B, T)."""
-    device, place = next(model.parameters()).device, module_name(model, part)
-    ids = examples.plain().ids
     with asked(model), off(model, [part]):
-        for start in range(0, len(ids), batch_size):
-            together = examples.plain().batch(ids[start : start + batch_size]).to(device)
-            for _, batch in together.apart(model):
-                with outputs_seen(model, (place,)) as seen:
-                    model(**batch.inputs())
-                said = seen[place][0]
-                yield batch.ids, said, _tokens(batch, said)
-
-
-def _tokens(batch: Any, said: Tensor) -> Bool[Tensor, "B T"]:
-    mask = batch.inputs().get("attention_mask")
-    return torch.ones(said.shape[:2], dtype=torch.bool, device=said.device) if mask is None else mask.bool()
+        yield from said_of_rows(model, module_name(model, part), examples, examples.plain().ids, batch_size)
 
 
 def module_name(model: nn.Module, part: Codebook) -> str:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from palimpsest.data.draws import shuffled
 from palimpsest.errors import ModelError, PlanError
-from palimpsest.models.activations import block_names, outputs_seen
+from palimpsest.models.families import of_model
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import detach
 from palimpsest.models.parts.code_start import sphere_means
 from palimpsest.models.parts.codebook import Codebook, CodebookConfig, codebooks_of, of_length_one
 from palimpsest.models.places import module_at
+from palimpsest.models.rows_said import said_of_rows
 
 _ROWS = 256  # of the learn set, that the codes begin at
 _VECTORS = 16384  # of their tokens, at most
@@ -62,7 +63,7 @@ def book_place(model: nn.Module, options: BookOptions) -> str:
     if options.at:
         module_at(model, options.at, "code_learn.at")
         return options.at
-    names = block_names(model)
+    names = of_model(model).bottlenecks(model)
     if not names:
         raise PlanError(
             "code_learn: the model has no list of blocks; name the module behind which it goes (code_learn.at)"
@@ -110,16 +111,10 @@ def new_codebook(model: nn.Module, examples: Any, options: BookOptions, seed: in
 
 def _said_of(model: nn.Module, place: str, examples: Any, seed: int) -> Float[Tensor, "N D"]:
     """What a module says of the tokens of some rows, drawn by the seed, in fp32."""
-    device, plain = next(model.parameters()).device, examples.plain()
-    ids, found = shuffled(plain.ids, seed, "codebook/start", 0)[:_ROWS], []
+    ids, found = shuffled(examples.plain().ids, seed, "codebook/start", 0)[:_ROWS], []
     with asked(model):
-        for start in range(0, len(ids), _AT_ONCE):
-            for _, batch in plain.batch(ids[start : start + _AT_ONCE]).to(device).apart(model):
-                with outputs_seen(model, (place,)) as seen:
-                    model(**batch.inputs())
-                mask = batch.inputs().get("attention_mask")
-                said = _of_tokens(seen[place][0], place)
-                found.append(said.flatten(0, 1) if mask is None else said[mask.bool()])
+        for _, said, is_token_BT in said_of_rows(model, place, examples, ids, _AT_ONCE):
+            found.append(_of_tokens(said, place)[is_token_BT])
     said_ND = torch.cat(found).float()
     kept = shuffled([str(n) for n in range(len(said_ND))], seed, "codebook/tokens", 0)[:_VECTORS]
     return said_ND[torch.tensor([int(n) for n in kept], device=said_ND.device)]
