@@ -24,7 +24,7 @@ from palimpsest.engine.sharded.recipe import check_sharded, check_sharded_rows
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
 from palimpsest.models.bound import check_bound, unbound
-from palimpsest.models.sources import check_source, classes_of, family_of, read_config
+from palimpsest.models.sources import check_is_of_family, check_source, classes_of, family_of, read_config
 from palimpsest.records import Example, Image, Labelled
 
 _WITHOUT_STEPS = {"seed", "batch_size", "side_batch_size", "micro_batch_size", "checkpoint_steps"}
@@ -42,6 +42,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     Raises:
         UsageError: a set is missing, a folder is no model, the output is taken, a metric does not fit.
     """
+    check_source(plan.model, plan.revision)  # first: of what is no model at all nothing else can be told
     check_sharded(plan)
     check_needs(plan, makes_oracle=makes_oracle)
     check_restoring(plan)
@@ -182,7 +183,11 @@ def check_examples(
     Raises:
         DataError: such as texts for an image classifier or the reverse, or a class that it does not have.
     """
-    family_of(model, revision).refuse_strangers(examples, model)
+    try:
+        family_of(model, revision).refuse_strangers(examples, model)
+    except DataError:
+        check_is_of_family(model, revision)
+        raise
     classes = head or classes_of(model)
     if classes is None:
         return
