@@ -63,3 +63,29 @@ def test_the_statistics_of_another_version_on_the_same_backbone_are_refused(coun
     with pytest.raises(ModelError, match="class_statistics beside .*mixed are of another version than the model"):
         pal.unlearn(tmp_path / "mixed", counted / "two.npz", output=tmp_path / "out", method="simple_cil")
     assert {path.name for path in tmp_path.iterdir()} == {"mixed"}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("simple_cil", ("--lr", "0.5"), "training.learning_rate: method 'simple_cil' edits the weights at once"),
+        ("aper", ("--lr", "0.5"), "training.learning_rate: method 'aper' edits the weights at once"),
+        ("ease", ("--max-steps", "3"), "training.max_steps: method 'ease' edits the weights at once"),
+        ("icarl", ("--epochs", "2"), "training.num_train_epochs: method 'icarl' edits the weights at once"),
+        ("mos", ("--lr", "0.5"), "training.learning_rate: method 'mos' takes the steps of its stage 'align' by an op"),
+    ],
+)
+def test_a_rate_for_a_run_that_takes_no_step_by_it_is_refused(counted, tmp_path, capsys, method, options, said):
+    given = ("--model", counted / "means", "--forget", counted / "two.npz", "--output", tmp_path / "out")
+    assert said in refused(capsys, "unlearn", *given, "--method", method, *options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_rate_that_only_the_model_shows_to_be_of_no_use_is_noted(counted, tmp_path):
+    """The adapter is tuned on the first task; later rows of its classes are counted."""
+    plan = {"training": {"learning_rate": 0.5, "max_steps": 1, "batch_size": 8}}
+    pal.learn(counted / "start", counted / "all.npz", output=tmp_path / "one", method="ease", plan=plan)
+    more = put_npz(tmp_path / "more.npz", [0, 1, 2])
+    again = pal.learn(tmp_path / "one", more, output=tmp_path / "two", method="ease", plan=plan)
+    (note,) = [note for note in again.notes if note.startswith("Not used: ")]
+    assert note.startswith("Not used: training.learning_rate, training.max_steps. Method 'ease' edits")
