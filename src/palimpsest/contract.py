@@ -234,6 +234,8 @@ class Method:
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The parts of a run; default: one, and none after an edit. Asked after ``prepare``.
 
+        One that edits is asked before, too, for a request that only unlearns: are there steps at all?
+
         Args:
             sizes: set -> number of its examples; ``self.planned_epochs`` is what the run plans.
         """

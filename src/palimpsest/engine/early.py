@@ -17,18 +17,16 @@ from palimpsest.engine.inputs import Read, check_needs
 from palimpsest.engine.measuring import measured_by
 from palimpsest.engine.origin import check_makeable, check_records
 from palimpsest.engine.output import Output
-from palimpsest.engine.plan import Plan, stages_show_late
+from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.returning import check_forget, check_returning
 from palimpsest.engine.sharded.recipe import check_sharded, check_sharded_rows
+from palimpsest.engine.steps_given import check_takes_steps
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
 from palimpsest.models.bound import check_bound, unbound
-from palimpsest.models.sources import check_source, classes_of, family_of, read_config
+from palimpsest.models.sources import check_is_of_family, check_source, classes_of, family_of, read_config
 from palimpsest.records import Example, Image, Labelled
-
-_WITHOUT_STEPS = {"seed", "batch_size", "side_batch_size", "micro_batch_size", "checkpoint_steps"}
-"""Training options that are not of steps alone."""
 
 
 def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
@@ -42,11 +40,12 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     Raises:
         UsageError: a set is missing, a folder is no model, the output is taken, a metric does not fit.
     """
+    check_source(plan.model, plan.revision)  # first: of what is no model at all nothing else can be told
     check_sharded(plan)
     check_needs(plan, makes_oracle=makes_oracle)
     check_restoring(plan)
     check_growing(plan)
-    _check_takes_steps(plan)
+    check_takes_steps(plan)
     _check_matrices(plan)
     if makes_oracle:
         check_makeable(plan)
@@ -61,27 +60,6 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
     keys = {name: {metric.key for metric in metrics} for name, metrics in chosen.items()}
     asked = (*(plan.gates or ()), *plan.bounds)
     refuse_unmeasured(asked, keys, "; others by --set measuring.metrics=[...]")
-
-
-def _check_takes_steps(plan: Plan) -> None:
-    """Refuse to be told of steps where none is taken: an edit that no stage follows.
-
-    Raises:
-        PlanError: names the first such option.
-    """
-    method = methods.card(plan.method)
-    given = plan.training.model_fields_set - method.defaults.keys() - _WITHOUT_STEPS
-    if not (method.edits and given):
-        return
-    kind = methods.load(plan.method)
-    if stages_show_late(kind):
-        return
-    built = kind(methods.configure(plan.method, plan.options))
-    if not built.stages(dict.fromkeys(plan.files, 1)):
-        raise PlanError(
-            f"training.{min(given)}: method {plan.method!r} edits the weights at once and takes no steps with these "
-            "options; leave it out"
-        )
 
 
 def _check_matrices(plan: Plan) -> None:
@@ -182,7 +160,11 @@ def check_examples(
     Raises:
         DataError: such as texts for an image classifier or the reverse, or a class that it does not have.
     """
-    family_of(model, revision).refuse_strangers(examples, model)
+    try:
+        family_of(model, revision).refuse_strangers(examples, model)
+    except DataError:
+        check_is_of_family(model, revision)
+        raise
     classes = head or classes_of(model)
     if classes is None:
         return

@@ -15,6 +15,7 @@ from palimpsest import companions, methods, rules
 from palimpsest.companions import COMPANIONS
 from palimpsest.companions.companion import Change, Companion
 from palimpsest.companions.marks import MarkKey, own_key
+from palimpsest.companions.owner import check_owner, write_owner
 from palimpsest.durable import check_held_still, flush_tree
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import PlanError
@@ -63,7 +64,9 @@ def check_read(plan: Plan, forget: Sequence[Example] | None = None) -> None:
     _check_part(plan)
     for companion in companions_read(plan).values():
         start = start_of(plan)
-        companion.check_whole(source_digest(start), str(start))
+        model = source_digest(start)
+        companion.check_whole(model, str(start))
+        check_owner(companion.folder, model, str(start))
         if forget is not None and not methods.card(plan.method).moves_all:  # else some rows alone are in it
             companion.check_covers([example.id for example in forget], str(start))
 
@@ -156,6 +159,7 @@ def settle_beside(partial: Path, change: Change) -> tuple[str, ...]:
             notes.append(f"The {companion.kind} beside what was trained were not kept: {stale}.")
         elif companion.handed_on:
             companion.passed_on(change)
+            write_owner(companion.folder, change.model)
     return tuple(notes)
 
 
@@ -172,5 +176,6 @@ def _handed(kind: str, start: Path, partial: Path, key: MarkKey, change: Change)
     if not place.exists():
         return
     forgotten = companion.passed_on(change)
+    write_owner(place, change.model)
     if forgotten.stale:
         yield f"Of the {kind} {so_many(forgotten.records, 'record')} were deleted with their rows: {forgotten.stale}."

@@ -10,7 +10,7 @@ from palimpsest.data.read.new_classes import NEW_HEAD, Head, head_with, names_in
 from palimpsest.engine.inputs import Read
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import ClassError, DataError, PlanError
-from palimpsest.models.sources import classes_of, family_of
+from palimpsest.models.sources import check_is_of_family, classes_of, family_of
 
 if TYPE_CHECKING:
     from palimpsest.models.loaded import Loaded
@@ -28,6 +28,7 @@ def check_growing(plan: Plan) -> None:
     if "learn" not in plan.files and not plan.head.added:
         raise PlanError("head: it grows by the rows to learn, and there are none; leave --head out, or give --learn")
     if not family.has_classes:
+        check_is_of_family(plan.model, plan.revision)
         raise PlanError(f"head: model {plan.model} is {family.noun}, which has no classes; leave --head out")
     if plan.restore is not None:
         raise PlanError("restore mixes the model after a run with the one before, and --head gives them other outputs")

@@ -24,7 +24,7 @@ from palimpsest.engine.varying import check_varied
 from palimpsest.errors import DataError, PlanError
 from palimpsest.method_card import KIND_WORDS, MethodCard
 from palimpsest.models.families import Family
-from palimpsest.models.sources import class_names_in, family_of
+from palimpsest.models.sources import check_is_of_family, class_names_in, family_of
 from palimpsest.records import Example, content_id
 from palimpsest.report.schema import RequestInfo
 
@@ -228,6 +228,7 @@ def check_family(plan: Plan, family: Family) -> None:
     """
     method = methods.card(plan.method)
     if not methods.fits_family(method, family):
+        check_is_of_family(plan.model, plan.revision)
         cards = map(methods.card, methods.names())
         able = [card.name for card in cards if plan.kind in card.kinds and methods.fits_family(card, family)]
         raise PlanError(

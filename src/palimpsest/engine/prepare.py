@@ -31,6 +31,7 @@ from palimpsest.engine.handing_on import companions_read, start_of
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress, silent
+from palimpsest.engine.steps_given import unused_note
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 from palimpsest.loop.job import Job, Repair
@@ -120,8 +121,9 @@ def prepare_job(
     method, prepared, stack = _set_up(plan, model, sets, shown, folder)
     method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
-    if not takes_steps(method, legs):
-        guided = None  # its work is done: there is no rate to find
+    steps = takes_steps(method, legs)
+    guided = guided if steps else None  # its work is done: there is no rate to find
+    left_out = (*left_out, *unused_note(plan, [leg.stage for leg in legs] if steps else []))
     job = Job(
         method=method,
         model=prepared,

@@ -81,6 +81,8 @@ class APER(Method):
     edits = True
     adds_parts = True
 
+    _tunes: tuple[str, ...] = ()  # none before a task is prepared
+
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """On the first task a head of two views and the part that is tuned; later the head that is there."""
         fixed = {"join": "joined", "has_rows": not tasks_of(model)}

@@ -79,6 +79,8 @@ class EASE(Method):
     edits = True
     adds_parts = True
 
+    _tunes: tuple[str, ...] = ()  # none before a task is prepared
+
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """For new classes a head with one view more, and the adapter of that view; else the head that is there."""
         tasks, fixed = tasks_of(model), {"join": "weighted", "has_rows": False}

@@ -110,6 +110,9 @@ class MOS(Method):
     edits = True
     adds_parts = True
 
+    _new: Sequence[BlockAdapter] = ()  # none before a task is prepared
+    _taught: tuple[str, ...] = ()
+
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """For new classes a head with one view more, and the adapter of that view; else the head that is there."""
         tasks = tasks_of(model)

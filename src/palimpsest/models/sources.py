@@ -115,6 +115,19 @@ def family_of(source: str | Path, revision: str | None = None) -> Family:
     return of_config(read_config(place, revision))
 
 
+def check_is_of_family(source: str | Path, revision: str | None = None) -> None:
+    """Refuse what a family takes for its own by default and cannot load; for messages that name the kind of a model.
+
+    Raises:
+        ModelError: such as an image model without the head of a classifier, which is no causal LM.
+    """
+    if plain_weights(source) is None:
+        check_source(source, revision)
+        place = Path(source).expanduser()
+        config = read_config(place if place.is_dir() else str(source), revision)
+        family_of(source, revision).check_config(config, source)
+
+
 def is_image_model(source: str | Path, revision: str | None = None) -> bool:
     """Is a source an image classifier, as far as its config tells?"""
     return family_of(source, revision).takes == "image"

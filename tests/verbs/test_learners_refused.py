@@ -1,0 +1,91 @@
+"""What learners of classes refuse, and say, as a user runs them: in one line, before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.models.test_resnet import tiny
+from tests.verbs.test_head_growth import put_npz
+
+import palimpsest as pal
+from palimpsest.cli import main
+from palimpsest.engine import execute
+from palimpsest.errors import ModelError
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory) -> Path:
+    """start/, of three classes; all.npz and two.npz; means/ and fewer/, which learned them with simple_cil."""
+    folder = tmp_path_factory.mktemp("counted")
+    tiny().save_pretrained(folder / "start")
+    put_npz(folder / "all.npz", [0, 1, 2] * 3)
+    put_npz(folder / "two.npz", [0, 1, 2] * 3, 0, 1, stem="all")
+    pal.learn(folder / "start", folder / "all.npz", output=folder / "means", method="simple_cil")
+    pal.learn(folder / "start", folder / "two.npz", output=folder / "fewer", method="simple_cil")
+    return folder
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """No run gets as far as measuring."""
+    monkeypatch.setattr(execute, "measure_column", lambda *_: pytest.fail("the model was measured first"))
+
+
+def refused(capsys, *arguments: object) -> str:
+    """What a command that was used wrongly says, in its last line."""
+    assert main([str(one) for one in arguments]) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_model_that_is_not_there_is_not_called_a_causal_lm(counted, tmp_path, capsys):
+    said = refused(capsys, "unlearn", "--model", tmp_path / "no", "--forget", counted / "two.npz", "--method", "ease",
+                   "--output", tmp_path / "out")  # fmt: skip
+    assert "no such folder" in said
+
+
+def test_an_image_model_without_a_head_is_not_called_a_causal_lm(counted, tmp_path, capsys):
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "vit" / "config.json").write_text('{"model_type": "vit", "architectures": ["ViTModel"]}')
+    shutil.copy(counted / "start" / "model.safetensors", tmp_path / "vit")
+    given = ("--model", tmp_path / "vit", "--output", tmp_path / "out")
+    for words in (("unlearn", "--forget", "--method", "ease"), ("learn", "--data", "--head", "grow")):
+        said = refused(capsys, words[0], words[1], counted / "two.npz", *words[2:], *given)
+        assert "an image model (vit, ViTModel) that is no classifier" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"vit"}
+
+
+def test_the_statistics_of_another_version_on_the_same_backbone_are_refused(counted, tmp_path, unmeasured):
+    shutil.copytree(counted / "means", tmp_path / "mixed")
+    shutil.rmtree(tmp_path / "mixed" / "companion")
+    shutil.copytree(counted / "fewer" / "companion", tmp_path / "mixed" / "companion")
+    with pytest.raises(ModelError, match="class_statistics beside .*mixed are of another version than the model"):
+        pal.unlearn(tmp_path / "mixed", counted / "two.npz", output=tmp_path / "out", method="simple_cil")
+    assert {path.name for path in tmp_path.iterdir()} == {"mixed"}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "said"),
+    [
+        ("simple_cil", ("--lr", "0.5"), "training.learning_rate: method 'simple_cil' edits the weights at once"),
+        ("aper", ("--lr", "0.5"), "training.learning_rate: method 'aper' edits the weights at once"),
+        ("ease", ("--max-steps", "3"), "training.max_steps: method 'ease' edits the weights at once"),
+        ("icarl", ("--epochs", "2"), "training.num_train_epochs: method 'icarl' edits the weights at once"),
+        ("mos", ("--lr", "0.5"), "training.learning_rate: method 'mos' takes the steps of its stage 'align' by an op"),
+    ],
+)
+def test_a_rate_for_a_run_that_takes_no_step_by_it_is_refused(counted, tmp_path, capsys, method, options, said):
+    given = ("--model", counted / "means", "--forget", counted / "two.npz", "--output", tmp_path / "out")
+    assert said in refused(capsys, "unlearn", *given, "--method", method, *options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_rate_that_only_the_model_shows_to_be_of_no_use_is_noted(counted, tmp_path):
+    """The adapter is tuned on the first task; later rows of its classes are counted."""
+    plan = {"training": {"learning_rate": 0.5, "max_steps": 1, "batch_size": 8}}
+    pal.learn(counted / "start", counted / "all.npz", output=tmp_path / "one", method="ease", plan=plan)
+    more = put_npz(tmp_path / "more.npz", [0, 1, 2])
+    again = pal.learn(tmp_path / "one", more, output=tmp_path / "two", method="ease", plan=plan)
+    (note,) = [note for note in again.notes if note.startswith("Not used: ")]
+    assert note.startswith("Not used: training.learning_rate, training.max_steps. Method 'ease' edits")
