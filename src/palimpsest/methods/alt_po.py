@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.preference import preference_loss
+from palimpsest.terms import likelihood
 
 
 class AltPOConfig(Config):
@@ -56,10 +57,7 @@ class AltPO(Method):
         """Mean over pairs of the preference loss, token mean of the retain loss."""
         win_B, lose_B = (self._ratio(model, batches[name]) for name in ("alternative", "forget"))
         terms = {"preference": Term(preference_loss(win_B, lose_B, self.config.beta), of="forget", per="example")}
-        if "retain" in batches:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | likelihood(model, batches, {"retain": self.config.alpha})
 
     def _ratio(self, model: nn.Module, batch: Batch) -> Float[Tensor, "B"]:
         """Log p − log p_ref of each example, nats."""

@@ -30,6 +30,7 @@ from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.entries import predict_at
 from palimpsest.models.nearest_wrong import Moved, nearest_moved, wrong_labels_of
+from palimpsest.terms import likelihood
 
 
 class AMUNConfig(Config):
@@ -63,12 +64,8 @@ class AMUN(Method):
         """Token means of all sides."""
         batch = batches["forget"]
         terms = {"adversarial": Term(self._adversarial(model, batch), of="forget")}
-        kept = -batches["retain"].predict(model).logp_S.sum()
-        terms["retain"] = Term(kept, of="retain", weight=self.config.retain_weight)
-        if self.config.forget_weight:
-            own = -batch.predict(model).logp_S.sum()
-            terms["forget"] = Term(own, of="forget", weight=self.config.forget_weight)
-        return terms
+        weights = {"retain": self.config.retain_weight, "forget": self.config.forget_weight}
+        return terms | likelihood(model, batches, {name: w for name, w in weights.items() if w or name == "retain"})
 
     def _adversarial(self, model: nn.Module, batch: Batch) -> Tensor:
         """−log p of the wrong labels at the moved examples, summed."""

@@ -33,7 +33,7 @@ from torch import nn
 from palimpsest.companions.class_counting import keep_record
 from palimpsest.companions.class_statistics import ClassRecord
 from palimpsest.companions.view_counting import ViewCounting, counted_in_views
-from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.parts import named_buffers_of
 from palimpsest.models.parts.class_head import fitted_head
@@ -42,6 +42,7 @@ from palimpsest.models.parts.first_task import Tune, first_part
 from palimpsest.models.parts.task_teaching import rebuilt, sets_of_task, start_rows, taught_sets, teach_task
 from palimpsest.models.parts.task_views import tasks_of
 from palimpsest.models.parts.views_head import new_views_head
+from palimpsest.terms import likelihood
 
 
 class APERConfig(Config):
@@ -117,7 +118,7 @@ class APER(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the task."""
-        return {name: Term(-batch.predict(model).logp_S.sum(), of=name) for name, batch in batches.items()}
+        return likelihood(model, batches)
 
     def finish(self, model: nn.Module) -> nn.Module:
         """After the first task count it, without the rows that were trained."""

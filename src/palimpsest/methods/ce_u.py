@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.divergence import soft_cross_entropy
+from palimpsest.terms import likelihood
 
 
 class CEUConfig(Config):
@@ -83,10 +84,7 @@ class CEU(Method):
         counts_S = behind_the_first(said.owner_S, self.config.skipped)
         distilled_S = soft_cross_entropy(without_right(said.logits_SV, said.target_S), said.logits_SV)
         terms = {"forget": Term((distilled_S * counts_S).sum(), of="forget", count=counts_S.sum())}
-        if "retain" in batches and self.config.alpha:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | (likelihood(model, batches, {"retain": self.config.alpha}) if self.config.alpha else {})
 
 
 METHOD = CEU

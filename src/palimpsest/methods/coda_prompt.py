@@ -30,13 +30,11 @@ from torch import nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.current_classes import current_classes_of, task_loss
-from palimpsest.models.families import of_model
-from palimpsest.models.parts import parts_of
+from palimpsest.models.parts import parts_of_kind
 from palimpsest.models.parts.prefixing import check_same_prefixes, no_layers, prefix_options
 from palimpsest.models.parts.prompt_components import PromptComponents, PromptComponentsConfig
-from palimpsest.models.parts.prompting import Usage, freeze_beside, write_usage
 from palimpsest.models.prompt_places import encoder_blocks, layers_in
+from palimpsest.rules.prompt_learning import PromptLearning
 
 
 class CODAPromptConfig(Config):
@@ -76,7 +74,7 @@ class CODAPrompt(Method):
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """Components of this task, orthogonal to those of earlier ones."""
         made = PromptComponents(self._options(model))
-        made.begin_beside(components_of(model))
+        made.begin_beside(parts_of_kind(model, PromptComponents))
         return [made]
 
     def _options(self, model: Any) -> PromptComponentsConfig:
@@ -89,18 +87,13 @@ class CODAPrompt(Method):
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """The new components and the head move."""
-        family = of_model(model)
-        freeze_beside(model, family.head(model))
-        self._learn, self._usage = sets["learn"], Usage()
-        self._current_V = current_classes_of(sets["learn"], family.num_outputs(model))
+        self._run = PromptLearning(model, sets["learn"])
         return super().prepare(model, sets)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """The task over its own classes, and orthogonality where it has a factor."""
-        said = batches["learn"].predict(model)
-        terms = {"learn": Term(task_loss(said.logits_SV, said.target_S, self._current_V), of="learn")}
-        self._usage.add(model)
-        components = components_of(model)
+        terms = self._run.terms(model, batches)
+        components = parts_of_kind(model, PromptComponents)
         if self.config.orthogonality and components and components[-1].is_new:
             off = components[-1].overlap_with(components[:-1])
             weight = self.config.orthogonality
@@ -109,17 +102,11 @@ class CODAPrompt(Method):
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """For how many rows of the step each component weighs most."""
-        return self._usage.told()
+        return self._run.told()
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Write for how many rows of the learn set each component weighs most."""
-        write_usage(model, self._learn)
-        return model
-
-
-def components_of(model: Any) -> list[PromptComponents]:
-    """Those of all tasks, the oldest first."""
-    return [part for part in parts_of(model) if isinstance(part, PromptComponents)]
+        return self._run.ended(model)
 
 
 METHOD = CODAPrompt

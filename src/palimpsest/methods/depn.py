@@ -26,10 +26,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method
-from palimpsest.data.draws import shuffled
 from palimpsest.models.neuron_relevance import integrated_gradients
 from palimpsest.models.relevance import above_share, ranked_by_count
-from palimpsest.rules.damage_budget import Damage
+from palimpsest.rules.damage_budget import Damage, probe_of
 from palimpsest.rules.pruned_neurons import PrunedNeurons
 
 
@@ -88,19 +87,15 @@ class DEPN(Method):
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
         """Attribute, rank, take out."""
         options, pruned = self.config, PrunedNeurons(model, "depn")
-        probe = shuffled(sets["retain"].ids, 0, "damage", 0)[: options.probe_rows]
+        probe = probe_of(sets["retain"], options.probe_rows)
         ids = {"forget": sets["forget"].ids, "retain": probe}
         found = {
             name: integrated_gradients(model, pruned.layers, sets[name], of, steps=options.steps)
             for name, of in ids.items()
         }
         ranking = privacy_neurons(*found.values(), share=options.share, contrast=options.contrast)
-        gone = ranking[: options.neurons]
-        if options.neurons is None:
-            damage = Damage(self.recall, sets["retain"], options.probe_rows)
-            gone = pruned.prune_within(model, ranking, damage, options.budget)
-        pruned.put(model, gone)
-        self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+        damage = Damage(self.recall, sets["retain"], options.probe_rows)
+        self._found = pruned.prune(model, ranking, options.neurons, damage, options.budget)
         return pruned.names
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:

@@ -31,18 +31,16 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
-from palimpsest.data.encode.batch import Batch, predict_together
+from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Terms
+from palimpsest.data.encode.batch import Batch
 from palimpsest.models.parts.backbone_growth import (
     classes_to_learn,
     freeze_all_but_new,
     is_first_task,
     names_before_head,
     new_backbone,
-    new_grown_of,
-    new_or_old_loss,
 )
-from palimpsest.models.wide_predictions import predict_beside
+from palimpsest.rules.expansion import expanded_terms, without_auxiliary
 
 
 class DERConfig(Config):
@@ -84,23 +82,12 @@ class DER(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Means of the losses of both classifiers."""
-        weights = {name: 1.0 if name == "learn" else self.config.memory_weight for name in batches}
-        part = next(iter(new_grown_of(model)), None)
-        if part is None:
-            said = predict_together(model, batches)
-            return {name: Term(-one.logp_S.sum(), of=name, weight=weights[name]) for name, one in said.items()}
-        terms = {}
-        for name, (one, aux_SA) in predict_beside(model, batches, part.telling, part.auxiliary_logits).items():
-            auxiliary = new_or_old_loss(aux_SA, one.target_S, self._new)
-            terms[name] = Term(-one.logp_S.sum(), of=name, weight=weights[name])
-            terms[f"{name}_auxiliary"] = Term(auxiliary, of=name, weight=weights[name] * self.config.alpha_aux)
-        return terms
+        weights = {"auxiliary": self.config.alpha_aux, "memory": self.config.memory_weight}
+        return expanded_terms(model, batches, self._new, **weights)
 
     def finish(self, model: nn.Module) -> nn.Module:
         """The auxiliary classifier has done its work."""
-        for part in new_grown_of(model):
-            part.drop_auxiliary()
-        return model
+        return without_auxiliary(model)
 
 
 METHOD = DER

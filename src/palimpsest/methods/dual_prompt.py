@@ -28,16 +28,14 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
-from palimpsest.models.current_classes import current_classes_of, task_loss
-from palimpsest.models.families import of_model
-from palimpsest.models.parts import detach, parts_of
+from palimpsest.models.parts import parts_of_kind, taken_up
 from palimpsest.models.parts.prefix_prompt import PrefixPrompt, PrefixPromptConfig
 from palimpsest.models.parts.prefixing import check_same_prefixes, no_layers, prefix_options
-from palimpsest.models.parts.prompting import Usage, freeze_beside, new_prompts, write_usage
 from palimpsest.models.prompt_places import encoder_blocks, layers_in
+from palimpsest.rules.prompt_learning import PromptLearning
 
 
 class DualPromptConfig(Config):
@@ -90,10 +88,7 @@ class DualPrompt(Method):
         earlier = shared_prompts(model)
         if not shared or not earlier:
             return [*([PrefixPrompt(self._options(model, shared, matched=False))] if shared else []), task]
-        detach(model, earlier)
-        for part in earlier:
-            part.continues = True
-        return [*earlier, task]
+        return [*taken_up(model, earlier), task]
 
     def _layers(self, model: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Blocks of the shared prefix and of that of a task."""
@@ -109,35 +104,25 @@ class DualPrompt(Method):
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """The prefixes and the head move."""
-        family = of_model(model)
-        freeze_beside(model, family.head(model))
-        self._learn, self._usage = sets["learn"], Usage()
-        self._current_V = current_classes_of(sets["learn"], family.num_outputs(model))
+        self._run = PromptLearning(model, sets["learn"])
         return super().prepare(model, sets)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """The task over its own classes, and the pull of queries on its key."""
-        said = batches["learn"].predict(model)
-        terms = {"learn": Term(task_loss(said.logits_SV, said.target_S, self._current_V), of="learn")}
-        self._usage.add(model)
-        for part in new_prompts(model):
-            if (pull_B := part.pull()) is not None:
-                terms["pull"] = Term(pull_B.sum(), of="learn", per="example", weight=-self.config.pull)
-        return terms
+        return self._run.terms(model, batches, self.config.pull)
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """By how many rows of the step each task's prefix was used."""
-        return self._usage.told()
+        return self._run.told()
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Write how many rows of the learn set find the prefix of their task."""
-        write_usage(model, self._learn)
-        return model
+        return self._run.ended(model)
 
 
 def shared_prompts(model: Any) -> list[PrefixPrompt]:
     """The prefix of all tasks, if a model has one."""
-    return [part for part in parts_of(model) if isinstance(part, PrefixPrompt) and not part.asks]
+    return [part for part in parts_of_kind(model, PrefixPrompt) if not part.asks]
 
 
 METHOD = DualPrompt

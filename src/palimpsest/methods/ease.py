@@ -31,15 +31,13 @@ from torch import nn
 from palimpsest.companions.class_counting import keep_record
 from palimpsest.companions.class_statistics import ClassRecord
 from palimpsest.companions.view_counting import ViewCounting, counted_in_views, without_empty_tasks
-from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.parts import named_buffers_of
-from palimpsest.models.parts.block_adapter import new_adapter
 from palimpsest.models.parts.class_head import fitted_head
 from palimpsest.models.parts.concatenated_means import ConcatenatedMeans
-from palimpsest.models.parts.task_teaching import rebuilt, sets_of_task, start_rows, taught_sets, teach_task
-from palimpsest.models.parts.task_views import tasks_of
-from palimpsest.models.parts.views_head import new_views_head
+from palimpsest.models.parts.task_teaching import parts_of_task, rebuilt, sets_of_task, start_rows
+from palimpsest.terms import likelihood
 
 
 class EASEConfig(Config):
@@ -83,16 +81,7 @@ class EASE(Method):
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """For new classes a head with one view more, and the adapter of that view; else the head that is there."""
-        tasks, fixed = tasks_of(model), {"join": "weighted", "has_rows": False}
-        taught = taught_sets(model, sets)
-        if not taught:
-            fitted_head(model, ConcatenatedMeans)
-            return [new_views_head(model, ConcatenatedMeans, self.config, tasks, fixed)]
-        task = max(tasks, default=0) + 1
-        adapter = new_adapter(model, self.config.at, task, self.config.rank, self.config.adapter_scale)
-        head = new_views_head(model, ConcatenatedMeans, self.config, (*tasks, task), {**fixed, "has_rows": True})
-        teach_task(head, sets, taught, task)
-        return [head, adapter]
+        return parts_of_task(model, ConcatenatedMeans, self.config, sets, fixed={"join": "weighted"}, has_rows=False)
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Is an adapter tuned? Then the head is the classifier of its task."""
@@ -117,7 +106,7 @@ class EASE(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the task."""
-        return {name: Term(-batch.predict(model).logp_S.sum(), of=name) for name, batch in batches.items()}
+        return likelihood(model, batches)
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Count in all views; tasks without a class are gone, and so are the rows that were trained."""

@@ -22,9 +22,10 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
+from palimpsest.contract import Config, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.rules.spring import Spring, SpringConfig
+from palimpsest.terms import likelihood
 
 
 class EWCConfig(Config):
@@ -66,7 +67,7 @@ class EWC(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token mean of the negative log-likelihood."""
-        return {"learn": Term(-batches["learn"].predict(model).logp_S.sum(), of="learn")}
+        return likelihood(model, batches)
 
 
 METHOD = EWC

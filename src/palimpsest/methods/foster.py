@@ -50,6 +50,7 @@ from palimpsest.models.parts.backbone_growth import (
 )
 from palimpsest.models.parts.grown_backbones import GrownBackbone, grown_backbones_of
 from palimpsest.models.wide_predictions import predict_beside
+from palimpsest.terms import likelihood_together
 
 
 class FOSTERConfig(Config):
@@ -183,8 +184,7 @@ class FOSTER(Method):
         """The terms of a stage; of a first task maximum likelihood."""
         new = new_grown_of(model)
         if not new:
-            said = predict_together(model, batches)
-            return {name: Term(-one.logp_S.sum(), of=name, weight=self._weight(name)) for name, one in said.items()}
+            return likelihood_together(model, batches, {name: self._weight(name) for name in batches})
         return (self._boosted if phase.name == "boost" else self._compressed)(model, batches, new)
 
     def _weight(self, name: str) -> float:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.preference import preference_loss
+from palimpsest.terms import likelihood
 
 
 class IDKDPOConfig(Config):
@@ -57,10 +58,7 @@ class IDKDPO(Method):
         ratios = {name: self._log_ratio(model, batches[name]) for name in ("refusal", "forget")}
         preference = preference_loss(ratios["refusal"], ratios["forget"], self.config.beta)
         terms = {"preference": Term(preference, of="forget", per="example")}
-        if "retain" in batches:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | likelihood(model, batches, {"retain": self.config.alpha})
 
     def _log_ratio(self, model: nn.Module, batch: Batch) -> Float[Tensor, "B"]:
         """Log p − log p_ref of each example, nats."""

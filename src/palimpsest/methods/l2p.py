@@ -25,16 +25,14 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import ModelError, PlanError
-from palimpsest.models.current_classes import current_classes_of, task_loss
-from palimpsest.models.families import of_model
-from palimpsest.models.parts import detach, parts_of
+from palimpsest.models.parts import parts_of_kind, taken_up
 from palimpsest.models.parts.part import PartConfig
 from palimpsest.models.parts.prompt_pool import PromptPool, PromptPoolConfig
-from palimpsest.models.parts.prompting import Usage, freeze_beside, new_prompts, write_usage
 from palimpsest.models.prompt_places import encoder_blocks, hidden_width, last_with_tokens, reads_last
+from palimpsest.rules.prompt_learning import PromptLearning
 
 
 class L2PConfig(Config):
@@ -79,7 +77,7 @@ class L2P(Method):
                 f"l2p: a prompt before a text sees nothing of it in a {type(model).__name__}, which reads from left to "
                 "right; accepted: --set l2p.reads=tokens, or coda_prompt"
             )
-        for pool in pools_of(model):
+        for pool in parts_of_kind(model, PromptPool):
             if pool.config != options:
                 raise PlanError(
                     f"l2p: the model has a pool of {pool.config.prompts} prompts of {pool.config.length} tokens, "
@@ -88,13 +86,8 @@ class L2P(Method):
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """The pool that is there, to go on with, or a new one."""
-        earlier = pools_of(model)
-        if not earlier:
-            return [PromptPool(self._options(model))]
-        detach(model, earlier)
-        for pool in earlier:
-            pool.continues = True
-        return earlier
+        earlier = parts_of_kind(model, PromptPool)
+        return taken_up(model, earlier) if earlier else [PromptPool(self._options(model))]
 
     def _options(self, model: Any) -> PromptPoolConfig:
         options = self.config
@@ -110,35 +103,20 @@ class L2P(Method):
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """The pool and the head move."""
-        family = of_model(model)
-        freeze_beside(model, family.head(model))
-        self._learn, self._usage = sets["learn"], Usage()
-        self._current_V = current_classes_of(sets["learn"], family.num_outputs(model))
+        self._run = PromptLearning(model, sets["learn"])
         return super().prepare(model, sets)
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """The task over its own classes, and the pull of queries on keys."""
-        said = batches["learn"].predict(model)
-        terms = {"learn": Term(task_loss(said.logits_SV, said.target_S, self._current_V), of="learn")}
-        self._usage.add(model)
-        for part in new_prompts(model):
-            if (pull_B := part.pull()) is not None:
-                terms["pull"] = Term(pull_B.sum(), of="learn", per="example", weight=-self.config.pull)
-        return terms
+        return self._run.terms(model, batches, self.config.pull)
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """By how many rows of the step each prompt was chosen."""
-        return self._usage.told()
+        return self._run.told()
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Write by how many rows each prompt is chosen in the end."""
-        write_usage(model, self._learn)
-        return model
-
-
-def pools_of(model: Any) -> list[PromptPool]:
-    """Those of a model, the oldest first."""
-    return [part for part in parts_of(model) if isinstance(part, PromptPool)]
+        return self._run.ended(model)
 
 
 METHOD = L2P

@@ -28,15 +28,15 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Step, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, Step, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.parts import detach
+from palimpsest.models.parts import parts_of_kind, taken_up
 from palimpsest.models.parts.block_adapter import BlockAdapter, BlockAdapterConfig, adapter_places
 from palimpsest.models.parts.class_head import fitted_head
 from palimpsest.models.parts.larger_of_two import LargerOfTwo
 from palimpsest.models.parts.task_teaching import sets_of_task, taught_sets, teach_task, unit_means
-from palimpsest.models.parts.task_views import task_parts
 from palimpsest.models.parts.views_head import new_views_head
+from palimpsest.terms import likelihood
 
 ON = 1
 """View of the adapter that learns."""
@@ -91,10 +91,7 @@ class LAE(Method):
             head.class_rows.data[new_C] = means_CD[new_C].to(head.class_rows)
         teach_task(head, sets, taught, ON)
         if pair:
-            detach(model, pair)
-            for part in pair:
-                part.continues = True
-            return [head, *pair]
+            return [head, *taken_up(model, pair)]
         layers = adapter_places(model, self.config.at)[: self.config.blocks]
         sizes = {"layers": layers, "rank": self.config.rank, "scale": self.config.adapter_scale}
         adapter = BlockAdapter(BlockAdapterConfig(task=ON, **sizes))
@@ -118,7 +115,7 @@ class LAE(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean negative log-likelihood among the classes of the run."""
-        return {name: Term(-batch.predict(model).logp_S.sum(), of=name) for name, batch in batches.items()}
+        return likelihood(model, batches)
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """A step; where the adapter moved, the average follows."""
@@ -143,7 +140,7 @@ class LAE(Method):
 
 def _pair_of(model: nn.Module) -> tuple[BlockAdapter, ...]:
     """The adapter that learns and its average; nothing before the first run."""
-    found = [part for part in task_parts(model) if isinstance(part, BlockAdapter)]
+    found = parts_of_kind(model, BlockAdapter)
     return tuple(sorted(found, key=lambda part: part.task))
 
 

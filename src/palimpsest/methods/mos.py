@@ -40,13 +40,11 @@ from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Stage, 
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.activations import inputs_seen
 from palimpsest.models.class_gaussians import ClassGaussian, GaussianDraws
-from palimpsest.models.parts import bearer_of, named_buffers_of
-from palimpsest.models.parts.block_adapter import BlockAdapter, drawn_to, new_adapter
+from palimpsest.models.parts import bearer_of, named_buffers_of, parts_of_kind
+from palimpsest.models.parts.block_adapter import BlockAdapter, drawn_to
 from palimpsest.models.parts.class_head import fitted_head
 from palimpsest.models.parts.retrieved_adapters import RetrievedAdapters
-from palimpsest.models.parts.task_teaching import rows_at, sets_of_task, start_rows, taught_sets, teach_task
-from palimpsest.models.parts.task_views import task_parts, tasks_of
-from palimpsest.models.parts.views_head import new_views_head
+from palimpsest.models.parts.task_teaching import parts_of_task, rows_at, sets_of_task, start_rows
 
 RIDGE = 1e-4
 """Added to the diagonal of a covariance."""
@@ -115,16 +113,7 @@ class MOS(Method):
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """For new classes a head with one view more, and the adapter of that view; else the head that is there."""
-        tasks = tasks_of(model)
-        taught = taught_sets(model, sets)
-        if not taught:
-            fitted_head(model, RetrievedAdapters)
-            return [new_views_head(model, RetrievedAdapters, self.config, tasks, {})]
-        task = max(tasks, default=0) + 1
-        adapter = new_adapter(model, self.config.at, task, self.config.rank, self.config.adapter_scale)
-        head = new_views_head(model, RetrievedAdapters, self.config, (*tasks, task), {})
-        teach_task(head, sets, taught, task)
-        return [head, adapter]
+        return parts_of_task(model, RetrievedAdapters, self.config, sets, has_rows=True)
 
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Is an adapter tuned? Then the head is the classifier of its task."""
@@ -132,7 +121,7 @@ class MOS(Method):
         self._record: ClassRecord | None = None
         self._drawing: GaussianDraws | None = None
         self._aligning = False
-        adapters = [part for part in task_parts(model) if isinstance(part, BlockAdapter)]
+        adapters = parts_of_kind(model, BlockAdapter)
         self._new = [part for part in adapters if part.is_new]
         self._others = [part for part in adapters if not part.is_new]
         head = fitted_head(model, RetrievedAdapters)

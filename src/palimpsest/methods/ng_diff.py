@@ -23,9 +23,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.scope import trainable
+from palimpsest.terms import likelihood
 
 _PHASES = (Phase("away", ("forget",), update=False), Phase("both", ("retain",), max_grad_norm=0.0))
 
@@ -73,8 +74,7 @@ class NGDiff(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token mean of the loss on the set of the phase."""
-        (name,) = phase.sets
-        return {name: Term(-batches[name].predict(model).logp_S.sum(), of=name)}
+        return likelihood(model, batches)
 
     def transform(self, model: nn.Module, phase: Phase) -> None:
         """Keep the forget gradient; make the retain gradient the difference of the units."""

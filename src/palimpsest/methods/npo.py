@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood
 
 
 class NPOConfig(Config):
@@ -70,10 +71,7 @@ class NPO(Method):
         reference = self.recall(model, batches["forget"])
         preference = npo_loss(forget.logp_B, reference.logp_B, self.config.beta)
         terms = {"forget": Term(preference, of="forget", per="example")}
-        if "retain" in batches:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | likelihood(model, batches, {"retain": self.config.alpha})
 
 
 METHOD = NPO

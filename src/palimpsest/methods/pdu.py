@@ -30,6 +30,7 @@ from palimpsest.contract import Config, ExampleSet, Method, Phase, Step, Term, T
 from palimpsest.data.encode.batch import Batch
 from palimpsest.data.encode.lean_logits import by_rows
 from palimpsest.models.modes import asked
+from palimpsest.terms import likelihood
 
 _ROWS_AT_ONCE = 16
 
@@ -99,11 +100,8 @@ class PDU(Method):
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of the margin and of the retain loss; the bound itself has no gradient."""
         flat = squared_margin(batches["forget"].predict(model).logits_SV).sum()
-        retained = -batches["retain"].predict(model).logp_S.sum()
-        return {
-            "forget": Term(flat, of="forget", weight=self.config.gamma),
-            "retain": Term(retained, of="retain", weight=self.multiplier),
-        }
+        terms = {"forget": Term(flat, of="forget", weight=self.config.gamma)}
+        return terms | likelihood(model, batches, {"retain": self.multiplier})
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """One optimizer step, and the multiplier's by the retain loss of the step."""

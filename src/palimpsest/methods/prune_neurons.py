@@ -26,10 +26,9 @@ from pydantic import Field
 from torch import nn
 
 from palimpsest.contract import Config, ExampleSet, Method
-from palimpsest.data.draws import shuffled
 from palimpsest.models.neuron_relevance import activation_times_gradient
 from palimpsest.models.relevance import leaned_on
-from palimpsest.rules.damage_budget import Damage
+from palimpsest.rules.damage_budget import Damage, probe_of
 from palimpsest.rules.pruned_neurons import PrunedNeurons
 
 
@@ -72,17 +71,13 @@ class PruneNeurons(Method):
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
         """Relevance, ranking, and as many as may go."""
         options, pruned = self.config, PrunedNeurons(model, "prune_neurons")
-        probe = shuffled(sets["retain"].ids, 0, "damage", 0)[: options.probe_rows]
+        probe = probe_of(sets["retain"], options.probe_rows)
         forget_NK = activation_times_gradient(model, pruned.layers, sets["forget"], sets["forget"].ids)
         retain_MK = activation_times_gradient(model, pruned.layers, sets["retain"], probe)
         top = max(1, round(options.top * forget_NK.shape[1]))
         ranking = leaned_on(forget_NK, retain_MK, top=top, contrast=options.contrast)
-        gone = ranking[: options.neurons]
-        if options.neurons is None:
-            damage = Damage(self.recall, sets["retain"], options.probe_rows)
-            gone = pruned.prune_within(model, ranking, damage, options.budget)
-        pruned.put(model, gone)
-        self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+        damage = Damage(self.recall, sets["retain"], options.probe_rows)
+        self._found = pruned.prune(model, ranking, options.neurons, damage, options.budget)
         return pruned.names
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood
 
 
 class SatImpConfig(Config):
@@ -77,10 +78,7 @@ class SatImp(Method):
         logp_S = batches["forget"].predict(model).logp_S
         weight_S = token_weights(logp_S, self.config.beta1, self.config.beta2)
         terms = {"forget": Term((weight_S * logp_S).sum(), of="forget", weight=self.config.gamma)}
-        if "retain" in batches:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | likelihood(model, batches, {"retain": self.config.alpha})
 
 
 METHOD = SatImp

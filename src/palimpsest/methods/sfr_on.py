@@ -31,6 +31,7 @@ from palimpsest.rules.coefficients import inverse_power
 from palimpsest.rules.saliency_batches import MaskSample, masks_of_sets
 from palimpsest.rules.saliency_bits import SaliencyMask, restore_masked
 from palimpsest.rules.schedule import Annealing, ascent_scale
+from palimpsest.terms import likelihood
 
 
 class SFROnConfig(Config):
@@ -100,7 +101,7 @@ class SFROn(Method):
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """The weighted mean over forget examples, or the token mean over retain."""
         if phase.name == "repair":
-            return {"retain": Term(-batches["retain"].predict(model).logp_S.sum(), of="retain")}
+            return likelihood(model, batches)
         loss_B = batches["forget"].predict(model).nll_B
         w_B = inverse_power(loss_B, self.config.temperature)
         ascent = Term((w_B * loss_B).sum(), of="forget", weight=-self.config.ascent * phase.scale, count=w_B.sum())

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood
 
 
 class SimNPOConfig(Config):
@@ -78,10 +79,7 @@ class SimNPO(Method):
         forget = batches["forget"].predict(model)
         preference = simple_preference_loss(forget.nll_B, self.config.beta, self.config.delta)
         terms = {"forget": Term(preference, of="forget", per="example", weight=self.config.gamma)}
-        if "retain" in batches:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | likelihood(model, batches, {"retain": self.config.alpha})
 
 
 METHOD = SimNPO

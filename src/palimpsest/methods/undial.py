@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.divergence import soft_cross_entropy
+from palimpsest.terms import likelihood
 
 
 class UNDIALConfig(Config):
@@ -75,10 +76,7 @@ class UNDIAL(Method):
         teacher_SV = lowered(self.recall(model, batches["forget"]).logits_SV, said.target_S, self.config.beta)
         distilled = soft_cross_entropy(teacher_SV, said.logits_SV).sum()
         terms = {"forget": Term(distilled, of="forget", weight=self.config.gamma)}
-        if "retain" in batches and self.config.alpha:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | (likelihood(model, batches, {"retain": self.config.alpha}) if self.config.alpha else {})
 
 
 METHOD = UNDIAL

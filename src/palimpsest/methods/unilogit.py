@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.data.encode.lean_logits import by_rows
+from palimpsest.terms import likelihood
 
 
 class UnilogitConfig(Config):
@@ -88,10 +89,7 @@ class Unilogit(Method):
         said = batches["forget"].predict(model)
         distilled = reverse_divergence(said.logits_SV, uniform_target(said.logits_SV, said.target_S)).sum()
         terms = {"forget": Term(distilled, of="forget", weight=self.config.gamma)}
-        if "retain" in batches:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | likelihood(model, batches, {"retain": self.config.alpha})
 
 
 METHOD = Unilogit

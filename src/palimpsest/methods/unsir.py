@@ -32,6 +32,7 @@ from palimpsest.data.draws import shuffled
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.models.entries import entry_of, predict_instead
 from palimpsest.models.modes import in_eval_mode
+from palimpsest.terms import likelihood
 
 _IMPAIR = "impair"
 _REPAIR = "repair"
@@ -119,7 +120,7 @@ class UNSIR(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of the phase's sets."""
-        terms = {"retain": Term(-batches["retain"].predict(model).logp_S.sum(), of="retain")}
+        terms = likelihood(model, batches, {"retain": 1.0})
         if "forget" in batches:
             said = batches["forget"].seen(self._told(model, batches["forget"]))
             terms["noise"] = Term(-said.logp_S.sum(), of="forget")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood
 
 
 class WGAConfig(Config):
@@ -68,10 +69,7 @@ class WGA(Method):
         """Token means of both sides."""
         ascended = weighted_ascent_loss(batches["forget"].predict(model).logp_S, self.config.beta)
         terms = {"forget": Term(ascended, of="forget", weight=self.config.gamma)}
-        if "retain" in batches:
-            retained = -batches["retain"].predict(model).logp_S.sum()
-            terms["retain"] = Term(retained, of="retain", weight=self.config.alpha)
-        return terms
+        return terms | likelihood(model, batches, {"retain": self.config.alpha})
 
 
 METHOD = WGA

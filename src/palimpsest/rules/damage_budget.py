@@ -99,6 +99,11 @@ def largest_count(damage_at: Callable[[int], float], budget: float, most: int) -
     return low
 
 
+def probe_of(examples: ExampleSet, most: int) -> list[str]:
+    """The rows at which damage is read, a choice by their ids alone."""
+    return shuffled(examples.ids, 0, "damage", 0)[:most]
+
+
 class Damage:
     """KL from the model before on a probe of what must stay, nats per scored position."""
 
@@ -112,7 +117,7 @@ class Damage:
         """
         self._recall = recall
         self._examples = examples.plain()
-        self._ids = shuffled(examples.ids, 0, "damage", 0)[:most]
+        self._ids = probe_of(examples, most)
 
     def __call__(self, model: nn.Module) -> float:
         """Of the model as it is now."""

@@ -52,6 +52,23 @@ class PrunedNeurons:
             weight_of(module).copy_(start.masked_fill(columns_of(module, start, inside), 0))
             first += count
 
+    def prune(
+        self,
+        model: nn.Module,
+        ranking: Sequence[int],
+        most: int | None,
+        damage: Callable[[nn.Module], float],
+        budget: float,
+    ) -> dict[str, float]:
+        """Take out the first of a ranking: so many, or as many as the budget lets.
+
+        Returns:
+            How many went, and how many were ranked.
+        """
+        gone = self.prune_within(model, ranking, damage, budget) if most is None else ranking[:most]
+        self.put(model, gone)
+        return {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+
     def prune_within(
         self, model: nn.Module, ranking: Sequence[int], damage: Callable[[nn.Module], float], budget: float
     ) -> list[int]:

@@ -17,13 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from palimpsest.errors import ModelError, PlanError, unknown
 from palimpsest.untrusted import refusing
 
 if TYPE_CHECKING:
     from palimpsest.models.parts.part import Part
+
+AnyPart = TypeVar("AnyPart", bound="Part")
 
 ATTRIBUTE = "palimpsest_parts"
 """Of a model that bears parts."""
@@ -114,6 +116,11 @@ def parts_of(model: Any) -> tuple[Part, ...]:
     return tuple(getattr(bearer_of(model), ATTRIBUTE, ()))
 
 
+def parts_of_kind(model: Any, kind: type[AnyPart]) -> list[AnyPart]:
+    """Those of a kind, or of the kinds that are made of it."""
+    return [part for part in parts_of(model) if isinstance(part, kind)]
+
+
 def new_parts_of(model: Any) -> tuple[Part, ...]:
     """Those that the run at hand made."""
     return tuple(part for part in parts_of(model) if part.is_new)
@@ -177,6 +184,14 @@ def detach(model: Any, parts: Sequence[Part] | None = None) -> tuple[Part, ...]:
     bearer.__dict__.pop("save_pretrained", None)
     attach(bearer, kept)
     return tuple(gone)
+
+
+def taken_up(model: Any, parts: Sequence[AnyPart]) -> list[AnyPart]:
+    """Parts of an earlier run, taken off the model for the run at hand to go on with."""
+    detach(model, parts)
+    for part in parts:
+        part.continues = True
+    return list(parts)
 
 
 def _release(bearer: Any, parts: Sequence[Part]) -> None:

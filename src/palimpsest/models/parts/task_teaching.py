@@ -6,6 +6,7 @@ Shape legend: C classes, D width of what enters the head, N rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 from palimpsest.models.families import of_model
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, attach, detach, off, parts_of
-from palimpsest.models.parts.class_head import head_place
-from palimpsest.models.parts.task_views import acting_alone
-from palimpsest.models.parts.views_head import OfViews, ViewsHead, unknown_classes
+from palimpsest.models.parts.block_adapter import new_adapter
+from palimpsest.models.parts.class_head import fitted_head, head_place
+from palimpsest.models.parts.task_views import acting_alone, tasks_of
+from palimpsest.models.parts.views_head import OfViews, ViewsHead, new_views_head, unknown_classes
 
 _ROWS = 64  # in a pass
 
@@ -60,6 +62,39 @@ def teach_task(head: ViewsHead, sets: Mapping[str, Any], taught: Sequence[str], 
     """
     masks = [classes_of_rows(sets[name], head.config.classes) for name in taught]
     head.teach(torch.stack(masks).any(dim=0), task)
+
+
+def parts_of_task(
+    model: Any,
+    kind: type[OfViews],
+    options: Any,
+    sets: Mapping[str, Any],
+    *,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
+    has_rows: bool,
+) -> list[Any]:
+    """For new classes a head with one view more, and the adapter of that view; else the head that is there.
+
+    Args:
+        model: at the weights that the run starts from.
+        kind: of the head.
+        options: of the method: those of the head, with ``at``, ``rank`` and ``adapter_scale``.
+        sets: that were given.
+        fixed: options of the head that the method does not leave open.
+        has_rows: has the head its trained rows where nothing is taught, too?
+
+    Raises:
+        ModelError: nothing is taught, and there is no such head.
+    """
+    tasks, taught = tasks_of(model), taught_sets(model, sets)
+    if not taught:
+        fitted_head(model, kind)
+        return [new_views_head(model, kind, options, tasks, {**fixed, "has_rows": has_rows})]
+    task = max(tasks, default=0) + 1
+    adapter = new_adapter(model, options.at, task, options.rank, options.adapter_scale)
+    head = new_views_head(model, kind, options, (*tasks, task), {**fixed, "has_rows": True})
+    teach_task(head, sets, taught, task)
+    return [head, adapter]
 
 
 def sets_of_task(head: ViewsHead, sets: Mapping[str, Any]) -> tuple[str, ...]:
