@@ -51,6 +51,10 @@ class RoundWriter:
         self.ledger, self.key = ledger, ledger.key
         self.names = {self.key.of_id(name): name for name in names}
 
+    def marks(self, names: Collection[str]) -> list[str]:
+        """Of some names, sorted."""
+        return sorted(map(self.key.of_id, names))
+
     def begin(self, number: int, weights: Weights, errand: Mapping[str, Any], who: Collection[str]) -> Heard:
         """Write down what is asked in a round, or find what was heard of it.
 
@@ -63,7 +67,7 @@ class RoundWriter:
         Raises:
             ModelError: a record was changed, or something else was asked when this round was recorded.
         """
-        said = {"errand": digest([errand, sorted(map(self.key.of_id, who)), _digest_of(weights)])}
+        said = {"errand": digest([errand, self.marks(who), _digest_of(weights)])}
         path = self.ledger.folder / round_folder(number) / "weights.safetensors"
         self._enter(number, who)
         if not path.exists():
@@ -119,7 +123,12 @@ class RoundWriter:
             "before": index.head,
             "weights": seal_in_file(folder / "weights.safetensors", self.key),
             "told": [
-                {"client": mark, "seal": seal_in_file(folder / f"{mark}.safetensors", self.key), **reply_said(reply)}
+                {
+                    "client": mark,
+                    "seal": seal_in_file(folder / f"{mark}.safetensors", self.key),
+                    "bytes": sum(tensor.nbytes for tensor in reply.delta.values()),
+                    **reply_said(reply),
+                }
                 for mark, reply in told
             ],
             "absent": [{"client": self.key.of_id(one.client), "why": one.why} for one in heard.absent],

@@ -1,9 +1,9 @@
 """The contract of federated learning and of erasing a client.
 
 Who learns and who erases is a *procedure*: a generator that yields what it asks of clients, is sent their answers, and
-returns the final weights. It holds no model and touches no disk. ``carrying_out.py`` carries it out: it has the clients do
-what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes a
-run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
+returns the final weights. It holds no model and touches no disk. ``carrying_out.py`` carries it out: it has the clients
+do what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes
+a run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
 arguments and of the answers alone: no clock, no random number without a fixed seed, no file.
 """
 
