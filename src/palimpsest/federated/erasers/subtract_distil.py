@@ -1,0 +1,81 @@
+"""Subtract and distil: take the client's updates off, then learn from the old model on rows that are no client's.
+
+Source: Wu, Zhu & Mitra 2022, "Federated Unlearning with Knowledge Distillation", arXiv:2201.09441; known from notes on
+the paper.
+
+    w ← w_T − Σ_j p_u^j U_u^j
+    w̃: argmin_w  T² KL(softmax(z_old / T) ‖ softmax(z_w / T))   over public rows, without their labels
+
+The subtraction breaks the model (later updates of the others were given at weights that the client had moved); the old
+model, which knows what is to be forgotten, teaches it on rows on which that hopefully does not show. Nobody of the
+federation is asked: the rows are the server's, a party of the name "public".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from palimpsest.errors import PlanError
+from palimpsest.federated.averaging import moved_by
+from palimpsest.federated.contract import Ask, Eraser, Procedure, Rounds
+from palimpsest.federated.erasers.history import contribution
+
+PUBLIC = "public"
+"""Name of the party that holds rows of nobody; not a client."""
+
+
+def softened_divergence(
+    logits_BC: Float[Tensor, "B C"], teacher_BC: Float[Tensor, "B C"], temperature: float
+) -> Float[Tensor, ""]:
+    """T² KL(teacher ‖ student) of the softened answers, mean over the batch; nats.
+
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2: T² keeps the gradients as large as those of hard labels.
+
+    >>> same = torch.tensor([[1.0, 2.0]])
+    >>> softened_divergence(same, same, 3.0).item()
+    0.0
+    """
+    student, teacher = (F.log_softmax(z / temperature, dim=-1) for z in (logits_BC, teacher_BC))
+    return temperature**2 * F.kl_div(student, teacher, log_target=True, reduction="batchmean")
+
+
+@dataclass(frozen=True)
+class SubtractDistil(Eraser):
+    """Off with the updates, then distillation.
+
+    Attributes:
+        epochs: passes over the public rows.
+        temperature: T, that softens both answers.
+    """
+
+    epochs: float = 10
+    temperature: float = 3.0
+
+    name = "subtract_distil"
+    source = "Wu et al. 2022, arXiv:2201.09441"
+    use_when = "nobody of the federation answers any more, and there are rows of nobody like theirs"
+    guarantee = "None: the teacher of the distillation is the model that knows the client"
+    needs = ("rounds", "public rows")
+
+    def erase(self, history: Rounds, gone: str) -> Procedure:
+        """Subtract, and have the public rows taught.
+
+        Raises:
+            PlanError: there are no public rows.
+        """
+        weights = moved_by(history.final, contribution(history, gone), -1.0)
+        settings = {"temperature": self.temperature}
+        told = yield Ask(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final)
+        if PUBLIC not in told:
+            raise PlanError(
+                "subtract_distil: nobody holds public rows; accepted: rows of no client, without which the model stays "
+                "broken"
+            )
+        return moved_by(weights, told[PUBLIC].delta)
+
+
+ERASER = SubtractDistil()
