@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from torch import Tensor
 
 from palimpsest.companions.round_record import Weights
-from palimpsest.federated.averaging import moved_by
+from palimpsest.federated.averaging import weights_after
 
 
 def difference(after: Weights, before: Weights) -> dict[str, Tensor]:
     """θ₁ − θ₀."""
-    return moved_by(after, before, -1.0)
+    return weights_after(after, before, -1.0)
 
 
 def l2_norm(weights: Weights) -> float:
@@ -26,21 +25,15 @@ def l2_norm(weights: Weights) -> float:
     return math.sqrt(math.fsum(float(tensor.double().square().sum()) for tensor in weights.values()))
 
 
-def scaled(weights: Weights, factor: float) -> dict[str, Tensor]:
-    """S θ.
+def onto_ball(weights: Weights, centre: Weights, radius: float) -> dict[str, Tensor]:
+    """The nearest weights within a distance of a centre.
+
+        P(w) = c + (w − c) min(1, r / ‖w − c‖)
 
     >>> import torch
-    >>> scaled({"w": torch.tensor([1.0, -2.0])}, 0.5)["w"].tolist()
-    [0.5, -1.0]
+    >>> onto_ball({"w": torch.tensor([4.0, 5.0])}, {"w": torch.tensor([1.0, 1.0])}, 2.5)["w"].tolist()
+    [2.5, 3.0]
     """
-    return {name: (factor * tensor.double()).to(tensor.dtype) for name, tensor in weights.items()}
-
-
-def shares(examples: Mapping[str, int]) -> dict[str, float]:
-    """Part that each client has of all examples, in the order of the names.
-
-    >>> shares({"b": 3, "a": 1})
-    {'a': 0.25, 'b': 0.75}
-    """
-    total = sum(examples.values())
-    return {name: examples[name] / total for name in sorted(examples)}
+    away = difference(weights, centre)
+    length = l2_norm(away)
+    return dict(weights) if length <= radius else weights_after(centre, away, radius / length)

@@ -16,11 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from palimpsest.companions.round_record import Answers, Weights
+from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.errors import PlanError
-from palimpsest.federated.averaging import mean_delta, moved_by
-from palimpsest.federated.contract import Ask, Eraser, Procedure, Rounds
+from palimpsest.federated.averaging import mean_delta, weights_after
 from palimpsest.federated.erasers.history import kept_of, without_asking
+from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
 
 APART_ROUNDS = 10
 """Rounds' worth of epochs that each client learns, where no number is given."""
@@ -28,11 +28,11 @@ APART_ROUNDS = 10
 Combination = Literal["mean", "sum"]
 
 
-def united(start: Weights, answers: Answers, how: Combination) -> Weights:
+def united(start: Weights, answers: Replies, how: Combination) -> Weights:
     """The start, moved by all adapters; the start itself where there is none."""
     if not answers:
         return dict(start)
-    return moved_by(start, mean_delta(answers), len(answers) if how == "sum" else 1.0)
+    return weights_after(start, mean_delta(answers), len(answers) if how == "sum" else 1.0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AdapterPerClient(Eraser):
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """One round, in which every client learns for all rounds."""
-        answers = yield Ask(start, names, epochs * (APART_ROUNDS if rounds is None else rounds))
+        answers = yield Asking(start, names, epochs * (APART_ROUNDS if rounds is None else rounds))
         return united(start, answers, self.how)
 
     def erase(self, history: Rounds, gone: str) -> Procedure:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from palimpsest.companions.round_record import Weights
 from palimpsest.federated.arithmetic import l2_norm
-from palimpsest.federated.averaging import moved_by
-from palimpsest.federated.contract import Eraser, Procedure, Rounds
+from palimpsest.federated.averaging import weights_after
 from palimpsest.federated.erasers.history import contribution, without_asking
+from palimpsest.federated.procedure import Eraser, Procedure, Rounds
 
 
 def gaussian_like(weights: Weights, seed: int) -> dict[str, Tensor]:
@@ -47,9 +47,9 @@ class ClientNoise(Eraser):
     guarantee = "None: it is not aimed at the client"
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
-        """Ask nobody."""
+        """Asking nobody."""
         noise, size = gaussian_like(history.final, self.seed), l2_norm(contribution(history, gone))
-        return without_asking(moved_by(history.final, noise, size / l2_norm(noise)))
+        return without_asking(weights_after(history.final, noise, size / l2_norm(noise)))
 
 
 ERASER = ClientNoise()

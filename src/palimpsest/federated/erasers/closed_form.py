@@ -19,10 +19,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from palimpsest.companions.round_record import Answers, Weights
+from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.errors import DataError, PlanError
-from palimpsest.federated.contract import Ask, Eraser, Procedure, Rounds
 from palimpsest.federated.erasers.history import kept_of, without_asking
+from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
 from palimpsest.methods.ranpac import regression
 from palimpsest.models.class_sums import ClassSums
 
@@ -35,7 +35,7 @@ def as_statistics(sums: ClassSums) -> dict[str, Tensor]:
     return dict(zip(STATISTICS, (sums.count_FC, sums.sum_FCD, sums.square_FGDD[:, 0]), strict=True))
 
 
-def summed_statistics(answers: Answers) -> dict[str, Tensor]:
+def summed_statistics(answers: Replies) -> dict[str, Tensor]:
     """Σ over clients, of whole numbers; classes that one has not are zero of it.
 
     Raises:
@@ -61,7 +61,7 @@ def as_sums(statistics: Mapping[str, Tensor]) -> ClassSums:
     return ClassSums(count_FC, sum_FCM, square_FMM[:, None], "pooled")
 
 
-def head_of(answers: Answers) -> dict[str, Tensor]:
+def head_of(answers: Replies) -> dict[str, Tensor]:
     """The ridge head of some clients: "solution_CM" in fp32, and "present_C", classes that a row is of."""
     sums = as_sums(summed_statistics(answers))
     return {"solution_CM": regression(sums)[0].T.float().contiguous(), "present_C": sums.present_C}
@@ -79,7 +79,7 @@ class ClosedForm(Eraser):
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """One round of one pass; epochs and rounds change nothing."""
-        answers = yield Ask(start, names, 1.0, "statistics")
+        answers = yield Asking(start, names, 1.0, "statistics")
         return head_of(answers)
 
     def erase(self, history: Rounds, gone: str) -> Procedure:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palimpsest.federated.contract import Eraser, Procedure, Rounds
 from palimpsest.federated.erasers.history import staying
-from palimpsest.federated.rounds import fed_avg
+from palimpsest.federated.fed_avg import fed_avg
+from palimpsest.federated.procedure import Eraser, Procedure, Rounds
 
 
 @dataclass(frozen=True)

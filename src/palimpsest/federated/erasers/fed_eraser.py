@@ -26,10 +26,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from palimpsest.companions.round_record import Answers, Round, Weights
-from palimpsest.federated.averaging import averaged_by, mean_delta, moved_by
-from palimpsest.federated.contract import Ask, Eraser, Procedure, Rounds
+from palimpsest.companions.round_record import Replies, Round, Weights
+from palimpsest.federated.averaging import averaged_by, mean_delta, weights_after
 from palimpsest.federated.erasers.history import kept_of
+from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
 
 Norms = Literal["per_client", "averaged"]
 
@@ -61,7 +61,7 @@ def calibrated(stored: Weights, fresh: Weights) -> dict[str, Tensor]:
     return {name: as_long_as(stored[name], tensor) for name, tensor in fresh.items()}
 
 
-def calibrated_step(stored: Answers, fresh: Answers, norms: Norms = "per_client") -> dict[str, Tensor]:
+def calibrated_step(stored: Replies, fresh: Replies, norms: Norms = "per_client") -> dict[str, Tensor]:
     """One step of the unlearned model.
 
     Args:
@@ -102,13 +102,13 @@ class FedEraser(Eraser):
             weights = yield from self._replayed(weights, stored, kept_of(stored, gone), history.epochs)
         return weights
 
-    def _replayed(self, weights: Weights, stored: Round, kept: Answers, epochs: float) -> Procedure:
+    def _replayed(self, weights: Weights, stored: Round, kept: Replies, epochs: float) -> Procedure:
         """One stored round."""
         if not stored.number or not kept:
             return averaged_by(weights, kept)
-        told = yield Ask(weights, tuple(kept), calibration_epochs(epochs, self.ratio))
+        told = yield Asking(weights, tuple(kept), calibration_epochs(epochs, self.ratio))
         fresh = {client: answer for client, answer in told.items() if client in kept}
-        return moved_by(weights, calibrated_step(kept, fresh, self.norms)) if fresh else weights
+        return weights_after(weights, calibrated_step(kept, fresh, self.norms)) if fresh else weights
 
 
 ERASER = FedEraser()

@@ -43,9 +43,9 @@ from palimpsest.companions.marks import own_key
 from palimpsest.companions.round_record import Round, Weights
 from palimpsest.errors import PlanError
 from palimpsest.federated.arithmetic import difference, l2_norm
-from palimpsest.federated.averaging import mean_delta, moved_by
-from palimpsest.federated.contract import Eraser, Procedure, Rounds
+from palimpsest.federated.averaging import mean_delta, weights_after
 from palimpsest.federated.erasers.history import kept_of, rounds_of, without_asking
+from palimpsest.federated.procedure import Eraser, Procedure, Rounds
 from palimpsest.models.scope import tensor_digest
 
 
@@ -102,7 +102,7 @@ def recovered_weights(history: Rounds, gone: str) -> dict[str, Tensor]:
     shares = weights_of_rounds([l2_norm(mean_delta(stored.told)) for stored in moving])
     weights = dict(history.final)
     for share, stored in zip(shares, moving, strict=True):
-        weights = moved_by(weights, residual(stored, gone), -share)
+        weights = weights_after(weights, residual(stored, gone), -share)
     return weights
 
 
@@ -144,12 +144,12 @@ class FedRecovery(Eraser):
     )
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
-        """Ask nobody."""
+        """Asking nobody."""
         weights = recovered_weights(history, gone)
         deviation = self._deviation(history, weights)
         if not deviation:
             return without_asking(weights)
-        return without_asking(moved_by(weights, secret_noise(weights, self._key(history, gone)), deviation))
+        return without_asking(weights_after(weights, secret_noise(weights, self._key(history, gone)), deviation))
 
     def _deviation(self, history: Rounds, recovered: Weights) -> float:
         if self.deviation is not None:

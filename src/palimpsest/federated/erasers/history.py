@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from palimpsest.companions.round_record import Answers, Round, Told, Weights
-from palimpsest.federated.contract import Procedure, Rounds
+from palimpsest.companions.round_record import Replies, Reply, Round, Weights
+from palimpsest.federated.procedure import Procedure, Rounds
 
 
 def rounds_of(history: Rounds) -> Iterator[Round]:
@@ -16,7 +16,7 @@ def rounds_of(history: Rounds) -> Iterator[Round]:
     return (history[number] for number in range(len(history)))
 
 
-def kept_of(stored: Round, gone: str) -> dict[str, Told]:
+def kept_of(stored: Round, gone: str) -> dict[str, Reply]:
     """Answers of all but one client, in the order of the names."""
     return {client: stored.told[client] for client in sorted(stored.told) if client != gone}
 
@@ -26,7 +26,7 @@ def staying(history: Rounds, gone: str) -> tuple[str, ...]:
     return tuple(client for client in history.clients if client != gone)
 
 
-def share_of(answers: Answers, client: str) -> float:
+def share_of(answers: Replies, client: str) -> float:
     """Part of the examples of a round that were a client's; 0 where it was absent."""
     if client not in answers:
         return 0.0

@@ -27,10 +27,10 @@ from torch import Tensor
 from palimpsest.companions.round_record import Round, Weights
 from palimpsest.errors import DataError
 from palimpsest.federated.arithmetic import difference, l2_norm
-from palimpsest.federated.averaging import averaged_by, moved_by
-from palimpsest.federated.contract import Ask, Eraser, Procedure, Rounds
+from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.erasers.history import kept_of, share_of, staying
-from palimpsest.federated.rounds import has_stopped, loss_of
+from palimpsest.federated.fed_avg import has_stopped, loss_of
+from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
 
 
 def reference_weights(combined: Weights, client: Weights, share: float) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ def reference_weights(combined: Weights, client: Weights, share: float) -> dict[
     >>> reference_weights({"w": torch.tensor([2.0])}, {"w": torch.tensor([5.0])}, 0.25)["w"].tolist()
     [1.0]
     """
-    return moved_by(combined, difference(combined, client), share / (1 - share))
+    return weights_after(combined, difference(combined, client), share / (1 - share))
 
 
 def shuffled(weights: Weights, seed: int) -> dict[str, Tensor]:
@@ -106,10 +106,10 @@ class ProjectedAscent(Eraser):
         share = share_of(last.told, gone)
         if share == 1:
             raise DataError(f"client {gone!r} was alone in its last round; accepted: a client beside others")
-        local = moved_by(last.weights, last.told[gone].delta)
+        local = weights_after(last.weights, last.told[gone].delta)
         reference = reference_weights(averaged_by(last.weights, last.told), local, share)
-        told = yield Ask(reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone))
-        weights = moved_by(reference, told[gone].delta) if gone in told else reference
+        told = yield Asking(reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone))
+        weights = weights_after(reference, told[gone].delta) if gone in told else reference
         return (yield from self._recovered(weights, history, last, gone))
 
     def settings(self, history: Rounds, reference: Weights, gone: str) -> dict[str, float]:
@@ -124,7 +124,7 @@ class ProjectedAscent(Eraser):
         """Rounds of the others, until their loss is what it was or falls no more."""
         kept, losses = kept_of(last, gone), list[float]()
         for _ in range(self.most_rounds):
-            answers = yield Ask(weights, staying(history, gone), history.epochs)
+            answers = yield Asking(weights, staying(history, gone), history.epochs)
             if not answers:
                 break
             losses.append(loss_of(answers))

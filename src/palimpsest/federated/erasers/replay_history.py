@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from palimpsest.companions.round_record import Weights
 from palimpsest.federated.averaging import averaged_by
-from palimpsest.federated.contract import Eraser, Procedure, Rounds
 from palimpsest.federated.erasers.history import kept_of, rounds_of, without_asking
+from palimpsest.federated.procedure import Eraser, Procedure, Rounds
 
 
 def replayed_weights(history: Rounds, gone: str) -> Weights:
@@ -32,7 +32,7 @@ class ReplayHistory(Eraser):
     guarantee = "None: the others' updates were learned beside the client"
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
-        """Ask nobody."""
+        """Asking nobody."""
         return without_asking(replayed_weights(history, gone))
 
 

@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from palimpsest.errors import PlanError
-from palimpsest.federated.averaging import moved_by
-from palimpsest.federated.contract import Ask, Eraser, Procedure, Rounds
+from palimpsest.federated.averaging import weights_after
 from palimpsest.federated.erasers.history import contribution
+from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
 
 PUBLIC = "public"
 """Name of the party that holds rows of nobody; not a client."""
@@ -67,15 +67,15 @@ class SubtractDistil(Eraser):
         Raises:
             PlanError: there are no public rows.
         """
-        weights = moved_by(history.final, contribution(history, gone), -1.0)
+        weights = weights_after(history.final, contribution(history, gone), -1.0)
         settings = {"temperature": self.temperature}
-        told = yield Ask(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final)
+        told = yield Asking(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final)
         if PUBLIC not in told:
             raise PlanError(
                 "subtract_distil: nobody holds public rows; accepted: rows of no client, without which the model stays "
                 "broken"
             )
-        return moved_by(weights, told[PUBLIC].delta)
+        return weights_after(weights, told[PUBLIC].delta)
 
 
 ERASER = SubtractDistil()
