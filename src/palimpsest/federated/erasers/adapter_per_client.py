@@ -20,7 +20,7 @@ from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.errors import PlanError
 from palimpsest.federated.averaging import mean_delta, weights_after
 from palimpsest.federated.erasers.history import kept_of, without_asking
-from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
+from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 APART_ROUNDS = 10
 """Rounds' worth of epochs that each client learns, where no number is given."""
@@ -54,7 +54,7 @@ class AdapterPerClient(Eraser):
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """One round, in which every client learns for all rounds."""
-        answers = yield Asking(start, names, epochs * (APART_ROUNDS if rounds is None else rounds))
+        answers = yield Errand(start, names, epochs * (APART_ROUNDS if rounds is None else rounds))
         return united(start, answers, self.how)
 
     def erase(self, history: Rounds, gone: str) -> Procedure:

@@ -22,12 +22,12 @@ from torch import Tensor
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.errors import DataError, PlanError
 from palimpsest.federated.erasers.history import kept_of, without_asking
-from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
+from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 from palimpsest.methods.ranpac import regression
 from palimpsest.models.class_sums import ClassSums
 
 STATISTICS = ("count_FC", "sum_FCM", "square_FMM")
-HEAD = ("solution_CM", "present_C")
+RIDGE_HEAD = ("solution_CM", "present_C")
 
 
 def as_statistics(sums: ClassSums) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def as_sums(statistics: Mapping[str, Tensor]) -> ClassSums:
     return ClassSums(count_FC, sum_FCM, square_FMM[:, None], "pooled")
 
 
-def head_of(answers: Replies) -> dict[str, Tensor]:
+def ridge_head_of(answers: Replies) -> dict[str, Tensor]:
     """The ridge head of some clients: "solution_CM" in fp32, and "present_C", classes that a row is of."""
     sums = as_sums(summed_statistics(answers))
     return {"solution_CM": regression(sums)[0].T.float().contiguous(), "present_C": sums.present_C}
@@ -79,8 +79,8 @@ class ClosedForm(Eraser):
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """One round of one pass; epochs and rounds change nothing."""
-        answers = yield Asking(start, names, 1.0, "statistics")
-        return head_of(answers)
+        answers = yield Errand(start, names, 1.0, "statistics")
+        return ridge_head_of(answers)
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
         """Add up the others.
@@ -88,12 +88,12 @@ class ClosedForm(Eraser):
         Raises:
             PlanError: the federation learned in another way.
         """
-        if len(history) != 1 or set(history[0].combined) != set(HEAD):
+        if len(history) != 1 or set(history[0].combined) != set(RIDGE_HEAD):
             raise PlanError(
                 f"{self.name} cannot erase from a federation that learned by steps; accepted: one of the clients' "
                 f"statistics (run --for {self.name})"
             )
-        return without_asking(head_of(kept_of(history[0], gone)))
+        return without_asking(ridge_head_of(kept_of(history[0], gone)))
 
 
 ERASER = ClosedForm()

@@ -29,7 +29,7 @@ from torch import Tensor
 from palimpsest.companions.round_record import Replies, Round, Weights
 from palimpsest.federated.averaging import averaged_by, mean_delta, weights_after
 from palimpsest.federated.erasers.history import kept_of
-from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
+from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 Norms = Literal["per_client", "averaged"]
 
@@ -56,7 +56,7 @@ def as_long_as(stored: Float[Tensor, "..."], fresh: Float[Tensor, "..."]) -> Flo
     return (fresh.double() * factor).to(fresh.dtype)
 
 
-def calibrated(stored: Weights, fresh: Weights) -> dict[str, Tensor]:
+def calibrated_update(stored: Weights, fresh: Weights) -> dict[str, Tensor]:
     """The same of every tensor of an update."""
     return {name: as_long_as(stored[name], tensor) for name, tensor in fresh.items()}
 
@@ -70,8 +70,11 @@ def calibrated_step(stored: Replies, fresh: Replies, norms: Norms = "per_client"
         norms: which lengths are kept, each client's or that of their mean.
     """
     if norms == "averaged":
-        return calibrated(mean_delta({client: stored[client] for client in fresh}), mean_delta(fresh))
-    long = {client: told._replace(delta=calibrated(stored[client].delta, told.delta)) for client, told in fresh.items()}
+        return calibrated_update(mean_delta({client: stored[client] for client in fresh}), mean_delta(fresh))
+    long = {
+        client: told._replace(delta=calibrated_update(stored[client].delta, told.delta))
+        for client, told in fresh.items()
+    }
     return mean_delta(long)
 
 
@@ -106,7 +109,7 @@ class FedEraser(Eraser):
         """One stored round."""
         if not stored.number or not kept:
             return averaged_by(weights, kept)
-        told = yield Asking(weights, tuple(kept), calibration_epochs(epochs, self.ratio))
+        told = yield Errand(weights, tuple(kept), calibration_epochs(epochs, self.ratio))
         fresh = {client: answer for client, answer in told.items() if client in kept}
         return weights_after(weights, calibrated_step(kept, fresh, self.norms)) if fresh else weights
 

@@ -144,7 +144,7 @@ class FedRecovery(Eraser):
     )
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
-        """Asking nobody."""
+        """Errand nobody."""
         weights = recovered_weights(history, gone)
         deviation = self._deviation(history, weights)
         if not deviation:

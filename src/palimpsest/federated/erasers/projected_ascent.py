@@ -30,7 +30,7 @@ from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.erasers.history import kept_of, share_of, staying
 from palimpsest.federated.fed_avg import has_stopped, loss_of
-from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
+from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 
 def reference_weights(combined: Weights, client: Weights, share: float) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def reference_weights(combined: Weights, client: Weights, share: float) -> dict[
     return weights_after(combined, difference(combined, client), share / (1 - share))
 
 
-def shuffled(weights: Weights, seed: int) -> dict[str, Tensor]:
+def another_order(weights: Weights, seed: int) -> dict[str, Tensor]:
     """A random net: of each tensor the same numbers in another order."""
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -108,13 +108,13 @@ class ProjectedAscent(Eraser):
             raise DataError(f"client {gone!r} was alone in its last round; accepted: a client beside others")
         local = weights_after(last.weights, last.told[gone].delta)
         reference = reference_weights(averaged_by(last.weights, last.told), local, share)
-        told = yield Asking(reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone))
+        told = yield Errand(reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone))
         weights = weights_after(reference, told[gone].delta) if gone in told else reference
         return (yield from self._recovered(weights, history, last, gone))
 
     def settings(self, history: Rounds, reference: Weights, gone: str) -> dict[str, float]:
         """What the climbing client is told."""
-        radius = ball_radius(reference, (shuffled(history.start, seed) for seed in range(self.nets)))
+        radius = ball_radius(reference, (another_order(history.start, seed) for seed in range(self.nets)))
         numbers = {"learning_rate": self.learning_rate, "momentum": self.momentum, "clip": self.clip, "radius": radius}
         first = history[0].told.get(gone)
         known = first is not None and math.isfinite(first.loss)
@@ -124,7 +124,7 @@ class ProjectedAscent(Eraser):
         """Rounds of the others, until their loss is what it was or falls no more."""
         kept, losses = kept_of(last, gone), list[float]()
         for _ in range(self.most_rounds):
-            answers = yield Asking(weights, staying(history, gone), history.epochs)
+            answers = yield Errand(weights, staying(history, gone), history.epochs)
             if not answers:
                 break
             losses.append(loss_of(answers))

@@ -8,39 +8,20 @@ the paper.
 
 The subtraction breaks the model (later updates of the others were given at weights that the client had moved); the old
 model, which knows what is to be forgotten, teaches it on rows on which that hopefully does not show. Nobody of the
-federation is asked: the rows are the server's, a party of the name "public".
+federation is asked: the rows are the server's, a party of the name "public", whose work is ``scrub.softened_divergence`` to the teacher.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
-
 from palimpsest.errors import PlanError
 from palimpsest.federated.averaging import weights_after
 from palimpsest.federated.erasers.history import contribution
-from palimpsest.federated.procedure import Asking, Eraser, Procedure, Rounds
+from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 PUBLIC = "public"
 """Name of the party that holds rows of nobody; not a client."""
-
-
-def softened_divergence(
-    logits_BC: Float[Tensor, "B C"], teacher_BC: Float[Tensor, "B C"], temperature: float
-) -> Float[Tensor, ""]:
-    """T² KL(teacher ‖ student) of the softened answers, mean over the batch; nats.
-
-    Source: Hinton et al. 2015, arXiv:1503.02531, section 2: T² keeps the gradients as large as those of hard labels.
-
-    >>> same = torch.tensor([[1.0, 2.0]])
-    >>> softened_divergence(same, same, 3.0).item()
-    0.0
-    """
-    student, teacher = (F.log_softmax(z / temperature, dim=-1) for z in (logits_BC, teacher_BC))
-    return temperature**2 * F.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
 
 @dataclass(frozen=True)
@@ -69,7 +50,7 @@ class SubtractDistil(Eraser):
         """
         weights = weights_after(history.final, contribution(history, gone), -1.0)
         settings = {"temperature": self.temperature}
-        told = yield Asking(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final)
+        told = yield Errand(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final)
         if PUBLIC not in told:
             raise PlanError(
                 "subtract_distil: nobody holds public rows; accepted: rows of no client, without which the model stays "
