@@ -34,6 +34,7 @@ class Errand(NamedTuple):
         settings: of that kind of work, e.g. {"learning_rate": 1e-3}.
         known: answers that are taken from a history, so that these clients are not asked again.
         beside: further weights that the work looks at, e.g. the teacher of "distil".
+        loss: do they say their loss at the weights that they are sent? It takes a pass forward over their rows.
     """
 
     weights: Weights
@@ -43,6 +44,7 @@ class Errand(NamedTuple):
     settings: Mapping[str, float] = NO_SETTINGS
     known: Replies = NOTHING_KNOWN
     beside: Weights = NO_WEIGHTS
+    loss: bool = True
 
 
 Procedure = Generator[Errand, Replies, Weights]

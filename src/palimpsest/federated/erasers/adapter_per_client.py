@@ -54,7 +54,7 @@ class AdapterPerClient(Eraser):
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """One round, in which every client learns for all rounds."""
-        answers = yield Errand(start, names, epochs * (APART_ROUNDS if rounds is None else rounds))
+        answers = yield Errand(start, names, epochs * (APART_ROUNDS if rounds is None else rounds), loss=False)
         return united(start, answers, self.how)
 
     def erase(self, history: Rounds, gone: str) -> Procedure:

@@ -109,7 +109,9 @@ class ProjectedAscent(Eraser):
             raise DataError(f"client {gone!r} was alone in its last round; accepted: a client beside others")
         local = weights_after(last.weights, last.told[gone].delta)
         reference = reference_weights(averaged_by(last.weights, last.told), local, share)
-        told = yield Errand(reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone))
+        told = yield Errand(
+            reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone), loss=False
+        )
         weights = weights_after(reference, told[gone].delta) if gone in told else reference
         return (yield from self._recovered(weights, history, last, gone))
 
