@@ -18,6 +18,7 @@ from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated
 from palimpsest.federated.given_clients import (
     LEAST,
     MEASURED_SETS,
+    PUBLIC_CLIENT,
     ReadClients,
     check_client_name,
     check_enough,
@@ -127,7 +128,7 @@ def erase_client(
         manner: where to, and how it goes about it.
         by: eraser.
         clients: name -> its rows, where they are no longer where the version's plan says.
-        sets: "test" and "probe" -> rows that are measured.
+        sets: "test" and "probe" -> rows that are measured; "public" -> rows of no client, for erasers that teach.
         retrains: retrain without that client from the start as well, to be compared with.
         how: layout of the rows, metrics, and who finds the clients; rounds and passes are those of the version.
 
@@ -171,10 +172,11 @@ def _run(
 
 def _roles(sets: Mapping[str, Source] | None) -> dict[str, Source]:
     """Role -> rows that are measured in it."""
+    accepted = {**MEASURED_SETS, PUBLIC_CLIENT: PUBLIC_CLIENT}
     for name in sets or {}:
-        if name not in MEASURED_SETS:
-            raise PlanError(unknown("measured set", name, MEASURED_SETS))
-    return {MEASURED_SETS[name]: rows for name, rows in (sets or {}).items() if rows is not None}
+        if name not in accepted:
+            raise PlanError(unknown("measured set", name, accepted))
+    return {accepted[name]: rows for name, rows in (sets or {}).items() if rows is not None}
 
 
 def _described(roles: Mapping[str, Source]) -> dict[str, str]:

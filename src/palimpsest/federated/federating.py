@@ -10,7 +10,7 @@ Whoever dies in between goes on: what clients answered is on the disk, the rest 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ from palimpsest.federated.distances import Distances, distances_between
 from palimpsest.federated.fed_avg import fed_avg
 from palimpsest.federated.fed_avg_rule import ended_by_rule
 from palimpsest.federated.federated_plan import FED_AVG, FederatedPlan
-from palimpsest.federated.given_clients import ReadClients, together
+from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, together
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.procedure import Clients, Procedure
 from palimpsest.federated.recorded_rounds import RecordedRounds
@@ -57,7 +57,7 @@ from palimpsest.models.load import Loaded, device, load, source_digest, use_thre
 from palimpsest.models.parts.with_parts import write_version
 from palimpsest.models.scope import leave_scope
 from palimpsest.models.sealed_json import read_sealed, write_sealed
-from palimpsest.records import Cost
+from palimpsest.records import Cost, Example
 from palimpsest.report.page import PAGE, save_html
 from palimpsest.report.schema import CostRow, RunResult, SetInfo, rows_of
 
@@ -85,14 +85,18 @@ class _Federation:
         return tuple(sorted(self.read.rows))
 
     def bench(self, loaded: Loaded) -> Workbench:
-        """The model with its scope applied."""
+        """The model with its scope applied; for the clients, the one that goes and public rows, if given."""
         folder = self.target.partial / FEDERATED / "work"
-        return Workbench.on(self.plan.local_plan(), loaded, self.read.rows, folder)
+        beside: dict[str, Sequence[Example]] = {}
+        if "forget" in self.read.sets:
+            beside[self.plan.gone] = self.read.sets["forget"]
+        beside |= {PUBLIC_CLIENT: self.read.public} if self.read.public else {}
+        return Workbench.on(self.plan.local_plan(), loaded, {**self.read.rows, **beside}, folder)
 
     def writer(self) -> RoundWriter:
         """Of the rounds that the version keeps."""
         ledger = RoundLedger.open(companion_place("rounds", self.target.partial), self.key)
-        return RoundWriter(ledger, {*self.names, *filter(None, [self.plan.gone])})
+        return RoundWriter(ledger, {*self.names, *filter(None, [self.plan.gone]), PUBLIC_CLIENT})
 
     def carried_out(self, bench: Workbench, make: Callable[[], Procedure], writer: RoundWriter, stage: str) -> Weights:
         """What a procedure led to, now or before a death."""
@@ -227,6 +231,8 @@ def _made(work: _Federation) -> tuple[RunResult, FederationFacts]:
     bench, writer = work.bench(loaded), work.writer()
     make = work.erasing if plan.gone else partial(work.learning, bench)
     start = bench.weights()
+    if plan.gone:
+        _check_history(work, start)
     final = work.carried_out(bench, make, writer, "round")
     facts = _facts(work, writer, final)
     if plan.retrains:
@@ -236,6 +242,25 @@ def _made(work: _Federation) -> tuple[RunResult, FederationFacts]:
     writer.settle(model, plan.gone)
     flush_tree(work.target.partial)
     return _result(work, columns, facts, {"model": model, "threads": threads}), facts
+
+
+def _check_history(work: _Federation, start: Weights) -> None:
+    """Refuse what the eraser cannot work with, before anybody is asked.
+
+    Raises:
+        PlanError: the rounds begin at weights that others had moved, or rows are missing.
+    """
+    plan, eraser = work.plan, erasers.load(work.plan.method)
+    if eraser.from_start and distances_between(start, start, start, work.history().start).learned:
+        able = [name for name in erasers.names() if not erasers.load(name).from_start]
+        raise PlanError(
+            f"{plan.method} goes back to the weights before the first round, and those of {plan.after} come after an "
+            f"earlier erasure; accepted: {', '.join(able)}, or the version from before that erasure"
+        )
+    if "gone" in eraser.needs and "forget" not in work.read.sets:
+        raise PlanError(f"{plan.method} asks the client that goes, too; give its rows (--client {plan.gone}=FILE)")
+    if "public rows" in eraser.needs and not work.read.public:
+        raise PlanError(f"{plan.method} teaches on rows of no client; give them with --public FILE")
 
 
 def _before(work: _Federation, loaded: Loaded, sets: Mapping[str, Any]) -> Measured:

@@ -19,6 +19,9 @@ from palimpsest.records import Example
 
 LEAST = 2
 """Clients of a federation."""
+PUBLIC_CLIENT = "public"
+"""Who holds rows of no client, where an eraser teaches on such; no client may be called so."""
+
 MEASURED_SETS = {"test": "holdout", "probe": "unseen"}
 """Option -> role that its rows are measured in."""
 _NAME = re.compile(r"\w[\w .+-]{0,63}")
@@ -32,12 +35,14 @@ class ReadClients(NamedTuple):
         sets: role -> rows that are measured.
         digests: "client:NAME" or role -> digest of the content.
         notes: of the reading.
+        public: rows of no client that an eraser teaches on.
     """
 
     rows: Mapping[str, list[Example]]
     sets: Mapping[str, list[Example]]
     digests: Mapping[str, str]
     notes: tuple[str, ...]
+    public: Sequence[Example] = ()
 
 
 def parse_clients(given: Iterable[str]) -> dict[str, str]:
@@ -67,6 +72,8 @@ def check_client_name(name: str) -> None:
     Raises:
         PlanError: says what is accepted.
     """
+    if name == PUBLIC_CLIENT:
+        raise PlanError(f"client name {name!r} is kept for rows of no client (--public); give the client another name")
     if not _NAME.fullmatch(name) or name.strip(" .") != name:
         raise PlanError(
             f"client name {short(name)}: accepted: up to 64 letters, digits, blanks and . _ + - that begin "
@@ -94,7 +101,7 @@ def read_clients(
     Args:
         model: folder or Hub name.
         clients: name -> its rows.
-        sets: role -> rows that are measured.
+        sets: role -> rows that are measured, and "public" -> rows that an eraser teaches on.
         layout: how rows are laid out.
         progress: told what was left out.
 
@@ -110,11 +117,15 @@ def read_clients(
             raise DataError(f"client {name!r}: {problem}") from None
         rows[name] = read.examples["learn"]
         notes += [f"client {name!r}: {note}" for note in read.notes]
-    other = read_given(Given(model, dict(sets), layout=layout), progress)
+    public = {PUBLIC_CLIENT: sets[PUBLIC_CLIENT]} if PUBLIC_CLIENT in sets else {}
+    taught = {name: read_given(Given(model, {"learn": at}, layout=layout), progress) for name, at in public.items()}
+    measured = {role: source for role, source in sets.items() if role != PUBLIC_CLIENT}
+    other = read_given(Given(model, measured, layout=layout), progress)
     for examples in other.examples.values():
         check_examples(examples, model, layout.revision)
-    found = digests({**{f"{CLIENT}{name}": own for name, own in rows.items()}, **other.examples})
-    return ReadClients(rows, other.examples, found, (*notes, *other.notes))
+    shared = {name: read.examples["learn"] for name, read in taught.items()}
+    found = digests({**{f"{CLIENT}{name}": own for name, own in rows.items()}, **other.examples, **shared})
+    return ReadClients(rows, other.examples, found, (*notes, *other.notes), shared.get(PUBLIC_CLIENT, ()))
 
 
 def together(rows: Mapping[str, Sequence[Example]]) -> list[Example]:

@@ -115,6 +115,7 @@ class Eraser(ABC):
         exact: does it give what the same procedure gives without that client?
         guarantee: what may be relied on after it, one line for the report; begins with "None" where it is none.
         needs: "rounds" (single updates of single clients), "public rows", "gone" (the client must still answer).
+        from_start: it goes back to the weights before the first round, which then must know nobody.
         learns_apart: it erases only from a federation that learned by its own ``learn`` (run --for NAME).
     """
 
@@ -124,6 +125,7 @@ class Eraser(ABC):
     exact: ClassVar[bool] = False
     guarantee: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("rounds",)
+    from_start: ClassVar[bool] = True
     learns_apart: ClassVar[bool] = False
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -68,7 +69,7 @@ def learn_locally(bench: Workbench, client: str, errand: Errand, number: int) ->
     """
     started = time.perf_counter()
     bench.lay(errand.weights)
-    loss = bench.loss(client)
+    loss = bench.loss(client) if errand.loss else math.nan
     if errand.epochs > 0:
         plan = plan_of(bench, client, errand, number)
         set_seed(plan.training.seed)

@@ -96,6 +96,7 @@ class ProjectedAscent(Eraser):
     most_rounds: int = 10
 
     name = "projected_ascent"
+    from_start = False
     source = "Halimi et al. 2022, arXiv:2207.05521"
     use_when = "only the last round is there, and the client itself still answers. Sensitive to its numbers"
     guarantee = "None: the client's loss was driven up near weights that it had moved"
