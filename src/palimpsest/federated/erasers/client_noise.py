@@ -47,7 +47,7 @@ class ClientNoise(Eraser):
     guarantee = "None: it is not aimed at the client"
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
-        """Errand nobody."""
+        """Ask nobody."""
         noise, size = gaussian_like(history.final, self.seed), l2_norm(contribution(history, gone))
         return without_asking(weights_after(history.final, noise, size / l2_norm(noise)))
 

@@ -144,7 +144,7 @@ class FedRecovery(Eraser):
     )
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
-        """Errand nobody."""
+        """Ask nobody."""
         weights = recovered_weights(history, gone)
         deviation = self._deviation(history, weights)
         if not deviation:

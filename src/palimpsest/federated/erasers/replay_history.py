@@ -32,7 +32,7 @@ class ReplayHistory(Eraser):
     guarantee = "None: the others' updates were learned beside the client"
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
-        """Errand nobody."""
+        """Ask nobody."""
         return without_asking(replayed_weights(history, gone))
 
 
