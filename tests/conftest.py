@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ install_import_hook(
 )
 
 import torch  # noqa: E402 (the environment is set first)
+from tests.documents import environment  # noqa: E402
 from tests.order import dealt  # noqa: E402
+from tests.warm import WarmPython  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 torch.set_num_threads(1)
@@ -49,6 +52,13 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmPython]:
+    """Fresh Python processes that need not import torch; one per worker to fork them from."""
+    with WarmPython(environment()) as python:
+        yield python
 
 
 @pytest.fixture(scope="session")

@@ -153,15 +153,13 @@ def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_page(page: Path, folder: Path) -> int:
+def run_page(python: WarmPython, page: Path, folder: Path) -> int:
     """Run every block of a page in one folder, and compare what it prints with what the page shows.
 
     Returns:
         How many blocks and commands ran.
     """
-    text = page.read_text(encoding="utf-8")
-    with WarmPython(environment()) as python:
-        return sum(run_block(python, language, block, folder) for language, block in blocks(text))
+    return sum(run_block(python, *block, folder) for block in blocks(page.read_text(encoding="utf-8")))
 
 
 def run_block(python: WarmPython, language: str, block: str, folder: Path) -> int:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from tests.documents import GUIDE, blocks, commands, run_page
+from tests.warm import WarmPython
 
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_guide_blocks_run(tmp_path: Path) -> None:
-    assert run_page(GUIDE, tmp_path), "the guide shows no session"
+def test_guide_blocks_run(warm: WarmPython, tmp_path: Path) -> None:
+    assert run_page(warm, GUIDE, tmp_path), "the guide shows no session"
 
 
 def test_every_unlearning_of_the_guide_ends_in_passed() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,24 +153,16 @@ def num_tests(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_in_a_checkout_two_files_are_enough(tmp_path):
+def test_in_a_checkout_two_files_are_enough(warm, tmp_path):
     """Its own test passes and the battery finds it, with nothing registered anywhere."""
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     before = tree(tmp_path)
     put(tmp_path, files_of_the_guide())
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     own_test, battery = "tests/methods/test_scaled_ascent.py", "tests/contract/test_methods.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", own_test, battery, "-k", "scaled_ascent", "-rA", "-p", "no:xdist"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = warm.pytest(tmp_path, own_test, battery, "-k", "scaled_ascent", "-rA", "-p", "no:xdist")
+    assert done.returncode == 0, done.stdout[-6000:]
     for path in (own_test, battery):
         assert done.stdout.count(f"PASSED {path}") >= num_tests(tmp_path / path)
     after = tree(tmp_path)

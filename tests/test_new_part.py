@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -34,14 +32,12 @@ def test_a_folder_of_ones_own_needs_no_fork(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_in_a_checkout_two_files_are_enough(tmp_path):
+def test_in_a_checkout_two_files_are_enough(warm, tmp_path):
     """Its own test passes and the battery finds it, with nothing registered anywhere."""
     for name in ("src", "tests", "pyproject.toml"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     put(tmp_path, files_of_the_guide())
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", OWN_TEST, BATTERY, "-k", "channel_gain", "-rA", "-p", "no:xdist"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = warm.pytest(tmp_path, OWN_TEST, BATTERY, "-k", "channel_gain", "-rA", "-p", "no:xdist")
+    assert done.returncode == 0, done.stdout[-6000:]
     assert done.stdout.count(f"PASSED {OWN_TEST}") == 1
     assert done.stdout.count(f"PASSED {BATTERY}") == 8

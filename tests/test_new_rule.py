@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,24 +83,16 @@ def test_without_its_file_it_is_unknown():
 
 
 @pytest.mark.slow
-def test_in_a_checkout_two_files_are_enough(tmp_path):
+def test_in_a_checkout_two_files_are_enough(warm, tmp_path):
     """Its own test passes and the battery finds it, with nothing registered anywhere."""
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     before = tree(tmp_path)
     put(tmp_path, files_of_the_guide())
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     own_test, battery = "tests/rules/test_short_steps.py", "tests/contract/test_rules.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", own_test, battery, "-k", "short_steps", "-rA", "-p", "no:xdist"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = warm.pytest(tmp_path, own_test, battery, "-k", "short_steps", "-rA", "-p", "no:xdist")
+    assert done.returncode == 0, done.stdout[-6000:]
     assert done.stdout.count(f"PASSED {own_test}") >= num_tests(tmp_path / own_test)
     others = 2  # one asks those with an off alone, one a rule of its own
     assert done.stdout.count(f"PASSED {battery}") >= num_tests(tmp_path / battery) - others

@@ -110,7 +110,7 @@ def test_nobody_needed_torch(seen):
 
 
 @pytest.mark.slow
-def test_in_a_checkout_two_files_are_enough(tmp_path):
+def test_in_a_checkout_two_files_are_enough(warm, tmp_path):
     """Its own test passes and what every scenario must keep is asked of it, with nothing registered anywhere."""
     for name in ("src", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name)
@@ -118,7 +118,7 @@ def test_in_a_checkout_two_files_are_enough(tmp_path):
     for path in FILES:
         put(tmp_path, path)
     folder = "tests/data/scenarios"
-    done = python(tmp_path, "-m", "pytest", folder, "-k", "last_first or last-first", "-rA", "-p", "no:xdist")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = warm.pytest(tmp_path, folder, "-k", "last_first or last-first", "-rA", "-p", "no:xdist")
+    assert done.returncode == 0, done.stdout[-6000:]
     assert f"PASSED {folder}/test_last_first.py" in done.stdout
     assert done.stdout.count(f"PASSED {folder}/test_every_scenario.py") == 3

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.documents import README, ROOT, Command, broken_links, commands, difference, run, run_page
+from tests.warm import WarmPython
 
 import palimpsest
 
@@ -22,8 +23,8 @@ COMMANDS = re.findall(
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_readme_blocks_run(tmp_path: Path) -> None:
-    assert run_page(README, tmp_path), "the README shows no session"
+def test_readme_blocks_run(warm: WarmPython, tmp_path: Path) -> None:
+    assert run_page(warm, README, tmp_path), "the README shows no session"
 
 
 def test_the_commands_are_those_of_the_help(tmp_path: Path) -> None:

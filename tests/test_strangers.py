@@ -241,20 +241,20 @@ def test_each_costs_the_files_that_the_guide_says(copy):
     assert copy.touched["training"] == {"src/palimpsest/loop/training.py": (1, 3)}
 
 
-def test_their_own_tests_pass_and_the_battery_finds_the_metric(copy):
+def test_their_own_tests_pass_and_the_battery_finds_the_metric(warm, copy):
     chosen = ("-k", "opening or shortest", "-q", "-rA", "-p", "no:xdist", "-p", "no:cacheprovider")
-    done = python(copy.folder, "-m", "pytest", *OWN_TESTS, BATTERY, *chosen)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = warm.pytest(copy.folder, *OWN_TESTS, BATTERY, *chosen)
+    assert done.returncode == 0, done.stdout[-6000:]
     for path in (*OWN_TESTS, BATTERY):
         assert done.stdout.count(f"PASSED {path}") >= 3
 
 
-def test_the_battery_of_methods_makes_the_set_that_a_method_wants(copy):
+def test_the_battery_of_methods_makes_the_set_that_a_method_wants(warm, copy):
     """What the method is for it does with any gain; here it is asked that nothing of the battery lacks the set."""
     chosen = ("-k", "short_anchor and (same_seed or draws_only or micro_batches)", "-q", "-p", "no:xdist")
     battery = "tests/contract/test_methods.py"
-    done = python(copy.folder, "-m", "pytest", battery, *chosen, "-rA", "-p", "no:cacheprovider")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    done = warm.pytest(copy.folder, battery, *chosen, "-rA", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout[-6000:]
     assert done.stdout.count(f"PASSED {battery}") == 3
 
 

@@ -54,3 +54,18 @@ def test_nothing_passes_from_one_to_the_next(warm: WarmPython, tmp_path: Path) -
 def test_what_was_asked_for_is_loaded_and_nothing_of_ours(warm: WarmPython, tmp_path: Path) -> None:
     ask = "import sys; print('decimal' in sys.modules, [n for n in sys.modules if n.startswith('palimpsest')])"
     assert warm.run(["-c", ask], tmp_path).stdout == "True []\n"
+
+
+def test_what_it_is_given_and_says_apart(warm: WarmPython, tmp_path: Path) -> None:
+    code = "import sys; print(sys.stdin.read(), sys.argv); print('wrong', file=sys.stderr)"
+    done = warm.run(["-c", code, "more"], tmp_path, given="this", apart=True)
+    assert (done.stdout, done.stderr) == ("this ['-c', 'more']\n", "wrong\n")
+
+
+def test_modules_of_another_folder_come_first(warm: WarmPython, tmp_path: Path) -> None:
+    (tmp_path / "src" / "palimpsest").mkdir(parents=True)
+    (tmp_path / "src" / "palimpsest" / "__init__.py").write_text("print('that one')")
+    ask = "import os, palimpsest; print(os.environ['PYTHONPATH'])"
+    done = warm.run(["-c", ask], tmp_path, PYTHONPATH=str(tmp_path / "src"))
+    assert done.stdout == f"that one\n{tmp_path / 'src'}\n"
+    assert warm.run(["-c", "import palimpsest"], tmp_path).stdout == ""

@@ -45,16 +45,34 @@ class WarmPython:
         self._process.communicate()
         shutil.rmtree(self._said.parent)
 
-    def run(self, arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
-        """``python -m MODULE ...`` or ``python -c CODE`` in a folder, both streams as one text."""
+    def pytest(self, checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """pytest in a checkout; plugins that are imported already are none whose assertions anybody reads."""
+        asked = ["-m", "pytest", *arguments, "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+        return self.run(asked, checkout, PYTHONPATH=str(checkout / "src"))
+
+    def run(
+        self, arguments: Sequence[str], folder: Path, *, given: str = "", apart: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """``python -m MODULE ...`` or ``python -c CODE ...`` in a folder.
+
+        Args:
+            arguments: of Python.
+            folder: to be in.
+            given: its standard input.
+            apart: the errors as a text of their own, not among the output.
+            environment: variables that it has beside those of all; of ``PYTHONPATH`` one folder, which comes first.
+        """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(json.dumps([list(arguments), str(folder), str(self._said)]) + "\n")
+        files = [self._said.with_name(name) for name in ("given", "said", "erred" if apart else "said")]
+        files[0].write_text(given, encoding="utf-8")
+        stdin.write(json.dumps([list(arguments), str(folder), environment, [str(file) for file in files]]) + "\n")
         stdin.flush()
         code = stdout.readline()
         assert code, "the process to fork from has ended"
-        return subprocess.CompletedProcess(list(arguments), int(code), self._said.read_text(encoding="utf-8"))
+        said = [file.read_text(encoding="utf-8") for file in dict.fromkeys(files[1:])]
+        return subprocess.CompletedProcess(list(arguments), int(code), *said)
 
 
 def serve(loaded: Sequence[str]) -> None:
@@ -63,19 +81,23 @@ def serve(loaded: Sequence[str]) -> None:
         importlib.import_module(name)
     gc.freeze()
     for line in sys.stdin:
-        arguments, folder, said = json.loads(line)
+        asked = json.loads(line)
         child = os.fork()
         if child == 0:
-            _become(arguments, folder, said)
+            _become(*asked)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _become(arguments: list[str], folder: str, said: str) -> None:
+def _become(arguments: list[str], folder: str, environment: dict[str, str], files: list[str]) -> None:
     """Be the process that was asked for, to its end."""
     os.chdir(folder)
-    for stream, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
-        os.dup2(os.open(os.devnull if stream == 0 else said, flags, 0o644), stream)
-    os.dup2(1, 2)
+    given, said, erred = files
+    for stream, file in ((0, given), (1, said)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if stream else os.O_RDONLY, 0o644), stream)
+    os.dup2(1 if erred == said else os.open(erred, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 2)
+    os.environ.update(environment)
+    if "PYTHONPATH" in environment:
+        sys.path.insert(1, environment["PYTHONPATH"])
     code = 1
     try:
         _execute(*arguments)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.documents import environment
+from tests.warm import WarmPython
 
 from palimpsest.models import parts
 from palimpsest.models.parts.with_parts import write_version
@@ -31,6 +35,11 @@ ORDERS = {
     ),
 }
 
+BELOW_TRANSFORMERS = (
+    *("torch", "safetensors.torch", "tokenizers", "huggingface_hub", "accelerate", "scipy.optimize"),
+    *("torch.distributed.tensor", "torch._dynamo"),
+)
+
 
 @pytest.fixture
 def folder(own_parts, tiny_llama, tmp_path):
@@ -43,14 +52,24 @@ def folder(own_parts, tiny_llama, tmp_path):
     return tmp_path / "v"
 
 
-def in_a_fresh_process(code: str, folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    start = f"import torch\nfrom safetensors.torch import save_file\nFOLDER, OUT = {str(folder)!r}, {str(out)!r}\n"
-    return subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def fresh() -> Iterator[Callable[[str, Path, Path], subprocess.CompletedProcess[str]]]:
+    """Runs code in processes that have imported all that transformers imports, and nothing of it or of us."""
+    with WarmPython(environment(), loaded=BELOW_TRANSFORMERS) as python:
+
+        def run(code: str, folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
+            names = f"FOLDER, OUT = {str(folder)!r}, {str(out)!r}\n"
+            start = f"import sys\nassert not {{'transformers', 'palimpsest'}} & sys.modules.keys()\n{names}"
+            imports = "import torch\nfrom safetensors.torch import save_file\n"
+            ours = {"PALIMPSEST_PARTS": os.environ["PALIMPSEST_PARTS"]}
+            return python.run(["-c", start + imports + code], folder, apart=True, **ours)
+
+        yield run
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_right_after_the_import_the_logits_are_the_same_bits(order, folder, tiny_llama, tmp_path):
-    done = in_a_fresh_process(ORDERS[order] + LOADED, folder, tmp_path / "said.safetensors")
+def test_right_after_the_import_the_logits_are_the_same_bits(fresh, order, folder, tiny_llama, tmp_path):
+    done = fresh(ORDERS[order] + LOADED, folder, tmp_path / "said.safetensors")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"transformers.models.llama.modeling_llama LlamaForCausalLM 2 {folder}\n"
     with torch.no_grad():
@@ -58,25 +77,28 @@ def test_right_after_the_import_the_logits_are_the_same_bits(order, folder, tiny
     assert torch.equal(load_file(tmp_path / "said.safetensors")["logits"], wanted)
 
 
-def test_without_palimpsest_the_folder_is_refused(folder, tmp_path):
+def test_without_palimpsest_the_folder_is_refused(warm, folder):
+    def loaded_by(loader: str) -> subprocess.CompletedProcess[str]:
+        code = (
+            "import sys\nfrom transformers import {0}\nassert 'palimpsest' not in sys.modules\n{0}.from_pretrained('.')"
+        )
+        return warm.run(["-c", code.format(loader)], folder, apart=True)
+
     for loader in ("AutoModelForCausalLM", "AutoModel", "AutoConfig"):
-        code = f"from transformers import {loader}\n{loader}.from_pretrained(FOLDER)"
-        done = in_a_fresh_process(code, folder, tmp_path / "x")
+        done = loaded_by(loader)
         assert done.returncode == 1
         assert "model type `palimpsest`" in done.stderr
-    done = in_a_fresh_process(
-        "from transformers import LlamaForCausalLM as L\nL.from_pretrained(FOLDER)", folder, tmp_path
-    )
+    done = loaded_by("LlamaForCausalLM")
     assert done.returncode == 1
     assert "no file named model.safetensors" in done.stderr
 
 
-def test_dropped_tensors_are_refused_by_both_ways(folder, tmp_path):
+def test_dropped_tensors_are_refused_by_both_ways(fresh, folder, tmp_path):
     file = folder / "parts/0001-nudge/part.safetensors"
     tensors = load_file(file)
     del tensors["down.weight"]
     save_file(tensors, file)
-    done = in_a_fresh_process(ORDERS["palimpsest first"] + LOADED, folder, tmp_path / "x")
+    done = fresh(ORDERS["palimpsest first"] + LOADED, folder, tmp_path / "x")
     assert done.returncode == 1
     assert "part 0001-nudge: 1 of its tensors are missing, e.g. down.weight" in done.stderr
 
