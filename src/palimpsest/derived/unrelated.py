@@ -124,7 +124,10 @@ class Unrelated(Derived):
         """One control row for each row of forget, paired with it; a function of the seed, so nothing need be kept."""
         from palimpsest.models.text_config import most_tokens
 
-        forget, stays = cast("TextSet | LabelSet", sets["forget"]), cast("TextSet | LabelSet | None", sets.get("retain"))
+        forget, stays = (
+            cast("TextSet | LabelSet", sets["forget"]),
+            cast("TextSet | LabelSet | None", sets.get("retain")),
+        )
         speller = _Speller(loaded.tokenizer)
         spelled = {i: speller.words(forget[i].tokens) for i in forget.ids}
         others = [] if stays is None else [(stays[i].tokens, speller.words(stays[i].tokens)) for i in stays.ids]

@@ -92,9 +92,7 @@ def inputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, l
 
 
 @contextmanager
-def outputs_seen(
-    model: nn.Module, places: Sequence[str], *, scored: bool = True
-) -> Iterator[dict[str, list[Tensor]]]:
+def outputs_seen(model: nn.Module, places: Sequence[str], *, scored: bool = True) -> Iterator[dict[str, list[Tensor]]]:
     """What modules give in the block, pass by pass, by their names.
 
     Args:
