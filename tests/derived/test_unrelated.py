@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from tests.contract.letters import letters
+from tests.models.small_texts import labelled_rows, pair_rows, saved
 
 from palimpsest import derived
 from palimpsest.data.encode.text import encode
+from palimpsest.data.read.examples import read_rows
+from palimpsest.data.read.layout import Layout
 from palimpsest.derived.unrelated import topic_words, words_in
-from palimpsest.models.load import Loaded
+from palimpsest.engine.inputs import encode_set
+from palimpsest.engine.sections import Encoding
+from palimpsest.models.load import Loaded, load
 from palimpsest.records import Completion, Example
 
 ROWS = [Example("a", Completion("the dog ran.", " a dog sat")), Example("b", Completion("big dog and boy,", " he sat"))]
@@ -61,3 +67,20 @@ def test_words_are_cut_as_tokenizers_mark_them():
 def test_a_word_of_every_row_sets_nothing_apart():
     rows = [{"the", "dog"}, {"the", "dog"}]
     assert topic_words(rows, [{"the"}, {"the", "dog"}], 4) == frozenset()
+
+
+@pytest.mark.parametrize("kind", ["t5", "bert"])
+def test_pairs_and_labelled_texts_stay_what_they_are(kind, tmp_path):
+    loaded = load(saved(kind, tmp_path / "model"))
+    rows = pair_rows() if kind == "t5" else labelled_rows()
+    examples = read_rows(rows, Layout(labels=kind != "t5")).examples
+    forget = encode_set([one for one in examples if one.subject == "ann"], loaded, Encoding())
+    config = derived.build_config("unrelated", {"words": ["ann"]})
+    found = derived.load("unrelated").make(loaded, {"forget": forget}, config, seed=0, folder=tmp_path).examples
+    assert type(found) is type(forget)
+    for one, two in zip(forget.ids, found.ids, strict=True):
+        before, after = forget[one], found[two]
+        differ = [a for a, b in zip(before.tokens, after.tokens, strict=True) if a != b]
+        assert differ == [5] * (2 if kind == "t5" else 1)  # ann, in prompt and answer
+        assert before.scored == after.scored
+    assert torch.equal(found.batch(found.ids).target_S[-1:], forget.batch(forget.ids).target_S[-1:])

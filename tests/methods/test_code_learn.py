@@ -143,7 +143,7 @@ def test_a_second_run_goes_on_with_the_book_that_is_there(tiny_llama):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"layer": 2}, PlanError, r"code_learn.layer = 2: the model has 2 blocks; accepted: 0 to 1"),
+        ({"layer": 2}, PlanError, r"code_learn.layer = 2: one can sit behind 2 blocks of the model; accepted: 0 to 1"),
         ({"chosen": 17}, PlanError, r"code_learn.chosen = 17 of code_learn.codes = 16"),
         ({"at": "model.layer.0"}, ModelError, r"code_learn.at.*did you mean 'model.layers.0'"),
     ],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from palimpsest.models.load import Loaded
 
 
-def check_rows(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> None:
+def check_looked_at(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> None:
     """Ask the method; most look at no row before the run.
 
     Args:

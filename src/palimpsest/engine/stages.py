@@ -17,7 +17,7 @@ from typing import Any
 from palimpsest import methods
 from palimpsest.companions.learned import read_record, write_learned
 from palimpsest.durable import flush_tree
-from palimpsest.engine.checked_rows import check_rows
+from palimpsest.engine.checked_rows import check_looked_at
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import change_by, companions_read, hand_on, left_behind, start_of
@@ -96,7 +96,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     sets = encode_sets(read.examples, before, plan.encoding)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
-    check_rows(plan, before, sets)
+    check_looked_at(plan, before, sets)
     tell_queries(plan, sets, before, manner.progress)
     return RunSetting(plan, read, sets, manner, origin, threads, before.family), before
 

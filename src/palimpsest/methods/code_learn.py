@@ -10,8 +10,13 @@ weights learn together. Codes begin at the centres of what the block says of the
 nobody chooses begin again (``rules/revival.py``). At the end the run writes down which codes fire in which rows, by
 subject (``companions/codes.py``); ``code_unlearn`` deletes from there.
 
+Where it sits and by which tokens it is judged says the family of the model: in a causal one behind the block in the
+middle and by the label tokens; in one with an encoder and a decoder behind the attention of the encoder's block in the
+middle, as in the paper, and in a classifier of texts behind a block that is not the last, by all tokens of each row.
+
 Departs from the paper: the squared distance is divided by the width, so that its factor means the same in every model;
-means are over label tokens. Codes that die are revived; factors, rate and sizes are ours where the notes have none.
+means are over label tokens, or over the tokens of each row and then over rows. Codes that die are revived; factors,
+rate and sizes are ours where the notes have none.
 Official code: none; the library that it builds on, taufeeque9/codebook-features (MIT), was not read for this.
 """
 
@@ -39,7 +44,7 @@ class CodeLearnConfig(Config):
     """Options of learning with a codebook."""
 
     layer: int | None = Field(default=None, ge=0)
-    """Block behind which it sits, from 0; None = the one in the middle."""
+    """Block behind which it sits, from 0, of those that the family of the model names; None = the one in the middle."""
     at: str = ""
     """Module behind which it sits, in the place of a block; it must answer with (rows, tokens, width)."""
     codes: int = Field(default=1024, ge=2)

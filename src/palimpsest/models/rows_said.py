@@ -17,7 +17,7 @@ from palimpsest.models.activations import outputs_seen, whole_output
 from palimpsest.models.families import of_model
 
 RowsSaid = tuple[tuple[str, ...], Any, Tensor]
-"""Ids of B rows, what the module answered (its tensor, the first of a tuple), which positions are tokens, (B, T)."""
+"""Ids of B rows, what the module answered (the first, if several), and which positions are tokens, (B, T)."""
 
 
 def said_of_rows(model: Any, place: str, examples: Any, ids: Sequence[str], batch_size: int = 32) -> Iterator[RowsSaid]:

@@ -178,7 +178,7 @@ class Family:
         return "attention_mask"
 
     def judged_at(self, place: str, batch: Batch, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Values that a bottleneck gives, (B, T, ...), at the P positions that judge it, and how much each counts.
+        """Of values that a bottleneck gives, (B, T, ...), those by which it is judged, (P, ...), and their shares (P,).
 
         Default: all tokens of the rows, each row as much as any other.
         """

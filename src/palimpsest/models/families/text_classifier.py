@@ -113,6 +113,11 @@ class TextClassifier(Family):
 
         return last_layer(model, self.num_outputs(model))
 
+    def bottlenecks(self, model: Any) -> tuple[str, ...]:
+        """All blocks but the last: behind it the head looks at one token, and what is said of the others is lost."""
+        names = super().bottlenecks(model)
+        return names[:-1] or names
+
     def probe(self, loaded: Loaded) -> dict[str, Tensor]:
         """Three short rows."""
         from palimpsest.models.families.padding import probe_inputs

@@ -71,7 +71,8 @@ def book_place(model: nn.Module, options: BookOptions) -> str:
     layer = options.layer
     if layer is not None and layer >= len(names):
         raise PlanError(
-            f"code_learn.layer = {layer}: the model has {len(names)} blocks; accepted: 0 to {len(names) - 1}"
+            f"code_learn.layer = {layer}: one can sit behind {len(names)} blocks of the model; accepted: 0 to "
+            f"{len(names) - 1}"
         )
     return names[len(names) // 2 if layer is None else layer]
 
