@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.models.test_resnet import tiny
 from tests.verbs.test_head_growth import put_npz
@@ -12,7 +13,7 @@ from tests.verbs.test_head_growth import put_npz
 import palimpsest as pal
 from palimpsest.cli import main
 from palimpsest.engine import execute
-from palimpsest.errors import ModelError
+from palimpsest.errors import DataError, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,30 @@ def test_a_rate_that_only_the_model_shows_to_be_of_no_use_is_noted(counted, tmp_
     again = pal.learn(tmp_path / "one", more, output=tmp_path / "two", method="ease", plan=plan)
     (note,) = [note for note in again.notes if note.startswith("Not used: ")]
     assert note.startswith("Not used: training.learning_rate, training.max_steps. Method 'ease' edits")
+
+
+def renamed(source: Path, place: Path) -> Path:
+    """The same pictures under other ids."""
+    rows = np.load(source)
+    np.savez(place, x=rows["x"], y=rows["y"], name=np.array([f"again-{name}" for name in rows["name"]]))
+    return place
+
+
+def test_the_same_rows_under_other_ids_are_refused_before_anything_is_measured(counted, tmp_path, unmeasured):
+    again = renamed(counted / "all.npz", tmp_path / "again.npz")
+    how = {"output": tmp_path / "out", "method": "simple_cil", "head": "grow"}
+    with pytest.raises(DataError, match="all 9 rows to learn, first 'again-all-0', say what the class statistics of"):
+        pal.learn(counted / "means", again, **how)
+    assert [*tmp_path.iterdir()] == [again]
+
+
+def test_deleting_the_last_class_is_refused_before_anything_is_loaded(counted, tmp_path, unmeasured):
+    with pytest.raises(DataError, match="the 9 rows to delete are all that .*means counted of any class"):
+        pal.unlearn(counted / "means", counted / "all.npz", output=tmp_path / "out", method="simple_cil")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_picture_under_an_id_that_was_counted_is_refused_early(counted, tmp_path, unmeasured):
+    other = put_npz(tmp_path / "other.npz", [2, 1, 0] * 3, 0, stem="all")
+    with pytest.raises(DataError, match="row 'all-2' was learned with another content or label under this id"):
+        pal.unlearn(counted / "means", other, output=tmp_path / "out", method="simple_cil")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -101,6 +102,14 @@ class ClassRecord:
                 "was learned, or an id that is free"
             )
         return there is not None
+
+    def has_content(self, content: str) -> bool:
+        """Was a row counted that said this, under whatever id?"""
+        return self._mark(content) in self._contents
+
+    @cached_property
+    def _contents(self) -> frozenset[str]:
+        return frozenset(row.content for row in self.rows.values())
 
     def add(self, seen: SeenRows, fold_N: Tensor | None = None) -> Self:
         """With rows that were not counted yet."""

@@ -1,8 +1,13 @@
-"""Rows that would leave the class statistics beside a model as they are, refused before anything is loaded."""
+"""Rows that would leave the class statistics beside a model as they are, or empty: refused before anything is measured.
+
+What ids tell is refused before anything is loaded; that rows say what others said, once they are encoded.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from palimpsest import methods
 from palimpsest.companions.companion import Companion
@@ -14,6 +19,7 @@ from palimpsest.in_words import so_many
 from palimpsest.models.parts.parts_folder import bears_parts, parts_in, record_in
 
 _STATISTICS = "class_statistics"
+_COUNTED = ("learn", "replay", "forget")
 
 
 def check_counted(plan: Plan, examples: Examples) -> None:
@@ -34,8 +40,49 @@ def check_counted(plan: Plan, examples: Examples) -> None:
         return
     if card.moves_all:
         _check_some_go(plan, examples, there)
-    elif "forget" not in examples and plan.method in _makers(start_of(plan)):
+    if "forget" not in examples and not card.moves_all and plan.method in _makers(start_of(plan)):
         _check_some_come(plan, examples, there)
+    if "forget" in examples and not {"learn", "replay"} & examples.keys():
+        _check_some_stay(plan, examples, there)
+
+
+def check_counted_content(plan: Plan, sets: Mapping[str, Any]) -> None:
+    """Refuse rows that were counted with another content, and to learn only what was counted under other ids.
+
+    Args:
+        plan: of the run.
+        sets: encoded.
+
+    Raises:
+        DataError: the first row, and what would be accepted.
+    """
+    card = methods.card(plan.method)
+    there = companions_read(plan).get(_STATISTICS) if _STATISTICS in card.keeps and not card.moves_all else None
+    record = getattr(there, "record", lambda: None)()
+    if record is None:
+        return
+    from palimpsest.models.class_features import content_digest_of
+
+    shown = {name: {i: content_digest_of(sets[name], i) for i in sets[name].ids} for name in _COUNTED if name in sets}
+    known = [record.knows(i, content) for rows in shown.values() for i, content in rows.items()]
+    come = {i: content for name, rows in shown.items() if name != "forget" for i, content in rows.items()}
+    new = [i for i, content in come.items() if not record.has_content(content)]
+    if come and not new and "forget" not in sets and not all(known) and plan.method in _makers(start_of(plan)):
+        raise DataError(
+            f"{_all(len(come))} to learn, first {next(iter(come))!r}, {'says' if len(come) == 1 else 'say'} what the "
+            f"class statistics of {start_of(plan)} counted already under other ids, so that nothing is new; accepted: "
+            "rows with another content"
+        )
+
+
+def _check_some_stay(plan: Plan, examples: Examples, there: Companion) -> None:
+    gone = there.holds([row.id for row in examples["forget"]])
+    if gone and len(gone) == there.held().examples:
+        raise DataError(
+            f"the {so_many(len(gone), 'row')} to delete are all that {start_of(plan)} counted of any class, so that no "
+            "class would be left in its head; accepted: a request that leaves rows of one class, or the model from "
+            "before it learned"
+        )
 
 
 def _check_some_come(plan: Plan, examples: Examples, there: Companion) -> None:

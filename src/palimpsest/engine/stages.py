@@ -18,6 +18,7 @@ from palimpsest import methods
 from palimpsest.companions.learned import read_record, write_learned
 from palimpsest.durable import flush_tree
 from palimpsest.engine.checked_rows import check_looked_at
+from palimpsest.engine.counted_rows import check_counted_content
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import change_by, companions_read, hand_on, left_behind, start_of
@@ -94,6 +95,7 @@ def open_run(plan: Plan, read: Read, manner: Manner) -> tuple[RunSetting, Loaded
     before.model.to(device())
     _check_fits(plan, before, _subjects(read))
     sets = encode_sets(read.examples, before, plan.encoding)
+    check_counted_content(plan, sets)
     if plan.oracle is not None:
         check_weights(before, _like(before, "oracle", plan.oracle, plan, read.examples), plan)
     check_looked_at(plan, before, sets)
