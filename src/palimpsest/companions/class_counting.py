@@ -22,7 +22,7 @@ from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.models.class_features import Making, backbone_digest, content_digest_of, seen_rows
 from palimpsest.models.class_sums import ClassSums, KeptMoments
 
-_COUNTED = ("learn", "replay")
+COUNTED_SETS = ("learn", "replay")
 """Sets whose rows are counted, where they were not yet."""
 
 
@@ -75,18 +75,13 @@ def record_after(
         PlanError: there is nothing to take off from, or no key to mark rows with.
     """
     record = start_of_counting(model, companion, how, forgets="forget" in sets)
-    for name in _COUNTED:
+    for name in COUNTED_SETS:
         if name in sets:
             record = _added(model, record, sets[name], how)
     if "forget" not in sets:
         return record
     rows = sets["forget"]
-    strangers = [i for i in rows.ids if not record.knows(i, content_digest_of(rows, i))]
-    if strangers:  # before any of them goes through the model
-        raise DataError(
-            f"{how.method}: {len(strangers)} of {len(rows)} rows to delete, first {strangers[0]!r}, were never counted "
-            "by this head; accepted: rows that it learned, under the same ids"
-        )
+    refuse_strangers(record, rows, how.method)
     seen = seen_rows(model, rows, rows.ids, rows=how.rows, making=how.making)
     return record.take_out(seen, _folds(seen.ids, how.folds))
 
@@ -128,8 +123,26 @@ def _check_like(there: ClassRecord, how: Counting) -> None:
         )
 
 
+def not_counted(record: ClassRecord, rows: ExampleSet) -> list[str]:
+    """Those of some rows that the statistics have not counted, as they are now."""
+    return [i for i in rows.ids if not record.knows(i, content_digest_of(rows, i))]
+
+
+def refuse_strangers(record: ClassRecord, rows: ExampleSet, method: str) -> None:
+    """Refuse to delete what was never counted, before any of it goes through the model.
+
+    Raises:
+        DataError: how many rows, and the first.
+    """
+    if strangers := not_counted(record, rows):
+        raise DataError(
+            f"{method}: {len(strangers)} of {len(rows)} rows to delete, first {strangers[0]!r}, were never counted "
+            "by this head; accepted: rows that it learned, under the same ids"
+        )
+
+
 def _added(model: nn.Module, record: ClassRecord, rows: ExampleSet, how: Counting) -> ClassRecord:
-    new = [i for i in rows.ids if not record.knows(i, content_digest_of(rows, i))]
+    new = not_counted(record, rows)
     if not new:
         return record
     seen = seen_rows(model, rows, new, rows=how.rows, making=how.making)

@@ -18,19 +18,22 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from palimpsest.companions.class_counting import Counting, start_of_counting
+from palimpsest.companions.class_counting import (
+    COUNTED_SETS,
+    Counting,
+    not_counted,
+    refuse_strangers,
+    start_of_counting,
+)
 from palimpsest.companions.class_statistics import ClassRecord
 from palimpsest.companions.companion import Companion
 from palimpsest.data.encode.batch import ExampleSet
-from palimpsest.errors import DataError
-from palimpsest.models.class_features import SeenRows, backbone_digest, content_digest_of, seen_rows
+from palimpsest.models.class_features import SeenRows, backbone_digest, seen_rows
 from palimpsest.models.class_sums import KeptMoments
 from palimpsest.models.parts import attach, detach, new_parts_of, off
 from palimpsest.models.parts.task_teaching import rebuilt
 from palimpsest.models.parts.task_views import TaskPart, acting_alone, task_parts
 from palimpsest.models.parts.views_head import OfViews, ViewsHead
-
-_COUNTED = ("learn", "replay")
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ def counted_in_views(
         counting = how.counting(head.config.width, how.earlier)
         record = start_of_counting(model, companion, counting, forgets="forget" in sets)
     record = _brought_up(record, backbone_digest(model), how.counting(head.config.width, head.config.tasks))
-    for name in _COUNTED:
+    for name in COUNTED_SETS:
         rows = sets.get(name)
-        new = [] if rows is None else [i for i in rows.ids if not record.knows(i, content_digest_of(rows, i))]
+        new = [] if rows is None else not_counted(record, rows)
         if new:
             record = record.add(_seen(model, head, rows, new, how))
     if "forget" in sets:
@@ -138,12 +141,7 @@ def _brought_up(record: ClassRecord, backbone: str, counting: Counting) -> Class
 def _without(
     record: ClassRecord, model: nn.Module, head: ViewsHead, rows: ExampleSet, how: ViewCounting
 ) -> ClassRecord:
-    strangers = [i for i in rows.ids if not record.knows(i, content_digest_of(rows, i))]
-    if strangers:  # before any of them goes through the model
-        raise DataError(
-            f"{how.method}: {len(strangers)} of {len(rows)} rows to delete, first {strangers[0]!r}, were never counted "
-            "by this head; accepted: rows that it learned, under the same ids"
-        )
+    refuse_strangers(record, rows, how.method)
     return record.take_out(_seen(model, head, rows, rows.ids, how))
 
 

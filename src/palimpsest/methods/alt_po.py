@@ -19,14 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
+from palimpsest.contract import Config, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.preference import preference_loss
-from palimpsest.terms import likelihood
+from palimpsest.terms import likelihood, preferred
 
 
 class AltPOConfig(Config):
@@ -55,14 +53,8 @@ class AltPO(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean over pairs of the preference loss, token mean of the retain loss."""
-        win_B, lose_B = (self._ratio(model, batches[name]) for name in ("alternative", "forget"))
-        terms = {"preference": Term(preference_loss(win_B, lose_B, self.config.beta), of="forget", per="example")}
+        terms = preferred(model, batches, "alternative", self.recall, self.config.beta)
         return terms | likelihood(model, batches, {"retain": self.config.alpha})
-
-    def _ratio(self, model: nn.Module, batch: Batch) -> Float[Tensor, "B"]:
-        """Log p − log p_ref of each example, nats."""
-        said = batch.predict(model)
-        return said.logp_B - self.recall(model, batch).logp_B
 
 
 METHOD = AltPO

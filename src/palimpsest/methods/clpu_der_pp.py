@@ -29,14 +29,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, predict_together
-from palimpsest.data.encode.lean_logits import by_rows
 from palimpsest.errors import PlanError
+from palimpsest.models.divergence import logit_distance
 from palimpsest.models.load import load
 
 
@@ -49,15 +48,6 @@ class CLPUDERppConfig(Config):
     """Factor of the losses on labels that are rehearsed; the paper's code has 1, or 0.5."""
     side: str | None = None
     """Folder of the side network that learned the learn set temporarily: consolidate it. None = learn for good."""
-
-
-def logit_distance(teacher_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
-    """Mean over V of (z_teacher − z)² at each position, fp32."""
-    return by_rows(_mean_square, logits_SV, teacher_SV)
-
-
-def _mean_square(logits_RV: Tensor, teacher_RV: Tensor) -> Tensor:
-    return (logits_RV.float() - teacher_RV.float()).square().mean(dim=-1)
 
 
 class CLPUDERpp(Method):

@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 from palimpsest.companions.fisher_kept import known_fisher, record_fisher
 from palimpsest.companions.gaussians import known_gaussians, record_gaussians
-from palimpsest.contract import ExampleSet, Method, Phase, Stage, Step, Term, Terms
+from palimpsest.contract import ExampleSet, Method, Phase, Stage, Step, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.averaged_weights import copies_of, fisher_average, moving_tensors
 from palimpsest.models.families import of_model
-from palimpsest.models.head_inputs import current_loss, head_in
+from palimpsest.models.head_inputs import head_in
 from palimpsest.rules.alignment import ALIGN, Alignment, AlignmentConfig
 from palimpsest.rules.fisher import fisher_of
 from palimpsest.rules.slow_backbone import slow_rates
@@ -107,10 +107,7 @@ class CoFiMA(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Of the classes at hand, or of what is drawn from all."""
-        if phase.name == ALIGN:
-            return {ALIGN: self._alignment.loss(model, batches["learn"], phase)}
-        said = batches["learn"].predict(model)
-        return {"learn": Term(current_loss(said.logits_SV, said.target_S, self._alignment.classes), of="learn")}
+        return self._alignment.terms(model, batches, phase)
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """A step, or the average; both move the backbone, but for a step of the alignment."""

@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, predict_together
-from palimpsest.data.encode.lean_logits import by_rows
+from palimpsest.models.divergence import logit_distance
 
 
 class DERppConfig(Config):
@@ -34,20 +33,6 @@ class DERppConfig(Config):
     """Factor of the logit distance on the memory; the paper tunes it between 0.1 and 1. 0 is experience replay."""
     beta: float = Field(default=1.0, ge=0)
     """Factor of the loss on the memory's labels; the paper tunes it between 0.5 and 1. 0 is DER."""
-
-
-def logit_distance(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
-    """Mean over V of (z_ref − z)² at each position, fp32; sees a common shift of all logits, as the paper's does.
-
-    >>> import torch
-    >>> logit_distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 1.0]])).item()
-    5.0
-    """
-    return by_rows(_mean_square, logits_SV, reference_SV)
-
-
-def _mean_square(logits_RV: Tensor, reference_RV: Tensor) -> Tensor:
-    return (logits_RV.float() - reference_RV.float()).square().mean(dim=-1)
 
 
 class DERpp(Method):

@@ -39,6 +39,7 @@ from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.families import of_model
+from palimpsest.models.parts import taken_up
 from palimpsest.models.parts.unlearning_layer import Grams, UnlearningLayer, UnlearningLayerConfig, widths_at
 from palimpsest.models.parts.unlearning_levels import (
     LayerLevel,
@@ -49,7 +50,6 @@ from palimpsest.models.parts.unlearning_levels import (
     moments_at,
     put_in_place,
     state_digest,
-    taken_up,
 )
 from palimpsest.models.places import ffn_outputs
 

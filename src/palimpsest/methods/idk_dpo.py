@@ -19,14 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
+from palimpsest.contract import Config, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.preference import preference_loss
-from palimpsest.terms import likelihood
+from palimpsest.terms import likelihood, preferred
 
 
 class IDKDPOConfig(Config):
@@ -55,15 +53,8 @@ class IDKDPO(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Mean over pairs of the preference loss, token mean of the retain loss."""
-        ratios = {name: self._log_ratio(model, batches[name]) for name in ("refusal", "forget")}
-        preference = preference_loss(ratios["refusal"], ratios["forget"], self.config.beta)
-        terms = {"preference": Term(preference, of="forget", per="example")}
+        terms = preferred(model, batches, "refusal", self.recall, self.config.beta)
         return terms | likelihood(model, batches, {"retain": self.config.alpha})
-
-    def _log_ratio(self, model: nn.Module, batch: Batch) -> Float[Tensor, "B"]:
-        """Log p − log p_ref of each example, nats."""
-        said = batch.predict(model)
-        return said.logp_B - self.recall(model, batch).logp_B
 
 
 METHOD = IDKDPO

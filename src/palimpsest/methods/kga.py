@@ -24,15 +24,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, Predictions, predict_together
-from palimpsest.data.encode.lean_logits import by_rows
-from palimpsest.models.divergence import kl_divergence
+from palimpsest.models.divergence import kl_divergence, reverse_divergence
 from palimpsest.models.modes import asked
 from palimpsest.models.reinforced import taught_copy
 
@@ -61,12 +59,7 @@ def row_gaps(said: Predictions, helper_SV: Float[Tensor, "S V"]) -> Float[Tensor
     >>> round(row_gaps(said, torch.tensor([[0.8, 0.2]]).log()).item(), 4)
     0.2231
     """
-    return said.sum_by_example(by_rows(_kl_to, said.logits_SV, helper_SV)) / said.count_B.clamp(min=1)
-
-
-def _kl_to(logits_RV: Tensor, helper_RV: Tensor) -> Tensor:
-    logp_RV = F.log_softmax(logits_RV.float(), dim=-1)
-    return (logp_RV.exp() * (logp_RV - F.log_softmax(helper_RV.float(), dim=-1))).sum(-1)
+    return said.sum_by_example(reverse_divergence(said.logits_SV, helper_SV)) / said.count_B.clamp(min=1)
 
 
 def alignment_loss(gap_B: Float[Tensor, "B"], wanted: float) -> Float[Tensor, ""]:

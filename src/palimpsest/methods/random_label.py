@@ -16,14 +16,13 @@ all classes, the right one included.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
+from palimpsest.contract import Config, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.wrong_labels import wrong_labels
+from palimpsest.terms import wrong_and_right
 
 
 class RandomLabelConfig(Config):
@@ -49,12 +48,8 @@ class RandomLabel(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of both sides."""
-        forget, retain = batches["forget"].predict(model), batches["retain"].predict(model)
-        mislabelled = replace(forget, target_S=wrong_labels(forget.target_S, forget.logits_SV.shape[1]))
-        return {
-            "wrong": Term(-mislabelled.logp_S.sum(), of="forget", weight=self.config.forget_weight),
-            "retain": Term(-retain.logp_S.sum(), of="retain", weight=self.config.retain_weight),
-        }
+        weights = {"wrong": self.config.forget_weight, "right": self.config.retain_weight}
+        return wrong_and_right(model, batches, **weights)
 
 
 METHOD = RandomLabel

@@ -28,9 +28,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.companions.gaussians import known_gaussians, record_gaussians
-from palimpsest.contract import ExampleSet, Method, Phase, Stage, Step, Term, Terms
+from palimpsest.contract import ExampleSet, Method, Phase, Stage, Step, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.head_inputs import current_loss, head_in
+from palimpsest.models.head_inputs import head_in
 from palimpsest.rules.alignment import ALIGN, Alignment, AlignmentConfig
 from palimpsest.rules.slow_backbone import slow_rates
 
@@ -78,10 +78,7 @@ class SLCA(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Of the classes at hand, or of what is drawn from all."""
-        if phase.name == ALIGN:
-            return {ALIGN: self._alignment.loss(model, batches["learn"], phase)}
-        said = batches["learn"].predict(model)
-        return {"learn": Term(current_loss(said.logits_SV, said.target_S, self._alignment.classes), of="learn")}
+        return self._alignment.terms(model, batches, phase)
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
         """A step; what was estimated of a backbone that moves is estimated anew."""

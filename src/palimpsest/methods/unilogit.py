@@ -20,14 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.data.encode.lean_logits import by_rows
+from palimpsest.models.divergence import reverse_divergence
 from palimpsest.terms import likelihood
 
 
@@ -54,21 +53,6 @@ def uniform_target(logits_SV: Float[Tensor, "S V"], target_S: Int[Tensor, "S"]) 
     logits_SV, right_S1 = logits_SV.detach().float(), target_S[:, None]
     others_S1 = logits_SV.scatter(1, right_S1, -math.inf).logsumexp(-1, keepdim=True)
     return logits_SV.scatter(1, right_S1, others_S1 - math.log(logits_SV.shape[1] - 1))
-
-
-def reverse_divergence(logits_SV: Float[Tensor, "S V"], teacher_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
-    """KL(model ‖ teacher) at each position, nats, in fp32.
-
-    Args:
-        logits_SV: of the model.
-        teacher_SV: of the teacher, no gradient.
-    """
-    return by_rows(_reverse_kl, logits_SV, teacher_SV)
-
-
-def _reverse_kl(logits_RV: Tensor, teacher_RV: Tensor) -> Tensor:
-    logp_RV = F.log_softmax(logits_RV.float(), dim=-1)
-    return (logp_RV.exp() * (logp_RV - F.log_softmax(teacher_RV.float(), dim=-1))).sum(-1)
 
 
 class Unilogit(Method):

@@ -51,6 +51,35 @@ def _kl(logits_RV: Tensor, reference_RV: Tensor) -> Tensor:
     return F.kl_div(logp_RV, log_reference_RV, reduction="none", log_target=True).sum(dim=-1)
 
 
+def reverse_divergence(logits_SV: Float[Tensor, "S V"], teacher_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
+    """KL(model ‖ teacher) at each position, nats, in fp32.
+
+    Args:
+        logits_SV: of the model.
+        teacher_SV: of the teacher, no gradient.
+    """
+    return by_rows(_reverse_kl, logits_SV, teacher_SV)
+
+
+def _reverse_kl(logits_RV: Tensor, teacher_RV: Tensor) -> Tensor:
+    logp_RV = F.log_softmax(logits_RV.float(), dim=-1)
+    return (logp_RV.exp() * (logp_RV - F.log_softmax(teacher_RV.float(), dim=-1))).sum(-1)
+
+
+def logit_distance(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
+    """Mean over V of (z_ref − z)² at each position, fp32; sees a common shift of all logits, as DER++ does.
+
+    >>> import torch
+    >>> logit_distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 1.0]])).item()
+    5.0
+    """
+    return by_rows(_mean_square, logits_SV, reference_SV)
+
+
+def _mean_square(logits_RV: Tensor, reference_RV: Tensor) -> Tensor:
+    return (logits_RV.float() - reference_RV.float()).square().mean(dim=-1)
+
+
 def soft_cross_entropy(reference_SV: Float[Tensor, "S V"], logits_SV: Float[Tensor, "S V"]) -> Float[Tensor, "S"]:
     """Cross-entropy of the model under the reference distribution at each position, nats.
 

@@ -31,7 +31,7 @@ from palimpsest.contract import Config, ExampleSet, Phase, Stage, Term
 from palimpsest.data.draws import random_words
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.class_gaussians import GaussianDraws, Gaussians, estimated, evened_logits
-from palimpsest.models.head_inputs import head_in, head_inputs, labels_of
+from palimpsest.models.head_inputs import current_loss, head_in, head_inputs, labels_of
 
 ALIGN = "align"  # name of the stage and of its phases
 
@@ -120,6 +120,13 @@ class Alignment:
     def phases(self, step: int) -> tuple[Phase, ...]:
         """Of a step of the stage, whose number the draws depend on."""
         return (Phase(ALIGN, ("learn",), scale=step),)
+
+    def terms(self, model: Any, batches: Mapping[str, Batch], phase: Phase) -> dict[str, Term]:
+        """Of the classes at hand, or in the stage of the alignment of what is drawn from all."""
+        if phase.name == ALIGN:
+            return {ALIGN: self.loss(model, batches["learn"], phase)}
+        said = batches["learn"].predict(model)
+        return {"learn": Term(current_loss(said.logits_SV, said.target_S, self.classes), of="learn")}
 
     def loss(self, model: Any, batch: Batch, phase: Phase) -> Term:
         """Mean over the draws that the rows of a batch stand for."""

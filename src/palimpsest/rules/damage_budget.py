@@ -21,17 +21,15 @@ from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet
 from palimpsest.data.draws import shuffled
-from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.modes import asked
+from palimpsest.terms import Recall
 
 SLACK = 0.95  # share of the budget that counts as using it
 BRACKET = 8.0  # of the bracket
 MOST_TRIES = 40
 PROBED_AT_ONCE = 8
 FIRST_SHARE = 1e-3  # a line is first looked at where it has moved its weights by this share of their norm
-
-Recall = Callable[[nn.Module, Batch], Predictions]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import nn
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import ModelError
 from palimpsest.models.modes import asked
-from palimpsest.models.parts import attach, detach, parts_of
+from palimpsest.models.parts import attach, detach, parts_of_kind
 from palimpsest.models.parts.unlearning_layer import Grams, UnlearningLayer, fused_layer, recording
 from palimpsest.models.scope import tensor_digest
 from palimpsest.records import digest
@@ -23,20 +23,12 @@ LayerLevel = Sequence[UnlearningLayer]
 
 def layers_of(model: Any) -> list[UnlearningLayer]:
     """All unlearning layers of a model, the oldest first."""
-    return [part for part in parts_of(model) if isinstance(part, UnlearningLayer)]
+    return parts_of_kind(model, UnlearningLayer)
 
 
 def state_digest(layer: UnlearningLayer) -> str:
     """Of its tensors: the same for a layer that was saved and loaded again."""
     return digest({name: tensor_digest(tensor) for name, tensor in layer.state_dict().items()})
-
-
-def taken_up(model: Any, layers: LayerLevel) -> Sequence[UnlearningLayer]:
-    """Layers of earlier requests, taken off a model to be attached as those that this run moves."""
-    detach(model, layers)
-    for layer in layers:
-        layer.continues = True
-    return layers
 
 
 def earlier_levels(model: Any, places: Sequence[str]) -> list[list[UnlearningLayer]]:
