@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Measuring, Section
 from palimpsest.errors import PlanError
 from palimpsest.federated import erasers
-from palimpsest.method_card import MethodCard
+from palimpsest.method_card import MethodCard, configured
 from palimpsest.models.families import Family
 from palimpsest.models.sources import family_of
 from palimpsest.source import code_digest
@@ -147,4 +147,5 @@ def federated_plan(local: Plan, files: Mapping[str, str], asked: Mapping[str, An
     if "measuring" not in given:
         classes = family_of(local.model, local.revision).has_classes
         given["measuring"] = Measuring(metrics=("accuracy",) if classes else ("es", "ma"))
-    return FederatedPlan(model=local.model, revision=local.revision, files=dict(files), local=values, **given)
+    fields = {"model": local.model, "revision": local.revision, "files": dict(files), "local": values, **given}
+    return cast("FederatedPlan", configured("federated run", FederatedPlan, fields))
