@@ -24,7 +24,7 @@ from palimpsest.data.read.layout import Layout
 from palimpsest.demo.tiny_model import new_model
 from palimpsest.engine.given import Manner
 from palimpsest.errors import DataError, ModelError, PlanError
-from palimpsest.federated import work
+from palimpsest.federated import at_work, federating, work
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.federated_plan import local_work
@@ -140,13 +140,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(moment, town, version, tmp_path, 
         asked.append((client, number))
         return real(bench, client, errand, number)
 
-    from palimpsest.federated import federating
-
     with monkeypatch.context() as patch:
         patch.setattr(work, "learn_locally", counted)
         if moment != "second client":
-            name = "write_version" if moment == "saving" else "_write"
-            patch.setattr(federating, name, dying)
+            patch.setattr(*((at_work, "write_version") if moment == "saving" else (federating, "_write")), dying)
         with pytest.raises(Death):
             learned(town, tmp_path / "out", sets={"test": str(town / "nobody.jsonl")})
     with monkeypatch.context() as patch:

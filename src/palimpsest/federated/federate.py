@@ -32,7 +32,7 @@ from palimpsest.records import digest
 from palimpsest.report.schema import RunResult
 
 if TYPE_CHECKING:
-    from palimpsest.federated.federating import Through
+    from palimpsest.federated.at_work import Through
 
 USUAL_ERASER = "fed_eraser"
 _OF_RECORD = ("digest", "palimpsest", "source")

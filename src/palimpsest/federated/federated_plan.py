@@ -125,13 +125,15 @@ def _refuse_method(card: MethodCard) -> None:
 
 
 def _why_not_local(card: MethodCard) -> str:
+    """Why a method cannot be local work, in words; "" = it can."""
     if "learn" not in card.kinds:
         return "does not learn"
     if card.needs != ("learn",) or card.one_of:
         return "needs more than the rows of one client"
-    if card.adds_parts or card.sharded or card.isolates or card.edits or card.needs_part:
+    if any((card.adds_parts, card.sharded, card.isolates, card.edits, card.needs_part)):
         return "changes the model by more than steps of its weights"
-    return "goes on from a history beside the model" if card.reads or card.keeps or card.starts_from == "base" else ""
+    goes_on = any((card.reads, card.keeps, card.starts_from == "base"))
+    return "goes on from a history beside the model" if goes_on else ""
 
 
 def federated_plan(local: Plan, files: Mapping[str, str], asked: Mapping[str, Any]) -> FederatedPlan:
