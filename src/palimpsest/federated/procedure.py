@@ -1,9 +1,9 @@
 """The contract of federated learning and of erasing a client.
 
 Who learns and who erases is a *procedure*: a generator that yields what it asks of clients, is sent their answers, and
-returns the final weights. It holds no model and touches no disk. ``carrying_out.py`` carries it out: it has the clients do
-what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes a
-run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
+returns the final weights. It holds no model and touches no disk. ``carrying_out.py`` carries it out: it has the clients
+do what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes
+a run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
 arguments and of the answers alone: no clock, no random number without a fixed seed, no file.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from palimpsest.companions.round_record import Absent, Replies, Reply, Round, Weights
 
@@ -115,6 +115,7 @@ class Eraser(ABC):
         exact: does it give what the same procedure gives without that client?
         guarantee: what may be relied on after it, one line for the report; begins with "None" where it is none.
         needs: "rounds" (single updates of single clients), "public rows", "gone" (the client must still answer).
+        from_start: it goes back to the weights before the first round, which then must know nobody.
         learns_apart: it erases only from a federation that learned by its own ``learn`` (run --for NAME).
     """
 
@@ -124,6 +125,7 @@ class Eraser(ABC):
     exact: ClassVar[bool] = False
     guarantee: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("rounds",)
+    from_start: ClassVar[bool] = True
     learns_apart: ClassVar[bool] = False
 
     @abstractmethod
@@ -147,3 +149,12 @@ class Eraser(ABC):
         from palimpsest.federated.fed_avg import fed_avg
 
         return fed_avg(start, names, epochs, rounds)
+
+    def install(self, bench: Any, final: Weights) -> None:
+        """Lay what came out into the model; default: weights, by their names.
+
+        Args:
+            bench: a ``Workbench``.
+            final: what ``learn`` or ``erase`` returned.
+        """
+        bench.lay(final)

@@ -19,7 +19,7 @@ from typing import Literal
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.errors import PlanError
 from palimpsest.federated.averaging import mean_delta, weights_after
-from palimpsest.federated.erasers.history import kept_of, without_asking
+from palimpsest.federated.erasers.history import kept_of
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 APART_ROUNDS = 10
@@ -71,7 +71,8 @@ class AdapterPerClient(Eraser):
                 f"{self.name} cannot erase from a federation of {len(history)} rounds, in which clients learned from "
                 f"each other; accepted: one that learned apart (run --for {self.name})"
             )
-        return without_asking(united(history.start, kept_of(history[0], gone), self.how))
+        kept = kept_of(history[0], gone)
+        return united(history.start, (yield Errand(history.start, tuple(kept), known=kept)), self.how)
 
 
 ERASER = AdapterPerClient()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.errors import DataError, PlanError
-from palimpsest.federated.erasers.history import kept_of, without_asking
+from palimpsest.federated.erasers.history import kept_of
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 from palimpsest.methods.ranpac import regression
 from palimpsest.models.class_sums import ClassSums
@@ -93,7 +93,8 @@ class ClosedForm(Eraser):
                 f"{self.name} cannot erase from a federation that learned by steps; accepted: one of the clients' "
                 f"statistics (run --for {self.name})"
             )
-        return without_asking(ridge_head_of(kept_of(history[0], gone)))
+        kept = kept_of(history[0], gone)
+        return ridge_head_of((yield Errand(history.start, tuple(kept), 1.0, "statistics", known=kept)))
 
 
 ERASER = ClosedForm()

@@ -104,8 +104,10 @@ class FedEraser(Eraser):
 
     def _replayed(self, weights: Weights, stored: Round, kept: Replies, epochs: float) -> Procedure:
         """One stored round."""
-        if not stored.number or not kept:
-            return averaged_by(weights, kept)
+        if not kept:
+            return weights
+        if not stored.number:
+            return averaged_by(weights, (yield Errand(weights, tuple(kept), epochs, known=kept)))
         told = yield Errand(weights, tuple(kept), calibration_epochs(epochs, self.ratio), loss=False)
         fresh = {client: answer for client, answer in told.items() if client in kept}
         return weights_after(weights, calibrated_step(kept, fresh, self.norms)) if fresh else weights

@@ -29,7 +29,8 @@ from palimpsest.errors import DataError
 from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.erasers.history import kept_of, share_of, staying
-from palimpsest.federated.fed_avg import has_stopped, loss_of
+from palimpsest.federated.fed_avg import loss_of
+from palimpsest.federated.fed_avg_rule import has_stopped
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 
@@ -95,6 +96,7 @@ class ProjectedAscent(Eraser):
     most_rounds: int = 10
 
     name = "projected_ascent"
+    from_start = False
     source = "Halimi et al. 2022, arXiv:2207.05521"
     use_when = "only the last round is there, and the client itself still answers. Sensitive to its numbers"
     guarantee = "None: the client's loss was driven up near weights that it had moved"
