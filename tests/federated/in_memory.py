@@ -75,15 +75,17 @@ def averaged_history(start: Weights, *rounds: Replies, epochs: float = 1.0) -> K
 
 
 def answered(procedure: Procedure, answer: Answer, rows: int = 1) -> tuple[Weights, list[Errand]]:
-    """Carry a procedure out with a function for the clients; None = absent. What it returned, and what it asked."""
+    """Carry a procedure out with a function for the clients; None = absent. What it returned, and what it asked them."""
     asked: list[Errand] = []
     told: Replies | None = None
     try:
         while True:
             errand = next(procedure) if told is None else procedure.send(told)
-            asked.append(errand)
-            found = {name: answer(name, errand) for name in errand.who}
+            left = errand._replace(who=tuple(name for name in errand.who if name not in errand.known))
+            asked += [left] if left.who else []
+            found = {name: answer(name, errand) for name in left.who}
             told = {name: Reply(name, delta, rows, 1.0, 0.0) for name, delta in found.items() if delta is not None}
+            told |= errand.known
     except StopIteration as ended:
         final: Weights = ended.value
         return final, asked

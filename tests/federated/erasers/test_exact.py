@@ -67,9 +67,9 @@ def test_nobody_left_is_the_start() -> None:
 def test_clients_that_learned_from_each_other_are_refused() -> None:
     history = averaged_history(w(1), replies(u=w(1), a=w(1)), replies(u=w(1), a=w(1)))
     with pytest.raises(PlanError, match="2 rounds, in which clients learned from each other"):
-        ADAPTERS.erase(history, "u")
+        answered(ADAPTERS.erase(history, "u"), nobody)
     with pytest.raises(PlanError, match="learned by steps"):
-        CLOSED.erase(history, "u")
+        answered(CLOSED.erase(history, "u"), nobody)
 
 
 FEATURES = {name: torch.randn(30, 4, generator=torch.Generator().manual_seed(ord(name))) for name in "abu"}
