@@ -1,0 +1,1 @@
+"""Federated learning over the engine, and taking a client out again."""

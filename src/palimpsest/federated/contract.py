@@ -1,0 +1,144 @@
+"""The contract of federated learning and of erasing a client.
+
+Who learns and who erases is a *procedure*: a generator that yields what it asks of clients, is sent their answers, and
+returns the final weights. It holds no model and touches no disk. ``drive.py`` carries it out: it has the clients do
+what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes a
+run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
+arguments and of the answers alone: no clock, no random number without a fixed seed, no file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple, Protocol
+
+from palimpsest.companions.round_record import Absent, Answers, Round, Told, Weights
+
+__all__ = ["Absent", "Answers", "Ask", "Clients", "Eraser", "Procedure", "Round", "Rounds", "Told", "Weights"]
+
+NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
+NOTHING_KNOWN: Mapping[str, Told] = MappingProxyType({})
+
+
+class Ask(NamedTuple):
+    """What is asked of clients in one round.
+
+    Attributes:
+        weights: the global weights that they start from.
+        who: names of clients, each once; the answers come back in this order.
+        epochs: local passes over their own rows.
+        what: kind of local work, a word of ``work.py``: "learn", "ascend", "statistics".
+        settings: of that kind of work, e.g. {"learning_rate": 1e-3}.
+        known: answers that are taken from a history, so that these clients are not asked again.
+    """
+
+    weights: Weights
+    who: tuple[str, ...]
+    epochs: float = 1.0
+    what: str = "learn"
+    settings: Mapping[str, float] = NO_SETTINGS
+    known: Answers = NOTHING_KNOWN
+
+
+Procedure = Generator[Ask, Answers, Weights]
+"""Yields what to ask, is sent the answers, returns the final weights."""
+
+
+class Rounds(Protocol):
+    """The history of a version: the rounds that made it, in order (``companions/rounds.py`` reads them from disk)."""
+
+    @property
+    def start(self) -> Weights:
+        """Weights before the first round."""
+
+    @property
+    def final(self) -> Weights:
+        """Weights after the last one: those of the version."""
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """Names of all who took part, sorted."""
+
+    @property
+    def examples(self) -> Mapping[str, int]:
+        """Client -> its rows."""
+
+    @property
+    def epochs(self) -> float:
+        """Local passes of one round."""
+
+    def __len__(self) -> int:
+        """Number of rounds."""
+
+    def __getitem__(self, number: int) -> Round:
+        """One round, read and checked now.
+
+        Raises:
+            IndexError: there is no such round.
+            ModelError: its record was changed.
+        """
+
+
+class Clients(Protocol):
+    """Who does the local work: in this process (``local.py``), or through Flower (``flower/``)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All clients, sorted."""
+
+    def ask(self, ask: Ask, number: int) -> Iterator[Told | Absent]:
+        """Have every client of ``ask.who`` do its local work.
+
+        Args:
+            ask: without ``known``; nobody who has answered before is in ``who``.
+            number: of the round; with the seed and the client's name it decides all that is drawn.
+
+        Yields:
+            Each client once, as it answers or is given up, in any order: an answer is written down as it comes.
+        """
+
+
+class Eraser(ABC):
+    """One published way to take a client out of a federation: a file in ``erasers/`` that sets ``ERASER``.
+
+    Class attributes, written as plain values:
+        name: the file's.
+        source: paper and identifier.
+        use_when: for who chooses: what it is good for, and what it is not.
+        exact: does it give what the same procedure gives without that client?
+        guarantee: what may be relied on after it, one line for the report; begins with "None" where it is none.
+        needs: "rounds" (single updates of single clients), "public rows", "gone" (the client must still answer).
+        learns_apart: it erases only from a federation that learned by its own ``learn`` (run --for NAME).
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    use_when: ClassVar[str] = ""
+    exact: ClassVar[bool] = False
+    guarantee: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ("rounds",)
+    learns_apart: ClassVar[bool] = False
+
+    @abstractmethod
+    def erase(self, history: Rounds, gone: str) -> Procedure:
+        """The weights that never knew a client, or are near to it.
+
+        Args:
+            history: rounds of the version to erase from.
+            gone: name of the client; in ``history.clients``.
+        """
+
+    def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
+        """How a federation learns from which this eraser can erase; default: federated averaging.
+
+        Args:
+            start: weights before the first round.
+            names: of the clients.
+            epochs: local passes of one round.
+            rounds: so many; None = until the stop rule of ``rounds.py``.
+        """
+        from palimpsest.federated.rounds import fed_avg
+
+        return fed_avg(start, names, epochs, rounds)
