@@ -27,6 +27,7 @@ NOT_ONCE = {  # public name -> the files that may share it; why
     "SET_METRIC": "metrics/per_set/*.py",  # the same of what is said of several sets
     "STREAM_METRIC": "metrics/per_stream/*.py",  # and of a stream
     "METRIC": "metrics/*.py",  # the same of a metric
+    "ERASER": "federated/erasers/*.py",  # the same of the ways to erase a client
     "names": "**/__init__.py",  # each registry's list, asked for as methods.names, metrics.names
     "files_of": "**/__init__.py",  # their files, for the digest of a run
     "build_config": "**/__init__.py",  # and the options of one of them

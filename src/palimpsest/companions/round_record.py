@@ -11,7 +11,7 @@ Weights = Mapping[str, Tensor]
 """Name -> fp32 tensor on the CPU: what is exchanged, in the order of the model. LoRA matrices alone, by default."""
 
 
-class Told(NamedTuple):
+class Reply(NamedTuple):
     """One client's answer.
 
     Attributes:
@@ -41,7 +41,7 @@ class Absent(NamedTuple):
     why: str
 
 
-Answers = Mapping[str, Told]
+Replies = Mapping[str, Reply]
 """Name -> answer, in the order in which the clients were asked; who did not answer is missing."""
 
 
@@ -58,6 +58,6 @@ class Round(NamedTuple):
 
     number: int
     weights: Weights
-    told: Answers
+    told: Replies
     combined: Weights
     absent: tuple[Absent, ...] = ()

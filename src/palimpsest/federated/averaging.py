@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from palimpsest.companions.round_record import Answers, Weights
+from palimpsest.companions.round_record import Replies, Weights
 
 
-def weighted_mean(tensors: Mapping[str, Float[Tensor, "..."]], shares: Mapping[str, float]) -> Float[Tensor, "..."]:
+def mean_of_clients(tensors: Mapping[str, Float[Tensor, "..."]], shares: Mapping[str, float]) -> Float[Tensor, "..."]:
     """Mean of one tensor over clients, by their shares; summed in fp64 in the order of the names, given in fp32.
 
     Source: McMahan et al. 2017, arXiv:1602.05629, algorithm 1: w = Σ_k n_k / n · w_k.
@@ -21,7 +21,7 @@ def weighted_mean(tensors: Mapping[str, Float[Tensor, "..."]], shares: Mapping[s
         shares: client -> its weight, e.g. its number of rows; positive sum.
 
     >>> pair = {"b": torch.tensor([4.0]), "a": torch.tensor([1.0])}
-    >>> weighted_mean(pair, {"a": 1, "b": 2})
+    >>> mean_of_clients(pair, {"a": 1, "b": 2})
     tensor([3.])
     """
     names = sorted(tensors)
@@ -32,7 +32,7 @@ def weighted_mean(tensors: Mapping[str, Float[Tensor, "..."]], shares: Mapping[s
     return summed.float()
 
 
-def mean_delta(answers: Answers) -> dict[str, Tensor]:
+def mean_delta(answers: Replies) -> dict[str, Tensor]:
     """Mean of the clients' changes, by their rows; name -> tensor, in the order of the first client's.
 
     Args:
@@ -41,20 +41,20 @@ def mean_delta(answers: Answers) -> dict[str, Tensor]:
     shares = {client: told.examples for client, told in answers.items()}
     first = answers[min(answers)]
     return {
-        name: weighted_mean({client: told.delta[name] for client, told in answers.items()}, shares)
+        name: mean_of_clients({client: told.delta[name] for client, told in answers.items()}, shares)
         for name in first.delta
     }
 
 
-def moved_by(weights: Weights, delta: Weights, factor: float = 1.0) -> dict[str, Tensor]:
+def weights_after(weights: Weights, delta: Weights, factor: float = 1.0) -> dict[str, Tensor]:
     """Weights plus so much of a change; summed in fp64, given in fp32.
 
-    >>> moved_by({"w": torch.tensor([1.0])}, {"w": torch.tensor([0.5])}, 2.0)
+    >>> weights_after({"w": torch.tensor([1.0])}, {"w": torch.tensor([0.5])}, 2.0)
     {'w': tensor([2.])}
     """
     return {name: (value.double() + factor * delta[name].double()).float() for name, value in weights.items()}
 
 
-def averaged_by(weights: Weights, answers: Answers) -> dict[str, Tensor]:
+def averaged_by(weights: Weights, answers: Replies) -> dict[str, Tensor]:
     """One step of federated averaging: weights plus the mean change; the same weights where nobody answered."""
-    return moved_by(weights, mean_delta(answers)) if answers else dict(weights)
+    return weights_after(weights, mean_delta(answers)) if answers else dict(weights)

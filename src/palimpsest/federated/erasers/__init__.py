@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
-    from palimpsest.federated.contract import Eraser
+    from palimpsest.federated.procedure import Eraser
 
 
 def names() -> tuple[str, ...]:

@@ -14,15 +14,15 @@ from collections.abc import Generator, Iterator, Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 
-from palimpsest.companions.round_record import Absent, Answers, Round, Told, Weights
+from palimpsest.companions.round_record import Absent, Replies, Reply, Round, Weights
 
-__all__ = ["Absent", "Answers", "Ask", "Clients", "Eraser", "Procedure", "Round", "Rounds", "Told", "Weights"]
+__all__ = ["Absent", "Asking", "Clients", "Eraser", "Procedure", "Replies", "Reply", "Round", "Rounds", "Weights"]
 
 NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
-NOTHING_KNOWN: Mapping[str, Told] = MappingProxyType({})
+NOTHING_KNOWN: Mapping[str, Reply] = MappingProxyType({})
 
 
-class Ask(NamedTuple):
+class Asking(NamedTuple):
     """What is asked of clients in one round.
 
     Attributes:
@@ -39,10 +39,10 @@ class Ask(NamedTuple):
     epochs: float = 1.0
     what: str = "learn"
     settings: Mapping[str, float] = NO_SETTINGS
-    known: Answers = NOTHING_KNOWN
+    known: Replies = NOTHING_KNOWN
 
 
-Procedure = Generator[Ask, Answers, Weights]
+Procedure = Generator[Asking, Replies, Weights]
 """Yields what to ask, is sent the answers, returns the final weights."""
 
 
@@ -88,7 +88,7 @@ class Clients(Protocol):
     def names(self) -> tuple[str, ...]:
         """All clients, sorted."""
 
-    def ask(self, ask: Ask, number: int) -> Iterator[Told | Absent]:
+    def ask(self, ask: Asking, number: int) -> Iterator[Reply | Absent]:
         """Have every client of ``ask.who`` do its local work.
 
         Args:
@@ -137,8 +137,8 @@ class Eraser(ABC):
             start: weights before the first round.
             names: of the clients.
             epochs: local passes of one round.
-            rounds: so many; None = until the stop rule of ``rounds.py``.
+            rounds: so many; None = until the stop rule of ``fed_avg.py``.
         """
-        from palimpsest.federated.rounds import fed_avg
+        from palimpsest.federated.fed_avg import fed_avg
 
         return fed_avg(start, names, epochs, rounds)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from palimpsest.companions.round_record import Answers, Weights
+from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.federated.averaging import averaged_by
-from palimpsest.federated.contract import Ask, Procedure
+from palimpsest.federated.procedure import Asking, Procedure
 
 MOST_ROUNDS = 50
 """Rounds after which it ends in any case."""
 
-PATIENCE = 2
+IDLE_ROUNDS = 2
 """Rounds in a row without progress after which it ends."""
 
-PROGRESS = 0.01
+LEAST_PROGRESS = 0.01
 """Share of the lowest loss so far by which a round must be below it."""
 
 
-def loss_of(answers: Answers) -> float:
+def loss_of(answers: Replies) -> float:
     """Mean of the clients' losses at the weights that they were sent, by their rows; nats."""
     rows = sum(told.examples for told in answers.values())
     return sum(answers[name].loss * answers[name].examples for name in sorted(answers)) / rows
@@ -35,9 +35,9 @@ def has_stopped(losses: Sequence[float]) -> bool:
     """
     lowest, idle = float("inf"), 0
     for loss in losses:
-        idle = 0 if loss < lowest * (1 - PROGRESS) else idle + 1
+        idle = 0 if loss < lowest * (1 - LEAST_PROGRESS) else idle + 1
         lowest = min(lowest, loss)
-    return idle >= PATIENCE
+    return idle >= IDLE_ROUNDS
 
 
 def fed_avg(start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None = None) -> Procedure:
@@ -58,7 +58,7 @@ def fed_avg(start: Weights, names: tuple[str, ...], epochs: float, rounds: int |
     """
     weights, losses = dict(start), list[float]()
     for _ in range(MOST_ROUNDS if rounds is None else rounds):
-        answers = yield Ask(weights, names, epochs)
+        answers = yield Asking(weights, names, epochs)
         losses.append(loss_of(answers))
         weights = averaged_by(weights, answers)
         if rounds is None and has_stopped(losses):
