@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.federated.averaging import averaged_by
-from palimpsest.federated.procedure import Asking, Procedure
+from palimpsest.federated.procedure import Errand, Procedure
 
 MOST_ROUNDS = 50
 """Rounds after which it ends in any case."""
@@ -58,7 +58,7 @@ def fed_avg(start: Weights, names: tuple[str, ...], epochs: float, rounds: int |
     """
     weights, losses = dict(start), list[float]()
     for _ in range(MOST_ROUNDS if rounds is None else rounds):
-        answers = yield Asking(weights, names, epochs)
+        answers = yield Errand(weights, names, epochs)
         losses.append(loss_of(answers))
         weights = averaged_by(weights, answers)
         if rounds is None and has_stopped(losses):

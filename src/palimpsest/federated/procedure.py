@@ -1,7 +1,7 @@
 """The contract of federated learning and of erasing a client.
 
 Who learns and who erases is a *procedure*: a generator that yields what it asks of clients, is sent their answers, and
-returns the final weights. It holds no model and touches no disk. ``drive.py`` carries it out: it has the clients do
+returns the final weights. It holds no model and touches no disk. ``carrying_out.py`` carries it out: it has the clients do
 what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes a
 run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
 arguments and of the answers alone: no clock, no random number without a fixed seed, no file.
@@ -16,13 +16,13 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from palimpsest.companions.round_record import Absent, Replies, Reply, Round, Weights
 
-__all__ = ["Absent", "Asking", "Clients", "Eraser", "Procedure", "Replies", "Reply", "Round", "Rounds", "Weights"]
+__all__ = ["Absent", "Clients", "Eraser", "Errand", "Procedure", "Replies", "Reply", "Round", "Rounds", "Weights"]
 
 NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
 NOTHING_KNOWN: Mapping[str, Reply] = MappingProxyType({})
 
 
-class Asking(NamedTuple):
+class Errand(NamedTuple):
     """What is asked of clients in one round.
 
     Attributes:
@@ -42,7 +42,7 @@ class Asking(NamedTuple):
     known: Replies = NOTHING_KNOWN
 
 
-Procedure = Generator[Asking, Replies, Weights]
+Procedure = Generator[Errand, Replies, Weights]
 """Yields what to ask, is sent the answers, returns the final weights."""
 
 
@@ -88,7 +88,7 @@ class Clients(Protocol):
     def names(self) -> tuple[str, ...]:
         """All clients, sorted."""
 
-    def ask(self, ask: Asking, number: int) -> Iterator[Reply | Absent]:
+    def ask(self, ask: Errand, number: int) -> Iterator[Reply | Absent]:
         """Have every client of ``ask.who`` do its local work.
 
         Args:
