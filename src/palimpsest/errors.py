@@ -103,6 +103,10 @@ class EndpointError(PalimpsestError):
     """A model behind an endpoint gave no usable answer. No RunError: what was paid for stays for the next go."""
 
 
+class FederationError(PalimpsestError):
+    """Too few clients answered. No RunError: what was heard stays for the next go, which asks only the others."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A run was stopped from outside; says how far it got, and where what it did is kept.
 

@@ -117,7 +117,7 @@ def prepare_job(
     repair = None if found is None else repair_of(plan, model, found, folder)
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
-    method, prepared, stack = _set_up(plan, model, sets, shown, folder)
+    method, prepared, stack = set_up(plan, model, sets, shown, folder)
     method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
@@ -149,7 +149,7 @@ def _guided(
     return guided_by(plan, loaded, sets, Tools(plan.control, probes_of(plan, loaded, sets, found), *hands))
 
 
-def _set_up(
+def set_up(
     plan: Plan, model: Any, sets: Mapping[str, Any], shown: Mapping[str, Any], folder: Path
 ) -> tuple[Method, Any, RuleStack]:
     """The method and its rules at the weights that the run starts from, and the model as the method prepared it."""

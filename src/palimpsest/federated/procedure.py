@@ -1,9 +1,9 @@
 """The contract of federated learning and of erasing a client.
 
 Who learns and who erases is a *procedure*: a generator that yields what it asks of clients, is sent their answers, and
-returns the final weights. It holds no model and touches no disk. ``carrying_out.py`` carries it out: it has the clients do
-what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes a
-run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
+returns the final weights. It holds no model and touches no disk. ``carrying_out.py`` carries it out: it has the clients
+do what is asked (in this process, or through Flower), writes every answer down before the procedure sees it, and takes
+a run that died up again by giving the recorded answers to a new generator. So a procedure must be a function of its
 arguments and of the answers alone: no clock, no random number without a fixed seed, no file.
 """
 
@@ -19,6 +19,7 @@ from palimpsest.companions.round_record import Absent, Replies, Reply, Round, We
 __all__ = ["Absent", "Clients", "Eraser", "Errand", "Procedure", "Replies", "Reply", "Round", "Rounds", "Weights"]
 
 NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
+NO_WEIGHTS: Weights = MappingProxyType({})
 NOTHING_KNOWN: Mapping[str, Reply] = MappingProxyType({})
 
 
@@ -29,9 +30,10 @@ class Errand(NamedTuple):
         weights: the global weights that they start from.
         who: names of clients, each once; the answers come back in this order.
         epochs: local passes over their own rows.
-        what: kind of local work, a word of ``work.py``: "learn", "ascend", "statistics".
+        what: kind of local work, a word of ``work.py``: "learn", "ascend", "statistics", "distil".
         settings: of that kind of work, e.g. {"learning_rate": 1e-3}.
         known: answers that are taken from a history, so that these clients are not asked again.
+        beside: further weights that the work looks at, e.g. the teacher of "distil".
     """
 
     weights: Weights
@@ -40,6 +42,7 @@ class Errand(NamedTuple):
     what: str = "learn"
     settings: Mapping[str, float] = NO_SETTINGS
     known: Replies = NOTHING_KNOWN
+    beside: Weights = NO_WEIGHTS
 
 
 Procedure = Generator[Errand, Replies, Weights]

@@ -32,3 +32,8 @@ def load(name: str) -> Eraser:
         raise PlanError(unknown("eraser", name, names()))
     eraser: Eraser = import_module(f"{__name__}.{name}").ERASER
     return eraser
+
+
+def file_of(name: str) -> Path:
+    """The file of an eraser."""
+    return next(file for folder in __path__ for file in [Path(folder) / f"{name}.py"] if file.is_file())

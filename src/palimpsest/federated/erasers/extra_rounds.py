@@ -1,0 +1,37 @@
+"""Extra rounds: go on learning without the client. A control: what forgets by itself when a client only leaves.
+
+Source: none; the usual control (what is not rehearsed may be overwritten, and mostly is not).
+
+    w̃ = FedAvg(w_T, clients without u, a few rounds)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from palimpsest.federated.erasers.history import staying
+from palimpsest.federated.fed_avg import fed_avg
+from palimpsest.federated.procedure import Eraser, Procedure, Rounds
+
+
+@dataclass(frozen=True)
+class ExtraRounds(Eraser):
+    """Further rounds.
+
+    Attributes:
+        rounds: how many.
+    """
+
+    rounds: int = 5
+
+    name = "extra_rounds"
+    source = "none: a control"
+    use_when = "you want to see what happens if a client simply leaves. Not to erase"
+    guarantee = "None: nothing is taken out"
+
+    def erase(self, history: Rounds, gone: str) -> Procedure:
+        """Go on from the weights of now."""
+        return fed_avg(history.final, staying(history, gone), history.epochs, self.rounds)
+
+
+ERASER = ExtraRounds()

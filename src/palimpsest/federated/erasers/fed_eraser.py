@@ -1,0 +1,117 @@
+"""FedEraser: go the stored way again without the client, each step as long as it was and in a direction of today.
+
+Source: Liu, Ma, Yang, Wang & Liu 2021, "FedEraser: Enabling Efficient Client-Level Data Removal from Federated Learning
+Models", IWQoS; known from notes on the paper and on its code.
+
+    w̃ ← w₀ + Σ_{k≠u} p_k U_k^0                                   round 0 began at w₀ itself: nothing to calibrate
+    for stored rounds j = dt, 2 dt, …:
+        Û_k = what client k learns from w̃ in ⌈r E⌉ epochs         the direction of today
+        w̃ ← w̃ + Σ_{k≠u} p_k ‖U_k^j‖ Û_k / ‖Û_k‖                  "per_client", as in the paper
+        w̃ ← w̃ + ‖Σ p_k U_k^j‖ · Σ p_k Û_k / ‖Σ p_k Û_k‖           "averaged", as in the code
+
+The norms are of each tensor by itself. p_k are the shares of the examples among those who answered. A tensor that did
+not move, then or now, stays where it is: its direction is not known. A client that was absent in a round is not asked
+in it. Departs from the paper: shares by examples, where the paper divides by K − 1 besides.
+
+It forgets approximately: no U_u^j is used, but the lengths ‖U_k^j‖ of the others were learned beside that client.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from palimpsest.companions.round_record import Replies, Round, Weights
+from palimpsest.federated.averaging import averaged_by, mean_delta, weights_after
+from palimpsest.federated.erasers.history import kept_of
+from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
+
+Norms = Literal["per_client", "averaged"]
+
+
+def calibration_epochs(epochs: float, ratio: float) -> int:
+    """⌈r E⌉: how long a client trains for a direction.
+
+    >>> [calibration_epochs(epochs, 0.5) for epochs in (10, 2, 1, 0.2)]
+    [5, 1, 1, 1]
+    """
+    return math.ceil(ratio * epochs)
+
+
+def as_long_as(stored: Float[Tensor, "..."], fresh: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """‖U‖ Û / ‖Û‖; zero where Û is.
+
+    >>> as_long_as(torch.tensor([0.0, 5.0]), torch.tensor([6.0, 8.0])).tolist()
+    [3.0, 4.0]
+    """
+    length = fresh.double().norm()
+    if not bool(length > 0):
+        return torch.zeros_like(fresh)
+    factor = float(stored.double().norm() / length)
+    return (fresh.double() * factor).to(fresh.dtype)
+
+
+def calibrated_update(stored: Weights, fresh: Weights) -> dict[str, Tensor]:
+    """The same of every tensor of an update."""
+    return {name: as_long_as(stored[name], tensor) for name, tensor in fresh.items()}
+
+
+def calibrated_step(stored: Replies, fresh: Replies, norms: Norms = "per_client") -> dict[str, Tensor]:
+    """One step of the unlearned model.
+
+    Args:
+        stored: client -> its answer in the stored round.
+        fresh: client -> what it learns from the unlearned model; at least one, and nobody else.
+        norms: which lengths are kept, each client's or that of their mean.
+    """
+    if norms == "averaged":
+        return calibrated_update(mean_delta({client: stored[client] for client in fresh}), mean_delta(fresh))
+    long = {
+        client: told._replace(delta=calibrated_update(stored[client].delta, told.delta))
+        for client, told in fresh.items()
+    }
+    return mean_delta(long)
+
+
+@dataclass(frozen=True)
+class FedEraser(Eraser):
+    """Calibrated replay.
+
+    Attributes:
+        interval: dt, every how many-th stored round is used; more is faster and goes less far.
+        ratio: r, epochs of calibration for an epoch of learning; 0.5 in the reference.
+        norms: "per_client" as in the paper, "averaged" as in the code.
+    """
+
+    interval: int = 1
+    ratio: float = 0.5
+    norms: Norms = "per_client"
+
+    name = "fed_eraser"
+    source = "Liu et al. 2021, FedEraser, IWQoS"
+    use_when = "rounds were recorded and the others still answer: nearly as good as retraining, for less"
+    guarantee = "None: no update of the client is used, but the lengths of the others' were learned beside it"
+
+    def erase(self, history: Rounds, gone: str) -> Procedure:
+        """Replay from the start, with directions asked of the clients that stay."""
+        weights: Weights = dict(history.start)
+        for number in range(0, len(history), self.interval):
+            stored = history[number]
+            weights = yield from self._replayed(weights, stored, kept_of(stored, gone), history.epochs)
+        return weights
+
+    def _replayed(self, weights: Weights, stored: Round, kept: Replies, epochs: float) -> Procedure:
+        """One stored round."""
+        if not stored.number or not kept:
+            return averaged_by(weights, kept)
+        told = yield Errand(weights, tuple(kept), calibration_epochs(epochs, self.ratio))
+        fresh = {client: answer for client, answer in told.items() if client in kept}
+        return weights_after(weights, calibrated_step(kept, fresh, self.norms)) if fresh else weights
+
+
+ERASER = FedEraser()
