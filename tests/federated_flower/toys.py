@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from copy import deepcopy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from uuid import uuid4
 
@@ -52,7 +53,7 @@ class HereGrid(Grid):
 
     Args:
         apps: node id -> its app.
-        twists: node id -> what becomes of its replies to "train.ask".
+        twists: node id -> what becomes of its replies to "train.errand".
     """
 
     def __init__(self, apps: Mapping[int, ClientApp], twists: Mapping[int, Twist] | None = None) -> None:
@@ -81,8 +82,9 @@ class HereGrid(Grid):
         message.metadata.__dict__["_message_id"] = identifier
         self.sent.append(message)
         to = message.metadata.dst_node_id
-        reply: Message | None = self.apps[to](message, self._contexts[to])
-        if message.metadata.message_type == "train.ask" and to in self.twists and reply is not None:
+        copy = deepcopy(message)  # as a process of its own would have it
+        reply: Message | None = self.apps[to](copy, self._contexts[to])
+        if message.metadata.message_type == "train.errand" and to in self.twists and reply is not None:
             reply = self.twists[to](reply)
         if reply is not None:
             self._replies[identifier] = reply

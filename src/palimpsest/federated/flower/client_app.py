@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from flwr.app import Context, Error, Message
@@ -14,14 +14,14 @@ from palimpsest.federated.flower.messages import (
     CONFIG,
     Hello,
     reply_record,
-    introduced,
-    read_ask,
+    hello_record,
+    read_errand,
     refusal_of,
     wrong_model,
 )
 from palimpsest.federated.procedure import Clients, Errand
 
-ASK, WHO = "train.ask", "query.who"
+ERRAND, WHO = "train.errand", "query.who"
 """Kinds of messages that a node answers; "train" alone is that of secure aggregation (secret_sum.py)."""
 REFUSED = 2  # Flower's code of a client app that failed
 
@@ -42,12 +42,12 @@ NodeOf = Callable[[Context], Node]
 """What a node is, from what Flower knows of it: its node_config, e.g. the name and the file of its rows."""
 
 
-def client_app(node_of: NodeOf, secretly: Sequence[Any] = ()) -> ClientApp:
+def client_app(node_of: NodeOf, secretly: bool = False) -> ClientApp:
     """A client app.
 
     Args:
         node_of: made once per process and node.
-        secretly: Flower's mods that encrypt answers; given, single answers are no longer told.
+        secretly: take part in secure aggregation, and tell no answer otherwise.
     """
     app, known = ClientApp(), dict[int, Node]()
 
@@ -56,38 +56,48 @@ def client_app(node_of: NodeOf, secretly: Sequence[Any] = ()) -> ClientApp:
             known[context.node_id] = node_of(context)
         return known[context.node_id]
 
-    @app.query("who")
     def say_who(message: Message, context: Context) -> Message:
-        return replied(message, lambda: introduced(node(context).hello))
+        return with_reasons(message, lambda: Message(hello_record(node(context).hello), reply_to=message))
 
-    @app.train("ask")
-    def do_ask(message: Message, context: Context) -> Message:
+    def do_errand(message: Message, context: Context) -> Message:
         if secretly:
             return error_reply(message, "it tells no answer of its own: secure aggregation was agreed on")
-        return replied(message, lambda: reply_record(worked(message, node(context)), node(context).hello.model))
+        return with_reasons(message, lambda: plain_reply(message, node(context)))
 
+    def do_secretly(message: Message, context: Context) -> Message:
+        from palimpsest.federated.flower.secret_sum import secret_reply
+
+        return secret_reply(message, context, node(context))
+
+    app.query("who")(say_who)
+    app.train("errand")(do_errand)
     if secretly:
-        from palimpsest.federated.flower.secret_sum import secret_answer
-
-        @app.train(mods=list(secretly))
-        def do_secretly(message: Message, context: Context) -> Message:
-            return secret_answer(message, node(context))
-
+        app.train()(do_secretly)
     return app
 
 
-def worked(message: Message, node: Node) -> Reply:
-    """The local work that a message asks for.
+def plain_reply(message: Message, node: Node) -> Message:
+    """The answer to an errand.
 
     Raises:
-        RunError: it is for another client or of another model.
+        RunError: it is for another client or of another model, or could not be done.
     """
     config = message.content[CONFIG]
-    if config["client"] != node.hello.client:
-        raise RunError(f"it was asked under the name {config['client']!r}")
-    if config["model"] != node.hello.model:
-        raise RunError(wrong_model(node.hello.model, str(config["model"])))
-    return local_work(node, read_ask(message.content, node.hello.client), int(config["server-round"]))
+    check_meant(config, node.hello)
+    told = local_work(node, read_errand(message.content, node.hello.client), int(config["server-round"]))
+    return Message(reply_record(told, node.hello.model), reply_to=message)
+
+
+def check_meant(said: Mapping[str, Any], hello: Hello) -> None:
+    """Refuse an errand for another client or of another model.
+
+    Raises:
+        RunError: it is.
+    """
+    if said["client"] != hello.client:
+        raise RunError(f"it was asked under the name {said['client']!r}")
+    if said["model"] != hello.model:
+        raise RunError(wrong_model(hello.model, str(said["model"])))
 
 
 def local_work(node: Node, errand: Errand, number: int) -> Reply:
@@ -102,10 +112,10 @@ def local_work(node: Node, errand: Errand, number: int) -> Reply:
     raise RunError(said.why)
 
 
-def replied(message: Message, make: Callable[[], Any]) -> Message:
+def with_reasons(message: Message, make: Callable[[], Message]) -> Message:
     """The reply to a message; where it cannot be made, the reason instead, as one line and no traceback."""
     try:
-        return Message(make(), reply_to=message)
+        return make()
     except PalimpsestError as error:
         return error_reply(message, refusal_of(error))
     except Exception as error:  # whatever it is, it is this client's alone: the others go on

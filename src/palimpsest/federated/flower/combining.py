@@ -1,8 +1,9 @@
 """How the server combines answers: Flower's own strategies, behind the one word that a user gives.
 
 They are given the clients' changes and not their weights. Means, medians and distances between clients are the same for
-both; but Flower takes distances in fp32 as ‖x‖² + ‖y‖² − 2·x·y, of which nothing is left where the weights are large
-and the changes small.
+both; but Flower takes distances as ‖x‖² + ‖y‖² − 2·x·y, of which little is left where the weights are large and the
+changes small. And they are given each change as one vector in fp64: a tensor without dimensions, such as a count of
+batches, is one that Flower does not clip.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, Metadata, MetricRecord, RecordDict
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
     FedAvg,
@@ -28,9 +29,8 @@ from palimpsest.companions.marks import MarkKey
 from palimpsest.companions.round_record import Replies, Reply, Weights
 from palimpsest.errors import PlanError, RunError, unknown
 from palimpsest.federated.averaging import averaged_by, weights_after
-from palimpsest.federated.flower.client_app import ASK
-from palimpsest.federated.flower.messages import ARRAYS, EXAMPLES, METRICS, as_arrays, as_tensors
-from palimpsest.untrusted import refusing
+from palimpsest.federated.flower.client_app import ERRAND
+from palimpsest.federated.flower.messages import ARRAYS, EXAMPLES, METRICS, flattened, unflattened
 
 Combine = Callable[[Weights, Replies], dict[str, Tensor]]
 """Weights before a round and its answers -> weights after it."""
@@ -55,15 +55,15 @@ class Private(NamedTuple):
 
 
 def _median(num_clients: int) -> Strategy:
-    return FedMedian(fraction_evaluate=0.5)
+    return FedMedian()
 
 
 def _trimmed_mean(num_clients: int) -> Strategy:
-    return FedTrimmedAvg(fraction_evaluate=0.5, beta=trimmed_share(num_clients))
+    return FedTrimmedAvg(beta=trimmed_share(num_clients))
 
 
 def _krum(num_clients: int) -> Strategy:
-    return Krum(fraction_evaluate=0.5, num_malicious_nodes=most_liars(num_clients))
+    return Krum(num_malicious_nodes=most_liars(num_clients))
 
 
 ROBUST: dict[str, Callable[[int], Strategy]] = {"median": _median, "trimmed_mean": _trimmed_mean, "krum": _krum}
@@ -124,15 +124,13 @@ def _by_private_mean(weights: Weights, answers: Replies, private: Private) -> di
         return dict(weights)
     told = [answers[client]._replace(examples=1) for client in sorted(answers)]
     noise, norm = private.noise_multiplier, private.clipping_norm
-    strategy = DifferentialPrivacyServerSideFixedClipping(FedAvg(fraction_evaluate=0.5), noise, norm, len(told))
-    nothing = as_arrays({name: zeros_like(tensor) for name, tensor in weights.items()})
-    with _drawing_from(private.key, weights, told), refusing(_not_clipped):
-        strategy.current_arrays = nothing  # changes are clipped as they are: less nothing
-        return weights_after(weights, aggregated(strategy, told))
-
-
-def _not_clipped(reason: str) -> RunError:
-    return RunError(f"Flower could not clip the clients' changes, one may be zero: {reason}")
+    strategy = DifferentialPrivacyServerSideFixedClipping(FedAvg(), noise, norm, len(told))
+    strategy.current_arrays = _as_vector({name: zeros_like(tensor) for name, tensor in weights.items()})
+    with _drawing_from(private.key, weights, told):
+        try:
+            return weights_after(weights, aggregated(strategy, told))
+        except ZeroDivisionError:  # Flower divides by the norm
+            raise RunError("a client changed nothing at all, and Flower cannot clip nothing; leave it out") from None
 
 
 def aggregated(strategy: Strategy, told: list[Reply]) -> dict[str, Tensor]:
@@ -148,14 +146,18 @@ def aggregated(strategy: Strategy, told: list[Reply]) -> dict[str, Tensor]:
     arrays, _ = strategy.aggregate_train(1, [_as_reply(one) for one in told])
     if arrays is None:
         raise RunError(f"Flower's {type(strategy).__name__} made nothing of {len(told)} answers")
-    got = as_tensors(arrays)
-    return {name: got[name].reshape(tensor.shape) for name, tensor in told[0].delta.items()}
+    return unflattened(arrays[ARRAYS].numpy(), told[0].delta)
+
+
+def _as_vector(tensors: Weights) -> ArrayRecord:
+    return ArrayRecord({ARRAYS: Array(flattened(tensors))})
 
 
 def _as_reply(told: Reply) -> Message:
-    content = RecordDict({ARRAYS: as_arrays(told.delta), METRICS: MetricRecord({EXAMPLES: told.examples})})
-    asked = Message(RecordDict({"config": ConfigRecord()}), dst_node_id=1, message_type=ASK)
-    return Message(content, reply_to=asked)
+    """An answer as Flower's strategies want it; made outside any run of Flower's, too."""
+    content = RecordDict({ARRAYS: _as_vector(told.delta), METRICS: MetricRecord({EXAMPLES: told.examples})})
+    where = {"run_id": 0, "message_id": "", "src_node_id": 1, "dst_node_id": 0, "reply_to_message_id": ""}
+    return Message(content=content, metadata=Metadata(**where, group_id="", created_at=0.0, ttl=1.0, message_type=ERRAND))
 
 
 @contextmanager

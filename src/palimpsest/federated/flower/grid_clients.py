@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.errors import RunError
-from palimpsest.federated.flower.client_app import ASK, WHO
+from palimpsest.federated.flower.client_app import ERRAND, WHO
 from palimpsest.federated.flower.messages import Hello, errand_record, read_hello, read_told, refusal_of, wrong_model
 from palimpsest.federated.procedure import Errand
 
@@ -65,7 +65,7 @@ class GridClients:
         yield from absent
         clients = {node: client for client, node in nodes.items()}
         contents = {node: errand_record(errand, number, client, self.model) for node, client in clients.items()}
-        for node, reply in self.exchanged(contents, ASK, number):
+        for node, reply in self.exchanged(contents, ERRAND, number):
             yield heard(reply, Hello(clients[node], self.model), errand)
 
     def present(self, who: tuple[str, ...]) -> tuple[dict[str, int], list[Absent]]:
@@ -81,6 +81,11 @@ class GridClients:
             else:
                 nodes[client] = its[0]
         return nodes, absent
+
+    def rows_of(self, node: int) -> int:
+        """Rows of a node that is there, by its own word; at least 1."""
+        hello = self._said[node]
+        return max(1, hello.rows) if isinstance(hello, Hello) else 1
 
     def _why_not(self, models: list[str]) -> str:
         """Why a client cannot be asked, from the models of the nodes with its name; empty where it can."""
@@ -106,21 +111,18 @@ class GridClients:
         self, contents: Mapping[int, RecordDict], kind: str, number: int
     ) -> Iterator[tuple[int, Message | None]]:
         """Send each node its message and give its reply as it comes; None for those that are given up."""
-        until = time.monotonic() + self.timeout
-        waiting = {self._sent(node, content, kind, number): node for node, content in contents.items()}
+        until, waiting = time.monotonic() + self.timeout, dict[str, int]()
+        for node, content in contents.items():
+            message = Message(content, node, kind, ttl=self.timeout, group_id=str(number))
+            taken = [identifier for identifier in self.grid.push_messages([message]) if identifier]
+            waiting.update(dict.fromkeys(taken, node))
+        gone = set(contents) - set(waiting.values())
         while waiting and time.monotonic() < until:
             for reply in self.grid.pull_messages(list(waiting)):
-                node = waiting.pop(reply.metadata.reply_to_message_id, None)
-                if node is not None:
-                    yield node, reply
+                if (answered := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
+                    yield answered, reply
             time.sleep(LOOK if waiting else 0.0)
-        yield from ((node, None) for node in waiting.values())
-
-    def _sent(self, node: int, content: RecordDict, kind: str, number: int) -> str:
-        """Send one message; its id, or one that nobody answers to where Flower did not take it."""
-        message = Message(content, node, kind, ttl=self.timeout, group_id=str(number))
-        taken = [identifier for identifier in self.grid.push_messages([message]) if identifier]
-        return taken[0] if taken else f"not sent to {node}"
+        yield from ((node, None) for node in sorted(gone | set(waiting.values())))
 
 
 def _heard_hello(reply: Any) -> Hello | str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
@@ -29,10 +30,12 @@ class Hello(NamedTuple):
     Attributes:
         client: its name.
         model: digest of the model that it trains.
+        rows: number of its rows.
     """
 
     client: str
     model: str
+    rows: int = 0
 
 
 def as_arrays(tensors: Weights) -> ArrayRecord:
@@ -48,6 +51,22 @@ def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
     """
     with refusing(lambda reason: RunError(f"an array cannot be read: {reason}")):
         return {str(name): torch.from_numpy(array.numpy().copy()) for name, array in arrays.items()}
+
+
+def flattened(tensors: Weights) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """All tensors as one vector in fp64."""
+    return torch.cat([tensor.double().flatten() for tensor in tensors.values()]).numpy()
+
+
+def unflattened(vector: np.ndarray[Any, Any], like: Weights) -> dict[str, Tensor]:
+    """One vector as tensors in fp32, in the shapes of others.
+
+    >>> like = {"w": torch.zeros(1, 2), "v": torch.zeros(())}
+    >>> unflattened(flattened({"w": torch.ones(1, 2), "v": torch.tensor(3.0)}), like)
+    {'w': tensor([[1., 1.]]), 'v': tensor(3.)}
+    """
+    parts = torch.from_numpy(np.array(vector, dtype=np.float64)).split([tensor.numel() for tensor in like.values()])
+    return {name: part.reshape(like[name].shape).float() for name, part in zip(like, parts, strict=True)}
 
 
 def errand_record(errand: Errand, number: int, client: str, model: str) -> RecordDict:
@@ -71,7 +90,7 @@ def errand_record(errand: Errand, number: int, client: str, model: str) -> Recor
     return RecordDict({ARRAYS: as_arrays(errand.weights), CONFIG: ConfigRecord(config)})
 
 
-def read_ask(content: RecordDict, client: str) -> Errand:
+def read_errand(content: RecordDict, client: str) -> Errand:
     """What a client was sent, on its side."""
     config = content[CONFIG]
     settings = dict(zip(config["setting-names"], config["setting-values"], strict=True))
@@ -86,7 +105,7 @@ def reply_record(told: Reply, model: str) -> RecordDict:
     return RecordDict({ARRAYS: as_arrays(told.delta), METRICS: MetricRecord(metrics), CONFIG: config})
 
 
-def introduced(hello: Hello) -> RecordDict:
+def hello_record(hello: Hello) -> RecordDict:
     """A node's word of itself."""
     return RecordDict({CONFIG: ConfigRecord(hello._asdict())})
 
@@ -99,7 +118,7 @@ def read_hello(content: RecordDict) -> Hello:
     """
     with refusing(lambda reason: RunError(f"a node did not say who it is: {reason}")):
         said = content[CONFIG]
-        return Hello(as_line(str(said["client"]), LONGEST_WHY), str(said["model"]))
+        return Hello(as_line(str(said["client"]), LONGEST_WHY), str(said["model"]), int(said.get("rows", 0)))
 
 
 def read_told(message: Message, expected: Hello, errand: Errand) -> Reply:

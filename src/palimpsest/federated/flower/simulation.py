@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ def simulated(
         names: of the clients, sorted.
         node_of: a client as a process has it; called in that process.
         serve: the server's part, called in this process with Flower's grid.
-        secretly: Flower's mods that encrypt answers.
+        secretly: the clients take part in secure aggregation.
 
     Returns:
         What ``serve`` returns.
@@ -46,12 +46,13 @@ def simulated(
     """
     app, ended = ServerApp(), list[Result | BaseException]()
 
-    @app.main()
     def main(grid: Grid, context: Context) -> None:
         try:
             ended.append(serve(grid))
         except BaseException as error:  # of another thread: it is raised in the caller's below
             ended.append(error)
+
+    app.main()(main)
 
     def of_context(context: Context) -> Node:
         return node_of(names[int(context.node_config["partition-id"])])
