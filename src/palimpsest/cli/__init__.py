@@ -23,6 +23,7 @@ from palimpsest.cli import companions_command as companions
 from palimpsest.cli import demo_command as demo
 from palimpsest.cli import env_command as env
 from palimpsest.cli import export_command as export
+from palimpsest.cli import federated_command as federated
 from palimpsest.cli import harden_command as harden
 from palimpsest.cli import judge_command as judge
 from palimpsest.cli import measure_command as measure
@@ -119,6 +120,7 @@ app.command("env")(env.command)
 app.command("serve-model")(serve.command)
 app.command("demo")(demo.command)
 app.add_typer(bench.app, name="bench")
+app.add_typer(federated.app, name="federated")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,8 +47,9 @@ TRAINED = "trained.json"  # how training ended; where it is, the model beside it
 CHECKPOINT = "checkpoint.safetensors"
 FOR_AN_ENDING = 30.0  # seconds to wait for a process that only has to put its finished run in place
 SAVED_BESIDE = frozenset({"mixing", "restored", "restored.json"})  # of a run that gives back
-ONLY_FOR_THE_RUN = SAVED_BESIDE | {CHECKPOINT, TRAINED, "control", "derived", "recording", "reference", "remembered",
-                                   "repair"}  # fmt: skip
+FEDERATED = "federated"  # clients at work, and rounds of a retraining; signed, so that a changed one is refused
+ONLY_FOR_THE_RUN = SAVED_BESIDE | {CHECKPOINT, TRAINED, FEDERATED, "control", "derived", "recording", "reference",
+                                   "remembered", "repair"}  # fmt: skip
 
 
 class Output:

@@ -14,9 +14,8 @@ from palimpsest.models.bound import check_bound, expect, unbound
 from palimpsest.models.plain import read_json_object
 from palimpsest.models.sources import source_digest
 from palimpsest.report.page import without_answers
-from palimpsest.report.schema import RunResult
+from palimpsest.report.schema import NOT_JUDGED, RunResult
 
-NOT_JUDGED = ("measure", "calibrate", "harden")
 """Kinds of records without a verdict."""
 
 

@@ -11,7 +11,7 @@ from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.control.guided_state import ControlState
 from palimpsest.control.hands import CONTROL
 from palimpsest.control.snapshots import SUFFIX
-from palimpsest.engine.output import CHECKPOINT, ONLY_FOR_THE_RUN, SAVED_BESIDE, TRAINED
+from palimpsest.engine.output import CHECKPOINT, FEDERATED, ONLY_FOR_THE_RUN, SAVED_BESIDE, TRAINED
 from palimpsest.engine.progress import Progress
 from palimpsest.errors import UsageError
 from palimpsest.models.load import source_digest
@@ -20,7 +20,7 @@ from palimpsest.models.sealed_json import read_sealed
 
 STATE = "state.json"
 _AFTER = Path("remembered") / "after.json"
-_MADE_AGAIN = ONLY_FOR_THE_RUN - SAVED_BESIDE - {CHECKPOINT, TRAINED, CONTROL, RECORDING}
+_MADE_AGAIN = ONLY_FOR_THE_RUN - SAVED_BESIDE - {CHECKPOINT, TRAINED, CONTROL, RECORDING, FEDERATED}
 
 
 def drop_damaged(partial: Path, progress: Progress) -> None:

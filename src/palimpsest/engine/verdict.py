@@ -107,7 +107,12 @@ def _as_list(gates: object) -> object:
 
 
 def _recorded_plan(result: RunResult) -> Plan:
-    what = {"calibrate": "calibration", "harden": "hardening"}.get(result.kind)
+    what = {
+        "calibrate": "calibration",
+        "harden": "hardening",
+        "federate": "federation",
+        "erase": "client's erasure",
+    }.get(result.kind)
     if what is not None:
         raise DataError(
             f"a {what} is not judged: it has no gates, only what it was to keep; have the run judged whose model "

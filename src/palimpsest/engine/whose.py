@@ -13,7 +13,7 @@ from pathlib import Path
 
 OF_A_RUN = frozenset({"plan.json", "result.json", "report.html", "metrics.jsonl", "rejected.txt", "trained.json",
                       "learned.json", "restored.json", "split.json", "checkpoint.safetensors",
-                      "manifest.json", "edit.json", "queries.jsonl"})  # fmt: skip
+                      "manifest.json", "edit.json", "queries.jsonl", "rounds.json", "rounds.html"})  # fmt: skip
 OF_A_MODEL = frozenset({
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "README.md",
     "adapter_config.json", "adapter_model.safetensors", "preprocessor_config.json", "processor_config.json",
@@ -22,8 +22,8 @@ OF_A_MODEL = frozenset({
     "sentencepiece.bpe.model", "source.spm", "target.spm", "tekken.json", "bpe.codes", "normalizer.json",
     "how_to_load.txt",
 })  # fmt: skip
-FOLDERS_OF_A_RUN = frozenset({"base", "companion", "control", "derived", "mixing", "parts", "recording", "reference",
-                              "remembered", "repair", "restored",
+FOLDERS_OF_A_RUN = frozenset({"base", "companion", "control", "derived", "federated", "mixing", "parts", "recording",
+                              "reference", "remembered", "repair", "restored",
                               "additional_chat_templates", "palimpsest"})  # fmt: skip
 """``palimpsest`` is where a tracker writes."""
 _SHARD = re.compile(r"(adapter_)?model-\d{5}-of-\d{5}\.safetensors")

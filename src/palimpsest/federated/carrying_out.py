@@ -21,6 +21,7 @@ from palimpsest.companions.round_writing import Heard, RoundWriter
 from palimpsest.errors import FederationError
 from palimpsest.federated.procedure import Clients, Errand, Procedure
 from palimpsest.in_words import so_many
+from palimpsest.models.scope import tensor_digest
 
 QUORUM = 0.5
 """Share of the clients that were asked who must answer in every round."""
@@ -120,7 +121,7 @@ def _asked(errand: Errand, number: int, clients: Clients, writer: RoundWriter, h
     _check_quorum(errand, number, found, absent)
     ordered = {name: found[name] for name in errand.who if name in found}
     closed = Heard(ordered, tuple(Absent(*one) for one in absent.items()), closed=True)
-    sent = sum(tensor.nbytes for tensor in errand.weights.values())
+    sent = sum(tensor.nbytes for tensor in (*errand.weights.values(), *errand.beside.values()))
     known = writer.marks(set(errand.known) & set(ordered))
     facts = {"what": errand.what, "epochs": errand.epochs, "known": known, "sent": sent}
     writer.close(number, {**facts, "seconds": time.perf_counter() - started}, closed)
@@ -129,7 +130,9 @@ def _asked(errand: Errand, number: int, clients: Clients, writer: RoundWriter, h
 
 def _said(errand: Errand) -> dict[str, Any]:
     """What is asked besides weights and names."""
-    return {"what": errand.what, "epochs": errand.epochs, "settings": dict(errand.settings)}
+    beside = {name: tensor_digest(tensor) for name, tensor in errand.beside.items()}
+    said = {"what": errand.what, "epochs": errand.epochs, "settings": dict(errand.settings)}
+    return {**said, "beside": beside} if beside else said
 
 
 def _check_quorum(errand: Errand, number: int, found: Replies, absent: Mapping[str, str]) -> None:

@@ -1,43 +1,17 @@
-"""Federated averaging as a procedure, and when it ends without a number."""
+"""Federated averaging as a procedure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.federated.averaging import averaged_by
+from palimpsest.federated.fed_avg_rule import MOST_ROUNDS, has_stopped
 from palimpsest.federated.procedure import Errand, Procedure
-
-MOST_ROUNDS = 50
-"""Rounds after which it ends in any case."""
-
-IDLE_ROUNDS = 2
-"""Rounds in a row without progress after which it ends."""
-
-LEAST_PROGRESS = 0.01
-"""Share of the lowest loss so far by which a round must be below it."""
 
 
 def loss_of(answers: Replies) -> float:
     """Mean of the clients' losses at the weights that they were sent, by their rows; nats."""
     rows = sum(told.examples for told in answers.values())
     return sum(answers[name].loss * answers[name].examples for name in sorted(answers)) / rows
-
-
-def has_stopped(losses: Sequence[float]) -> bool:
-    """Has the loss stopped falling: no round of the last two was 1 % below the lowest one before it?
-
-    Args:
-        losses: of all rounds so far, each before its local work.
-
-    >>> has_stopped([2.0, 1.0, 0.995, 0.993]), has_stopped([2.0, 1.0, 0.995, 0.5]), has_stopped([2.0, 1.0])
-    (True, False, False)
-    """
-    lowest, idle = float("inf"), 0
-    for loss in losses:
-        idle = 0 if loss < lowest * (1 - LEAST_PROGRESS) else idle + 1
-        lowest = min(lowest, loss)
-    return idle >= IDLE_ROUNDS
 
 
 def fed_avg(start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None = None) -> Procedure:

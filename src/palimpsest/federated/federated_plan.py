@@ -63,6 +63,11 @@ class FederatedPlan(Section):
         given = {name.removeprefix(CLIENT): file for name, file in self.files.items() if name.startswith(CLIENT)}
         return dict(sorted(given.items()))
 
+    @property
+    def family(self) -> Family:
+        """Of the model."""
+        return family_of(self.model, self.revision)
+
     def local_plan(self) -> Plan:
         """The plan of the local work, as any learn run has one."""
         places = {"kind": "learn", "model": self.model, "revision": self.revision, "files": {"learn": ""}}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from palimpsest.companions.round_record import Absent, Replies, Reply, Round, Weights
 
@@ -145,3 +145,12 @@ class Eraser(ABC):
         from palimpsest.federated.fed_avg import fed_avg
 
         return fed_avg(start, names, epochs, rounds)
+
+    def install(self, bench: Any, final: Weights) -> None:
+        """Lay what came out into the model; default: weights, by their names.
+
+        Args:
+            bench: a ``Workbench``.
+            final: what ``learn`` or ``erase`` returned.
+        """
+        bench.lay(final)

@@ -68,6 +68,7 @@ class Line(NamedTuple):
         level: a reference level drawn dashed, or None.
         level_name: what the level is.
         decimals: of the values written out; 0 for counts.
+        along: what the points go along.
     """
 
     title: str
@@ -76,6 +77,7 @@ class Line(NamedTuple):
     level: float | None = None
     level_name: str = ""
     decimals: int = 2
+    along: str = "optimizer steps"
 
 
 BAR_WIDTH, BAR_LEFT, BAR_RIGHT = 400.0, 76.0, 344.0
@@ -167,7 +169,7 @@ def curve(line: Line) -> Markup:
         text(0, 11, _cut(line.title, 22), "group"),
         text(PLOT_RIGHT, 11, _change(line), "value end"),
         text(0, 26, _cut(line.unit, 48), "tick"),
-        *_curve_axes(x, y),
+        *_curve_axes(x, y, line.along),
         _level(line, y),
         *_strokes(line.points, x, y),
     ]
@@ -211,7 +213,7 @@ def _cut(words: str, limit: int) -> str:
     return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
-def _curve_axes(x: Scale, y: Scale) -> list[Markup]:
+def _curve_axes(x: Scale, y: Scale, along: str) -> list[Markup]:
     parts = []
     for share in (0.0, 0.5, 1.0):
         value = y.low + share * (y.high - y.low)
@@ -219,7 +221,7 @@ def _curve_axes(x: Scale, y: Scale) -> list[Markup]:
         parts.append(text(PLOT_LEFT - 6, y.at(value) + 4, _tick(value), "tick end"))
     for value in (x.low, x.high):
         parts.append(text(x.at(value), PLOT_BOTTOM + 15, _tick(value), "tick middle"))
-    parts.append(text((PLOT_LEFT + PLOT_RIGHT) / 2, PLOT_BOTTOM + 32, "optimizer steps", "tick middle"))
+    parts.append(text((PLOT_LEFT + PLOT_RIGHT) / 2, PLOT_BOTTOM + 32, along, "tick middle"))
     return parts
 
 

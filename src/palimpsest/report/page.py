@@ -44,6 +44,8 @@ _TITLES = {
     "measure": "Measurement",
     "calibrate": "Calibration",
     "harden": "Hardening report",
+    "federate": "Federation report",
+    "erase": "Report of a client's erasure",
 }
 
 

@@ -210,6 +210,10 @@ class RequestInfo(ReportRow):
     """When the request came, ISO 8601 date."""
 
 
+NOT_JUDGED = ("measure", "calibrate", "harden", "federate", "erase")
+"""Kinds of runs that have no verdict."""
+
+
 class RunResult(ReportRow):
     """One run, measured."""
 
@@ -217,7 +221,7 @@ class RunResult(ReportRow):
     """What a reader must know first, of a version whose weights know what it hides; else it is left out of the file."""
     schema_id: Literal["palimpsest.run/1"] = SCHEMA_ID
     """Name and version of this schema."""
-    kind: Literal["learn", "unlearn", "update", "measure", "calibrate", "harden"]
+    kind: Literal["learn", "unlearn", "update", "measure", "calibrate", "harden", "federate", "erase"]
     """What the run did."""
     method: str
     """Name of the method; empty for a measurement."""

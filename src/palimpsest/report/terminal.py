@@ -9,7 +9,7 @@ from palimpsest.printed import printable
 from palimpsest.records import Direction, short_id
 from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import interval_or_nothing, show_or_dash
-from palimpsest.report.schema import Column, RunResult, ScoreRow
+from palimpsest.report.schema import NOT_JUDGED, Column, RunResult, ScoreRow
 from palimpsest.report.view import not_judged, row_keys, verdict_words
 from palimpsest.report.worst import worst
 
@@ -96,7 +96,7 @@ def verdict(result: RunResult) -> list[str]:
     """The verdict in plain words, which gates it rests on, each gate, and what to do next; lines of any length."""
     moved = [result.moved] if result.moved else []
     if result.verdict is None:
-        return [not_judged(result), *moved] if result.kind not in ("measure", "calibrate", "harden") else []
+        return [not_judged(result), *moved] if result.kind not in NOT_JUDGED else []
     given = result.verdict
     lines = [given.plain, f"  {verdict_words(result)}"] if given.plain else [given.sentence]
     lines += [*moved, *(f"  {gate.outcome:9} {gate.sentence}" for gate in given.gates)]

@@ -28,10 +28,19 @@ def load(name: str) -> Eraser:
     Raises:
         PlanError: no such one; names the closest.
     """
+    eraser: Eraser = import_module(f"{__name__}.{checked(name)}").ERASER
+    return eraser
+
+
+def checked(name: str) -> str:
+    """The name of an eraser that there is; imports none.
+
+    Raises:
+        PlanError: there is none of that name; names the closest.
+    """
     if name not in names():
         raise PlanError(unknown("eraser", name, names()))
-    eraser: Eraser = import_module(f"{__name__}.{name}").ERASER
-    return eraser
+    return name
 
 
 def file_of(name: str) -> Path:

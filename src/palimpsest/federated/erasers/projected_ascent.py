@@ -29,7 +29,8 @@ from palimpsest.errors import DataError
 from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.erasers.history import kept_of, share_of, staying
-from palimpsest.federated.fed_avg import has_stopped, loss_of
+from palimpsest.federated.fed_avg import loss_of
+from palimpsest.federated.fed_avg_rule import has_stopped
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 

@@ -1,0 +1,185 @@
+"""``palimpsest federated``: learn in a federation, take a client out of one, and the page of its rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palimpsest.cli import options as o
+from palimpsest.cli.flags import Flag, command_of
+from palimpsest.cli.saying import tell, tell_json
+from palimpsest.cli.screen import run_summary, shown_progress
+from palimpsest.in_words import so_many
+
+if TYPE_CHECKING:
+    from palimpsest.federated.federate import Federating
+    from palimpsest.report.schema import RunResult
+
+app = typer.Typer(
+    help="Learn without bringing rows together; erase a client.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.callback()
+def group() -> None:
+    """Learn on rows that stay where they are, and take a client out again."""
+
+
+def _given(kind: Any, about: str, *names: str, metavar: str | None = None) -> Any:
+    return Annotated[kind, typer.Option(*names, metavar=metavar, help=about)]
+
+
+_TEST = Flag("test", _given(str | None, "Rows nobody learns; measured.", "--test", metavar="DATA"))
+_PROBE = Flag("probe", _given(str | None, "Canaries, or a backdoor; measured.", "--probe", metavar="DATA"))
+_ROWS = (
+    Flag("column", o.Columns),
+    Flag("ignore_column", o.IgnoreColumns),
+    Flag("split", o.Split),
+    Flag("token_ids", _given(bool, 'Rows are {"id", "input_ids"}.', "--token-ids"), default=False),
+    Flag("threads", o.Threads),
+    Flag("json", o.Json, default=False),
+)
+_RUN = (
+    Flag("model", o.ModelFolder, default=...),
+    Flag("client", _given(list[str], "A client's rows; once for each.", "--client", metavar="NAME=FILE"), default=...),
+    Flag("output", o.OutputFolder, default=...),
+    _TEST,
+    _PROBE,
+    Flag("rounds", _given(int | None, "So many.  [until the loss stops falling]", "--rounds", metavar="N")),
+    Flag("epochs", _given(float | None, "Local passes of a round.  [2]", "--epochs", metavar="N")),
+    Flag("method", _given(str, "Of the local work: a learner.", "--method"), default="finetune"),
+    Flag("scope", _given(str | None, "lora, all or layers.  [lora; classifiers all]", "--scope", metavar="KIND")),
+    Flag("learns_for", _given(str | None, "Learn so that this eraser can.  [fed_avg]", "--for", metavar="ERASER")),
+    Flag("learning_rate", _given(float | None, "Of the local work.  [0.002; see docs]", "--lr", metavar="N")),
+    Flag("batch_size", _given(int | None, "Rows of a local step.  [8]", "--batch-size", metavar="N")),
+    Flag("seed", _given(int | None, "Of all that is drawn.  [0]", "--seed", metavar="N")),
+    Flag("rule", o.GivenRules),
+    Flag("assign", o.Sets),
+    Flag("separator", o.Separator),
+    Flag("revision", o.Revision),
+    *_ROWS,
+)  # fmt: skip
+_ERASE = (
+    Flag("folder", Annotated[str, typer.Argument(metavar="DIR", help="Version of a federation.")], default=...),
+    Flag("client", _given(list[str], "Who goes; NAME=FILE: rows that moved.", "--client", metavar="NAME"), default=...),
+    Flag("output", o.OutputFolder, default=...),
+    Flag("by", _given(str, "Eraser.", "--by", metavar="ERASER"), default="fed_eraser"),
+    Flag("oracle", _given(bool, "Retrain without that client, too, and compare.", "--oracle"), default=False),
+    _TEST,
+    _PROBE,
+    *_ROWS,
+)  # fmt: skip
+
+
+def _run(values: dict[str, Any]) -> int:
+    """``palimpsest federated run``."""
+    from palimpsest.federated.federate import federate
+    from palimpsest.federated.given_clients import parse_clients
+
+    sections = _sections(values)
+    clients = parse_clients(values["client"])
+    how = _how(values)._replace(rounds=values["rounds"], epochs=values["epochs"], learns_for=values["learns_for"])
+    with shown_progress(quiet=values["json"]) as progress:
+        given: dict[str, Any] = {"method": values["method"], "sections": sections, "sets": _sets(values), "how": how}
+        result = federate(values["model"], clients, _manner(values, progress), **given)
+    return _shown(result, values)
+
+
+def _erase(values: dict[str, Any]) -> int:
+    """``palimpsest federated erase``."""
+    from palimpsest.errors import PlanError
+    from palimpsest.federated.federate import erase_client
+    from palimpsest.federated.given_clients import parse_clients
+
+    going = [name for name in values["client"] if "=" not in name]
+    moved = parse_clients(name for name in values["client"] if "=" in name)
+    if len(going) != 1:
+        raise PlanError(
+            f"{so_many(len(going), 'client')} to go; give --client NAME once (one goes at a time), and NAME=FILE "
+            "only for rows that are no longer where they were"
+        )
+    with shown_progress(quiet=values["json"]) as progress:
+        given: dict[str, Any] = {
+            "by": values["by"],
+            "clients": moved,
+            "sets": _sets(values),
+            "retrains": values["oracle"],
+        }
+        result = erase_client(values["folder"], going[0], _manner(values, progress), how=_how(values), **given)
+    return _shown(result, values)
+
+
+def _sections(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of the plan of the local work."""
+    training = {name: values[name] for name in ("learning_rate", "batch_size", "seed")}
+    sections = o.sections_from(values["method"], None, values["assign"], training, values["scope"], None)
+    if values["rule"]:
+        sections["rules"] = [*sections.get("rules", ()), *map(o.parse_rule, values["rule"])]
+    if values["separator"] is not None:
+        sections["encoding"] = {**sections.get("encoding", {}), "separator": values["separator"]}
+    return sections
+
+
+def _sets(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: values[name] for name in ("test", "probe") if values[name] is not None}
+
+
+def _manner(values: Mapping[str, Any], progress: Any) -> Any:
+    from palimpsest.engine.given import Manner
+
+    return Manner(Path(values["output"]), progress, values["threads"])
+
+
+def _how(values: Mapping[str, Any]) -> Federating:
+    from palimpsest.data.read.layout import Layout
+    from palimpsest.federated.federate import Federating
+
+    ignored = frozenset(values["ignore_column"] or ())
+    columns, revision = o.column_names(values["column"]), values.get("revision")
+    return Federating(layout=Layout(columns, ignored, values["split"], revision, values["token_ids"]))
+
+
+def _shown(result: RunResult, values: Mapping[str, Any]) -> int:
+    """Print a finished federation or erasure."""
+    if values["json"]:
+        tell_json(result.model_dump_json(indent=1))
+        return 0
+    folder = values["output"]
+    tell(run_summary(result))
+    tell("\n".join(result.notes))
+    tell(f"\nmodel   {folder}\nrounds  {folder}/rounds.html\nreport  {folder}/report.html")
+    return 0
+
+
+_ABOUT_RUN = """Have clients learn together: each trains on its own rows, and only changes of weights are exchanged.
+
+Every answer is written down before the next is waited for: the same command goes on where a dead one stopped.
+"""
+_ABOUT_ERASE = """Take a client out of a federation: a new version, beside the old one, with what may be relied on.
+
+Rows of the others are read where the plan of the version says, or where --client NAME=FILE does.
+"""
+app.command("run")(command_of(_run, _RUN, _ABOUT_RUN))
+app.command("erase")(command_of(_erase, _ERASE, _ABOUT_ERASE))
+
+
+@app.command("report")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a federation or an erasure.")],
+    json: o.Json = False,
+) -> int:
+    """Write the page of the rounds anew: loss, bytes, who answered, and what came of it."""
+    from palimpsest.federated.rounds_facts import facts_in
+    from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
+    from palimpsest.report.schema import RunResult
+
+    facts = facts_in(folder)
+    if json:
+        tell_json(facts.model_dump_json(indent=1))
+        return 0
+    save_rounds_page(facts, RunResult.of_run(folder), folder / ROUNDS_PAGE)
+    tell(f"page    {folder / ROUNDS_PAGE}")
+    return 0

@@ -1,0 +1,245 @@
+"""What a user calls: learn in a federation, take a client out of one. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from palimpsest import companions
+from palimpsest.data.read.layout import Layout, Source
+from palimpsest.data.read.memory_rows import describe_source
+from palimpsest.engine.early import check_untouched
+from palimpsest.engine.given import Manner
+from palimpsest.engine.output import PLAN, Output
+from palimpsest.errors import DataError, PlanError, reachable, unknown
+from palimpsest.federated import erasers
+from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated_plan, local_work
+from palimpsest.federated.given_clients import (
+    LEAST,
+    MEASURED_SETS,
+    ReadClients,
+    check_client_name,
+    check_enough,
+    read_clients,
+)
+from palimpsest.models.as_it_was import as_it_was
+from palimpsest.models.bound import check_bound
+from palimpsest.models.plain import read_json_object
+from palimpsest.models.sources import check_source, source_digest
+from palimpsest.records import digest
+from palimpsest.report.schema import RunResult
+
+if TYPE_CHECKING:
+    from palimpsest.federated.federating import Through
+
+USUAL_ERASER = "fed_eraser"
+_OF_RECORD = ("digest", "palimpsest", "source")
+
+
+class Federating(NamedTuple):
+    """How a federation goes about it, beside what it learns.
+
+    Attributes:
+        rounds: so many; None = until the loss has stopped falling.
+        epochs: local passes of one round; None = 2.
+        learns_for: eraser by whose own procedure it learns; None = federated averaging.
+        measuring: which metrics, as in a plan.
+        layout: how all rows are laid out.
+        through: who finds the clients; None = all are in this process.
+    """
+
+    rounds: int | None = None
+    epochs: float | None = None
+    learns_for: str | None = None
+    measuring: Mapping[str, Any] | None = None
+    layout: Layout = Layout()
+    through: Through | None = None
+
+
+AS_USUAL = Federating()
+
+
+@as_it_was()
+def federate(
+    model: str | Path,
+    clients: Mapping[str, Source],
+    manner: Manner,
+    *,
+    method: str = "finetune",
+    sections: Mapping[str, Any] | None = None,
+    sets: Mapping[str, Source] | None = None,
+    how: Federating = AS_USUAL,
+) -> RunResult:
+    """Have clients learn together without showing their rows: each trains on its own, and the changes are averaged.
+
+    Args:
+        model: folder or Hub name that all start from.
+        clients: name -> its rows.
+        manner: where to, and how it goes about it.
+        method: of the local work: a learner.
+        sections: of the plan of the local work: training, scope, options, encoding, rules.
+        sets: "test" and "probe" -> rows that are measured.
+        how: rounds, passes, and more.
+
+    Raises:
+        UsageError: something supplied cannot be used; nothing was written.
+        FederationError: too few clients answered in a round; the same call goes on.
+    """
+    source = reachable(model, "model")
+    names = {name: describe_source(rows) for name, rows in sorted(clients.items())}
+    for name in names:
+        check_client_name(name)
+    check_enough([*names])
+    check_source(source, how.layout.revision)
+    local = local_work(source, how.layout.revision, method, dict(sections or {}))
+    roles = _roles(sets)
+    files = {**{f"{CLIENT}{name}": file for name, file in names.items()}, **_described(roles)}
+    asked = {
+        "kind": "federate",
+        "method": how.learns_for or "fed_avg",
+        "learned_for": "" if how.learns_for is None else erasers.checked(how.learns_for),
+        "rounds": how.rounds,
+        "epochs": how.epochs,
+        "measuring": how.measuring,
+    }
+    plan = federated_plan(local, files, asked)
+    return _run(plan, clients, roles, manner, how)
+
+
+@as_it_was()
+def erase_client(
+    folder: str | Path,
+    gone: str,
+    manner: Manner,
+    *,
+    by: str = USUAL_ERASER,
+    clients: Mapping[str, Source] | None = None,
+    sets: Mapping[str, Source] | None = None,
+    retrains: bool = False,
+    how: Federating = AS_USUAL,
+) -> RunResult:
+    """Take a client out of a federation: a new version that never knew it, or is near to that; the old one stays.
+
+    Args:
+        folder: version of ``federate``, or of an earlier erasure.
+        gone: name of the client.
+        manner: where to, and how it goes about it.
+        by: eraser.
+        clients: name -> its rows, where they are no longer where the version's plan says.
+        sets: "test" and "probe" -> rows that are measured.
+        retrains: retrain without that client from the start as well, to be compared with.
+        how: layout of the rows, metrics, and who finds the clients; rounds and passes are those of the version.
+
+    Raises:
+        UsageError: something supplied cannot be used; nothing was written.
+        FederationError: too few clients answered in a round; the same call goes on.
+    """
+    before = _plan_of(folder)
+    rows = {**before.clients, **(clients or {})}
+    _check_members(before, gone, clients or {})
+    erasers.checked(by)
+    _check_rounds(folder)
+    staying = {name: source for name, source in rows.items() if name != gone}
+    roles = {**_kept_roles(before), **_roles(sets)}
+    if gone in rows and _is_there(rows[gone]):
+        roles["forget"] = rows[gone]
+    files = {**{f"{CLIENT}{name}": describe_source(at) for name, at in staying.items()}, **_described(roles)}
+    other: dict[str, Any] = {} if how.measuring is None else {"measuring": how.measuring}
+    changed = {"kind": "erase", "method": by, "after": str(folder), "gone": gone, "retrains": retrains}
+    plan = FederatedPlan.model_validate({**before.model_dump(), **changed, "files": files, "digests": {}, **other})
+    return _run(plan, staying, roles, manner, how)
+
+
+def _run(
+    plan: FederatedPlan, clients: Mapping[str, Source], roles: Mapping[str, Source], manner: Manner, how: Federating
+) -> RunResult:
+    """Check, read, run; what can be refused without torch is refused before it is there."""
+    check_untouched(plan.model, manner.progress)
+    Output(manner.output).check_free(plan)
+    read = read_clients(plan.model, clients, roles, how.layout, manner.progress)
+    found = {**read.digests, "model": source_digest(plan.model, plan.revision)}
+    if plan.after:
+        found["after"] = digest([source_digest(plan.after), _rounds_digest(plan.after)])
+    plan = plan.model_copy(update={"digests": found})
+    _check_erasing(plan, read)
+    from palimpsest.federated.federating import execute_federation  # and torch with it
+
+    with as_it_was():  # again, now that torch is there
+        return execute_federation(plan, read, manner, how.through)
+
+
+def _roles(sets: Mapping[str, Source] | None) -> dict[str, Source]:
+    """Role -> rows that are measured in it."""
+    for name in sets or {}:
+        if name not in MEASURED_SETS:
+            raise PlanError(unknown("measured set", name, MEASURED_SETS))
+    return {MEASURED_SETS[name]: rows for name, rows in (sets or {}).items() if rows is not None}
+
+
+def _described(roles: Mapping[str, Source]) -> dict[str, str]:
+    return {role: describe_source(source) for role, source in roles.items()}
+
+
+def _plan_of(folder: str | Path) -> FederatedPlan:
+    """The plan of a version that a federation made."""
+    place = Path(reachable(folder, "version")).expanduser() / PLAN
+    values = read_json_object(place)
+    if values.get("kind") not in ("federate", "erase"):
+        raise DataError(f"{folder} is no version of a federation; give a folder that `palimpsest federated run` made")
+    check_bound(place.parent, "version")
+    return FederatedPlan.model_validate({name: value for name, value in values.items() if name not in _OF_RECORD})
+
+
+def _kept_roles(before: FederatedPlan) -> dict[str, Source]:
+    """What was measured of the version, as far as it is still there."""
+    kept = {role: before.files[role] for role in MEASURED_SETS.values() if role in before.files}
+    return {role: file for role, file in kept.items() if _is_there(file)}
+
+
+def _is_there(source: Source) -> bool:
+    return not isinstance(source, str) or Path(source.partition(":")[0]).expanduser().exists()
+
+
+def _check_members(before: FederatedPlan, gone: str, given: Mapping[str, Source]) -> None:
+    """Refuse a client that is none, and an erasure that leaves nobody to go on with."""
+    for name in (gone, *given):
+        if name not in before.clients:
+            raise PlanError(unknown("client", name, before.clients))
+    if len(before.clients) <= LEAST - 1:
+        raise PlanError(f"client {gone!r} is the only one left; take the model that the federation began with")
+
+
+def _check_rounds(folder: str | Path) -> None:
+    if "rounds" not in companions.kinds_in(Path(folder).expanduser()):
+        raise PlanError(
+            f"{folder} has no rounds beside it (companion/rounds), by which a client could be taken out; give the "
+            "folder as `palimpsest federated run` left it"
+        )
+
+
+def _rounds_digest(folder: str) -> str:
+    """Of the rounds beside a version, which must be those that led to it."""
+    from palimpsest.companions.marks import own_key
+
+    key = own_key()
+    if key is None:
+        raise PlanError("the key of the rounds cannot be read; bring it back")
+    version = Path(folder).expanduser()
+    found = companions.load("rounds").open(companions.companion_place("rounds", version), key)
+    found.check_whole(source_digest(version), str(folder))
+    return found.digest()
+
+
+def _check_erasing(plan: FederatedPlan, read: ReadClients) -> None:
+    """Refuse rows that are others than those the version learned; what is compared would be two things."""
+    if not plan.after:
+        return
+    was = _plan_of(plan.after).digests
+    for name in read.rows:
+        key = f"{CLIENT}{name}"
+        if was.get(key) not in (None, plan.digests[key]):
+            raise DataError(
+                f"client {name!r}: its rows are not those that {plan.after} learned; give the same ones (--client "
+                f"{name}=FILE)"
+            )

@@ -1,0 +1,122 @@
+"""Clients as a user gives them, NAME=FILE, checked before torch is imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from palimpsest.data.read.layout import Layout, Source
+from palimpsest.engine.early import check_examples
+from palimpsest.engine.given import Given
+from palimpsest.engine.inputs import digests, read_given
+from palimpsest.engine.progress import Progress
+from palimpsest.errors import DataError, PlanError
+from palimpsest.federated.federated_plan import CLIENT
+from palimpsest.printed import short
+from palimpsest.records import Example
+
+LEAST = 2
+"""Clients of a federation."""
+MEASURED_SETS = {"test": "holdout", "probe": "unseen"}
+"""Option -> role that its rows are measured in."""
+_NAME = re.compile(r"\w[\w .+-]{0,63}")
+
+
+class ReadClients(NamedTuple):
+    """What was read for a federation.
+
+    Attributes:
+        rows: client -> its rows, sorted by name.
+        sets: role -> rows that are measured.
+        digests: "client:NAME" or role -> digest of the content.
+        notes: of the reading.
+    """
+
+    rows: Mapping[str, list[Example]]
+    sets: Mapping[str, list[Example]]
+    digests: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def parse_clients(given: Iterable[str]) -> dict[str, str]:
+    """Name -> file, from NAME=FILE; sorted by name.
+
+    >>> parse_clients(["b=two.csv", "a=one.csv"])
+    {'a': 'one.csv', 'b': 'two.csv'}
+
+    Raises:
+        PlanError: no NAME=FILE, a name twice, or one that is none.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if not (equals and file):
+            raise PlanError(f"--client {short(text)}: accepted: NAME=FILE, e.g. clinic=clinic.jsonl")
+        check_client_name(name)
+        if name in found:
+            raise PlanError(f"--client {name!r} was given twice ({found[name]}, {file}); give each client another name")
+        found[name] = file
+    return dict(sorted(found.items()))
+
+
+def check_client_name(name: str) -> None:
+    """Refuse a name that is none.
+
+    Raises:
+        PlanError: says what is accepted.
+    """
+    if not _NAME.fullmatch(name) or name.strip(" .") != name:
+        raise PlanError(
+            f"client name {short(name)!r}: accepted: up to 64 letters, digits, blanks and . _ + - that begin "
+            "with a letter or digit and end with no blank or dot"
+        )
+
+
+def check_enough(names: Sequence[str]) -> None:
+    """Refuse a federation of one.
+
+    Raises:
+        PlanError: there are fewer than two.
+    """
+    if len(names) < LEAST:
+        raise PlanError(
+            f"{len(names)} client: at least {LEAST} make a federation; give --client NAME=FILE once for each"
+        )
+
+
+def read_clients(
+    model: str, clients: Mapping[str, Source], sets: Mapping[str, Source], layout: Layout, progress: Progress
+) -> ReadClients:
+    """Read every client's rows and what is measured, and refuse what is nothing for the model.
+
+    Args:
+        model: folder or Hub name.
+        clients: name -> its rows.
+        sets: role -> rows that are measured.
+        layout: how rows are laid out.
+        progress: told what was left out.
+
+    Raises:
+        DataError: the first source that cannot be used, with its client's name; or a label that is not the model's.
+    """
+    rows, notes = dict[str, list[Example]](), list[str]()
+    for name, source in sorted(clients.items()):
+        try:
+            read = read_given(Given(model, {"learn": source}, layout=layout), progress)
+            check_examples(read.examples["learn"], model, layout.revision)
+        except DataError as problem:
+            raise DataError(f"client {name!r}: {problem}") from None
+        rows[name] = read.examples["learn"]
+        notes += [f"client {name!r}: {note}" for note in read.notes]
+    other = read_given(Given(model, dict(sets), layout=layout), progress)
+    for examples in other.examples.values():
+        check_examples(examples, model, layout.revision)
+    found = digests({**{f"{CLIENT}{name}": own for name, own in rows.items()}, **other.examples})
+    return ReadClients(rows, other.examples, found, (*notes, *other.notes))
+
+
+def together(rows: Mapping[str, Sequence[Example]]) -> list[Example]:
+    """The rows of several clients as one set; the name of its client stands before the id of each."""
+    return [replace(row, id=f"{name}/{row.id}") for name, own in sorted(rows.items()) for row in own]
