@@ -31,6 +31,7 @@ from palimpsest.errors import PlanError, RunError, unknown
 from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.flower.client_app import ERRAND
 from palimpsest.federated.flower.messages import ARRAYS, EXAMPLES, METRICS, flattened, unflattened
+from palimpsest.federated.going_through import COMBININGS
 
 Combine = Callable[[Weights, Replies], dict[str, Tensor]]
 """Weights before a round and its answers -> weights after it."""
@@ -67,7 +68,6 @@ def _krum(num_clients: int) -> Strategy:
 
 
 ROBUST: dict[str, Callable[[int], Strategy]] = {"median": _median, "trimmed_mean": _trimmed_mean, "krum": _krum}
-COMBININGS = ("mean", *ROBUST)
 
 
 def trimmed_share(num_clients: int) -> float:
