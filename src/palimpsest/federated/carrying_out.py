@@ -28,7 +28,7 @@ QUORUM = 0.5
 
 SILENT = "did not answer"
 
-ToldRound = Callable[[int, "RoundFacts"], None]
+ToldRound = Callable[["RoundFacts"], None]
 
 
 class RoundFacts(NamedTuple):
@@ -86,7 +86,7 @@ def carry_out(procedure: Procedure, clients: Clients, writer: RoundWriter, told:
         while True:
             errand = next(procedure) if replies is None else procedure.send(replies)
             replies = _round(errand, number, clients, writer)
-            told(number, facts_of(writer, number))
+            told(facts_of(writer, number))
             number += 1
     except StopIteration as stop:
         final: Weights = stop.value

@@ -132,7 +132,7 @@ def _why_not_local(card: MethodCard) -> str:
         return "does not learn"
     if card.needs != ("learn",) or card.one_of:
         return "needs more than the rows of one client"
-    if card.adds_parts or card.sharded or card.edits or card.needs_part:
+    if card.adds_parts or card.sharded or card.isolates or card.edits or card.needs_part:
         return "changes the model by more than steps of its weights"
     return "goes on from a history beside the model" if card.reads or card.keeps or card.starts_from == "base" else ""
 

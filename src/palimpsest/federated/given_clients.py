@@ -69,7 +69,7 @@ def check_client_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name) or name.strip(" .") != name:
         raise PlanError(
-            f"client name {short(name)!r}: accepted: up to 64 letters, digits, blanks and . _ + - that begin "
+            f"client name {short(name)}: accepted: up to 64 letters, digits, blanks and . _ + - that begin "
             "with a letter or digit and end with no blank or dot"
         )
 
