@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from flwr.app import Message
 from tests.federated_flower.toys import MODEL, START, HereGrid, node
 
-from flwr.app import Message
 from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.federated.averaging import mean_delta
 from palimpsest.federated.flower.client_app import Node, client_app

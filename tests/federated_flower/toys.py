@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from copy import deepcopy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from uuid import uuid4
 
 import pytest

@@ -159,12 +159,11 @@ def _how(values: Mapping[str, Any]) -> Federating:
 
 
 def _combining(values: Mapping[str, Any]) -> Combining:
-    from palimpsest.chosen import build
-    from palimpsest.federated.going_through import Combining
+    from palimpsest.federated.going_through import combining_of
 
     said = {"by": values["combine"], "secret": values["secret"], "noise_multiplier": values["noise"]}
     given = said if values["clip"] is None else {**said, "clipping_norm": values["clip"]}
-    return build(Combining, given)
+    return combining_of(given)
 
 
 def _shown(result: RunResult, values: Mapping[str, Any]) -> int:

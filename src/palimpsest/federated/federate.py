@@ -14,7 +14,6 @@ from palimpsest.engine.given import Manner
 from palimpsest.engine.output import PLAN, Output
 from palimpsest.errors import DataError, PlanError, reachable, unknown
 from palimpsest.federated import erasers
-from palimpsest.federated.going_through import Combining, check_way, through_of
 from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated_plan, local_work
 from palimpsest.federated.given_clients import (
     LEAST,
@@ -24,6 +23,7 @@ from palimpsest.federated.given_clients import (
     check_enough,
     read_clients,
 )
+from palimpsest.federated.going_through import Combining, check_way, through_of
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.bound import check_bound
 from palimpsest.models.plain import read_json_object

@@ -44,8 +44,8 @@ from palimpsest.federated.distances import Distances, distances_between
 from palimpsest.federated.fed_avg import fed_avg
 from palimpsest.federated.fed_avg_rule import ended_by_rule
 from palimpsest.federated.federated_plan import FED_AVG, FederatedPlan
-from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.given_clients import ReadClients, together
+from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.procedure import Clients, Procedure
 from palimpsest.federated.recorded_rounds import RecordedRounds

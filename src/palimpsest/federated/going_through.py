@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from palimpsest.engine.sections import Section
 from palimpsest.errors import MissingExtra, PlanError, unknown
@@ -85,6 +85,19 @@ class Combining(Section):
                 f"{name} needs single clients' updates, and this federation learned by secure aggregation: its rounds "
                 f"hold the mean alone; accepted: --by {', '.join(able)}"
             )
+
+
+def combining_of(values: Mapping[str, Any]) -> Combining:
+    """How answers are combined, from what a user said.
+
+    Raises:
+        PlanError: a value that is not accepted; which.
+    """
+    try:
+        return Combining.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PlanError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']}") from None
 
 
 def combine_with(said: Combining, key: MarkKey) -> Callable[[Weights, Replies], dict[str, Tensor]]:

@@ -13,10 +13,10 @@ from palimpsest.errors import PalimpsestError, RunError
 from palimpsest.federated.flower.messages import (
     CONFIG,
     Hello,
-    reply_record,
     hello_record,
     read_errand,
     refusal_of,
+    reply_record,
     wrong_model,
 )
 from palimpsest.federated.procedure import Clients, Errand

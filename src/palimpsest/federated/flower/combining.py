@@ -157,7 +157,9 @@ def _as_reply(told: Reply) -> Message:
     """An answer as Flower's strategies want it; made outside any run of Flower's, too."""
     content = RecordDict({ARRAYS: _as_vector(told.delta), METRICS: MetricRecord({EXAMPLES: told.examples})})
     where = {"run_id": 0, "message_id": "", "src_node_id": 1, "dst_node_id": 0, "reply_to_message_id": ""}
-    return Message(content=content, metadata=Metadata(**where, group_id="", created_at=0.0, ttl=1.0, message_type=ERRAND))
+    return Message(
+        content=content, metadata=Metadata(**where, group_id="", created_at=0.0, ttl=1.0, message_type=ERRAND)
+    )
 
 
 @contextmanager

@@ -100,7 +100,9 @@ class _OneRound(FedAvg):  # type: ignore[misc]
             client, said = clients[proxy.node_id], told.metrics
             (mean,) = parameters_to_ndarrays(told.parameters)
             delta = unflattened(mean, self._weights)
-            self._told[client] = Reply(client, delta, int(told.num_examples), float(said["loss"]), float(said["seconds"]))
+            self._told[client] = Reply(
+                client, delta, int(told.num_examples), float(said["loss"]), float(said["seconds"])
+            )
         return None, {}
 
 
