@@ -1,4 +1,4 @@
-"""Flower is imported before the tests of this folder: what it imports warns of its age, and here warnings are errors."""
+"""Flower is imported before the tests of this folder: its own imports warn of their age, and warnings are errors."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import count
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from tests.federated_flower.toys import MODEL, START, Twist, grid_of, node
 
-from palimpsest.companions.round_record import Absent, Reply
+from palimpsest.companions.round_record import Absent, Reply, Weights
 from palimpsest.federated.fed_avg import fed_avg
 from palimpsest.federated.flower.client_app import Node
 from palimpsest.federated.flower.grid_clients import GridClients
@@ -32,18 +33,23 @@ def said(who: GridClients, errand: Errand = ERRAND) -> dict[str, Reply | str]:
     return {one.client: one.why if isinstance(one, Absent) else one for one in heard}
 
 
+def carried_out(ask: Callable[[Errand, int], Iterable[Reply | Absent]]) -> Weights:
+    """Three rounds of federated averaging with clients that all answer."""
+    procedure = fed_avg(START, ("a", "b", "c"), 1.0, 3)
+    errand = next(procedure)
+    for number in count():
+        try:
+            errand = procedure.send({one.client: one for one in ask(errand, number) if isinstance(one, Reply)})
+        except StopIteration as stop:
+            final: Weights = stop.value
+            return final
+    raise AssertionError
+
+
 def test_a_procedure_runs_through_flower_to_the_same_bits() -> None:
     nodes = {name: node(name, to, rows) for name, to, rows in (("a", 0.1, 3), ("b", 0.7, 5), ("c", -2.3, 2))}
     through = clients(*nodes.values())
-    ends = []
-    for ask in (through.ask, lambda errand, number: [next(nodes[n].clients.ask(errand, number)) for n in errand.who]):
-        procedure = fed_avg(START, ("a", "b", "c"), 1.0, 3)
-        errand = next(procedure)
-        with pytest.raises(StopIteration) as ended:
-            for number in range(9):
-                answers = {one.client: one for one in ask(errand, number)}
-                errand = procedure.send(answers)
-        ends.append(ended.value.value)
+    ends = [carried_out(through.ask), carried_out(lambda e, n: [next(nodes[c].clients.ask(e, n)) for c in e.who])]
     assert through.names == ("a", "b", "c")
     assert list(ends[0]) == list(START)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in START)
@@ -124,7 +130,7 @@ LIES: dict[str, tuple[str, Callable[[], object], str]] = {
     ),
     "rows": ("metrics", lambda: metrics(**{"num-examples": -4}), "it said -4 rows"),
     "loss": ("metrics", lambda: metrics(loss=float("inf")), "a loss of inf"),
-    "no metrics": ("metrics", lambda: MetricRecord(), "its answer cannot be read"),
+    "no metrics": ("metrics", MetricRecord, "its answer cannot be read"),
     "name": ("config", lambda: ConfigRecord({"client": "b\n", "model": MODEL}), "answered under the name 'b'"),
     "model": ("config", lambda: ConfigRecord({"client": "a", "model": "other"}), "it trains another model"),
 }

@@ -1,4 +1,4 @@
-"""Through what clients are reached, and how their answers are combined, as a user says it. Importing this needs no Flower."""
+"""Through what clients are reached, and how their answers are combined; importing this needs no Flower."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Combining(Section):
             (self.secret and not plain, "secure aggregation gives the mean alone; leave --combine and --noise out"),
             (
                 self.secret and way == "here",
-                "secure aggregation needs clients in processes of their own; accepted: --through simulation or processes",
+                "secure aggregation needs clients in processes of their own: --through simulation or processes",
             ),
             (
                 learns_apart and (self.secret or not plain),
-                "--for learns by a procedure of its own, from single answers; leave --combine, --noise and --secret out",
+                "--for learns by its own procedure from single answers; leave --combine, --noise and --secret out",
             ),
         ]
         return [said for wrong, said in found if wrong]

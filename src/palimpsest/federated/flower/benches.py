@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from flwr.serverapp import Grid
 from torch import Tensor
@@ -20,7 +21,8 @@ from palimpsest.federated.workbench import Workbench
 from palimpsest.models.load import source_digest
 
 
-class SimulatedBench(NamedTuple):
+@dataclass(frozen=True)
+class SimulatedBench:
     """What a process of the simulation needs to work as any of the clients; calling it makes the client.
 
     Attributes:

@@ -1,8 +1,8 @@
 """Flower's federated averaging with every round written down in the signed ledger, for server apps of one's own.
 
-``palimpsest federated run`` needs none of this: there every procedure goes through Flower's grid. This is for who has a
-server app already and calls Flower's own ``strategy.start(grid, arrays, num_rounds=...)``: the rounds that it leaves are
-those that an erasure starts from.
+``palimpsest federated run`` needs none of this: there every procedure goes through Flower's grid. This is for who has
+a server app already and calls Flower's own ``strategy.start(grid, arrays, num_rounds=...)``: the rounds that it leaves
+are those that an erasure starts from.
 """
 
 from __future__ import annotations

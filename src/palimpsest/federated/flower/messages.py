@@ -65,7 +65,8 @@ def unflattened(vector: np.ndarray[Any, Any], like: Weights) -> dict[str, Tensor
     >>> unflattened(flattened({"w": torch.ones(1, 2), "v": torch.tensor(3.0)}), like)
     {'w': tensor([[1., 1.]]), 'v': tensor(3.)}
     """
-    parts = torch.from_numpy(np.array(vector, dtype=np.float64)).split([tensor.numel() for tensor in like.values()])
+    sizes = [tensor.numel() for tensor in like.values()]
+    parts = torch.split(torch.from_numpy(np.array(vector, dtype=np.float64)), sizes)
     return {name: part.reshape(like[name].shape).float() for name, part in zip(like, parts, strict=True)}
 
 

@@ -1,8 +1,9 @@
 """Secure aggregation by Flower's SecAgg+ (Bell et al. 2020): the server learns the mean of changes and no single one.
 
-Flower has it in its legacy interface alone (``flwr.server.workflow``, and the mod of clients in ``flwr.client.mod``), so
-one round of it is run inside each round of ours: decision 0023. The mean is quantized: changes beyond ±1 are clipped,
-and each coordinate is rounded at random to multiples of 2⁻²³ before it is masked. Numbers of rows and losses are told.
+Flower has it in its legacy interface alone (``flwr.server.workflow``, and the mod of clients in ``flwr.client.mod``):
+one round of it is run inside each round of ours (docs/federated_flower.md). The mean is quantized: changes beyond ±1
+are clipped, and each coordinate is rounded at random to multiples of 2⁻²³ before it is masked. Numbers of rows and
+losses are told in the clear.
 
 What a client answers is then the mean of all, so that procedures run unchanged; the ledger says that it is one.
 """

@@ -24,10 +24,7 @@ CLIENTS_AT_ONCE = 2
 
 
 def simulated(
-    names: tuple[str, ...],
-    node_of: Callable[[str], Node],
-    serve: Callable[[Grid], Result],
-    secretly: Sequence[Any] = (),
+    names: tuple[str, ...], node_of: Callable[[str], Node], serve: Callable[[Grid], Result], secretly: bool = False
 ) -> Result:
     """Do the server's part with clients that Flower simulates.
 
