@@ -27,6 +27,7 @@ from palimpsest.federated.carrying_out import RoundFacts, carry_out
 from palimpsest.federated.fed_avg import fed_avg
 from palimpsest.federated.federated_plan import FederatedPlan
 from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, together
+from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.procedure import Clients, Procedure
 from palimpsest.federated.recorded_rounds import RecordedRounds
@@ -95,8 +96,10 @@ class FederationAtWork:
 
     def learning(self, bench: Workbench) -> Procedure:
         """How these clients learn from the start."""
-        learn = fed_avg if not self.plan.learned_for else erasers.load(self.plan.learned_for).learn
-        return learn(bench.weights(), self.names, self.plan.epochs, self.plan.rounds)
+        plan, start = self.plan, bench.weights()
+        if plan.learned_for:
+            return erasers.load(plan.learned_for).learn(start, self.names, plan.epochs, plan.rounds)
+        return fed_avg(start, self.names, plan.epochs, plan.rounds, combine_with(plan.combining, self.key))
 
     def erasing(self) -> Procedure:
         """How the client goes."""

@@ -13,6 +13,7 @@ from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Measuring, Section
 from palimpsest.errors import PlanError
 from palimpsest.federated import erasers
+from palimpsest.federated.going_through import Combining
 from palimpsest.method_card import MethodCard, configured
 from palimpsest.models.families import Family
 from palimpsest.models.sources import family_of
@@ -50,6 +51,8 @@ class FederatedPlan(Section):
     """Rounds; None = until the loss has stopped falling."""
     epochs: float = Field(default=2.0, gt=0, le=1_000_000)
     """Local passes of one round."""
+    combining: Combining = Combining()
+    """How answers are combined."""
     retrains: bool = False
     """Of an erasure: retrain without that client from the start, to be compared with."""
     measuring: Measuring = Measuring()
