@@ -1,4 +1,4 @@
-"""One client of five has a backdoor in its digits; erased in every way; what is left of the backdoor is measured.
+"""One client of five has a backdoor in its digits; it is erased in every way, and the backdoor measured.
 
 Digits of scikit-learn, 8x8 pixels. A quarter of the rows is for measuring, a tenth is public (nobody's); the rest goes
 to five clients alike. Half of client 0's rows carry a bright 2x2 patch in a corner and the label 0. What is measured:
@@ -153,7 +153,7 @@ def row(name: str, world: World, weights: Weights, seconds: float, asked: int) -
 
 
 def apart(name: str, world: World) -> list[dict[str, Any]]:
-    """A federation that learned for an exact eraser: before, erased, and is that one that never had the client?"""
+    """A federation that learned for an exact eraser: before, and erased; has that the bits of never there?"""
     eraser, names = load(name), names_of(world)
     history = History(world.start, names, EPOCHS)
     world.clients.asked, started = 0, seconds_now()

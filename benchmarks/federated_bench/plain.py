@@ -193,8 +193,9 @@ def carried_out(procedure: Procedure, clients: PlainClients, history: History) -
     try:
         while True:
             errand = next(procedure) if answers is None else procedure.send(answers)
-            told = [reply for reply in clients.ask(errand, len(asked)) if isinstance(reply, Reply)]
-            answers = {reply.client: reply for reply in told}
+            left = errand._replace(who=tuple(name for name in errand.who if name not in errand.known))
+            told = [reply for reply in clients.ask(left, len(asked)) if isinstance(reply, Reply)]
+            answers = {**errand.known, **{reply.client: reply for reply in told}}
             asked.append((errand, answers))
     except StopIteration as ended:
         final: Weights = ended.value

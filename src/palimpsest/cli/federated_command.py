@@ -16,6 +16,7 @@ from palimpsest.in_words import so_many
 
 if TYPE_CHECKING:
     from palimpsest.federated.federate import Federating
+    from palimpsest.federated.going_through import Combining
     from palimpsest.report.schema import RunResult
 
 app = typer.Typer(
@@ -34,6 +35,16 @@ def _given(kind: Any, about: str, *names: str, metavar: str | None = None) -> An
 
 _TEST = Flag("test", _given(str | None, "Rows nobody learns; measured.", "--test", metavar="DATA"))
 _PROBE = Flag("probe", _given(str | None, "Canaries, or a backdoor; measured.", "--probe", metavar="DATA"))
+_WAY = (
+    Flag("through", _given(str, "here, simulation or processes (Flower).", "--through", metavar="WAY"), default="here"),
+    Flag("timeout", _given(float | None, "Seconds for a client's answer.  [600]", "--timeout", metavar="N")),
+)
+_COMBINING = (
+    Flag("combine", _given(str, "mean, median, trimmed_mean or krum.", "--combine", metavar="HOW"), default="mean"),
+    Flag("noise", _given(float | None, "Of privacy: z, for the mean.  [none]", "--noise", metavar="N")),
+    Flag("clip", _given(float | None, "Largest norm of a change, with --noise.  [1]", "--clip", metavar="N")),
+    Flag("secret", _given(bool, "Secure aggregation: the mean alone is seen.", "--secret"), default=False),
+)
 _ROWS = (
     Flag("column", o.Columns),
     Flag("ignore_column", o.IgnoreColumns),
@@ -60,6 +71,8 @@ _RUN = (
     Flag("assign", o.Sets),
     Flag("separator", o.Separator),
     Flag("revision", o.Revision),
+    *_COMBINING,
+    *_WAY,
     *_ROWS,
 )  # fmt: skip
 _ERASE = (
@@ -71,6 +84,7 @@ _ERASE = (
     Flag("public", _given(str | None, "Rows of no client, for erasers that teach.", "--public", metavar="DATA")),
     _TEST,
     _PROBE,
+    *_WAY,
     *_ROWS,
 )  # fmt: skip
 
@@ -83,6 +97,7 @@ def _run(values: dict[str, Any]) -> int:
     sections = _sections(values)
     clients = parse_clients(values["client"])
     how = _how(values)._replace(rounds=values["rounds"], epochs=values["epochs"], learns_for=values["learns_for"])
+    how = how._replace(combining=_combining(values))
     with shown_progress(quiet=values["json"]) as progress:
         given: dict[str, Any] = {"method": values["method"], "sections": sections, "sets": _sets(values), "how": how}
         result = federate(values["model"], clients, _manner(values, progress), **given)
@@ -140,7 +155,16 @@ def _how(values: Mapping[str, Any]) -> Federating:
 
     ignored = frozenset(values["ignore_column"] or ())
     columns, revision = o.column_names(values["column"]), values.get("revision")
-    return Federating(layout=Layout(columns, ignored, values["split"], revision, values["token_ids"]))
+    layout = Layout(columns, ignored, values["split"], revision, values["token_ids"])
+    return Federating(layout=layout, way=values["through"], timeout=values["timeout"])
+
+
+def _combining(values: Mapping[str, Any]) -> Combining:
+    from palimpsest.federated.going_through import combining_of
+
+    said = {"by": values["combine"], "secret": values["secret"], "noise_multiplier": values["noise"]}
+    given = said if values["clip"] is None else {**said, "clipping_norm": values["clip"]}
+    return combining_of(given)
 
 
 def _shown(result: RunResult, values: Mapping[str, Any]) -> int:

@@ -24,6 +24,7 @@ from palimpsest.federated.given_clients import (
     check_enough,
     read_clients,
 )
+from palimpsest.federated.going_through import Combining, check_way, through_of
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.bound import check_bound
 from palimpsest.models.plain import read_json_object
@@ -32,7 +33,7 @@ from palimpsest.records import digest
 from palimpsest.report.schema import RunResult
 
 if TYPE_CHECKING:
-    from palimpsest.federated.federating import Through
+    from palimpsest.federated.at_work import Through
 
 USUAL_ERASER = "fed_eraser"
 _OF_RECORD = ("digest", "palimpsest", "source")
@@ -47,7 +48,10 @@ class Federating(NamedTuple):
         learns_for: eraser by whose own procedure it learns; None = federated averaging.
         measuring: which metrics, as in a plan.
         layout: how all rows are laid out.
-        through: who finds the clients; None = all are in this process.
+        combining: how the server combines answers; of an erasure that of the version.
+        way: through what clients are reached: "here", "simulation" of Flower.
+        timeout: seconds after which a client is given up in a round; None = 600, and without end here.
+        through: who finds the clients; None = ``way`` decides.
     """
 
     rounds: int | None = None
@@ -55,6 +59,9 @@ class Federating(NamedTuple):
     learns_for: str | None = None
     measuring: Mapping[str, Any] | None = None
     layout: Layout = Layout()
+    combining: Combining = Combining()
+    way: str = "here"
+    timeout: float | None = None
     through: Through | None = None
 
 
@@ -87,6 +94,8 @@ def federate(
         UsageError: something supplied cannot be used; nothing was written.
         FederationError: too few clients answered in a round; the same call goes on.
     """
+    check_way(how.way)
+    how.combining.check(how.way if how.through is None else None, bool(how.learns_for))
     source = reachable(model, "model")
     names = {name: describe_source(rows) for name, rows in sorted(clients.items())}
     for name in names:
@@ -103,6 +112,7 @@ def federate(
         "rounds": how.rounds,
         "epochs": how.epochs,
         "measuring": how.measuring,
+        "combining": how.combining,
     }
     plan = federated_plan(local, files, asked)
     return _run(plan, clients, roles, manner, how)
@@ -140,7 +150,10 @@ def erase_client(
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
     erasers.checked(by)
+    check_way(how.way)
     _check_rounds(folder)
+    if before.combining.secret:
+        _check_secret(before, by)
     staying = {name: source for name, source in rows.items() if name != gone}
     roles = {**_kept_roles(before), **_roles(sets)}
     if gone in rows and _is_there(rows[gone]):
@@ -167,7 +180,8 @@ def _run(
     from palimpsest.federated.federating import execute_federation  # and torch with it
 
     with as_it_was():  # again, now that torch is there
-        return execute_federation(plan, read, manner, how.through)
+        through = how.through or through_of(how.way, plan.combining.secret, how.timeout)
+        return execute_federation(plan, read, manner, through)
 
 
 def _roles(sets: Mapping[str, Source] | None) -> dict[str, Source]:
@@ -218,6 +232,12 @@ def _check_rounds(folder: str | Path) -> None:
             f"{folder} has no rounds beside it (companion/rounds), by which a client could be taken out; give the "
             "folder as `palimpsest federated run` left it"
         )
+
+
+def _check_secret(before: FederatedPlan, by: str) -> None:
+    """Refuse an eraser that needs what secure aggregation hid."""
+    needs = {name: erasers.load(name).needs for name in erasers.names()}
+    before.combining.check_eraser(by, needs[by], tuple(name for name in needs if not needs[name]))
 
 
 def _rounds_digest(folder: str) -> str:

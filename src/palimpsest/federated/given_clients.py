@@ -108,24 +108,27 @@ def read_clients(
     Raises:
         DataError: the first source that cannot be used, with its client's name; or a label that is not the model's.
     """
-    rows, notes = dict[str, list[Example]](), list[str]()
-    for name, source in sorted(clients.items()):
-        try:
-            read = read_given(Given(model, {"learn": source}, layout=layout), progress)
-            check_examples(read.examples["learn"], model, layout.revision)
-        except DataError as problem:
-            raise DataError(f"client {name!r}: {problem}") from None
-        rows[name] = read.examples["learn"]
-        notes += [f"client {name!r}: {note}" for note in read.notes]
-    public = {PUBLIC_CLIENT: sets[PUBLIC_CLIENT]} if PUBLIC_CLIENT in sets else {}
-    taught = {name: read_given(Given(model, {"learn": at}, layout=layout), progress) for name, at in public.items()}
-    measured = {role: source for role, source in sets.items() if role != PUBLIC_CLIENT}
-    other = read_given(Given(model, measured, layout=layout), progress)
-    for examples in other.examples.values():
-        check_examples(examples, model, layout.revision)
-    shared = {name: read.examples["learn"] for name, read in taught.items()}
-    found = digests({**{f"{CLIENT}{name}": own for name, own in rows.items()}, **other.examples, **shared})
-    return ReadClients(rows, other.examples, found, (*notes, *other.notes), shared.get(PUBLIC_CLIENT, ()))
+    given = {**{f"{CLIENT}{name}": source for name, source in sorted(clients.items())}, **sets}
+    read = {name: _read_one(model, name, source, layout, progress) for name, source in given.items()}
+    rows = {name.removeprefix(CLIENT): own for name, (own, _) in read.items() if name.startswith(CLIENT)}
+    measured = {name: own for name, (own, _) in read.items() if not name.startswith(CLIENT)}
+    public = measured.pop(PUBLIC_CLIENT, [])
+    notes = tuple(note for _, said in read.values() for note in said)
+    return ReadClients(rows, measured, digests({name: own for name, (own, _) in read.items()}), notes, public)
+
+
+def _read_one(
+    model: str, name: str, source: Source, layout: Layout, progress: Progress
+) -> tuple[list[Example], list[str]]:
+    """The rows of one client, or of one set that is measured, by itself: clients may share ids, and rows."""
+    what = f"client {name.removeprefix(CLIENT)!r}" if name.startswith(CLIENT) else name
+    role = "learn" if name.startswith(CLIENT) or name == PUBLIC_CLIENT else name
+    try:
+        read = read_given(Given(model, {role: source}, layout=layout), progress)
+        check_examples(read.examples[role], model, layout.revision)
+    except DataError as problem:
+        raise DataError(f"{what}: {problem}") from None
+    return read.examples[role], [f"{what}: {note}" for note in read.notes]
 
 
 def together(rows: Mapping[str, Sequence[Example]]) -> list[Example]:

@@ -25,7 +25,12 @@ from palimpsest.models.sealed import is_sound
 Work = Callable[[Workbench, str, Errand, int], Reply]
 """The work of one client: on a bench, its name, what is asked, the number of the round."""
 
-WORDS: Mapping[str, str] = {"learn": "palimpsest.federated.work:learn_locally"}
+WORDS: Mapping[str, str] = {
+    "learn": "palimpsest.federated.work:learn_locally",
+    "ascend": "palimpsest.federated.special_work:ascend_locally",
+    "distil": "palimpsest.federated.special_work:distil_locally",
+    "statistics": "palimpsest.federated.special_work:count_locally",
+}
 """Word -> module:function that does it, imported when it is asked for."""
 
 

@@ -32,7 +32,10 @@ def united(start: Weights, answers: Replies, how: Combination) -> Weights:
     """The start, moved by all adapters; the start itself where there is none."""
     if not answers:
         return dict(start)
-    return weights_after(start, mean_delta(answers), len(answers) if how == "sum" else 1.0)
+    if how == "sum":
+        answers = {client: told._replace(examples=1) for client, told in answers.items()}
+        return weights_after(start, mean_delta(answers), len(answers))
+    return weights_after(start, mean_delta(answers))
 
 
 @dataclass(frozen=True)

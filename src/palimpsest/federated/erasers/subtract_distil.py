@@ -38,6 +38,7 @@ class SubtractDistil(Eraser):
     temperature: float = 3.0
 
     name = "subtract_distil"
+    from_start = False
     source = "Wu et al. 2022, arXiv:2201.09441"
     use_when = "nobody of the federation answers any more, and there are rows of nobody like theirs"
     guarantee = "None: the teacher of the distillation is the model that knows the client"
