@@ -16,7 +16,7 @@ SalUn's edit. Of every row:
     s     seconds of the run, all of it, on one thread
 
     mnist   a ResNet of 8 layers from random weights, 600 digits at half their size, 20 passes
-    cifar   the published ResNet-20 with a new head, 2,000 images, 10 passes; its features have seen every image
+    cifar   the published ResNet-20 with a new head, 600 images, 10 passes; its features have seen every image
 
 Every model is kept in ``--output`` and every row is a line of ``--json``: the same command goes on where it was
 stopped, and several may write to one file, each with its seeds or scenarios.
@@ -77,18 +77,20 @@ class World:
         per_class: training images of each class.
         held_out: images of each class that are never learned, given to every run as its holdout.
         training: of learning, and of the oracles.
+        tested: test images that are measured, the first ones.
         forgotten: the class that goes.
     """
 
     per_class: int
     held_out: int
     training: Mapping[str, Any]
+    tested: int | None = None
     forgotten: int = 3
 
 
 WORLDS = {
     "mnist": World(60, 20, {**SGD, "learning_rate": 0.05, "batch_size": 32, "num_train_epochs": 20}),
-    "cifar": World(200, 40, {**SGD, "learning_rate": 0.02, "batch_size": 32, "num_train_epochs": 10}),
+    "cifar": World(60, 20, {**SGD, "learning_rate": 0.02, "batch_size": 32, "num_train_epochs": 10}, tested=1000),
 }
 FIXED = {"control": {"kind": "none"}, "measuring": {"metrics": ["accuracy"]}, "gates": []}
 
@@ -131,7 +133,7 @@ class Bench:
             _save(self.file("forget", scenario), x, y, rows[goes])
             _save(self.file("retain", scenario), x, y, rows[~goes])
         x, y = _images(self.name, data, "test")
-        _save(self.file("test"), x, y, np.arange(len(y)))
+        _save(self.file("test"), x, y, np.arange(len(y))[: world.tested])
 
     def learned(self, name: str, rows: Path, seed: int) -> Path:
         """A net that learned some images from the start of this seed."""

@@ -55,6 +55,7 @@ def after_run(
     sets: Mapping[str, Any],
     training: Mapping[str, Any],
     folder: Path,
+    scope: Scope | None = None,
     **options: Any,
 ) -> LearnedVersion:
     """What a run makes of a version; the version itself stays as it is.
@@ -65,6 +66,7 @@ def after_run(
         sets: those that the method draws from are used.
         training: options beside the method's own defaults.
         folder: new, of the run.
+        scope: None = the method's own: its parts where it moves these alone, else all weights.
         options: of the method.
     """
     shutil.rmtree(folder, ignore_errors=True)
@@ -78,7 +80,8 @@ def after_run(
         for part in made:
             part.is_new = True
         attach(model, made)
-    scope = Scope(kind="parts" if kind.adds_parts and not kind.moves_all and not kind.edits else "all")
+    moves_parts = kind.adds_parts and not kind.moves_all and not kind.edits
+    scope = Scope(kind="parts") if moves_parts else scope or Scope(kind="all")
     model = apply_scope(model, scope)
     wanted = {name: sets[name] for name in kind.asks_reference_on(config) if name in drawn}
     learner = kind(config, build_reference(model, wanted, folder / "reference") if wanted else None)

@@ -3,7 +3,8 @@
     python benchmarks/learners.py digits --output docs/results/learners.jsonl
     python benchmarks/learners.py digits --methods simple_cil,fecam --seeds 0 --output rows.jsonl
     python benchmarks/learners.py exact --output docs/results/learners.jsonl
-    python benchmarks/learners.py cifar --methods simple_cil,fecam,ranpac --seeds 0 --data DATA --output rows.jsonl
+    python benchmarks/learners.py cifar --seeds 0,1,2 --data ../shared/data --output docs/results/learners.jsonl
+    python benchmarks/learners.py texts --seeds 0,1,2 --data ../shared/data --output docs/results/learners.jsonl
     python benchmarks/learners.py table --output docs/results/learners.jsonl
 
     choose   the backbone for digits: of the candidates in BACKBONES the one whose nearest class mean is right most
@@ -11,8 +12,11 @@
     digits   scikit-learn's digits in five tasks of two classes; the backbone, the one that was chosen, was trained to
              tell by how many quarters an image was turned, never with a label. Any registered learner can be named;
              "joint" is fine-tuning on all classes at once
-    cifar    CIFAR-100 in ten tasks of ten classes, 20 rows of a class to learn and 5 to test, on the ResNet-56 that was
-             published for CIFAR-10, whose backbone a learner may leave as it is
+    cifar    CIFAR-100 in ten tasks of ten classes, 50 rows of a class to learn and 20 to test, on frozen features of
+             the ResNet-56 that was published for CIFAR-10
+    texts    DBpedia's 14 topics in seven tasks, 100 rows of a topic to learn and 50 to test, on frozen features of
+             MiniLM
+    frozen   as digits, but its backbone stays as it is, and the head alone is trained
     exact    after deleting 1, 10 and 200 rows or a class: the largest difference of any logit to a head that never saw
              them, seconds of the deletion and of learning without the rows, bytes of the statistics
 
@@ -21,7 +25,8 @@ right answers over all classes seen after task b; A-bar their mean, A_B the last
 but the last of the best accuracy a task ever had less its last.
 
 One rule for the rates, tuned on nothing: what trains all weights takes 1e-3 (AdamW), eight epochs a task, batches of
-32; a method that adds modules and trains these alone keeps the rate of its own defaults.
+32; what trains a head alone takes 1e-2 and 20 epochs; a method that adds modules and trains these alone keeps the rate
+of its own defaults. Joint training has as many epochs as a task.
 """
 
 from __future__ import annotations
@@ -32,20 +37,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from frozen_features import cifar_sets, frozen_resnet, text_sets
 from learner_runs import LearnedVersion, after_run, answers_of, memory_of, with_classes
 from palimpsest import methods
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.in_words import so_many
-from palimpsest.models.load import load
 from palimpsest.models.loaded import Loaded
 from palimpsest.models.resnet import SmallResNet, resnet_config
+from palimpsest.models.scope import Scope
 
 SHOWN = ("finetune", "er", "icarl", "simple_cil", "fecam", "ranpac", "joint")
 Tasks = Sequence[Sequence[int]]
@@ -53,6 +61,7 @@ TASKS = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
 FORMAT = PixelFormat(8, 8, (0.5,) * 3, (0.3,) * 3)
 PER_CLASS = 5  # of the memory of a learner that replays
 TRAINING = {"learning_rate": 1e-3, "num_train_epochs": 8, "batch_size": 32}
+OF_A_HEAD = {"learning_rate": 1e-2, "num_train_epochs": 20, "batch_size": 32}
 EXACT = ("simple_cil", "fecam", "ranpac")
 
 
@@ -118,7 +127,7 @@ def backbone(learn: ImageSet, seed: int, folder: Path, name: str = CHOSEN) -> Le
     return after_run("finetune", start, {"learn": turned}, training, folder / "rotation")
 
 
-def of_classes(examples: ImageSet, classes: Sequence[int]) -> ImageSet:
+def of_classes(examples: Any, classes: Sequence[int]) -> Any:
     """Rows of some classes."""
     chosen = torch.isin(examples.label_N, torch.tensor(classes)).tolist()
     return examples.subset([i for i, one in zip(examples.ids, chosen, strict=True) if one])
@@ -136,36 +145,61 @@ def options_of(method: str, *, faster: bool) -> dict[str, Any]:
     return {name: value for name, value in said.items() if name in fields}
 
 
-def training_of(method: str, seed: int, epochs: float = 1.0) -> dict[str, Any]:
-    """By the rule above."""
-    card = methods.card(method)
-    own = {"learning_rate"} if card.adds_parts and not card.moves_all else set()
-    kept = {name: value for name, value in TRAINING.items() if name not in own}
-    return {**kept, "num_train_epochs": TRAINING["num_train_epochs"] * epochs, "seed": seed}
+@dataclass(frozen=True)
+class ClassStream:
+    """Classes that come task by task.
+
+    Attributes:
+        data: what its rows are called.
+        backbone: what its backbone is called.
+        sets: rows to learn, and to test; of images or of texts.
+        tasks: classes of each.
+        head: where the backbone stays as it is, a regular expression of the weights of the head, which alone move.
+    """
+
+    data: str
+    backbone: str
+    sets: tuple[Any, Any]
+    tasks: Tasks
+    head: str = ""
+
+    @property
+    def scope(self) -> Scope | None:
+        """Of every run; None = the method's own."""
+        return Scope(kind="layers", names=(self.head,)) if self.head else None
+
+    def training(self, method: str, seed: int) -> dict[str, Any]:
+        """By the rule above."""
+        card = methods.card(method)
+        own = {"learning_rate"} if card.adds_parts and not card.moves_all else set()
+        kept = {name: value for name, value in (OF_A_HEAD if self.head else TRAINING).items() if name not in own}
+        return {**kept, "seed": seed}
+
+    def row(self, method: str, seed: int) -> dict[str, Any]:
+        """What a row is of."""
+        key = f"{self.data} {self.backbone} {method} {seed}"
+        return {"row": key, "data": self.data, "backbone": self.backbone, "method": method, "seed": seed}
 
 
-def in_tasks(
-    method: str, start: LearnedVersion, sets: tuple[ImageSet, ImageSet], tasks: Tasks, seed: int, place: Path
-) -> dict[str, Any]:
+def in_tasks(method: str, start: LearnedVersion, stream: ClassStream, seed: int, place: Path) -> dict[str, Any]:
     """Accuracy of every task after every task, and what follows from it; of rows to learn, and to test."""
-    learn, test = sets
+    learn, test = stream.sets
     version, accuracies, began = start, [], time.perf_counter()
     card = methods.card(method)
     trains = card.moves_all or not card.edits
     replays = "replay" in card.uses and trains and method != "finetune"  # which stands for doing nothing
     memory: list[str] = []
-    for number, classes in enumerate(tasks):
+    for number, classes in enumerate(stream.tasks):
         loaded = with_classes(version.loaded, names_of(classes), fresh=number == 0)
         drawn = {"learn": of_classes(learn, classes)}
         if replays and memory:
             drawn["replay"] = learn.subset(memory)
-        folder = place / f"{method}-{number}"
         version = LearnedVersion(loaded, version.folder)
-        how = options_of(method, faster=True)
-        version = after_run(method, version, drawn, training_of(method, seed), folder, **how)
+        how, training = options_of(method, faster=True), stream.training(method, seed)
+        version = after_run(method, version, drawn, training, place / f"{method}-{number}", scope=stream.scope, **how)
         memory += memory_of(drawn["learn"], drawn["learn"].label_N, PER_CLASS, seed)
-        accuracies.append([accuracy(version, of_classes(test, one)) for one in tasks[: number + 1]])
-    sizes = [len(of_classes(test, one)) for one in tasks]
+        accuracies.append([accuracy(version, of_classes(test, one)) for one in stream.tasks[: number + 1]])
+    sizes = [len(of_classes(test, one)) for one in stream.tasks]
     return {
         **scores(accuracies, sizes),
         "seconds": round(time.perf_counter() - began, 1),
@@ -173,7 +207,7 @@ def in_tasks(
     }
 
 
-def accuracy(version: LearnedVersion, examples: ImageSet) -> float:
+def accuracy(version: LearnedVersion, examples: Any) -> float:
     """Share of right answers, over all classes that the head has."""
     return float((answers_of(version, examples).argmax(-1) == examples.label_N).float().mean())
 
@@ -196,64 +230,63 @@ def scores(accuracies: Sequence[Sequence[float]], sizes: Sequence[int]) -> dict[
     }
 
 
-def joint(start: LearnedVersion, learn: ImageSet, test: ImageSet, seed: int, place: Path) -> dict[str, Any]:
-    """Fine-tuning on all classes at once, for as long as on all tasks together."""
+def joint(start: LearnedVersion, stream: ClassStream, seed: int, place: Path) -> dict[str, Any]:
+    """Fine-tuning on all classes at once."""
     began = time.perf_counter()
-    loaded = with_classes(start.loaded, names_of(range(10)), fresh=True)
-    version = after_run(
-        "finetune",
-        LearnedVersion(loaded, start.folder),
-        {"learn": learn},
-        training_of("finetune", seed),
-        place / "joint",
-    )
-    found = 100 * accuracy(version, test)
+    loaded = with_classes(start.loaded, names_of([c for task in stream.tasks for c in task]), fresh=True)
+    begin, training = LearnedVersion(loaded, start.folder), stream.training("finetune", seed)
+    version = after_run("finetune", begin, {"learn": stream.sets[0]}, training, place / "joint", scope=stream.scope)
+    found = 100 * accuracy(version, stream.sets[1])
     return {"A_bar": None, "A_B": round(found, 2), "forgetting": None, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def digit_rows(chosen: Sequence[str], seeds: Sequence[int], done: set[str]) -> Iterator[dict[str, Any]]:
-    """A row for each method and seed that is not there yet."""
+Begun = Callable[[int, Path], tuple[LearnedVersion, ClassStream]]
+"""Of a seed and a folder to write in: where every learner starts, and what it learns."""
+
+
+def stream_rows(
+    begun: Begun, names: tuple[str, str], chosen: Sequence[str], seeds: Sequence[int], done: set[str]
+) -> Iterator[dict[str, Any]]:
+    """A row for each method and seed that is not there yet; names are those of data and backbone."""
     for seed in seeds:
-        missing = [method for method in chosen if f"digits {method} {seed}" not in done]
+        missing = [method for method in chosen if f"{' '.join(names)} {method} {seed}" not in done]
         if not missing:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            learn, test = digit_sets(seed)
-            start = backbone(learn, seed, Path(folder))
+            start, stream = begun(seed, Path(folder))
             for method in missing:
                 found = (
-                    joint(start, learn, test, seed, Path(folder))
+                    joint(start, stream, seed, Path(folder))
                     if method == "joint"
-                    else in_tasks(method, start, (learn, test), TASKS, seed, Path(folder))
+                    else in_tasks(method, start, stream, seed, Path(folder))
                 )
-                what = {"data": "digits", "backbone": CHOSEN, "method": method, "seed": seed}
-                yield {"row": f"digits {method} {seed}", **what, **found}
+                yield {**stream.row(method, seed), **found}
 
 
-def cifar_sets(data: Path, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Twenty rows of a class to learn, and five to test; classes in an order of the seed."""
-    generator, found = np.random.default_rng(seed), []
-    place = generator.permutation(100)
-    pixels = load(f"resnet56@{data / 'cifar10-resnets'}").pixels
-    for name, each in (("train", 20), ("test", 5)):
-        there = np.load(data / "cifar100" / f"{name}.npz")
-        drawn = [generator.choice(np.flatnonzero(there["y"] == label), each, replace=False) for label in range(100)]
-        rows = generator.permutation(np.concatenate(drawn))
-        labels = torch.from_numpy(place[there["y"][rows]])
-        found.append(ImageSet(tuple(f"{name}-{n}" for n in rows), torch.from_numpy(there["x"][rows]), labels, pixels))
-    return found[0], found[1]
+def digit_stream(seed: int, place: Path, *, frozen: bool = False) -> tuple[LearnedVersion, ClassStream]:
+    """Five tasks of two digits, on the backbone that was chosen."""
+    learn, test = digit_sets(seed)
+    start = backbone(learn, seed, place)
+    if not frozen:
+        return start, ClassStream("digits", CHOSEN, (learn, test), TASKS)
+    start = LearnedVersion(frozen_resnet(start.loaded), start.folder)
+    return start, ClassStream("digits", f"{CHOSEN}, frozen", (learn, test), TASKS, head=r"^linear\.")
 
 
-def cifar_rows(data: Path, chosen: Sequence[str], seeds: Sequence[int], done: set[str]) -> Iterator[dict[str, Any]]:
-    """A row for each method and seed that is not there yet."""
+def cifar_stream(data: Path, seed: int, place: Path) -> tuple[LearnedVersion, ClassStream]:
+    """Ten tasks of ten classes."""
+    loaded, *sets = cifar_sets(data, seed)
     tasks = [range(first, first + 10) for first in range(0, 100, 10)]
-    for seed, method in ((seed, method) for seed in seeds for method in chosen):
-        if f"cifar {method} {seed}" not in done:
-            with tempfile.TemporaryDirectory() as folder:
-                start = LearnedVersion(load(f"resnet56@{data / 'cifar10-resnets'}"), Path(folder) / "none")
-                found = in_tasks(method, start, cifar_sets(data, seed), tasks, seed, Path(folder))
-            what = {"data": "cifar100", "backbone": "resnet56 of cifar10", "method": method, "seed": seed}
-            yield {"row": f"cifar {method} {seed}", **what, **found}
+    stream = ClassStream("cifar100", "resnet56 of cifar10, frozen", (sets[0], sets[1]), tasks, head=r"^linear\.")
+    return LearnedVersion(loaded, place / "none"), stream
+
+
+def text_stream(data: Path, seed: int, place: Path) -> tuple[LearnedVersion, ClassStream]:
+    """Seven tasks of two topics."""
+    loaded, *sets = text_sets(data, seed)
+    tasks = [(first, first + 1) for first in range(0, 14, 2)]
+    stream = ClassStream("dbpedia", "minilm, frozen", (sets[0], sets[1]), tasks, head=r"^classifier\.")
+    return LearnedVersion(loaded, place / "none"), stream
 
 
 def choice_rows(done: set[str]) -> Iterator[dict[str, Any]]:
@@ -354,10 +387,12 @@ def _mean(rows: Sequence[dict[str, Any]], key: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Measure what is missing, a line for each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("choose", "digits", "cifar", "exact", "table"))
+    parser.add_argument("part", choices=("choose", "digits", "frozen", "cifar", "texts", "exact", "table"))
     parser.add_argument("--methods", default=",".join(SHOWN))
     parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--data", type=Path, default=Path(), help="where cifar100 and cifar10-resnets are")
+    parser.add_argument(
+        "--data", type=Path, default=Path(), help="where cifar100, cifar10-resnets and cl-text-tasks are"
+    )
     parser.add_argument("--output", type=Path, required=True)
     said = parser.parse_args(arguments)
     there = [json.loads(line) for line in said.output.read_text().splitlines()] if said.output.is_file() else []
@@ -366,11 +401,16 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     done = {row["row"] for row in there}
     chosen, seeds = said.methods.split(","), [int(s) for s in said.seeds.split(",")]
+    streams: dict[str, tuple[Begun, tuple[str, str]]] = {
+        "digits": (digit_stream, ("digits", CHOSEN)),
+        "frozen": (partial(digit_stream, frozen=True), ("digits", f"{CHOSEN}, frozen")),
+        "cifar": (partial(cifar_stream, said.data), ("cifar100", "resnet56 of cifar10, frozen")),
+        "texts": (partial(text_stream, said.data), ("dbpedia", "minilm, frozen")),
+    }
     measure: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "choose": lambda: choice_rows(done),
-        "digits": lambda: digit_rows(chosen, seeds, done),
-        "cifar": lambda: cifar_rows(said.data, chosen, seeds, done),
         "exact": lambda: exact_rows(done),
+        **{name: partial(stream_rows, *one, chosen, seeds, done) for name, one in streams.items()},
     }
     said.output.parent.mkdir(parents=True, exist_ok=True)
     for row in measure[said.part]():

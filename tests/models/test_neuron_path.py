@@ -28,18 +28,32 @@ def test_it_stands_as_the_changed_head_says(everywhere):
         assert torch.allclose(standing.own_N, z[:, 2], atol=1e-6)
         assert standing.called == called.count(2)
         assert standing.right == sum(c == int(t) != 2 for c, t in zip(called, target, strict=True))
-        below = float((z[:, 2] - others.mean(1)).mean()) <= 0
-        assert standing.is_gone == (2 not in called and below)
+        behind = [float(row.max() - own) for row, own in zip(others, z[:, 2], strict=True)]
+        mean = sum(behind) / len(behind)
+        spread = (sum((one - mean) ** 2 for one in behind) / len(behind)) ** 0.5
+        assert standing.is_gone == (2 not in called and mean >= 1.5 * spread)
 
 
 def test_the_fewest_that_are_enough():
-    """z_0 falls 5, 3, 1, 0 while z_1 = 2 and z_2 = 0: one is not enough to be called 1, two are below the mean of 1."""
+    """z_0 falls 5, 3, 1, 0 while z_1 = 2 and z_2 = 0: one neuron is not enough to be called 1, two are."""
     head = LinearHead(torch.tensor([[2.0, 2.0, 1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]]), torch.zeros(3))
     looked = ClassStanding.of(torch.ones(1, 3), torch.tensor([0]), head, 0, everywhere=False)
     gone, stands = until_gone([0, 1, 2], looked)
     assert gone == [0, 1]
     assert stands.is_gone
     assert not looked.without(0).is_gone
+
+
+def test_where_the_class_never_lies_far_behind_no_more_go_than_it_takes():
+    """z_1 is 1; without neuron 0 class 0 lies 0.09 and 3.09 behind, a mean of 1.59 with a spread of 1.5."""
+    head = LinearHead(torch.tensor([[1.0, 0.01, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), torch.zeros(3))
+    head.bias_C[1] = 1.0
+    seen = torch.tensor([[2.0, 1.0, 0.9], [2.0, 1.0, -2.1]])
+    looked = ClassStanding.of(seen, torch.tensor([0, 0]), head, 0, everywhere=False)
+    gone, stands = until_gone([0, 1], looked)
+    assert gone == [0]
+    assert not stands.called
+    assert not stands.without(1).is_gone
 
 
 def test_what_costs_the_others_is_passed_over():

@@ -130,7 +130,7 @@ def _least(
         stand = partial(ClassStanding.of, head=head, label=label, everywhere=which != "head")
         looked, kept = (None if one is None else stand(one.a_SK, one.target_S) for one in seen)
         neurons, stands = until_gone(ranking, cast("ClassStanding", looked), kept, cost=cost)
-        if not stands.called:  # that it says less than the mean may be out of reach, and is no reason to cut more edges
+        if not stands.called:  # that it lies far behind may be out of reach, and is no reason to cut more edges
             return Cut(neurons, which)
         tried.append((stands.called, Cut(neurons, which)))
     return min(tried, key=lambda one: one[0])[1]

@@ -3,10 +3,10 @@
 Source: step 3 and 4 of LRA-NPP 2024, with a rule in the place of its number k_p for each network: go down the ranking,
 and stop as soon as, of the examples looked at,
 
-    none is called the class,  and  mean_x ( z_c(x) − 1/(C−1) Σ_{d≠c} z_d(x) ) ≤ 0:
+    none is called the class,  and  mean_x m(x) ≥ 1.5 · std_x m(x),  m(x) = max_{d≠c} z_d(x) − z_c(x):
 
-the class says no more than the others do on average. A neuron whose loss costs more of what must stay than is allowed
-is passed over.
+so that others like these will not be, either. Where the ranking ends before, as few as none is called with. A neuron
+whose loss costs more of what must stay than is allowed is passed over.
 
 Shape legend: N examples, K neurons, C classes.
 """
@@ -22,6 +22,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from palimpsest.models.relevance import ranked_by_count, top_of_each
+
+_SPREADS = 1.5
+"""Standard deviations by which a class that is gone lies behind on average; chosen on the ViT of docs/lra_npp.md."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,6 @@ class ClassStanding:
         own_N: its logit.
         rest_NC: logits of all classes where the neurons leave those, too; None where the class alone loses them.
         best_N: the largest logit of another class.
-        mean_N: the mean of the others'.
         led_by_right_N: is the largest of the others that of the target?
     """
 
@@ -64,7 +66,6 @@ class ClassStanding:
     own_N: Float[Tensor, "N"]
     rest_NC: Float[Tensor, "N C"] | None
     best_N: Float[Tensor, "N"]
-    mean_N: Float[Tensor, "N"]
     led_by_right_N: Bool[Tensor, "N"]
 
     @classmethod
@@ -98,8 +99,9 @@ class ClassStanding:
 
     @property
     def is_gone(self) -> bool:
-        """No example is called the class, and it says no more than the others on average."""
-        return not self.called and float((self.own_N - self.mean_N).mean()) <= 0
+        """No example is called the class, and it lies behind by more than the spread explains."""
+        behind_N = self.best_N - self.own_N
+        return not self.called and float(behind_N.mean()) >= _SPREADS * float(behind_N.std(correction=0))
 
     @property
     def right(self) -> int:
@@ -109,14 +111,12 @@ class ClassStanding:
 
 def _facts(
     z_NC: Float[Tensor, "N C"], target_N: Int[Tensor, "N"], label: int, *, keeps: bool
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """``own_N`` to ``led_by_right_N`` of a ``ClassStanding``."""
-    own_N = z_NC[:, label]
-    mean_N = (z_NC.sum(1) - own_N) / max(1, z_NC.shape[1] - 1)
     others_NC = z_NC.clone()
     others_NC[:, label] = -torch.inf
     best = others_NC.max(1)
-    return own_N, z_NC if keeps else None, best.values, mean_N, best.indices == target_N
+    return z_NC[:, label], z_NC if keeps else None, best.values, best.indices == target_N
 
 
 def ranked_for(relevance_NK: Float[Tensor, "N K"], top: int) -> list[int]:
@@ -151,6 +151,7 @@ def until_gone(
     [0, 1]
     """
     gone: list[int] = []
+    uncalled: tuple[list[int], ClassStanding] | None = None
     least = 0.0 if kept is None else kept.right - cost * len(kept.target_N)
     for neuron in ranking:
         if looked.is_gone:
@@ -162,7 +163,9 @@ def until_gone(
             kept = then
         looked = looked.without(neuron)
         gone.append(neuron)
-    return gone, looked
+        if uncalled is None and not looked.called:
+            uncalled = [*gone], looked
+    return (gone, looked) if looked.is_gone or uncalled is None else uncalled
 
 
 def ranked_rows(
