@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.documents import ROOT, difference, run
+from tests.documents import ROOT, difference
+from tests.warm import WarmPython
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 MARK = "=== cell {} ==="
@@ -20,7 +21,7 @@ LARGEST = 60_000  # bytes
 
 HARNESS = """
 import ast, json, sys
-cells = json.load(open(sys.argv[1], encoding="utf-8"))
+cells = json.load(sys.stdin)
 space = {"__name__": "__main__"}
 for number, source in enumerate(cells):
     print(f"=== cell {number} ===")
@@ -49,13 +50,11 @@ def shown_by(cell: dict) -> str:
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+def test_the_notebook_runs_and_prints_what_it_shows(warm: WarmPython, tmp_path: Path) -> None:
     cells = code_cells()
-    (tmp_path / "harness.py").write_text(HARNESS, encoding="utf-8")
-    (tmp_path / "cells.json").write_text(json.dumps(["".join(cell["source"]) for cell in cells]), encoding="utf-8")
-    done = run(["harness.py", "cells.json"], tmp_path)
+    done = warm.run(["-c", HARNESS], tmp_path, given=json.dumps(["".join(cell["source"]) for cell in cells]))
     assert done.returncode == 0, done.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.json", "harness.py"]  # nothing is left behind
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
     for number, cell in enumerate(cells):
         printed = done.stdout.split(MARK.format(number))[1].split(MARK.format(number + 1))[0]
         assert printed.strip() or not cell["outputs"]

@@ -64,9 +64,9 @@ def test_no_warning_for_a_model_that_did_not_know_or_was_not_read(finished):
 
 @pytest.mark.slow
 def test_a_bench_of_a_model_that_learned_the_data_warns_and_one_of_a_fresh_model_does_not(values, tmp_path):
-    plan = {"training": {"learning_rate": 5e-3, "max_steps": 150, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
+    plan = {"training": {"learning_rate": 5e-3, "max_steps": 75, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
     pal.learn(values["model"], values["data"], output=tmp_path / "model", plan=plan)
-    learning = {"training": {**values["learning"]["training"], "learning_rate": 1e-2, "max_steps": 30}}
+    learning = {"training": {**values["learning"]["training"], "learning_rate": 1e-2, "max_steps": 15}}
     for name, model, warned in (("fresh", values["model"], 0), ("taught", str(tmp_path / "model"), 1)):
         bench = make_bench({**values, "rows": ["er+grad_diff"], "model": model, "learning": learning})
         result = run_bench(bench, tmp_path / name)

@@ -12,7 +12,9 @@ import sys
 
 import pytest
 from tests.test_house import ROOT
+from tests.verbs.test_kill import in_a_fork
 
+from palimpsest.__main__ import start
 from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
 from palimpsest.cli import main
 from palimpsest.cli.endings import UNFORESEEN, failed, trouble_of_machine
@@ -242,22 +244,37 @@ def test_keys_and_values_of_any_type(refused, clinic, tmp_path, plan):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
 @pytest.mark.parametrize("room", [500, 20_000, 200_000])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_disk_without_room_is_one_line_and_the_same_command_goes_on(clinic, tmp_path, room):
     """A bound on the size of files stands for a full disk: every way to write meets it."""
-    code = (
-        "import resource, sys; from palimpsest.__main__ import start; "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.RLIM_INFINITY)); sys.exit(start())"
-    )
     learn = ["learn", "--model", str(clinic / "model"), "--data", str(clinic / "learn.jsonl"), "--lr", "1e-3",
              "--max-steps", "2", "-o", str(tmp_path / "out"), "--no-answers"]  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, *learn], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(ROOT / "src")})  # fmt: skip
-    last = done.stderr.splitlines()[-1]
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    code, said = without_room(room, learn)
+    last = said.splitlines()[-1]
+    assert (code, "Traceback" in said) == (1, False), said
     assert last.startswith("palimpsest: error: ")
     assert "File too large" in last
     assert not (tmp_path / "out").exists()
     assert main(learn) == 0
+
+
+def without_room(room: int, arguments: list[str]) -> tuple[int, str]:
+    """Exit code and errors of ``palimpsest ARGUMENTS`` in a forked process that writes no file larger than that."""
+    import resource
+
+    reader, writer = os.pipe()
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        sys.argv = ["palimpsest", *arguments]
+        with open(writer, "w") as said, contextlib.redirect_stderr(said), contextlib.redirect_stdout(None):
+            code = start()
+        os._exit(code)
+
+    code = in_a_fork(limited)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as said:
+        return code, said.read()
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:

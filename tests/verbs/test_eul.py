@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.warm import WarmPython
 
 import palimpsest as pal
 from palimpsest.engine import execute
@@ -47,29 +46,27 @@ def logits(model) -> torch.Tensor:
         return model(input_ids=torch.arange(5, 17).reshape(2, 6)).logits
 
 
-def fresh(folder: Path, out: Path, first: str) -> tuple[str, torch.Tensor]:
+def fresh(warm: WarmPython, folder: Path, out: Path, first: str) -> tuple[str, torch.Tensor]:
     code = first + "\nfrom transformers import AutoModelForCausalLM" + SAID
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), str(out)], capture_output=True, text=True, check=False
-    )
+    done = warm.run(["-c", code, str(folder), str(out)], out.parent, apart=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), load_file(out)["logits"]
 
 
-def test_a_bottleneck_is_the_same_bits_in_the_product_and_in_a_fresh_process(clinic, tmp_path):
+def test_a_bottleneck_is_the_same_bits_in_the_product_and_in_a_fresh_process(warm, clinic, tmp_path):
     result = forgotten(clinic, tmp_path / "out", form="bottleneck")
     assert result.plan["scope"]["kind"] == "parts"
     loaded = load(tmp_path / "out").model
     assert len(parts_of(loaded)) == LAYERS
-    _, said = fresh(tmp_path / "out", tmp_path / "said.safetensors", "import palimpsest")
+    _, said = fresh(warm, tmp_path / "out", tmp_path / "said.safetensors", "import palimpsest")
     assert torch.equal(said, logits(loaded))
     assert not torch.equal(said, logits(load(clinic / "model").model))
 
 
-def test_folded_layers_leave_a_plain_folder_that_needs_transformers_alone(clinic, tmp_path):
+def test_folded_layers_leave_a_plain_folder_that_needs_transformers_alone(warm, clinic, tmp_path):
     forgotten(clinic, tmp_path / "folded", form="linear")
     forgotten(clinic, tmp_path / "beside", form="linear", fuse=True)  # the same run, and nothing is folded
-    alone, said = fresh(tmp_path / "folded", tmp_path / "said.safetensors", "")
+    alone, said = fresh(warm, tmp_path / "folded", tmp_path / "said.safetensors", "")
     assert alone == "False"
     beside = load(tmp_path / "beside").model
     assert len(parts_of(beside)) == LAYERS
