@@ -32,7 +32,7 @@ from codes_toy import TOPICS, toy_rows, translations_right, write_toy
 from palimpsest.data.encode.text import encode
 from palimpsest.derived.unrelated import words_in
 from palimpsest.models.load import load
-from palimpsest.models.parts.code_firing import said_before
+from palimpsest.models.parts.code_firing import said_in_front
 from palimpsest.models.parts.codebook import codebooks_of
 from palimpsest.records import Example, Text
 from palimpsest.report.schema import RunResult
@@ -181,7 +181,7 @@ def features(place: Path, rows: Sequence[Row]) -> dict[str, np.ndarray]:
     (book,) = codebooks_of(loaded.model)
     sets = encode([Example(row["id"], Text(row["text"])) for row in rows], loaded.tokenizer, max_length=None)
     found: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
-    for ids, said, is_token in said_before(loaded.model, book, sets):
+    for ids, said, is_token in said_in_front(loaded.model, book, sets):
         with torch.no_grad():
             for name, values in (("in", said), ("out", book.through(said).decoded)):
                 for row, example_id in enumerate(ids):
