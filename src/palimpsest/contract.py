@@ -88,6 +88,8 @@ class Method:
         sharded: each row is learned by one of several adapters, slice by slice; ``engine/sharded`` cuts the rows, takes
             the method over each slice and makes the ensemble, and unlearns by learning what comes after a row anew.
         moves_all: beside the parts that it adds all weights move, too, unless the plan says otherwise.
+        makes_head: among its parts is a class head, which takes the place of one that is there.
+        tunes_alone: it tunes parts that answer for the model together with no tuned parts of another such method.
         needs_part: kind of part that the model must bear already; "" = none.
         only_asks: it can do without gradients through the model, and so with one that can only be asked.
         reads_prefixes: prompt and answer must be one row of tokens: not for an encoder with a decoder.
@@ -126,6 +128,8 @@ class Method:
     adds_parts: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
     moves_all: ClassVar[bool] = False
+    makes_head: ClassVar[bool] = False
+    tunes_alone: ClassVar[bool] = False
     needs_part: ClassVar[str] = ""
     reads_prefixes: ClassVar[bool] = False
     only_asks: ClassVar[bool] = False

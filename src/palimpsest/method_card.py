@@ -82,6 +82,8 @@ class MethodCard:
     adds_parts: bool
     sharded: bool
     moves_all: bool
+    makes_head: bool
+    tunes_alone: bool
     needs_part: str
     reads_prefixes: bool
     by_id: tuple[str, ...]

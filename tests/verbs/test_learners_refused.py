@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.methods.small_classes import small_classifier
 from tests.models.test_resnet import tiny
 from tests.verbs.test_head_growth import put_npz
 
 import palimpsest as pal
 from palimpsest.cli import main
 from palimpsest.engine import execute
-from palimpsest.errors import DataError, ModelError
+from palimpsest.errors import DataError, ModelError, PlanError
+from palimpsest.models.parts import attach
+from palimpsest.models.parts.prompt_pool import PromptPool
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +120,33 @@ def test_another_picture_under_an_id_that_was_counted_is_refused_early(counted, 
     other = put_npz(tmp_path / "other.npz", [2, 1, 0] * 3, 0, stem="all")
     with pytest.raises(DataError, match="row 'all-2' was learned with another content or label under this id"):
         pal.unlearn(counted / "means", other, output=tmp_path / "out", method="simple_cil")
+
+
+@pytest.mark.parametrize(
+    ("head", "method", "said"),
+    [
+        ("new", "simple_cil", "for classes that a new one does not have; accepted: --head grow with --method simple_c"),
+        ("new", "finetune", r"for classes that .* \(palimpsest parts .*means --remove 0 --output DIR\)"),
+        ("grow", "finetune", "would teach the new classes to the head that nobody asks; accepted: --head grow with"),
+    ],
+)
+def test_a_head_that_a_part_answers_for_is_not_made_new_or_grown_behind_it(
+    counted, tmp_path, unmeasured, head, method, said
+):
+    more = put_npz(tmp_path / "more.npz", [4, 5] * 2)
+    with pytest.raises(PlanError, match=f"head = {head}: part 'class_means' by simple_cil of model .*{said}"):
+        pal.learn(counted / "means", more, output=tmp_path / "out", method=method, head=head)
+    assert [*tmp_path.iterdir()] == [more]
+
+
+def test_prompts_are_not_tuned_beside_those_of_another_learner(tmp_path, unmeasured):
+    model = small_classifier("images")
+    for name in ("image_mean", "image_std"):
+        setattr(model.config, name, [0.5] * 3)
+    pool = PromptPool(PromptPool.example("vit.layers.0", 16))
+    pool.made_by = {"method": "l2p", "run": "0"}
+    attach(model, [pool]).save_pretrained(tmp_path / "l2p")
+    rows = put_npz(tmp_path / "rows.npz", [0, 1] * 2)
+    for method in ("dual_prompt", "ease"):
+        with pytest.raises(PlanError, match=f"{method}' tunes parts of its own, .*by l2p.*with --method l2p, or a ver"):
+            pal.learn(tmp_path / "l2p", rows, output=tmp_path / "out", method=method)

@@ -16,6 +16,7 @@ from palimpsest.engine.held_back import check_restoring
 from palimpsest.engine.inputs import Read, check_needs
 from palimpsest.engine.measuring import measured_by
 from palimpsest.engine.origin import check_makeable, check_records
+from palimpsest.engine.other_parts import check_other_parts
 from palimpsest.engine.output import Output
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
@@ -54,6 +55,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
             check_source(source, plan.revision)
             check_bound(source)
     _check_head(plan)
+    check_other_parts(plan)
     check_read(plan)
     Output(manner.output).check_free(plan)
     chosen = measured_by(plan.measuring, plan.files, family_of(plan.model, plan.revision))

@@ -121,9 +121,8 @@ def prepare_job(
     method, prepared, stack = set_up(plan, model, sets, shown, folder)
     method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
-    steps = takes_steps(method, legs)
-    guided = guided if steps else None  # its work is done: there is no rate to find
-    left_out = (*left_out, *unused_note(plan, [leg.stage for leg in legs] if steps else []))
+    if not takes_steps(method, legs):
+        guided, legs = None, ()  # its work is done: there is no rate to find
     job = Job(
         method=method,
         model=prepared,
@@ -139,7 +138,9 @@ def prepare_job(
         arranged=arranged,
         at_start=at_start,
     )
-    return Prepared(job, guided, (*_notes(made), *left_out, *method.notes()), guiding.and_also(reading))
+    return Prepared(
+        job, guided, (*_notes(made), *left_out, *unused_note(plan, legs), *method.notes()), guiding.and_also(reading)
+    )
 
 
 def _guided(

@@ -7,12 +7,16 @@ run is prepared, and then it is a note: rows were read and looked at by then.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from palimpsest import methods
 from palimpsest.engine.plan import Plan, stages_show_late
 from palimpsest.errors import PlanError
 from palimpsest.loop.training import Training
 from palimpsest.phases import Stage
+
+if TYPE_CHECKING:
+    from palimpsest.loop.legs import Leg
 
 _WITHOUT_STEPS = {"seed", "batch_size", "side_batch_size", "micro_batch_size", "checkpoint_steps"}
 """Training options that are not of steps alone."""
@@ -35,14 +39,14 @@ def check_takes_steps(plan: Plan) -> None:
         raise PlanError(f"training.{min(unused)}: method {plan.method!r} {_why(stages)}; leave it out")
 
 
-def unused_note(plan: Plan, stages: Iterable[Stage]) -> tuple[str, ...]:
+def unused_note(plan: Plan, legs: Iterable[Leg]) -> tuple[str, ...]:
     """A note on options of steps that a prepared run does not go by.
 
     Args:
         plan: of the run.
-        stages: that take steps; () where none does.
+        legs: of its stages; () where none takes a step.
     """
-    stages = tuple(stages)
+    stages = [leg.stage for leg in legs]
     if not methods.card(plan.method).edits:
         return ()
     unused = ", ".join(f"training.{name}" for name in sorted(unused_options(_given(plan), stages)))

@@ -81,6 +81,8 @@ class APER(Method):
     keeps = ("class_statistics",)
     edits = True
     adds_parts = True
+    tunes_alone = True
+    makes_head = True
 
     _tunes: tuple[str, ...] = ()  # none before a task is prepared
 

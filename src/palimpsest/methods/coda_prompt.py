@@ -64,6 +64,7 @@ class CODAPrompt(Method):
     modalities = ("labels", "image")
     defaults = {"learning_rate": 1e-3, "lr_scheduler_type": "cosine", "batch_size": 16, "num_train_epochs": 20.0}
     adds_parts = True
+    tunes_alone = True
     moves_all = True
     own_schedule = True
 

@@ -66,6 +66,7 @@ class DER(Method):
     uses = ("retain", "replay")
     modalities = ("labels", "image")
     adds_parts = True
+    tunes_alone = True
     moves_all = True
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:

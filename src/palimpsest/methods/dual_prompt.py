@@ -67,6 +67,7 @@ class DualPrompt(Method):
     modalities = ("labels", "image")
     defaults = {"learning_rate": 1e-3, "batch_size": 16, "num_train_epochs": 5.0}
     adds_parts = True
+    tunes_alone = True
     moves_all = True
     own_schedule = True
 

@@ -120,6 +120,7 @@ class FOSTER(Method):
     modalities = ("labels", "image")
     defaults = {"learning_rate": 1e-3, "num_train_epochs": 40.0, "lr_scheduler_type": "linear"}
     adds_parts = True
+    tunes_alone = True
     moves_all = True
     own_schedule = True
 

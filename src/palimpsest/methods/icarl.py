@@ -107,6 +107,7 @@ class ICaRL(Method):
     keeps = ("class_statistics",)
     edits = True
     adds_parts = True
+    makes_head = True
     moves_all = True
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:

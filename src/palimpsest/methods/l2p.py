@@ -66,6 +66,7 @@ class L2P(Method):
     modalities = ("labels", "image")
     defaults = {"learning_rate": 1.875e-3, "batch_size": 16, "num_train_epochs": 5.0}
     adds_parts = True
+    tunes_alone = True
     moves_all = True
     own_schedule = True
 

@@ -78,6 +78,8 @@ class LAE(Method):
     modalities = ("labels", "image")
     defaults = {"learning_rate": 1e-3, "batch_size": 32, "lr_scheduler_type": "cosine"}
     adds_parts = True
+    tunes_alone = True
+    makes_head = True
     own_schedule = True
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:

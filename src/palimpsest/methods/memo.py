@@ -65,6 +65,7 @@ class MEMO(Method):
     uses = ("retain", "replay")
     modalities = ("labels", "image")
     adds_parts = True
+    tunes_alone = True
     moves_all = True
 
     def check(self, model: nn.Module) -> None:

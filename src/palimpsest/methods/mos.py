@@ -107,6 +107,8 @@ class MOS(Method):
     keeps = ("class_statistics",)
     edits = True
     adds_parts = True
+    tunes_alone = True
+    makes_head = True
 
     _new: Sequence[BlockAdapter] = ()  # none before a task is prepared
     _taught: tuple[str, ...] = ()

@@ -81,6 +81,7 @@ class RanPAC(Method):
     keeps = ("class_statistics",)
     edits = True
     adds_parts = True
+    makes_head = True
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A ridge head, as wide as the model's own; the one that is there is gone on with."""
