@@ -4,12 +4,13 @@
     python benchmarks/bits.py --json new.json --against old.json  # after it: exit code 1 if anything differs
 
 It uses what a user uses and no inner file of the package, so that one copy of it serves any checkout: what is compared
-is the palimpsest that Python finds, e.g. by ``PYTHONPATH=other/src``. In a temporary folder, one thread, five parts:
+is the palimpsest that Python finds, e.g. by ``PYTHONPATH=other/src``. In a temporary folder, one thread, six parts:
 
     demo      `palimpsest demo`: every stage
     text      every method that `palimpsest methods` lists for texts, by each verb it has, twelve steps at a fixed rate,
               on a model that learned twelve rows; a rate searched, a subject chosen, an oracle made, an adapter
     image     every method for images, likewise, on a ResNet that learned 48 pictures of 8 x 8 pixels
+    tasks     every learner of classes, two classes and then two more, on a ViT; one taken back where it can
     bench     `palimpsest bench clu`, one of texts and one of images: every row after every request
     measure   `palimpsest measure` with all metrics on all sets of the demo, and on pictures
 
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ LEFT_OUT = {
     "places", "request", "notes", "advice", "sentence", "plain", "doubt", "beyond", "bench", "model", "sides", "runs",
 }  # fmt: skip
 NAMES = ("Ann", "Bob", "Cid", "Dot", "Eve", "Fay", "Gus", "Hal")
-NEED_A_PART = {"code_unlearn", "sisa"}  # unlearn only what was learned their way
+NEED_MORE = {"code_unlearn"}  # a codebook, and more rows than these to tell a person's codes from others'
+TAUGHT_BY_THEMSELVES = {"sisa"}  # what they unlearn must have been learned this way
+ONLY_COUNT = {"fecam", "icarl", "ranpac", "simple_cil"}  # unlearn without a step
 STEPS = {
     "text": ("--learning-rate", "0.001", "--max-steps", "12", "--batch-size", "4"),
     "image": ("--learning-rate", "0.002", "--max-steps", "12", "--batch-size", "8"),
@@ -162,9 +165,10 @@ def texts(bits: Bits, untrained: Path) -> Files:
 
 
 def write_pictures(folder: Path) -> None:
-    """Noisy pictures of four classes, the first of which is to be forgotten, and a ResNet of random weights."""
+    """Noisy pictures of four classes, the first of which is to be forgotten, a ResNet and a ViT of random weights."""
     import numpy as np
     import torch
+    from transformers import ViTConfig, ViTForImageClassification
 
     from palimpsest.models.resnet import SmallResNet, resnet_config
 
@@ -176,10 +180,17 @@ def write_pictures(folder: Path) -> None:
         drawn[name] = np.clip(pattern[y] + rng.normal(0, 90, size=(len(y), 8, 8, 3)), 0, 255).astype(np.uint8), y
     x, y = drawn["both"]
     drawn |= {"forget": (x[y == 0], y[y == 0]), "retain": (x[y > 0], y[y > 0])}
+    drawn |= {"first": (x[y < 2], y[y < 2]), "second": (x[y > 1], y[y > 1])}
     for name, (x, y) in drawn.items():
         np.savez(folder / f"{name}.npz", x=x, y=y)
     torch.manual_seed(0)
     SmallResNet(resnet_config("resnet20", 4, widths=(4, 8, 8), image_size=8)).save_pretrained(folder / "resnet")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    vit = ViTForImageClassification(ViTConfig(**sizes, image_size=8, patch_size=4, num_labels=4))
+    vit.save_pretrained(folder / "vit")
+    pixels = {"size": {"height": 8, "width": 8}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(pixels), encoding="utf-8")
 
 
 def images(bits: Bits) -> Files:
@@ -192,35 +203,63 @@ def images(bits: Bits) -> Files:
 
 
 def options(verb: str, card: Mapping[str, Any], files: Files) -> list[object]:
-    """Model and files that a verb takes by this method: what it asks for, and what must stay."""
-    start = files.recorded if card.get("reads") else files.learned
-    given: list[object] = ["--model", start, "--retain", files.sets["retain"]]
+    """Files that a verb takes by this method: what it asks for, and what must stay."""
+    given: list[object] = ["--retain", files.sets["retain"]]
     if verb != "unlearn":
         given += ["--data" if verb == "learn" else "--learn", files.sets["new"]]
     if verb != "learn":
         given += ["--forget", files.sets["forget"]]
-    if "replay" in card["uses"]:
-        given += ["--replay", files.sets["replay"]]
+    for name in ("replay", "holdout"):
+        if name in {*card["needs"], *card["uses"]}:
+            given += [f"--{name}", files.sets[name]]
     if card["starts_from"] == "base":
         given += ["--base", files.base]
     return given
 
 
+def learns_classes(card: Mapping[str, Any]) -> bool:
+    """Is it a learner of classes, which come in tasks?"""
+    return card["approach"] == "continual" and "text" not in card["modalities"] and "learn" in card["kinds"]
+
+
 def methods(bits: Bits, cards: Mapping[str, Mapping[str, Any]], files: Files) -> None:
     """Every method of this modality by every verb it has."""
-    here = {method: card for method, card in cards.items() if files.modality in card["modalities"]}
+    here = {
+        method: card for method, card in cards.items()
+        if files.modality in card["modalities"] and not learns_classes(card) and method not in NEED_MORE
+    }  # fmt: skip
     kinds = sorted({kind for card in here.values() for kind in card.get("reads", ())})
     if kinds:
         given = [word for kind in kinds for word in ("--record", kind)]
         given += ["--model", files.base, "--data", files.sets["both"], *STEPS[files.modality]]
         bits.run(f"{files.modality}/recorded", "learn", *given)
-    for method, card in cards.items():
-        if method in NEED_A_PART:
-            continue
+    for method, card in here.items():
         steps = () if card["edits"] else STEPS[files.modality]
-        for verb in card["kinds"] if files.modality in card["modalities"] else ():
-            given = options(verb, card, files)
-            bits.run(f"{files.modality}/{verb}/{method}", verb, "--method", method, *given, *steps)
+        start = files.recorded if card.get("reads") else files.learned
+        if method in TAUGHT_BY_THEMSELVES:
+            given = ["--method", method, "--model", files.learned, "--data", files.sets["both"]]
+            start = bits.run(f"{files.modality}/taught/{method}", "learn", *given, *STEPS[files.modality])
+        for verb in card["kinds"]:
+            name = f"{files.modality}/{verb}/{method}"
+            bits.run(name, verb, "--method", method, "--model", start, *options(verb, card, files), *steps)
+
+
+def tasks(bits: Bits, cards: Mapping[str, Mapping[str, Any]], files: Files) -> None:
+    """Every learner of classes: two classes, then two more; the first class goes where the method can take it back."""
+    for method, card in cards.items():
+        if not learns_classes(card):
+            continue
+        steps = () if method in ONLY_COUNT else STEPS["image"]
+        memory = ("--replay", files.sets["first"]) if "replay" in card["uses"] else ()
+        model = files.base
+        for task in ("first", "second"):
+            given = ("--method", method, "--model", model, "--data", files.sets[task], *steps)
+            model = bits.run(f"tasks/{task}/{method}", "learn", *given, *(memory if task == "second" else ()))
+        if "unlearn" in card["kinds"]:
+            bits.run(
+                f"tasks/unlearn/{method}", "unlearn", "--method", method, "--model", model,
+                "--forget", files.sets["forget"], *steps,
+            )  # fmt: skip
 
 
 def whole_runs(bits: Bits, files: Files) -> None:
@@ -271,6 +310,7 @@ def collected(folder: Path) -> dict[str, str]:
     methods(bits, cards, rows)
     whole_runs(bits, rows)
     methods(bits, cards, pictures)
+    tasks(bits, cards, replace(pictures, base=bits.folder / "vit"))
     training = {"learning_rate": 3e-3, "max_steps": 3, "batch_size": 4}
     bench(bits, rows, ("ug_clu", "er+grad_diff", "finetune+gradient_ascent"), training, buffer=3)
     training = {"max_steps": 12, "batch_size": 8}

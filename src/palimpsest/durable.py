@@ -7,6 +7,7 @@ name and lose the bytes behind it.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,13 @@ def put(temporary: Path, path: Path, *, private: bool = False) -> None:
     flush(temporary)
     os.replace(temporary, path)
     flush(path.parent)
+
+
+def put_copy(source: Path, path: Path) -> None:
+    """A second file of the same content, for its owner alone, in one move."""
+    temporary = path.with_suffix(".tmp")
+    shutil.copyfile(source, temporary)
+    put(temporary, path, private=True)
 
 
 def with_usual_modes(place: Path, leaving: Collection[str] = ()) -> None:

@@ -10,7 +10,6 @@ their rows, are reported by ``holds`` and go with the next purge.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +31,7 @@ from palimpsest.companions.delta_record import (
 )
 from palimpsest.companions.delta_recording import RECORDING, recorded_in
 from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file
-from palimpsest.durable import check_held_still, flush, put
+from palimpsest.durable import check_held_still, flush, put_copy
 from palimpsest.errors import DataError, ModelError
 from palimpsest.in_words import so_many
 from palimpsest.models.sealed_json import read_sealed, write_sealed
@@ -227,7 +226,7 @@ class DeltaLog(Companion):
         known = dict(self.index.records)
         for offset, path in enumerate(records):
             place = self.folder / record_name(number + offset)
-            _copied(path, place)
+            put_copy(path, place)
             stamp = delta_stamp(place)
             if stamp is None:
                 raise ModelError(f"{path} is damaged; `palimpsest clean` the unfinished run, and start it again")
@@ -255,13 +254,6 @@ class DeltaLog(Companion):
             (self.folder / name).unlink(missing_ok=True)
         flush(self.folder)
         self.__dict__.pop("stamps", None)
-
-
-def _copied(source: Path, place: Path) -> None:
-    """A second file of the same content, for its owner alone, in one move."""
-    temporary = place.with_suffix(".tmp")
-    shutil.copyfile(source, temporary)
-    put(temporary, place, private=True)
 
 
 COMPANION = DeltaLog

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple, Self
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import MarkKey
+from palimpsest.companions.records_of_rows import first_damage, how_much, ids_in, records_with
 from palimpsest.durable import check_held_still, flush, put
 from palimpsest.errors import ModelError
 from palimpsest.models.deciding import file_digest
@@ -97,8 +98,7 @@ class PastGradients(Companion):
 
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that a gradient was taken over."""
-        marks = {mark for record in self.records for mark in record.who}
-        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+        return ids_in(self.records, self.key, ids)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Delete every gradient that one of these ids was in."""
@@ -110,8 +110,7 @@ class PastGradients(Companion):
         return self._forget(change.forgotten, [record for record in self.records if record.request != newest])
 
     def _forget(self, ids: Collection[str], among: Sequence[PastGradient]) -> Forgotten:
-        held, marks = self.holds(ids), {self.key.of_id(i) for i in ids}
-        doomed = [record for record in among if marks & set(record.who)]
+        held, doomed = self.holds(ids), records_with(among, self.key, ids)
         if doomed:
             check_held_still(self.folder)
             self._write([record for record in self.records if record not in doomed])
@@ -145,13 +144,7 @@ class PastGradients(Companion):
 
     def damage(self) -> str:
         """The first file that is not there as it was written."""
-        for record in self.records:
-            path = self.folder / record.file
-            if not path.is_file():
-                return f"{record.file} is missing"
-            if file_digest(path) != record.sha256:
-                return f"{record.file} is damaged"
-        return ""
+        return first_damage(self.records, self.folder)
 
     def digest(self) -> str:
         """Of the index and the files it names."""
@@ -159,8 +152,7 @@ class PastGradients(Companion):
 
     def held(self) -> Held:
         """Rows, gradients and bytes."""
-        who = {mark for record in self.records for mark in record.who}
-        return Held(len(who), len(self.records), bytes_in(self.folder))
+        return how_much(self.records, self.folder)
 
     def _write(self, records: Sequence[PastGradient]) -> None:
         write_sealed(self.folder / _INDEX, {"key": self.key.name, "records": [list(record) for record in records]})

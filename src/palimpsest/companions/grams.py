@@ -18,9 +18,10 @@ from typing import Any, NamedTuple, Self
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import MarkKey, own_key
+from palimpsest.companions.records_of_rows import first_damage, how_much, ids_in, records_with, wrong_with
 from palimpsest.durable import check_held_still, flush, put
 from palimpsest.errors import ModelError
 from palimpsest.models.deciding import file_digest
@@ -94,8 +95,7 @@ class GramMatrices(Companion):
 
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that a request was of."""
-        marks = {mark for record in self.records for mark in record.who}
-        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+        return ids_in(self.records, self.key, ids)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Delete the matrices of every request that one of these ids was in."""
@@ -106,8 +106,7 @@ class GramMatrices(Companion):
         return self._forget(change.forgotten, self.records[:-1])
 
     def _forget(self, ids: Collection[str], among: Sequence[GramRecord]) -> Forgotten:
-        held, marks = self.holds(ids), {self.key.of_id(i) for i in ids}
-        doomed = [record for record in among if marks & set(record.who)]
+        held, doomed = self.holds(ids), records_with(among, self.key, ids)
         if not doomed:
             return Forgotten()
         check_held_still(self.folder)
@@ -159,18 +158,11 @@ class GramMatrices(Companion):
 
     def damage(self) -> str:
         """The first file that is not there as it was written."""
-        found = ((record.file, self._wrong_with(record)) for record in self.records)
-        return next((f"{name} is {what}" for name, what in found if what), "")
-
-    def _wrong_with(self, record: GramRecord) -> str:
-        path = self.folder / record.file
-        if not path.is_file():
-            return "missing"
-        return "" if file_digest(path) == record.sha256 else "damaged"
+        return first_damage(self.records, self.folder)
 
     def _matrices(self, record: GramRecord, place: str) -> dict[str, Tensor]:
         path = self.folder / record.file
-        if what := self._wrong_with(record):
+        if what := wrong_with(record, self.folder):
             raise ModelError(f"{path} is {what}; bring it back, or stack layers (eul.fuse=false)")
         return {name.rpartition("/")[2]: m for name, m in load_file(path).items() if name.rpartition("/")[0] == place}
 
@@ -180,8 +172,7 @@ class GramMatrices(Companion):
 
     def held(self) -> Held:
         """Rows, requests and bytes."""
-        who = {mark for record in self.records for mark in record.who}
-        return Held(len(who), len(self.records), bytes_in(self.folder))
+        return how_much(self.records, self.folder)
 
     def _write(self, records: Sequence[GramRecord]) -> None:
         values = [record._asdict() for record in records]

@@ -10,7 +10,6 @@ who dies in between has rows that are still reported as held, and a second purge
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
 from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still, put_copy
 from palimpsest.errors import DataError, ModelError
 from palimpsest.in_words import so_many
 from palimpsest.models.deciding import file_digest
@@ -227,7 +226,7 @@ class Shards(Companion):
         wanted = {one.file for _, _, one in index.slices() if one.file}
         for name in wanted:
             if (recorded / name).is_file():
-                _copied(recorded / name, self.folder / name)
+                put_copy(recorded / name, self.folder / name)
         for path in self.folder.glob("*.safetensors"):
             if path.name not in wanted:
                 path.unlink()
@@ -243,13 +242,6 @@ class Shards(Companion):
         """Put a new index in place of the one that is there; on return it is on the disk."""
         write_sealed(self.folder / SHARD_INDEX, index.to_json())
         self.__dict__["index"] = index
-
-
-def _copied(source: Path, place: Path) -> None:
-    """A second file of the same content, for its owner alone, in one move."""
-    temporary = place.with_suffix(".tmp")
-    shutil.copyfile(source, temporary)
-    put(temporary, place, private=True)
 
 
 def recorded_by(folder: Path, recipe: Mapping[str, Any], key: MarkKey, shards: Sequence[Sequence[SliceRecord]]) -> None:

@@ -40,12 +40,7 @@ class Behind:
 
 def hiding_parts(model: Any) -> tuple[Part, ...]:
     """Parts that keep what the weights know from being said: by their kind, or by the method that made them."""
-    return tuple(part for part in parts_of(model) if part.hides or is_guard(part.made_by.get("method", "")))
-
-
-def is_guard(method: str) -> bool:
-    """Does a method change no weight, and guard instead?"""
-    return method in methods.names() and methods.card(method).approach == "guard"
+    return tuple(part for part in parts_of(model) if part.hides or methods.is_guard(part.made_by.get("method", "")))
 
 
 def behind(run: RunSetting, target: Output, saved: Loaded) -> Behind | None:
@@ -66,7 +61,9 @@ def behind(run: RunSetting, target: Output, saved: Loaded) -> Behind | None:
     numbered = {id(part): name_of(number, part.kind) for number, part in enumerate(parts_of(saved.model))}
     names = tuple(numbered[id(part)] for part in hiding)
     keeps = tuple(dict.fromkeys(part.keeps for part in hiding if part.keeps))
-    return Behind(measured, GuardInfo(parts=names, unchanged=is_guard(run.plan.method), keeps=keeps, fired=fired))
+    return Behind(
+        measured, GuardInfo(parts=names, unchanged=methods.is_guard(run.plan.method), keeps=keeps, fired=fired)
+    )
 
 
 def with_guard(result: RunResult, found: Behind | None) -> RunResult:

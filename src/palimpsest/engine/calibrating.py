@@ -14,12 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palimpsest import metrics
+from palimpsest import methods, metrics
 from palimpsest.audit.calibration import Calibrated, halvings_of
 from palimpsest.companions.companion import Change
 from palimpsest.durable import flush_tree
 from palimpsest.engine.asking_mixed import CALIBRATING, MIXING, Asking, save_mixed, take, together
-from palimpsest.engine.behind import is_guard
 from palimpsest.engine.calibration_plan import CalibrationPlan
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import hand_on
@@ -99,7 +98,7 @@ def guard_notes(source: str) -> tuple[str, ...]:
         f"{source} has a guard ({row.kind}): its weights still know what that hides, whoever leaves the part off has "
         "it back, and what is given back here is a share of the hiding, not of a forgetting"
         for row in rows
-        if is_guard(row.method)
+        if methods.is_guard(row.method)
     )
 
 

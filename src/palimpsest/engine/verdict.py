@@ -164,18 +164,13 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
     return told, advise(_facts(evidence, findings, verdict)) if advice is None else advice
 
 
-def _guards(method: str) -> bool:
-    """Does a method change no weight, and guard instead?"""
-    return method in methods.names() and methods.card(method).approach == "guard"
-
-
 def gates_of(evidence: Evidence) -> tuple[Gate, ...]:
     """The plan's gates, else the default ones, and its bounds, each in the place of the gate that it names.
 
     A plan may bound the forget set as it likes, but not leave it out: what remembers everything would pass.
     """
     plan, columns, sets = evidence.plan, evidence.scores.keys(), evidence.sizes.keys()
-    how: dict[str, Any] = {"judging": evidence.family.judging, "guards": _guards(plan.method)}
+    how: dict[str, Any] = {"judging": evidence.family.judging, "guards": methods.is_guard(plan.method)}
     if plan.gates is None:
         gates = default_gates(plan.kind, columns, sets, **how)
     elif "forget" not in sets or any(gate.set == "forget" for gate in plan.gates):
@@ -205,7 +200,7 @@ def _facts(evidence: Evidence, findings: Sequence[Finding], verdict: Verdict) ->
         short=ending.short,
         others=[n for n in evidence.family.alternatives if n != plan.method and plan.kind in methods.card(n).kinds],
         metrics=plan.measuring.metrics,
-        guards=_guards(plan.method),
+        guards=methods.is_guard(plan.method),
         edits=method.edits,
     )
 

@@ -151,3 +151,8 @@ def _import(module_name: str, path: Path) -> ModuleType:
             raise PlanError(f"method file {path} cannot be imported: {error}") from error
         undo.pop_all()
     return module
+
+
+def is_guard(method: str) -> bool:
+    """Does a method change no weight, and guard instead?"""
+    return method in names() and card(method).approach == "guard"
