@@ -25,7 +25,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def group() -> None:
+def _group() -> None:
     """Learn on rows that stay where they are, and take a client out again."""
 
 
@@ -197,11 +197,11 @@ def report(
     json: o.Json = False,
 ) -> int:
     """Write the page of the rounds anew: loss, bytes, who answered, and what came of it."""
-    from palimpsest.federated.rounds_facts import facts_in
+    from palimpsest.federated.rounds_facts import federation_facts_in
     from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
     from palimpsest.report.schema import RunResult
 
-    facts = facts_in(folder)
+    facts = federation_facts_in(folder)
     if json:
         tell_json(facts.model_dump_json(indent=1))
         return 0

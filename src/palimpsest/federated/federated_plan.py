@@ -83,7 +83,7 @@ class FederatedPlan(Section):
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         names = {self.method, self.learned_for} & set(erasers.names())
-        by_name = [methods.file_of(self.local["method"]), *map(erasers.file_of, sorted(names)), *metrics.files()]
+        by_name = [methods.file_of(self.local["method"]), *map(erasers.eraser_file, sorted(names)), *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_FEDERATION], by_name)}
 
     def written_down(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class FederatedPlan(Section):
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
 
-def local_work(model: str, revision: str | None, method: str, sections: Mapping[str, Any]) -> Plan:
+def plan_of_work(model: str, revision: str | None, method: str, sections: Mapping[str, Any]) -> Plan:
     """The plan of local work, at a fixed rate; LoRA where the model is a language model and nothing else was said.
 
     Args:

@@ -154,7 +154,7 @@ class FederationFacts(ReportRow):
         )
 
 
-def facts_in(folder: str | Path) -> FederationFacts:
+def federation_facts_in(folder: str | Path) -> FederationFacts:
     """The facts of a finished federation or erasure.
 
     Raises:

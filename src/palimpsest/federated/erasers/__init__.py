@@ -28,11 +28,11 @@ def load(name: str) -> Eraser:
     Raises:
         PlanError: no such one; names the closest.
     """
-    eraser: Eraser = import_module(f"{__name__}.{checked(name)}").ERASER
+    eraser: Eraser = import_module(f"{__name__}.{known_eraser(name)}").ERASER
     return eraser
 
 
-def checked(name: str) -> str:
+def known_eraser(name: str) -> str:
     """The name of an eraser that there is; imports none.
 
     Raises:
@@ -43,6 +43,6 @@ def checked(name: str) -> str:
     return name
 
 
-def file_of(name: str) -> Path:
+def eraser_file(name: str) -> Path:
     """The file of an eraser."""
     return next(file for folder in __path__ for file in [Path(folder) / f"{name}.py"] if file.is_file())
