@@ -20,7 +20,8 @@ from palimpsest.models.sources import family_of
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
-EVERY_FEDERATION = "palimpsest.federated.federating"  # the module whose imports lead to all that it does
+EVERY_FEDERATION = ("palimpsest.federated.federating", "palimpsest.federated.special_work")
+"""The modules whose imports lead to all that it does; kinds of local work are imported by their words."""
 FED_AVG = "fed_avg"
 CLIENT = "client:"  # before the name of a client among the files of a plan
 _PLACES = {"kind", "model", "revision", "files", "digests"}
@@ -84,7 +85,7 @@ class FederatedPlan(Section):
         """The version and the digest of the code that this plan is run by."""
         names = {self.method, self.learned_for} & set(erasers.names())
         by_name = [methods.file_of(self.local["method"]), *map(erasers.eraser_file, sorted(names)), *metrics.files()]
-        return {"palimpsest": VERSION, "source": code_digest([EVERY_FEDERATION], by_name)}
+        return {"palimpsest": VERSION, "source": code_digest(EVERY_FEDERATION, by_name)}
 
     def written_down(self) -> dict[str, Any]:
         """What is written down of it."""
