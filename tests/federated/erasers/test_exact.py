@@ -60,7 +60,7 @@ def test_whole_weights_are_averaged_by_rows() -> None:
 def test_they_all_learn_at_once_for_all_rounds_from_the_start() -> None:
     errand = next(ADAPTERS.learn(w(1), ("a", "b"), 2.0, 3))
     assert (errand.who, errand.epochs, errand.weights["w"].tolist()) == (("a", "b"), 6.0, [1])
-    assert next(ADAPTERS.learn(w(1), ("a",), 2.0, None)).epochs == 20.0
+    assert next(ADAPTERS.learn(w(1), ("a",), 2.0, None)).epochs == 60.0
 
 
 def test_nobody_left_is_the_start() -> None:

@@ -26,7 +26,7 @@ from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.erasers.history import kept_of
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
-APART_ROUNDS = 10
+APART_ROUNDS = 30
 """Rounds' worth of epochs that each client learns, where no number is given."""
 
 _LORA, _LORA_UP = ".lora_", ".lora_B"  # in the names that PEFT gives to A and B
