@@ -32,6 +32,7 @@ from palimpsest.records import digest
 from palimpsest.report.schema import RunResult
 
 if TYPE_CHECKING:
+    from palimpsest.engine.plan import Plan
     from palimpsest.federated.federating import Through
 
 USUAL_ERASER = "fed_eraser"
@@ -103,6 +104,9 @@ def federate(
     check_source(source, how.layout.revision)
     local = local_work(source, how.layout.revision, method, dict(sections or {}))
     roles = _roles(sets)
+    if how.way == "processes":
+        given: dict[str, Any] = {"method": method, "sections": sections, "sets": sets}
+        return _in_processes("federate", [source, dict(clients)], given, local, clients, manner, how)
     files = {**{f"{CLIENT}{name}": file for name, file in names.items()}, **_described(roles)}
     asked = {
         "kind": "federate",
@@ -154,6 +158,10 @@ def erase_client(
     if before.combining.secret:
         _check_secret(before, by)
     staying = {name: source for name, source in rows.items() if name != gone}
+    if how.way == "processes":
+        more: dict[str, Any] = {"by": by, "clients": clients, "sets": sets, "retrains": retrains}
+        how = how._replace(combining=before.combining)
+        return _in_processes("erase_client", [str(folder), gone], more, before.local_plan(), staying, manner, how)
     roles = {**_kept_roles(before), **_roles(sets)}
     if gone in rows and _is_there(rows[gone]):
         roles["forget"] = rows[gone]
@@ -181,6 +189,33 @@ def _run(
     with as_it_was():  # again, now that torch is there
         through = how.through or through_of(how.way, plan.combining.secret, how.timeout)
         return execute_federation(plan, read, manner, through)
+
+
+def _in_processes(
+    verb: str,
+    arguments: list[Any],
+    options: dict[str, Any],
+    local: Plan,
+    rows: Mapping[str, Source],
+    manner: Manner,
+    how: Federating,
+) -> RunResult:
+    """Make the same call in Flower's server, with a process for every client.
+
+    Raises:
+        PlanError: rows are no files.
+    """
+    from palimpsest.federated.flower.job import Job, layout_text
+    from palimpsest.federated.flower.processes import in_processes
+
+    files = {name: source for name, source in rows.items() if isinstance(source, str)}
+    if len(files) < len(rows):
+        raise PlanError("rows in memory are nothing for clients in processes of their own; give files, or another way")
+    said = {**how._asdict(), "layout": layout_text(how.layout), "combining": how.combining.model_dump(mode="json")}
+    job = Job(Path(), verb, arguments, options, said, str(manner.output), manner.threads, str(Path.cwd()))
+    place = Path(local.model).expanduser()
+    own = local.model_copy(update={"model": str(place.absolute()) if place.exists() else local.model})
+    return in_processes(job, own.model_dump_json(), files, manner.progress)
 
 
 def _roles(sets: Mapping[str, Source] | None) -> dict[str, Source]:

@@ -32,22 +32,23 @@ class Node(NamedTuple):
     Attributes:
         hello: its name and the model that it trains.
         clients: who does its local work.
+        secret: it takes part in secure aggregation, and tells no answer otherwise.
     """
 
     hello: Hello
     clients: Clients
+    secret: bool = False
 
 
 NodeOf = Callable[[Context], Node]
 """What a node is, from what Flower knows of it: its node_config, e.g. the name and the file of its rows."""
 
 
-def client_app(node_of: NodeOf, secretly: bool = False) -> ClientApp:
+def client_app(node_of: NodeOf) -> ClientApp:
     """A client app.
 
     Args:
-        node_of: made once per process and node.
-        secretly: take part in secure aggregation, and tell no answer otherwise.
+        node_of: called once per process and node.
     """
     app, known = ClientApp(), dict[int, Node]()
 
@@ -60,19 +61,16 @@ def client_app(node_of: NodeOf, secretly: bool = False) -> ClientApp:
         return with_reasons(message, lambda: Message(hello_record(node(context).hello), reply_to=message))
 
     def do_errand(message: Message, context: Context) -> Message:
-        if secretly:
-            return error_reply(message, "it tells no answer of its own: secure aggregation was agreed on")
         return with_reasons(message, lambda: plain_reply(message, node(context)))
 
     def do_secretly(message: Message, context: Context) -> Message:
         from palimpsest.federated.flower.secret_sum import secret_reply
 
-        return secret_reply(message, context, node(context))
+        return with_reasons(message, lambda: secret_reply(message, context, node(context)))
 
     app.query("who")(say_who)
     app.train("errand")(do_errand)
-    if secretly:
-        app.train()(do_secretly)
+    app.train()(do_secretly)
     return app
 
 
@@ -82,6 +80,8 @@ def plain_reply(message: Message, node: Node) -> Message:
     Raises:
         RunError: it is for another client or of another model, or could not be done.
     """
+    if node.secret:
+        raise RunError("it tells no answer of its own: secure aggregation was agreed on")
     config = message.content[CONFIG]
     check_meant(config, node.hello)
     told = local_work(node, read_errand(message.content, node.hello.client), int(config["server-round"]))
