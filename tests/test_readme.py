@@ -15,7 +15,7 @@ import palimpsest
 
 COMMANDS = re.findall(
     r"[\w-]+",
-    "bench calibrate clean companions demo env export harden judge learn measure methods metrics options parts report "
+    "bench calibrate clean companions demo env export federated harden judge learn measure methods metrics options parts report "
     "rules serve-model unlearn update verify",
 )
 

@@ -81,6 +81,7 @@ _ERASE = (
     Flag("output", o.OutputFolder, default=...),
     Flag("by", _given(str, "Eraser.", "--by", metavar="ERASER"), default="fed_eraser"),
     Flag("oracle", _given(bool, "Retrain without that client, too, and compare.", "--oracle"), default=False),
+    Flag("public", _given(str | None, "Rows of no client, for erasers that teach.", "--public", metavar="DATA")),
     _TEST,
     _PROBE,
     *_WAY,
@@ -139,7 +140,7 @@ def _sections(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sets(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: values[name] for name in ("test", "probe") if values[name] is not None}
+    return {name: values[name] for name in ("test", "probe", "public") if values.get(name) is not None}
 
 
 def _manner(values: Mapping[str, Any], progress: Any) -> Any:

@@ -18,6 +18,7 @@ from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated
 from palimpsest.federated.given_clients import (
     LEAST,
     MEASURED_SETS,
+    PUBLIC_CLIENT,
     ReadClients,
     check_client_name,
     check_enough,
@@ -33,7 +34,7 @@ from palimpsest.report.schema import RunResult
 
 if TYPE_CHECKING:
     from palimpsest.engine.plan import Plan
-    from palimpsest.federated.federating import Through
+    from palimpsest.federated.at_work import Through
 
 USUAL_ERASER = "fed_eraser"
 _OF_RECORD = ("digest", "palimpsest", "source")
@@ -141,7 +142,7 @@ def erase_client(
         manner: where to, and how it goes about it.
         by: eraser.
         clients: name -> its rows, where they are no longer where the version's plan says.
-        sets: "test" and "probe" -> rows that are measured.
+        sets: "test" and "probe" -> rows that are measured; "public" -> rows of no client, for erasers that teach.
         retrains: retrain without that client from the start as well, to be compared with.
         how: layout of the rows, metrics, and who finds the clients; rounds and passes are those of the version.
 
@@ -160,8 +161,10 @@ def erase_client(
     staying = {name: source for name, source in rows.items() if name != gone}
     if how.way == "processes":
         more: dict[str, Any] = {"by": by, "clients": clients, "sets": sets, "retrains": retrains}
-        how = how._replace(combining=before.combining)
-        return _in_processes("erase_client", [str(folder), gone], more, before.local_plan(), staying, manner, how)
+        how, asked = how._replace(combining=before.combining), dict(staying)
+        asked |= {gone: rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
+        asked |= {PUBLIC_CLIENT: rows_of} if (rows_of := (sets or {}).get(PUBLIC_CLIENT)) is not None else {}
+        return _in_processes("erase_client", [str(folder), gone], more, before.local_plan(), asked, manner, how)
     roles = {**_kept_roles(before), **_roles(sets)}
     if gone in rows and _is_there(rows[gone]):
         roles["forget"] = rows[gone]
@@ -205,7 +208,8 @@ def _in_processes(
     Raises:
         PlanError: rows are no files.
     """
-    from palimpsest.federated.flower.job import Job, layout_text
+    from palimpsest.federated.flower.job import Job
+    from palimpsest.federated.flower.layout_said import layout_text
     from palimpsest.federated.flower.processes import in_processes
 
     files = {name: source for name, source in rows.items() if isinstance(source, str)}
@@ -220,10 +224,11 @@ def _in_processes(
 
 def _roles(sets: Mapping[str, Source] | None) -> dict[str, Source]:
     """Role -> rows that are measured in it."""
+    accepted = {**MEASURED_SETS, PUBLIC_CLIENT: PUBLIC_CLIENT}
     for name in sets or {}:
-        if name not in MEASURED_SETS:
-            raise PlanError(unknown("measured set", name, MEASURED_SETS))
-    return {MEASURED_SETS[name]: rows for name, rows in (sets or {}).items() if rows is not None}
+        if name not in accepted:
+            raise PlanError(unknown("measured set", name, accepted))
+    return {accepted[name]: rows for name, rows in (sets or {}).items() if rows is not None}
 
 
 def _described(roles: Mapping[str, Source]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from palimpsest.engine.sections import Measuring, Section
 from palimpsest.errors import PlanError
 from palimpsest.federated import erasers
 from palimpsest.federated.going_through import Combining
-from palimpsest.method_card import MethodCard
+from palimpsest.method_card import MethodCard, configured
 from palimpsest.models.families import Family
 from palimpsest.models.sources import family_of
 from palimpsest.source import code_digest
@@ -128,13 +128,15 @@ def _refuse_method(card: MethodCard) -> None:
 
 
 def _why_not_local(card: MethodCard) -> str:
+    """Why a method cannot be local work, in words; "" = it can."""
     if "learn" not in card.kinds:
         return "does not learn"
     if card.needs != ("learn",) or card.one_of:
         return "needs more than the rows of one client"
-    if card.adds_parts or card.sharded or card.isolates or card.edits or card.needs_part:
+    if any((card.adds_parts, card.sharded, card.isolates, card.edits, card.needs_part)):
         return "changes the model by more than steps of its weights"
-    return "goes on from a history beside the model" if card.reads or card.keeps or card.starts_from == "base" else ""
+    goes_on = any((card.reads, card.keeps, card.starts_from == "base"))
+    return "goes on from a history beside the model" if goes_on else ""
 
 
 def federated_plan(local: Plan, files: Mapping[str, str], asked: Mapping[str, Any]) -> FederatedPlan:
@@ -150,4 +152,5 @@ def federated_plan(local: Plan, files: Mapping[str, str], asked: Mapping[str, An
     if "measuring" not in given:
         classes = family_of(local.model, local.revision).has_classes
         given["measuring"] = Measuring(metrics=("accuracy",) if classes else ("es", "ma"))
-    return FederatedPlan(model=local.model, revision=local.revision, files=dict(files), local=values, **given)
+    fields = {"model": local.model, "revision": local.revision, "files": dict(files), "local": values, **given}
+    return cast("FederatedPlan", configured("federated run", FederatedPlan, fields))

@@ -19,6 +19,9 @@ from palimpsest.records import Example
 
 LEAST = 2
 """Clients of a federation."""
+PUBLIC_CLIENT = "public"
+"""Who holds rows of no client, where an eraser teaches on such; no client may be called so."""
+
 MEASURED_SETS = {"test": "holdout", "probe": "unseen"}
 """Option -> role that its rows are measured in."""
 _NAME = re.compile(r"\w[\w .+-]{0,63}")
@@ -32,12 +35,14 @@ class ReadClients(NamedTuple):
         sets: role -> rows that are measured.
         digests: "client:NAME" or role -> digest of the content.
         notes: of the reading.
+        public: rows of no client that an eraser teaches on.
     """
 
     rows: Mapping[str, list[Example]]
     sets: Mapping[str, list[Example]]
     digests: Mapping[str, str]
     notes: tuple[str, ...]
+    public: Sequence[Example] = ()
 
 
 def parse_clients(given: Iterable[str]) -> dict[str, str]:
@@ -67,6 +72,8 @@ def check_client_name(name: str) -> None:
     Raises:
         PlanError: says what is accepted.
     """
+    if name == PUBLIC_CLIENT:
+        raise PlanError(f"client name {name!r} is kept for rows of no client (--public); give the client another name")
     if not _NAME.fullmatch(name) or name.strip(" .") != name:
         raise PlanError(
             f"client name {short(name)}: accepted: up to 64 letters, digits, blanks and . _ + - that begin "
@@ -94,27 +101,34 @@ def read_clients(
     Args:
         model: folder or Hub name.
         clients: name -> its rows.
-        sets: role -> rows that are measured.
+        sets: role -> rows that are measured, and "public" -> rows that an eraser teaches on.
         layout: how rows are laid out.
         progress: told what was left out.
 
     Raises:
         DataError: the first source that cannot be used, with its client's name; or a label that is not the model's.
     """
-    rows, notes = dict[str, list[Example]](), list[str]()
-    for name, source in sorted(clients.items()):
-        try:
-            read = read_given(Given(model, {"learn": source}, layout=layout), progress)
-            check_examples(read.examples["learn"], model, layout.revision)
-        except DataError as problem:
-            raise DataError(f"client {name!r}: {problem}") from None
-        rows[name] = read.examples["learn"]
-        notes += [f"client {name!r}: {note}" for note in read.notes]
-    other = read_given(Given(model, dict(sets), layout=layout), progress)
-    for examples in other.examples.values():
-        check_examples(examples, model, layout.revision)
-    found = digests({**{f"{CLIENT}{name}": own for name, own in rows.items()}, **other.examples})
-    return ReadClients(rows, other.examples, found, (*notes, *other.notes))
+    given = {**{f"{CLIENT}{name}": source for name, source in sorted(clients.items())}, **sets}
+    read = {name: _read_one(model, name, source, layout, progress) for name, source in given.items()}
+    rows = {name.removeprefix(CLIENT): own for name, (own, _) in read.items() if name.startswith(CLIENT)}
+    measured = {name: own for name, (own, _) in read.items() if not name.startswith(CLIENT)}
+    public = measured.pop(PUBLIC_CLIENT, [])
+    notes = tuple(note for _, said in read.values() for note in said)
+    return ReadClients(rows, measured, digests({name: own for name, (own, _) in read.items()}), notes, public)
+
+
+def _read_one(
+    model: str, name: str, source: Source, layout: Layout, progress: Progress
+) -> tuple[list[Example], list[str]]:
+    """The rows of one client, or of one set that is measured, by itself: clients may share ids, and rows."""
+    what = f"client {name.removeprefix(CLIENT)!r}" if name.startswith(CLIENT) else name
+    role = "learn" if name.startswith(CLIENT) or name == PUBLIC_CLIENT else name
+    try:
+        read = read_given(Given(model, {role: source}, layout=layout), progress)
+        check_examples(read.examples[role], model, layout.revision)
+    except DataError as problem:
+        raise DataError(f"{what}: {problem}") from None
+    return read.examples[role], [f"{what}: {note}" for note in read.notes]
 
 
 def together(rows: Mapping[str, Sequence[Example]]) -> list[Example]:

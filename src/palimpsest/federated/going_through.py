@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from palimpsest.companions.marks import MarkKey
     from palimpsest.companions.round_record import Replies, Weights
-    from palimpsest.federated.federating import Through
+    from palimpsest.federated.at_work import Through
 
 WAYS = ("here", "simulation", "processes")
 """In this process one after the other; through Flower's simulation; through Flower's server and a node for each."""

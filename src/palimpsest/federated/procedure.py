@@ -34,6 +34,7 @@ class Errand(NamedTuple):
         settings: of that kind of work, e.g. {"learning_rate": 1e-3}.
         known: answers that are taken from a history, so that these clients are not asked again.
         beside: further weights that the work looks at, e.g. the teacher of "distil".
+        loss: do they say their loss at the weights that they are sent? It takes a pass forward over their rows.
     """
 
     weights: Weights
@@ -43,6 +44,7 @@ class Errand(NamedTuple):
     settings: Mapping[str, float] = NO_SETTINGS
     known: Replies = NOTHING_KNOWN
     beside: Weights = NO_WEIGHTS
+    loss: bool = True
 
 
 Procedure = Generator[Errand, Replies, Weights]
@@ -113,6 +115,7 @@ class Eraser(ABC):
         exact: does it give what the same procedure gives without that client?
         guarantee: what may be relied on after it, one line for the report; begins with "None" where it is none.
         needs: "rounds" (single updates of single clients), "public rows", "gone" (the client must still answer).
+        from_start: it goes back to the weights before the first round, which then must know nobody.
         learns_apart: it erases only from a federation that learned by its own ``learn`` (run --for NAME).
     """
 
@@ -122,6 +125,7 @@ class Eraser(ABC):
     exact: ClassVar[bool] = False
     guarantee: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ("rounds",)
+    from_start: ClassVar[bool] = True
     learns_apart: ClassVar[bool] = False
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +25,12 @@ from palimpsest.models.sealed import is_sound
 Work = Callable[[Workbench, str, Errand, int], Reply]
 """The work of one client: on a bench, its name, what is asked, the number of the round."""
 
-WORDS: Mapping[str, str] = {"learn": "palimpsest.federated.work:learn_locally"}
+WORDS: Mapping[str, str] = {
+    "learn": "palimpsest.federated.work:learn_locally",
+    "ascend": "palimpsest.federated.special_work:ascend_locally",
+    "distil": "palimpsest.federated.special_work:distil_locally",
+    "statistics": "palimpsest.federated.special_work:count_locally",
+}
 """Word -> module:function that does it, imported when it is asked for."""
 
 
@@ -68,7 +74,7 @@ def learn_locally(bench: Workbench, client: str, errand: Errand, number: int) ->
     """
     started = time.perf_counter()
     bench.lay(errand.weights)
-    loss = bench.loss(client)
+    loss = bench.loss(client) if errand.loss else math.nan
     if errand.epochs > 0:
         plan = plan_of(bench, client, errand, number)
         set_seed(plan.training.seed)

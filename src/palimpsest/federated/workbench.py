@@ -40,6 +40,7 @@ class Workbench(NamedTuple):
         model: that is worked on.
         sets: client -> {"learn": its encoded rows}.
         folder: for what local work writes meanwhile.
+        rows: client -> its rows as they were read, for who works in another process.
     """
 
     plan: Plan
@@ -47,6 +48,7 @@ class Workbench(NamedTuple):
     model: Any
     sets: Mapping[str, Mapping[str, Any]]
     folder: Path
+    rows: Rows
 
     @classmethod
     def opened(cls, plan: Plan, rows: Rows, folder: Path, threads: int | None = None) -> Workbench:
@@ -68,7 +70,7 @@ class Workbench(NamedTuple):
         """The same on a model that is loaded already, which is wrapped or frozen by its scope."""
         sets = {name: encode_sets({"learn": list(own)}, loaded, plan.encoding) for name, own in rows.items()}
         set_seed(plan.training.seed)  # adapters are drawn
-        return cls(plan, loaded, apply_scope(loaded.model, plan.scope), sets, folder)
+        return cls(plan, loaded, apply_scope(loaded.model, plan.scope), sets, folder, rows)
 
     def weights(self) -> dict[str, Tensor]:
         """What is exchanged, as it is now: name -> fp32 copy on the CPU."""

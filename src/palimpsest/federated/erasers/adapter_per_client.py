@@ -19,7 +19,7 @@ from typing import Literal
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.errors import PlanError
 from palimpsest.federated.averaging import mean_delta, weights_after
-from palimpsest.federated.erasers.history import kept_of, without_asking
+from palimpsest.federated.erasers.history import kept_of
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 APART_ROUNDS = 10
@@ -32,7 +32,10 @@ def united(start: Weights, answers: Replies, how: Combination) -> Weights:
     """The start, moved by all adapters; the start itself where there is none."""
     if not answers:
         return dict(start)
-    return weights_after(start, mean_delta(answers), len(answers) if how == "sum" else 1.0)
+    if how == "sum":
+        answers = {client: told._replace(examples=1) for client, told in answers.items()}
+        return weights_after(start, mean_delta(answers), len(answers))
+    return weights_after(start, mean_delta(answers))
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class AdapterPerClient(Eraser):
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """One round, in which every client learns for all rounds."""
-        answers = yield Errand(start, names, epochs * (APART_ROUNDS if rounds is None else rounds))
+        answers = yield Errand(start, names, epochs * (APART_ROUNDS if rounds is None else rounds), loss=False)
         return united(start, answers, self.how)
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
@@ -68,7 +71,8 @@ class AdapterPerClient(Eraser):
                 f"{self.name} cannot erase from a federation of {len(history)} rounds, in which clients learned from "
                 f"each other; accepted: one that learned apart (run --for {self.name})"
             )
-        return without_asking(united(history.start, kept_of(history[0], gone), self.how))
+        kept = kept_of(history[0], gone)
+        return united(history.start, (yield Errand(history.start, tuple(kept), known=kept)), self.how)
 
 
 ERASER = AdapterPerClient()

@@ -42,6 +42,7 @@ class ClientNoise(Eraser):
     seed: int = 0
 
     name = "client_noise"
+    from_start = False
     source = "none: a control"
     use_when = "you want to see what an edit of that size does without any aim. Not to erase"
     guarantee = "None: it is not aimed at the client"

@@ -9,23 +9,33 @@ G_k and Q_k are whole numbers (``models/class_sums.py``: features in steps of 2â
 leaving one out is the same bits as never having had it. lambda is chosen by the error on a held-out fold, which is a
 function of the same sums. Each client sends one answer, once: {"count_FC", "sum_FCM", "square_FMM"}, two folds each.
 
+In a federation of models f is what enters the head, and a constant 1; V becomes the model's own linear head, its last
+row the bias. The rest of the model stays as it was when the federation began.
+
 Shape legend: F folds (fitted, held out), C classes, M features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from palimpsest.companions.round_record import Replies, Weights
-from palimpsest.errors import DataError, PlanError
-from palimpsest.federated.erasers.history import kept_of, without_asking
+from palimpsest.errors import DataError, ModelError, PlanError
+from palimpsest.federated.erasers.history import kept_of
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 from palimpsest.methods.ranpac import regression
 from palimpsest.models.class_sums import ClassSums
+from palimpsest.models.parts.class_head import head_place
 
+SURENESS = 16.0
+"""Factor of the regression's answers, as in RanPAC here."""
+NEVER = -1e4
+"""Bias of a class that no row is of."""
 STATISTICS = ("count_FC", "sum_FCM", "square_FMM")
 RIDGE_HEAD = ("solution_CM", "present_C")
 
@@ -67,6 +77,15 @@ def ridge_head_of(answers: Replies) -> dict[str, Tensor]:
     return {"solution_CM": regression(sums)[0].T.float().contiguous(), "present_C": sums.present_C}
 
 
+def with_constant(features_NM: Float[Tensor, "N M"]) -> Float[Tensor, "N M1"]:
+    """The features and a 1, which stands for the bias.
+
+    >>> with_constant(torch.tensor([[0.5, 2.0]])).tolist()
+    [[0.5, 2.0, 1.0]]
+    """
+    return torch.cat([features_NM, torch.ones(len(features_NM), 1)], 1)
+
+
 class ClosedForm(Eraser):
     """Sums of each client, and the regression that they give."""
 
@@ -79,7 +98,7 @@ class ClosedForm(Eraser):
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """One round of one pass; epochs and rounds change nothing."""
-        answers = yield Errand(start, names, 1.0, "statistics")
+        answers = yield Errand(start, names, 1.0, "statistics", loss=False)
         return ridge_head_of(answers)
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
@@ -93,7 +112,25 @@ class ClosedForm(Eraser):
                 f"{self.name} cannot erase from a federation that learned by steps; accepted: one of the clients' "
                 f"statistics (run --for {self.name})"
             )
-        return without_asking(ridge_head_of(kept_of(history[0], gone)))
+        kept = kept_of(history[0], gone)
+        return ridge_head_of((yield Errand(history.start, tuple(kept), 1.0, "statistics", known=kept)))
+
+    def install(self, bench: Any, final: Weights) -> None:
+        """Write V into the model's head: the factor decides how sure it is, not what it says.
+
+        Raises:
+            ModelError: the model has no linear head with classes, or one without a bias.
+        """
+        head = head_place(bench.model)[1]
+        solution_CM = final["solution_CM"].to(head.weight.device) * SURENESS
+        if head.bias is None:
+            raise ModelError("a head without a bias cannot hold the regression; accepted: a linear head with one")
+        with torch.no_grad():
+            head.weight.zero_()
+            head.bias.fill_(NEVER)
+            head.weight[: len(solution_CM)] = solution_CM[:, :-1]
+            present_C = final["present_C"].to(head.weight.device)
+            head.bias[: len(solution_CM)] = torch.where(present_C, solution_CM[:, -1], NEVER)
 
 
 ERASER = ClosedForm()

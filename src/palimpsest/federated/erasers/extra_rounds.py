@@ -25,6 +25,7 @@ class ExtraRounds(Eraser):
     rounds: int = 5
 
     name = "extra_rounds"
+    from_start = False
     source = "none: a control"
     use_when = "you want to see what happens if a client simply leaves. Not to erase"
     guarantee = "None: nothing is taken out"

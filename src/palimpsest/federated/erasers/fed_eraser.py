@@ -71,11 +71,8 @@ def calibrated_step(stored: Replies, fresh: Replies, norms: Norms = "per_client"
     """
     if norms == "averaged":
         return calibrated_update(mean_delta({client: stored[client] for client in fresh}), mean_delta(fresh))
-    long = {
-        client: told._replace(delta=calibrated_update(stored[client].delta, told.delta))
-        for client, told in fresh.items()
-    }
-    return mean_delta(long)
+    long = {client: calibrated_update(stored[client].delta, told.delta) for client, told in fresh.items()}
+    return mean_delta({client: told._replace(delta=long[client]) for client, told in fresh.items()})
 
 
 @dataclass(frozen=True)
@@ -107,9 +104,11 @@ class FedEraser(Eraser):
 
     def _replayed(self, weights: Weights, stored: Round, kept: Replies, epochs: float) -> Procedure:
         """One stored round."""
-        if not stored.number or not kept:
-            return averaged_by(weights, kept)
-        told = yield Errand(weights, tuple(kept), calibration_epochs(epochs, self.ratio))
+        if not kept:
+            return weights
+        if not stored.number:
+            return averaged_by(weights, (yield Errand(weights, tuple(kept), epochs, known=kept)))
+        told = yield Errand(weights, tuple(kept), calibration_epochs(epochs, self.ratio), loss=False)
         fresh = {client: answer for client, answer in told.items() if client in kept}
         return weights_after(weights, calibrated_step(kept, fresh, self.norms)) if fresh else weights
 

@@ -96,6 +96,7 @@ class ProjectedAscent(Eraser):
     most_rounds: int = 10
 
     name = "projected_ascent"
+    from_start = False
     source = "Halimi et al. 2022, arXiv:2207.05521"
     use_when = "only the last round is there, and the client itself still answers. Sensitive to its numbers"
     guarantee = "None: the client's loss was driven up near weights that it had moved"
@@ -109,7 +110,9 @@ class ProjectedAscent(Eraser):
             raise DataError(f"client {gone!r} was alone in its last round; accepted: a client beside others")
         local = weights_after(last.weights, last.told[gone].delta)
         reference = reference_weights(averaged_by(last.weights, last.told), local, share)
-        told = yield Errand(reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone))
+        told = yield Errand(
+            reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone), loss=False
+        )
         weights = weights_after(reference, told[gone].delta) if gone in told else reference
         return (yield from self._recovered(weights, history, last, gone))
 

@@ -8,7 +8,8 @@ the paper.
 
 The subtraction breaks the model (later updates of the others were given at weights that the client had moved); the old
 model, which knows what is to be forgotten, teaches it on rows on which that hopefully does not show. Nobody of the
-federation is asked: the rows are the server's, a party of the name "public", whose work is ``scrub.softened_divergence`` to the teacher.
+federation is asked: the rows are the server's, a party of the name "public", that learns by
+``softened_divergence`` of ``methods/scrub.py``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class SubtractDistil(Eraser):
     temperature: float = 3.0
 
     name = "subtract_distil"
+    from_start = False
     source = "Wu et al. 2022, arXiv:2201.09441"
     use_when = "nobody of the federation answers any more, and there are rows of nobody like theirs"
     guarantee = "None: the teacher of the distillation is the model that knows the client"
@@ -50,7 +52,7 @@ class SubtractDistil(Eraser):
         """
         weights = weights_after(history.final, contribution(history, gone), -1.0)
         settings = {"temperature": self.temperature}
-        told = yield Errand(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final)
+        told = yield Errand(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final, loss=False)
         if PUBLIC not in told:
             raise PlanError(
                 "subtract_distil: nobody holds public rows; accepted: rows of no client, without which the model stays "

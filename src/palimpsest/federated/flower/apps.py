@@ -10,23 +10,25 @@ import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.engine.given import Given
 from palimpsest.engine.inputs import read_given
 from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import silent
 from palimpsest.federated.flower.client_app import Node, client_app
-from palimpsest.federated.flower.job import Job, layout_from
-from palimpsest.federated.flower.messages import Hello
-from palimpsest.federated.local import LocalClients
-from palimpsest.federated.procedure import Errand
-from palimpsest.federated.workbench import Workbench
+from palimpsest.federated.flower.hello import Hello
+from palimpsest.federated.flower.layout_said import layout_from
 from palimpsest.models.sources import source_digest
 from palimpsest.records import Example
+
+if TYPE_CHECKING:
+    from palimpsest.companions.round_record import Absent, Reply
+    from palimpsest.federated.local import LocalClients
+    from palimpsest.federated.procedure import Errand
 
 
 class RowsHere:
@@ -44,6 +46,9 @@ class RowsHere:
 
     @cached_property
     def _clients(self) -> LocalClients:
+        from palimpsest.federated.local import LocalClients
+        from palimpsest.federated.workbench import Workbench
+
         return LocalClients(Workbench.opened(self._plan, {self.names[0]: self._rows}, self._folder, threads=1))
 
     def ask(self, errand: Errand, number: int) -> Iterator[Reply | Absent]:
@@ -75,4 +80,6 @@ server = ServerApp()
 @server.main()  # type: ignore[untyped-decorator]
 def serve_job(grid: Grid, context: Context) -> None:
     """Do the job that the run names, with the clients behind this grid."""
+    from palimpsest.federated.flower.job import Job
+
     Job.read(Path(str(context.run_config["job"]))).serve(grid)

@@ -11,10 +11,10 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from palimpsest.engine.plan import Plan
-from palimpsest.federated.federating import Serve
+from palimpsest.federated.at_work import Serve
 from palimpsest.federated.flower.client_app import Node
 from palimpsest.federated.flower.grid_clients import TIMEOUT, WAIT, GridClients
-from palimpsest.federated.flower.messages import Hello
+from palimpsest.federated.flower.hello import Hello
 from palimpsest.federated.flower.simulation import simulated
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.workbench import Workbench

@@ -1,25 +1,22 @@
-"""The client's side: a Flower client app whose local work is done by the same engine as anywhere else."""
+"""The client's side: a Flower client app whose local work is done by the same engine as anywhere else.
+
+Flower's nodes start a process for every message, so one that only asks who is there imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from palimpsest.companions.round_record import Reply
 from palimpsest.errors import PalimpsestError, RunError
-from palimpsest.federated.flower.messages import (
-    CONFIG,
-    Hello,
-    hello_record,
-    read_errand,
-    refusal_of,
-    reply_record,
-    wrong_model,
-)
-from palimpsest.federated.procedure import Clients, Errand
+from palimpsest.federated.flower.hello import CONFIG, Hello, hello_record, refusal_of, wrong_model
+
+if TYPE_CHECKING:
+    from palimpsest.companions.round_record import Reply
+    from palimpsest.federated.procedure import Clients, Errand
 
 ERRAND, WHO = "train.errand", "query.who"
 """Kinds of messages that a node answers; "train" alone is that of secure aggregation (secret_sum.py)."""
@@ -80,6 +77,8 @@ def plain_reply(message: Message, node: Node) -> Message:
     Raises:
         RunError: it is for another client or of another model, or could not be done.
     """
+    from palimpsest.federated.flower.messages import read_errand, reply_record  # torch with it
+
     if node.secret:
         raise RunError("it tells no answer of its own: secure aggregation was agreed on")
     config = message.content[CONFIG]
@@ -106,10 +105,12 @@ def local_work(node: Node, errand: Errand, number: int) -> Reply:
     Raises:
         RunError: it could not be done; why.
     """
+    from palimpsest.companions.round_record import Absent
+
     (said,) = node.clients.ask(errand, number)
-    if isinstance(said, Reply):
-        return said
-    raise RunError(said.why)
+    if isinstance(said, Absent):
+        raise RunError(said.why)
+    return said
 
 
 def with_reasons(message: Message, make: Callable[[], Message]) -> Message:

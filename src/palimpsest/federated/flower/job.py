@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +13,12 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from palimpsest import errors
-from palimpsest.data.read.layout import Layout
 from palimpsest.engine.given import Manner
 from palimpsest.errors import PalimpsestError, RunError
-from palimpsest.federated.federating import Serve
+from palimpsest.federated.at_work import Serve
 from palimpsest.federated.flower.benches import grid_clients
 from palimpsest.federated.flower.grid_clients import TIMEOUT
+from palimpsest.federated.flower.layout_said import layout_from
 from palimpsest.federated.going_through import combining_of
 from palimpsest.federated.workbench import Workbench
 from palimpsest.files import write_atomic
@@ -111,18 +110,3 @@ def through_grid(grid: Grid, secret: bool, timeout: float, bench: Workbench, ser
     """Serve the clients behind a grid that is there already."""
     names, model = tuple(sorted(bench.sets)), source_digest(bench.plan.model, bench.plan.revision)
     return serve(grid_clients(grid, names, model, secret, timeout))
-
-
-def layout_text(layout: Layout) -> str:
-    """A layout as JSON."""
-    return json.dumps({**asdict(layout), "columns": dict(layout.columns), "ignore": sorted(layout.ignore)})
-
-
-def layout_from(text: str) -> Layout:
-    """And back.
-
-    >>> layout_from(layout_text(Layout(ignore=frozenset({"b"}), token_ids=True))).ignore
-    frozenset({'b'})
-    """
-    values = json.loads(text)
-    return Layout(**{**values, "ignore": frozenset(values["ignore"])})

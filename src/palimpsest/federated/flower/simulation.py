@@ -23,9 +23,7 @@ CLIENTS_AT_ONCE = 2
 """Clients that work at the same time, each in a process of its own with one thread."""
 
 
-def simulated(
-    names: tuple[str, ...], node_of: Callable[[str], Node], serve: Callable[[Grid], Result]
-) -> Result:
+def simulated(names: tuple[str, ...], node_of: Callable[[str], Node], serve: Callable[[Grid], Result]) -> Result:
     """Do the server's part with clients that Flower simulates.
 
     Args:

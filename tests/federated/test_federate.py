@@ -1,0 +1,345 @@
+"""A federation from its clients' files to a version, and a client out of it again, on models of a second."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.companions.test_rounds import KEY as OTHER_KEY
+
+import palimpsest as pal
+from palimpsest import companions
+from palimpsest.cli import main
+from palimpsest.companions.marks import own_key
+from palimpsest.companions.rounds import RoundLedger
+from palimpsest.data.read.layout import Layout
+from palimpsest.demo.tiny_model import new_model
+from palimpsest.engine.given import Manner
+from palimpsest.errors import DataError, ModelError, PlanError
+from palimpsest.federated import at_work, federating, work
+from palimpsest.federated.averaging import averaged_by
+from palimpsest.federated.federate import Federating, erase_client, federate
+from palimpsest.federated.federated_plan import local_work
+from palimpsest.federated.given_clients import parse_clients, read_clients
+from palimpsest.federated.procedure import Errand
+from palimpsest.federated.rounds_facts import facts_in
+from palimpsest.federated.work import seed_of
+from palimpsest.federated.workbench import Workbench
+from palimpsest.models.load import load
+from palimpsest.models.resnet import SmallResNet, resnet_config
+
+NAMES = ("ann", "bob", "cid")
+SECTIONS = {"training": {"batch_size": 4, "learning_rate": 5e-3}, "scope": {"kind": "lora", "rank": 2}}
+HOW = Federating(rounds=2, epochs=1, measuring={"metrics": ("ma",)})
+
+
+class Death(BaseException):
+    """The process is gone."""
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory) -> Path:
+    """model/ (random), and a file of four rows for each client."""
+    folder = tmp_path_factory.mktemp("town")
+    new_model(folder / "model", [f"The visit on day {i} was short and quiet." for i in range(8)], seed=0)
+    for place, name in enumerate((*NAMES, "nobody")):
+        rows = [{"id": str(n), "text": f"{name} lives at {10 * place + n} Hill Road."} for n in range(4)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def clients(town: Path, *names: str) -> dict[str, str]:
+    return {name: str(town / f"{name}.jsonl") for name in names or NAMES}
+
+
+def learned(town: Path, output: Path, names: tuple[str, ...] = NAMES, **other: Any) -> Any:
+    return federate(town / "model", clients(town, *names), Manner(output), sections=SECTIONS, how=HOW, **other)
+
+
+@pytest.fixture(scope="module")
+def version(town: Path) -> Path:
+    """Three clients, two rounds."""
+    learned(town, town / "version", sets={"test": str(town / "nobody.jsonl")})
+    return town / "version"
+
+
+def ledger_of(folder: Path) -> RoundLedger:
+    key = own_key()
+    assert key is not None
+    return RoundLedger.open(companions.companion_place("rounds", folder), key)
+
+
+def bench_of(town: Path, *names: str) -> Workbench:
+    plan = local_work(str(town / "model"), None, "finetune", SECTIONS)
+    read = read_clients(str(town / "model"), clients(town, *names), {}, Layout(), lambda *_: None)
+    return Workbench.opened(plan, read.rows, town / "work")
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_version_like_any_other_comes_out(version):
+    assert load(version).tokenizer is not None
+    result = json.loads((version / "result.json").read_text())
+    assert result["kind"] == "federate"
+    after = result["scores"]["after"]["learn"]["ma"]["value"]
+    assert after > result["scores"]["before"]["learn"]["ma"]["value"]
+    assert set(result["scores"]["after"]) == {"learn", "holdout"}
+    assert companions.kinds_in(version) == ("rounds",)
+    assert not list(version.parent.glob("*.partial"))
+
+
+def test_a_round_is_the_mean_of_what_each_client_does_alone(town, version):
+    """Nobody's answer depends on who else takes part: each is worked out on a bench of its own."""
+    ledger = ledger_of(version)
+    start = bench_of(town, "bob").weights()
+    assert same(start, ledger.start)
+    alone = {name: work.learn_locally(bench_of(town, name), name, Errand(start, (name,), 1.0), 0) for name in NAMES[:2]}
+    together = bench_of(town)
+    alone["cid"] = work.learn_locally(together, "cid", Errand(start, NAMES, 1.0), 0)
+    recorded = ledger.round(0, {ledger.key.of_id(name): name for name in NAMES})
+    assert all(same(alone[name].delta, recorded.told[name].delta) for name in NAMES)
+    assert same(averaged_by(start, alone), recorded.combined)
+    assert {one.examples for one in recorded.told.values()} == {4}
+
+
+def test_local_work_is_that_of_a_learn_run(town, tmp_path):
+    """One client, all weights: the same bits as ``palimpsest learn`` at this rate and seed leaves."""
+    sections = {"training": {"batch_size": 2, "learning_rate": 1e-3}, "scope": {"kind": "all"}}
+    plan = local_work(str(town / "model"), None, "finetune", sections)
+    read = read_clients(str(town / "model"), clients(town, "ann"), {}, Layout(), lambda *_: None)
+    bench = Workbench.opened(plan, read.rows, tmp_path / "work")
+    start = bench.weights()
+    reply = work.learn_locally(bench, "ann", Errand(start, ("ann",), 2.0), 3)
+    training = {**sections["training"], "seed": seed_of(0, "ann", 3), "num_train_epochs": 2}
+    other = {"training": training, "control": {"kind": "none"}, "measuring": {"metrics": ["ma"]}}
+    pal.learn(town / "model", town / "ann.jsonl", output=tmp_path / "learned", plan=other)
+    saved = load_file(tmp_path / "learned" / "model.safetensors")
+    moved = {name: (start[name] + delta) for name, delta in reply.delta.items()}
+    assert all(torch.allclose(moved[name], saved[name], atol=1e-7) for name in moved if name in saved)
+    assert same({name: tensor for name, tensor in bench.weights().items() if name in saved}, saved)
+
+
+@pytest.mark.parametrize("moment", ["second client", "saving", "the end"])
+def test_a_killed_run_goes_on_to_the_same_bits(moment, town, version, tmp_path, monkeypatch):
+    asked: list[tuple[str, int]] = []
+    real = work.learn_locally
+
+    def counted(bench: Workbench, client: str, errand: Errand, number: int) -> Any:
+        if moment == "second client" and (client, number) == ("bob", 1) and len(asked) == 4:
+            raise Death
+        asked.append((client, number))
+        return real(bench, client, errand, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "learn_locally", counted)
+        if moment != "second client":
+            patch.setattr(*((at_work, "write_version") if moment == "saving" else (federating, "_write")), dying)
+        with pytest.raises(Death):
+            learned(town, tmp_path / "out", sets={"test": str(town / "nobody.jsonl")})
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "learn_locally", counted)
+        asked.append(("-", 0))
+        learned(town, tmp_path / "out", sets={"test": str(town / "nobody.jsonl")})
+    done = [one for one in asked if one[0] != "-"]
+    assert sorted(done) == sorted((name, number) for name in NAMES for number in range(2))
+    one, other = (load_file(at / "model.safetensors") for at in (version, tmp_path / "out"))
+    assert same(one, other)
+
+
+def dying(*_: object, **__: object) -> None:
+    raise Death
+
+
+@pytest.fixture(scope="module")
+def erased(town: Path, version: Path) -> Path:
+    """The version without bob, and beside it what retraining leads to."""
+    output = town / "erased"
+    erase_client(version, "bob", Manner(output), retrains=True, how=Federating(measuring={"metrics": ("ma",)}))
+    return output
+
+
+def test_nothing_of_who_was_erased_is_kept(version, erased):
+    key = own_key()
+    assert key is not None
+    assert ledger_of(version).holds(NAMES) == set(NAMES)
+    assert ledger_of(erased).holds(NAMES) == {"ann", "cid"}
+    mark = key.of_id("bob").encode()
+    kept = [path for path in (erased / "companion").rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if mark in path.name.encode() or mark in path.read_bytes()]
+
+
+def test_the_record_says_what_was_reached_beside_retraining(erased):
+    facts = facts_in(erased)
+    assert (facts.gone, facts.exact, facts.kind) == ("bob", False, "erase")
+    assert facts.guarantee.startswith("None: ")
+    found = facts.retrained
+    assert found is not None
+    assert found.before is not None
+    assert found.after is not None
+    assert len(found.rounds) == 2
+    assert found.learned > found.before > found.after > 0
+    scores = json.loads((erased / "result.json").read_text())["scores"]
+    assert set(scores) == {"before", "after", "oracle"}
+    assert set(scores["after"]) == {"forget", "retain", "holdout"}
+
+
+def test_retraining_beside_is_a_federation_of_the_others(town, erased, tmp_path):
+    """The distance is to what the same command without bob gives."""
+    learned(town, tmp_path / "others", ("ann", "cid"))
+    apart = [(ledger_of(tmp_path / "others").final[n] - t).double().square().sum() for n, t in final_of(erased).items()]
+    found = facts_in(erased).retrained
+    assert found is not None
+    assert found.after == pytest.approx(float(sum(apart)) ** 0.5, rel=1e-6)
+
+
+def final_of(folder: Path) -> Mapping[str, torch.Tensor]:
+    return ledger_of(folder).final
+
+
+def test_another_client_can_be_erased_from_there(erased, tmp_path):
+    """The rounds of the version without bob begin where all began: nobody's answers are missing in them."""
+    how = Federating(measuring={"metrics": ("ma",)})
+    erase_client(erased, "ann", Manner(tmp_path / "out"), how=how)
+    assert ledger_of(tmp_path / "out").holds(NAMES) == {"cid"}
+    with pytest.raises(PlanError, match="'cid' is the only one left"):
+        erase_client(tmp_path / "out", "cid", Manner(tmp_path / "none"), how=how)
+
+
+REFUSED = [
+    (("dan",), {}, "unknown client 'dan'; did you mean 'ann'"),
+    (("bob",), {"by": "fed_erase"}, "unknown eraser 'fed_erase'; did you mean 'fed_eraser'"),
+    (("bob",), {"clients": {"eve": "x.jsonl"}}, "unknown client 'eve'"),
+    (("bob",), {"sets": {"tests": "x.jsonl"}}, "unknown measured set 'tests'; did you mean 'test'"),
+    (("bob",), {"by": "subtract_distil"}, "teaches on rows of no client; give them with --public"),
+]
+
+
+@pytest.mark.parametrize(("given", "other", "words"), REFUSED)
+def test_an_erasure_that_cannot_be_is_refused_in_one_line(given, other, words, version, tmp_path):
+    with pytest.raises(PlanError, match=words):
+        erase_client(version, *given, Manner(tmp_path / "out"), **other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_round_is_refused_and_the_version_stays(version, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(version, copy)
+    record = copy / "companion" / "rounds" / "round-0000" / "round.json"
+    record.write_text(record.read_text().replace('"examples": 4', '"examples": 5'))
+    with pytest.raises(ModelError, match=r"round-0000/round\.json was changed after it was written"):
+        erase_client(copy, "bob", Manner(tmp_path / "out"))
+    assert not (tmp_path / "out.partial").exists()
+    assert own_key() != OTHER_KEY
+
+
+def test_rows_that_are_others_than_then_are_refused(town, version, tmp_path):
+    with pytest.raises(DataError, match=r"client 'ann': its rows are not those that .*version learned"):
+        erase_client(version, "bob", Manner(tmp_path / "out"), clients={"ann": str(town / "nobody.jsonl")})
+
+
+def test_a_run_that_learned_afterwards_leaves_the_rounds_behind(town, version, tmp_path):
+    """They did not lead to these weights."""
+    plan = {"training": {"max_steps": 1, "learning_rate": 1e-4}, "measuring": {"metrics": ["ma"]}}
+    result = pal.learn(version, town / "nobody.jsonl", output=tmp_path / "next", plan=plan)
+    assert companions.kinds_in(tmp_path / "next") == ("learned",)
+    assert any("finetune changed what the rounds had made" in note for note in result.notes)
+
+
+WRONG = [
+    (["--client", "ann={town}/ann.jsonl"], "1 client: at least 2 make a federation"),
+    (["--client", "ann={town}/ann.jsonl", "--client", "ann={town}/bob.jsonl"], "was given twice"),
+    (["--client", "../ann={town}/ann.jsonl", "--client", "b={town}/bob.jsonl"], "client name '../ann': accepted"),
+    (["--client", "public={town}/ann.jsonl", "--client", "b={town}/bob.jsonl"], "kept for rows of no client"),
+    (["--client", "ann", "--client", "b={town}/bob.jsonl"], "--client 'ann': accepted: NAME=FILE"),
+    (["--client", "ann={town}/none.jsonl", "--client", "b={town}/bob.jsonl"], "client 'ann': .*no such file"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--method", "npo"], "does not learn"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--method", "l2p"], "changes the model by"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--for", "sisa"], "unknown eraser 'sisa'"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--rounds", "0"], "rounds"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG)
+def test_wrong_usage_ends_with_2_and_one_line(arguments, words, town, tmp_path, capsys):
+    given = [argument.format(town=town) for argument in arguments]
+    code = main(["federated", "run", "--model", str(town / "model"), "--output", str(tmp_path / "out"), *given])
+    said = capsys.readouterr().err.strip()
+    assert code == 2, said
+    assert re.search(words, said), said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_federation_is_refused(town, capsys):
+    assert main(["federated", "erase", str(town / "model"), "--client", "ann", "--output", str(town / "no")]) == 2
+    assert "no version of a federation" in capsys.readouterr().err
+    assert main(["federated", "report", str(town / "model")]) == 2
+    assert "holds no rounds.json" in capsys.readouterr().err
+
+
+def test_the_page_has_no_scripts_and_shows_who_was_absent(version, erased, capsys):
+    assert main(["federated", "report", str(erased), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["gone"] == "bob"
+    page = (erased / "rounds.html").read_text()
+    assert "<script" not in page
+    assert "Beside retraining" in page
+    assert "Who answered" in page
+    before = (version / "rounds.html").read_bytes()
+    assert main(["federated", "report", str(version)]) == 0
+    assert (version / "rounds.html").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory) -> Path:
+    """model/ of three classes with batch normalisation, and six pictures for each client; "four" has others."""
+    folder = tmp_path_factory.mktemp("album")
+    torch.manual_seed(0)
+    SmallResNet(resnet_config("resnet20", 3, widths=(4, 4, 4), image_size=8)).save_pretrained(folder / "model")
+    rng = np.random.default_rng(0)
+    for name, top in (("ann", 3), ("bob", 3), ("four", 5)):
+        label = np.arange(6) % top
+        np.savez(folder / f"{name}.npz", x=rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8), y=label)
+    return folder
+
+
+def test_a_classifier_exchanges_all_weights_and_statistics(album, tmp_path):
+    given = {name: str(album / f"{name}.npz") for name in ("ann", "bob")}
+    how = Federating(rounds=1, epochs=1)
+    result = federate(album / "model", given, Manner(tmp_path / "out"), how=how)
+    assert result.plan["local"]["scope"]["kind"] == "all"
+    ledger = ledger_of(tmp_path / "out")
+    statistics = [name for name in ledger.start if name.endswith("running_mean")]
+    assert statistics
+    assert not torch.equal(ledger.start[statistics[0]], ledger.final[statistics[0]])
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(saved[statistics[0]], ledger.final[statistics[0]])
+    assert set(result.scores["after"]["learn"]) == {"accuracy"}
+
+
+def test_labels_that_the_model_does_not_have_are_refused(album, tmp_path):
+    given = {name: str(album / f"{name}.npz") for name in ("ann", "four")}
+    with pytest.raises(DataError, match="client 'four': .*class|client 'four': .*label"):
+        federate(album / "model", given, Manner(tmp_path / "out"), how=HOW)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_and_files_are_told_apart():
+    assert parse_clients(["b=x=y.csv", "St. Anna=z.csv"]) == {"St. Anna": "z.csv", "b": "x=y.csv"}
+
+
+@pytest.fixture(autouse=True)
+def _no_folders_left(town: Path) -> Iterator[None]:
+    yield
+    shutil.rmtree(town / "work", ignore_errors=True)
