@@ -107,7 +107,7 @@ def federate(
     roles = _roles(sets)
     if how.way == "processes":
         given: dict[str, Any] = {"method": method, "sections": sections, "sets": sets}
-        return _in_processes("federate", [source, dict(clients)], given, local, clients, manner, how)
+        return _in_processes(("federate", [source, dict(clients)], given), local, clients, manner, how)
     files = {**{f"{CLIENT}{name}": file for name, file in names.items()}, **_described(roles)}
     asked = {
         "kind": "federate",
@@ -164,7 +164,8 @@ def erase_client(
         how, asked = how._replace(combining=before.combining), dict(staying)
         asked |= {gone: rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
         asked |= {PUBLIC_CLIENT: rows_of} if (rows_of := (sets or {}).get(PUBLIC_CLIENT)) is not None else {}
-        return _in_processes("erase_client", [str(folder), gone], more, before.local_plan(), asked, manner, how)
+        call = ("erase_client", [str(folder), gone], more)
+        return _in_processes(call, before.local_plan(), asked, manner, how)
     roles = {**_kept_roles(before), **_roles(sets)}
     if gone in rows and _is_there(rows[gone]):
         roles["forget"] = rows[gone]
@@ -195,9 +196,7 @@ def _run(
 
 
 def _in_processes(
-    verb: str,
-    arguments: list[Any],
-    options: dict[str, Any],
+    call: tuple[str, list[Any], dict[str, Any]],
     local: Plan,
     rows: Mapping[str, Source],
     manner: Manner,
@@ -216,7 +215,7 @@ def _in_processes(
     if len(files) < len(rows):
         raise PlanError("rows in memory are nothing for clients in processes of their own; give files, or another way")
     said = {**how._asdict(), "layout": layout_text(how.layout), "combining": how.combining.model_dump(mode="json")}
-    job = Job(Path(), verb, arguments, options, said, str(manner.output), manner.threads, str(Path.cwd()))
+    job = Job(Path(), *call, said, str(manner.output), manner.threads, str(Path.cwd()))
     place = Path(local.model).expanduser()
     own = local.model_copy(update={"model": str(place.absolute()) if place.exists() else local.model})
     return in_processes(job, own.model_dump_json(), files, manner.progress)

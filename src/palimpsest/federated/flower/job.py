@@ -1,4 +1,4 @@
-"""One call of ``federate`` or ``erase_client`` as a file, so that Flower's server app can make it in its own process."""
+"""One call of ``federate`` or ``erase_client`` as a file: Flower's server app makes it in a process of its own."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def free_ports(number: int) -> list[int]:
 def _started(folder: Path, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
     """One of Flower's programs, beside this Python, with its own home; what it says goes into a file."""
     with (folder / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 (Flower's own program, and places that we made)
             flower_command(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(folder)
         )
 
@@ -170,7 +170,7 @@ def _hand_in(folder: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> 
     until = time.monotonic() + STARTS_IN
     command = flower_command(["flwr", "run", str(folder / "app"), "here"])
     while True:
-        asked = subprocess.run(command, env=_environment(folder), capture_output=True, text=True, check=False)
+        asked = subprocess.run(command, env=_environment(folder), capture_output=True, text=True, check=False)  # noqa: S603
         if asked.returncode == 0:
             return
         _check_server(processes)
