@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +26,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def group() -> None:
+def _group() -> None:
     """Learn on rows that stay where they are, and take a client out again."""
 
 
@@ -79,7 +80,7 @@ _ERASE = (
     Flag("folder", Annotated[str, typer.Argument(metavar="DIR", help="Version of a federation.")], default=...),
     Flag("client", _given(list[str], "Who goes; NAME=FILE: rows that moved.", "--client", metavar="NAME"), default=...),
     Flag("output", o.OutputFolder, default=...),
-    Flag("by", _given(str, "Eraser.", "--by", metavar="ERASER"), default="fed_eraser"),
+    Flag("by", _given(str, "See `palimpsest federated erasers`.", "--by", metavar="ERASER"), default="fed_eraser"),
     Flag("oracle", _given(bool, "Retrain without that client, too, and compare.", "--oracle"), default=False),
     Flag("public", _given(str | None, "Rows of no client, for erasers that teach.", "--public", metavar="DATA")),
     _TEST,
@@ -197,14 +198,30 @@ def report(
     json: o.Json = False,
 ) -> int:
     """Write the page of the rounds anew: loss, bytes, who answered, and what came of it."""
-    from palimpsest.federated.rounds_facts import facts_in
+    from palimpsest.federated.rounds_facts import federation_facts_in
     from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
     from palimpsest.report.schema import RunResult
 
-    facts = facts_in(folder)
+    facts = federation_facts_in(folder)
     if json:
         tell_json(facts.model_dump_json(indent=1))
         return 0
     save_rounds_page(facts, RunResult.of_run(folder), folder / ROUNDS_PAGE)
     tell(f"page    {folder / ROUNDS_PAGE}")
+    return 0
+
+
+@app.command("erasers")
+def erasers_command(json: o.Json = False) -> int:
+    """List the ways to take a client out, and what may be relied on after each."""
+    from palimpsest.federated.erasers import eraser_cards
+
+    cards = eraser_cards()
+    if json:
+        tell_json(json_module.dumps([card._asdict() for card in cards], indent=1))
+        return 0
+    for card in cards:
+        exact = "exact; run --for it" if card.learns_apart else "exact" if card.exact else ""
+        tell(f"{card.name:20} {exact}".rstrip())
+        tell(f"  use when {card.use_when}\n  {card.guarantee}")
     return 0

@@ -26,7 +26,7 @@ from palimpsest.federated import erasers
 from palimpsest.federated.carrying_out import RoundFacts, carry_out
 from palimpsest.federated.fed_avg import fed_avg
 from palimpsest.federated.federated_plan import FederatedPlan
-from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, together
+from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, all_rows
 from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.procedure import Clients, Procedure
@@ -113,7 +113,7 @@ class FederationAtWork:
     def encoded(self, loaded: Loaded) -> dict[str, Any]:
         """What is measured, each set by itself: clients may share rows."""
         sets = dict(self.read.sets)
-        sets["retain" if self.plan.gone else "learn"] = together(self.read.rows)
+        sets["retain" if self.plan.gone else "learn"] = all_rows(self.read.rows)
         encoding = self.plan.local_plan().encoding
         return {name: encode_set(sets[name], loaded, encoding) for name in sorted(sets) if sets[name]}
 

@@ -86,7 +86,7 @@ def carry_out(procedure: Procedure, clients: Clients, writer: RoundWriter, told:
         while True:
             errand = next(procedure) if replies is None else procedure.send(replies)
             replies = _round(errand, number, clients, writer)
-            told(facts_of(writer, number))
+            told(round_facts(writer, number))
             number += 1
     except StopIteration as stop:
         final: Weights = stop.value
@@ -106,19 +106,30 @@ def _ask_clients(errand: Errand, number: int, clients: Clients, writer: RoundWri
     """Ask those who have not answered, and close the round."""
     started, found = time.perf_counter(), {**heard.told, **_known(errand, number, writer, heard)}
     left = tuple(name for name in errand.who if name not in found)
-    silent = dict.fromkeys(left, SILENT)
-    for answer in _sound(clients.ask(errand._replace(who=left, known={}), number) if left else iter(()), errand):
-        if isinstance(answer, Absent):
-            silent[answer.client] = answer.why
-        else:
-            writer.hear(number, answer)
-            found[answer.client] = answer
-    absent = {name: why for name, why in silent.items() if name not in found}
+    absent: dict[str, str] = {}
+    if left:
+        told, why = _heard_from(clients.ask(errand._replace(who=left, known={}), number), errand, number, writer)
+        found |= told
+        absent = {name: why.get(name, SILENT) for name in left if name not in found}
     _check_quorum(errand, number, found, absent)
     ordered = {name: found[name] for name in errand.who if name in found}
     closed = Heard(ordered, tuple(Absent(*one) for one in absent.items()), closed=True)
     writer.close(number, {**_facts(errand, writer, ordered), "seconds": time.perf_counter() - started}, closed)
     return closed
+
+
+def _heard_from(
+    answers: Iterator[Reply | Absent], errand: Errand, number: int, writer: RoundWriter
+) -> tuple[dict[str, Reply], dict[str, str]]:
+    """Answers, each written down as it comes, and why others did not answer."""
+    told, why = dict[str, Reply](), dict[str, str]()
+    for answer in _sound(answers, errand):
+        if isinstance(answer, Absent):
+            why[answer.client] = answer.why
+        else:
+            writer.hear(number, answer)
+            told[answer.client] = answer
+    return told, why
 
 
 def _known(errand: Errand, number: int, writer: RoundWriter, heard: Heard) -> dict[str, Reply]:
@@ -183,7 +194,7 @@ def refused_for(reply: Reply, errand: Errand) -> str:
     return ""
 
 
-def facts_of(writer: RoundWriter, number: int) -> RoundFacts:
+def round_facts(writer: RoundWriter, number: int) -> RoundFacts:
     """What a round took, from its record alone."""
     record = writer.ledger.record(number)
     told = {writer.names.get(one["client"], one["client"]): one for one in record["told"]}

@@ -14,9 +14,9 @@ from palimpsest.engine.given import Manner
 from palimpsest.engine.output import PLAN, Output
 from palimpsest.errors import DataError, PlanError, reachable, unknown
 from palimpsest.federated import erasers
-from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated_plan, local_work
+from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated_plan, plan_of_work
 from palimpsest.federated.given_clients import (
-    LEAST,
+    LEAST_CLIENTS,
     MEASURED_SETS,
     PUBLIC_CLIENT,
     ReadClients,
@@ -103,7 +103,7 @@ def federate(
         check_client_name(name)
     check_enough([*names])
     check_source(source, how.layout.revision)
-    local = local_work(source, how.layout.revision, method, dict(sections or {}))
+    local = plan_of_work(source, how.layout.revision, method, dict(sections or {}))
     roles = _roles(sets)
     if how.way == "processes":
         given: dict[str, Any] = {"method": method, "sections": sections, "sets": sets}
@@ -112,7 +112,7 @@ def federate(
     asked = {
         "kind": "federate",
         "method": how.learns_for or "fed_avg",
-        "learned_for": "" if how.learns_for is None else erasers.checked(how.learns_for),
+        "learned_for": "" if how.learns_for is None else erasers.known_eraser(how.learns_for),
         "rounds": how.rounds,
         "epochs": how.epochs,
         "measuring": how.measuring,
@@ -153,7 +153,7 @@ def erase_client(
     before = _plan_of(folder)
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
-    erasers.checked(by)
+    erasers.known_eraser(by)
     check_way(how.way)
     _check_rounds(folder)
     if before.combining.secret:
@@ -259,7 +259,7 @@ def _check_members(before: FederatedPlan, gone: str, given: Mapping[str, Source]
     for name in (gone, *given):
         if name not in before.clients:
             raise PlanError(unknown("client", name, before.clients))
-    if len(before.clients) <= LEAST - 1:
+    if len(before.clients) <= LEAST_CLIENTS - 1:
         raise PlanError(f"client {gone!r} is the only one left; take the model that the federation began with")
 
 

@@ -20,7 +20,8 @@ from palimpsest.models.sources import family_of
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
-EVERY_FEDERATION = "palimpsest.federated.federating"  # the module whose imports lead to all that it does
+EVERY_FEDERATION = ("palimpsest.federated.federating", "palimpsest.federated.special_work")
+"""The modules whose imports lead to all that it does; kinds of local work are imported by their words."""
 FED_AVG = "fed_avg"
 CLIENT = "client:"  # before the name of a client among the files of a plan
 _PLACES = {"kind", "model", "revision", "files", "digests"}
@@ -83,15 +84,15 @@ class FederatedPlan(Section):
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         names = {self.method, self.learned_for} & set(erasers.names())
-        by_name = [methods.file_of(self.local["method"]), *map(erasers.file_of, sorted(names)), *metrics.files()]
-        return {"palimpsest": VERSION, "source": code_digest([EVERY_FEDERATION], by_name)}
+        by_name = [methods.file_of(self.local["method"]), *map(erasers.eraser_file, sorted(names)), *metrics.files()]
+        return {"palimpsest": VERSION, "source": code_digest(EVERY_FEDERATION, by_name)}
 
     def written_down(self) -> dict[str, Any]:
         """What is written down of it."""
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
 
-def local_work(model: str, revision: str | None, method: str, sections: Mapping[str, Any]) -> Plan:
+def plan_of_work(model: str, revision: str | None, method: str, sections: Mapping[str, Any]) -> Plan:
     """The plan of local work, at a fixed rate; LoRA where the model is a language model and nothing else was said.
 
     Args:

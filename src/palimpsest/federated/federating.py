@@ -34,11 +34,11 @@ from palimpsest.engine.unfinished import told_how_far
 from palimpsest.errors import PlanError, UsageError
 from palimpsest.federated import erasers
 from palimpsest.federated.at_work import FederationAtWork, Through, folder_of
-from palimpsest.federated.carrying_out import facts_of
+from palimpsest.federated.carrying_out import round_facts
 from palimpsest.federated.distances import Distances, distances_between
 from palimpsest.federated.fed_avg_rule import ended_by_rule
 from palimpsest.federated.federated_plan import FED_AVG, FederatedPlan
-from palimpsest.federated.given_clients import ReadClients, together
+from palimpsest.federated.given_clients import ReadClients, all_rows
 from palimpsest.federated.rounds_facts import FACTS, FederationFacts, RetrainedFacts
 from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
 from palimpsest.federated.workbench import Workbench, load_for
@@ -158,7 +158,7 @@ def _facts(work: FederationAtWork, writer: RoundWriter, final: Weights) -> Feder
     if place.is_file():
         return FederationFacts.model_validate(read_sealed(place))
     ledger, plan = writer.ledger, work.plan
-    rounds = [facts_of(writer, number) for number in range(ledger.index.first, ledger.index.end)]
+    rounds = [round_facts(writer, number) for number in range(ledger.index.first, ledger.index.end)]
     facts = FederationFacts.of(plan.kind, plan.method, rounds)
     of_eraser = erasers.load(plan.method) if plan.gone else None
     facts = facts.model_copy(
@@ -201,7 +201,7 @@ def _retrained(
     work.installed(bench, other)
     measured = work.measured("oracle", replace(bench.loaded, model=bench.model), sets)
     bench.lay(start)
-    rounds = [facts_of(writer, number) for number in range(len(ledger))]
+    rounds = [round_facts(writer, number) for number in range(len(ledger))]
     apart: Distances = distances_between(start, work.history().final, final, other)
     retrained = RetrainedFacts.of(rounds, apart, facts)
     return facts.model_copy(update={"retrained": retrained}), measured
@@ -214,7 +214,7 @@ def _result(
     plan = work.plan
     costs = {column: cost for column, (_, cost) in columns.items()}
     costs["training"] = Cost(sum(one.seconds for one in facts.rounds), 0, peak_bytes())
-    sets = {**work.read.sets, "retain" if plan.gone else "learn": together(work.read.rows)}
+    sets = {**work.read.sets, "retain" if plan.gone else "learn": all_rows(work.read.rows)}
     return RunResult(
         kind=plan.kind,
         method=plan.method,

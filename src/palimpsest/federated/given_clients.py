@@ -17,7 +17,7 @@ from palimpsest.federated.federated_plan import CLIENT
 from palimpsest.printed import short
 from palimpsest.records import Example
 
-LEAST = 2
+LEAST_CLIENTS = 2
 """Clients of a federation."""
 PUBLIC_CLIENT = "public"
 """Who holds rows of no client, where an eraser teaches on such; no client may be called so."""
@@ -87,9 +87,9 @@ def check_enough(names: Sequence[str]) -> None:
     Raises:
         PlanError: there are fewer than two.
     """
-    if len(names) < LEAST:
+    if len(names) < LEAST_CLIENTS:
         raise PlanError(
-            f"{len(names)} client: at least {LEAST} make a federation; give --client NAME=FILE once for each"
+            f"{len(names)} client: at least {LEAST_CLIENTS} make a federation; give --client NAME=FILE once for each"
         )
 
 
@@ -131,6 +131,6 @@ def _read_one(
     return read.examples[role], [f"{what}: {note}" for note in read.notes]
 
 
-def together(rows: Mapping[str, Sequence[Example]]) -> list[Example]:
+def all_rows(rows: Mapping[str, Sequence[Example]]) -> list[Example]:
     """The rows of several clients as one set; the name of its client stands before the id of each."""
     return [replace(row, id=f"{name}/{row.id}") for name, own in sorted(rows.items()) for row in own]
