@@ -28,8 +28,9 @@ class Failing:
 def secret(*names: str, fails: str = "") -> tuple[SecretClients, HereGrid]:
     nodes = [node(name, to=0.1 * n, rows=ROWS[name]) for n, name in enumerate(names, 1)]
     nodes = [Node(Hello(one.hello.client, MODEL, ROWS[one.hello.client]), one.clients) for one in nodes]
-    nodes = [Node(one.hello, Failing()) if one.hello.client == fails else one for one in nodes]
-    apps = {n: client_app(lambda _, which=which: which, secretly=True) for n, which in enumerate(nodes, 1)}
+    nodes = [Node(one.hello, one.clients, secret=True) for one in nodes]
+    nodes = [Node(one.hello, Failing(), secret=True) if one.hello.client == fails else one for one in nodes]
+    apps = {n: client_app(lambda _, which=which: which) for n, which in enumerate(nodes, 1)}
     grid = HereGrid(apps)
     return SecretClients(grid, tuple(names), MODEL, timeout=2.0, wait=0.0), grid
 

@@ -33,6 +33,7 @@ from palimpsest.records import digest
 from palimpsest.report.schema import RunResult
 
 if TYPE_CHECKING:
+    from palimpsest.engine.plan import Plan
     from palimpsest.federated.at_work import Through
 
 USUAL_ERASER = "fed_eraser"
@@ -104,6 +105,9 @@ def federate(
     check_source(source, how.layout.revision)
     local = plan_of_work(source, how.layout.revision, method, dict(sections or {}))
     roles = _roles(sets)
+    if how.way == "processes":
+        given: dict[str, Any] = {"method": method, "sections": sections, "sets": sets}
+        return _in_processes(("federate", [source, dict(clients)], given), local, clients, manner, how)
     files = {**{f"{CLIENT}{name}": file for name, file in names.items()}, **_described(roles)}
     asked = {
         "kind": "federate",
@@ -155,6 +159,13 @@ def erase_client(
     if before.combining.secret:
         _check_secret(before, by)
     staying = {name: source for name, source in rows.items() if name != gone}
+    if how.way == "processes":
+        more: dict[str, Any] = {"by": by, "clients": clients, "sets": sets, "retrains": retrains}
+        how, asked = how._replace(combining=before.combining), dict(staying)
+        asked |= {gone: rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
+        asked |= {PUBLIC_CLIENT: rows_of} if (rows_of := (sets or {}).get(PUBLIC_CLIENT)) is not None else {}
+        call = ("erase_client", [str(folder), gone], more)
+        return _in_processes(call, before.local_plan(), asked, manner, how)
     roles = {**_kept_roles(before), **_roles(sets)}
     if gone in rows and _is_there(rows[gone]):
         roles["forget"] = rows[gone]
@@ -182,6 +193,32 @@ def _run(
     with as_it_was():  # again, now that torch is there
         through = how.through or through_of(how.way, plan.combining.secret, how.timeout)
         return execute_federation(plan, read, manner, through)
+
+
+def _in_processes(
+    call: tuple[str, list[Any], dict[str, Any]],
+    local: Plan,
+    rows: Mapping[str, Source],
+    manner: Manner,
+    how: Federating,
+) -> RunResult:
+    """Make the same call in Flower's server, with a process for every client.
+
+    Raises:
+        PlanError: rows are no files.
+    """
+    from palimpsest.federated.flower.job import Job
+    from palimpsest.federated.flower.layout_said import layout_text
+    from palimpsest.federated.flower.processes import in_processes
+
+    files = {name: source for name, source in rows.items() if isinstance(source, str)}
+    if len(files) < len(rows):
+        raise PlanError("rows in memory are nothing for clients in processes of their own; give files, or another way")
+    said = {**how._asdict(), "layout": layout_text(how.layout), "combining": how.combining.model_dump(mode="json")}
+    job = Job(Path(), *call, said, str(manner.output), manner.threads, str(Path.cwd()))
+    place = Path(local.model).expanduser()
+    own = local.model_copy(update={"model": str(place.absolute()) if place.exists() else local.model})
+    return in_processes(job, own.model_dump_json(), files, manner.progress)
 
 
 def _roles(sets: Mapping[str, Source] | None) -> dict[str, Source]:

@@ -14,7 +14,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.federated.at_work import Serve
 from palimpsest.federated.flower.client_app import Node
 from palimpsest.federated.flower.grid_clients import TIMEOUT, WAIT, GridClients
-from palimpsest.federated.flower.messages import Hello
+from palimpsest.federated.flower.hello import Hello
 from palimpsest.federated.flower.simulation import simulated
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.workbench import Workbench
@@ -30,19 +30,21 @@ class SimulatedBench:
         sets: client -> {"learn": its encoded rows}.
         folder: for what local work writes meanwhile.
         model: digest of the model.
+        secret: all take part in secure aggregation.
     """
 
     plan: str
     sets: dict[str, Any]
     folder: str
     model: str
+    secret: bool = False
 
     def __call__(self, client: str) -> Node:
         """A client, on the bench of this process."""
         bench = empty_bench(self.plan, self.folder)
         place = bench.folder / f"node-{sorted(self.sets).index(client)}"
         own = bench._replace(sets={client: self.sets[client]}, folder=place)
-        return Node(Hello(client, self.model, len(self.sets[client]["learn"])), LocalClients(own))
+        return Node(Hello(client, self.model, len(self.sets[client]["learn"])), LocalClients(own), self.secret)
 
 
 @lru_cache(maxsize=1)
@@ -64,8 +66,8 @@ def through_simulation(
     """
     names, model = tuple(sorted(bench.sets)), source_digest(bench.plan.model, bench.plan.revision)
     sets = {name: dict(own) for name, own in bench.sets.items()}
-    node_of = SimulatedBench(bench.plan.model_dump_json(), sets, str(bench.folder), model)
-    return simulated(names, node_of, lambda grid: serve(grid_clients(grid, names, model, secret, timeout)), secret)
+    node_of = SimulatedBench(bench.plan.model_dump_json(), sets, str(bench.folder), model, secret)
+    return simulated(names, node_of, lambda grid: serve(grid_clients(grid, names, model, secret, timeout)))
 
 
 def grid_clients(grid: Grid, names: tuple[str, ...], model: str, secret: bool, timeout: float = TIMEOUT) -> GridClients:

@@ -1,25 +1,22 @@
-"""The client's side: a Flower client app whose local work is done by the same engine as anywhere else."""
+"""The client's side: a Flower client app whose local work is done by the same engine as anywhere else.
+
+Flower's nodes start a process for every message, so one that only asks who is there imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from palimpsest.companions.round_record import Reply
 from palimpsest.errors import PalimpsestError, RunError
-from palimpsest.federated.flower.messages import (
-    CONFIG,
-    Hello,
-    hello_record,
-    read_errand,
-    refusal_of,
-    reply_record,
-    wrong_model,
-)
-from palimpsest.federated.procedure import Clients, Errand
+from palimpsest.federated.flower.hello import CONFIG, Hello, hello_record, refusal_of, wrong_model
+
+if TYPE_CHECKING:
+    from palimpsest.companions.round_record import Reply
+    from palimpsest.federated.procedure import Clients, Errand
 
 ERRAND, WHO = "train.errand", "query.who"
 """Kinds of messages that a node answers; "train" alone is that of secure aggregation (secret_sum.py)."""
@@ -32,22 +29,23 @@ class Node(NamedTuple):
     Attributes:
         hello: its name and the model that it trains.
         clients: who does its local work.
+        secret: it takes part in secure aggregation, and tells no answer otherwise.
     """
 
     hello: Hello
     clients: Clients
+    secret: bool = False
 
 
 NodeOf = Callable[[Context], Node]
 """What a node is, from what Flower knows of it: its node_config, e.g. the name and the file of its rows."""
 
 
-def client_app(node_of: NodeOf, secretly: bool = False) -> ClientApp:
+def client_app(node_of: NodeOf) -> ClientApp:
     """A client app.
 
     Args:
-        node_of: made once per process and node.
-        secretly: take part in secure aggregation, and tell no answer otherwise.
+        node_of: called once per process and node.
     """
     app, known = ClientApp(), dict[int, Node]()
 
@@ -60,19 +58,16 @@ def client_app(node_of: NodeOf, secretly: bool = False) -> ClientApp:
         return with_reasons(message, lambda: Message(hello_record(node(context).hello), reply_to=message))
 
     def do_errand(message: Message, context: Context) -> Message:
-        if secretly:
-            return error_reply(message, "it tells no answer of its own: secure aggregation was agreed on")
         return with_reasons(message, lambda: plain_reply(message, node(context)))
 
     def do_secretly(message: Message, context: Context) -> Message:
         from palimpsest.federated.flower.secret_sum import secret_reply
 
-        return secret_reply(message, context, node(context))
+        return with_reasons(message, lambda: secret_reply(message, context, node(context)))
 
     app.query("who")(say_who)
     app.train("errand")(do_errand)
-    if secretly:
-        app.train()(do_secretly)
+    app.train()(do_secretly)
     return app
 
 
@@ -82,6 +77,10 @@ def plain_reply(message: Message, node: Node) -> Message:
     Raises:
         RunError: it is for another client or of another model, or could not be done.
     """
+    from palimpsest.federated.flower.messages import read_errand, reply_record  # torch with it
+
+    if node.secret:
+        raise RunError("it tells no answer of its own: secure aggregation was agreed on")
     config = message.content[CONFIG]
     check_meant(config, node.hello)
     told = local_work(node, read_errand(message.content, node.hello.client), int(config["server-round"]))
@@ -106,10 +105,12 @@ def local_work(node: Node, errand: Errand, number: int) -> Reply:
     Raises:
         RunError: it could not be done; why.
     """
+    from palimpsest.companions.round_record import Absent
+
     (said,) = node.clients.ask(errand, number)
-    if isinstance(said, Reply):
-        return said
-    raise RunError(said.why)
+    if isinstance(said, Absent):
+        raise RunError(said.why)
+    return said
 
 
 def with_reasons(message: Message, make: Callable[[], Message]) -> Message:

@@ -16,7 +16,8 @@ from flwr.serverapp import Grid
 from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.errors import RunError
 from palimpsest.federated.flower.client_app import ERRAND, WHO
-from palimpsest.federated.flower.messages import Hello, errand_record, read_hello, read_told, refusal_of, wrong_model
+from palimpsest.federated.flower.hello import Hello, read_hello, refusal_of, wrong_model
+from palimpsest.federated.flower.messages import errand_record, read_told
 from palimpsest.federated.procedure import Errand
 
 TIMEOUT = 600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,30 +12,16 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from torch import Tensor
 
 from palimpsest.companions.round_record import Reply, Weights
-from palimpsest.errors import PalimpsestError, RunError
+from palimpsest.errors import RunError
+from palimpsest.federated.flower.hello import CONFIG, LONGEST_WHY, Hello, read_hello, wrong_model
 from palimpsest.federated.procedure import Errand
 from palimpsest.printed import as_line
 from palimpsest.untrusted import refusing
 
-ARRAYS, CONFIG, METRICS, EXAMPLES = "arrays", "config", "metrics", "num-examples"
+ARRAYS, METRICS, EXAMPLES = "arrays", "metrics", "num-examples"
 """Flower's own keys of its records, so that its strategies find what they need."""
 HEADER = 4096
 """Bytes that an array may have beyond its numbers: numpy's description of them."""
-LONGEST_WHY = 200  # characters of what a client says of itself
-
-
-class Hello(NamedTuple):
-    """What a node says of itself before the first round.
-
-    Attributes:
-        client: its name.
-        model: digest of the model that it trains.
-        rows: number of its rows.
-    """
-
-    client: str
-    model: str
-    rows: int = 0
 
 
 def as_arrays(tensors: Weights) -> ArrayRecord:
@@ -106,22 +92,6 @@ def reply_record(told: Reply, model: str) -> RecordDict:
     return RecordDict({ARRAYS: as_arrays(told.delta), METRICS: MetricRecord(metrics), CONFIG: config})
 
 
-def hello_record(hello: Hello) -> RecordDict:
-    """A node's word of itself."""
-    return RecordDict({CONFIG: ConfigRecord(hello._asdict())})
-
-
-def read_hello(content: RecordDict) -> Hello:
-    """A node's word of itself, on the server's side; its name as it can be printed.
-
-    Raises:
-        RunError: it says something else.
-    """
-    with refusing(lambda reason: RunError(f"a node did not say who it is: {reason}")):
-        said = content[CONFIG]
-        return Hello(as_line(str(said["client"]), LONGEST_WHY), str(said["model"]), int(said.get("rows", 0)))
-
-
 def read_told(message: Message, expected: Hello, errand: Errand) -> Reply:
     """A client's answer, on the server's side.
 
@@ -180,11 +150,6 @@ def _check_shapes(arrays: Mapping[str, Any], weights: Weights) -> None:
             raise RunError(f"{name} came back with {len(data)} bytes for {tensor.numel()} numbers")
 
 
-def wrong_model(got: str, expected: str) -> str:
-    """That a client trains another model."""
-    return f"it trains another model ({as_line(got[:12])}, not {expected[:12]})"
-
-
 def _last_line(text: str) -> str:
     r"""What went wrong, of Flower's report of an exception.
 
@@ -192,8 +157,3 @@ def _last_line(text: str) -> str:
     'no rows'
     """
     return text.rpartition("Message: ")[2].strip().removesuffix("'>").strip()
-
-
-def refusal_of(error: PalimpsestError) -> str:
-    """An error of ours as the reason for which a client is left out."""
-    return as_line(str(error), LONGEST_WHY)

@@ -25,7 +25,7 @@ from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD, Key
 
 from palimpsest.companions.round_record import Absent, Reply
-from palimpsest.federated.flower.client_app import Node, check_meant, local_work, with_reasons
+from palimpsest.federated.flower.client_app import Node, check_meant, local_work
 from palimpsest.federated.flower.grid_clients import GridClients
 from palimpsest.federated.flower.messages import flattened, unflattened
 from palimpsest.federated.procedure import Errand
@@ -116,7 +116,8 @@ class _Known:
 
 def secret_reply(message: Message, context: Context, node: Node) -> Message:
     """A client's part in one stage of a round; its own change leaves this process masked."""
-    return with_reasons(message, lambda: secaggplus_mod(message, context, lambda told, _: _open_reply(told, node)))
+    reply: Message = secaggplus_mod(message, context, lambda told, _: _open_reply(told, node))
+    return reply
 
 
 def _open_reply(message: Message, node: Node) -> Message:

@@ -23,16 +23,13 @@ CLIENTS_AT_ONCE = 2
 """Clients that work at the same time, each in a process of its own with one thread."""
 
 
-def simulated(
-    names: tuple[str, ...], node_of: Callable[[str], Node], serve: Callable[[Grid], Result], secretly: bool = False
-) -> Result:
+def simulated(names: tuple[str, ...], node_of: Callable[[str], Node], serve: Callable[[Grid], Result]) -> Result:
     """Do the server's part with clients that Flower simulates.
 
     Args:
         names: of the clients, sorted.
         node_of: a client as a process has it; called in that process.
         serve: the server's part, called in this process with Flower's grid.
-        secretly: the clients take part in secure aggregation.
 
     Returns:
         What ``serve`` returns.
@@ -55,7 +52,7 @@ def simulated(
         return node_of(names[int(context.node_config["partition-id"])])
 
     with quiet(), refusing(lambda reason: RunError(f"Flower's simulation broke down: {as_line(reason)}")):
-        _run(app, client_app(of_context, secretly), len(names))
+        _run(app, client_app(of_context), len(names))
     return _outcome(ended)
 
 
