@@ -156,16 +156,13 @@ def erase_client(
     erasers.known_eraser(by)
     check_way(how.way)
     _check_rounds(folder)
-    if before.combining.secret:
-        _check_secret(before, by)
+    _check_secret(before, by, how)
     staying = {name: source for name, source in rows.items() if name != gone}
     if how.way == "processes":
         more: dict[str, Any] = {"by": by, "clients": clients, "sets": sets, "retrains": retrains}
-        how, asked = how._replace(combining=before.combining), dict(staying)
-        asked |= {gone: rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
-        asked |= {PUBLIC_CLIENT: rows_of} if (rows_of := (sets or {}).get(PUBLIC_CLIENT)) is not None else {}
         call = ("erase_client", [str(folder), gone], more)
-        return _in_processes(call, before.local_plan(), asked, manner, how)
+        asked = _asked_for_erasing(rows, gone, sets or {})
+        return _in_processes(call, before.local_plan(), asked, manner, how._replace(combining=before.combining))
     roles = {**_kept_roles(before), **_roles(sets)}
     if gone in rows and _is_there(rows[gone]):
         roles["forget"] = rows[gone]
@@ -207,7 +204,7 @@ def _in_processes(
     Raises:
         PlanError: rows are no files.
     """
-    from palimpsest.federated.flower.job import Job
+    from palimpsest.federated.flower.flower_job import FlowerJob
     from palimpsest.federated.flower.layout_said import layout_text
     from palimpsest.federated.flower.processes import in_processes
 
@@ -215,7 +212,7 @@ def _in_processes(
     if len(files) < len(rows):
         raise PlanError("rows in memory are nothing for clients in processes of their own; give files, or another way")
     said = {**how._asdict(), "layout": layout_text(how.layout), "combining": how.combining.model_dump(mode="json")}
-    job = Job(Path(), *call, said, str(manner.output), manner.threads, str(Path.cwd()))
+    job = FlowerJob(Path(), *call, said, str(manner.output), manner.threads, str(Path.cwd()))
     place = Path(local.model).expanduser()
     own = local.model_copy(update={"model": str(place.absolute()) if place.exists() else local.model})
     return in_processes(job, own.model_dump_json(), files, manner.progress)
@@ -271,10 +268,18 @@ def _check_rounds(folder: str | Path) -> None:
         )
 
 
-def _check_secret(before: FederatedPlan, by: str) -> None:
-    """Refuse an eraser that needs what secure aggregation hid."""
-    needs = {name: erasers.load(name).needs for name in erasers.names()}
-    before.combining.check_eraser(by, needs[by], tuple(name for name in needs if not needs[name]))
+def _check_secret(before: FederatedPlan, by: str, how: Federating) -> None:
+    """Refuse an eraser that needs what secure aggregation hid, and a way that would show it now."""
+    if before.combining.secret:
+        needs = {name: erasers.load(name).needs for name in erasers.names()}
+        before.combining.check_eraser(by, needs[by], tuple(name for name in needs if not needs[name]))
+        before.combining.check(how.way if how.through is None else None)
+
+
+def _asked_for_erasing(rows: Mapping[str, Source], gone: str, sets: Mapping[str, Source]) -> dict[str, Source]:
+    """Name -> rows of all that an eraser may ask: those who stay, who goes if its rows are there, and public rows."""
+    asked = {name: source for name, source in rows.items() if name != gone or _is_there(source)}
+    return asked | {name: source for name, source in sets.items() if name == PUBLIC_CLIENT}
 
 
 def _rounds_digest(folder: str) -> str:

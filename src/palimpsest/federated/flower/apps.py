@@ -21,7 +21,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import silent
 from palimpsest.federated.flower.client_app import Node, client_app
 from palimpsest.federated.flower.hello import Hello
-from palimpsest.federated.flower.layout_said import layout_from
+from palimpsest.federated.flower.layout_said import said_layout
 from palimpsest.models.sources import source_digest
 from palimpsest.records import Example
 
@@ -65,7 +65,7 @@ def node_here(context: Context) -> Node:
     own, run = context.node_config, context.run_config
     client, plan = str(own["client"]), Plan.model_validate_json(str(run["local"]))
     plan = plan.model_copy(update={"model": str(own.get("model") or plan.model)})
-    given = Given(plan.model, {"learn": str(own["rows"])}, layout=layout_from(str(run["layout"])))
+    given = Given(plan.model, {"learn": str(own["rows"])}, layout=said_layout(str(run["layout"])))
     rows = read_given(given, silent).examples["learn"]
     folder = Path(str(own.get("work") or tempfile.mkdtemp(prefix="palimpsest-client-")))
     hello = Hello(client, source_digest(plan.model, plan.revision), len(rows))
@@ -80,6 +80,6 @@ server = ServerApp()
 @server.main()  # type: ignore[untyped-decorator]
 def serve_job(grid: Grid, context: Context) -> None:
     """Do the job that the run names, with the clients behind this grid."""
-    from palimpsest.federated.flower.job import Job
+    from palimpsest.federated.flower.flower_job import FlowerJob
 
-    Job.read(Path(str(context.run_config["job"]))).serve(grid)
+    FlowerJob.read(Path(str(context.run_config["job"]))).serve(grid)

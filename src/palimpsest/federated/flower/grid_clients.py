@@ -24,7 +24,7 @@ TIMEOUT = 600.0
 """Seconds after which a client is given up in a round."""
 WAIT = 60.0
 """Seconds for which it is waited before the first round until all clients are there."""
-LOOK = 0.1
+LOOK_FOR_REPLIES = 0.1
 """Seconds between two looks for answers."""
 
 
@@ -106,7 +106,7 @@ class GridClients:
             known = {hello.client for hello in self._said.values() if isinstance(hello, Hello)}
             if known >= set(who) or time.monotonic() >= until:
                 return
-            time.sleep(LOOK)
+            time.sleep(LOOK_FOR_REPLIES)
 
     def exchanged(
         self, contents: Mapping[int, RecordDict], kind: str, number: int
@@ -122,7 +122,7 @@ class GridClients:
             for reply in self.grid.pull_messages(list(waiting)):
                 if (answered := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
                     yield answered, reply
-            time.sleep(LOOK if waiting else 0.0)
+            time.sleep(LOOK_FOR_REPLIES if waiting else 0.0)
         yield from ((node, None) for node in sorted(gone | set(waiting.values())))
 
 

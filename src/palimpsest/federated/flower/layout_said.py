@@ -13,10 +13,10 @@ def layout_text(layout: Layout) -> str:
     return json.dumps({**asdict(layout), "columns": dict(layout.columns), "ignore": sorted(layout.ignore)})
 
 
-def layout_from(text: str) -> Layout:
+def said_layout(text: str) -> Layout:
     """And back.
 
-    >>> layout_from(layout_text(Layout(ignore=frozenset({"b"}), token_ids=True))).ignore
+    >>> said_layout(layout_text(Layout(ignore=frozenset({"b"}), token_ids=True))).ignore
     frozenset({'b'})
     """
     values = json.loads(text)

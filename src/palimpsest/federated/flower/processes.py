@@ -24,7 +24,7 @@ from typing import Any
 
 from palimpsest.engine.progress import Progress
 from palimpsest.errors import RunError
-from palimpsest.federated.flower.job import TOLD, Job
+from palimpsest.federated.flower.flower_job import TOLD, FlowerJob
 from palimpsest.printed import as_line
 from palimpsest.report.schema import RunResult
 
@@ -38,13 +38,13 @@ server = apps.server
 HERE = "127.0.0.1"
 STARTS_IN = 120.0
 """Seconds in which Flower's server must take the run."""
-LOOK = 0.2
+LOOK_AT_SERVER = 0.2
 """Seconds between two looks at how far it is."""
 GOES_IN = 15.0
 """Seconds that a process has to end when it is asked to."""
 
 
-def in_processes(job: Job, local: str, rows: Mapping[str, str], progress: Progress) -> RunResult:
+def in_processes(job: FlowerJob, local: str, rows: Mapping[str, str], progress: Progress) -> RunResult:
     """Make a call with every client in a process of its own; it is taken up again like any other.
 
     Args:
@@ -67,7 +67,7 @@ def in_processes(job: Job, local: str, rows: Mapping[str, str], progress: Progre
     return RunResult.of_run(Path(job.output))
 
 
-def write_app(folder: Path, config: Mapping[str, Any], job: Job) -> None:
+def write_app(folder: Path, config: Mapping[str, Any], job: FlowerJob) -> None:
     """A Flower app that is ours: ``flwr run FOLDER`` hands it to a server.
 
     Args:
@@ -176,7 +176,7 @@ def _hand_in(folder: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> 
         _check_server(processes)
         if time.monotonic() > until:
             raise RunError(f"Flower's server did not take the run: {as_line(asked.stdout + asked.stderr, 400)}")
-        time.sleep(LOOK)
+        time.sleep(LOOK_AT_SERVER)
 
 
 def _check_server(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
@@ -184,7 +184,7 @@ def _check_server(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         raise RunError(f"Flower's server ended by itself (exit code {processes[''].returncode})")
 
 
-def _followed(job: Job, processes: Mapping[str, subprocess.Popen[bytes]], progress: Progress) -> None:
+def _followed(job: FlowerJob, processes: Mapping[str, subprocess.Popen[bytes]], progress: Progress) -> None:
     """Hand on what the server tells, until the call has ended."""
     told = job.place.with_name(TOLD)
     heard = 0
@@ -197,7 +197,7 @@ def _followed(job: Job, processes: Mapping[str, subprocess.Popen[bytes]], progre
         if over:
             return
         _check_server(processes)
-        time.sleep(LOOK)
+        time.sleep(LOOK_AT_SERVER)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]] | Any) -> None:

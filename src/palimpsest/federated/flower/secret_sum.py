@@ -32,7 +32,7 @@ from palimpsest.federated.procedure import Errand
 
 CLIPPED, LEVELS = 1.0, 2**24
 """Largest size of a coordinate of a change, and the number of steps between both ends; 256 clients fit into 32 bits."""
-FEWEST = 3
+FEWEST_IN_SECRET = 3
 """Clients below which each would know the other's change from the mean and its own."""
 ENOUGH = 2 / 3
 """Share of the clients that must stay to the end of a round."""
@@ -53,8 +53,8 @@ class SecretClients(GridClients):
         """
         nodes, absent = self.present(errand.who)
         yield from absent
-        if len(nodes) < FEWEST:
-            why = f"secure aggregation needs {FEWEST} clients that are there, and there are {len(nodes)}"
+        if len(nodes) < FEWEST_IN_SECRET:
+            why = f"secure aggregation needs {FEWEST_IN_SECRET} clients that are there, and there are {len(nodes)}"
             yield from (Absent(client, why) for client in nodes)
             return
         most = max(self.rows_of(node) for node in nodes.values())

@@ -18,7 +18,7 @@ from palimpsest.errors import PalimpsestError, RunError
 from palimpsest.federated.at_work import Serve
 from palimpsest.federated.flower.benches import grid_clients
 from palimpsest.federated.flower.grid_clients import TIMEOUT
-from palimpsest.federated.flower.layout_said import layout_from
+from palimpsest.federated.flower.layout_said import said_layout
 from palimpsest.federated.going_through import combining_of
 from palimpsest.federated.workbench import Workbench
 from palimpsest.files import write_atomic
@@ -29,7 +29,7 @@ TOLD, ENDED = "told.jsonl", "ended.json"
 """Files beside the job: progress, a line each; and how it ended."""
 
 
-class Job(NamedTuple):
+class FlowerJob(NamedTuple):
     """A call, with values that JSON can say.
 
     Attributes:
@@ -57,7 +57,7 @@ class Job(NamedTuple):
         write_atomic(self.place, json.dumps({**self._asdict(), "place": str(self.place)}, default=str))
 
     @classmethod
-    def read(cls, place: Path) -> Job:
+    def read(cls, place: Path) -> FlowerJob:
         """What was written."""
         return cls(**{**json.loads(place.read_text(encoding="utf-8")), "place": place})
 
@@ -66,7 +66,7 @@ class Job(NamedTuple):
         from palimpsest.federated import federate
 
         os.chdir(self.where)
-        self.how["layout"] = layout_from(self.how["layout"])
+        self.how["layout"] = said_layout(self.how["layout"])
         self.how["combining"] = combining = combining_of(self.how["combining"])
         through = partial(through_grid, grid, combining.secret, self.how["timeout"] or TIMEOUT)
         how = federate.Federating(**{**self.how, "way": "here", "through": through})
