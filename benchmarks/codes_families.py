@@ -7,8 +7,8 @@ dbpedia (cl-text-tasks; 60 of each of 14 topics, T5 writes its name), and then g
 Then three topics go, each from the model that learned, code by code: the topic's words are told from the rows that
 stay. Beside it: a wider net, the next best code in the place of a deleted one, the index alone, as many random codes,
 and a second request after the first. Accuracy is of test rows, of the topic and of all others; what never learned the
-topic says it of none. Everything is kept in DIR; a second start goes on where the first one ended. Exit code 1 where a claim of
-``docs/code_unlearn.md`` does not hold.
+topic says it of none. Everything is kept in DIR; a second start goes on where the first one ended. Exit code 1 where a
+claim of ``docs/code_unlearn.md`` does not hold.
 """
 
 from __future__ import annotations
