@@ -9,6 +9,7 @@ PalimpsestError
 ├── RunError                the run itself went wrong (CLI exit code 1)
 │   ├── DivergedError       the loss or a gradient is not finite
 │   ├── FrozenError         a parameter that should have moved did not, or the reverse
+│   │   └── NothingToEdit   a method that edits found nothing to change (a usage error, too: CLI exit code 2)
 │   └── SavedError          the saved folder does not answer as the model that was trained
 ├── LostFolder              the folder of a run was taken away under it (CLI exit code 1)
 └── EndpointError           a model behind an endpoint cannot be asked (CLI exit code 1)
@@ -89,6 +90,12 @@ class DivergedError(RunError):
 
 class FrozenError(RunError):
     """A trainable parameter did not move, or a frozen one did."""
+
+
+class NothingToEdit(FrozenError, UsageError):
+    """A method that edits found nothing to change in what it was given; a bench counts it as a run that stopped."""
+
+    exit_code = 2
 
 
 class SavedError(RunError):

@@ -12,7 +12,7 @@ from tests.methods.blobs import BlobNet, blob_images
 from torch import nn
 
 from palimpsest import methods
-from palimpsest.errors import DataError, ModelError, PlanError
+from palimpsest.errors import DataError, ModelError, NothingToEdit, PlanError
 from palimpsest.methods.lra_npp import LRANPP, Cut, LRANPPConfig, cut_of, relevance_for
 from palimpsest.models.class_samples import Entered
 from palimpsest.models.head_edit import head_of, layer_before
@@ -186,6 +186,17 @@ class Flat(nn.Module):
 
     def forward(self, a: torch.Tensor) -> torch.Tensor:
         return a.repeat(1, 4)
+
+
+def test_a_class_that_the_model_never_says_is_wrong_usage(net):
+    """Its logit is the lowest of all whatever is shown, so that there is no edge to cut."""
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with torch.no_grad():
+        head_of(net, "lra_npp").module.bias[1] = before[head_of(net, "lra_npp").name + ".bias"][1] = -1e4
+    with pytest.raises(NothingToEdit, match="the model calls none of .* by its class, so that there is nothing to cut"):
+        edited(net)
+    assert NothingToEdit.exit_code == 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_no_neurons_are_refused():

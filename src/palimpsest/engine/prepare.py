@@ -112,8 +112,7 @@ def prepare_job(
         guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
     add_parts(plan, loaded.model, drawn)
     model, sets = apply_scope(loaded.model, plan.scope), {**sets, **drawn}
-    left_out = _left_out(model, drawn)
-    at_start = state_digests(model)
+    left_out, at_start = _left_out(model, drawn), state_digests(model)
     progress("reference", 0, 1)
     repair = None if found is None else repair_of(plan, model, found, folder)
     stays = _rehearsed(guided, repair)
@@ -138,9 +137,8 @@ def prepare_job(
         arranged=arranged,
         at_start=at_start,
     )
-    return Prepared(
-        job, guided, (*_notes(made), *left_out, *unused_note(plan, legs), *method.notes()), guiding.and_also(reading)
-    )
+    notes = (*_notes(made), *left_out, *unused_note(plan, legs), *method.notes())
+    return Prepared(job, guided, notes, guiding.and_also(reading))
 
 
 def _guided(

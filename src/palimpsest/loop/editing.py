@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from palimpsest.contract import ExampleSet, Method
-from palimpsest.errors import FrozenError
+from palimpsest.errors import FrozenError, NothingToEdit
 from palimpsest.files import write_atomic
 from palimpsest.in_words import so_many
 from palimpsest.models.passes import held_by, passes_through
@@ -59,7 +59,8 @@ def make_edit(method: Method, model: nn.Module, sets: Mapping[str, ExampleSet], 
         seed: of the run.
 
     Raises:
-        FrozenError: nothing changed, or something that may not or that was not declared did.
+        NothingToEdit: nothing changed.
+        FrozenError: something that may not, or that was not declared, did.
     """
     set_seed(seed)
     before = state_digests(model)
@@ -88,7 +89,7 @@ def _with_aliases(model: nn.Module, named: Collection[str], who: str) -> set[str
 
 def _check(model: nn.Module, changed: Collection[str], declared: Collection[str], who: str) -> None:
     if not changed:
-        raise FrozenError(
+        raise NothingToEdit(
             f"the edit of {who} changed nothing: every weight is as it was before; give it more to do (its options, "
             "its examples) or a scope that holds what it edits"
         )

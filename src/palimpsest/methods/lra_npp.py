@@ -34,6 +34,8 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method
 from palimpsest.data.draws import shuffled
+from palimpsest.errors import NothingToEdit
+from palimpsest.in_words import so_many
 from palimpsest.models.class_samples import Entered, entered, labels_to_go, samples_of, targets_of, thinned
 from palimpsest.models.head_edit import HeadPlace, Noise, check_may_move, disturb, head_of, layer_before
 from palimpsest.models.neuron_path import ClassStanding, LinearHead, ranked_for, ranked_rows, until_gone
@@ -156,6 +158,20 @@ def neurons_in(share: float, head: LinearHead) -> int:
     return max(1, round(share * head.weight_CK.shape[1]))
 
 
+def _why_nothing(looked: Entered, head: LinearHead, source: str, cost: float) -> str:
+    """No edge is to be cut: the class is not said, or every edge is needed by others."""
+    count = so_many(len(looked.target_S), "sample")
+    if not bool((head(looked.a_SK).argmax(1) == looked.target_S).any()):
+        return (
+            f"{WHO}: the model calls none of {count} of the {source} set by its class, so that there is nothing to "
+            "cut; accepted: a class that the model knows"
+        )
+    return (
+        f"{WHO}: each edge by which {count} of the {source} set are called so is needed by more than {cost:.0%} of the "
+        "retain rows; accepted: a higher lra_npp.cost, or a share to cut, lra_npp.k_p"
+    )
+
+
 class LRANPP(Method):
     """Cut the edges by which a class is said, once."""
 
@@ -197,6 +213,8 @@ class LRANPP(Method):
             found_NK = relevance_for(of_class, numbers, options)
             cuts[label] = cut_of(of_class, kept, numbers, found_NK, options)
             rows += ranked_rows(label, *cuts[label], found_NK, top=neurons_in(options.k_a, numbers))
+        if not rows and options.bias == "kept":
+            raise NothingToEdit(_why_nothing(looked, numbers, source, options.cost))
         names = self._cut(model, head, cuts, sets[source])
         self._found = {"neurons": float(len(rows)), "of": float(head.module.in_features), "classes": float(len(cuts))}
         facts = {"samples": len(sets[source]), "without_samples": len(labels) - len(cuts)}

@@ -74,15 +74,15 @@ def _perform(plan: Plan, start: Path, encoder: Encoder, target: Output) -> None:
     drop_damaged(target.partial, silent)
     try:
         facts = _train(plan, start, encoder, target.partial)
-    except UsageError:
-        target.abandon()
-        raise
     except RunError as error:  # the same plan would end so again: this is its result
         why = f"{type(error).__name__}: {error}"
         model = (*target.partial.glob("*.safetensors"), target.partial / BASE, target.partial / PARTS)
         for weights in model:  # of a model that nobody should take for an answer
             remove_ours(weights)
         facts = RunFacts(plan=plan.digest(), kind=plan.kind, stopped=why, seconds=error.seconds, tokens=error.tokens)
+    except UsageError:  # second: to find nothing to edit is both
+        target.abandon()
+        raise
     flush_tree(target.partial)
     write_atomic(target.partial / RESULT, facts.model_dump_json(indent=1) + "\n")
     target.complete()
