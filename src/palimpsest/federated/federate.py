@@ -163,9 +163,7 @@ def erase_client(
         call = ("erase_client", [str(folder), gone], more)
         asked = _asked_for_erasing(rows, gone, sets or {})
         return _in_processes(call, before.local_plan(), asked, manner, how._replace(combining=before.combining))
-    roles = {**_kept_roles(before), **_roles(sets)}
-    if gone in rows and _is_there(rows[gone]):
-        roles["forget"] = rows[gone]
+    roles = {**_kept_roles(before), **_roles(sets), **_rows_of_gone(rows, gone)}
     files = {**{f"{CLIENT}{name}": describe_source(at) for name, at in staying.items()}, **_described(roles)}
     other: dict[str, Any] = {} if how.measuring is None else {"measuring": how.measuring}
     changed = {"kind": "erase", "method": by, "after": str(folder), "gone": gone, "retrains": retrains}
@@ -245,6 +243,11 @@ def _kept_roles(before: FederatedPlan) -> dict[str, Source]:
     """What was measured of the version, as far as it is still there."""
     kept = {role: before.files[role] for role in MEASURED_SETS.values() if role in before.files}
     return {role: file for role, file in kept.items() if _is_there(file)}
+
+
+def _rows_of_gone(rows: Mapping[str, Source], gone: str) -> dict[str, Source]:
+    """Rows of the client that goes, to be measured, where they are still there."""
+    return {"forget": rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
 
 
 def _is_there(source: Source) -> bool:
