@@ -118,3 +118,32 @@ def test_epochs_of_calibration_are_rounded_up() -> None:
     assert [calibration_epochs(epochs, ratio) for epochs, ratio in [(3, 0.5), (2, 0.5), (10, 0.1), (10, 0.11)]] == [
         2, 1, 1, 2,
     ]  # fmt: skip
+
+
+def test_a_few_rounds_follow_where_the_others_are_worse_off() -> None:
+    rounds = [replies(loss=0.2, u=w(1), a=w(1))] * 20
+    history, said = averaged_history(w(0), *rounds), iter([2.0, 0.26, 0.25])
+    procedure, asked = ERASER.erase(history, "u"), []
+    told = None
+    try:
+        while True:
+            errand = next(procedure) if told is None else procedure.send(told)
+            asked.append(errand)
+            told = errand.known or replies(loss=next(said) if not errand.epochs else math.nan, a=w(1))
+    except StopIteration as ended:
+        final = ended.value
+    assert [errand.epochs for errand in asked[20:]] == [0, 1, 0, 1]  # at most two, a tenth of twenty
+    assert final["w"].tolist() == [20 + 2]
+
+
+@pytest.mark.parametrize(("now", "then", "rounds"), [(0.24, 0.2, 0), (0.26, 0.2, 1), (9.0, math.nan, 0)])
+def test_no_round_follows_where_they_are_as_well_off_or_that_is_not_known(now: float, then: float, rounds: int) -> None:
+    history = averaged_history(w(0), *[replies(loss=then, u=w(1), a=w(1))] * 10)
+    procedure, num_asked, told = ERASER.erase(history, "u"), 0, None
+    try:
+        while True:
+            errand = next(procedure) if told is None else procedure.send(told)
+            num_asked += errand.epochs > 0
+            told = errand.known or replies(loss=now, a=w(1))
+    except StopIteration:
+        assert num_asked == 10 + rounds

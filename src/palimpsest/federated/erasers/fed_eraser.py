@@ -13,12 +13,16 @@ The norms are of each tensor by itself. p_k are the shares of the examples among
 not move, then or now, stays where it is: its direction is not known. A client that was absent in a round is not asked
 in it. Departs from the paper: shares by examples, where the paper divides by K − 1 besides.
 
+Beyond the paper: where the others' loss is then more than 0.05 nats above what they said in the last stored round, they
+learn a few rounds more, at most a tenth as many as were stored: what a direction of half the epochs left unlearned.
+
 It forgets approximately: no U_u^j is used, but the lengths ‖U_k^j‖ of the others were learned beside that client.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +32,8 @@ from torch import Tensor
 
 from palimpsest.companions.round_record import Replies, Round, Weights
 from palimpsest.federated.averaging import averaged_by, mean_delta, weights_after
-from palimpsest.federated.erasers.history import kept_of
+from palimpsest.federated.erasers.history import kept_of, staying
+from palimpsest.federated.fed_avg import loss_of
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 
 Norms = Literal["per_client", "averaged"]
@@ -75,6 +80,13 @@ def calibrated_step(stored: Replies, fresh: Replies, norms: Norms = "per_client"
     return mean_delta({client: told._replace(delta=long[client]) for client, told in fresh.items()})
 
 
+def loss_before(history: Rounds, who: Collection[str]) -> float:
+    """Mean loss that some clients said in the last round, by their rows; NaN where they said none."""
+    told = history[len(history) - 1].told if len(history) else {}
+    kept = {client: told[client] for client in sorted(told) if client in who}
+    return loss_of(kept) if kept else math.nan
+
+
 @dataclass(frozen=True)
 class FedEraser(Eraser):
     """Calibrated replay.
@@ -83,11 +95,15 @@ class FedEraser(Eraser):
         interval: dt, every how many-th stored round is used; more is faster and goes less far.
         ratio: r, epochs of calibration for an epoch of learning; 0.5 in the reference.
         norms: "per_client" as in the paper, "averaged" as in the code.
+        after: most rounds after the replay, for each that was stored; 0 as in the paper.
+        slack: nats by which the others' loss may be above that of before.
     """
 
     interval: int = 1
     ratio: float = 0.5
     norms: Norms = "per_client"
+    after: float = 0.1
+    slack: float = 0.05
 
     name = "fed_eraser"
     source = "Liu et al. 2021, FedEraser, IWQoS"
@@ -100,6 +116,16 @@ class FedEraser(Eraser):
         for number in range(0, len(history), self.interval):
             stored = history[number]
             weights = yield from self._replayed(weights, stored, kept_of(stored, gone), history.epochs)
+        return (yield from self._finished(weights, history, staying(history, gone)))
+
+    def _finished(self, weights: Weights, history: Rounds, who: tuple[str, ...]) -> Procedure:
+        """Further rounds, while the others are worse off than they were."""
+        wanted = loss_before(history, who) + self.slack
+        for _ in range(math.floor(self.after * len(history))):
+            said = yield Errand(weights, who, 0.0)
+            if not said or not loss_of(said) > wanted:  # also where one of them is not known
+                break
+            weights = averaged_by(weights, (yield Errand(weights, who, history.epochs, loss=False)))
         return weights
 
     def _replayed(self, weights: Weights, stored: Round, kept: Replies, epochs: float) -> Procedure:
