@@ -17,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from palimpsest.engine.progress import Progress
 from palimpsest.errors import RunError
@@ -112,7 +114,7 @@ def _running(folder: Path, rows: Mapping[str, str]) -> Iterator[dict[str, subpro
             processes[client] = _started(folder, f"node-{number}", node)
         yield processes
     finally:
-        _end(processes.values())
+        _end(list(processes.values()))
 
 
 def absolute(source: str) -> str:
@@ -200,14 +202,21 @@ def _followed(job: FlowerJob, processes: Mapping[str, subprocess.Popen[bytes]], 
         time.sleep(LOOK_AT_SERVER)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]] | Any) -> None:
-    """Ask all to end, then make them."""
+def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Ask all to end, then make them, with all that they started: in sessions of its own, by Flower."""
+    all_of_them = [one for process in processes for one in _family(process.pid)]
     for process in reversed(list(processes)):
         process.terminate()
-    until = time.monotonic() + GOES_IN
+    for left in psutil.wait_procs(all_of_them, timeout=GOES_IN)[1]:
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
     for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=max(0.1, until - time.monotonic()))
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        process.wait()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """A process of ours and all that it started; none where it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
