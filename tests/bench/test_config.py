@@ -83,6 +83,16 @@ def test_the_controls_learn_like_the_first_row(values):
     assert rows[RANDOM].parts(**BOTH) == (("unlearn", "random_edit"), ("learn", "ug_clu"))
 
 
+def test_the_random_edit_is_as_long_as_that_of_the_first_row_that_moves_weights(values):
+    """A head of means forgets by counting: no weight moves, and there is no size to give to noise."""
+    rows = {name: BenchRow(chain=chain) for name, chain in (("a", "simple_cil"), ("b", "er+scrub"), ("c", "lwf+npo"))}
+    bench = make_bench(values).model_copy(update={"rows": rows})
+    assert bench.equalled == "b"
+    assert bench.all_rows[RANDOM].chain == "er+random_edit"
+    assert bench.all_rows[NOTHING].chain == "simple_cil"
+    assert bench.model_copy(update={"rows": {"x": BenchRow(chain="fecam")}}).equalled == "x"
+
+
 def test_the_nearest_options_win(values):
     own = {"npo": {"training": {"batch_size": 2}}}
     bench = make_bench(

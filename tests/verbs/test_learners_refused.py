@@ -150,3 +150,21 @@ def test_prompts_are_not_tuned_beside_those_of_another_learner(tmp_path, unmeasu
     for method in ("dual_prompt", "ease"):
         with pytest.raises(PlanError, match=f"{method}' tunes parts of its own, .*by l2p.*with --method l2p, or a ver"):
             pal.learn(tmp_path / "l2p", rows, output=tmp_path / "out", method=method)
+
+
+def test_a_head_that_grows_cannot_be_mixed_with_the_one_before(counted, tmp_path, unmeasured):
+    more = put_npz(tmp_path / "more.npz", [4, 5] * 2)
+    sets = {"retain": put_npz(tmp_path / "kept.npz", [0, 1] * 2), "output": tmp_path / "out", "method": "ug_clu"}
+    with pytest.raises(PlanError, match="restore mixes the model after a run with the one before, and --head gives"):
+        pal.update(counted / "start", learn=more, forget=counted / "all.npz", head="grow", restore=0.9, **sets)
+    assert {path.name for path in tmp_path.iterdir()} == {"more.npz", "kept.npz"}
+
+
+def test_images_of_another_size_than_the_backbone_takes_are_refused(tmp_path, unmeasured):
+    model = small_classifier("images")
+    for name in ("image_mean", "image_std"):
+        setattr(model.config, name, [0.5] * 3)
+    model.save_pretrained(tmp_path / "vit")
+    np.savez(tmp_path / "big.npz", x=np.zeros((2, 12, 12, 3), np.uint8), y=np.array([0, 1]), name=np.array(["a", "b"]))
+    with pytest.raises(DataError, match="12x12 pixels; accepted: 8x8, the model's size"):
+        pal.learn(tmp_path / "vit", tmp_path / "big.npz", output=tmp_path / "out", method="simple_cil")

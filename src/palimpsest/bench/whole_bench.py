@@ -118,7 +118,6 @@ def _check_examples(bench: Bench, last: RequestCell) -> None:
 
 def _tasks(bench: Bench, chain: tuple[RequestCell, ...]) -> dict[str, WaitingTask]:
     """All steps of one seed, request by request."""
-    first = next(iter(bench.rows))
     tasks: dict[str, WaitingTask] = {}
     for cell in chain:
         oracle = _name(ORACLE, cell)
@@ -126,7 +125,7 @@ def _tasks(bench: Bench, chain: tuple[RequestCell, ...]) -> dict[str, WaitingTas
         for label in bench.all_rows:
             after = [oracle]
             after += [_name(label, chain[cell.number - 1])] if cell.number else []
-            after += [_name(first, cell)] if label == RANDOM else []
+            after += [_name(bench.equalled, cell)] if label == RANDOM else []
             tasks[_name(label, cell)] = WaitingTask(row_step, (cell, label), tuple(after))
     return tasks
 

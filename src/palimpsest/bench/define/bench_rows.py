@@ -44,6 +44,12 @@ class BenchRow(Section):
         return next((name for name in reversed(self.names) if "unlearn" in methods.card(name).kinds), None)
 
     @property
+    def spares_weights(self) -> bool:
+        """Is what it forgets taken off a head that it made, so that no weight moves?"""
+        card = None if self.unlearner is None else methods.card(self.unlearner)
+        return card is not None and card.edits and card.makes_head
+
+    @property
     def isolates(self) -> bool:
         """Does it answer what is temporary by networks of their own?"""
         return not self.only_learns and methods.card(self.names[0]).isolates

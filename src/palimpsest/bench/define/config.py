@@ -90,7 +90,7 @@ class Bench(Section):
     buffer: int | Literal["all"] = 500
     """Examples that the replay buffer holds; "all" = everything that remains."""
     rows: dict[str, BenchRow]
-    """Name -> row. The random edit has the size of the first row's, and its learner is that row's."""
+    """Name -> row. The random edit has the size of the first row's that moves weights, and its learner is that row's."""
     seeds: tuple[int, ...] = (0,)
     """One cell per row and seed."""
     twin: Literal[True, False, "forget"] = False
@@ -200,10 +200,16 @@ class Bench(Section):
         """The rows and, where anything is forgotten, the controls, in the order of the tables."""
         if not self.stream.forgets:
             return dict(self.rows)
-        first = next(iter(self.rows.values()))
+        first, equal = next(iter(self.rows.values())), self.rows[self.equalled]
         nothing = BenchRow(chain=first.learner, methods=first.methods, only_learns=True)
-        edit = BenchRow(chain=f"{first.learner}+{RANDOM_EDIT}", methods=first.methods)
+        edit = BenchRow(chain=f"{equal.learner}+{RANDOM_EDIT}", methods=equal.methods)
         return {**self.rows, NOTHING: nothing, RANDOM: edit}
+
+    @property
+    def equalled(self) -> str:
+        """Name of the row that the random edit is as long as: the first that moves weights; else the first."""
+        moving = (name for name, row in self.rows.items() if not row.spares_weights)
+        return next(moving, next(iter(self.rows)))
 
     def has_twin(self, *, forgets: bool) -> bool:
         """Is the oracle of a request retrained twice?"""

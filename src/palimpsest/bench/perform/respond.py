@@ -38,6 +38,9 @@ class Response:
     since: Path | None = None
 
 
+_NONE_TO_EQUAL = "there is no edit to equal: the row that it is as long as moved no weight"
+
+
 def unanswered(cell: RequestCell, before: RowStep | None) -> Response:
     """Where a row stands before a request; a side network is forgotten with its task, whatever comes of the rest."""
     if before is None:
@@ -62,7 +65,7 @@ def answer(cell: RequestCell, label: str, before: RowStep | None, edit: Mapping[
     for kind, method in row.parts(learns=bool(request.presented), forgets=bool(request.forget)):
         edits = label == RANDOM and kind == "unlearn"
         if edits and not edit["norm"]:
-            return replace(start, runs=found.runs, stopped="there is no edit to equal: the first row made none")
+            return replace(start, runs=found.runs, stopped=_NONE_TO_EQUAL)
         plan = cell.bench.plan(kind, method, cell.seed, row=row, options=edit if edits else None)
         origin = Path(cell.bench.model) if methods.load(method).starts_from == "base" else found.folder
         since = found.since if kind == "learn" else found.folder
