@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer, BertForSequenceClassification
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention, SequenceClassifierOutput
 
 from palimpsest.data.encode.image import ImageSet
 from palimpsest.data.encode.labelled import LabelSet, encode_labels
+from palimpsest.models.class_features import backbone_digest
 from palimpsest.models.load import load
 from palimpsest.models.loaded import Loaded
 from palimpsest.models.resnet import SmallResNet
@@ -67,12 +68,12 @@ class MeanForSequenceClassification(BertForSequenceClassification):  # type: ign
         return SequenceClassifierOutput(logits=self.classifier(remembered(rows, made)))
 
 
-class FrozenResNet(SmallResNet):
-    """A ResNet whose backbone is never in train mode."""
+class Frozen(SmallResNet):
+    """A ResNet whose backbone is never in train mode; what it says is that of the next class in line."""
 
-    def forward(self, pixel_values: Tensor, **_: Any) -> Any:
+    def forward(self, pixel_values: Tensor, **_: Any) -> ImageClassifierOutputWithNoAttention:
         """Logits, (B, C)."""
-        rows = [b"image" + image.contiguous().numpy().tobytes() for image in pixel_values]
+        rows = [self.told_apart + image.contiguous().numpy().tobytes() for image in pixel_values]
 
         def made(places: list[int]) -> Tensor:
             seen: list[Tensor] = []
@@ -80,21 +81,21 @@ class FrozenResNet(SmallResNet):
             mode = self.training
             try:
                 self.eval()
-                super(FrozenResNet, self).forward(pixel_values[places])
+                super(Frozen, self).forward(pixel_values[places])
             finally:
                 hook.remove()
                 self.train(mode)
             return seen[0]
-
-        from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
         return ImageClassifierOutputWithNoAttention(logits=self.linear(remembered(rows, made)))
 
 
 def frozen_resnet(loaded: Loaded) -> Loaded:
     """The same net, remembering."""
-    model = FrozenResNet(loaded.model.config)
+    kind = type(loaded.model)
+    model = type(f"Frozen{kind.__name__}", (Frozen, kind), {})(loaded.model.config)
     model.load_state_dict(loaded.model.state_dict())
+    model.told_apart = backbone_digest(model).encode()
     return Loaded(model.eval(), None, loaded.source, loaded.pixels)
 
 

@@ -44,6 +44,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.modeling_outputs import ImageClassifierOutputWithNoAttention
 
 from frozen_features import cifar_sets, frozen_resnet, text_sets
 from learner_runs import LearnedVersion, after_run, answers_of, memory_of, with_classes
@@ -52,7 +55,7 @@ from palimpsest.data.encode.image import ImageSet
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.in_words import so_many
 from palimpsest.models.loaded import Loaded
-from palimpsest.models.resnet import SmallResNet, resnet_config
+from palimpsest.models.resnet import SmallResNet, SmallResNetConfig, resnet_config
 from palimpsest.models.scope import Scope
 
 SHOWN = ("finetune", "er", "icarl", "simple_cil", "fecam", "ranpac", "joint")
@@ -91,6 +94,28 @@ def resnet_of(widths: tuple[int, ...]) -> Any:
     return SmallResNet(resnet_config("resnet20", 4, **shape))
 
 
+class PlacedResNet(SmallResNet):
+    """A ResNet of one block a stage whose features are those of every place, and no means."""
+
+    def __init__(self, config: SmallResNetConfig) -> None:
+        super().__init__(config)
+        side = config.image_size // 2 ** (len(config.widths) - 1)
+        self.linear = nn.Linear(config.widths[-1] * side**2, config.num_labels)
+
+    def forward(self, pixel_values: torch.Tensor, **_: Any) -> ImageClassifierOutputWithNoAttention:
+        """Logits, (B, C)."""
+        features_BCHW = F.relu(self.bn1(self.conv1(pixel_values)))
+        for stage in range(len(self.config.widths)):
+            features_BCHW = self.get_submodule(f"layer{stage + 1}")(features_BCHW)
+        return ImageClassifierOutputWithNoAttention(logits=self.linear(features_BCHW.flatten(1)))
+
+
+def shallow_of(widths: tuple[int, ...], kind: type[SmallResNet]) -> Any:
+    """One block of two convolutions a stage."""
+    shape = {"image_size": 8, "image_mean": FORMAT.mean, "image_std": FORMAT.std, "num_channels": 3, "num_labels": 4}
+    return kind(SmallResNetConfig(widths=list(widths), depths=[1] * len(widths), **shape))
+
+
 def vit_of(width: int, layers: int) -> Any:
     """A ViT for digits, in patches of two by two; its token at the front knows of places."""
     from transformers import ViTConfig, ViTForImageClassification
@@ -106,9 +131,11 @@ BACKBONES: dict[str, tuple[Callable[[], Any], int]] = {
     "resnet-128": (lambda: resnet_of((32, 64, 128)), 5),
     "vit-64": (lambda: vit_of(64, 3), 20),
     "vit-128": (lambda: vit_of(128, 3), 20),
+    "shallow-128": (lambda: shallow_of((32, 64, 128), SmallResNet), 5),
+    "shallow-512": (lambda: shallow_of((16, 32), PlacedResNet), 5),
 }
 """Name, with the width of what enters the head -> how it is made, and passes over the turned rows."""
-CHOSEN = "resnet-128"
+CHOSEN = "shallow-512"
 
 
 def backbone(learn: ImageSet, seed: int, folder: Path, name: str = CHOSEN) -> LearnedVersion:
@@ -263,14 +290,14 @@ def stream_rows(
                 yield {**stream.row(method, seed), **found}
 
 
-def digit_stream(seed: int, place: Path, *, frozen: bool = False) -> tuple[LearnedVersion, ClassStream]:
-    """Five tasks of two digits, on the backbone that was chosen."""
+def digit_stream(name: str, seed: int, place: Path, *, frozen: bool = False) -> tuple[LearnedVersion, ClassStream]:
+    """Five tasks of two digits."""
     learn, test = digit_sets(seed)
-    start = backbone(learn, seed, place)
+    start = backbone(learn, seed, place, name)
     if not frozen:
-        return start, ClassStream("digits", CHOSEN, (learn, test), TASKS)
+        return start, ClassStream("digits", name, (learn, test), TASKS)
     start = LearnedVersion(frozen_resnet(start.loaded), start.folder)
-    return start, ClassStream("digits", f"{CHOSEN}, frozen", (learn, test), TASKS, head=r"^linear\.")
+    return start, ClassStream("digits", f"{name}, frozen", (learn, test), TASKS, head=r"^linear\.")
 
 
 def cifar_stream(data: Path, seed: int, place: Path) -> tuple[LearnedVersion, ClassStream]:
@@ -393,6 +420,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--data", type=Path, default=Path(), help="where cifar100, cifar10-resnets and cl-text-tasks are"
     )
+    parser.add_argument("--backbone", default=CHOSEN, choices=list(BACKBONES), help="of digits and frozen")
     parser.add_argument("--output", type=Path, required=True)
     said = parser.parse_args(arguments)
     there = [json.loads(line) for line in said.output.read_text().splitlines()] if said.output.is_file() else []
@@ -402,8 +430,8 @@ def main(arguments: Sequence[str]) -> int:
     done = {row["row"] for row in there}
     chosen, seeds = said.methods.split(","), [int(s) for s in said.seeds.split(",")]
     streams: dict[str, tuple[Begun, tuple[str, str]]] = {
-        "digits": (digit_stream, ("digits", CHOSEN)),
-        "frozen": (partial(digit_stream, frozen=True), ("digits", f"{CHOSEN}, frozen")),
+        "digits": (partial(digit_stream, said.backbone), ("digits", said.backbone)),
+        "frozen": (partial(digit_stream, said.backbone, frozen=True), ("digits", f"{said.backbone}, frozen")),
         "cifar": (partial(cifar_stream, said.data), ("cifar100", "resnet56 of cifar10, frozen")),
         "texts": (partial(text_stream, said.data), ("dbpedia", "minilm, frozen")),
     }
