@@ -15,8 +15,8 @@ import palimpsest
 
 COMMANDS = re.findall(
     r"[\w-]+",
-    "bench calibrate clean companions demo env export harden judge learn measure methods metrics options parts report "
-    "rules serve-model unlearn update verify",
+    "bench calibrate clean companions demo env export federated harden judge learn measure methods metrics options "
+    "parts report rules serve-model unlearn update verify",
 )
 
 

@@ -24,13 +24,13 @@ from palimpsest.data.read.layout import Layout
 from palimpsest.demo.tiny_model import new_model
 from palimpsest.engine.given import Manner
 from palimpsest.errors import DataError, ModelError, PlanError
-from palimpsest.federated import work
+from palimpsest.federated import at_work, federating, work
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.federate import Federating, erase_client, federate
-from palimpsest.federated.federated_plan import local_work
+from palimpsest.federated.federated_plan import plan_of_work
 from palimpsest.federated.given_clients import parse_clients, read_clients
 from palimpsest.federated.procedure import Errand
-from palimpsest.federated.rounds_facts import facts_in
+from palimpsest.federated.rounds_facts import federation_facts_in
 from palimpsest.federated.work import seed_of
 from palimpsest.federated.workbench import Workbench
 from palimpsest.models.load import load
@@ -78,7 +78,7 @@ def ledger_of(folder: Path) -> RoundLedger:
 
 
 def bench_of(town: Path, *names: str) -> Workbench:
-    plan = local_work(str(town / "model"), None, "finetune", SECTIONS)
+    plan = plan_of_work(str(town / "model"), None, "finetune", SECTIONS)
     read = read_clients(str(town / "model"), clients(town, *names), {}, Layout(), lambda *_: None)
     return Workbench.opened(plan, read.rows, town / "work")
 
@@ -115,7 +115,7 @@ def test_a_round_is_the_mean_of_what_each_client_does_alone(town, version):
 def test_local_work_is_that_of_a_learn_run(town, tmp_path):
     """One client, all weights: the same bits as ``palimpsest learn`` at this rate and seed leaves."""
     sections = {"training": {"batch_size": 2, "learning_rate": 1e-3}, "scope": {"kind": "all"}}
-    plan = local_work(str(town / "model"), None, "finetune", sections)
+    plan = plan_of_work(str(town / "model"), None, "finetune", sections)
     read = read_clients(str(town / "model"), clients(town, "ann"), {}, Layout(), lambda *_: None)
     bench = Workbench.opened(plan, read.rows, tmp_path / "work")
     start = bench.weights()
@@ -140,13 +140,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(moment, town, version, tmp_path, 
         asked.append((client, number))
         return real(bench, client, errand, number)
 
-    from palimpsest.federated import federating
-
     with monkeypatch.context() as patch:
         patch.setattr(work, "learn_locally", counted)
         if moment != "second client":
-            name = "write_version" if moment == "saving" else "_write"
-            patch.setattr(federating, name, dying)
+            patch.setattr(*((at_work, "write_version") if moment == "saving" else (federating, "_write")), dying)
         with pytest.raises(Death):
             learned(town, tmp_path / "out", sets={"test": str(town / "nobody.jsonl")})
     with monkeypatch.context() as patch:
@@ -183,7 +180,7 @@ def test_nothing_of_who_was_erased_is_kept(version, erased):
 
 
 def test_the_record_says_what_was_reached_beside_retraining(erased):
-    facts = facts_in(erased)
+    facts = federation_facts_in(erased)
     assert (facts.gone, facts.exact, facts.kind) == ("bob", False, "erase")
     assert facts.guarantee.startswith("None: ")
     found = facts.retrained
@@ -201,7 +198,7 @@ def test_retraining_beside_is_a_federation_of_the_others(town, erased, tmp_path)
     """The distance is to what the same command without bob gives."""
     learned(town, tmp_path / "others", ("ann", "cid"))
     apart = [(ledger_of(tmp_path / "others").final[n] - t).double().square().sum() for n, t in final_of(erased).items()]
-    found = facts_in(erased).retrained
+    found = federation_facts_in(erased).retrained
     assert found is not None
     assert found.after == pytest.approx(float(sum(apart)) ** 0.5, rel=1e-6)
 

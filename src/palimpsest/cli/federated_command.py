@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from palimpsest.in_words import so_many
 
 if TYPE_CHECKING:
     from palimpsest.federated.federate import Federating
+    from palimpsest.federated.going_through import Combining
     from palimpsest.report.schema import RunResult
 
 app = typer.Typer(
@@ -24,7 +26,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def group() -> None:
+def _group() -> None:
     """Learn on rows that stay where they are, and take a client out again."""
 
 
@@ -34,6 +36,16 @@ def _given(kind: Any, about: str, *names: str, metavar: str | None = None) -> An
 
 _TEST = Flag("test", _given(str | None, "Rows nobody learns; measured.", "--test", metavar="DATA"))
 _PROBE = Flag("probe", _given(str | None, "Canaries, or a backdoor; measured.", "--probe", metavar="DATA"))
+_WAY = (
+    Flag("through", _given(str, "here, simulation or processes (Flower).", "--through", metavar="WAY"), default="here"),
+    Flag("timeout", _given(float | None, "Seconds for a client's answer.  [600]", "--timeout", metavar="N")),
+)
+_COMBINING = (
+    Flag("combine", _given(str, "mean, median, trimmed_mean or krum.", "--combine", metavar="HOW"), default="mean"),
+    Flag("noise", _given(float | None, "Of privacy: z, for the mean.  [none]", "--noise", metavar="N")),
+    Flag("clip", _given(float | None, "Largest norm of a change, with --noise.  [1]", "--clip", metavar="N")),
+    Flag("secret", _given(bool, "Secure aggregation: the mean alone is seen.", "--secret"), default=False),
+)
 _ROWS = (
     Flag("column", o.Columns),
     Flag("ignore_column", o.IgnoreColumns),
@@ -60,17 +72,20 @@ _RUN = (
     Flag("assign", o.Sets),
     Flag("separator", o.Separator),
     Flag("revision", o.Revision),
+    *_COMBINING,
+    *_WAY,
     *_ROWS,
 )  # fmt: skip
 _ERASE = (
     Flag("folder", Annotated[str, typer.Argument(metavar="DIR", help="Version of a federation.")], default=...),
     Flag("client", _given(list[str], "Who goes; NAME=FILE: rows that moved.", "--client", metavar="NAME"), default=...),
     Flag("output", o.OutputFolder, default=...),
-    Flag("by", _given(str, "Eraser.", "--by", metavar="ERASER"), default="fed_eraser"),
+    Flag("by", _given(str, "See `palimpsest federated erasers`.", "--by", metavar="ERASER"), default="fed_eraser"),
     Flag("oracle", _given(bool, "Retrain without that client, too, and compare.", "--oracle"), default=False),
     Flag("public", _given(str | None, "Rows of no client, for erasers that teach.", "--public", metavar="DATA")),
     _TEST,
     _PROBE,
+    *_WAY,
     *_ROWS,
 )  # fmt: skip
 
@@ -83,6 +98,7 @@ def _run(values: dict[str, Any]) -> int:
     sections = _sections(values)
     clients = parse_clients(values["client"])
     how = _how(values)._replace(rounds=values["rounds"], epochs=values["epochs"], learns_for=values["learns_for"])
+    how = how._replace(combining=_combining(values))
     with shown_progress(quiet=values["json"]) as progress:
         given: dict[str, Any] = {"method": values["method"], "sections": sections, "sets": _sets(values), "how": how}
         result = federate(values["model"], clients, _manner(values, progress), **given)
@@ -140,7 +156,16 @@ def _how(values: Mapping[str, Any]) -> Federating:
 
     ignored = frozenset(values["ignore_column"] or ())
     columns, revision = o.column_names(values["column"]), values.get("revision")
-    return Federating(layout=Layout(columns, ignored, values["split"], revision, values["token_ids"]))
+    layout = Layout(columns, ignored, values["split"], revision, values["token_ids"])
+    return Federating(layout=layout, way=values["through"], timeout=values["timeout"])
+
+
+def _combining(values: Mapping[str, Any]) -> Combining:
+    from palimpsest.federated.going_through import combining_of
+
+    said = {"by": values["combine"], "secret": values["secret"], "noise_multiplier": values["noise"]}
+    given = said if values["clip"] is None else {**said, "clipping_norm": values["clip"]}
+    return combining_of(given)
 
 
 def _shown(result: RunResult, values: Mapping[str, Any]) -> int:
@@ -173,14 +198,30 @@ def report(
     json: o.Json = False,
 ) -> int:
     """Write the page of the rounds anew: loss, bytes, who answered, and what came of it."""
-    from palimpsest.federated.rounds_facts import facts_in
+    from palimpsest.federated.rounds_facts import federation_facts_in
     from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
     from palimpsest.report.schema import RunResult
 
-    facts = facts_in(folder)
+    facts = federation_facts_in(folder)
     if json:
         tell_json(facts.model_dump_json(indent=1))
         return 0
     save_rounds_page(facts, RunResult.of_run(folder), folder / ROUNDS_PAGE)
     tell(f"page    {folder / ROUNDS_PAGE}")
+    return 0
+
+
+@app.command("erasers")
+def erasers_command(json: o.Json = False) -> int:
+    """List the ways to take a client out, and what may be relied on after each."""
+    from palimpsest.federated.erasers import eraser_cards
+
+    cards = eraser_cards()
+    if json:
+        tell_json(json_module.dumps([card._asdict() for card in cards], indent=1))
+        return 0
+    for card in cards:
+        exact = "exact; run --for it" if card.learns_apart else "exact" if card.exact else ""
+        tell(f"{card.name:20} {exact}".rstrip())
+        tell(f"  use when {card.use_when}\n  {card.guarantee}")
     return 0

@@ -156,20 +156,27 @@ class RoundWriter:
             gone: name of the client; only rounds after the last one that it was asked in stay. "" = nobody.
         """
         ledger = self.ledger
-        mark, first = self.key.of_id(gone), ledger.index.first
-        for record in ledger.records():
-            if mark in {one["client"] for one in (*record["told"], *record["absent"])}:
-                first = record["number"] + 1
+        first = self._first_without(self.key.of_id(gone))
         left = [record for record in ledger.records() if record["number"] >= first]
         asked: dict[str, int] = {}
         for record in left:
-            for one in (*record["told"], *record["absent"]):
-                asked.setdefault(one["client"], record["number"])
+            for mark in _asked_in(record):
+                asked.setdefault(mark, record["number"])
         head = ledger.index.head if left else ""
         ledger.write(ledger.index._replace(model=model, first=first, head=head, asked=asked))
         for path in sorted(ledger.folder.glob("round-*")):
             if path.name < round_folder(first):
                 shutil.rmtree(path)
+
+    def _first_without(self, mark: str) -> int:
+        """Number of the first round that a client is in no more."""
+        theirs = [record["number"] for record in self.ledger.records() if mark in _asked_in(record)]
+        return max(theirs) + 1 if theirs else self.ledger.index.first
+
+
+def _asked_in(record: Mapping[str, Any]) -> list[str]:
+    """Marks of the clients that were asked in a round, or whose answer was known."""
+    return [one["client"] for one in (*record["told"], *record["absent"])]
 
 
 def _digest_of(weights: Weights) -> str:

@@ -86,7 +86,7 @@ def carry_out(procedure: Procedure, clients: Clients, writer: RoundWriter, told:
         while True:
             errand = next(procedure) if replies is None else procedure.send(replies)
             replies = _round(errand, number, clients, writer)
-            told(facts_of(writer, number))
+            told(round_facts(writer, number))
             number += 1
     except StopIteration as stop:
         final: Weights = stop.value
@@ -98,34 +98,53 @@ def _round(errand: Errand, number: int, clients: Clients, writer: RoundWriter) -
     """The answers of one round, in the order in which the clients were asked."""
     heard = writer.begin(number, errand.weights, _said(errand), errand.who)
     if not heard.closed:
-        heard = _asked(errand, number, clients, writer, heard)
+        heard = _ask_clients(errand, number, clients, writer, heard)
     return {name: heard.told[name] for name in errand.who if name in heard.told}
 
 
-def _asked(errand: Errand, number: int, clients: Clients, writer: RoundWriter, heard: Heard) -> Heard:
+def _ask_clients(errand: Errand, number: int, clients: Clients, writer: RoundWriter, heard: Heard) -> Heard:
     """Ask those who have not answered, and close the round."""
-    started, found = time.perf_counter(), dict(heard.told)
-    for name, reply in errand.known.items():
-        if name in errand.who and name not in found:
-            writer.hear(number, reply)
-            found[name] = reply
+    started, found = time.perf_counter(), {**heard.told, **_known(errand, number, writer, heard)}
     left = tuple(name for name in errand.who if name not in found)
-    absent = {}
-    for answer in _sound(clients.ask(errand._replace(who=left, known={}), number) if left else iter(()), errand):
-        if isinstance(answer, Absent):
-            absent[answer.client] = answer.why
-        else:
-            writer.hear(number, answer)
-            found[answer.client] = answer
-    absent = {name: absent.get(name, SILENT) for name in left if name not in found}
+    absent: dict[str, str] = {}
+    if left:
+        told, why = _heard_from(clients.ask(errand._replace(who=left, known={}), number), errand, number, writer)
+        found |= told
+        absent = {name: why.get(name, SILENT) for name in left if name not in found}
     _check_quorum(errand, number, found, absent)
     ordered = {name: found[name] for name in errand.who if name in found}
     closed = Heard(ordered, tuple(Absent(*one) for one in absent.items()), closed=True)
-    sent = sum(tensor.nbytes for tensor in (*errand.weights.values(), *errand.beside.values()))
-    known = writer.marks(set(errand.known) & set(ordered))
-    facts = {"what": errand.what, "epochs": errand.epochs, "known": known, "sent": sent}
-    writer.close(number, {**facts, "seconds": time.perf_counter() - started}, closed)
+    writer.close(number, {**_facts(errand, writer, ordered), "seconds": time.perf_counter() - started}, closed)
     return closed
+
+
+def _heard_from(
+    answers: Iterator[Reply | Absent], errand: Errand, number: int, writer: RoundWriter
+) -> tuple[dict[str, Reply], dict[str, str]]:
+    """Answers, each written down as it comes, and why others did not answer."""
+    told, why = dict[str, Reply](), dict[str, str]()
+    for answer in _sound(answers, errand):
+        if isinstance(answer, Absent):
+            why[answer.client] = answer.why
+        else:
+            writer.hear(number, answer)
+            told[answer.client] = answer
+    return told, why
+
+
+def _known(errand: Errand, number: int, writer: RoundWriter, heard: Heard) -> dict[str, Reply]:
+    """Answers from a history that this round does not have yet, written down."""
+    found = {name: reply for name, reply in errand.known.items() if name in errand.who and name not in heard.told}
+    for reply in found.values():
+        writer.hear(number, reply)
+    return found
+
+
+def _facts(errand: Errand, writer: RoundWriter, told: Replies) -> dict[str, Any]:
+    """What the record of a round says besides."""
+    sent = sum(tensor.nbytes for tensor in (*errand.weights.values(), *errand.beside.values()))
+    known = writer.marks(set(errand.known) & set(told))
+    return {"what": errand.what, "epochs": errand.epochs, "known": known, "sent": sent}
 
 
 def _said(errand: Errand) -> dict[str, Any]:
@@ -175,7 +194,7 @@ def refused_for(reply: Reply, errand: Errand) -> str:
     return ""
 
 
-def facts_of(writer: RoundWriter, number: int) -> RoundFacts:
+def round_facts(writer: RoundWriter, number: int) -> RoundFacts:
     """What a round took, from its record alone."""
     record = writer.ledger.record(number)
     told = {writer.names.get(one["client"], one["client"]): one for one in record["told"]}

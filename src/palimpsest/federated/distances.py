@@ -22,11 +22,11 @@ class Distances(NamedTuple):
     learned: float
 
 
-def distance(one: Weights, other: Weights) -> float:
+def distance_apart(one: Weights, other: Weights) -> float:
     """L2 distance of two sets of weights of the same names; summed in fp64.
 
     >>> import torch
-    >>> distance({"w": torch.tensor([3.0, 0.0])}, {"w": torch.tensor([0.0, 4.0])})
+    >>> distance_apart({"w": torch.tensor([3.0, 0.0])}, {"w": torch.tensor([0.0, 4.0])})
     5.0
     """
     return math.sqrt(sum(float((one[name].double() - other[name].double()).square().sum()) for name in one))
@@ -44,6 +44,6 @@ def distances_between(start: Weights, version: Weights, erased: Weights, retrain
 
     def far(one: Weights) -> float:
         same = {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in retrained.items()}
-        return distance(one, retrained) if same else math.nan
+        return distance_apart(one, retrained) if same else math.nan
 
     return Distances(far(version), far(erased), far(start))

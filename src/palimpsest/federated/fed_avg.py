@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.fed_avg_rule import MOST_ROUNDS, has_stopped
@@ -14,7 +18,13 @@ def loss_of(answers: Replies) -> float:
     return sum(answers[name].loss * answers[name].examples for name in sorted(answers)) / rows
 
 
-def fed_avg(start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None = None) -> Procedure:
+def fed_avg(
+    start: Weights,
+    names: tuple[str, ...],
+    epochs: float,
+    rounds: int | None = None,
+    combine: Callable[[Weights, Replies], dict[str, Tensor]] = averaged_by,
+) -> Procedure:
     """Federated averaging: every client learns from the global weights, and their changes are averaged by their rows.
 
     Source: McMahan et al. 2017, arXiv:1602.05629, algorithm 1, with all clients in every round.
@@ -29,12 +39,13 @@ def fed_avg(start: Weights, names: tuple[str, ...], epochs: float, rounds: int |
         names: of the clients.
         epochs: local passes of one round.
         rounds: so many; None = by that rule.
+        combine: weights and answers -> new weights; the mean by rows if not given.
     """
     weights, losses = dict(start), list[float]()
     for _ in range(MOST_ROUNDS if rounds is None else rounds):
         answers = yield Errand(weights, names, epochs)
         losses.append(loss_of(answers))
-        weights = averaged_by(weights, answers)
+        weights = combine(weights, answers)
         if rounds is None and has_stopped(losses):
             break
     return weights

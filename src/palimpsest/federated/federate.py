@@ -14,9 +14,9 @@ from palimpsest.engine.given import Manner
 from palimpsest.engine.output import PLAN, Output
 from palimpsest.errors import DataError, PlanError, reachable, unknown
 from palimpsest.federated import erasers
-from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated_plan, local_work
+from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated_plan, plan_of_work
 from palimpsest.federated.given_clients import (
-    LEAST,
+    LEAST_CLIENTS,
     MEASURED_SETS,
     PUBLIC_CLIENT,
     ReadClients,
@@ -24,6 +24,7 @@ from palimpsest.federated.given_clients import (
     check_enough,
     read_clients,
 )
+from palimpsest.federated.going_through import Combining, check_way, through_of
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.bound import check_bound
 from palimpsest.models.plain import read_json_object
@@ -32,7 +33,8 @@ from palimpsest.records import digest
 from palimpsest.report.schema import RunResult
 
 if TYPE_CHECKING:
-    from palimpsest.federated.federating import Through
+    from palimpsest.engine.plan import Plan
+    from palimpsest.federated.at_work import Through
 
 USUAL_ERASER = "fed_eraser"
 _OF_RECORD = ("digest", "palimpsest", "source")
@@ -47,7 +49,10 @@ class Federating(NamedTuple):
         learns_for: eraser by whose own procedure it learns; None = federated averaging.
         measuring: which metrics, as in a plan.
         layout: how all rows are laid out.
-        through: who finds the clients; None = all are in this process.
+        combining: how the server combines answers; of an erasure that of the version.
+        way: through what clients are reached: "here", "simulation" of Flower.
+        timeout: seconds after which a client is given up in a round; None = 600, and without end here.
+        through: who finds the clients; None = ``way`` decides.
     """
 
     rounds: int | None = None
@@ -55,6 +60,9 @@ class Federating(NamedTuple):
     learns_for: str | None = None
     measuring: Mapping[str, Any] | None = None
     layout: Layout = Layout()
+    combining: Combining = Combining()
+    way: str = "here"
+    timeout: float | None = None
     through: Through | None = None
 
 
@@ -87,22 +95,28 @@ def federate(
         UsageError: something supplied cannot be used; nothing was written.
         FederationError: too few clients answered in a round; the same call goes on.
     """
+    check_way(how.way)
+    how.combining.check(how.way if how.through is None else None, bool(how.learns_for))
     source = reachable(model, "model")
     names = {name: describe_source(rows) for name, rows in sorted(clients.items())}
     for name in names:
         check_client_name(name)
     check_enough([*names])
     check_source(source, how.layout.revision)
-    local = local_work(source, how.layout.revision, method, dict(sections or {}))
+    local = plan_of_work(source, how.layout.revision, method, dict(sections or {}))
     roles = _roles(sets)
+    if how.way == "processes":
+        given: dict[str, Any] = {"method": method, "sections": sections, "sets": sets}
+        return _in_processes(("federate", [source, dict(clients)], given), local, clients, manner, how)
     files = {**{f"{CLIENT}{name}": file for name, file in names.items()}, **_described(roles)}
     asked = {
         "kind": "federate",
         "method": how.learns_for or "fed_avg",
-        "learned_for": "" if how.learns_for is None else erasers.checked(how.learns_for),
+        "learned_for": "" if how.learns_for is None else erasers.known_eraser(how.learns_for),
         "rounds": how.rounds,
         "epochs": how.epochs,
         "measuring": how.measuring,
+        "combining": how.combining,
     }
     plan = federated_plan(local, files, asked)
     return _run(plan, clients, roles, manner, how)
@@ -139,12 +153,13 @@ def erase_client(
     before = _plan_of(folder)
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
-    erasers.checked(by)
+    erasers.known_eraser(by)
+    check_way(how.way)
     _check_rounds(folder)
+    if before.combining.secret:
+        _check_secret(before, by)
     staying = {name: source for name, source in rows.items() if name != gone}
-    roles = {**_kept_roles(before), **_roles(sets)}
-    if gone in rows and _is_there(rows[gone]):
-        roles["forget"] = rows[gone]
+    roles = {**_kept_roles(before), **_roles(sets), **_rows_of_gone(rows, gone)}
     files = {**{f"{CLIENT}{name}": describe_source(at) for name, at in staying.items()}, **_described(roles)}
     other: dict[str, Any] = {} if how.measuring is None else {"measuring": how.measuring}
     changed = {"kind": "erase", "method": by, "after": str(folder), "gone": gone, "retrains": retrains}
@@ -167,7 +182,34 @@ def _run(
     from palimpsest.federated.federating import execute_federation  # and torch with it
 
     with as_it_was():  # again, now that torch is there
-        return execute_federation(plan, read, manner, how.through)
+        through = how.through or through_of(how.way, plan.combining.secret, how.timeout)
+        return execute_federation(plan, read, manner, through)
+
+
+def _in_processes(
+    call: tuple[str, list[Any], dict[str, Any]],
+    local: Plan,
+    rows: Mapping[str, Source],
+    manner: Manner,
+    how: Federating,
+) -> RunResult:
+    """Make the same call in Flower's server, with a process for every client.
+
+    Raises:
+        PlanError: rows are no files.
+    """
+    from palimpsest.federated.flower.job import Job
+    from palimpsest.federated.flower.layout_said import layout_text
+    from palimpsest.federated.flower.processes import in_processes
+
+    files = {name: source for name, source in rows.items() if isinstance(source, str)}
+    if len(files) < len(rows):
+        raise PlanError("rows in memory are nothing for clients in processes of their own; give files, or another way")
+    said = {**how._asdict(), "layout": layout_text(how.layout), "combining": how.combining.model_dump(mode="json")}
+    job = Job(Path(), *call, said, str(manner.output), manner.threads, str(Path.cwd()))
+    place = Path(local.model).expanduser()
+    own = local.model_copy(update={"model": str(place.absolute()) if place.exists() else local.model})
+    return in_processes(job, own.model_dump_json(), files, manner.progress)
 
 
 def _roles(sets: Mapping[str, Source] | None) -> dict[str, Source]:
@@ -199,6 +241,11 @@ def _kept_roles(before: FederatedPlan) -> dict[str, Source]:
     return {role: file for role, file in kept.items() if _is_there(file)}
 
 
+def _rows_of_gone(rows: Mapping[str, Source], gone: str) -> dict[str, Source]:
+    """Rows of the client that goes, to be measured, where they are still there."""
+    return {"forget": rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
+
+
 def _is_there(source: Source) -> bool:
     return not isinstance(source, str) or Path(source.partition(":")[0]).expanduser().exists()
 
@@ -208,7 +255,7 @@ def _check_members(before: FederatedPlan, gone: str, given: Mapping[str, Source]
     for name in (gone, *given):
         if name not in before.clients:
             raise PlanError(unknown("client", name, before.clients))
-    if len(before.clients) <= LEAST - 1:
+    if len(before.clients) <= LEAST_CLIENTS - 1:
         raise PlanError(f"client {gone!r} is the only one left; take the model that the federation began with")
 
 
@@ -218,6 +265,12 @@ def _check_rounds(folder: str | Path) -> None:
             f"{folder} has no rounds beside it (companion/rounds), by which a client could be taken out; give the "
             "folder as `palimpsest federated run` left it"
         )
+
+
+def _check_secret(before: FederatedPlan, by: str) -> None:
+    """Refuse an eraser that needs what secure aggregation hid."""
+    needs = {name: erasers.load(name).needs for name in erasers.names()}
+    before.combining.check_eraser(by, needs[by], tuple(name for name in needs if not needs[name]))
 
 
 def _rounds_digest(folder: str) -> str:

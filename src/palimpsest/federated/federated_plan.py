@@ -13,13 +13,15 @@ from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import Measuring, Section
 from palimpsest.errors import PlanError
 from palimpsest.federated import erasers
+from palimpsest.federated.going_through import Combining
 from palimpsest.method_card import MethodCard, configured
 from palimpsest.models.families import Family
 from palimpsest.models.sources import family_of
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
-EVERY_FEDERATION = "palimpsest.federated.federating"  # the module whose imports lead to all that it does
+EVERY_FEDERATION = ("palimpsest.federated.federating", "palimpsest.federated.special_work")
+"""The modules whose imports lead to all that it does; kinds of local work are imported by their words."""
 FED_AVG = "fed_avg"
 CLIENT = "client:"  # before the name of a client among the files of a plan
 _PLACES = {"kind", "model", "revision", "files", "digests"}
@@ -50,6 +52,8 @@ class FederatedPlan(Section):
     """Rounds; None = until the loss has stopped falling."""
     epochs: float = Field(default=2.0, gt=0, le=1_000_000)
     """Local passes of one round."""
+    combining: Combining = Combining()
+    """How answers are combined."""
     retrains: bool = False
     """Of an erasure: retrain without that client from the start, to be compared with."""
     measuring: Measuring = Measuring()
@@ -80,15 +84,15 @@ class FederatedPlan(Section):
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         names = {self.method, self.learned_for} & set(erasers.names())
-        by_name = [methods.file_of(self.local["method"]), *map(erasers.file_of, sorted(names)), *metrics.files()]
-        return {"palimpsest": VERSION, "source": code_digest([EVERY_FEDERATION], by_name)}
+        by_name = [methods.file_of(self.local["method"]), *map(erasers.eraser_file, sorted(names)), *metrics.files()]
+        return {"palimpsest": VERSION, "source": code_digest(EVERY_FEDERATION, by_name)}
 
     def written_down(self) -> dict[str, Any]:
         """What is written down of it."""
         return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
 
-def local_work(model: str, revision: str | None, method: str, sections: Mapping[str, Any]) -> Plan:
+def plan_of_work(model: str, revision: str | None, method: str, sections: Mapping[str, Any]) -> Plan:
     """The plan of local work, at a fixed rate; LoRA where the model is a language model and nothing else was said.
 
     Args:
@@ -125,13 +129,15 @@ def _refuse_method(card: MethodCard) -> None:
 
 
 def _why_not_local(card: MethodCard) -> str:
+    """Why a method cannot be local work, in words; "" = it can."""
     if "learn" not in card.kinds:
         return "does not learn"
     if card.needs != ("learn",) or card.one_of:
         return "needs more than the rows of one client"
-    if card.adds_parts or card.sharded or card.isolates or card.edits or card.needs_part:
+    if any((card.adds_parts, card.sharded, card.isolates, card.edits, card.needs_part)):
         return "changes the model by more than steps of its weights"
-    return "goes on from a history beside the model" if card.reads or card.keeps or card.starts_from == "base" else ""
+    goes_on = any((card.reads, card.keeps, card.starts_from == "base"))
+    return "goes on from a history beside the model" if goes_on else ""
 
 
 def federated_plan(local: Plan, files: Mapping[str, str], asked: Mapping[str, Any]) -> FederatedPlan:

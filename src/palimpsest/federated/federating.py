@@ -10,165 +10,45 @@ Whoever dies in between goes on: what clients answered is on the disk, the rest 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from palimpsest.companions import companion_place
 from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file, own_key
 from palimpsest.companions.round_record import Weights
 from palimpsest.companions.round_writing import RoundWriter
 from palimpsest.companions.rounds import RoundLedger
-from palimpsest.durable import check_held_still, flush_tree, with_usual_modes
+from palimpsest.durable import flush_tree
 from palimpsest.engine.execute import shown_again
 from palimpsest.engine.given import Manner
-from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.measured_json import Measured
-from palimpsest.engine.measuring import measure_sets
 from palimpsest.engine.outcome import environment
-from palimpsest.engine.output import FEDERATED, ONLY_FOR_THE_RUN, RESULT, Output
+from palimpsest.engine.output import FEDERATED, RESULT, Output
 from palimpsest.engine.process_peak import peak_bytes
-from palimpsest.engine.save import MERGED_TOLERANCE, answers, load_saved
 from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.unfinished import told_how_far
 from palimpsest.errors import PlanError, UsageError
 from palimpsest.federated import erasers
-from palimpsest.federated.carrying_out import RoundFacts, carry_out, facts_of
+from palimpsest.federated.at_work import FederationAtWork, Through, folder_of
+from palimpsest.federated.carrying_out import round_facts
 from palimpsest.federated.distances import Distances, distances_between
-from palimpsest.federated.fed_avg import fed_avg
 from palimpsest.federated.fed_avg_rule import ended_by_rule
 from palimpsest.federated.federated_plan import FED_AVG, FederatedPlan
-from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, together
-from palimpsest.federated.local import LocalClients
-from palimpsest.federated.procedure import Clients, Procedure
-from palimpsest.federated.recorded_rounds import RecordedRounds
+from palimpsest.federated.given_clients import ReadClients, all_rows
 from palimpsest.federated.rounds_facts import FACTS, FederationFacts, RetrainedFacts
 from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
 from palimpsest.federated.workbench import Workbench, load_for
 from palimpsest.files import write_atomic
 from palimpsest.in_words import so_many
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
-from palimpsest.models.parts.with_parts import write_version
-from palimpsest.models.scope import leave_scope
 from palimpsest.models.sealed_json import read_sealed, write_sealed
-from palimpsest.records import Cost, Example
+from palimpsest.records import Cost
 from palimpsest.report.page import PAGE, save_html
 from palimpsest.report.schema import CostRow, RunResult, SetInfo, rows_of
-
-Serve = Callable[[Clients], dict[str, Tensor]]
-"""Carries a procedure out with some clients."""
-
-Through = Callable[[Workbench, Serve], dict[str, Tensor]]
-"""Finds the clients of a workbench, in this process or elsewhere, and serves them."""
-
-
-@dataclass(frozen=True)
-class _Federation:
-    """One that is at work."""
-
-    plan: FederatedPlan
-    read: ReadClients
-    manner: Manner
-    target: Output
-    key: MarkKey
-    through: Through | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Clients that work in it: of an erasure those that stay."""
-        return tuple(sorted(self.read.rows))
-
-    def bench(self, loaded: Loaded) -> Workbench:
-        """The model with its scope applied; for the clients, the one that goes and public rows, if given."""
-        folder = self.target.partial / FEDERATED / "work"
-        beside: dict[str, Sequence[Example]] = {}
-        if "forget" in self.read.sets:
-            beside[self.plan.gone] = self.read.sets["forget"]
-        beside |= {PUBLIC_CLIENT: self.read.public} if self.read.public else {}
-        return Workbench.on(self.plan.local_plan(), loaded, {**self.read.rows, **beside}, folder)
-
-    def writer(self) -> RoundWriter:
-        """Of the rounds that the version keeps."""
-        ledger = RoundLedger.open(companion_place("rounds", self.target.partial), self.key)
-        return RoundWriter(ledger, {*self.names, *filter(None, [self.plan.gone]), PUBLIC_CLIENT})
-
-    def carried_out(self, bench: Workbench, make: Callable[[], Procedure], writer: RoundWriter, stage: str) -> Weights:
-        """What a procedure led to, now or before a death."""
-        if writer.ledger.index.ended:
-            return writer.ledger.final
-        told = partial(self._told, stage)
-        serve: Serve = lambda clients: carry_out(make(), clients, writer, told)  # noqa: E731 (handed on at once)
-        through = self.through or partial(in_this_process, self._at_work)
-        return through(bench, serve)
-
-    def _told(self, stage: str, facts: RoundFacts) -> None:
-        absent = f", absent: {', '.join(facts.absent)}" if facts.absent else ""
-        loss = "" if facts.loss is None else f"loss {facts.loss:.4f}, "
-        answered = f"{so_many(len(facts.told), 'client')} answered"
-        self.manner.progress(f"{stage} {facts.number + 1}", 0, 0, f"{loss}{answered}{absent}")
-
-    def _at_work(self, number: int, client: str) -> None:
-        place = self.names.index(client) + 1 if client in self.names else 0
-        self.manner.progress(f"round {number + 1}", place, len(self.names), client)
-
-    def learning(self, bench: Workbench) -> Procedure:
-        """How these clients learn from the start."""
-        learn = fed_avg if not self.plan.learned_for else erasers.load(self.plan.learned_for).learn
-        return learn(bench.weights(), self.names, self.plan.epochs, self.plan.rounds)
-
-    def erasing(self) -> Procedure:
-        """How the client goes."""
-        return erasers.load(self.plan.method).erase(self.history(), self.plan.gone)
-
-    def history(self) -> RecordedRounds:
-        """The rounds of the version to erase from."""
-        ledger = RoundLedger.open(companion_place("rounds", _folder(self.plan.after)), self.key)
-        return RecordedRounds(ledger, (*self.names, self.plan.gone), self.plan.epochs)
-
-    def encoded(self, loaded: Loaded) -> dict[str, Any]:
-        """What is measured, each set by itself: clients may share rows."""
-        sets = dict(self.read.sets)
-        sets["retain" if self.plan.gone else "learn"] = together(self.read.rows)
-        encoding = self.plan.local_plan().encoding
-        return {name: encode_set(sets[name], loaded, encoding) for name in sorted(sets) if sets[name]}
-
-    def measured(self, column: str, loaded: Loaded, sets: Mapping[str, Any]) -> Measured:
-        """Scores, each taken once."""
-        seed = self.plan.local_plan().training.seed
-        how: dict[str, Any] = {"seed": seed, "column": column, "progress": self.manner.progress}
-        return self.target.remember(column, lambda: measure_sets(loaded, sets, self.plan.measuring, **how))
-
-    def saved(self, bench: Workbench, final: Weights, sets: Mapping[str, Any]) -> Loaded:
-        """The version on the disk, found to answer as the model in memory."""
-        folder = self.target.partial
-        self.installed(bench, final)
-        said = answers(bench.model, sets)
-        plain = leave_scope(bench.model, bench.plan.scope)
-        check_held_still(folder)
-        write_version(plain.eval(), folder, safe_serialization=True)
-        if bench.loaded.companion is not None:
-            bench.loaded.companion.save_pretrained(folder)
-        with_usual_modes(folder, {*ONLY_FOR_THE_RUN, "companion"})
-        return load_saved(folder, said, sets, tolerance=MERGED_TOLERANCE)
-
-    def installed(self, bench: Workbench, final: Weights) -> None:
-        """Lay what came out into the model, as the procedure's owner does it."""
-        owner = self.plan.learned_for or (self.plan.method if self.plan.gone else "")
-        if owner:
-            erasers.load(owner).install(bench, final)
-        else:
-            bench.lay(final)
-
-
-def in_this_process(at_work: Callable[[int, str], None], bench: Workbench, serve: Serve) -> dict[str, Tensor]:
-    """Serve the clients of a workbench one after the other."""
-    return serve(LocalClients(bench, at_work))
 
 
 def execute_federation(
@@ -196,7 +76,7 @@ def execute_federation(
         target.begin(plan)
         drop_damaged(target.partial, manner.progress)
         with _cleared_if_nothing_was_heard(target):
-            work = _Federation(plan, read, manner, target, _key(), through)
+            work = FederationAtWork(plan, read, manner, target, _key(), through)
             result, facts = _made(work)
             _write(target, result, facts)
         target.complete()
@@ -221,7 +101,7 @@ def _key() -> MarkKey:
     return key
 
 
-def _made(work: _Federation) -> tuple[RunResult, FederationFacts]:
+def _made(work: FederationAtWork) -> tuple[RunResult, FederationFacts]:
     """Everything that loads, measures, asks and saves."""
     plan = work.plan
     loaded = load_for(plan.local_plan(), work.read.rows, work.manner.threads)
@@ -244,7 +124,7 @@ def _made(work: _Federation) -> tuple[RunResult, FederationFacts]:
     return _result(work, columns, facts, {"model": model, "threads": threads}), facts
 
 
-def _check_history(work: _Federation, start: Weights) -> None:
+def _check_history(work: FederationAtWork, start: Weights) -> None:
     """Refuse what the eraser cannot work with, before anybody is asked.
 
     Raises:
@@ -263,22 +143,22 @@ def _check_history(work: _Federation, start: Weights) -> None:
         raise PlanError(f"{plan.method} teaches on rows of no client; give them with --public FILE")
 
 
-def _before(work: _Federation, loaded: Loaded, sets: Mapping[str, Any]) -> Measured:
+def _before(work: FederationAtWork, loaded: Loaded, sets: Mapping[str, Any]) -> Measured:
     """Scores of the model that the federation starts from, or of the version to erase from."""
     if not work.plan.after:
         return work.measured("before", loaded, sets)
-    version = load(_folder(work.plan.after), tokenizer_needed=False)
+    version = load(folder_of(work.plan.after), tokenizer_needed=False)
     version.model.to(device())
     return work.measured("before", version, sets)
 
 
-def _facts(work: _Federation, writer: RoundWriter, final: Weights) -> FederationFacts:
+def _facts(work: FederationAtWork, writer: RoundWriter, final: Weights) -> FederationFacts:
     """What the rounds took; kept, because those that a client who goes took part in are dropped at the end."""
     place = work.target.partial / "remembered" / FACTS
     if place.is_file():
         return FederationFacts.model_validate(read_sealed(place))
     ledger, plan = writer.ledger, work.plan
-    rounds = [facts_of(writer, number) for number in range(ledger.index.first, ledger.index.end)]
+    rounds = [round_facts(writer, number) for number in range(ledger.index.first, ledger.index.end)]
     facts = FederationFacts.of(plan.kind, plan.method, rounds)
     of_eraser = erasers.load(plan.method) if plan.gone else None
     facts = facts.model_copy(
@@ -306,7 +186,11 @@ def _ended(plan: FederatedPlan, facts: FederationFacts) -> str:
 
 
 def _retrained(
-    work: _Federation, bench: Workbench, ends: tuple[Weights, Weights], sets: Mapping[str, Any], facts: FederationFacts
+    work: FederationAtWork,
+    bench: Workbench,
+    ends: tuple[Weights, Weights],
+    sets: Mapping[str, Any],
+    facts: FederationFacts,
 ) -> tuple[FederationFacts, Measured]:
     """The same federation without the client from the start, its scores, and how far the version is from it."""
     start, final = ends
@@ -317,20 +201,20 @@ def _retrained(
     work.installed(bench, other)
     measured = work.measured("oracle", replace(bench.loaded, model=bench.model), sets)
     bench.lay(start)
-    rounds = [facts_of(writer, number) for number in range(len(ledger))]
+    rounds = [round_facts(writer, number) for number in range(len(ledger))]
     apart: Distances = distances_between(start, work.history().final, final, other)
     retrained = RetrainedFacts.of(rounds, apart, facts)
     return facts.model_copy(update={"retrained": retrained}), measured
 
 
 def _result(
-    work: _Federation, columns: Mapping[str, Measured], facts: FederationFacts, found: Mapping[str, Any]
+    work: FederationAtWork, columns: Mapping[str, Measured], facts: FederationFacts, found: Mapping[str, Any]
 ) -> RunResult:
     """The record of the run."""
     plan = work.plan
     costs = {column: cost for column, (_, cost) in columns.items()}
     costs["training"] = Cost(sum(one.seconds for one in facts.rounds), 0, peak_bytes())
-    sets = {**work.read.sets, "retain" if plan.gone else "learn": together(work.read.rows)}
+    sets = {**work.read.sets, "retain" if plan.gone else "learn": all_rows(work.read.rows)}
     return RunResult(
         kind=plan.kind,
         method=plan.method,
@@ -355,7 +239,3 @@ def _write(target: Output, result: RunResult, facts: FederationFacts) -> None:
     save_html(result, target.partial / PAGE)
     flush_tree(target.partial)
     result.save_json(target.partial / RESULT)
-
-
-def _folder(place: str) -> Path:
-    return Path(place).expanduser()

@@ -17,7 +17,7 @@ from palimpsest.federated.federated_plan import CLIENT
 from palimpsest.printed import short
 from palimpsest.records import Example
 
-LEAST = 2
+LEAST_CLIENTS = 2
 """Clients of a federation."""
 PUBLIC_CLIENT = "public"
 """Who holds rows of no client, where an eraser teaches on such; no client may be called so."""
@@ -87,9 +87,9 @@ def check_enough(names: Sequence[str]) -> None:
     Raises:
         PlanError: there are fewer than two.
     """
-    if len(names) < LEAST:
+    if len(names) < LEAST_CLIENTS:
         raise PlanError(
-            f"{len(names)} client: at least {LEAST} make a federation; give --client NAME=FILE once for each"
+            f"{len(names)} client: at least {LEAST_CLIENTS} make a federation; give --client NAME=FILE once for each"
         )
 
 
@@ -108,25 +108,29 @@ def read_clients(
     Raises:
         DataError: the first source that cannot be used, with its client's name; or a label that is not the model's.
     """
-    found: dict[str, list[Example]] = {}
-    notes: list[str] = []
     given = {**{f"{CLIENT}{name}": source for name, source in sorted(clients.items())}, **sets}
-    for name, source in given.items():  # each by itself: clients may share ids, and rows
-        what = f"client {name.removeprefix(CLIENT)!r}" if name.startswith(CLIENT) else name
-        role = name if name in MEASURED_SETS.values() or name == "forget" else "learn"
-        try:
-            read = read_given(Given(model, {role: source}, layout=layout), progress)
-            check_examples(read.examples[role], model, layout.revision)
-        except DataError as problem:
-            raise DataError(f"{what}: {problem}") from None
-        found[name] = read.examples[role]
-        notes += [f"{what}: {note}" for note in read.notes]
-    rows = {name.removeprefix(CLIENT): own for name, own in found.items() if name.startswith(CLIENT)}
-    measured = {name: own for name, own in found.items() if not name.startswith(CLIENT)}
+    read = {name: _read_one(model, name, source, layout, progress) for name, source in given.items()}
+    rows = {name.removeprefix(CLIENT): own for name, (own, _) in read.items() if name.startswith(CLIENT)}
+    measured = {name: own for name, (own, _) in read.items() if not name.startswith(CLIENT)}
     public = measured.pop(PUBLIC_CLIENT, [])
-    return ReadClients(rows, measured, digests(found), tuple(notes), public)
+    notes = tuple(note for _, said in read.values() for note in said)
+    return ReadClients(rows, measured, digests({name: own for name, (own, _) in read.items()}), notes, public)
 
 
-def together(rows: Mapping[str, Sequence[Example]]) -> list[Example]:
+def _read_one(
+    model: str, name: str, source: Source, layout: Layout, progress: Progress
+) -> tuple[list[Example], list[str]]:
+    """The rows of one client, or of one set that is measured, by itself: clients may share ids, and rows."""
+    what = f"client {name.removeprefix(CLIENT)!r}" if name.startswith(CLIENT) else name
+    role = "learn" if name.startswith(CLIENT) or name == PUBLIC_CLIENT else name
+    try:
+        read = read_given(Given(model, {role: source}, layout=layout), progress)
+        check_examples(read.examples[role], model, layout.revision)
+    except DataError as problem:
+        raise DataError(f"{what}: {problem}") from None
+    return read.examples[role], [f"{what}: {note}" for note in read.notes]
+
+
+def all_rows(rows: Mapping[str, Sequence[Example]]) -> list[Example]:
     """The rows of several clients as one set; the name of its client stands before the id of each."""
     return [replace(row, id=f"{name}/{row.id}") for name, own in sorted(rows.items()) for row in own]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.errors import LostFolder
 from palimpsest.federated.procedure import Errand
-from palimpsest.federated.work import work_of
+from palimpsest.federated.work import local_work_of
 from palimpsest.federated.workbench import Workbench
 from palimpsest.untrusted import reason_of
 
@@ -28,7 +28,7 @@ class LocalClients:
 
     def ask(self, errand: Errand, number: int) -> Iterator[Reply | Absent]:
         """One after the other; one that fails is absent, and the others are asked all the same."""
-        work = work_of(errand.what)
+        work = local_work_of(errand.what)
         for client in errand.who:
             self.at_work(number, client)
             if client not in self.bench.sets:

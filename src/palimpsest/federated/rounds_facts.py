@@ -139,7 +139,10 @@ class FederationFacts(ReportRow):
     def _of_erasure(self) -> tuple[str, ...]:
         if not self.gone:
             return ()
-        return (f"Guarantee of {self.method}: {self.guarantee}.", self._beside_retraining())
+        return (
+            f"Guarantee of {self.method}: {self.guarantee[:1].lower()}{self.guarantee[1:]}.",
+            self._beside_retraining(),
+        )
 
     def _beside_retraining(self) -> str:
         found = self.retrained
@@ -154,7 +157,7 @@ class FederationFacts(ReportRow):
         )
 
 
-def facts_in(folder: str | Path) -> FederationFacts:
+def federation_facts_in(folder: str | Path) -> FederationFacts:
     """The facts of a finished federation or erasure.
 
     Raises:

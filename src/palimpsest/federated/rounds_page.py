@@ -38,12 +38,12 @@ class Answered(NamedTuple):
     why: str = ""
 
 
-def answered(row: RoundRow, client: str) -> Answered:
+def answer_of(row: RoundRow, client: str) -> Answered:
     """What a client did in a round.
 
     >>> row = RoundRow(number=0, what="learn", asked=("a",), told=(), absent={"a": "died"}, down=0, up=0, seconds=0,
     ...                client_seconds=0)
-    >>> answered(row, "a"), answered(row, "b").kind
+    >>> answer_of(row, "a"), answer_of(row, "b").kind
     (Answered(kind='lost', why='died'), '')
     """
     if client in row.absent:
@@ -68,7 +68,7 @@ def answers_picture(facts: FederationFacts) -> Markup:
         x = left + column * (_CELL + _GAP)
         if column % 5 == 0 or len(rounds) <= 12:
             parts.append(text(x + _CELL / 2, 14, str(row.number + 1), "tick middle"))
-        parts += [_cell(x, _HEAD + place * _LINE, answered(row, name)) for place, name in enumerate(names)]
+        parts += [_cell(x, _HEAD + place * _LINE, answer_of(row, name)) for place, name in enumerate(names)]
     parts += [text(0, _HEAD + place * _LINE + 16, _cut(name), "label") for place, name in enumerate(names)]
     width = left + max(1, len(rounds)) * (_CELL + _GAP)
     return picture("Who answered in which round", width, _HEAD + len(names) * _LINE + 4, Markup("").join(parts))
@@ -91,8 +91,8 @@ def _cut(name: str) -> str:
 
 
 def curves(facts: FederationFacts) -> list[Markup]:
-    """Loss and bytes over the rounds; nothing where there is no round."""
-    if not facts.rounds:
+    """Loss and bytes over the rounds; nothing where one point would be all."""
+    if len(facts.rounds) < 2:
         return []
     losses = tuple((row.number + 1, row.loss) for row in facts.rounds if row.loss is not None)
     sizes, unit = _in_unit([row.down + row.up for row in facts.rounds])

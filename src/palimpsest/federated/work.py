@@ -22,7 +22,7 @@ from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.models.sealed import is_sound
 
-Work = Callable[[Workbench, str, Errand, int], Reply]
+LocalWork = Callable[[Workbench, str, Errand, int], Reply]
 """The work of one client: on a bench, its name, what is asked, the number of the round."""
 
 WORDS: Mapping[str, str] = {
@@ -34,7 +34,7 @@ WORDS: Mapping[str, str] = {
 """Word -> module:function that does it, imported when it is asked for."""
 
 
-def work_of(word: str) -> Work:
+def local_work_of(word: str) -> LocalWork:
     """What does a kind of local work.
 
     Raises:
@@ -43,7 +43,7 @@ def work_of(word: str) -> Work:
     if word not in WORDS:
         raise PlanError(unknown("local work", word, WORDS))
     module, _, name = WORDS[word].partition(":")
-    work: Work = getattr(import_module(module), name)
+    work: LocalWork = getattr(import_module(module), name)
     return work
 
 

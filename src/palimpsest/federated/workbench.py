@@ -27,7 +27,7 @@ from palimpsest.records import Example, TokenIds
 
 _ROWS = 32  # of a batch that only goes forward
 
-Rows = Mapping[str, Sequence[Example]]
+ClientRows = Mapping[str, Sequence[Example]]
 """Client -> its rows."""
 
 
@@ -40,6 +40,7 @@ class Workbench(NamedTuple):
         model: that is worked on.
         sets: client -> {"learn": its encoded rows}.
         folder: for what local work writes meanwhile.
+        rows: client -> its rows as they were read, for who works in another process.
     """
 
     plan: Plan
@@ -47,9 +48,10 @@ class Workbench(NamedTuple):
     model: Any
     sets: Mapping[str, Mapping[str, Any]]
     folder: Path
+    rows: ClientRows
 
     @classmethod
-    def opened(cls, plan: Plan, rows: Rows, folder: Path, threads: int | None = None) -> Workbench:
+    def opened(cls, plan: Plan, rows: ClientRows, folder: Path, threads: int | None = None) -> Workbench:
         """Load the model of a plan, encode the rows, and apply the scope; the same weights in every process.
 
         Args:
@@ -64,11 +66,11 @@ class Workbench(NamedTuple):
         return cls.on(plan, load_for(plan, rows, threads), rows, folder)
 
     @classmethod
-    def on(cls, plan: Plan, loaded: Loaded, rows: Rows, folder: Path) -> Workbench:
+    def on(cls, plan: Plan, loaded: Loaded, rows: ClientRows, folder: Path) -> Workbench:
         """The same on a model that is loaded already, which is wrapped or frozen by its scope."""
         sets = {name: encode_sets({"learn": list(own)}, loaded, plan.encoding) for name, own in rows.items()}
         set_seed(plan.training.seed)  # adapters are drawn
-        return cls(plan, loaded, apply_scope(loaded.model, plan.scope), sets, folder)
+        return cls(plan, loaded, apply_scope(loaded.model, plan.scope), sets, folder, rows)
 
     def weights(self) -> dict[str, Tensor]:
         """What is exchanged, as it is now: name -> fp32 copy on the CPU."""
@@ -106,7 +108,7 @@ class Workbench(NamedTuple):
         return total / max(1, count)
 
 
-def load_for(plan: Plan, rows: Rows, threads: int | None) -> Loaded:
+def load_for(plan: Plan, rows: ClientRows, threads: int | None) -> Loaded:
     """The model of a plan, on its device."""
     asks_words = any(not isinstance(row.content, TokenIds) for own in rows.values() for row in own)
     loaded = load(plan.model, revision=plan.revision, tokenizer_needed=asks_words)

@@ -6,14 +6,33 @@ and imports none of them.
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.errors import PlanError, unknown
 
 if TYPE_CHECKING:
     from palimpsest.federated.procedure import Eraser
+
+
+class EraserCard(NamedTuple):
+    """What the file of an eraser says of it.
+
+    Attributes:
+        name: of the eraser.
+        use_when: for who chooses.
+        guarantee: what may be relied on after it.
+        exact: does it give what the same procedure gives without the client?
+        learns_apart: the federation must have learned for it.
+    """
+
+    name: str
+    use_when: str = ""
+    guarantee: str = ""
+    exact: bool = False
+    learns_apart: bool = False
 
 
 def names() -> tuple[str, ...]:
@@ -28,11 +47,11 @@ def load(name: str) -> Eraser:
     Raises:
         PlanError: no such one; names the closest.
     """
-    eraser: Eraser = import_module(f"{__name__}.{checked(name)}").ERASER
+    eraser: Eraser = import_module(f"{__name__}.{known_eraser(name)}").ERASER
     return eraser
 
 
-def checked(name: str) -> str:
+def known_eraser(name: str) -> str:
     """The name of an eraser that there is; imports none.
 
     Raises:
@@ -43,6 +62,25 @@ def checked(name: str) -> str:
     return name
 
 
-def file_of(name: str) -> Path:
+def eraser_file(name: str) -> Path:
     """The file of an eraser."""
     return next(file for folder in __path__ for file in [Path(folder) / f"{name}.py"] if file.is_file())
+
+
+def eraser_cards() -> tuple[EraserCard, ...]:
+    """What all erasers say of themselves, read in their files without running them."""
+    return tuple(EraserCard(name, **_said(eraser_file(name))) for name in names())
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """Plain values of the attributes of the class of an eraser."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    lines = [line for node in tree.body if isinstance(node, ast.ClassDef) for line in node.body]
+    told = dict(pair for line in lines if isinstance(line, ast.Assign) for pair in _plain(line))
+    return {name: value for name, value in told.items() if name in EraserCard._fields[1:]}
+
+
+def _plain(line: ast.Assign) -> list[tuple[str, Any]]:
+    """Name and value of ``name = value``, where the value is plain."""
+    target, value = line.targets[0], line.value
+    return [(target.id, value.value)] if isinstance(target, ast.Name) and isinstance(value, ast.Constant) else []
