@@ -1,8 +1,8 @@
-"""Every way to take a client out of a federation: docs/federated.md and docs/results/federated.jsonl.
+"""Every way to take a client out of a federation: docs/erasers.md and docs/results/federated.jsonl.
 
     python benchmarks/federated.py --json rows.jsonl [--tasks digits] [--seeds 0,1]
     python benchmarks/federated.py --json rows.jsonl --tasks people --data ../shared/data --output DIR
-    python benchmarks/federated.py --table docs/results/federated.jsonl [--markdown docs/federated.md]
+    python benchmarks/federated.py --table docs/results/federated.jsonl [--markdown docs/erasers.md]
 
 digits: five clients share the digits of scikit-learn, and one of them has put a backdoor in; 20 rounds of 2 epochs
 (``federated_bench/digits.py``). people: three clients teach ``llama-stories260k`` what they know of two people each, by

@@ -34,7 +34,7 @@ from palimpsest.models.parts.class_head import head_place
 
 SURENESS = 16.0
 """Factor of the regression's answers, as in RanPAC here."""
-_UNSEEN_BIAS = -1e4
+NO_ROW_BIAS = -1e4
 """Bias of a class that no row is of."""
 STATISTICS = ("count_FC", "sum_FCM", "square_FMM")
 RIDGE_HEAD = ("solution_CM", "present_C")
@@ -127,10 +127,10 @@ class ClosedForm(Eraser):
             raise ModelError("a head without a bias cannot hold the regression; accepted: a linear head with one")
         with torch.no_grad():
             head.weight.zero_()
-            head.bias.fill_(_UNSEEN_BIAS)
+            head.bias.fill_(NO_ROW_BIAS)
             head.weight[: len(solution_CM)] = solution_CM[:, :-1]
             present_C = final["present_C"].to(head.weight.device)
-            head.bias[: len(solution_CM)] = torch.where(present_C, solution_CM[:, -1], _UNSEEN_BIAS)
+            head.bias[: len(solution_CM)] = torch.where(present_C, solution_CM[:, -1], NO_ROW_BIAS)
 
 
 ERASER = ClosedForm()
