@@ -15,13 +15,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from federated_bench.table import page, rows_of
+
+LAST = {"digits": "closed_form", "people": "adapter_per_client"}
+"""Of the rows of a seed."""
 
 
 def digits_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -31,24 +34,36 @@ def digits_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, An
     return iter(rows_of_seed(seed))
 
 
-TASKS: Mapping[str, Callable[[int, argparse.Namespace], Iterator[dict[str, Any]]]] = {"digits": digits_of}
+def people_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All rows of a client's erasure."""
+    from federated_bench.people import rows_of_client
+
+    return rows_of_client(seed, arguments.data.resolve(), arguments.output.resolve())
 
 
-def measure(arguments: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
-    """The rows that are asked for and are not there yet, each seed of a task at once; written as they come."""
+TASKS: Mapping[str, Callable[[int, argparse.Namespace], Iterator[dict[str, Any]]]] = {
+    "digits": digits_of,
+    "people": people_of,
+}
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """The rows that are asked for, each written as it comes; those that are there are not written again."""
     import torch
 
     torch.set_num_threads(1)
-    rows = list(rows_of(arguments.json))
-    for task in arguments.tasks.split(","):
-        for seed in map(int, arguments.seeds.split(",")):
-            if not any((row["task"], row["seed"]) == (task, seed) for row in rows):
-                rows += TASKS[task](seed, arguments)
+    rows = rows_of(arguments.json)
+    known = {(row["task"], row["seed"], row["eraser"]) for row in rows}
+    ended = {(row["task"], row["seed"]) for row in rows if row["eraser"] == LAST[row["task"]]}
+    wanted = [(task, seed) for task in arguments.tasks.split(",") for seed in map(int, arguments.seeds.split(","))]
+    for task, seed in (one for one in wanted if one not in ended):
+        for row in TASKS[task](seed, arguments):
+            if (task, seed, row["eraser"]) not in known:
+                rows.append(row)
                 whole = arguments.json.with_suffix(".new")
-                whole.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+                whole.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
                 whole.replace(arguments.json)
-                print(task, seed, flush=True)
-    return rows
+                print(json.dumps(row), flush=True)
 
 
 def main() -> int:

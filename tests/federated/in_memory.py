@@ -75,7 +75,7 @@ def averaged_history(start: Weights, *rounds: Replies, epochs: float = 1.0) -> K
 
 
 def answered(procedure: Procedure, answer: Answer, rows: int = 1) -> tuple[Weights, list[Errand]]:
-    """Carry a procedure out with a function for the clients; None = absent. What it returned and asked."""
+    """Carry a procedure out with a function for the clients; None = absent. What came out, and what was asked."""
     asked: list[Errand] = []
     told: Replies | None = None
     try:

@@ -163,7 +163,7 @@ def erase_client(
         call = ("erase_client", [str(folder), gone], more)
         asked = _asked_for_erasing(rows, gone, sets or {})
         return _in_processes(call, before.local_plan(), asked, manner, how._replace(combining=before.combining))
-    roles = {**_kept_roles(before), **_roles(sets), **_forgotten(rows, gone)}
+    roles = {**_kept_roles(before), **_roles(sets), **_rows_of_gone(rows, gone)}
     files = {**{f"{CLIENT}{name}": describe_source(at) for name, at in staying.items()}, **_described(roles)}
     other: dict[str, Any] = {} if how.measuring is None else {"measuring": how.measuring}
     changed = {"kind": "erase", "method": by, "after": str(folder), "gone": gone, "retrains": retrains}
@@ -245,6 +245,11 @@ def _kept_roles(before: FederatedPlan) -> dict[str, Source]:
     return {role: file for role, file in kept.items() if _is_there(file)}
 
 
+def _rows_of_gone(rows: Mapping[str, Source], gone: str) -> dict[str, Source]:
+    """Rows of the client that goes, to be measured, where they are still there."""
+    return {"forget": rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
+
+
 def _is_there(source: Source) -> bool:
     return not isinstance(source, str) or Path(source.partition(":")[0]).expanduser().exists()
 
@@ -272,11 +277,6 @@ def _check_secret(before: FederatedPlan, by: str, how: Federating) -> None:
         needs = {name: erasers.load(name).needs for name in erasers.names()}
         before.combining.check_eraser(by, needs[by], tuple(name for name in needs if not needs[name]))
         before.combining.check(how.way if how.through is None else None)
-
-
-def _forgotten(rows: Mapping[str, Source], gone: str) -> dict[str, Source]:
-    """The rows of the client that goes, as a measured role, where they are still there."""
-    return {"forget": rows[gone]} if gone in rows and _is_there(rows[gone]) else {}
 
 
 def _asked_for_erasing(rows: Mapping[str, Source], gone: str, sets: Mapping[str, Source]) -> dict[str, Source]:

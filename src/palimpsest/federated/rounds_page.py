@@ -91,8 +91,8 @@ def _cut(name: str) -> str:
 
 
 def curves(facts: FederationFacts) -> list[Markup]:
-    """Loss and bytes over the rounds; nothing where there is no round."""
-    if not facts.rounds:
+    """Loss and bytes over the rounds; nothing where one point would be all."""
+    if len(facts.rounds) < 2:
         return []
     losses = tuple((row.number + 1, row.loss) for row in facts.rounds if row.loss is not None)
     sizes, unit = _in_unit([row.down + row.up for row in facts.rounds])

@@ -76,6 +76,11 @@ def _said(file: Path) -> dict[str, Any]:
     """Plain values of the attributes of the class of an eraser."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     lines = [line for node in tree.body if isinstance(node, ast.ClassDef) for line in node.body]
-    plain = [line for line in lines if isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant)]
-    said = {line.targets[0].id: line.value.value for line in plain if isinstance(line.targets[0], ast.Name)}  # type: ignore[attr-defined]
-    return {name: value for name, value in said.items() if name in EraserCard._fields and name != "name"}
+    told = dict(pair for line in lines if isinstance(line, ast.Assign) for pair in _plain(line))
+    return {name: value for name, value in told.items() if name in EraserCard._fields[1:]}
+
+
+def _plain(line: ast.Assign) -> list[tuple[str, Any]]:
+    """Name and value of ``name = value``, where the value is plain."""
+    target, value = line.targets[0], line.value
+    return [(target.id, value.value)] if isinstance(target, ast.Name) and isinstance(value, ast.Constant) else []
