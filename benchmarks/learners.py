@@ -110,6 +110,18 @@ class PlacedResNet(SmallResNet):
         return ImageClassifierOutputWithNoAttention(logits=self.linear(features_BCHW.flatten(1)))
 
 
+class PixelNet(SmallResNet):
+    """No backbone: pixels enter the head, of the first of three channels that are alike."""
+
+    def __init__(self, config: SmallResNetConfig) -> None:
+        super().__init__(config)
+        self.linear = nn.Linear(config.image_size**2, config.num_labels)
+
+    def forward(self, pixel_values: torch.Tensor, **_: Any) -> ImageClassifierOutputWithNoAttention:
+        """Logits, (B, C)."""
+        return ImageClassifierOutputWithNoAttention(logits=self.linear(pixel_values[:, 0].flatten(1)))
+
+
 def shallow_of(widths: tuple[int, ...], kind: type[SmallResNet]) -> Any:
     """One block of two convolutions a stage."""
     shape = {"image_size": 8, "image_mean": FORMAT.mean, "image_std": FORMAT.std, "num_channels": 3, "num_labels": 4}
@@ -133,6 +145,7 @@ BACKBONES: dict[str, tuple[Callable[[], Any], int]] = {
     "vit-128": (lambda: vit_of(128, 3), 20),
     "shallow-128": (lambda: shallow_of((32, 64, 128), SmallResNet), 5),
     "shallow-512": (lambda: shallow_of((16, 32), PlacedResNet), 5),
+    "pixels": (lambda: shallow_of((1,), PixelNet), 1),
 }
 """Name, with the width of what enters the head -> how it is made, and passes over the turned rows."""
 CHOSEN = "shallow-512"

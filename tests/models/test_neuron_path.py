@@ -31,7 +31,7 @@ def test_it_stands_as_the_changed_head_says(everywhere):
         behind = [float(row.max() - own) for row, own in zip(others, z[:, 2], strict=True)]
         mean = sum(behind) / len(behind)
         spread = (sum((one - mean) ** 2 for one in behind) / len(behind)) ** 0.5
-        assert standing.is_gone == (2 not in called and mean >= 1.5 * spread)
+        assert standing.is_gone == (2 not in called and mean >= 2 * spread)
 
 
 def test_the_fewest_that_are_enough():

@@ -3,7 +3,7 @@
 Source: step 3 and 4 of LRA-NPP 2024, with a rule in the place of its number k_p for each network: go down the ranking,
 and stop as soon as, of the examples looked at,
 
-    none is called the class,  and  mean_x m(x) ≥ 1.5 · std_x m(x),  m(x) = max_{d≠c} z_d(x) − z_c(x):
+    none is called the class,  and  mean_x m(x) ≥ 2 · std_x m(x),  m(x) = max_{d≠c} z_d(x) − z_c(x):
 
 so that others like these will not be, either. Where the ranking ends before, as few as none is called with. A neuron
 whose loss costs more of what must stay than is allowed is passed over.
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from palimpsest.models.relevance import ranked_by_count, top_of_each
 
-_SPREADS = 1.5
+_SPREADS = 2.0
 """Standard deviations by which a class that is gone lies behind on average; chosen on the ViT of docs/lra_npp.md."""
 
 
