@@ -12,15 +12,20 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import ModelError
 
+_LORA = ".lora_"  # in the names of an adapter's own layers
+
 
 def last_layer(model: nn.Module, outputs: int) -> nn.Module | None:
     """The last layer of a classifier, in the order of its modules, that is linear and has as many outputs as classes.
 
+    With an adapter on it that is the layer below the adapter: its own layers come last, are linear, and the one of its
+    outputs is as wide, but what enters that is no feature of the model.
+
     >>> last_layer(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), 2)
     Linear(in_features=8, out_features=2, bias=True)
     """
-    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
-    return next(iter([module for module in linear if module.out_features == outputs][::-1]), None)
+    linear = [module for name, module in model.named_modules() if isinstance(module, nn.Linear) and _LORA not in name]
+    return next((module for module in reversed(linear) if module.out_features == outputs), None)
 
 
 def entering(head: nn.Module | None, model: Any, batch: Batch) -> Tensor:
