@@ -56,23 +56,35 @@ def check_counted_content(plan: Plan, sets: Mapping[str, Any]) -> None:
     Raises:
         DataError: the first row, and what would be accepted.
     """
-    card = methods.card(plan.method)
-    there = companions_read(plan).get(_STATISTICS) if _STATISTICS in card.keeps and not card.moves_all else None
-    record = getattr(there, "record", lambda: None)()
+    record = _record_of(plan)
     if record is None:
         return
-    from palimpsest.models.class_features import content_digest_of
-
-    shown = {name: {i: content_digest_of(sets[name], i) for i in sets[name].ids} for name in _COUNTED if name in sets}
-    known = [record.knows(i, content) for rows in shown.values() for i, content in rows.items()]
+    shown = {name: _contents(sets[name]) for name in _COUNTED if name in sets}
+    known = all(record.knows(i, content) for rows in shown.values() for i, content in rows.items())
     come = {i: content for name, rows in shown.items() if name != "forget" for i, content in rows.items()}
-    new = [i for i, content in come.items() if not record.has_content(content)]
-    if come and not new and "forget" not in sets and not all(known) and plan.method in _makers(start_of(plan)):
+    if "forget" in sets or known or plan.method not in _makers(start_of(plan)):
+        return
+    if come and all(map(record.has_content, come.values())):
         raise DataError(
             f"{_all(len(come))} to learn, first {next(iter(come))!r}, {'says' if len(come) == 1 else 'say'} what the "
             f"class statistics of {start_of(plan)} counted already under other ids, so that nothing is new; accepted: "
             "rows with another content"
         )
+
+
+def _record_of(plan: Plan) -> Any:
+    """What the class statistics beside the model say of rows; None where the method reads none."""
+    card = methods.card(plan.method)
+    if _STATISTICS not in card.keeps or card.moves_all:
+        return None
+    return getattr(companions_read(plan).get(_STATISTICS), "record", lambda: None)()
+
+
+def _contents(examples: Any) -> dict[str, str]:
+    """Id -> digest of what a row says."""
+    from palimpsest.models.class_features import content_digest_of
+
+    return {i: content_digest_of(examples, i) for i in examples.ids}
 
 
 def _check_some_stay(plan: Plan, examples: Examples, there: Companion) -> None:
