@@ -24,7 +24,7 @@ from torch import Tensor
 from palimpsest.models.relevance import ranked_by_count, top_of_each
 
 _SPREADS = 2.0
-"""Standard deviations by which a class that is gone lies behind on average; chosen on the ViT of docs/lra_npp.md."""
+"""Standard deviations by which a class that is gone lies behind on average; how it was chosen: docs/lra_npp.md."""
 
 
 @dataclass(frozen=True)
