@@ -135,16 +135,20 @@ def family_rows(data: Path, output: Path, family: str, seed: int) -> list[dict[s
 
 
 def broken(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was to hold and does not: a topic drops three times as far as the others, and random codes take little."""
+    """What was to hold and does not.
+
+    From the index a topic drops three times as far as the others; random codes, as many as those of the default, take
+    little; no deletion takes a step.
+    """
     found = []
     before = {(row["family"], row["topic"]): row for row in rows if row["row"] == "with it"}
     for row in (row for row in rows if row["row"] in ROWS or row["row"].startswith("index, after")):
         start = before[row["family"], row["topic"]]
         inside, outside = (start[name] - row[name] for name in ("topic right", "others right"))
         name = f"{row['family']}, {row['topic']}, {row['row']}"
-        if row["row"].startswith("random") and max(inside, outside) > 0.05:
+        if row["row"] == "random" and max(inside, outside) > 0.05:
             found.append(f"{name}: random codes take {max(inside, outside):.2f}")
-        if row["row"] in ("default", "S' = 64", "index") and not inside >= max(0.05, 3 * outside):
+        if row["row"].startswith("index") and not inside >= max(0.05, 3 * outside):
             found.append(f"{name}: drop {inside:.2f} beside {outside:.2f}")
         if row["row"] in ROWS and row["steps"]:
             found.append(f"{name}: {row['steps']} steps")

@@ -49,8 +49,6 @@ def read_card(name: str, path: Path) -> MethodCard | None:
 def read_rule(path: Path) -> tuple[str, str, str] | None:
     """Of a rule its docstring, when to use it and its place; None where its class has to be asked.
 
-    Its options are asked of the class: those of many rules check each other, which has to be run.
-
     Args:
         path: of its file.
     """
@@ -61,6 +59,20 @@ def read_rule(path: Path) -> tuple[str, str, str] | None:
         use_when, where = (_value(*members[key]) for key in ("use_when", "place"))
         return (ast.get_docstring(file.tree) or "").strip(), use_when, where
     except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError):
+        return None
+
+
+def read_rule_options(path: Path) -> type[BaseModel] | None:
+    """The schema of a rule's options, to be listed; None where they check each other, which has to be run.
+
+    Args:
+        path: of its file.
+    """
+    try:
+        file = _file(path, path.stat().st_mtime_ns)
+        place, node = file.definition("RULE")
+        return _schema(*_members(place, _class(place, node))["Config"])
+    except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
         return None
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from palimpsest import rules
 from palimpsest.cli import main
+from palimpsest.cli.option_rows import option_rows
 from palimpsest.cli.options import parse_rule, sections_from
 from palimpsest.errors import PlanError
 
@@ -32,6 +33,8 @@ def test_one_of_them_is_shown_with_its_source_and_options(capsys, name):
     text = shown(capsys, "rules", name)
     assert "Source:" in text
     assert rules.rule_card(name) == rules.card_of_rule(rules.load(name))
+    read, asked = (option_rows(schema, name) for schema in (rules.options_of_rule(name), rules.load(name).Config))
+    assert [(row.name, row.values()) for row in read] == [(row.name, row.values()) for row in asked]
     assert all(f"  {name}.{option} = " in text for option in rules.load(name).Config.model_fields)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tests.verbs.conftest import clinic
@@ -13,6 +15,7 @@ from palimpsest.cli import main
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.encode.varied import VariedSet
 from palimpsest.derived.diversified import MOST_FORMS, clause_of, diversified, other_forms
+from palimpsest.engine.varying import sentence_notes
 from palimpsest.errors import PlanError
 from palimpsest.models.load import load
 from palimpsest.models.reference import FrozenCopy, build_reference
@@ -142,3 +145,12 @@ def test_what_cannot_be_rewritten_is_refused(clinic, tmp_path, capsys):
     with pytest.raises(PlanError, match="diversify"):
         pal.unlearn(clinic / "model", clinic / "forget.jsonl", output=tmp_path / "no", diversify=-1, method="npo")
     assert not (tmp_path / "no").exists()
+
+
+def test_rows_without_a_sentence_are_told_of():
+    rows = [Example("a", Completion(ASKED, "flu")), Example("b", TokenIds((1, 2, 3))), Example("c", TokenIds((1, 2)))]
+    plan, plain = (SimpleNamespace(diversify=count, training=SimpleNamespace(seed=0)) for count in (2, 0))
+    (note,) = sentence_notes(plan, {"forget": rows})
+    assert note == "2 of 3 rows to forget have no sentence to put otherwise (first: 'b'); they were shown as they are."
+    assert sentence_notes(plan, {"forget": rows[:1]}) == ()
+    assert sentence_notes(plain, {"forget": rows}) == ()

@@ -41,7 +41,7 @@ def command(name: RuleName = None, json: o.Json = False) -> int:
 
 def rule_rows(name: str) -> list[OptionRow]:
     """The options of a rule."""
-    return option_rows(rules.load(name).Config, name)
+    return option_rows(rules.options_of_rule(name), name)
 
 
 def _whole(name: str, card: rules.RuleCard) -> str:

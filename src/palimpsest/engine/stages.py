@@ -36,7 +36,7 @@ from palimpsest.engine.same_words import check_same_words
 from palimpsest.engine.sharded.sharded_run import train_shards
 from palimpsest.engine.split import write_split
 from palimpsest.engine.train import Trained, train
-from palimpsest.engine.varying import with_forms
+from palimpsest.engine.varying import sentence_notes, with_forms
 from palimpsest.errors import PlanError
 from palimpsest.models.bound import unbound
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
@@ -159,7 +159,7 @@ def make_version(run: RunSetting, target: Output, before: Loaded) -> tuple[Train
         trained, saved = train(run.plan, start, sets, target.partial, subjects=subjects, **how)
     forget = run.read.examples.get("forget", [])
     change = change_by(run.plan, (row.id for row in forget), steps=trained.ended.steps, model=trained.model_digest)
-    notes = hand_on(start_of(run.plan), target.partial, change)
+    notes = (*sentence_notes(run.plan, run.read.examples), *hand_on(start_of(run.plan), target.partial, change))
     return replace(trained, notes=(*trained.notes, *notes)), saved
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from palimpsest.derived.diversified import diversified
 from palimpsest.errors import DataError, PlanError
+from palimpsest.in_words import so_many
 from palimpsest.records import Example
 
 if TYPE_CHECKING:
@@ -30,6 +31,18 @@ def check_varied(plan: Plan, takes: str) -> None:
         raise PlanError("diversify rewrites what is forgotten, and nothing is; leave --diversify out, or give --forget")
     if takes == "image":
         raise PlanError(f"diversify rewrites sentences and model {plan.model} takes pictures; leave --diversify out")
+
+
+def sentence_notes(plan: Plan, examples: Mapping[str, Sequence[Example]]) -> tuple[str, ...]:
+    """How many rows to forget have no sentence that could be put otherwise, where the plan asks for other sentences."""
+    if not plan.diversify:
+        return ()
+    forms = diversified(examples["forget"], plan.diversify, plan.training.seed)
+    bare = [name for name, found in forms.items() if not found]
+    if not bare:
+        return ()
+    which = f"{len(bare)} of {so_many(len(forms), 'row')} to forget"
+    return (f"{which} have no sentence to put otherwise (first: {bare[0]!r}); they were shown as they are.",)
 
 
 def with_forms(

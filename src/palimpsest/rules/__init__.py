@@ -76,6 +76,18 @@ def rule_card(name: str) -> RuleCard:
     return RuleCard(*read) if read is not None else card_of_rule(load(name))
 
 
+def options_of_rule(name: str) -> type[BaseModel]:
+    """The schema of a rule's options for who lists them, read in its file where that can be done.
+
+    Raises:
+        PlanError: no such rule; names the closest one.
+    """
+    from palimpsest.method_file import read_rule_options
+
+    read = read_rule_options(_files()[name]) if name in names() else None
+    return load(name).Config if read is None else read
+
+
 def card_of_rule(rule: type[Rule]) -> RuleCard:
     """The same, asked of its class."""
     about = (sys.modules[rule.__module__].__doc__ or "").strip()
