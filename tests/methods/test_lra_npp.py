@@ -13,9 +13,10 @@ from torch import nn
 
 from palimpsest import methods
 from palimpsest.errors import DataError, ModelError, NothingToEdit, PlanError
-from palimpsest.methods.lra_npp import LRANPP, Cut, LRANPPConfig, cut_of, relevance_for
+from palimpsest.methods.lra_npp import LRANPP, LRANPPConfig, cut_of, relevance_for
 from palimpsest.models.class_samples import Entered
 from palimpsest.models.head_edit import head_of, layer_before
+from palimpsest.models.neuron_cut import Cut
 from palimpsest.models.neuron_path import LinearHead
 
 HEAD = LinearHead(torch.tensor([[2.0, 1.0, 0.0, 0.0], [0.0, 1.0, 2.0, 0.0], [0.0, 0.0, 0.0, 1.0]]), torch.zeros(3))

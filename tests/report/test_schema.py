@@ -87,7 +87,8 @@ def test_load_refuses_in_one_line(tmp_path: Path, content: bytes, message: str) 
 def test_load_names_the_broken_place(result: RunResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(broken(result, surprise=1, kind="forget"), encoding="utf-8")
-    message = r"at kind: Input should be 'learn', 'unlearn', 'update', 'measure', 'calibrate' or 'harden' \(2 in all\)"
+    kinds = "'learn', 'unlearn', 'update', 'measure', 'calibrate', 'harden', 'federate' or 'erase'"
+    message = rf"at kind: Input should be {kinds} \(2 in all\)"
     with pytest.raises(DataError, match=message):
         RunResult.load(path)
 

@@ -97,7 +97,7 @@ def test_fused_layers_take_the_place_of_all_earlier_ones(two_requests, clinic, t
     layers = parts_of(load(two_requests / "both").model)
     assert len(layers) == LAYERS
     kept = sorted(path.name for path in (two_requests / "both/companion/grams").iterdir())
-    assert kept == ["0000.safetensors", "0001.safetensors", "index.json"]
+    assert kept == ["0000.safetensors", "0001.safetensors", "index.json", "version.json"]
     forgotten(clinic, tmp_path / "third", two_requests / "both", first=4, fuse=True)
     assert len(parts_of(load(tmp_path / "third").model)) == LAYERS
 

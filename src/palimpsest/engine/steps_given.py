@@ -13,10 +13,10 @@ from palimpsest import methods
 from palimpsest.engine.plan import Plan, stages_show_late
 from palimpsest.errors import PlanError
 from palimpsest.loop.training import Training
-from palimpsest.phases import Stage
 
 if TYPE_CHECKING:
     from palimpsest.loop.legs import Leg
+    from palimpsest.phases import Stage
 
 _WITHOUT_STEPS = {"seed", "batch_size", "side_batch_size", "micro_batch_size", "checkpoint_steps"}
 """Training options that are not of steps alone."""
@@ -30,9 +30,11 @@ def check_takes_steps(plan: Plan) -> None:
     Raises:
         PlanError: names the first such option.
     """
-    method, kind = methods.card(plan.method), methods.load(plan.method)
     given = _given(plan)
-    if not (method.edits and given) or (stages_show_late(kind) and plan.kind != "unlearn"):
+    if not (methods.card(plan.method).edits and given):
+        return
+    kind = methods.load(plan.method)  # imports torch
+    if stages_show_late(kind) and plan.kind != "unlearn":
         return
     stages = kind(methods.configure(plan.method, plan.options)).stages(dict.fromkeys(plan.files, 1))
     if unused := unused_options(given, stages):

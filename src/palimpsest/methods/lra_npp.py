@@ -23,12 +23,11 @@ Official code: github.com/ChangWenhan/LRA-NPP-Unlearning, no licence: not copied
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -38,7 +37,8 @@ from palimpsest.errors import NothingToEdit
 from palimpsest.in_words import so_many
 from palimpsest.models.class_samples import Entered, entered, labels_to_go, samples_of, targets_of, thinned
 from palimpsest.models.head_edit import HeadPlace, Noise, check_may_move, disturb, head_of, layer_before
-from palimpsest.models.neuron_path import ClassStanding, LinearHead, ranked_for, ranked_rows, until_gone
+from palimpsest.models.neuron_cut import Cut, cut_entries, least_cut
+from palimpsest.models.neuron_path import LinearHead, ranked_for, ranked_rows
 from palimpsest.models.relevance import logit_relevance
 
 WHO = "lra_npp"
@@ -78,18 +78,6 @@ class LRANPPConfig(Config):
     """Of the controls."""
 
 
-class Cut(NamedTuple):
-    """What goes of a class.
-
-    Attributes:
-        neurons: the first of the ranking first.
-        edges: which of their edges: "head", "columns" or "path".
-    """
-
-    neurons: list[int]
-    edges: str
-
-
 def relevance_for(looked: Entered, head: LinearHead, options: LRANPPConfig) -> Float[Tensor, "N K"]:
     """Of each neuron for each sample."""
     starts_N = head(looked.a_SK).argmax(1) if options.source == "predicted" else looked.target_S
@@ -116,41 +104,11 @@ def cut_of(
     if options.k_p is not None:
         found = Cut(ranking[: neurons_in(options.k_p, head)], edges[0])
     else:
-        found = _least(ranking, edges, (looked, kept), head, options.cost)
+        found = least_cut(ranking, edges, (looked, kept), head, options.cost)
     if options.ranking == "random":
         drawn = torch.randperm(width, generator=torch.Generator().manual_seed(options.seed))
         return found._replace(neurons=drawn[: len(found.neurons)].tolist())
     return found
-
-
-def _least(
-    ranking: list[int], edges: Sequence[str], seen: tuple[Entered, Entered | None], head: LinearHead, cost: float
-) -> Cut:
-    """The first edges that are enough; where none are, those without which the fewest samples are called so."""
-    label, tried = int(seen[0].target_S[0]), []
-    for which in edges:
-        stand = partial(ClassStanding.of, head=head, label=label, everywhere=which != "head")
-        looked, kept = (None if one is None else stand(one.a_SK, one.target_S) for one in seen)
-        neurons, stands = until_gone(ranking, cast("ClassStanding", looked), kept, cost=cost)
-        if not stands.called:  # that it lies far behind may be out of reach, and is no reason to cut more edges
-            return Cut(neurons, which)
-        tried.append((stands.called, Cut(neurons, which)))
-    return min(tried, key=lambda one: one[0])[1]
-
-
-def entries_of(cuts: Mapping[int, Cut], shape: Sequence[int], *, of_head: bool) -> Bool[Tensor, "..."]:
-    """Which entries of the head's weight, or of the layer that makes the neurons, the cuts of all classes meet.
-
-    >>> entries_of({1: Cut([0], "head")}, (2, 2), of_head=True).tolist()
-    [[False, False], [True, False]]
-    """
-    where = torch.zeros(tuple(shape), dtype=torch.bool)
-    for label, (neurons, edges) in cuts.items():
-        if not of_head:
-            where[neurons] = True
-        else:
-            where[slice(None) if edges == "columns" else label, neurons] = True
-    return where
 
 
 def neurons_in(share: float, head: LinearHead) -> int:
@@ -237,7 +195,7 @@ class LRANPP(Method):
         names = [name for name in places if name in tensors]
         check_may_move(model, names, WHO)
         for name in names:
-            where = entries_of(cuts, tensors[name].shape, of_head=name == names[0])
+            where = cut_entries(cuts, tensors[name].shape, of_head=name == names[0])
             disturb(tensors[name], where, options.noise, generator)
         if options.bias == "lowest" and head.module.bias is not None:
             check_may_move(model, [f"{head.name}.bias"], WHO)

@@ -123,9 +123,7 @@ def check_is_of_family(source: str | Path, revision: str | None = None) -> None:
     """
     if plain_weights(source) is None:
         check_source(source, revision)
-        place = Path(source).expanduser()
-        config = read_config(place if place.is_dir() else str(source), revision)
-        family_of(source, revision).check_config(config, source)
+        family_of(source, revision).check_config(_config_of(source, revision), source)
 
 
 def is_image_model(source: str | Path, revision: str | None = None) -> bool:
@@ -180,6 +178,12 @@ def read_config(source: str | Path, revision: str | None = None, name: str = "co
     return config
 
 
+def _config_of(source: str | Path, revision: str | None) -> Mapping[str, Any]:
+    """That of a folder, a description or a Hub name."""
+    path = Path(source).expanduser()
+    return read_config(path if path.is_dir() or black_box_in(path) else str(source), revision)
+
+
 def class_names_in(source: str | Path, revision: str | None = None) -> ClassNames:
     """Name -> class, as far as a source's config names its classes; loads nothing.
 
@@ -187,9 +191,7 @@ def class_names_in(source: str | Path, revision: str | None = None) -> ClassName
         source: folder or Hub name.
         revision: commit of a Hub name.
     """
-    path = Path(source).expanduser()
-    config = read_config(path if path.is_dir() or black_box_in(path) else str(source), revision)
-    return names_of_config(config)
+    return names_of_config(_config_of(source, revision))
 
 
 def source_digest(source: str | Path, revision: str | None = None) -> str:
