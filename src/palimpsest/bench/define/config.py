@@ -90,7 +90,7 @@ class Bench(Section):
     buffer: int | Literal["all"] = 500
     """Examples that the replay buffer holds; "all" = everything that remains."""
     rows: dict[str, BenchRow]
-    """Name -> row. The random edit has the size of the first row's that moves weights, and its learner is that row's."""
+    """Name -> row. The random edit is as long as that of the first row that moves weights, and learns like it."""
     seeds: tuple[int, ...] = (0,)
     """One cell per row and seed."""
     twin: Literal[True, False, "forget"] = False
