@@ -5,7 +5,7 @@ What ids tell is refused before anything is loaded; that rows say what others sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,35 +56,41 @@ def check_counted_content(plan: Plan, sets: Mapping[str, Any]) -> None:
     Raises:
         DataError: the first row, and what would be accepted.
     """
-    record = _record_of(plan)
+    record = _record_beside(plan)
     if record is None:
         return
-    shown = {name: _contents(sets[name]) for name in _COUNTED if name in sets}
-    known = all(record.knows(i, content) for rows in shown.values() for i, content in rows.items())
-    come = {i: content for name, rows in shown.items() if name != "forget" for i, content in rows.items()}
-    if "forget" in sets or known or plan.method not in _makers(start_of(plan)):
+    shown = _shown(sets)
+    known = [record.knows(*row) for rows in shown.values() for row in rows.items()]
+    come = {**shown.get("learn", {}), **shown.get("replay", {})}
+    if "forget" in sets or all(known) or plan.method not in _makers(start_of(plan)):
         return
-    if come and all(map(record.has_content, come.values())):
-        raise DataError(
-            f"{_all(len(come))} to learn, first {next(iter(come))!r}, {'says' if len(come) == 1 else 'say'} what the "
-            f"class statistics of {start_of(plan)} counted already under other ids, so that nothing is new; accepted: "
-            "rows with another content"
-        )
+    if all(map(record.has_content, come.values())):
+        raise DataError(_said_already(plan, list(come)))
 
 
-def _record_of(plan: Plan) -> Any:
-    """What the class statistics beside the model say of rows; None where the method reads none."""
+def _shown(sets: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Set -> id -> digest of what the model is shown of the row."""
+    from palimpsest.models.class_features import content_digest_of
+
+    there = [name for name in _COUNTED if name in sets]
+    return {name: {i: content_digest_of(sets[name], i) for i in sets[name].ids} for name in there}
+
+
+def _said_already(plan: Plan, ids: Sequence[str]) -> str:
+    return (
+        f"{_all(len(ids))} to learn, first {ids[0]!r}, {'says' if len(ids) == 1 else 'say'} what the class statistics "
+        f"of {start_of(plan)} counted already under other ids, so that nothing is new; accepted: rows with another "
+        "content"
+    )
+
+
+def _record_beside(plan: Plan) -> Any:
+    """The class statistics beside the start of a run that goes on with them; None where there are none."""
     card = methods.card(plan.method)
     if _STATISTICS not in card.keeps or card.moves_all:
         return None
-    return getattr(companions_read(plan).get(_STATISTICS), "record", lambda: None)()
-
-
-def _contents(examples: Any) -> dict[str, str]:
-    """Id -> digest of what a row says."""
-    from palimpsest.models.class_features import content_digest_of
-
-    return {i: content_digest_of(examples, i) for i in examples.ids}
+    there: Any = companions_read(plan).get(_STATISTICS)
+    return None if there is None else there.record()
 
 
 def _check_some_stay(plan: Plan, examples: Examples, there: Companion) -> None:

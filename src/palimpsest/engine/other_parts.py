@@ -58,29 +58,22 @@ def check_other_parts(plan: Plan) -> None:
     if "learn" not in plan.files:
         return
     borne = borne_parts(plan)
-    _check_grows(plan, borne)
-    _check_alone(plan, borne)
-
-
-def _check_grows(plan: Plan, borne: tuple[BornePart, ...]) -> None:
-    """Refuse another head where a part answers in the place of the model's own."""
-    heads = [part for part in borne if part.is_class_head]
-    if plan.head is None or not heads:
-        return
-    if plan.head.kind == "new" or not methods.card(plan.method).makes_head:
-        raise PlanError(
-            f"head = {plan.head.kind}: {_why_not_grown(plan, heads[-1])}; {_ways_out(plan, borne, heads[-1])}"
-        )
-
-
-def _check_alone(plan: Plan, borne: tuple[BornePart, ...]) -> None:
-    """Refuse to tune parts beside those that another learner tuned."""
+    _check_grown(plan, borne)
     others = [part for part in borne if part.method != plan.method and _is_alone(part)]
     if others and methods.card(plan.method).tunes_alone:
         raise PlanError(
             f"method {plan.method!r} tunes parts of its own, and model {plan.model} bears {others[-1].words}, which "
             f"was tuned without them: both together answer as neither learned to; {_ways_out(plan, borne, others[-1])}"
         )
+
+
+def _check_grown(plan: Plan, borne: tuple[BornePart, ...]) -> None:
+    heads = [part for part in borne if part.is_class_head]
+    if plan.head is None or not heads:
+        return
+    if plan.head.kind == "new" or not methods.card(plan.method).makes_head:
+        stands = heads[-1]
+        raise PlanError(f"head = {plan.head.kind}: {_why_not_grown(plan, stands)}; {_ways_out(plan, borne, stands)}")
 
 
 def _is_alone(part: BornePart) -> bool:
