@@ -90,11 +90,7 @@ class Bench(Section):
     buffer: int | Literal["all"] = 500
     """Examples that the replay buffer holds; "all" = everything that remains."""
     rows: dict[str, BenchRow]
-<<<<<<< HEAD
-    """Name -> row. The random edit is as large as the first row's that moves weights, and has its learner."""
-=======
     """Name -> row. The random edit is as long as that of the first row that moves weights, and learns like it."""
->>>>>>> 21-mend
     seeds: tuple[int, ...] = (0,)
     """One cell per row and seed."""
     twin: Literal[True, False, "forget"] = False

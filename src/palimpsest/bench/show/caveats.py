@@ -63,10 +63,6 @@ def _general() -> tuple[str, ...]:
         "Tokens are positions that went forward; a backward pass costs about two more. Seconds were taken while other "
         "processes may have run.",
         f"“{NOTHING}” learns with the first row's learner and ignores what is to be forgotten; “{RANDOM}” adds noise "
-<<<<<<< HEAD
-        "as large as the edit of the first row that moves weights. A row that is no better than these has not aimed.",
-=======
         "as long as the edit of the first row that moves weights. A row that is no better than these has not aimed.",
->>>>>>> 21-mend
         "The page is not evidence of compliance with any law.",
     )
