@@ -122,7 +122,7 @@ def write_models(folder: Path) -> None:
     """Folders that could be models, as far as anything but loading tells."""
     image = {"model_type": "resnet", "architectures": ["ResNetForImageClassification"]}
     models = {
-        "lm": {"model_type": "llama"},
+        "lm": {"model_type": "llama", "architectures": ["LlamaForCausalLM"]},
         "other": {"model_type": "llama"},
         "empty": {"model_type": "llama"},
         "net": image,

@@ -9,8 +9,18 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
-from tests.federated_flower.toys import MODEL, START, Twist, grid_of, node
+from tests.federated_flower.toys import (
+    MODEL,
+    START,
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MetricRecord,
+    Twist,
+    grid_of,
+    node,
+)
 
 from palimpsest.companions.round_record import Absent, Reply, Weights
 from palimpsest.federated.fed_avg import fed_avg

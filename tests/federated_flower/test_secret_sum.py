@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from flwr.app import Message
-from tests.federated_flower.toys import MODEL, START, HereGrid, node
+from tests.federated_flower.toys import MODEL, START, HereGrid, Message, node
 
 from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.federated.averaging import mean_delta

@@ -38,6 +38,7 @@ _OTHERS = {
     "ZeroShotImageClassification": "a matcher of pictures and texts",
     "ZeroShotObjectDetection": "a detector of objects",
 }
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
 _TAKEN = (
     "accepted: causal language models (...ForCausalLM), sequence-to-sequence models (...ForConditionalGeneration), "
     "classifiers of texts (...ForSequenceClassification) and image classifiers (...ForImageClassification)"
@@ -77,11 +78,15 @@ def check_purpose(config: Mapping[str, Any], source: str | Path) -> None:
 
 
 def check_head(config: Mapping[str, Any], source: str | Path) -> None:
-    """Refuse an image model without the head of a classifier, before it is tried as a causal LM. Imports transformers.
+    """Refuse an image model without the head of a classifier, before it is tried as a causal LM.
+
+    Imports transformers, unless the config names a class of causal LMs.
 
     Raises:
         ModelError: says so.
     """
+    if any(name.endswith(_CAUSAL) for name in architectures_in(config)):
+        return
     from transformers.models.auto import modeling_auto as auto
 
     kind = config.get("model_type")
