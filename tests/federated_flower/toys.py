@@ -14,11 +14,7 @@ if importlib.util.find_spec("flwr") is None:
     pytest.skip("Flower is not installed here: `make test-federated` runs these", allow_module_level=True)
 
 # Files of tests import from here what is Flower's, so that they are skipped with this file.
-from flwr.app import Array as Array
-from flwr.app import ArrayRecord as ArrayRecord
-from flwr.app import ConfigRecord as ConfigRecord
-from flwr.app import Context, Message, RecordDict
-from flwr.app import MetricRecord as MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: F401
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
