@@ -26,7 +26,7 @@ from palimpsest.engine.given import Manner
 from palimpsest.errors import PalimpsestError
 from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.local import LocalClients
-from palimpsest.federated.rounds_facts import facts_in
+from palimpsest.federated.rounds_facts import federation_facts_in
 
 BASE, SLICE = "260k", "knowE"
 ERASERS = (
@@ -120,7 +120,7 @@ def cost(output: Path, clock: Clock) -> dict[str, Any]:
     kept = output.with_name(f"{output.name}.seconds")
     if clock.seconds and not kept.is_file():
         kept.write_text(str(round(clock.seconds, 2)), encoding="utf-8")
-    rounds = facts_in(output).rounds
+    rounds = federation_facts_in(output).rounds
     answers = sum(len(set(one.told) - set(one.known)) for one in rounds)
     return {"seconds": float(kept.read_text(encoding="utf-8")), "answers": answers, "rounds": len(rounds)}
 
