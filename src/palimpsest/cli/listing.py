@@ -40,7 +40,7 @@ APPROACH_WORDS: Mapping[Approach, str] = {
     "control": "as a control",
 }
 BOTH = ("text", "image")
-_THESE_MEAN = "both: texts and images; labels: images and texts of classes. More: palimpsest methods NAME"
+_THESE_MEAN = "both: texts and images; labels: images, and texts with classes. More: palimpsest methods NAME"
 
 Name = Annotated[str | None, typer.Argument(help="Show this one with its options.")]
 
@@ -101,6 +101,8 @@ def _line(card: MethodCard) -> str:
 def _in_a_word(kinds: Collection[str]) -> str:
     if set(BOTH) <= set(kinds):
         return "both"
+    if "text" in kinds:
+        return KIND_WORDS["text"]
     return "labels" if "labels" in kinds else KIND_WORDS[next(iter(kinds))]
 
 
