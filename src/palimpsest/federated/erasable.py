@@ -61,9 +61,10 @@ def check_as_learned(was: Mapping[str, str], now: Mapping[str, str], gone: str, 
     clients |= {gone: now[_GONE]} if _GONE in now else {}
     for name, digest in clients.items():
         if was.get(f"{CLIENT}{name}") not in (None, digest):
+            leaves = ", or move that file away: who goes need not bring rows" if name == gone else ""
             raise DataError(
                 f"client {name!r}: its rows are not those that {where} learned; give the same ones (--client "
-                f"{name}=FILE)"
+                f"{name}=FILE){leaves}"
             )
     if was.get("model") not in (None, now.get("model")):
         raise ModelError(
