@@ -31,7 +31,7 @@ from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.procedure import Clients, Procedure
 from palimpsest.federated.recorded_rounds import RecordedRounds
-from palimpsest.federated.workbench import Workbench
+from palimpsest.federated.workbench import Workbench, count_as_seen
 from palimpsest.in_words import so_many
 from palimpsest.models.load import Loaded
 from palimpsest.models.parts.with_parts import write_version
@@ -87,7 +87,8 @@ class FederationAtWork:
     def _told(self, stage: str, facts: RoundFacts) -> None:
         absent = f", absent: {', '.join(facts.absent)}" if facts.absent else ""
         loss = "" if facts.loss is None else f"loss {facts.loss:.4f}, "
-        answered = f"{so_many(len(facts.told), 'client')} answered"
+        known = f", {so_many(len(facts.known), 'answer')} from the history" if facts.known else ""
+        answered = f"{so_many(len(facts.told) - len(facts.known), 'client')} answered{known}"
         self.manner.progress(f"{stage} {facts.number + 1}", 0, 0, f"{loss}{answered}{absent}")
 
     def _at_work(self, number: int, client: str) -> None:
@@ -105,10 +106,16 @@ class FederationAtWork:
         """How the client goes."""
         return erasers.load(self.plan.method).erase(self.history(), self.plan.gone)
 
+    def damage(self) -> str:
+        """What is wrong with the rounds of the version to erase from; "" = nothing."""
+        return self._ledger_before().damage()
+
+    def _ledger_before(self) -> RoundLedger:
+        return RoundLedger.open(companion_place("rounds", folder_of(self.plan.after)), self.key)
+
     def history(self) -> RecordedRounds:
         """The rounds of the version to erase from."""
-        ledger = RoundLedger.open(companion_place("rounds", folder_of(self.plan.after)), self.key)
-        return RecordedRounds(ledger, (*self.names, self.plan.gone), self.plan.epochs)
+        return RecordedRounds(self._ledger_before(), (*self.names, self.plan.gone), self.plan.epochs)
 
     def encoded(self, loaded: Loaded) -> dict[str, Any]:
         """What is measured, each set by itself: clients may share rows."""
@@ -143,6 +150,8 @@ class FederationAtWork:
             erasers.load(owner).install(bench, final)
         else:
             bench.lay(final)
+        if any(name.endswith("running_mean") for name in final):
+            count_as_seen(bench.model)
 
 
 def in_this_process(at_work: Callable[[int, str], None], bench: Workbench, serve: Serve) -> dict[str, Tensor]:

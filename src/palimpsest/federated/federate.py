@@ -14,17 +14,17 @@ from palimpsest.engine.given import Manner
 from palimpsest.engine.output import PLAN, Output
 from palimpsest.errors import DataError, PlanError, reachable, unknown
 from palimpsest.federated import erasers
-from palimpsest.federated.federated_plan import CLIENT, FederatedPlan, federated_plan, plan_of_work
+from palimpsest.federated.erasable import check_as_learned, check_procedure, procedure_of
+from palimpsest.federated.federated_plan import CLIENT, FED_AVG, FederatedPlan, federated_plan, plan_of_work
 from palimpsest.federated.given_clients import (
     LEAST_CLIENTS,
     MEASURED_SETS,
     PUBLIC_CLIENT,
-    ReadClients,
     check_client_name,
     check_enough,
     read_clients,
 )
-from palimpsest.federated.going_through import Combining, check_way, through_of
+from palimpsest.federated.going_through import Combining, check_timeout, check_way, through_of
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.bound import check_bound
 from palimpsest.models.plain import read_json_object
@@ -96,6 +96,7 @@ def federate(
         FederationError: too few clients answered in a round; the same call goes on.
     """
     check_way(how.way)
+    check_timeout(how.timeout, how.way)
     how.combining.check(how.way if how.through is None else None, bool(how.learns_for))
     source = reachable(model, "model")
     names = {name: describe_source(rows) for name, rows in sorted(clients.items())}
@@ -111,8 +112,8 @@ def federate(
     files = {**{f"{CLIENT}{name}": file for name, file in names.items()}, **_described(roles)}
     asked = {
         "kind": "federate",
-        "method": how.learns_for or "fed_avg",
-        "learned_for": "" if how.learns_for is None else erasers.known_eraser(how.learns_for),
+        "method": procedure_of(how.learns_for) or FED_AVG,
+        "learned_for": procedure_of(how.learns_for),
         "rounds": how.rounds,
         "epochs": how.epochs,
         "measuring": how.measuring,
@@ -153,8 +154,9 @@ def erase_client(
     before = _plan_of(folder)
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
-    erasers.known_eraser(by)
+    check_procedure(by, before.learned_for, str(folder))
     check_way(how.way)
+    check_timeout(how.timeout, how.way)
     _check_rounds(folder)
     _check_secret(before, by, how)
     staying = {name: source for name, source in rows.items() if name != gone}
@@ -182,7 +184,8 @@ def _run(
     if plan.after:
         found["after"] = digest([source_digest(plan.after), _rounds_digest(plan.after)])
     plan = plan.model_copy(update={"digests": found})
-    _check_erasing(plan, read)
+    if plan.after:
+        check_as_learned(_plan_of(plan.after).digests, found, plan.gone, plan.after)
     from palimpsest.federated.federating import execute_federation  # and torch with it
 
     with as_it_was():  # again, now that torch is there
@@ -296,17 +299,3 @@ def _rounds_digest(folder: str) -> str:
     found = companions.load("rounds").open(companions.companion_place("rounds", version), key)
     found.check_whole(source_digest(version), str(folder))
     return found.digest()
-
-
-def _check_erasing(plan: FederatedPlan, read: ReadClients) -> None:
-    """Refuse rows that are others than those the version learned; what is compared would be two things."""
-    if not plan.after:
-        return
-    was = _plan_of(plan.after).digests
-    for name in read.rows:
-        key = f"{CLIENT}{name}"
-        if was.get(key) not in (None, plan.digests[key]):
-            raise DataError(
-                f"client {name!r}: its rows are not those that {plan.after} learned; give the same ones (--client "
-                f"{name}=FILE)"
-            )

@@ -105,6 +105,7 @@ def plan_of_work(model: str, revision: str | None, method: str, sections: Mappin
         PlanError: as ``make_plan``; or the method cannot learn by steps on one client's rows alone.
     """
     _refuse_method(methods.card(method))
+    _refuse_other_ends(sections)
     family = family_of(model, revision)
     training = {"learning_rate": usual_local_rate(family, sections), **sections.get("training", {})}
     scope = {"kind": "all" if family.has_classes else "lora", **sections.get("scope", {})}
@@ -126,6 +127,14 @@ def _refuse_method(card: MethodCard) -> None:
     if why:
         able = [n for n in methods.names() if not _why_not_local(methods.card(n))]
         raise PlanError(f"method {card.name!r} {why}; accepted in a federation: {', '.join(able)}")
+
+
+def _refuse_other_ends(sections: Mapping[str, Any]) -> None:
+    """Refuse what would say when local work ends, beside the passes of a round; it would be told and not done."""
+    if sections.get("control", {}).get("kind", "none") != "none":
+        raise PlanError("control.kind: local work goes at a fixed rate, for the passes of a round; accepted: none")
+    if "num_train_epochs" in sections.get("training", {}):
+        raise PlanError("training.num_train_epochs: passes are those of a round; give --epochs")
 
 
 def _why_not_local(card: MethodCard) -> str:

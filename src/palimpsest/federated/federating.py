@@ -10,7 +10,7 @@ Whoever dies in between goes on: what clients answered is on the disk, the rest 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ from palimpsest.engine.output import FEDERATED, RESULT, Output
 from palimpsest.engine.process_peak import peak_bytes
 from palimpsest.engine.sound import drop_damaged
 from palimpsest.engine.unfinished import told_how_far
-from palimpsest.errors import PlanError, UsageError
+from palimpsest.errors import DivergedError, ModelError, PlanError, UsageError
 from palimpsest.federated import erasers
 from palimpsest.federated.at_work import FederationAtWork, Through, folder_of
 from palimpsest.federated.carrying_out import round_facts
@@ -94,6 +94,19 @@ def _cleared_if_nothing_was_heard(target: Output) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _refused_if_no_model(plan: FederatedPlan) -> Iterator[None]:
+    """What answers with no numbers is no version, and the same command would lead there again."""
+    try:
+        yield
+    except DivergedError as error:
+        other = "another --by (palimpsest federated erasers)" if plan.gone else "a smaller --lr"
+        raise DivergedError(
+            f"what {plan.method} led to is no model any more ({error}); remove the unfinished run (palimpsest clean), "
+            f"and give {other}"
+        ) from None
+
+
 def _key() -> MarkKey:
     key = own_key()
     if key is None:
@@ -111,13 +124,16 @@ def _made(work: FederationAtWork) -> tuple[RunResult, FederationFacts]:
     bench, writer = work.bench(loaded), work.writer()
     make = work.erasing if plan.gone else partial(work.learning, bench)
     start = bench.weights()
+    if plan.learned_for:
+        erasers.load(plan.learned_for).check(bench)
     if plan.gone:
         _check_history(work, start)
     final = work.carried_out(bench, make, writer, "round")
-    facts = _facts(work, writer, final)
+    facts = _facts(work, writer, start)
     if plan.retrains:
         facts, columns["oracle"] = _retrained(work, bench, (start, final), sets, facts)
-    columns["after"] = work.measured("after", work.saved(bench, final, sets), sets)
+    with _refused_if_no_model(plan):
+        columns["after"] = work.measured("after", work.saved(bench, final, sets), sets)
     model = source_digest(work.target.partial)
     writer.settle(model, plan.gone)
     flush_tree(work.target.partial)
@@ -129,6 +145,7 @@ def _check_history(work: FederationAtWork, start: Weights) -> None:
 
     Raises:
         PlanError: the rounds begin at weights that others had moved, or rows are missing.
+        ModelError: a record was changed, or is missing.
     """
     plan, eraser = work.plan, erasers.load(work.plan.method)
     if eraser.from_start and distances_between(start, start, start, work.history().start).learned:
@@ -137,9 +154,17 @@ def _check_history(work: FederationAtWork, start: Weights) -> None:
             f"{plan.method} goes back to the weights before the first round, and those of {plan.after} come after an "
             f"earlier erasure; accepted: {', '.join(able)}, or the version from before that erasure"
         )
-    if "gone" in eraser.needs and "forget" not in work.read.sets:
+    _check_needs(work, eraser.needs)
+
+
+def _check_needs(work: FederationAtWork, needs: Sequence[str]) -> None:
+    """Refuse an erasure whose records, rows of the client that goes, or public rows are not there."""
+    plan = work.plan
+    if "rounds" in needs and (damage := work.damage()):
+        raise ModelError(damage)
+    if "gone" in needs and "forget" not in work.read.sets:
         raise PlanError(f"{plan.method} asks the client that goes, too; give its rows (--client {plan.gone}=FILE)")
-    if "public rows" in eraser.needs and not work.read.public:
+    if "public rows" in needs and not work.read.public:
         raise PlanError(f"{plan.method} teaches on rows of no client; give them with --public FILE")
 
 
@@ -152,7 +177,7 @@ def _before(work: FederationAtWork, loaded: Loaded, sets: Mapping[str, Any]) -> 
     return work.measured("before", version, sets)
 
 
-def _facts(work: FederationAtWork, writer: RoundWriter, final: Weights) -> FederationFacts:
+def _facts(work: FederationAtWork, writer: RoundWriter, start: Weights) -> FederationFacts:
     """What the rounds took; kept, because those that a client who goes took part in are dropped at the end."""
     place = work.target.partial / "remembered" / FACTS
     if place.is_file():
@@ -169,7 +194,7 @@ def _facts(work: FederationAtWork, writer: RoundWriter, final: Weights) -> Feder
             "guarantee": "" if of_eraser is None else of_eraser.guarantee,
             "exact": of_eraser is not None and of_eraser.exact,
             "examples": {name: len(rows) for name, rows in work.read.rows.items()},
-            "exchanged": sum(tensor.numel() for tensor in final.values()),
+            "exchanged": sum(tensor.numel() for tensor in start.values()),
             "scope": plan.local["scope"]["kind"],
         }
     )
@@ -181,7 +206,7 @@ def _facts(work: FederationAtWork, writer: RoundWriter, final: Weights) -> Feder
 def _ended(plan: FederatedPlan, facts: FederationFacts) -> str:
     """Why the rounds ended, in words."""
     if plan.gone or plan.learned_for or plan.rounds is not None:
-        return so_many(len(facts.rounds), "round")
+        return so_many(len(facts.rounds), "round") if facts.rounds else "no round: no client was asked"
     return ended_by_rule([math.inf if one.loss is None else one.loss for one in facts.rounds])
 
 

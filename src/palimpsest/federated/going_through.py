@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,8 @@ def combining_of(values: Mapping[str, Any]) -> Combining:
     Raises:
         PlanError: a value that is not accepted; which.
     """
+    if "clipping_norm" in values and values.get("noise_multiplier") is None:
+        raise PlanError("--clip bounds the changes that --noise is added to; give --noise, too, or leave --clip out")
     try:
         return Combining.model_validate(values)
     except ValidationError as error:
@@ -149,6 +152,23 @@ def check_way(way: str) -> None:
         raise PlanError(unknown("way to reach clients", way, WAYS))
     if way != "here":
         check_flower(f"--through {way}")
+
+
+def check_timeout(timeout: float | None, way: str) -> None:
+    """Refuse a time that is none, or that nothing would end by.
+
+    >>> check_timeout(None, "here"), check_timeout(5.0, "simulation")
+    (None, None)
+
+    Raises:
+        PlanError: says what is accepted.
+    """
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise PlanError(f"--timeout {timeout}: accepted: seconds, more than 0")
+    if timeout is not None and way == "here":
+        raise PlanError(
+            "--timeout: clients in this process are waited for; leave it out, or give --through simulation or processes"
+        )
 
 
 def check_flower(purpose: str) -> None:

@@ -150,6 +150,13 @@ class Eraser(ABC):
 
         return fed_avg(start, names, epochs, rounds)
 
+    def check(self, bench: Any) -> None:  # noqa: B027 (most can work with any model)
+        """Refuse a model that this cannot learn on, before anybody is asked; default: none is refused.
+
+        Args:
+            bench: a ``Workbench``.
+        """
+
     def install(self, bench: Any, final: Weights) -> None:
         """Lay what came out into the model; default: weights, by their names.
 

@@ -93,7 +93,7 @@ class FederationFacts(ReportRow):
     examples: dict[str, int] = Field(default_factory=dict)
     """Client that works in it -> its rows."""
     exchanged: int = 0
-    """Numbers that are exchanged."""
+    """Numbers that a client is sent in a round."""
     scope: str = ""
     """What they are: "lora", "all", "layers"."""
     ended: str = ""
@@ -133,6 +133,8 @@ class FederationFacts(ReportRow):
         absences = [(one.number + 1, name, why) for one in self.rounds for name, why in one.absent.items()]
         first = "".join(f"; the first: {name} in round {number} ({why})" for number, name, why in absences[:1])
         gone = f"{so_many(len(absences), 'time')} a client did not answer{first}." if absences else ""
+        if not self.down:
+            return ("No client was asked: nothing was exchanged.", gone)
         what = f"{self.exchanged:,} numbers were exchanged (scope {self.scope}): {self.down:,} bytes to clients, "
         return (f"{what}{self.up:,} bytes back.", gone)
 
@@ -149,11 +151,14 @@ class FederationFacts(ReportRow):
         if found is None:
             return ""
         share = "" if found.seconds_share is None else f"{found.seconds_share:.0%} of the seconds of retraining; "
-        if found.after is None or not found.learned:
+        if found.after is None:
             return f"Beside retraining: {share}distance not known."
+        before = "" if found.before is None else f"{found.before:.3g} before the erasure"
+        learned = "" if found.learned is None else f"all of learning moved them by {found.learned:.3g}"
+        scale = "; ".join(filter(None, [before, learned]))
         return (
-            f"Beside retraining: {share}the exchanged numbers are {found.after:.3g} from the retrained ones "
-            f"({found.before:.3g} before the erasure; all of learning moved them by {found.learned:.3g})."
+            f"Beside retraining: {share}what came out is {found.after:.3g} from what retraining led to"
+            f"{f' ({scale})' if scale else ''}."
         )
 
 

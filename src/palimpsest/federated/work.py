@@ -17,7 +17,7 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.prepare import set_up
 from palimpsest.errors import PlanError, unknown
 from palimpsest.federated.procedure import Errand
-from palimpsest.federated.workbench import Workbench
+from palimpsest.federated.workbench import Workbench, counts_kept
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.models.sealed import is_sound
@@ -93,6 +93,7 @@ def _take_steps(bench: Workbench, plan: Plan, client: str, number: int) -> None:
     (folder / "metrics.jsonl").touch()
     sets: Mapping[str, Any] = bench.sets[client]
     method, prepared, stack = set_up(plan, bench.model, sets, sets, folder)
-    run(Job(method, prepared, sets, plan.training, folder, rules=stack))
+    with counts_kept(bench.model):
+        run(Job(method, prepared, sets, plan.training, folder, rules=stack))
     bench.model.eval()
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from palimpsest.companions.round_record import Weights
@@ -25,6 +26,7 @@ from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.scope import apply_scope, trainable
 from palimpsest.records import Example, TokenIds
 
+_COUNT, _VARIANCE = "num_batches_tracked", "running_var"  # names in batch normalisation
 _ROWS = 32  # of a batch that only goes forward
 
 ClientRows = Mapping[str, Sequence[Example]]
@@ -78,7 +80,7 @@ class Workbench(NamedTuple):
 
     @torch.no_grad()
     def lay(self, weights: Weights) -> None:
-        """Lay what was sent into the model; whole numbers, such as counts of batches, are rounded.
+        """Lay what was sent into the model; a variance that arithmetic made negative loses its sign.
 
         Raises:
             ModelError: it is of another model.
@@ -88,8 +90,7 @@ class Workbench(NamedTuple):
             strange = sorted(own.keys() ^ weights.keys()) or sorted(own)
             raise ModelError(f"what was sent is of another model or scope (e.g. {strange[0]}); give all the same one")
         for name, tensor in own.items():
-            sent = weights[name] if tensor.is_floating_point() else weights[name].round()
-            tensor.copy_(sent)
+            tensor.copy_(weights[name].abs() if name.endswith(_VARIANCE) else weights[name])
 
     def delta_from(self, weights: Weights) -> dict[str, Tensor]:
         """What moved since these weights were laid into the model."""
@@ -121,13 +122,34 @@ def exchanged(model: Any) -> dict[str, Tensor]:
     """What clients exchange: the tensors that may move, and the statistics of batch normalisation that move with them.
 
     Source: McMahan et al. 2017 average all of a model's state; of the batch normalisation layers that learn, so do we.
+    Their counts of batches are no weights: they would outweigh all else in a length, and stay as they are.
     """
     found: dict[str, Tensor] = {name: p.data for name, p in trainable(model).items()}
     for place, module in model.named_modules():
         if isinstance(module, _BatchNorm) and any(p.requires_grad for p in module.parameters(recurse=False)):
             prefix = f"{place}." if place else ""
-            found |= {f"{prefix}{name}": tensor for name, tensor in module.named_buffers(recurse=False)}
+            buffers = dict(module.named_buffers(recurse=False))
+            found |= {f"{prefix}{name}": tensor for name, tensor in buffers.items() if name != _COUNT}
     return found
+
+
+@contextmanager
+def counts_kept(model: nn.Module) -> Iterator[None]:
+    """Within this, steps may be taken; the counts of batches in batch normalisation are afterwards what they were."""
+    counts = {name: tensor for name, tensor in model.named_buffers() if name.endswith(_COUNT)}
+    before = {name: tensor.clone() for name, tensor in counts.items()}
+    try:
+        yield
+    finally:
+        for name, tensor in counts.items():
+            tensor.copy_(before[name])
+
+
+def count_as_seen(model: nn.Module) -> None:
+    """Have layers of batch normalisation whose statistics were averaged say that they have seen a batch."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None:
+            module.num_batches_tracked.clamp_(min=1)
 
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:

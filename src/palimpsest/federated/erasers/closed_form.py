@@ -115,16 +115,19 @@ class ClosedForm(Eraser):
         kept = kept_of(history[0], gone)
         return ridge_head_of((yield Errand(history.start, tuple(kept), 1.0, "statistics", known=kept)))
 
-    def install(self, bench: Any, final: Weights) -> None:
-        """Write V into the model's head: the factor decides how sure it is, not what it says.
+    def check(self, bench: Any) -> None:
+        """It needs a head to write into.
 
         Raises:
             ModelError: the model has no linear head with classes, or one without a bias.
         """
+        if head_place(bench.model)[1].bias is None:
+            raise ModelError("a head without a bias cannot hold the regression; accepted: a linear head with one")
+
+    def install(self, bench: Any, final: Weights) -> None:
+        """Write V into the model's head: the factor decides how sure it is, not what it says."""
         head = head_place(bench.model)[1]
         solution_CM = final["solution_CM"].to(head.weight.device) * SURENESS
-        if head.bias is None:
-            raise ModelError("a head without a bias cannot hold the regression; accepted: a linear head with one")
         with torch.no_grad():
             head.weight.zero_()
             head.bias.fill_(NO_ROW_BIAS)

@@ -1,0 +1,73 @@
+"""What can be erased from which federation, and from which rows, before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from palimpsest.errors import DataError, ModelError, PlanError
+from palimpsest.federated import erasers
+from palimpsest.federated.federated_plan import CLIENT
+
+_GONE = "forget"  # the set that holds the rows of the client that goes
+
+
+def procedure_of(learns_for: str | None) -> str:
+    """Eraser by whose own procedure a federation learns that learns for one; "" = all learn by averaging.
+
+    >>> procedure_of("closed_form"), procedure_of("fed_eraser"), procedure_of(None)
+    ('closed_form', '', '')
+
+    Raises:
+        PlanError: there is no such eraser; names the closest.
+    """
+    apart = {card.name for card in erasers.eraser_cards() if card.learns_apart}
+    return learns_for if learns_for and erasers.known_eraser(learns_for) in apart else ""
+
+
+def check_procedure(by: str, learned_for: str, where: str) -> None:
+    """Refuse an eraser that cannot read how a federation learned: what it says of the result would not hold.
+
+    Args:
+        by: eraser.
+        learned_for: eraser whose procedure the federation learned by; "" = averaging.
+        where: the version, as the user names it.
+
+    Raises:
+        PlanError: names the erasers that can.
+    """
+    learned, wanted = procedure_of(learned_for), procedure_of(by)
+    if learned == wanted:
+        return
+    how = f"for {learned}" if learned else "by averaging"
+    able = [learned] if learned else [name for name in erasers.names() if not procedure_of(name)]
+    more = f"; or a federation that learned for it (run --for {by})" if wanted else ""
+    raise PlanError(f"{by} cannot erase from {where}, which learned {how}; accepted: --by {', '.join(able)}{more}")
+
+
+def check_as_learned(was: Mapping[str, str], now: Mapping[str, str], gone: str, where: str) -> None:
+    """Refuse rows, or a model to begin with, that are others than those the version learned by.
+
+    Args:
+        was: digests in the plan of the version.
+        now: digests of what was read.
+        gone: the client that goes.
+        where: the version, as the user names it.
+
+    Raises:
+        DataError: rows of a client are others; whose.
+        ModelError: the model is another one.
+    """
+    clients = {name.removeprefix(CLIENT): digest for name, digest in now.items() if name.startswith(CLIENT)}
+    clients |= {gone: now[_GONE]} if _GONE in now else {}
+    for name, digest in clients.items():
+        if was.get(f"{CLIENT}{name}") not in (None, digest):
+            leaves = ", or move that file away: who goes need not bring rows" if name == gone else ""
+            raise DataError(
+                f"client {name!r}: its rows are not those that {where} learned; give the same ones (--client "
+                f"{name}=FILE){leaves}"
+            )
+    if was.get("model") not in (None, now.get("model")):
+        raise ModelError(
+            f"the model that {where} began with was changed since; bring it back as it was, or learn again: "
+            "palimpsest federated run"
+        )
