@@ -9,7 +9,7 @@ from torch import nn
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.federated.erasable import check_as_learned, check_procedure
 from palimpsest.federated.federated_plan import plan_of_work
-from palimpsest.federated.going_through import check_timeout, combining_of
+from palimpsest.federated.going_through import check_timeout
 from palimpsest.federated.rounds_facts import FederationFacts, RetrainedFacts
 from palimpsest.federated.workbench import Workbench, count_as_seen, counts_kept, exchanged
 
@@ -68,8 +68,6 @@ def test_no_time_is_refused(timeout):
 def test_options_that_would_do_nothing_are_refused(tmp_path):
     with pytest.raises(PlanError, match="clients in this process are waited for"):
         check_timeout(5.0, "here")
-    with pytest.raises(PlanError, match="--clip bounds the changes that --noise is added to"):
-        combining_of({"clipping_norm": 2.0, "noise_multiplier": None})
     with pytest.raises(PlanError, match=r"control\.kind"):
         plan_of_work(str(tmp_path), None, "finetune", {"control": {"kind": "rate"}})
     with pytest.raises(PlanError, match="give --epochs"):
