@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from palimpsest.engine.unfinished import reached
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.federated.erasable import check_as_learned, check_procedure
 from palimpsest.federated.federated_plan import plan_of_work
@@ -105,3 +106,11 @@ def test_words_say_what_is_known_and_no_more():
         .notes[-1]
         .endswith("(2 before the erasure; all of learning moved them by 4).")
     )
+
+
+def test_whoever_stops_a_federation_is_told_of_its_rounds(tmp_path):
+    for number in range(2):
+        folder = tmp_path / "companion" / "rounds" / f"round-{number:04d}"
+        folder.mkdir(parents=True)
+        (folder / "round.json").touch()
+    assert reached(tmp_path) == "after 2 rounds"
