@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from palimpsest.engine.unfinished import reached
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.federated.erasable import check_as_learned, check_procedure
 from palimpsest.federated.federated_plan import plan_of_work
-from palimpsest.federated.going_through import check_timeout, combining_of
+from palimpsest.federated.going_through import check_timeout
 from palimpsest.federated.rounds_facts import FederationFacts, RetrainedFacts
 from palimpsest.federated.workbench import Workbench, count_as_seen, counts_kept, exchanged
 
@@ -68,8 +69,6 @@ def test_no_time_is_refused(timeout):
 def test_options_that_would_do_nothing_are_refused(tmp_path):
     with pytest.raises(PlanError, match="clients in this process are waited for"):
         check_timeout(5.0, "here")
-    with pytest.raises(PlanError, match="--clip bounds the changes that --noise is added to"):
-        combining_of({"clipping_norm": 2.0, "noise_multiplier": None})
     with pytest.raises(PlanError, match=r"control\.kind"):
         plan_of_work(str(tmp_path), None, "finetune", {"control": {"kind": "rate"}})
     with pytest.raises(PlanError, match="give --epochs"):
@@ -107,3 +106,11 @@ def test_words_say_what_is_known_and_no_more():
         .notes[-1]
         .endswith("(2 before the erasure; all of learning moved them by 4).")
     )
+
+
+def test_whoever_stops_a_federation_is_told_of_its_rounds(tmp_path):
+    for number in range(2):
+        folder = tmp_path / "companion" / "rounds" / f"round-{number:04d}"
+        folder.mkdir(parents=True)
+        (folder / "round.json").touch()
+    assert reached(tmp_path) == "after 2 rounds"

@@ -270,6 +270,8 @@ WRONG = [
     (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--method", "l2p"], "changes the model by"),
     (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--for", "sisa"], "unknown eraser 'sisa'"),
     (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--rounds", "0"], "rounds"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--clip", "2"], "give --noise, too"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--timeout", "5"], "are waited for"),
     (
         ["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--for", "closed_form"],
         "no linear head with classes",

@@ -161,8 +161,11 @@ def _how(values: Mapping[str, Any]) -> Federating:
 
 
 def _combining(values: Mapping[str, Any]) -> Combining:
+    from palimpsest.errors import PlanError
     from palimpsest.federated.going_through import combining_of
 
+    if values["clip"] is not None and values["noise"] is None:
+        raise PlanError("--clip bounds the changes that --noise is added to; give --noise, too, or leave --clip out")
     said = {"by": values["combine"], "secret": values["secret"], "noise_multiplier": values["noise"]}
     given = said if values["clip"] is None else {**said, "clipping_norm": values["clip"]}
     return combining_of(given)

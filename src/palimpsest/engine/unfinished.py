@@ -56,6 +56,9 @@ def reached(partial: Path) -> str:
         return f"after all of training ({so_many(steps, 'step')})"
     if steps:
         return f"after {so_many(steps, 'step')}"
+    rounds = len(list((partial / "companion" / "rounds").glob("round-*/round.json")))
+    if rounds:
+        return f"after {so_many(rounds, 'round')}"
     if (partial / "remembered" / "before.json").is_file():
         return "before the first step; what was measured before is kept"
     return "before anything was measured"

@@ -94,8 +94,6 @@ def combining_of(values: Mapping[str, Any]) -> Combining:
     Raises:
         PlanError: a value that is not accepted; which.
     """
-    if "clipping_norm" in values and values.get("noise_multiplier") is None:
-        raise PlanError("--clip bounds the changes that --noise is added to; give --noise, too, or leave --clip out")
     try:
         return Combining.model_validate(values)
     except ValidationError as error:

@@ -69,7 +69,7 @@ class FlowerJob(NamedTuple):
         self.how["layout"] = said_layout(self.how["layout"])
         self.how["combining"] = combining = combining_of(self.how["combining"])
         through = partial(through_grid, grid, combining.secret, self.how["timeout"] or TIMEOUT)
-        how = federate.Federating(**{**self.how, "way": "here", "through": through})
+        how = federate.Federating(**{**self.how, "way": "here", "timeout": None, "through": through})
         manner = Manner(Path(self.output), self._tell, self.threads)
         verb = {"federate": federate.federate, "erase_client": federate.erase_client}[self.verb]
         try:

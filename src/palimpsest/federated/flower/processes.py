@@ -24,7 +24,9 @@ from typing import Any
 
 import psutil
 
+from palimpsest.engine.output import Output
 from palimpsest.engine.progress import Progress
+from palimpsest.engine.unfinished import told_how_far
 from palimpsest.errors import RunError
 from palimpsest.federated.flower.flower_job import TOLD, FlowerJob
 from palimpsest.printed import as_line
@@ -63,7 +65,7 @@ def in_processes(job: FlowerJob, local: str, rows: Mapping[str, str], progress: 
         job = job._replace(place=folder / "job.json")
         job.write()
         write_app(folder / "app", {"job": str(job.place), "local": local, "layout": job.how["layout"]}, job)
-        with _running(folder, rows) as processes:
+        with told_how_far(Output(Path(job.output)).partial), _running(folder, rows) as processes:
             _hand_in(folder, processes)
             _followed(job, processes, progress)
     return RunResult.of_run(Path(job.output))
