@@ -26,7 +26,7 @@ def endpoint(tmp_path):
 
         def ended() -> tuple[int, str]:
             server.send_signal(signal.SIGINT)
-            said, _ = server.communicate()
+            said, _ = server.communicate(timeout=60)
             return server.returncode, said
 
         try:
