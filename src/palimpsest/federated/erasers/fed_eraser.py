@@ -107,7 +107,7 @@ class FedEraser(Eraser):
 
     name = "fed_eraser"
     source = "Liu et al. 2021, FedEraser, IWQoS"
-    use_when = "rounds were recorded and the others still answer: nearly as good as retraining, for less"
+    use_when = "rounds were recorded and the others still answer: near retraining, for about half of its time"
     guarantee = "None: no update of the client is used, but the lengths of the others' were learned beside it"
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
