@@ -27,6 +27,7 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from unicodedata import normalize
 
 _LONGEST_SHOWN = 80
 _LONGEST_PART = 255  # bytes; no system has longer names
@@ -125,7 +126,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def unknown(what: str, value: str, accepted: Iterable[str], meant: str | None = None) -> str:
-    """Message for a name that is not in a list, with the closest one that is, or the one that is known to be meant.
+    r"""Message for a name that is not in a list, with the closest one that is, or the one that is known to be meant.
 
     Args:
         what: that it should be the name of.
@@ -135,12 +136,15 @@ def unknown(what: str, value: str, accepted: Iterable[str], meant: str | None = 
 
     >>> unknown("method", "ico", ["icu", "npo"])
     "unknown method 'ico'; did you mean 'icu'? accepted: icu, npo"
+    >>> unknown("class", "Ba\u0308r", ["B\xe4r"]).partition("?")[0]  # looks the same, so code points are shown
+    "unknown class 'Ba\\u0308r'; did you mean 'B\\xe4r'"
     """
     names = sorted(accepted)
     name = str(value)[:_LONGEST_NAME]  # a key of a file may be a number, and of any length
     close = [meant] if meant is not None else get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"unknown {what} {name!r}{hint} accepted: {', '.join(names) or 'none'}"
+    quoted = ascii if close and normalize("NFC", name) == normalize("NFC", close[0]) else repr
+    hint = f"; did you mean {quoted(close[0])}?" if close else ";"
+    return f"unknown {what} {quoted(name)}{hint} accepted: {', '.join(names) or 'none'}"
 
 
 def encodable(value: str, where: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout, Rows, as_arguments
+from palimpsest.data.read.shapes import shape_of, shapes_for
 from palimpsest.errors import DataError
 from palimpsest.records import Chat, Completion, Message, Text
 
@@ -93,3 +94,17 @@ def test_what_makes_no_row_is_asked_back(row: dict[str, Any], options: dict[str,
     assert all(part in said for part in problem.split(" .* "))
     assert str(caught.value) == as_arguments(said)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "example"),
+    [
+        (True, ("review", "sentiment"), "text=review"),
+        (False, ("review", "sentiment"), "prompt=question"),
+        (True, (), "prompt=question"),
+    ],
+)
+def test_what_is_to_be_said_names_a_column_of_ours_that_is_taken(labels, names, example) -> None:
+    shapes = shapes_for(token_ids_only=False, cells_only=True, pictures=False, labels=labels)
+    with pytest.raises(DataError, match=rf"such as --column {example}$"):
+        shape_of(names, shapes)

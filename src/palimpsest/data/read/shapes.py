@@ -117,7 +117,11 @@ def _none_fits(names: Collection[str], shapes: Shapes) -> str:
         return f"{have}; {unread}; {accepted(shapes)}"
     guesses = max((_guess(shape, names) for shape in shapes if set(shape) <= set(NAMES)), key=len, default={})
     if not guesses:
-        return f"{have}; {accepted(shapes)}; say which is which with --column, such as --column prompt=question"
+        lacking = [name for shape in shapes if set(shape) <= set(NAMES) for name in shape]
+        example = (
+            "prompt=question" if "prompt" in lacking or not (names and lacking) else f"{lacking[0]}={next(iter(names))}"
+        )
+        return f"{have}; {accepted(shapes)}; say which is which with --column, such as --column {example}"
     flags = " ".join(f"--column {ours}={yours}" for ours, yours in guesses.items())
     missing, meant = next(iter(guesses.items()))
     return f"no column {missing!r}; did you mean {meant!r}? then say {flags}; {have}; {accepted(shapes)}"
