@@ -27,16 +27,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey
+from palimpsest.companions.marks import MarkKey, check_key
 from palimpsest.durable import check_held_still, put
-from palimpsest.errors import DataError, ModelError
+from palimpsest.errors import DataError
 from palimpsest.in_words import so_many
 from palimpsest.models.class_features import SeenRows
 from palimpsest.models.class_sums import ClassSums
 from palimpsest.models.scope import tensor_digest
-from palimpsest.models.sealed import is_sound, with_digest
+from palimpsest.models.sealed import damage_of, is_sound, with_digest
 from palimpsest.records import digest
 from palimpsest.untrusted import parse_json
 
@@ -211,8 +211,7 @@ class ClassStatistics(Companion):
 
     def damage(self) -> str:
         """The file, where it is not as it was written."""
-        path = self.folder / _FILE
-        return f"{_FILE} is damaged" if path.is_file() and not is_sound(path) else ""
+        return damage_of(self.folder / _FILE)
 
     def check_covers(self, ids: Collection[str], where: str) -> None:
         """Refuse rows that were never counted.
@@ -282,9 +281,8 @@ def _read(path: Path, key: MarkKey) -> ClassRecord:
         rows = {str(mark): CountedRow(str(row[0]), int(row[1])) for mark, row in said["rows"].items()}
         record = ClassRecord(sums, rows, str(said["backbone"]), str(said["space"]), key)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise ModelError(f"{path} is damaged; delete {path.parent} to go on without it") from None
-    if said["key"] != key.name:
-        raise ModelError(f"{path.parent} was recorded with another key; bring back the key it was made with")
+        raise damaged(path) from None
+    check_key(path.parent, said["key"], key)
     return record
 
 

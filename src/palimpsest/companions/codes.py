@@ -20,11 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey, own_key
+from palimpsest.companions.marks import MarkKey, check_key, own_key
 from palimpsest.durable import check_held_still, put
-from palimpsest.errors import ModelError
 from palimpsest.models.deciding import file_digest
 from palimpsest.models.parts.code_tests import Firing
 from palimpsest.models.sealed import is_sound, with_digest
@@ -81,8 +80,8 @@ class Codes(Companion):
         """
         found = cls(folder, key)
         index = found.index()
-        if index is not None and index.key != key.name:
-            raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+        if index is not None:
+            check_key(folder, index.key, key)
         return found
 
     def index(self) -> CodeIndex | None:
@@ -182,7 +181,7 @@ def _read(path: Path) -> CodeIndex:
             said, fired_NP = parse_json(file.metadata()["index"]), file.get_tensor("fired_NP")
         return CodeIndex(said["rows"], said["topics"], fired_NP, int(said["codes"]), int(said["nearest"]), said["key"])
     except (SafetensorError, OSError, ValueError, LookupError, TypeError):
-        raise ModelError(f"{path} is damaged; delete {path.parent} to go on without it") from None
+        raise damaged(path) from None
 
 
 def _write(folder: Path, index: CodeIndex) -> None:

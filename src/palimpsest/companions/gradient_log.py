@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, Self
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey
+from palimpsest.companions.marks import MarkKey, check_key
 from palimpsest.companions.records_of_rows import first_damage, how_much, ids_in, records_with
 from palimpsest.durable import check_held_still, flush, put
 from palimpsest.errors import ModelError
@@ -63,8 +63,7 @@ class PastGradients(Companion):
             ModelError: its index is damaged, or was made with another key.
         """
         found = cls(folder, key)
-        if found._index["key"] != key.name:
-            raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+        check_key(folder, found._index["key"], key)
         return found
 
     @cached_property
@@ -77,7 +76,7 @@ class PastGradients(Companion):
             rows = [PastGradient(str(f), str(s), int(r), tuple(who)) for f, s, r, who in found["records"]]
             return {"key": str(found["key"]), "records": rows}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            raise ModelError(f"{path} is damaged; delete {self.folder} to go on without it") from None
+            raise damaged(path) from None
 
     @property
     def records(self) -> Sequence[PastGradient]:

@@ -41,6 +41,11 @@ def is_sound(file: Path) -> bool:
         return False
 
 
+def damage_of(file: Path) -> str:
+    """What is wrong with such a file, in words; "" where it is sound, or not there at all."""
+    return f"{file.name} is damaged" if file.is_file() and not is_sound(file) else ""
+
+
 def _digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     names = sorted(tensors)
     if sum(tensor.nbytes for tensor in tensors.values()) < _MANY:
