@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, reduce
 from itertools import chain
 from operator import or_
@@ -286,3 +286,17 @@ def _is_docstring(statement: ast.stmt) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
+
+
+def files_that_set(mark: str, folders: Iterable[str]) -> Iterator[Path]:
+    """The Python files of some folders that set a name at their top level: a registry; none is imported."""
+    for folder in folders:
+        for file in Path(folder).glob("*.py"):
+            if _sets(mark, file, file.stat().st_mtime_ns):
+                yield file
+
+
+@lru_cache(maxsize=1024)  # every look for a name asks all files again
+def _sets(mark: str, file: Path, changed: int) -> bool:
+    """Does a file, as it was last changed, set a name at its top level?"""
+    return any(line.startswith(f"{mark} = ") for line in file.read_text(encoding="utf-8").splitlines())
