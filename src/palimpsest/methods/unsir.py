@@ -31,6 +31,7 @@ from palimpsest.contract import Config, ExampleSet, Method, Phase, Stage, Term, 
 from palimpsest.data.draws import shuffled
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.models.entries import entry_of, predict_instead
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.terms import likelihood
 
@@ -103,10 +104,9 @@ class UNSIR(Method):
 
     def _made(self, model: nn.Module, ids: Sequence[str]) -> dict[str, Tensor]:
         """Noise by the example whose place it takes, in half precision, on the CPU."""
-        device, generator = next(model.parameters()).device, torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         made: dict[str, Tensor] = {}
-        for start in range(0, len(ids), _MADE_AT_ONCE):
-            batch = self._forget.batch(ids[start : start + _MADE_AT_ONCE]).bare.to(device)
+        for batch in (whole.bare for whole in in_passes(model, self._forget, _MADE_AT_ONCE, ids)):
             made |= zip(batch.ids, error_maximising(model, batch, self.config, generator).half().cpu(), strict=True)
         return made
 

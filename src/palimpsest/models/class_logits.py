@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.any_set import ClassSet
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.durable import check_held_still, put
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.sealed import with_digest
 from palimpsest.untrusted import parse_json
@@ -37,11 +38,9 @@ def class_logits(model: nn.Module, examples: ClassSet, *, batch_size: int = 128)
         examples: N of them.
         batch_size: images per forward pass.
     """
-    plain = examples.plain()
-    device = next(model.parameters()).device
     with asked(model):
-        batches = (plain.ids[start : start + batch_size] for start in range(0, len(plain), batch_size))
-        parts = [plain.batch(ids).to(device).predict(model).logits_SV.float().cpu() for ids in batches]
+        batches = in_passes(model, examples.plain(), batch_size)
+        parts = [batch.predict(model).logits_SV.float().cpu() for batch in batches]
     return torch.cat(parts)
 
 

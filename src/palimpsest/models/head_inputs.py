@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from palimpsest.errors import PlanError
 from palimpsest.models.families import of_model
 from palimpsest.models.families.heads import entering
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts.class_head import refuse_replaced
 from palimpsest.models.scope import trainable
@@ -80,11 +81,9 @@ def head_inputs(model: Any, examples: Any) -> Float[Tensor, "N D"]:
 
     The model is as it was afterwards, running statistics and random numbers included.
     """
-    plain, device, head = examples.plain(), next(model.parameters()).device, head_in(model, "head_inputs").module
-    found = []
-    with asked(model), torch.autocast(device.type, enabled=False):
-        for start in range(0, len(plain), _TOGETHER):
-            batch = plain.batch(plain.ids[start : start + _TOGETHER]).bare.to(device)
+    head, found = head_in(model, "head_inputs").module, []
+    with asked(model), torch.autocast(next(model.parameters()).device.type, enabled=False):
+        for batch in (one.bare for one in in_passes(model, examples.plain(), _TOGETHER)):
             found.append(batch.gather(entering(head, model, batch)).float().cpu())
     return torch.cat(found)
 

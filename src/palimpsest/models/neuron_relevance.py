@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.models.activations import inputs_seen
+from palimpsest.models.in_passes import in_passes
 
 
 def activation_times_gradient(
@@ -78,6 +79,4 @@ def instead(model: nn.Module, layer: str, values: Tensor) -> Iterator[None]:
 
 
 def _rows(model: nn.Module, examples: ExampleSet, ids: Sequence[str], at_once: int = 1) -> Iterator[Any]:
-    examples, device = examples.plain(), next(model.parameters()).device
-    for start in range(0, len(ids), at_once):
-        yield examples.batch(ids[start : start + at_once]).bare.to(device)
+    return (batch.bare for batch in in_passes(model, examples.plain(), at_once, ids))

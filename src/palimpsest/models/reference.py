@@ -25,11 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from palimpsest.data.encode.any_set import ClassSet
-from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
+from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.data.encode.varied import VariedSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.activations import activations_of, outputs_seen
 from palimpsest.models.class_logits import cache_logits
+from palimpsest.models.in_passes import ways_through
 from palimpsest.models.modes import asked, in_eval_mode
 from palimpsest.models.parts import new_parts_of, off
 from palimpsest.models.scope import trainable
@@ -225,7 +226,7 @@ def _fill_cache(
             # A batch is done whole or again: in other company the last bits of a state would differ.
             if all((folder / _file_of(i)).exists() for i in ids):
                 continue
-            for batch in _read_together(model, examples.batch(ids).to(device)):
+            for batch in ways_through(model, examples.batch(ids).to(device)):
                 with outputs_seen(model, places) as seen:
                     hidden_SD, predictions = _hidden_states(model, head, batch)
                 if not _is_exact(head, hidden_SD, predictions.logits_SV):
@@ -240,11 +241,6 @@ def _save_rows(kept: Mapping[str, Tensor], owner_S: Tensor, ids: Sequence[str], 
     for row, example_id in enumerate(ids):
         own = {name: values[owner_S == row].cpu().contiguous() for name, values in kept.items()}
         _save(own, folder / _file_of(example_id))
-
-
-def _read_together(model: Any, batch: Batch) -> list[Batch]:
-    """A batch, in parts where a border in the model's positions lies between its rows."""
-    return [part for _, part in batch.apart(model)] if isinstance(batch, TextBatch) else [batch]
 
 
 def _is_exact(head: Any, hidden_SD: Tensor, logits_SV: Tensor) -> bool:

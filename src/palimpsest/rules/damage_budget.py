@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from palimpsest.contract import ExampleSet
 from palimpsest.data.draws import shuffled
 from palimpsest.models.divergence import kl_divergence
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.terms import Recall
 
@@ -120,10 +121,8 @@ class Damage:
     def __call__(self, model: nn.Module) -> float:
         """Of the model as it is now."""
         total, positions = 0.0, 0
-        device = next(model.parameters()).device
         with asked(model):
-            for start in range(0, len(self._ids), PROBED_AT_ONCE):
-                batch = self._examples.batch(self._ids[start : start + PROBED_AT_ONCE]).bare.to(device)
+            for batch in (one.bare for one in in_passes(model, self._examples, PROBED_AT_ONCE, self._ids)):
                 before, now = self._recall(model, batch), batch.predict(model)
                 total += float(kl_divergence(before.logits_SV, now.logits_SV).sum())
                 positions += batch.num_scored

@@ -20,6 +20,7 @@ from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import ModelError
 from palimpsest.models.activations import block_names
 from palimpsest.models.families import of_model
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, bearer_of, new_parts_of
 from palimpsest.models.parts.grown_backbones import (
@@ -267,11 +268,9 @@ def class_feature_means(model: nn.Module, sets: Mapping[str, ExampleSet], rows: 
     """
     sums: dict[int, Tensor] = {}
     counts: Counter[int] = Counter()
-    device = next(model.parameters()).device
     with asked(model):
         for plain in (sets[name].plain() for name in ("learn", *EARLIER_ROWS) if name in sets):
-            for start in range(0, len(plain), rows):
-                batch = plain.batch(plain.ids[start : start + rows]).to(device)
+            for batch in in_passes(model, plain, rows):
                 features = of_model(model).features(model, batch).double()
                 for row, label in zip(features, batch.target_S.tolist(), strict=True):
                     sums[label] = sums[label] + row if label in sums else row

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from palimpsest.models.families import of_model
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, attach, detach, off, parts_of
 from palimpsest.models.parts.block_adapter import new_adapter
@@ -135,12 +136,11 @@ def unit_means(model: Any, examples: Any, task: int) -> Float[Tensor, "C D"]:
         examples: of some classes.
         task: whose view is looked at.
     """
-    plain, family, where = examples.plain(), of_model(model), next(model.parameters()).device
+    family, where = of_model(model), next(model.parameters()).device
     _place, linear = head_place(model)
     total_CD = torch.zeros(linear.out_features, linear.in_features, dtype=torch.float64, device=where)
     with asked(model), acting_alone(model, task):
-        for start in range(0, len(plain), _ROWS):
-            batch = plain.batch(plain.ids[start : start + _ROWS]).to(where)
+        for batch in in_passes(model, examples.plain(), _ROWS):
             total_CD.index_add_(0, batch.target_S, F.normalize(family.features(model, batch).double(), dim=-1))
     return F.normalize(total_CD, dim=-1)
 
