@@ -68,14 +68,6 @@ def head_in(model: Any, who: str) -> HeadIn:
     return place
 
 
-def labels_of(examples: Any) -> Int[Tensor, "N"]:
-    """Rows of the head that the rows of a set are of, in their order; however the set is shown."""
-    while not hasattr(examples, "label_N"):
-        examples = examples.bare
-    labels_N: Tensor = examples.label_N
-    return labels_N.cpu()
-
-
 def head_inputs(model: Any, examples: Any) -> Float[Tensor, "N D"]:
     """What enters the head for every row of a set, not augmented, the model in eval mode; on the CPU, in fp32.
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from palimpsest.data.encode.any_set import ClassSet
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import ModelError
 from palimpsest.models.activations import block_names
@@ -213,9 +213,7 @@ def freeze_all_but_new(model: Any) -> None:
 
 def classes_of_sets(sets: Mapping[str, ExampleSet], names: Collection[str]) -> tuple[int, ...]:
     """The classes that rows of some sets have, in order; none of tokens."""
-    found = [sets[name].plain() for name in names if name in sets]
-    labels = {int(label) for one in found if isinstance(one, ClassSet) for label in one.label_N}
-    return tuple(sorted(labels))
+    return tuple(sorted({label for name in names if name in sets for label in labels_of(sets[name]).tolist()}))
 
 
 def classes_to_learn(sets: Mapping[str, ExampleSet]) -> tuple[int, ...]:
@@ -252,10 +250,7 @@ def new_or_old_loss(
 
 def rows_of_classes(examples: ExampleSet, classes: int) -> Int[Tensor, "K"]:
     """How many rows of each of so many classes lie in a set; of tokens none do."""
-    plain = examples.plain()
-    if not isinstance(plain, ClassSet):
-        return torch.zeros(classes, dtype=torch.long)
-    return torch.bincount(plain.label_N.cpu(), minlength=classes)
+    return torch.bincount(labels_of(examples), minlength=classes)
 
 
 def class_feature_means(model: nn.Module, sets: Mapping[str, ExampleSet], rows: int = 64) -> dict[int, Tensor]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.models.families import of_model
 from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
@@ -29,15 +30,8 @@ _ROWS = 64  # in a pass
 def classes_of_rows(examples: Any, num_classes: int) -> Bool[Tensor, "C"]:
     """Which classes a set has rows of."""
     there_C = torch.zeros(num_classes, dtype=torch.bool)
-    there_C[labels_in(examples)] = True
+    there_C[labels_of(examples)] = True
     return there_C
-
-
-def labels_in(examples: Any) -> Int[Tensor, "N"]:
-    """The classes of a set's rows, in its order."""
-    plain = examples.plain()
-    known: Tensor | None = getattr(plain, "label_N", None)
-    return plain.batch(plain.ids).target_S if known is None else known.cpu()
 
 
 def taught_sets(model: Any, sets: Mapping[str, Any]) -> tuple[str, ...]:
