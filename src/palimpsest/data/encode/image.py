@@ -19,6 +19,7 @@ from palimpsest.data.encode.augment import Augmentation
 from palimpsest.data.encode.batch import Predictions
 from palimpsest.data.encode.batch_norm import statistics_kept
 from palimpsest.data.encode.pixels import PixelFormat
+from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image
@@ -186,17 +187,13 @@ def encode_images(
     images_NHWC = torch.empty((len(examples), *pixels.shape), dtype=torch.uint8)
     label_N = torch.zeros(len(examples), dtype=torch.long)
     ids: dict[str, None] = {}
-    problems: list[str] = []
+    problems = Problems()
     for row, example in enumerate(examples):
-        try:
+        with problems.of(example.name):
             content = _image(example, ids)
             label_N[row] = class_number(own_label(content, class_names), num_classes, class_names)
             images_NHWC[row].numpy()[:] = pixels.pixels_of(content)
-        except DataError as problem:
-            problems.append(f"{example.name}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+    problems.refuse()
     return ImageSet(tuple(ids), images_NHWC, label_N, pixels, augment, moves_statistics)
 
 
@@ -204,7 +201,6 @@ def _image(example: Example, seen: dict[str, None]) -> Image:
     if not isinstance(example.content, Image):
         kind = type(example.content).__name__.lower()
         raise DataError(f"a row of {kind} for an image model; accepted: images with a label (.npz, image folder)")
-    if example.id in seen:
-        raise DataError("this id occurs twice; accepted: ids that occur once")
+    refuse_twice(example.id, seen)
     seen[example.id] = None
     return example.content

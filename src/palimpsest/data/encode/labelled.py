@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from palimpsest.data.ahead import TokensAhead
 from palimpsest.data.encode.batch import Predictions, TokenSequence, collate
 from palimpsest.data.encode.long_texts import check_size, longest_text
+from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Example, Labelled
@@ -190,20 +191,16 @@ def encode_labels(
     cut = _Cut(tokenizer, max_length, truncate)
     texts: dict[str, TokenSequence] = {}
     labels: list[int] = []
-    problems: list[str] = []
+    problems = Problems()
     for position, example in enumerate(examples):
         if position % _TOGETHER == 0:
             cut.read_ahead(examples[position : position + _TOGETHER])
-        try:
+        with problems.of(example.name):
             content = _labelled(example, texts)
             label = class_number(own_label(content, class_names), num_classes, class_names)
             texts[example.id] = cut.sequence(example.id, content)
             labels.append(label)
-        except DataError as problem:
-            problems.append(f"{example.name}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+    problems.refuse()
     return LabelSet(tuple(texts.values()), torch.tensor(labels, dtype=torch.long), pad_id, read_at)
 
 
@@ -211,8 +208,7 @@ def _labelled(example: Example, seen: Mapping[str, TokenSequence]) -> Labelled:
     if not isinstance(example.content, Labelled):
         kind = type(example.content).__name__.lower()
         raise DataError(f"a row of {kind} for a classifier of texts; accepted: rows of {{text, label}}")
-    if example.id in seen:
-        raise DataError("this id occurs twice; accepted: ids that occur once")
+    refuse_twice(example.id, seen)
     return example.content
 
 

@@ -8,7 +8,7 @@ Shape legend: B pairs, T tokens of the prompts, U tokens of the completions, S s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence
 from palimpsest.data.encode.long_texts import check_size, longest_text
+from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Completion, Example
 
@@ -182,15 +183,11 @@ def encode_pairs(
         raise ModelError("the model has no tokenizer; give a folder that has one")
     cut = _PairCut(tokenizer, max_length, truncate)
     sequences: dict[str, TokenSequence] = {}
-    problems: list[str] = []
+    problems = Problems()
     for example in examples:
-        try:
+        with problems.of(example.name):
             sequences[example.id] = cut.sequence(example, sequences)
-        except DataError as problem:
-            problems.append(f"{example.name}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+    problems.refuse()
     return PairSet(list(sequences.values()), pad_id, start_id)
 
 
@@ -205,7 +202,7 @@ class _PairCut:
             raise ModelError("the tokenizer has no eos token, which ends completions; set eos_token in its config")
         self._eos = int(eos)
 
-    def sequence(self, example: Example, seen: Iterable[str]) -> TokenSequence:
+    def sequence(self, example: Example, seen: Container[str]) -> TokenSequence:
         """Prompt and completion of one example, the completion scored.
 
         Raises:
@@ -217,8 +214,7 @@ class _PairCut:
             raise DataError(
                 f"a row of {kind} for a sequence-to-sequence model; accepted: rows of {{prompt, completion}}"
             )
-        if example.id in seen:
-            raise DataError("this id occurs twice; accepted: ids that occur once")
+        refuse_twice(example.id, seen)
         check_size(content, self._limit)
         prompt, answer = self._tokens(content.prompt, "prompt"), self._closed(content.completion)
         return TokenSequence(example.id, (*prompt, *answer), (False,) * len(prompt) + (True,) * len(answer))
