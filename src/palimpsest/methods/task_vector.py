@@ -18,16 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
 from palimpsest.rules.damage_budget import Damage
 from palimpsest.rules.negated import Negated
 from palimpsest.rules.rule import Rule
+from palimpsest.terms import likelihood
 
 LEARN = Phase("learn", ("forget",), moves_statistics=False)
 
@@ -41,11 +41,6 @@ class TaskVectorConfig(Config):
     """Damage that is allowed, as the mean KL on retain in nats per label token."""
     probe_rows: int = Field(default=64, ge=1)
     """Rows of retain on which the damage is read."""
-
-
-def negative_log_likelihood(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """−log p of the scored positions, summed, nats."""
-    return -logp_S.sum()
 
 
 class TaskVector(Method):
@@ -89,7 +84,7 @@ class TaskVector(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token mean of −log p."""
-        return {"forget": Term(negative_log_likelihood(batches["forget"].predict(model).logp_S), of="forget")}
+        return likelihood(model, batches, {"forget": 1.0})
 
 
 METHOD = TaskVector
