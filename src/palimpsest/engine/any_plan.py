@@ -1,4 +1,4 @@
-"""What a folder of a run must know of the plan that it belongs to."""
+"""What a folder must know of the plan that it belongs to, and what plans of every kind say of themselves."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.augment import Augmentation
 from palimpsest.data.encode.batch import Predictions
 from palimpsest.data.encode.batch_norm import statistics_kept
+from palimpsest.data.encode.class_batch import ClassBatch
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.data.read.classes import class_number, own_label
@@ -26,7 +27,7 @@ from palimpsest.records import Example, Image
 
 
 @dataclass(frozen=True)
-class ImageBatch:
+class ImageBatch(ClassBatch):
     """Normalised images with their classes.
 
     Attributes:
@@ -40,24 +41,6 @@ class ImageBatch:
     images_BCHW: Float[Tensor, "B C H W"]
     label_B: Int[Tensor, "B"]
     moves_statistics: bool = True
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def num_scored(self) -> int:
-        """One position per image."""
-        return len(self.ids)
-
-    @property
-    def target_S(self) -> Int[Tensor, "S"]:
-        """The classes."""
-        return self.label_B
-
-    @property
-    def owner_S(self) -> Int[Tensor, "S"]:
-        """Each image owns its one position."""
-        return torch.arange(len(self.ids), device=self.label_B.device)
 
     def to(self, device: torch.device) -> ImageBatch:
         """The same batch on a device."""
@@ -90,19 +73,6 @@ class ImageBatch:
             for (number, batch), logits_SV in zip(joined.items(), parts, strict=True):
                 found[number] = Predictions(logits_SV, batch.target_S, batch.owner_S, len(batch))
         return [found[number] for number in batches]
-
-    @property
-    def bare(self) -> ImageBatch:
-        """Itself: it has no controls."""
-        return self
-
-    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
-        """All of it."""
-        return said
-
-    def shown(self, values: Tensor) -> Tensor:
-        """All of them."""
-        return values
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.ahead import TokensAhead
 from palimpsest.data.encode.batch import Predictions, TokenSequence, collate
+from palimpsest.data.encode.class_batch import ClassBatch
 from palimpsest.data.encode.long_texts import check_size, longest_text
 from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.data.read.classes import class_number, own_label
@@ -27,7 +28,7 @@ _TOGETHER = 1000  # texts that are tokenised by one call
 
 
 @dataclass(frozen=True)
-class LabelBatch:
+class LabelBatch(ClassBatch):
     """Token sequences, padded on the right, each with its class.
 
     Attributes:
@@ -43,24 +44,6 @@ class LabelBatch:
     lengths_B: Int[Tensor, "B"]
     label_B: Int[Tensor, "B"]
     read_at: ReadAt = "first"
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def num_scored(self) -> int:
-        """One position per text."""
-        return len(self.ids)
-
-    @property
-    def target_S(self) -> Int[Tensor, "S"]:
-        """The classes."""
-        return self.label_B
-
-    @property
-    def owner_S(self) -> Int[Tensor, "S"]:
-        """Each text owns its one position."""
-        return torch.arange(len(self.ids), device=self.label_B.device)
 
     def to(self, device: torch.device) -> LabelBatch:
         """The same batch on a device."""
@@ -90,19 +73,6 @@ class LabelBatch:
     def predict_with(self, model: nn.Module, others: Sequence[LabelBatch]) -> list[Predictions]:
         """One after the other: no layer looks at the whole batch."""
         return [batch.predict(model) for batch in (self, *others)]
-
-    @property
-    def bare(self) -> LabelBatch:
-        """Itself: it has no controls."""
-        return self
-
-    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
-        """All of it."""
-        return said
-
-    def shown(self, values: Tensor) -> Tensor:
-        """All of them."""
-        return values
 
 
 @dataclass(frozen=True)

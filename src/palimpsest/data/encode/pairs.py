@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence
+from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence, WholeBatch
 from palimpsest.data.encode.long_texts import check_size, longest_text
 from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.errors import DataError, ModelError
@@ -24,7 +24,7 @@ from palimpsest.records import Completion, Example
 
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(WholeBatch):
     """Prompts and completions, each padded on the right.
 
     Attributes:
@@ -42,9 +42,6 @@ class PairBatch:
     answer_BU: Int[Tensor, "B U"]
     answer_lengths_B: Int[Tensor, "B"]
     start_id: int
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     @property
     def num_scored(self) -> int:
@@ -97,19 +94,6 @@ class PairBatch:
     def predict_with(self, model: nn.Module, others: Sequence[PairBatch]) -> list[Predictions]:
         """One after the other: no layer looks at the whole batch."""
         return [batch.predict(model) for batch in (self, *others)]
-
-    @property
-    def bare(self) -> PairBatch:
-        """Itself: it has no controls."""
-        return self
-
-    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
-        """All of it."""
-        return said
-
-    def shown(self, values: Tensor) -> Tensor:
-        """All of them."""
-        return values
 
 
 def _within(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
