@@ -48,18 +48,16 @@ class GapTest:
     def __init__(self, forget: TextSet, config: Refinement, utility: Utility | None = None) -> None:
         self._forget = forget
         self._config = config
-        self._utility = utility
+        self._utility = utility or Utility({}, None)
 
     def check(self, model: nn.Module, step: int) -> Check:
         """One pass over the forget set, without a trace in the model."""
         closed = self._closed(model)
         active = tuple(i for i in self._forget.ids if closed[i] < self._config.closed)
         found = {"forget.closed": sum(closed.values()) / len(closed)}
-        stop = None
-        if self._utility is not None:
-            found |= self._utility.measure(model)
-            stop = self._utility.broken(found)
-        return Check(active, found, stop, enough_pass(len(active), len(self._forget), self._config.share))
+        found |= self._utility.measure(model)
+        enough = enough_pass(len(active), len(self._forget), self._config.share)
+        return Check(active, found, self._utility.broken(found), enough)
 
     def _closed(self, model: nn.Module) -> dict[str, float]:
         """Example -> share of its gaps that are closed."""
