@@ -21,10 +21,10 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Phase, Terms
+from palimpsest.contract import ExampleSet, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
-from palimpsest.rules.damage_budget import Damage
+from palimpsest.rules.damage_budget import BudgetConfig, Damage
 from palimpsest.rules.negated import Negated
 from palimpsest.rules.rule import Rule
 from palimpsest.terms import likelihood
@@ -32,15 +32,11 @@ from palimpsest.terms import likelihood
 LEARN = Phase("learn", ("forget",), moves_statistics=False)
 
 
-class TaskVectorConfig(Config):
+class TaskVectorConfig(BudgetConfig):
     """Options of the task vector."""
 
     scale: float | None = Field(default=None, gt=0)
     """lambda: how far back, in lengths of the way that was learned; None = as far as the budget lets."""
-    budget: float = Field(default=0.02, gt=0)
-    """Damage that is allowed, as the mean KL on retain in nats per label token."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain on which the damage is read."""
 
 
 class TaskVector(Method):
