@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -153,6 +153,9 @@ class ExampleSet(Protocol):
         """The same set with nothing done to its examples at random."""
 
 
+Kind = TypeVar("Kind")  # of batch; beartype takes no Self here
+
+
 class WholeBatch:
     """What all kinds of batches have alike but the controlled one: an objective is shown all of it."""
 
@@ -162,7 +165,7 @@ class WholeBatch:
         return len(self.ids)
 
     @property
-    def bare(self) -> Self:
+    def bare(self: Kind) -> Kind:
         """Itself: it has no controls."""
         return self
 
