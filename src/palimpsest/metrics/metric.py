@@ -122,7 +122,7 @@ def surprise(logp_S: Float[np.ndarray, "S"]) -> Statistics | None:
     return Statistics(-float(logp_S.sum(dtype=np.float64)), float(len(logp_S))) if len(logp_S) else None
 
 
-def share_of(right_S: Bool[np.ndarray, "S"]) -> Statistics | None:
+def share_right(right_S: Bool[np.ndarray, "S"]) -> Statistics | None:
     """How many are right, and of how many; None without any."""
     return Statistics(float(right_S.sum()), float(len(right_S))) if len(right_S) else None
 

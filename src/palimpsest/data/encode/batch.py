@@ -153,7 +153,7 @@ class ExampleSet(Protocol):
         """The same set with nothing done to its examples at random."""
 
 
-Kind = TypeVar("Kind")  # of batch; beartype takes no Self here
+AnyWhole = TypeVar("AnyWhole")  # beartype takes no Self here
 
 
 class WholeBatch:
@@ -165,7 +165,7 @@ class WholeBatch:
         return len(self.ids)
 
     @property
-    def bare(self: Kind) -> Kind:
+    def bare(self: AnyWhole) -> AnyWhole:
         """Itself: it has no controls."""
         return self
 
