@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions, TextBatch
 from palimpsest.errors import ModelError
+from palimpsest.models.hooked import hooked
 from palimpsest.models.parts import ATTRIBUTE
 
 
@@ -80,7 +81,7 @@ def inputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, l
 
 
 @contextmanager
-def _told(model: nn.Module, places: Sequence[str], hooked: str) -> Iterator[dict[str, list[Tensor]]]:
+def _told(model: nn.Module, places: Sequence[str], kind: str) -> Iterator[dict[str, list[Tensor]]]:
     """What a kind of hook is told last in the block, the first of several, by the names of the modules."""
     seen: dict[str, list[Tensor]] = {place: [] for place in places}
 
@@ -90,12 +91,8 @@ def _told(model: nn.Module, places: Sequence[str], hooked: str) -> Iterator[dict
 
         return hook
 
-    hooks = [getattr(model.get_submodule(place), hooked)(keep(place)) for place in places]
-    try:
+    with hooked(getattr(model.get_submodule(place), kind)(keep(place)) for place in places):
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

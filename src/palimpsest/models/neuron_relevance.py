@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.models.activations import inputs_seen
+from palimpsest.models.hooked import hooked
 from palimpsest.models.in_passes import in_passes
 
 
@@ -71,11 +72,8 @@ def _of_layer(model: nn.Module, layer: str, batch: Any, entered_MTF: Tensor) -> 
 @contextmanager
 def instead(model: nn.Module, layer: str, values: Tensor) -> Iterator[None]:
     """What enters a module in the block, in the place of what would."""
-    hook = model.get_submodule(layer).register_forward_pre_hook(lambda _module, given: (values, *given[1:]))
-    try:
+    with hooked([model.get_submodule(layer).register_forward_pre_hook(lambda _module, given: (values, *given[1:]))]):
         yield
-    finally:
-        hook.remove()
 
 
 def _rows(model: nn.Module, examples: ExampleSet, ids: Sequence[str], at_once: int = 1) -> Iterator[Any]:

@@ -30,6 +30,7 @@ from palimpsest.data.encode.varied import VariedSet
 from palimpsest.durable import check_held_still, put
 from palimpsest.models.activations import activations_of, outputs_seen
 from palimpsest.models.class_logits import cache_logits
+from palimpsest.models.hooked import caught_inputs
 from palimpsest.models.in_passes import ways_through
 from palimpsest.models.modes import asked, in_eval_mode
 from palimpsest.models.parts import new_parts_of, off
@@ -262,12 +263,8 @@ def _batches(sets: Mapping[str, ExampleSet], batch_size: int) -> Iterator[tuple[
 
 def _hidden_states(model: Any, head: nn.Module, batch: Batch) -> tuple[Tensor, Predictions]:
     """What enters the output head at the scored positions, (S, D), with the predictions that left it."""
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
-    try:
+    with caught_inputs(head) as seen:
         predictions = batch.predict(model)
-    finally:
-        hook.remove()
     return batch.gather(seen[0]), predictions
 
 
