@@ -24,19 +24,18 @@ from typing import Any, Literal, NamedTuple, Self
 import torch
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import MarkKey, check_key
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still
 from palimpsest.errors import DataError
 from palimpsest.in_words import so_many
 from palimpsest.models.class_features import SeenRows
 from palimpsest.models.class_sums import ClassSums
 from palimpsest.models.scope import tensor_digest
-from palimpsest.models.sealed import damage_of, is_sound, with_digest
+from palimpsest.models.sealed import damage_of, is_sound, save_sealed
 from palimpsest.records import digest
 from palimpsest.untrusted import parse_json
 
@@ -249,13 +248,10 @@ def write_class_record(folder: Path, record: ClassRecord) -> None:
     """
     check_held_still(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sums, path = record.sums, folder / _FILE
-    tensors = {name: getattr(sums, name).contiguous() for name in _SUMS[:2]}
+    sums = record.sums
     rows, columns = torch.triu_indices(sums.width, sums.width)
-    tensors["square_upper"] = sums.square_FGDD[..., rows, columns].contiguous()
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"record": json.dumps(_said(record))}))
-    put(temporary, path, private=True)
+    tensors = {name: getattr(sums, name) for name in _SUMS[:2]} | {"square_upper": sums.square_FGDD[..., rows, columns]}
+    save_sealed(tensors, folder / _FILE, {"record": json.dumps(_said(record))})
 
 
 def _said(record: ClassRecord) -> dict[str, Any]:

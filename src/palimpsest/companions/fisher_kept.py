@@ -12,15 +12,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import own_key
-from palimpsest.durable import check_held_still, flush, put
 from palimpsest.models.deciding import file_digest
-from palimpsest.models.sealed import damage_of, is_sound, with_digest
+from palimpsest.models.sealed import damage_of, is_sound, save_sealed
 from palimpsest.untrusted import parse_json
 
 _FILE = "fisher.safetensors"
@@ -113,13 +112,7 @@ def record_fisher(folder: Path | None, fisher: Mapping[str, Tensor], ids: Collec
 
 def _write(folder: Path, fisher: Mapping[str, Tensor], who: Collection[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _FILE
-    check_held_still(path)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in fisher.items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"who": json.dumps(list(who))}))
-    put(temporary, path, private=True)
-    flush(folder)
+    save_sealed(fisher, folder / _FILE, {"who": json.dumps(list(who))})
 
 
 COMPANION = KeptFisher
