@@ -87,6 +87,17 @@ def own_key() -> MarkKey | None:
         raise DataError(f"{KEY_VARIABLE} = {os.environ[KEY_VARIABLE]}: {reason}; give a file you can write") from None
 
 
+def known_key() -> MarkKey | None:
+    """The key of this user as far as there is one; none is made.
+
+    Raises:
+        DataError: as ``own_key``.
+    """
+    with suppress(OSError, RuntimeError):
+        return own_key() if key_file().exists() else None
+    return None
+
+
 def _is_there(path: Path) -> bool:
     if os.environ.get(KEY_VARIABLE):
         reachable(path, KEY_VARIABLE)

@@ -125,7 +125,7 @@ def _made(work: FederationAtWork) -> tuple[RunResult, FederationFacts]:
     make = work.erasing if plan.gone else partial(work.learning, bench)
     start = bench.weights()
     if plan.learned_for:
-        erasers.load(plan.learned_for).check(bench)
+        work.eraser.check(bench)
     if plan.gone:
         _check_history(work, start)
     final = work.carried_out(bench, make, writer, "round")
@@ -147,7 +147,7 @@ def _check_history(work: FederationAtWork, start: Weights) -> None:
         PlanError: the rounds begin at weights that others had moved, or rows are missing.
         ModelError: a record was changed, or is missing.
     """
-    plan, eraser = work.plan, erasers.load(work.plan.method)
+    plan, eraser = work.plan, work.eraser
     if eraser.from_start and distances_between(start, start, start, work.history().start).learned:
         able = [name for name in erasers.names() if not erasers.load(name).from_start]
         raise PlanError(
@@ -185,13 +185,13 @@ def _facts(work: FederationAtWork, writer: RoundWriter, start: Weights) -> Feder
     ledger, plan = writer.ledger, work.plan
     rounds = [round_facts(writer, number) for number in range(ledger.index.first, ledger.index.end)]
     facts = FederationFacts.of(plan.kind, plan.method, rounds)
-    of_eraser = erasers.load(plan.method) if plan.gone else None
+    of_eraser = work.eraser if plan.gone else None
     facts = facts.model_copy(
         update={
             "gone": plan.gone,
             "ended": _ended(plan, facts),
             "learned_for": plan.learned_for or FED_AVG,
-            "guarantee": "" if of_eraser is None else of_eraser.guarantee,
+            "guarantee": "" if of_eraser is None else of_eraser.promise(),
             "exact": of_eraser is not None and of_eraser.exact,
             "examples": {name: len(rows) for name, rows in work.read.rows.items()},
             "exchanged": sum(tensor.numel() for tensor in start.values()),
