@@ -22,9 +22,10 @@ from palimpsest.companions.marks import own_key
 from palimpsest.companions.rounds import RoundLedger
 from palimpsest.data.read.layout import Layout
 from palimpsest.demo.tiny_model import new_model
+from palimpsest.engine import whole_folder
 from palimpsest.engine.given import Manner
 from palimpsest.errors import DataError, DivergedError, ModelError, PlanError
-from palimpsest.federated import at_work, federating, work
+from palimpsest.federated import at_work, work
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.federated_plan import plan_of_work
@@ -143,7 +144,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(moment, town, version, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(work, "learn_locally", counted)
         if moment != "second client":
-            patch.setattr(*((at_work, "write_version") if moment == "saving" else (federating, "_write")), dying)
+            patch.setattr(*((at_work, "write_version") if moment == "saving" else (whole_folder, "_write")), dying)
         with pytest.raises(Death):
             learned(town, tmp_path / "out", sets={"test": str(town / "nobody.jsonl")})
     with monkeypatch.context() as patch:

@@ -147,7 +147,8 @@ class FederationAtWork:
         if bench.loaded.companion is not None:
             bench.loaded.companion.save_pretrained(folder)
         with_usual_modes(folder, {*ONLY_FOR_THE_RUN, "companion"})
-        return load_saved(folder, said, sets, tolerance=MERGED_TOLERANCE)
+        needed = bench.loaded.tokenizer is not None  # rows of ready-made tokens need none
+        return load_saved(folder, said, sets, tolerance=MERGED_TOLERANCE, tokenizer_needed=needed)
 
     def installed(self, bench: Workbench, final: Weights) -> None:
         """Lay what came out into the model, as the procedure's owner does it."""

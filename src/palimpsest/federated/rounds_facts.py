@@ -98,6 +98,12 @@ class FederationFacts(ReportRow):
     """What they are: "lora", "all", "layers"."""
     ended: str = ""
     """Why it ended."""
+    epsilon: float | None = None
+    """Of the privacy of a client at a delta of 1e-5, where there was noise and it can be told."""
+    privacy: str = ""
+    """The same in words, or why it is not told; "" without noise."""
+    unmeasured: str = ""
+    """What could not be measured."""
     rounds: tuple[RoundRow, ...] = ()
     """In order."""
     retrained: RetrainedFacts | None = None
@@ -127,7 +133,7 @@ class FederationFacts(ReportRow):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the result should know."""
-        return tuple(note for note in (*self._of_rounds(), *self._of_erasure()) if note)
+        return tuple(note for note in (*self._of_rounds(), self.privacy, *self._of_erasure(), self.unmeasured) if note)
 
     def _of_rounds(self) -> tuple[str, ...]:
         absences = [(one.number + 1, name, why) for one in self.rounds for name, why in one.absent.items()]
