@@ -345,6 +345,31 @@ def test_a_folder_that_is_no_federation_is_refused(town, capsys):
     assert "holds no rounds.json" in capsys.readouterr().err
 
 
+def test_clients_that_lie_or_fail_are_left_out_or_told_of(town, tmp_path, monkeypatch, capsys):
+    """As a user meets it: the command ends well, and says who and why."""
+    real = work.learn_locally
+
+    def lying(bench: Workbench, client: str, errand: Errand, number: int) -> Any:
+        if client == "dead":
+            raise RuntimeError("its disk is full")
+        told = real(bench, client, errand, number)
+        lies = {"nan": lambda t: t * float("nan"), "odd": lambda t: t.unsqueeze(0), "loud": lambda t: t * 30}
+        return told._replace(delta={name: lies.get(client, lambda t: t)(t) for name, t in told.delta.items()})
+
+    monkeypatch.setattr(work, "learn_locally", lying)
+    files = {"ann": "ann", "bob": "bob", "dead": "cid", "loud": "nobody", "nan": "ann", "odd": "bob"}
+    given = [word for name, file in files.items() for word in ("--client", f"{name}={town / file}.jsonl")]
+    where = ["--model", str(town / "model"), "--output", str(tmp_path / "out"), "--rounds", "1", "--epochs", "1"]
+    assert main(["federated", "run", *where, *given]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"3 times a client did not answer; the first: dead in round 1 \(.*its disk is full", said)
+    assert re.search(r"1 change stood out by length; the first: loud in round 1, [123]\d times the median", said)
+    (row,) = federation_facts_in(tmp_path / "out").rounds
+    assert row.told == ("ann", "bob", "loud")
+    assert row.absent["nan"] == "answered with numbers that are not finite"
+    assert row.absent["odd"] == "answered with other tensors than it was sent: it has another model"
+
+
 def test_ready_made_tokens_need_no_tokenizer(town, tmp_path):
     """The version comes out without one, as the model came in."""
     shutil.copytree(town / "model", tmp_path / "model", ignore=shutil.ignore_patterns("token*", "vocab*", "special*"))
