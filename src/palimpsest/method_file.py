@@ -1,7 +1,8 @@
-"""Reads a method's card, or a rule's, in its file: literals, names of literals, and bases, from the syntax tree.
+"""Reads a method's card, or the options of a rule or an eraser, in its file, from the syntax tree.
 
-Only what needs no running is understood. Anything else (a decorated class, a validator, a value that is computed, a
-statement that could change a name later) makes the whole file unreadable, because a half-read card could be wrong.
+Only what needs no running is understood: literals, names of literals, and bases. Anything else (a decorated class, a
+validator, a value that is computed, a statement that could change a name later) makes the whole file unreadable,
+because a half-read card could be wrong.
 """
 
 from __future__ import annotations
@@ -62,15 +63,16 @@ def read_rule(path: Path) -> tuple[str, str, str] | None:
         return None
 
 
-def read_rule_options(path: Path) -> type[BaseModel] | None:
-    """The schema of a rule's options, to be listed; None where they check each other, which has to be run.
+def read_options(path: Path, mark: str) -> type[BaseModel] | None:
+    """The schema of a rule's options, or an eraser's; None where they check each other, which has to be run.
 
     Args:
         path: of its file.
+        mark: the name that the file sets to the class, e.g. "RULE".
     """
     try:
         file = _file(path, path.stat().st_mtime_ns)
-        place, node = file.definition("RULE")
+        place, node = file.definition(mark)
         return _schema(*_members(place, _class(place, node))["Config"])
     except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
         return None

@@ -109,6 +109,17 @@ def check_key(folder: Path, name: str, key: MarkKey, *, whose: str = "") -> None
     )
 
 
+def known_key() -> MarkKey | None:
+    """The key of this user as far as there is one; none is made.
+
+    Raises:
+        DataError: as ``own_key``.
+    """
+    with suppress(OSError, RuntimeError):
+        return own_key() if key_file().exists() else None
+    return None
+
+
 def _is_there(path: Path) -> bool:
     if os.environ.get(KEY_VARIABLE):
         reachable(path, KEY_VARIABLE)

@@ -82,9 +82,9 @@ def options_of_rule(name: str) -> type[BaseModel]:
     Raises:
         PlanError: no such rule; names the closest one.
     """
-    from palimpsest.method_file import read_rule_options
+    from palimpsest.method_file import read_options
 
-    read = read_rule_options(_files()[name]) if name in names() else None
+    read = read_options(_files()[name], "RULE") if name in names() else None
     return load(name).Config if read is None else read
 
 
