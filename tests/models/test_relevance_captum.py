@@ -1,4 +1,4 @@
-"""Relevance at the head's input against captum's LayerLRP: a CNN, a ResNet, a ViT and the token rows of a language model.
+"""Relevance at the head's input against captum's LayerLRP: a CNN, a ResNet, a ViT, token rows of a language model.
 
 captum knows rules for the layers of a CNN and a ResNet and runs through them as they are. It has none for LayerNorm,
 GELU and attention, so that of a ViT and a language model it is shown the head alone; the layers below have no say in
@@ -74,7 +74,7 @@ def theirs(said: Said, head: nn.Module, given: Tensor, target: Any, rule: str) -
 
 
 def compared(theirs_SK: Tensor, looked: Entered, model: nn.Module, rule: str) -> None:
-    """What the method takes for relevance has the direction of captum's, row by row, and of the epsilon rule its size."""
+    """What the method takes for relevance has the direction of captum's, row by row; of the epsilon rule its size."""
     head = head_of(model, "lra_npp").numbers
     for relevance in ("signed", "absolute"):
         ours_SK = relevance_for(looked, head, LRANPPConfig(rule=rule, relevance=relevance))
