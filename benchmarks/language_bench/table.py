@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
-START, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 WORLDS = {"people": "People of knowundo-privacy", "tofu": "Authors of TOFU"}
 MIB = 2**20
-COLUMNS: Mapping[str, Callable[[Rows], str]] = {
+Columns = Mapping[str, Callable[[Rows], str]]
+COLUMNS: Columns = {
     "forget ES": lambda rows: spread(rows, "forget es"),
     "MA": lambda rows: mean(rows, "forget ma"),
     "prob": lambda rows: mean(rows, "forget prob"),
@@ -26,6 +26,20 @@ COLUMNS: Mapping[str, Callable[[Rows], str]] = {
     "positions": lambda rows: mean(rows, "positions", 0),
     "peak MiB": lambda rows: mean(rows, "peak", 0, MIB),
     "kept KiB": lambda rows: mean(rows, "kept", 0, 1024),
+}
+
+ATTACKS: Columns = {
+    "forget ES": lambda rows: spread(rows, "forget es"),
+    "prob": lambda rows: mean(rows, "forget prob"),
+    "retain ES": lambda rows: mean(rows, "retain es"),
+    "general ppl": lambda rows: mean(rows, "general ppl", 1),
+    "ES after 5 passes": lambda rows: spread(rows, "relearned es"),
+    "MA after 5": lambda rows: mean(rows, "relearned ma"),
+    "prob after 5": lambda rows: mean(rows, "relearned prob"),
+    "ES after 20": lambda rows: spread(rows, "relearned x20 es"),
+    "MA after 20": lambda rows: mean(rows, "relearned x20 ma"),
+    "prob after 20": lambda rows: mean(rows, "relearned x20 prob"),
+    "positions": lambda rows: mean(rows, "positions", 0),
 }
 
 
@@ -46,26 +60,27 @@ def spread(rows: Rows, key: str) -> str:
     return f"{mean(rows, key)} ({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else mean(rows, key)
 
 
-def page(rows: Rows, markdown: Path | None) -> str:
-    """The tables; or a page with the tables between its marks."""
-    tables = "\n\n".join(table(world, rows) for world in WORLDS if any(row["world"] == world for row in rows))
+def page(rows: Rows, markdown: Path | None, columns: Columns = COLUMNS) -> str:
+    """The tables; or a page with the tables between the marks of these columns."""
+    worlds = [world for world in WORLDS if any(row["world"] == world for row in rows)]
+    tables = "\n\n".join(table(world, rows, columns) for world in worlds)
     if markdown is None:
         return tables
-    text = markdown.read_text(encoding="utf-8")
-    head, tail = text[: text.index(START)], text[text.index(END) :]
-    return f"{head}{START}\n{tables}\n{tail}"
+    text, mark = markdown.read_text(encoding="utf-8"), "attacks" if columns is ATTACKS else "tables"
+    start, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    return f"{text[: text.index(start)]}{start}\n{tables}\n{text[text.index(end) :]}"
 
 
-def table(world: str, rows: Rows) -> str:
+def table(world: str, rows: Rows, columns: Columns = COLUMNS) -> str:
     """One world, a line per method, in the order of the file; and what was refused."""
     of_world = [row for row in rows if row["world"] == world]
     seeds = sorted({row["seed"] for row in of_world})
-    lines = [f"## {WORLDS[world]}, seeds {', '.join(map(str, seeds))}", "", line(["", *COLUMNS])]
-    lines.append("|---" * (len(COLUMNS) + 1) + "|")
+    lines = [f"## {WORLDS[world]}, seeds {', '.join(map(str, seeds))}", "", line(["", *columns])]
+    lines.append("|---" * (len(columns) + 1) + "|")
     for name in dict.fromkeys(row["method"] for row in of_world):
         own = [row for row in of_world if row["method"] == name and "refused" not in row]
         if own:
-            lines.append(line([name, *(show(own) for show in COLUMNS.values())]))
+            lines.append(line([name, *(show(own) for show in columns.values())]))
     return "\n".join([*lines, *refused(of_world)])
 
 

@@ -70,6 +70,7 @@ class MethodCard:
     needs: tuple[str, ...]
     one_of: tuple[tuple[str, ...], ...]
     uses: tuple[str, ...]
+    instead: Mapping[str, str]
     defaults: Mapping[str, Any]
     options_for_images: Mapping[str, Any]
     starts_from: Literal["model", "base"]

@@ -142,7 +142,8 @@ class Plan(Section):
 
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
-        made = derived.files_of(methods.card(self.method).needs)
+        card = methods.card(self.method)
+        made = derived.files_of((*card.needs, *card.instead.values()))
         borne = parts.files_of_kinds(part_kinds_in(Path(self.model).expanduser()))
         ruled = rules.files_of(self.rules)
         by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
