@@ -125,10 +125,11 @@ def _moments(rows: Sequence[RowMeans], width: int) -> ClassMoments:
 
 
 def _caught(tried: ClassMoments, stay: ClassMoments, rows: HeldRows, whiten: bool, ridge: float) -> tuple[float, float]:
-    """Held-out rows to fire on that are above the threshold when the answer begins; and by how much they are."""
+    """Held-out rows to fire on in whose question some token is above the threshold; and by how much they are."""
     direction_D, offset = discriminant(tried, stay, whiten=whiten, ridge=ridge)
     threshold = _threshold(direction_D, offset, rows)
-    over = [float(p.means_TD[p.asked - 1].double() @ direction_D) + offset - threshold for p in rows.gone]
+    asking = [p.means_TD[min(rows.least, p.asked) - 1 : p.asked].double() @ direction_D for p in rows.gone]
+    over = [float(scores_T.max()) + offset - threshold for scores_T in asking]
     return sum(value > 0 for value in over) / len(over), sum(over) / len(over)
 
 
