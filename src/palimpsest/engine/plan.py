@@ -137,7 +137,8 @@ class Plan(NamedPlan):
         The code is that of every run, of the method, the sets that are made for it and the rules it is given, and of
         the metrics, all of them: who asks for one by name is spread over measuring, refinement and control.
         """
-        made = derived.files_of(methods.card(self.method).needs)
+        card = methods.card(self.method)
+        made = derived.files_of((*card.needs, *card.instead.values()))
         borne = parts.files_of_kinds(part_kinds_in(Path(self.model).expanduser()))
         ruled = rules.files_of(self.rules)
         by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]

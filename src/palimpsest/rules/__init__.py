@@ -100,8 +100,12 @@ def build_config(name: str, options: Mapping[str, Any]) -> BaseModel:
     Raises:
         PlanError: no such rule, an unknown option, or a value out of range.
     """
-    from palimpsest.method_card import configured
+    from palimpsest.method_card import check_names, configured
+    from palimpsest.method_file import read_names_of_rule_options
 
+    known = read_names_of_rule_options(_files()[name]) if name in names() else None
+    if known is not None:
+        check_names(name, known, options)  # before the file is run, which imports torch
     return configured(name, load(name).Config, options)
 
 
