@@ -110,6 +110,18 @@ def codes_of_topic(counts: Firing, *, min_enrichment: float, significance: float
     return Found(enrichment_K, p_K, tested_K, is_rich_K & sure_K)
 
 
+def ranked(found: Found) -> Int[Tensor, "M"]:
+    """The codes that fire more often with the topic, those that are of it first, and among each kind the richest first.
+
+    >>> yes, no, one = torch.tensor([True, True, True]), torch.tensor([False, True, False]), torch.ones(3)
+    >>> ranked(Found(torch.tensor([3.0, 1.0, -2.0]), one, yes, no)).tolist()
+    [1, 0]
+    """
+    order = found.enrichment_K.argsort(descending=True, stable=True)
+    order = order[found.of_topic_K[order].int().argsort(descending=True, stable=True)]
+    return order[found.enrichment_K[order] > 0]
+
+
 def best_of(found: Found) -> str:
     """The code that came nearest, in words."""
     k = int(found.enrichment_K.argmax())
