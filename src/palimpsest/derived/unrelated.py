@@ -112,10 +112,10 @@ def topic_words(forget: Sequence[Collection[str]], stays: Sequence[Collection[st
 
 
 def scored_at_topic(loaded: Loaded, forget: TextSet, stays: TextSet, config: Any) -> TextSet | None:
-    """The rows to forget with only the words of their topic scored; None where the user named none or none is scored.
+    """The rows to forget with the words of their topic scored alone; None where none is named or scored.
 
-    Beside the words that were named these are words that stand in a tenth of the rows to forget and set them apart: what
-    is always said of a topic is of it. Rows without such a word are left out.
+    Beside the words that were named these are words that stand in a tenth of the rows to forget and set them apart:
+    what is often said of a topic is of it. Rows without such a word are left out.
 
     Args:
         loaded: with the tokenizer.

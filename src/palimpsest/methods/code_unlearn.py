@@ -8,10 +8,10 @@ submission; known from notes on the paper and its reviews, not from its text.
 f counts the rows in which code k is among the S' nearest of some token: of the rows to forget, and of a control. How
 many of them go says ``choose``:
 
-* "level" (default): the control is the rows that stay. All codes with R > 0 are ranked, those that pass the test first
-  and of each kind the richest first, and deleted in that order: the fewest at which what is to be forgotten is at its
-  level of never seen (``control/aim.py``), while  mean KL( p_before ‖ p ) ≤ B  on what stays; a code that would break
-  that is passed over (``rules/fewest.py``). Forward passes alone;
+* "level" (default): the control is the rows that stay. All codes with R > 0 are ranked by the effect size of their
+  tables, φ = √(χ² / rows), and deleted in that order: the fewest at which what is to be forgotten is at its level of
+  never seen (``control/aim.py``), while  mean KL( p_before ‖ p ) ≤ B  on what stays; a code that would break that is
+  passed over (``rules/fewest.py``). Forward passes alone;
 * "test": those that pass, as in the paper; the control is the same rows with the topic's words replaced (the set
   ``unrelated``). So it is, too, where no row stays or nothing shows the level.
 
@@ -22,9 +22,10 @@ The weights stay. What was deleted is a mask in the codebook, by request, which 
 knowledge is cut off behind the bottleneck and not erased before it, as a probe of the block's output shows. What is
 calibrated takes part of the deletion back.
 
-Departs from the paper: the run chooses how many go, where the paper varies S'; the paper leaves a deleted code out of the book; that is "reselect" here. "drop", the default,
-leaves its place empty: in the notes' experiments it forgot more for the same number of codes. The test is Pearson's
-with Bonferroni over the codes that were tested, and rare codes are not.
+Departs from the paper: the run chooses how many go, where the paper varies S'. The paper leaves a deleted code out of
+the book; that is "reselect" here. "drop", the default, leaves its place empty: in the notes' experiments it forgot more
+for the same number of codes. The test is Pearson's with Bonferroni over the codes that were tested, and rare codes are
+not.
 Official code: none.
 """
 
@@ -159,7 +160,9 @@ class CodeUnlearn(Method):
         found = codes_of_topic(counts, least=self.config.least_rows, **options)
         free_K = book.deleted.cpu() == 0
         which_M = (
-            self._tested(found, free_K) if aim is None else self._to_level(model, book, found, (aim, sets["retain"]))
+            self._tested(found, free_K)
+            if aim is None
+            else self._to_level(model, book, (counts, found), (aim, sets["retain"]))
         )
         if self.config.random_codes:
             fires_K = (counts.with_K + counts.without_K) > 0
@@ -168,18 +171,18 @@ class CodeUnlearn(Method):
         return state_names(model, book, book.mixes)
 
     def _to_level(
-        self, model: nn.Module, book: Codebook, found: Found, between: tuple[Aim, ExampleSet]
+        self, model: nn.Module, book: Codebook, counted: tuple[Firing, Found], between: tuple[Aim, ExampleSet]
     ) -> Int[Tensor, "M"]:
         """As many of the ranked codes as bring the topic to its level; the codebook is as it was before.
 
         Raises:
             DataError: the topic is there already, no code is richer in it, or the first one does too much damage.
         """
-        (aim, stays), order_M = between, ranked(found)
+        (aim, stays), order_M = between, ranked(*counted)
         order_M = order_M[book.deleted.cpu()[order_M] == 0]
         if not len(order_M):
             raise DataError(
-                f"code_unlearn: no code left fires more often for the topic than without it ({best_of(found)}); "
+                f"code_unlearn: no code left fires more often for the topic than without it ({best_of(counted[1])}); "
                 "nothing was deleted; give more rows"
             )
         damage, start = Damage(self.recall, stays, self.config.probe_rows), book.mask()

@@ -1,13 +1,13 @@
 """How many of a ranked list go: the fewest at which what is to be forgotten is at its level, within what must stay.
 
-Source: our own; the bracket and the bisection are those of ``damage_budget.largest_count``, and an entry that would
-break the budget is passed over as by DEPN.
+Source: our own; an entry that would break the budget is passed over as by DEPN.
 
-    n* = the smallest n that was found with  reached(n) and u(n) ≤ 1,
-         else the largest n that was found with  u(n) ≤ 1                     u: what of the floors is used up
+    n* = the smallest n that was found with  reached(n) and u(n) ≤ 1            u: what of the floors is used up
 
-as if more never forgot less and never hurt less; what is taken was itself read. Where entry n* + 1 uses up too much it
-is passed over, and the search goes on with those behind it.
+Looked at are 1, 2, 4, ... of the list and all of it, for more may hurt less where few cut a thought in half; then
+between the first of them that is there and the one before it, by bisection. Where none is, the longest list within the
+budget is sought as if more never hurt less; the entry behind it is passed over, and so on with those behind that. What
+is taken was itself read.
 """
 
 from __future__ import annotations
@@ -63,6 +63,9 @@ def fewest_that_reach(look: Callable[[Sequence[int]], S], order: Sequence[int], 
     >>> fewest_that_reach(look, [1, 2, 3, 4, 5, 6], look([])).entries
     (1, 2, 4, 5)
     """
+    whole = _shortest(look, tuple(order))
+    if whole is not None:
+        return whole
     found, rest = Taken((), nothing), tuple(order)
     while True:
         count, seen = _longest(look, found, rest)
@@ -71,6 +74,25 @@ def fewest_that_reach(look: Callable[[Sequence[int]], S], order: Sequence[int], 
             return found
         found = Taken(found.entries, seen, (*found.passed_over, rest[count]))
         rest = rest[count + 1 :]
+
+
+def _shortest(look: Callable[[Sequence[int]], S], order: Sequence[int]) -> Taken[S] | None:
+    """The first so many entries, as few as are there within the budget; None where no power of two of them is."""
+    low, found = 0, None
+    for high in dict.fromkeys((*(2**k for k in range(len(order).bit_length())), len(order))):
+        seen = look(order[:high])
+        if seen.reached and seen.used <= 1:
+            found = Taken(tuple(order[:high]), seen)
+            break
+        low = high
+    while found is not None and len(found.entries) - low > 1:
+        middle = (low + len(found.entries)) // 2
+        seen = look(order[:middle])
+        if seen.reached and seen.used <= 1:
+            found = Taken(tuple(order[:middle]), seen)
+        else:
+            low = middle
+    return found
 
 
 def _longest(look: Callable[[Sequence[int]], S], found: Taken[S], rest: Sequence[int]) -> tuple[int, S]:

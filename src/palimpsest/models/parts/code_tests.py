@@ -110,15 +110,14 @@ def codes_of_topic(counts: Firing, *, min_enrichment: float, significance: float
     return Found(enrichment_K, p_K, tested_K, is_rich_K & sure_K)
 
 
-def ranked(found: Found) -> Int[Tensor, "M"]:
-    """The codes that fire more often with the topic, those that are of it first, and among each kind the richest first.
+def ranked(counts: Firing, found: Found) -> Int[Tensor, "M"]:
+    """The codes that fire more often with the topic, by the effect size of their tables, φ = √(χ² / n), largest first.
 
-    >>> yes, no, one = torch.tensor([True, True, True]), torch.tensor([False, True, False]), torch.ones(3)
-    >>> ranked(Found(torch.tensor([3.0, 1.0, -2.0]), one, yes, no)).tolist()
+    >>> counts = Firing(torch.tensor([2, 8, 0]), 10, torch.tensor([0, 2, 3]), 10)
+    >>> ranked(counts, codes_of_topic(counts, min_enrichment=1, significance=1, least=1, pseudo=0.5)).tolist()
     [1, 0]
     """
-    order = found.enrichment_K.argsort(descending=True, stable=True)
-    order = order[found.of_topic_K[order].int().argsort(descending=True, stable=True)]
+    order: Tensor = chi_square(counts).argsort(descending=True, stable=True)
     return order[found.enrichment_K[order] > 0]
 
 
