@@ -49,7 +49,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every method; what guards do, which change no weight, and learners of classes, is asked elsewhere."""
     cards = {name: methods.card(name) for name in methods.names()}
     moving = [name for name, card in cards.items() if card.approach != "guard" and "text" in card.modalities]
-    metafunc.parametrize("name", moving if "toy" in metafunc.fixturenames else methods.names())
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", moving if "toy" in metafunc.fixturenames else methods.names())
 
 
 DRAWN: set[str] = set()  # objectives that draw, e.g. labels, in the order of the rows
