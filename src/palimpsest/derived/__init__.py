@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import KIND_WORDS
+from palimpsest.method_file import files_that_set
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,8 +34,7 @@ def names() -> tuple[str, ...]:
 
 def _files() -> dict[str, Path]:
     """Name of each derived set -> its file."""
-    found = (file for folder in __path__ for file in Path(folder).glob("*.py"))
-    return {file.stem: file for file in found if "\nDERIVED = " in file.read_text(encoding="utf-8")}
+    return {file.stem: file for file in files_that_set("DERIVED", __path__)}
 
 
 def load(name: str) -> Derived:

@@ -25,6 +25,7 @@ from palimpsest.data.encode.varied import as_written
 from palimpsest.derived.made import Made
 from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
+from palimpsest.engine.edit_aim import aim_of
 from palimpsest.engine.forecast import forecast, work_of
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.engine.handing_on import companions_read, start_of
@@ -110,6 +111,7 @@ def prepare_job(
 
     with counted(loaded.model) as reading:
         guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
+        aim = aim_of(plan, loaded, sets)
     add_parts(plan, loaded.model, drawn)
     model, sets = apply_scope(loaded.model, plan.scope), {**sets, **drawn}
     left_out, at_start = _left_out(model, drawn), state_digests(model)
@@ -118,6 +120,7 @@ def prepare_job(
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
     method, prepared, stack = set_up(plan, model, sets, shown, folder)
+    method.aim = aim
     method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import ExampleSet, TextBatch
 from palimpsest.models.activations import outputs_seen
+from palimpsest.models.in_passes import batches_of
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
 from palimpsest.models.parts.topic_score import ClassMoments, discriminant, held_out, moments, threshold_over
@@ -142,9 +143,7 @@ def _threshold(direction_D: Float[Tensor, "D"], offset: float, rows: HeldRows) -
 
 def in_batches(examples: ExampleSet, ids: Sequence[str]) -> Iterator[TextBatch]:
     """Rows of a set, a few at a time."""
-    plain = examples.plain()
-    for start in range(0, len(ids), _ROWS):
-        batch = plain.batch(ids[start : start + _ROWS]).bare
+    for batch in (one.bare for one in batches_of(examples.plain(), _ROWS, ids)):
         if not isinstance(batch, TextBatch):
             raise TypeError("a part that watches is fitted on texts")
         yield batch
