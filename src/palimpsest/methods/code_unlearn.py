@@ -216,11 +216,11 @@ class CodeUnlearn(Method):
         (level, before), seen, over = known, taken.seen, len(taken.passed_over)
         count, damage = len(taken.entries), seen.used * self.config.budget
         found = {"codes": count, "ranked": most, "passed_over": over, "level": level, "damage": damage}
-        self._found = {**found, "known_before": before, "known": seen.known}
+        self._found = {name: float(n) for name, n in {**found, "known_before": before, "known": seen.known}.items()}
         where = f"{seen.known:.2f} of what is to be forgotten is right, beside {level:.2f} at the level of never seen"
         short = None if seen.reached else "no other code fires more often for the topic"
-        if short and count + over < most:
-            short = f"with more codes what stays would lose more than {self.config.budget:g} nats"
+        if short and count < most:
+            short = f"with other codes, too, what stays would lose more than {self.config.budget:g} nats"
         why = short or "the topic is at its level"
         if self.config.random_codes:
             why, short = "a control: as many codes, drawn", "a control deletes codes that are not of the topic"
