@@ -117,7 +117,7 @@ class CodeUnlearn(Method):
     needs = ("forget", "unrelated")
     uses = ("retain",)
     reference_sets = frozenset({"retain"})
-    modalities = ("text", "labels")
+    modalities = ("text", "labels", "image")
     keeps = ("codes",)
     needs_part = "codebook"
     edits = True
