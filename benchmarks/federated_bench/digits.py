@@ -8,7 +8,6 @@ accuracy on clean rows, and how many rows of other classes, with the patch, are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -106,22 +105,17 @@ ERASERS: Mapping[str, Callable[[], Eraser]] = {
     "retrain_others": lambda: load("retrain_others"),
     "replay_history": lambda: load("replay_history"),
     "fed_eraser": lambda: load("fed_eraser"),
-    "fed_eraser, no rounds after": lambda: with_options("fed_eraser", after=0.0),
-    "fed_eraser, dt = 2": lambda: with_options("fed_eraser", interval=2, after=0.0),
-    "fed_eraser, averaged norms": lambda: with_options("fed_eraser", norms="averaged", after=0.0),
+    "fed_eraser, no rounds after": lambda: load("fed_eraser", {"after": 0.0}),
+    "fed_eraser, dt = 2": lambda: load("fed_eraser", {"interval": 2, "after": 0.0}),
+    "fed_eraser, averaged norms": lambda: load("fed_eraser", {"norms": "averaged", "after": 0.0}),
     "projected_ascent": lambda: load("projected_ascent"),
     "subtract_distil": lambda: load("subtract_distil"),
     "fed_recovery": lambda: load("fed_recovery"),
-    "fed_recovery, no noise": lambda: with_options("fed_recovery", deviation=0.0),
+    "fed_recovery, no noise": lambda: load("fed_recovery", {"deviation": 0.0}),
     "extra_rounds": lambda: load("extra_rounds"),
     "client_noise": lambda: load("client_noise"),
 }
 APART = ("adapter_per_client", "closed_form")
-
-
-def with_options(name: str, **options: Any) -> Eraser:
-    """An eraser with other numbers than its own."""
-    return replace(load(name), **options)  # type: ignore[type-var]
 
 
 def rows_of_seed(seed: int) -> list[dict[str, Any]]:

@@ -19,8 +19,9 @@ from torch.func import functional_call
 
 from palimpsest.companions.round_record import Absent, Replies, Reply, Round, Weights
 from palimpsest.federated.arithmetic import difference, onto_ball
+from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.erasers.closed_form import as_statistics
-from palimpsest.federated.procedure import Errand, Procedure
+from palimpsest.federated.procedure import Combine, Errand, Procedure
 from palimpsest.methods.scrub import softened_divergence
 from palimpsest.models.class_sums import ClassSums
 from palimpsest.models.parts.ridge_head import random_features
@@ -168,6 +169,7 @@ class History:
     clients: tuple[str, ...]
     epochs: float
     rounds: list[Round] = field(default_factory=list)
+    combine: Combine = averaged_by
 
     @property
     def final(self) -> Weights:

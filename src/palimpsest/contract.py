@@ -96,6 +96,7 @@ class Method:
         needs: sets it cannot work without.
         one_of: groups of sets, of each of which at least one must be given.
         uses: further sets it draws from when they are given.
+        instead: set of ``uses`` -> the derived set that a run makes where the user gave none and the model allows it.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
         modalities: kinds of models that it is for (decision 0017), of those that its derived sets can be made for.
@@ -134,6 +135,7 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ("forget",)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
+    instead: ClassVar[Mapping[str, str]] = {}
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
     modalities: ClassVar[tuple[Modality, ...]] = ("text", "labels", "image")
@@ -196,7 +198,8 @@ class Method:
     def draws_from(cls, given: Collection[str]) -> tuple[str, ...]:
         """The given sets that it draws from; the first one is the anchor, whose passes are the epochs."""
         groups = [name for group in cls.one_of for name in group]
-        return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
+        named = (*cls.needs, *groups, *cls.uses, *cls.instead.values())
+        return tuple(dict.fromkeys(name for name in named if name in given))
 
     @classmethod
     def leaves_parts(cls, config: Any) -> bool:

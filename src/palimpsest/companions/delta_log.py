@@ -30,7 +30,7 @@ from palimpsest.companions.delta_record import (
     tensors_of,
 )
 from palimpsest.companions.delta_recording import RECORDING, recorded_in
-from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file
+from palimpsest.companions.marks import MarkKey, check_key
 from palimpsest.durable import check_held_still, flush, put_copy
 from palimpsest.errors import DataError, ModelError
 from palimpsest.in_words import so_many
@@ -84,11 +84,7 @@ class DeltaLog(Companion):
             ModelError: its index is damaged, or was made with another key.
         """
         log = cls(folder, key)
-        if log.index.key != key.name:
-            raise ModelError(
-                f"{folder} was recorded with another key (not {key_file()}), so that whose steps are in it cannot be "
-                f"told; bring the key and set {KEY_VARIABLE}"
-            )
+        check_key(folder, log.index.key, key, whose="steps")
         return log
 
     @cached_property

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from palimpsest.data.sets.alike import plain_reading
-from palimpsest.errors import DataError, reachable
+from palimpsest.errors import DataError, ModelError, reachable
 from palimpsest.records import Example
 
 KEY_VARIABLE = "PALIMPSEST_KEY_FILE"
@@ -85,6 +85,39 @@ def own_key() -> MarkKey | None:
             return None
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{KEY_VARIABLE} = {os.environ[KEY_VARIABLE]}: {reason}; give a file you can write") from None
+
+
+def check_key(folder: Path, name: str, key: MarkKey, *, whose: str = "") -> None:
+    """Refuse a history that was recorded with another key.
+
+    Args:
+        folder: of the history.
+        name: of the key that it was recorded with.
+        key: at hand.
+        whose: what of the rows is in it, in words, where this user's key may be anywhere.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    if name == key.name:
+        return
+    if not whose:
+        raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+    raise ModelError(
+        f"{folder} was recorded with another key (not {key_file()}), so that whose {whose} are in it cannot be told; "
+        f"bring the key and set {KEY_VARIABLE}"
+    )
+
+
+def known_key() -> MarkKey | None:
+    """The key of this user as far as there is one; none is made.
+
+    Raises:
+        DataError: as ``own_key``.
+    """
+    with suppress(OSError, RuntimeError):
+        return own_key() if key_file().exists() else None
+    return None
 
 
 def _is_there(path: Path) -> bool:

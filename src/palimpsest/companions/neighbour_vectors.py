@@ -11,14 +11,13 @@ from collections.abc import Collection, Sequence
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from palimpsest.companions.companion import Companion, Forgotten, Held, bytes_in
 from palimpsest.data.memory.neighbours import NeighbourIndex
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still
 from palimpsest.models.deciding import file_digest
-from palimpsest.models.sealed import with_digest
+from palimpsest.models.sealed import save_sealed
 from palimpsest.untrusted import parse_json
 
 _VECTORS = "vectors.safetensors"
@@ -70,10 +69,8 @@ class NeighbourVectors(Companion):
     def _write(self, marks: Sequence[str], vectors_ND: Float[Tensor, "N D"]) -> None:
         check_held_still(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / _VECTORS
-        temporary, tensors = path.with_suffix(".tmp"), {"vectors_ND": vectors_ND.float().contiguous()}
-        save_file(tensors, temporary, metadata=with_digest(tensors, {"marks": json.dumps(list(marks))}))
-        put(temporary, path, private=True)
+        said = {"marks": json.dumps(list(marks))}
+        save_sealed({"vectors_ND": vectors_ND.float()}, self.folder / _VECTORS, said)
 
 
 COMPANION = NeighbourVectors

@@ -215,15 +215,16 @@ def _keeps(plan: Plan) -> bool:
 
 
 def made_sets(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, progress: Progress) -> dict[str, Made]:
-    """The sets that the method needs and the run makes."""
-    made: dict[str, Made] = {}
-    for name in derived.of_needs(methods.load(plan.method).needs):
+    """The sets that the method needs and the run makes, and those in the place of sets that were not given."""
+    kind, made = methods.load(plan.method), dict[str, Made]()
+    stand_in = derived.stand_in(kind.instead, sets, loaded.family)
+    for name in (*derived.of_needs(kind.needs), *stand_in):
         progress(f"making the {name.replace('_', ' ')} set", 0, 1)
         config = plan.derived_config(name)
         made[name] = derived.load(name).make(
             loaded, sets, config, seed=plan.training.seed, folder=folder / DERIVED_SETS
         )
-    return made
+    return {name: one for name, one in made.items() if name not in stand_in or len(one.examples)}
 
 
 def _rehearsed(guided: Guided | Taught | None, repair: Repair | None) -> Mapping[str, Any]:

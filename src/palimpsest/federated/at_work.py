@@ -29,7 +29,7 @@ from palimpsest.federated.federated_plan import FederatedPlan
 from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, all_rows
 from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
-from palimpsest.federated.procedure import Clients, Procedure
+from palimpsest.federated.procedure import Clients, Eraser, Procedure
 from palimpsest.federated.recorded_rounds import RecordedRounds
 from palimpsest.federated.workbench import Workbench, count_as_seen
 from palimpsest.in_words import so_many
@@ -60,6 +60,11 @@ class FederationAtWork:
     def names(self) -> tuple[str, ...]:
         """Clients that work in it: of an erasure those that stay."""
         return tuple(sorted(self.read.rows))
+
+    @property
+    def eraser(self) -> Eraser:
+        """The one by which a client goes, or by whose procedure the federation learns; only where there is one."""
+        return erasers.load(self.plan.method, self.plan.options)
 
     def bench(self, loaded: Loaded) -> Workbench:
         """The model with its scope applied; for the clients, the one that goes and public rows, if given."""
@@ -99,12 +104,12 @@ class FederationAtWork:
         """How these clients learn from the start."""
         plan, start = self.plan, bench.weights()
         if plan.learned_for:
-            return erasers.load(plan.learned_for).learn(start, self.names, plan.epochs, plan.rounds)
+            return self.eraser.learn(start, self.names, plan.epochs, plan.rounds)
         return fed_avg(start, self.names, plan.epochs, plan.rounds, combine_with(plan.combining, self.key))
 
     def erasing(self) -> Procedure:
         """How the client goes."""
-        return erasers.load(self.plan.method).erase(self.history(), self.plan.gone)
+        return self.eraser.erase(self.history(), self.plan.gone)
 
     def damage(self) -> str:
         """What is wrong with the rounds of the version to erase from; "" = nothing."""
@@ -115,7 +120,8 @@ class FederationAtWork:
 
     def history(self) -> RecordedRounds:
         """The rounds of the version to erase from."""
-        return RecordedRounds(self._ledger_before(), (*self.names, self.plan.gone), self.plan.epochs)
+        combine = combine_with(self.plan.combining, self.key)
+        return RecordedRounds(self._ledger_before(), (*self.names, self.plan.gone), self.plan.epochs, combine)
 
     def encoded(self, loaded: Loaded) -> dict[str, Any]:
         """What is measured, each set by itself: clients may share rows."""
@@ -141,13 +147,13 @@ class FederationAtWork:
         if bench.loaded.companion is not None:
             bench.loaded.companion.save_pretrained(folder)
         with_usual_modes(folder, {*ONLY_FOR_THE_RUN, "companion"})
-        return load_saved(folder, said, sets, tolerance=MERGED_TOLERANCE)
+        needed = bench.loaded.tokenizer is not None  # rows of ready-made tokens need none
+        return load_saved(folder, said, sets, tolerance=MERGED_TOLERANCE, tokenizer_needed=needed)
 
     def installed(self, bench: Workbench, final: Weights) -> None:
         """Lay what came out into the model, as the procedure's owner does it."""
-        owner = self.plan.learned_for or (self.plan.method if self.plan.gone else "")
-        if owner:
-            erasers.load(owner).install(bench, final)
+        if self.plan.learned_for or self.plan.gone:
+            self.eraser.install(bench, final)
         else:
             bench.lay(final)
         if any(name.endswith("running_mean") for name in final):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor
-
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.fed_avg_rule import MOST_ROUNDS, has_stopped
-from palimpsest.federated.procedure import Errand, Procedure
+from palimpsest.federated.procedure import Combine, Errand, Procedure
 
 
 def loss_of(answers: Replies) -> float:
@@ -23,7 +19,7 @@ def fed_avg(
     names: tuple[str, ...],
     epochs: float,
     rounds: int | None = None,
-    combine: Callable[[Weights, Replies], dict[str, Tensor]] = averaged_by,
+    combine: Combine = averaged_by,
 ) -> Procedure:
     """Federated averaging: every client learns from the global weights, and their changes are averaged by their rows.
 

@@ -54,6 +54,8 @@ class FederatedPlan(Section):
     """Local passes of one round."""
     combining: Combining = Combining()
     """How answers are combined."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the procedure, where it is an eraser's."""
     retrains: bool = False
     """Of an erasure: retrain without that client from the start, to be compared with."""
     measuring: Measuring = Measuring()
