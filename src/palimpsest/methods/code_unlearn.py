@@ -222,9 +222,10 @@ class CodeUnlearn(Method):
         if short and count < most:
             short = f"with other codes, too, what stays would lose more than {self.config.budget:g} nats"
         why = short or "the topic is at its level"
-        if self.config.random_codes:
-            why, short = "a control: as many codes, drawn", "a control deletes codes that are not of the topic"
         self._ended = f"{so_many(count, 'code')} deleted: {why} ({where})", short
+        if self.config.random_codes:
+            control = f"{so_many(count, 'code')} deleted: a control, as many as bring the topic to its level, drawn"
+            self._ended = control, "a control deletes codes that are not of the topic"
 
     def edit_ended(self) -> tuple[str, str | None]:
         """How many codes went and why no more; short where the topic is above its level."""
