@@ -97,8 +97,10 @@ class FederationAtWork:
 
     def _searched(self, bench: Workbench, clients: Clients, writer: RoundWriter, told: ToldRound) -> dict[str, Tensor]:
         """Learn at the usual rate, or at one that the first round does not refuse."""
+        start = bench.weights()
         while True:
             rate, decided = next_rate(self._usual_rate(), self.tried_rates())
+            bench.lay(start)  # which an attempt has moved away from
             procedure = self.learning(bench, rate)
             try:
                 return carry_out(procedure if decided else watched(procedure, rate), clients, writer, told)
