@@ -128,7 +128,7 @@ def hardened(cell: Cell, learned: Path) -> Path:
 def given(name: str) -> tuple[str, ...]:
     """Sets beside the forget rows: rows are rehearsed where the run takes steps of its own choice."""
     card = methods.card(name)
-    rehearses = not (card.edits or card.own_schedule)
+    rehearses = card.sharded or not (card.edits or card.own_schedule)
     return tuple(role for role in GIVEN if role != "replay" or rehearses)
 
 

@@ -49,10 +49,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every method; what guards do, which change no weight, and learners of classes, is asked elsewhere."""
     cards = {name: methods.card(name) for name in methods.names()}
     moving = [name for name, card in cards.items() if card.approach != "guard" and "text" in card.modalities]
-    metafunc.parametrize("name", moving if "toy" in metafunc.fixturenames else methods.names())
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", moving if "toy" in metafunc.fixturenames else methods.names())
 
 
-DRAWN: set[str] = set()  # objectives that draw, e.g. labels, in the order of the rows
+DRAWN = {"random_label", "salun"}  # draw labels in the order of the rows
 CONTROLS = {"random_edit"}  # look at no data, so they forget no more than they lose
 # Times the length: refusals are learned before the answers go, what is certain hardly has a weight, nothing aims.
 UNHURRIED = {"idk_dpo": 2, "jens_un": 4, "l1_sparse": 4, "sat_imp": 2}
@@ -371,7 +372,8 @@ def test_the_order_of_rows_does_not_change_a_step(toy, at_once, tmp_path, name):
     """But where something is drawn row by row, which is another draw then."""
     turned = list(gradients(toy, name, tmp_path / "turned", None, turned=True))
     for one_way, other_way in zip(at_once(name), turned, strict=True):
-        assert ((one_way - other_way).norm() / one_way.norm() < 1e-4) is (name not in DRAWN)
+        difference = float((one_way - other_way).norm() / one_way.norm())
+        assert difference > 0.1 if name in DRAWN else difference < 1e-4
 
 
 def test_every_loss_on_texts_is_asked_so():
