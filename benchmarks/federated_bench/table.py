@@ -24,20 +24,18 @@ def same(rows: Rows) -> str:
     return "–" if not said else "yes" if all(said) else "no"
 
 
+OF_DIGITS: Columns = {
+    "clean accuracy": lambda rows, oracle: spread(rows, "clean", 3, "–"),
+    "backdoor": lambda rows, oracle: spread(rows, "backdoor", 3, "–"),
+    "CPU seconds": lambda rows, oracle: mean(rows, "seconds", 2),
+    "of retraining": lambda rows, oracle: part_of(rows, oracle, "seconds"),
+    "answers": lambda rows, oracle: mean(rows, "answers", 0),
+    "distance to retraining": lambda rows, oracle: mean(rows, "distance", 1),
+    "bits of never there": lambda rows, oracle: same(rows),
+}
 COLUMNS: Mapping[str, tuple[str, str, Columns]] = {
-    "digits": (
-        "A client with a backdoor, digits",
-        "retrain_others",
-        {
-            "clean accuracy": lambda rows, oracle: spread(rows, "clean", 3, "–"),
-            "backdoor": lambda rows, oracle: spread(rows, "backdoor", 3, "–"),
-            "CPU seconds": lambda rows, oracle: mean(rows, "seconds", 2),
-            "of retraining": lambda rows, oracle: part_of(rows, oracle, "seconds"),
-            "answers": lambda rows, oracle: mean(rows, "answers", 0),
-            "distance to retraining": lambda rows, oracle: mean(rows, "distance", 1),
-            "bits of never there": lambda rows, oracle: same(rows),
-        },
-    ),
+    "digits": ("A client with a backdoor, digits", "retrain_others", OF_DIGITS),
+    "digits through Flower": ("The same through Flower's simulation", "retrain_others", OF_DIGITS),
     "people": (
         "A client of three, people of knowundo-privacy",
         "retrain_others",

@@ -370,6 +370,26 @@ def test_clients_that_lie_or_fail_are_left_out_or_told_of(town, tmp_path, monkey
     assert row.absent["odd"] == "answered with other tensors than it was sent: it has another model"
 
 
+def test_a_rate_that_does_too_little_is_given_up_and_erasures_go_at_the_one_that_was_found(town, tmp_path):
+    """The version has the bits of one that was given that rate; nothing of the first attempt stays."""
+    usual = {**SECTIONS, "training": {"batch_size": 4}}
+    result = federate(town / "model", clients(town), Manner(tmp_path / "v"), sections=usual, how=HOW)
+    facts = federation_facts_in(tmp_path / "v")
+    assert facts.rate is not None
+    assert facts.rate > 0.002
+    assert facts.tried[0].startswith("0.002: from ")
+    assert any(note.startswith(f"Rate of the local work: {facts.rate:g}. Given up") for note in result.notes)
+    given = {**SECTIONS, "training": {"batch_size": 4, "learning_rate": facts.rate}}
+    federate(town / "model", clients(town), Manner(tmp_path / "given"), sections=given, how=HOW)
+    assert same(final_of(tmp_path / "v"), final_of(tmp_path / "given"))
+    assert len(ledger_of(tmp_path / "v")) == 2
+    how = Federating(options={"rounds": 1}, measuring={"metrics": ("ma",)})
+    erased = [erase_client(tmp_path / at, "bob", Manner(tmp_path / f"e-{at}"), by="extra_rounds", how=how)
+              for at in ("v", "given")]  # fmt: skip
+    assert [one.plan["local"]["training"]["learning_rate"] for one in erased] == [facts.rate] * 2
+    assert same(final_of(tmp_path / "e-v"), final_of(tmp_path / "e-given"))
+
+
 def test_ready_made_tokens_need_no_tokenizer(town, tmp_path):
     """The version comes out without one, as the model came in."""
     shutil.copytree(town / "model", tmp_path / "model", ignore=shutil.ignore_patterns("token*", "vocab*", "special*"))

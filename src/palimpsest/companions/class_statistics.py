@@ -127,7 +127,7 @@ class ClassRecord:
         """
         strangers = [i for i, content in zip(seen.ids, seen.contents, strict=True) if not self.knows(i, content)]
         _refuse_strangers(strangers, "this head")
-        gone = {self.key.of_id(i) for i in seen.ids}
+        gone = self.key.of_ids(seen.ids)
         kept = {mark: row for mark, row in self.rows.items() if mark not in gone}
         if not kept:
             raise DataError(
@@ -178,7 +178,7 @@ class ClassStatistics(Companion):
         """Those whose features are in a sum."""
         record = self.record()
         rows = {} if record is None else record.rows
-        return frozenset(i for i in ids if self.key.of_id(i) in rows)
+        return self.key.known(ids, rows)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Drop every sum that one of these rows is in, and the marks of all rows of those sums."""

@@ -113,13 +113,13 @@ class Codes(Companion):
         """Those whose codes are written down."""
         index = self.index()
         there = frozenset(() if index is None else index.rows)
-        return frozenset(i for i in ids if self.key.of_id(i) in there)
+        return self.key.known(ids, there)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Write the others anew."""
         index, held = self.index(), self.holds(ids)
         if index is not None and held:
-            gone = {self.key.of_id(i) for i in held}
+            gone = self.key.of_ids(held)
             kept = [n for n, mark in enumerate(index.rows) if mark not in gone]
             rows, topics = ([of[n] for n in kept] for of in (index.rows, index.topics))
             _write(self.folder, index._replace(rows=rows, topics=topics, fired_NP=index.fired_NP[kept]))

@@ -107,7 +107,7 @@ class DeltaLog(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that a record was made with, also one that no longer counts and was not deleted yet."""
         there = frozenset().union(*(stamp.who for stamp in self.stamps.values()))
-        return frozenset(i for i in ids if self.key.of_id(i) in there)
+        return self.key.known(ids, there)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Delete every record that one of these ids was in; the others of those steps lose a part of their history."""

@@ -33,7 +33,7 @@ class KeptFisher(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that it was taken at."""
         marks = set(self._marks())
-        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+        return self.key.known(ids, marks)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Drop it where it was taken at one of these rows."""

@@ -74,11 +74,11 @@ class ClassGaussians(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that a class was estimated from."""
         marks = {mark for kept in self.classes().values() for mark in kept.who}
-        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+        return self.key.known(ids, marks)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Drop every class that one of these rows is in."""
-        classes, held, marks = self.classes(), self.holds(ids), {self.key.of_id(i) for i in ids}
+        classes, held, marks = self.classes(), self.holds(ids), self.key.of_ids(ids)
         left = {label: kept for label, kept in classes.items() if not marks & set(kept.who)}
         if not held:
             return Forgotten()

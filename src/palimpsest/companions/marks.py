@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,14 @@ class MarkKey:
     def of_id(self, example_id: str) -> str:
         """The mark of an id."""
         return self.of_digest(hashlib.sha256(example_id.encode("utf-8", "surrogatepass")).hexdigest())
+
+    def of_ids(self, ids: Iterable[str]) -> set[str]:
+        """The marks of some ids."""
+        return set(map(self.of_id, ids))
+
+    def known(self, ids: Iterable[str], marks: Container[str]) -> frozenset[str]:
+        """Those of some ids whose marks are among these."""
+        return frozenset(i for i in ids if self.of_id(i) in marks)
 
     def of_digest(self, id_digest: str) -> str:
         """The mark of an id, from its SHA-256: all that records of version 0.1.0 have of it."""

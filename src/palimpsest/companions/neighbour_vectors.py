@@ -39,13 +39,13 @@ class NeighbourVectors(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those whose vectors are there."""
         there = frozenset(self._read()[0])
-        return frozenset(i for i in ids if self.key.of_id(i) in there)
+        return self.key.known(ids, there)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Write the others anew."""
         held = self.holds(ids)
         if held:
-            (marks, vectors_ND), gone = self._read(), {self.key.of_id(i) for i in held}
+            (marks, vectors_ND), gone = self._read(), self.key.of_ids(held)
             kept = [row for row, mark in enumerate(marks) if mark not in gone]
             self._write([marks[row] for row in kept], vectors_ND[kept])
         return Forgotten(held, len(held))

@@ -142,7 +142,7 @@ class Shards(Companion):
         for name in doomed:
             (self.folder / name).unlink(missing_ok=True)
         if places:
-            self.write(self._without({self.key.of_id(i) for i in places}, set(doomed)))
+            self.write(self._without(self.key.of_ids(places), set(doomed)))
         stale = f"a later request in {so_many(len(first), 'shard')} goes back to before them"
         return Forgotten(frozenset(places), len(doomed), stale if doomed else "")
 

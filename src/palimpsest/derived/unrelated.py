@@ -150,7 +150,6 @@ class Unrelated(Derived):
     Config = UnrelatedConfig
     about = "the rows to forget with the words of their topic replaced by others"
     sources = ("forget",)
-    modalities = ("text", "labels")
     reads_prefixes = False
     of_rows = True
 
@@ -158,6 +157,8 @@ class Unrelated(Derived):
         """One control row for each row of forget, paired with it; a function of the seed, so nothing need be kept."""
         from palimpsest.models.text_config import most_tokens
 
+        if loaded.family.takes == "image":  # no words are in it
+            return Made(sets["forget"])
         forget, stays = (
             cast("TextSet | LabelSet", sets["forget"]),
             cast("TextSet | LabelSet | None", sets.get("retain")),

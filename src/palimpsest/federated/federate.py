@@ -27,6 +27,7 @@ from palimpsest.federated.given_clients import (
     read_clients,
 )
 from palimpsest.federated.going_through import Combining, check_timeout, check_way, through_of
+from palimpsest.federated.rounds_facts import federation_facts_in
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.bound import check_bound
 from palimpsest.models.plain import read_json_object
@@ -120,6 +121,7 @@ def federate(
         "learned_for": procedure_of(how.learns_for),
         "rounds": how.rounds,
         "epochs": how.epochs,
+        "searches": _searches(how, sections or {}),
         "options": _options(procedure_of(how.learns_for), how.options),
         "measuring": how.measuring,
         "combining": how.combining,
@@ -156,7 +158,7 @@ def erase_client(
         UsageError: something supplied cannot be used; nothing was written.
         FederationError: too few clients answered in a round; the same call goes on.
     """
-    before = _plan_of(folder)
+    before = _at_its_rate(_plan_of(folder), folder)
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
     check_procedure(by, before.learned_for, str(folder))
@@ -175,7 +177,7 @@ def erase_client(
     files = {**{f"{CLIENT}{name}": describe_source(at) for name, at in staying.items()}, **_described(roles)}
     other: dict[str, Any] = {} if how.measuring is None else {"measuring": how.measuring}
     changed = {"kind": "erase", "method": by, "after": str(folder), "gone": gone, "retrains": retrains}
-    changed |= {"options": options}
+    changed |= {"options": options, "searches": False}
     plan = FederatedPlan.model_validate({**before.model_dump(), **changed, "files": files, "digests": {}, **other})
     return _run(plan, staying, roles, manner, how)
 
@@ -247,6 +249,22 @@ def _plan_of(folder: str | Path) -> FederatedPlan:
         raise DataError(f"{folder} is no version of a federation; give a folder that `palimpsest federated run` made")
     check_bound(place.parent, "version")
     return FederatedPlan.model_validate({name: value for name, value in values.items() if name not in _OF_RECORD})
+
+
+def _at_its_rate(before: FederatedPlan, folder: str | Path) -> FederatedPlan:
+    """The plan of a version with the rate that its local work was found to need."""
+    rate = federation_facts_in(folder).rate
+    if rate is None:
+        return before
+    training = {**before.local["training"], "learning_rate": rate}
+    return before.model_copy(update={"local": {**before.local, "training": training}})
+
+
+def _searches(how: Federating, sections: Mapping[str, Any]) -> bool:
+    """Does the first round decide about the rate? Not where noise would be added for it, or none follows."""
+    given = "learning_rate" in sections.get("training", {})
+    noisy = how.combining.noise_multiplier is not None
+    return not (given or noisy or procedure_of(how.learns_for) or how.rounds == 1)
 
 
 def _kept_roles(before: FederatedPlan) -> dict[str, Source]:

@@ -183,6 +183,8 @@ def _facts(work: FederationAtWork, writer: RoundWriter, start: Weights) -> Feder
             "epsilon": epsilon_of_plan(plan, len(rounds)),
             "privacy": privacy_note(plan, len(rounds)),
             "unmeasured": _unmeasured(work),
+            "rate": work.rate,
+            "tried": tuple(one.words for one in work.tried_rates()),
             "learned_for": plan.learned_for or FED_AVG,
             "guarantee": "" if of_eraser is None else of_eraser.promise(),
             "exact": of_eraser is not None and of_eraser.exact,

@@ -109,6 +109,10 @@ class FederationFacts(ReportRow):
     """What they are: "lora", "all", "layers"."""
     ended: str = ""
     """Why it ended."""
+    rate: float | None = None
+    """Of the local work, as given or as found."""
+    tried: tuple[str, ...] = ()
+    """Rates that the first round refused, and what became of the loss in it."""
     epsilon: float | None = None
     """Of the privacy of a client at a delta of 1e-5, where there was noise and it can be told."""
     privacy: str = ""
@@ -144,7 +148,11 @@ class FederationFacts(ReportRow):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the result should know."""
-        return tuple(note for note in (*self._of_rounds(), self.privacy, *self._of_erasure(), self.unmeasured) if note)
+        return tuple(
+            note
+            for note in (*self._of_rounds(), self._of_rate(), self.privacy, *self._of_erasure(), self.unmeasured)
+            if note
+        )
 
     def _of_rounds(self) -> tuple[str, ...]:
         absences = [(one.number + 1, name, why) for one in self.rounds for name, why in one.absent.items()]
@@ -155,6 +163,14 @@ class FederationFacts(ReportRow):
             return ("No client was asked: nothing was exchanged.", gone)
         what = f"{self.exchanged:,} numbers were exchanged (scope {self.scope}): {self.down:,} bytes to clients, "
         return (f"{what}{self.up:,} bytes back.", gone)
+
+    def _of_rate(self) -> str:
+        if not self.tried:
+            return ""
+        return (
+            f"Rate of the local work: {self.rate:g}. Given up for what the first round did to the loss: "
+            f"{'; '.join(self.tried)}. --lr gives another."
+        )
 
     def _of_far_out(self) -> str:
         found = [(one.number + 1, name, times) for one in self.rounds for name, times in one.far_out.items()]

@@ -117,7 +117,7 @@ class CodeUnlearn(Method):
     needs = ("forget", "unrelated")
     uses = ("retain",)
     reference_sets = frozenset({"retain"})
-    modalities = ("text", "labels")
+    modalities = ("text", "labels", "image")
     keeps = ("codes",)
     needs_part = "codebook"
     edits = True
@@ -216,15 +216,16 @@ class CodeUnlearn(Method):
         (level, before), seen, over = known, taken.seen, len(taken.passed_over)
         count, damage = len(taken.entries), seen.used * self.config.budget
         found = {"codes": count, "ranked": most, "passed_over": over, "level": level, "damage": damage}
-        self._found = {**found, "known_before": before, "known": seen.known}
+        self._found = {name: float(n) for name, n in {**found, "known_before": before, "known": seen.known}.items()}
         where = f"{seen.known:.2f} of what is to be forgotten is right, beside {level:.2f} at the level of never seen"
         short = None if seen.reached else "no other code fires more often for the topic"
-        if short and count + over < most:
-            short = f"with more codes what stays would lose more than {self.config.budget:g} nats"
+        if short and count < most:
+            short = f"with other codes, too, what stays would lose more than {self.config.budget:g} nats"
         why = short or "the topic is at its level"
-        if self.config.random_codes:
-            why, short = "a control: as many codes, drawn", "a control deletes codes that are not of the topic"
         self._ended = f"{so_many(count, 'code')} deleted: {why} ({where})", short
+        if self.config.random_codes:
+            control = f"{so_many(count, 'code')} deleted: a control, as many as bring the topic to its level, drawn"
+            self._ended = control, "a control deletes codes that are not of the topic"
 
     def edit_ended(self) -> tuple[str, str | None]:
         """How many codes went and why no more; short where the topic is above its level."""

@@ -21,6 +21,7 @@ Official code: github.com/flamewei123/DEPN (no licence that we know of); not rea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -74,6 +75,7 @@ class DEPN(Method):
         """There are neurons that may go."""
         PrunedNeurons(model, "depn")
         self._found: dict[str, float] = {}
+        self._why: dict[str, Any] = {}
         return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
@@ -86,12 +88,19 @@ class DEPN(Method):
             for name, of in ids.items()
         }
         ranking = privacy_neurons(*found.values(), share=options.share, contrast=options.contrast)
-        self._found = pruned.prune(model, ranking, options, self.recall, sets["retain"])
+        chosen, others = (above_share(one, options.share) for one in found.values())
+        gone = pruned.prune(model, ranking, options, self.recall, sets["retain"])
+        self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+        self._why = pruned.told(gone, found["forget"], chosen, others)
         return pruned.names
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """How many neurons went, and how many were ranked."""
         return self._found
+
+    def explanation(self) -> Mapping[str, Any]:
+        """Which neurons went, and why."""
+        return self._why
 
 
 METHOD = DEPN

@@ -21,13 +21,14 @@ Official code: none for language models; github.com/ChangWenhan/LRA-NPP-Unlearni
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 from torch import nn
 
 from palimpsest.contract import ExampleSet, Method
 from palimpsest.models.neuron_relevance import activation_times_gradient
-from palimpsest.models.relevance import leaned_on
+from palimpsest.models.relevance import leaned_on, top_of_each
 from palimpsest.rules.damage_budget import probe_of
 from palimpsest.rules.pruned_neurons import PrunedNeurons, PruningConfig
 
@@ -58,6 +59,7 @@ class PruneNeurons(Method):
         """There are neurons that may go."""
         PrunedNeurons(model, "prune_neurons")
         self._found: dict[str, float] = {}
+        self._why: dict[str, Any] = {}
         return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
@@ -68,12 +70,18 @@ class PruneNeurons(Method):
         retain_MK = activation_times_gradient(model, pruned.layers, sets["retain"], probe)
         top = max(1, round(options.top * forget_NK.shape[1]))
         ranking = leaned_on(forget_NK, retain_MK, top=top, contrast=options.contrast)
-        self._found = pruned.prune(model, ranking, options, self.recall, sets["retain"])
+        gone = pruned.prune(model, ranking, options, self.recall, sets["retain"])
+        self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+        self._why = pruned.told(gone, forget_NK, top_of_each(forget_NK, top), top_of_each(retain_MK, top))
         return pruned.names
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """How many neurons went, and how many were ranked."""
         return self._found
+
+    def explanation(self) -> Mapping[str, Any]:
+        """Which neurons went, and why."""
+        return self._why
 
 
 METHOD = PruneNeurons

@@ -6,14 +6,14 @@ Source: our own; an entry that would break the budget is passed over as by DEPN.
 
 Looked at are 1, 2, 4, ... of the list and all of it, for more may hurt less where few cut a thought in half; then
 between the first of them that is there and the one before it, by bisection. Where none is, the longest list within the
-budget is sought as if more never hurt less; the entry behind it is passed over, and so on with those behind that. What
-is taken was itself read.
+budget is sought as if more never hurt less; the entry behind it is passed over, and so on with those behind that. Where
+that does not get there either, what was found with the least known is taken. What is taken was itself read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 PASSED_OVER = 8  # entries at most
@@ -25,6 +25,10 @@ class Seen(Protocol):
     @property
     def reached(self) -> bool:
         """Is what is to be forgotten at its level?"""
+
+    @property
+    def known(self) -> float:
+        """How much of it is left."""
 
     @property
     def used(self) -> float:
@@ -59,13 +63,26 @@ def fewest_that_reach(look: Callable[[Sequence[int]], S], order: Sequence[int], 
 
     >>> from types import SimpleNamespace as Read
     >>> def look(gone: Sequence[int]) -> Read:
-    ...     return Read(reached=len(gone) >= 4, used=2.0 if 3 in gone else 0.0)
+    ...     return Read(reached=len(gone) >= 4, known=1 / (1 + len(gone)), used=2.0 if 3 in gone else 0.0)
     >>> fewest_that_reach(look, [1, 2, 3, 4, 5, 6], look([])).entries
     (1, 2, 4, 5)
     """
-    whole = _shortest(look, tuple(order))
-    if whole is not None:
-        return whole
+    within: list[Taken[S]] = [Taken((), nothing)]
+
+    def looked(entries: Sequence[int]) -> S:
+        seen = look(entries)
+        within.extend([Taken(tuple(entries), seen)] if seen.used <= 1 else ())
+        return seen
+
+    found = _shortest(looked, tuple(order)) or _passing_over(looked, tuple(order), nothing)
+    if found.seen.reached:
+        return found
+    best = min(within, key=lambda one: (one.seen.known, len(one.entries)))
+    return replace(best, passed_over=tuple(entry for entry in found.passed_over if entry not in best.entries))
+
+
+def _passing_over(look: Callable[[Sequence[int]], S], order: Sequence[int], nothing: S) -> Taken[S]:
+    """The entries that go where some are passed over."""
     found, rest = Taken((), nothing), tuple(order)
     while True:
         count, seen = _longest(look, found, rest)

@@ -64,7 +64,7 @@ class RecordGradients(Rule):
             )
         rows = sets["forget"].plain()
         groups = in_groups(rows.ids, self.config.vectors)
-        found = [(mean_gradient(model, rows, ids), {key.of_id(i) for i in ids}) for ids in groups]
+        found = [(mean_gradient(model, rows, ids), key.of_ids(ids)) for ids in groups]
         record_gradients(self.setting.folder / RECORDING / self.kind, found)
 
 

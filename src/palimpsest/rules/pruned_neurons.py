@@ -2,16 +2,20 @@
 
 A neuron that says nothing is out for good, whatever excites it. How many of a ranking go is a number that is given, or
 the largest that the damage on what must stay lets.
+
+Shape legend: N rows to forget, M of what must stay, K neurons of all layers, one layer after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet
 from palimpsest.models.mlp_weights import columns_of, last_layers, movable, weight_of
@@ -49,6 +53,8 @@ class PrunedNeurons:
         may_move = movable({layer: weight_of(model.get_submodule(layer)) for layer in layers}, who)
         self.layers = tuple(may_move)
         self._start = {layer: weight.detach().clone() for layer, weight in may_move.items()}
+        columns = {layer: isinstance(model.get_submodule(layer), nn.Linear) for layer in may_move}
+        self._counts = {layer: weight.shape[1 if columns[layer] else 0] for layer, weight in may_move.items()}
 
     @property
     def names(self) -> list[str]:
@@ -60,15 +66,14 @@ class PrunedNeurons:
         """Take these out, and no other."""
         first = 0
         for layer, start in self._start.items():
-            module = model.get_submodule(layer)
-            count = start.shape[1] if isinstance(module, nn.Linear) else start.shape[0]
+            module, count = model.get_submodule(layer), self._counts[layer]
             inside = [number - first for number in gone if first <= number < first + count]
             weight_of(module).copy_(start.masked_fill(columns_of(module, start, inside), 0))
             first += count
 
     def prune(
         self, model: nn.Module, ranking: Sequence[int], options: PruningConfig, recall: Recall, retain: ExampleSet
-    ) -> dict[str, float]:
+    ) -> list[int]:
         """Take out the first of a ranking: so many, or as many as the budget lets.
 
         Args:
@@ -79,13 +84,13 @@ class PrunedNeurons:
             retain: what must stay.
 
         Returns:
-            How many went, and how many were ranked.
+            Which went, the first of the ranking first.
         """
         damage = Damage(recall, retain, options.probe_rows)
         within = options.neurons is None
-        gone = self.prune_within(model, ranking, damage, options.budget) if within else ranking[: options.neurons]
+        gone = self.prune_within(model, ranking, damage, options.budget) if within else list(ranking[: options.neurons])
         self.put(model, gone)
-        return {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+        return gone
 
     def prune_within(
         self, model: nn.Module, ranking: Sequence[int], damage: Callable[[nn.Module], float], budget: float
@@ -101,6 +106,31 @@ class PrunedNeurons:
             gone, rest = gone + rest[:found], rest[found + 1 :]
         self.put(model, gone)
         return gone
+
+    def told(
+        self,
+        gone: Sequence[int],
+        forget_NK: Float[Tensor, "N K"],
+        chosen_NK: Bool[Tensor, "N K"],
+        others_MK: Bool[Tensor, "M K"],
+    ) -> dict[str, Any]:
+        """What an edit says of itself (``Method.explanation``): where each neuron is, and how many rows lean on it.
+
+        Args:
+            gone: by number, the first of the ranking first.
+            forget_NK: relevance for the forget rows.
+            chosen_NK: which neurons each of these rows leans on.
+            others_MK: the same of the retain rows that were looked at.
+        """
+        places = [(layer, neuron) for layer, count in self._counts.items() for neuron in range(count)]
+        rows: list[dict[str, Any]] = []
+        for rank, number in enumerate(gone, 1):
+            layer, neuron = places[number]
+            where = {"rank": rank, "neuron": neuron, "layer": layer, "edges": "columns"}
+            seen = {"samples": int(chosen_NK[:, number].sum()), "of": len(chosen_NK)}
+            seen |= {"others": int(others_MK[:, number].sum()), "of_others": len(others_MK)}
+            rows.append({**where, **seen, "relevance": float(forget_NK[:, number].double().mean())})
+        return {"set": "forget", "samples": len(forget_NK), "changed": self.names, "neurons": rows}
 
     def _damage_with(
         self, model: nn.Module, damage: Callable[[nn.Module], float], gone: list[int], rest: list[int], count: int
