@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
-START, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
@@ -45,11 +44,10 @@ def head(title: str, rows: Rows, columns: Iterable[str]) -> list[str]:
     return [f"## {title}, seeds {', '.join(map(str, seeds))}", "", line(names), "|---" * len(names) + "|"]
 
 
-def in_page(tables: Iterable[str], markdown: Path | None) -> str:
-    """The tables; or a page with the tables between its marks."""
+def in_page(tables: Iterable[str], markdown: Path | None, mark: str = "tables") -> str:
+    """The tables; or a page with the tables between its marks of this name."""
     shown = "\n\n".join(tables)
     if markdown is None:
         return shown
-    text = markdown.read_text(encoding="utf-8")
-    before, after = text[: text.index(START)], text[text.index(END) :]
-    return f"{before}{START}\n{shown}\n{after}"
+    text, start, end = markdown.read_text(encoding="utf-8"), f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    return f"{text[: text.index(start)]}{start}\n{shown}\n{text[text.index(end) :]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, reduce
 from itertools import chain
 from operator import or_
@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, create_model
 from palimpsest.method_card import OF_THE_CLASS, Config, MethodCard
 
 _PACKAGE = Path(__file__).parent
+_ROOT_OF_OPTIONS = (_PACKAGE / "method_card.py", Config.__name__)
 TYPES: Mapping[str, Any] = {"bool": bool, "float": float, "int": int, "str": str}
 CONTAINERS: Mapping[str, Any] = {"dict": dict, "list": list, "tuple": tuple}
 INERT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Pass)
@@ -75,6 +76,20 @@ def read_options(path: Path, mark: str) -> type[BaseModel] | None:
         place, node = file.definition(mark)
         return _schema(*_members(place, _class(place, node))["Config"])
     except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
+        return None
+
+
+def read_names_of_rule_options(path: Path) -> tuple[str, ...] | None:
+    """The names of a rule's options, also where they check each other; None where its class has to be asked.
+
+    Args:
+        path: of its file.
+    """
+    try:
+        file = _file(path, path.stat().st_mtime_ns)
+        place, node = file.definition("RULE")
+        return tuple(_names_of_options(*_members(place, _class(place, node))["Config"]))
+    except (Unreadable, OSError, SyntaxError, ValueError, KeyError):
         return None
 
 
@@ -219,7 +234,7 @@ def _parent_of_options(file: _File, node: ast.ClassDef) -> tuple[_File, ast.Clas
 
 
 def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
-    if (file.path, node.name) == (_PACKAGE / "method_card.py", Config.__name__):
+    if (file.path, node.name) == _ROOT_OF_OPTIONS:
         return Config
     parent = _built(*_parent_of_options(file, node))
     options: dict[str, Any] = {}
@@ -235,6 +250,22 @@ def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
     if retired is not None:
         schema.RETIRED = retired  # type: ignore[attr-defined]
     return schema
+
+
+def _names_of_options(file: _File, node: ast.stmt | ast.expr) -> Iterator[str]:
+    """The annotated fields of a schema and its bases, whatever else it says."""
+    if isinstance(node, ast.Name):
+        yield from _names_of_options(*file.definition(node.id))
+        return
+    if (file.path, getattr(node, "name", "")) == _ROOT_OF_OPTIONS:
+        return
+    schema = _class_of_options(file, node)
+    yield from _names_of_options(*_parent_of_options(file, schema))
+    for statement in schema.body:
+        if isinstance(statement, ast.Assign) or "ClassVar" in ast.unparse(getattr(statement, "annotation", statement)):
+            raise Unreadable
+        if isinstance(statement, ast.AnnAssign):
+            yield ast.unparse(statement.target)
 
 
 def _option(file: _File, statement: ast.AnnAssign, about: str | None) -> tuple[Any, Any]:
@@ -288,3 +319,17 @@ def _is_docstring(statement: ast.stmt) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
+
+
+def files_that_set(mark: str, folders: Iterable[str]) -> Iterator[Path]:
+    """The Python files of some folders that set a name at their top level: a registry; none is imported."""
+    for folder in folders:
+        for file in Path(folder).glob("*.py"):
+            if _sets(mark, file, file.stat().st_mtime_ns):
+                yield file
+
+
+@lru_cache(maxsize=1024)  # every look for a name asks all files again
+def _sets(mark: str, file: Path, changed: int) -> bool:
+    """Does a file, as it was last changed, set a name at its top level?"""
+    return any(line.startswith(f"{mark} = ") for line in file.read_text(encoding="utf-8").splitlines())

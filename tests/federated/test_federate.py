@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.companions.test_rounds import KEY as OTHER_KEY
+from tests.shallow import shallow_model
 
 import palimpsest as pal
 from palimpsest import companions
@@ -22,7 +23,6 @@ from palimpsest.companions.learned import check_learned, read_record
 from palimpsest.companions.marks import own_key
 from palimpsest.companions.rounds import RoundLedger
 from palimpsest.data.read.layout import Layout
-from palimpsest.demo.tiny_model import new_model
 from palimpsest.engine import whole_folder
 from palimpsest.engine.given import Manner
 from palimpsest.errors import DataError, DivergedError, ModelError, PlanError
@@ -51,7 +51,7 @@ class Death(BaseException):
 def town(tmp_path_factory) -> Path:
     """model/ (random), and a file of four rows for each client."""
     folder = tmp_path_factory.mktemp("town")
-    new_model(folder / "model", [f"The visit on day {i} was short and quiet." for i in range(8)], seed=0)
+    shallow_model(folder / "model", [f"The visit on day {i} was short and quiet." for i in range(8)], seed=0)
     for place, name in enumerate((*NAMES, "nobody")):
         rows = [{"id": str(n), "text": f"{name} lives at {10 * place + n} Hill Road."} for n in range(4)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

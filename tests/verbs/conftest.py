@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.shallow import shallow_model
 
 import palimpsest as pal
-from palimpsest.demo.tiny_model import new_model
 
 
 def write_rows(path: Path, rows: list[dict]) -> Path:
@@ -55,7 +55,7 @@ def clinic(tmp_path_factory) -> Path:
     texts = [f"The visit on day {i} was short and quiet." for i in range(8)]
     write_rows(folder / "general.jsonl", [{"id": f"g{i}", "text": t} for i, t in enumerate(texts)])
     for name, seed in (("model", 0), ("base", 1)):
-        new_model(folder / name, texts + [row["completion"] for row in rows[4:]], seed=seed)
+        shallow_model(folder / name, texts + [row["completion"] for row in rows[4:]], seed=seed)
     return folder
 
 

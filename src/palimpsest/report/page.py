@@ -12,7 +12,7 @@ from palimpsest.files import write_atomic
 from palimpsest.printed import printable
 from palimpsest.report.brief import brief, oracle_share, request_rows
 from palimpsest.report.cards import cards
-from palimpsest.report.edit_info import NEURON_HEAD, edited_lines, neuron_table
+from palimpsest.report.edit_info import edited_lines, neuron_head, neuron_table
 from palimpsest.report.given_back import given_back
 from palimpsest.report.glossary import glossary
 from palimpsest.report.guard_info import guarded_lines
@@ -111,7 +111,7 @@ def _head(result: RunResult) -> dict[str, object]:
         "given_back": given_back(result),
         "guarded": guarded_lines(result),
         "edited": edited_lines(result),
-        "neuron_head": NEURON_HEAD,
+        "neuron_head": neuron_head(result),
         "neurons": neuron_table(result),
         "cards": cards(result),
         "focus": focus(result),

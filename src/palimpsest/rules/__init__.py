@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.errors import PlanError, unknown
+from palimpsest.method_file import files_that_set
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,8 +35,7 @@ def names() -> tuple[str, ...]:
 
 def _files() -> dict[str, Path]:
     """Name of each rule -> its file."""
-    found = (file for folder in __path__ for file in Path(folder).glob("*.py"))
-    return {file.stem: file for file in found if "\nRULE = " in file.read_text(encoding="utf-8")}
+    return {file.stem: file for file in files_that_set("RULE", __path__)}
 
 
 def load(name: str) -> type[Rule]:
@@ -100,8 +100,12 @@ def build_config(name: str, options: Mapping[str, Any]) -> BaseModel:
     Raises:
         PlanError: no such rule, an unknown option, or a value out of range.
     """
-    from palimpsest.method_card import configured
+    from palimpsest.method_card import check_names, configured
+    from palimpsest.method_file import read_names_of_rule_options
 
+    known = read_names_of_rule_options(_files()[name]) if name in names() else None
+    if known is not None:
+        check_names(name, known, options)  # before the file is run, which imports torch
     return configured(name, load(name).Config, options)
 
 
