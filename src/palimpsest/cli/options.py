@@ -64,6 +64,20 @@ IgnoreColumns = Annotated[
     list[str] | None, typer.Option("--ignore-column", metavar="NAME", help="A column to leave out.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+IdsOfTokens = Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')]
+
+
+def option(kind: Any, about: str, *names: str, metavar: str = "N", least: int | None = None) -> Any:
+    """An option of one command, whose help says the default itself.
+
+    Args:
+        kind: of its value.
+        about: what the help says.
+        names: as they are typed; none = that of its parameter.
+        metavar: stands for the value in the help.
+        least: value that is accepted.
+    """
+    return Annotated[kind, typer.Option(*names, metavar=metavar, min=least, show_default=False, help=about)]
 
 
 def column_names(assignments: Iterable[str] | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from palimpsest.data.read.hub import AWAY, is_reachable
 from palimpsest.errors import ModelError
+from palimpsest.models.images import without_said_twice
 from palimpsest.models.proportions import check_filled
 from palimpsest.models.whole import check_whole, quietly
 from palimpsest.untrusted import refusing
@@ -37,8 +38,12 @@ def whole_model(source: str | Path, revision: str | None, dtype: Any, auto: str,
         return ModelError(f"model {source}: {AWAY if away else f'cannot be loaded as {noun}: {_why(reason)}'}")
 
     with refusing(say), quietly():
+        given: dict[str, Any] = {}
         if isinstance(source, Path):
-            check_filled(source, transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
+            config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+            if config.model_type == "timm_wrapper":
+                given = {"config": without_said_twice(config)}
+            check_filled(source, config)
         model, info = getattr(transformers, auto).from_pretrained(
             source,
             revision=revision,
@@ -48,6 +53,7 @@ def whole_model(source: str | Path, revision: str | None, dtype: Any, auto: str,
             ignore_mismatched_sizes=True,  # told below, by name
             output_loading_info=True,
             local_files_only=away,
+            **given,
         )
     if getattr(model.config, "rescale_every", 0):  # RWKV halves its weights in place to be asked in half precision,
         model.config.rescale_every = 0  # and would be saved, or trained, as it then is; in fp32 there is no need
