@@ -110,6 +110,12 @@ def _ignored(names: Iterable[str]) -> str:
     return " ".join(f"--ignore-column {name}" for name in names)
 
 
+def _an_example(names: Collection[str], shapes: Shapes) -> str:
+    """Such as "prompt=question": one of our columns that is taken here."""
+    taken = [name for shape in shapes if set(shape) <= set(NAMES) for name in shape]
+    return "prompt=question" if "prompt" in taken or not (names and taken) else f"{taken[0]}={next(iter(names))}"
+
+
 def _none_fits(names: Collection[str], shapes: Shapes) -> str:
     have = f"the columns are {', '.join(map(repr, names))}" if names else "there are no columns"
     unread = _unread_list(names, shapes)
@@ -117,11 +123,7 @@ def _none_fits(names: Collection[str], shapes: Shapes) -> str:
         return f"{have}; {unread}; {accepted(shapes)}"
     guesses = max((_guess(shape, names) for shape in shapes if set(shape) <= set(NAMES)), key=len, default={})
     if not guesses:
-        lacking = [name for shape in shapes if set(shape) <= set(NAMES) for name in shape]
-        example = (
-            "prompt=question" if "prompt" in lacking or not (names and lacking) else f"{lacking[0]}={next(iter(names))}"
-        )
-        return f"{have}; {accepted(shapes)}; say which is which with --column, such as --column {example}"
+        return f"{have}; {accepted(shapes)}; say which is which with --column, such as --column {_an_example(names, shapes)}"
     flags = " ".join(f"--column {ours}={yours}" for ours, yours in guesses.items())
     missing, meant = next(iter(guesses.items()))
     return f"no column {missing!r}; did you mean {meant!r}? then say {flags}; {have}; {accepted(shapes)}"
