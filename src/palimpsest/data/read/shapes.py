@@ -123,7 +123,8 @@ def _none_fits(names: Collection[str], shapes: Shapes) -> str:
         return f"{have}; {unread}; {accepted(shapes)}"
     guesses = max((_guess(shape, names) for shape in shapes if set(shape) <= set(NAMES)), key=len, default={})
     if not guesses:
-        return f"{have}; {accepted(shapes)}; say which is which with --column, such as --column {_an_example(names, shapes)}"
+        such = f"such as --column {_an_example(names, shapes)}"
+        return f"{have}; {accepted(shapes)}; say which is which with --column, {such}"
     flags = " ".join(f"--column {ours}={yours}" for ours, yours in guesses.items())
     missing, meant = next(iter(guesses.items()))
     return f"no column {missing!r}; did you mean {meant!r}? then say {flags}; {have}; {accepted(shapes)}"
