@@ -46,10 +46,10 @@ from palimpsest.errors import DataError, PlanError
 from palimpsest.in_words import so_many
 from palimpsest.models.parts.code_firing import fired, the_codebook
 from palimpsest.models.parts.code_place import state_names
-from palimpsest.models.parts.code_tests import Firing, Found, best_of, codes_of_topic, ranked
+from palimpsest.models.parts.code_tests import Firing, Found, best_of, by_effect_size, codes_of_topic
 from palimpsest.models.parts.codebook import Codebook
 from palimpsest.rules.damage_budget import Damage
-from palimpsest.rules.fewest import Taken, fewest_that_reach
+from palimpsest.rules.fewest import Fewest, fewest_that_reach
 
 
 class CodeUnlearnConfig(Config):
@@ -178,7 +178,7 @@ class CodeUnlearn(Method):
         Raises:
             DataError: the topic is there already, no code is richer in it, or the first one does too much damage.
         """
-        (aim, stays), order_M = between, ranked(*counted)
+        (aim, stays), order_M = between, by_effect_size(*counted)
         order_M = order_M[book.deleted.cpu()[order_M] == 0]
         if not len(order_M):
             raise DataError(
@@ -211,7 +211,7 @@ class CodeUnlearn(Method):
         self._say(taken, len(order_M), (aim.known, before.known))
         return torch.tensor(taken.entries)
 
-    def _say(self, taken: Taken[_Seen], most: int, known: tuple[float, float]) -> None:
+    def _say(self, taken: Fewest[_Seen], most: int, known: tuple[float, float]) -> None:
         """Why the deletion ended, for the record."""
         (level, before), seen, over = known, taken.seen, len(taken.passed_over)
         count, damage = len(taken.entries), seen.used * self.config.budget
