@@ -23,6 +23,7 @@ from palimpsest.companions.companion import Change, Companion, Forgotten, Held, 
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import MarkKey, check_key, own_key
 from palimpsest.durable import check_held_still
+from palimpsest.errors import PlanError
 from palimpsest.models.deciding import file_digest
 from palimpsest.models.parts.code_tests import Firing
 from palimpsest.models.sealed import is_sound, save_sealed
