@@ -206,7 +206,7 @@ class CodeUnlearn(Method):
         if not bool(found.of_topic_K.any()):
             raise DataError(
                 f"code_unlearn: no code fires for the topic and not without it ({best_of(found)}); nothing was "
-                "deleted; give rows that stay (--retain FILE), more rows, all words (unrelated.words), a larger s_prime or "
+                "deleted; give rows that stay (--retain FILE), all its words (unrelated.words), a larger s_prime or "
                 "a lower min_enrichment"
             )
         if not len(which_M):
