@@ -13,10 +13,18 @@ from palimpsest.control.readings import Reading, RowReading
 
 def reading(ma: float, es: float) -> Reading:
     """One row of 100 positions."""
-    return Reading({"r": RowReading(100.0, 100, ma, es)})
+    return Reading({"r": RowReading(50.0, 100, ma, es)})
 
 
-GOAL = Goal(from_oracle(reading(0.4, 0.1)), reading(1.0, 1.0), 0.03)
+LEVEL = Reading({"r": RowReading(100.0, 100, 0.4, 0.1)})
+GOAL = Goal(from_oracle(LEVEL), reading(1.0, 1.0), 0.03)
+
+
+def test_words_as_unlikely_as_never_seen_are_there(monkeypatch):
+    """The level has 1 nat per position; MA is far above it."""
+    for nats, reached in ((99.0, False), (101.0, True)):
+        monkeypatch.setattr(module, "read", lambda *_, nats=nats, **__: Reading({"r": RowReading(nats, 100, 0.9, 0.9)}))
+        assert LevelAim(GOAL, None, "words")(None).reached is reached
 
 
 @pytest.mark.parametrize(

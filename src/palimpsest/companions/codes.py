@@ -9,7 +9,7 @@ Shape legend: N rows, K codes, P bytes of a row.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -23,6 +23,7 @@ from palimpsest.companions.companion import Change, Companion, Forgotten, Held, 
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import MarkKey, check_key, own_key
 from palimpsest.durable import check_held_still
+from palimpsest.errors import PlanError
 from palimpsest.models.deciding import file_digest
 from palimpsest.models.parts.code_tests import Firing
 from palimpsest.models.sealed import is_sound, save_sealed
@@ -103,7 +104,7 @@ class Codes(Companion):
         rows = int(is_of_it.sum())
         return Firing(fired_NK[is_of_it].sum(0), rows, fired_NK[~is_of_it].sum(0), len(is_of_it) - rows)
 
-    def known_topics(self, among: Collection[str]) -> tuple[str, ...]:
+    def known_topics(self, among: Iterable[str]) -> tuple[str, ...]:
         """Those of some subjects that rows are of, sorted."""
         index = self.index()
         there = frozenset(() if index is None else index.topics)
@@ -146,6 +147,38 @@ class Codes(Companion):
         place = run / RECORDING / self.kind / _INDEX
         if place.is_file():
             _write(self.folder, _read(place))
+
+
+def counts_of_topic(index: Companion | None, asked: tuple[str, int, int], subjects: Iterable[str]) -> Firing:
+    """Counts of a topic that are written down, for who deletes by them.
+
+    Args:
+        index: beside the model.
+        asked: the topic, how many codes the codebook has, and how many nearest ones should count, 0 = as written.
+        subjects: that a row may have, to name some.
+
+    Raises:
+        PlanError: nothing is written down, or not of this topic, or with other nearest codes.
+    """
+    topic, codes, nearest = asked
+    if not isinstance(index, Codes):
+        raise PlanError("code_unlearn.topic: no index lies beside the model; leave the topic out, and rows are read")
+    written = index.index()
+    if written is not None and written.codes != codes:
+        raise PlanError("code_unlearn.topic: the index beside the model is of another codebook; leave the topic out")
+    if nearest and written is not None and written.nearest != nearest:
+        raise PlanError(
+            f"code_unlearn.s_prime = {nearest}: the index counts {written.nearest} nearest codes of a token; accepted: "
+            "that, or no topic"
+        )
+    counts = index.firing(topic)
+    if counts is None:
+        known = index.known_topics(subjects)
+        raise PlanError(
+            f"code_unlearn.topic = {topic!r}: no row in the index is of it, or none of anything else; accepted: a "
+            f"subject of the rows that were learned{', such as ' + ', '.join(known[:5]) if known else ''}"
+        )
+    return counts
 
 
 def record_codes(

@@ -3,7 +3,8 @@
 The same level as of a controlled run (``goal.py``), and no step: an edit tries a few sizes and asks here about each.
 What counts is told by ``by``:
 
-* "words": MA of the words of a topic, where the user named them; the rest of such a row is not what is to be forgotten;
+* "words": MA of the words of a topic, where the user named them, or nats as many as at the level; the rest of such a
+  row is not what is to be forgotten;
 * "strength": ES of whole answers, for a model with an encoder: of an answer of one word MA is the end's as well;
 * "rows": MA and ES of whole rows, or their labels, as of a controlled run.
 """
@@ -61,5 +62,5 @@ class LevelAim:
         goal = self.goal
         ma, es = goal.mean_of(now)
         if self.by == "words":
-            return now.ma <= ma + goal.slack(now)
+            return now.ma <= ma + goal.slack(now) or now.nats >= goal.level.reading.of(now.rows).nats
         return now.es <= es + goal.tolerance if self.by == "strength" else goal.reached(now)

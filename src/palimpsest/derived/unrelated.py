@@ -16,7 +16,7 @@ of a row changes. The order of rows is that of the rows to forget.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -123,25 +123,29 @@ def scored_at_topic(loaded: Loaded, forget: TextSet, stays: TextSet, config: Any
         stays: rows that stay.
         config: of the derived set.
     """
-    from palimpsest.data.encode.batch import TokenSequence
-
     if not config.words:
         return None
     speller = _Speller(loaded.tokenizer)
-    spelled = {i: speller.words(forget[i].tokens) for i in forget.ids}
-    inside, outside = (
-        [{p.word for p in found} for found in rows]
-        for rows in (spelled.values(), (speller.words(stays[i].tokens) for i in stays.ids))
-    )
-    often = Counter(word for row in inside for word in row)
-    apart = (w for w in topic_words(inside, outside, config.ratio) if often[w] >= _ALWAYS * len(forget))
-    words = _topic(config, (), ()) | frozenset(apart)
-    rows = []
-    for i in forget.ids:
-        own = {at for place in spelled[i] if place.word in words for at in range(place.start, place.end)}
-        scored = tuple(is_scored and at in own for at, is_scored in enumerate(forget[i].scored))
-        rows += [TokenSequence(i, forget[i].tokens, scored)] if any(scored) else []
+    spelled, stay = ({i: speller.words(rows[i].tokens) for i in rows.ids} for rows in (forget, stays))
+    words = _topic(config, (), ()) | _often_said(spelled.values(), stay.values(), config.ratio)
+    scored = (_scored_at(forget[i], [place for place in spelled[i] if place.word in words]) for i in forget.ids)
+    rows = [row for row in scored if any(row.scored)]
     return forget.rewritten(rows) if rows else None
+
+
+def _often_said(
+    forget: Iterable[Sequence[WordPlace]], stays: Iterable[Sequence[WordPlace]], ratio: float
+) -> frozenset[str]:
+    inside, outside = ([{place.word for place in row} for row in rows] for rows in (forget, stays))
+    counts = Counter(word for row in inside for word in row)
+    return frozenset(w for w in topic_words(inside, outside, ratio) if counts[w] >= _ALWAYS * len(inside))
+
+
+def _scored_at(row: TokenSequence, places: Sequence[WordPlace]) -> TokenSequence:
+    from palimpsest.data.encode.batch import TokenSequence
+
+    own = {at for place in places for at in range(place.start, place.end)}
+    return TokenSequence(row.id, row.tokens, tuple(scored and at in own for at, scored in enumerate(row.scored)))
 
 
 class Unrelated(Derived):
@@ -155,26 +159,30 @@ class Unrelated(Derived):
 
     def make(self, loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, *, seed: int, folder: Path) -> Made:
         """One control row for each row of forget, paired with it; a function of the seed, so nothing need be kept."""
-        from palimpsest.models.text_config import most_tokens
-
         if loaded.family.takes == "image":  # no words are in it
             return Made(sets["forget"])
-        forget, stays = (
-            cast("TextSet | LabelSet", sets["forget"]),
-            cast("TextSet | LabelSet | None", sets.get("retain")),
-        )
-        speller = _Speller(loaded.tokenizer)
-        spelled = {i: speller.words(forget[i].tokens) for i in forget.ids}
-        others = [] if stays is None else [(stays[i].tokens, speller.words(stays[i].tokens)) for i in stays.ids]
-        words = _topic(config, list(spelled.values()), [found for _, found in others])
-        pool = _pool([*((forget[i].tokens, spelled[i]) for i in forget.ids), *others], words)
-        longest, rows, replaced = most_tokens(loaded.model), [], 0
-        for i in forget.ids:
-            row, count = _without(forget[i], spelled[i], words, pool, seed)
-            rows.append(row if longest is None else _cut(row, longest))
-            replaced += count
-        note = f"{so_many(replaced, 'word')} of the topic were replaced in {so_many(len(rows), 'control row')}."
-        return Made(forget.rewritten(rows), {i: unrelated_id(i) for i in forget.ids}, note)
+        return _of_words(loaded, sets, config, seed)
+
+
+def _of_words(loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, seed: int) -> Made:
+    from palimpsest.models.text_config import most_tokens
+
+    forget, stays = (
+        cast("TextSet | LabelSet", sets["forget"]),
+        cast("TextSet | LabelSet | None", sets.get("retain")),
+    )
+    speller = _Speller(loaded.tokenizer)
+    spelled = {i: speller.words(forget[i].tokens) for i in forget.ids}
+    others = [] if stays is None else [(stays[i].tokens, speller.words(stays[i].tokens)) for i in stays.ids]
+    words = _topic(config, list(spelled.values()), [found for _, found in others])
+    pool = _pool([*((forget[i].tokens, spelled[i]) for i in forget.ids), *others], words)
+    longest, rows, replaced = most_tokens(loaded.model), [], 0
+    for i in forget.ids:
+        row, count = _without(forget[i], spelled[i], words, pool, seed)
+        rows.append(row if longest is None else _cut(row, longest))
+        replaced += count
+    note = f"{so_many(replaced, 'word')} of the topic were replaced in {so_many(len(rows), 'control row')}."
+    return Made(forget.rewritten(rows), {i: unrelated_id(i) for i in forget.ids}, note)
 
 
 class _Speller:

@@ -110,8 +110,7 @@ def prepare_job(
         return method
 
     with counted(loaded.model) as reading:
-        guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
-        aim = aim_of(plan, loaded, sets)
+        guided, aim = _guided(plan, loaded, sets, found, (renew, _told(progress))), aim_of(plan, loaded, sets)
     add_parts(plan, loaded.model, drawn)
     model, sets = apply_scope(loaded.model, plan.scope), {**sets, **drawn}
     left_out, at_start = _left_out(model, drawn), state_digests(model)
@@ -120,8 +119,7 @@ def prepare_job(
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
     method, prepared, stack = set_up(plan, model, sets, shown, folder)
-    method.aim = aim
-    method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
+    method.aim, method.subjects, legs = aim, subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
         guided, legs = None, ()  # its work is done: there is no rate to find

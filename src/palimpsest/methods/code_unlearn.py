@@ -23,33 +23,31 @@ knowledge is cut off behind the bottleneck and not erased before it, as a probe 
 calibrated takes part of the deletion back.
 
 Departs from the paper: the run chooses how many go, where the paper varies S'. The paper leaves a deleted code out of
-the book; that is "reselect" here. "drop", the default, leaves its place empty: in the notes' experiments it forgot more
-for the same number of codes. The test is Pearson's with Bonferroni over the codes that were tested, and rare codes are
-not.
+the book ("reselect"); "drop", the default, leaves its place empty: in the notes' experiments it forgot more. The test is
+Pearson's with Bonferroni over the codes that were tested, and rare codes are not.
 Official code: none.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.companions.codes import Codes
-from palimpsest.contract import Aim, Config, ExampleSet, Method, Phase
+from palimpsest.companions.codes import counts_of_topic
+from palimpsest.contract import Config, ExampleSet, Method, Phase
 from palimpsest.errors import DataError, PlanError
 from palimpsest.in_words import so_many
 from palimpsest.models.parts.code_firing import fired, the_codebook
 from palimpsest.models.parts.code_place import state_names
-from palimpsest.models.parts.code_tests import Firing, Found, best_of, codes_of_topic, ranked
+from palimpsest.models.parts.code_tests import Firing, Found, best_of, by_effect_size, codes_of_topic
 from palimpsest.models.parts.codebook import Codebook
+from palimpsest.rules.codes_to_level import Limits, codes_to_level
 from palimpsest.rules.damage_budget import Damage
-from palimpsest.rules.fewest import Taken, fewest_that_reach
 
 
 class CodeUnlearnConfig(Config):
@@ -85,6 +83,9 @@ class CodeUnlearnConfig(Config):
     """Of the draw of the control."""
 
 
+_CONTROL = "a control deletes codes that are not of the topic"
+
+
 def drawn_codes(among_K: Bool[Tensor, "K"], count: int, seed: int) -> Int[Tensor, "M"]:
     """So many of some codes, by a seed; all where there are fewer.
 
@@ -95,14 +96,6 @@ def drawn_codes(among_K: Bool[Tensor, "K"], count: int, seed: int) -> Int[Tensor
     order = torch.randperm(len(codes_M), generator=torch.Generator().manual_seed(seed))
     found: Tensor = codes_M[order[:count]].sort().values
     return found
-
-
-class _Seen(NamedTuple):
-    """What was read with some codes gone: ``Sight``, and the share of the budget that is used up."""
-
-    reached: bool
-    known: float
-    used: float
 
 
 class CodeUnlearn(Method):
@@ -146,7 +139,7 @@ class CodeUnlearn(Method):
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Nothing is deleted yet."""
         self._ended: tuple[str, str | None] = super().edit_ended()
-        self._found: dict[str, float] = {}
+        self._found: Mapping[str, float] = {}
         return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
@@ -159,73 +152,19 @@ class CodeUnlearn(Method):
         options = {name: getattr(self.config, name) for name in ("min_enrichment", "significance", "pseudo")}
         found = codes_of_topic(counts, least=self.config.least_rows, **options)
         free_K = book.deleted.cpu() == 0
-        which_M = (
-            self._tested(found, free_K)
-            if aim is None
-            else self._to_level(model, book, (counts, found), (aim, sets["retain"]))
-        )
+        if aim is None:
+            which_M = self._tested(found, free_K)
+        else:
+            order_M = by_effect_size(counts, found)
+            how = Limits(Damage(self.recall, sets["retain"], self.config.probe_rows), self.config.budget)
+            chosen = codes_to_level(model, book, order_M[free_K[order_M]].tolist(), (aim, how), self.config.semantics)
+            which_M, self._found, self._ended = torch.tensor(chosen.codes), chosen.found, (chosen.why, chosen.short)
         if self.config.random_codes:
             fires_K = (counts.with_K + counts.without_K) > 0
             which_M = drawn_codes(fires_K & free_K, len(which_M), self.config.seed)
+            self._ended = f"a control: {so_many(len(which_M), 'code')} deleted, drawn", _CONTROL
         book.delete(which_M.to(book.deleted.device), self.config.semantics)
         return state_names(model, book, book.mixes)
-
-    def _to_level(
-        self, model: nn.Module, book: Codebook, counted: tuple[Firing, Found], between: tuple[Aim, ExampleSet]
-    ) -> Int[Tensor, "M"]:
-        """As many of the ranked codes as bring the topic to its level; the codebook is as it was before.
-
-        Raises:
-            DataError: the topic is there already, no code is richer in it, or the first one does too much damage.
-        """
-        (aim, stays), order_M = between, ranked(*counted)
-        order_M = order_M[book.deleted.cpu()[order_M] == 0]
-        if not len(order_M):
-            raise DataError(
-                f"code_unlearn: no code left fires more often for the topic than without it ({best_of(counted[1])}); "
-                "nothing was deleted; give more rows"
-            )
-        damage, start = Damage(self.recall, stays, self.config.probe_rows), book.mask()
-
-        def look(codes: Sequence[int]) -> _Seen:
-            book.put_back(start)
-            book.delete(torch.tensor(codes, dtype=torch.int64, device=book.deleted.device), self.config.semantics)
-            used = damage(model) / self.config.budget if codes else 0.0
-            sight = aim(model) if used <= 1 else None  # what may not be is not looked at further
-            return _Seen(sight is not None and sight.reached, math.nan if sight is None else sight.known, used)
-
-        before = look(())
-        if before.reached:
-            raise DataError(
-                f"code_unlearn: what is to be forgotten is at the level of never seen already ({before.known:.2f} of "
-                f"it is right, beside {aim.known:.2f}); nothing was deleted; --set code_unlearn.choose=test deletes "
-                "the codes of the topic all the same"
-            )
-        taken = fewest_that_reach(look, order_M.tolist(), before)
-        book.put_back(start)
-        if not taken.entries:
-            raise DataError(
-                "code_unlearn: every code of the topic that was tried does more damage to what stays than is allowed "
-                f"({self.config.budget:g} nats); nothing was deleted; more: code_unlearn.budget"
-            )
-        self._say(taken, len(order_M), (aim.known, before.known))
-        return torch.tensor(taken.entries)
-
-    def _say(self, taken: Taken[_Seen], most: int, known: tuple[float, float]) -> None:
-        """Why the deletion ended, for the record."""
-        (level, before), seen, over = known, taken.seen, len(taken.passed_over)
-        count, damage = len(taken.entries), seen.used * self.config.budget
-        found = {"codes": count, "ranked": most, "passed_over": over, "level": level, "damage": damage}
-        self._found = {name: float(n) for name, n in {**found, "known_before": before, "known": seen.known}.items()}
-        where = f"{seen.known:.2f} of what is to be forgotten is right, beside {level:.2f} at the level of never seen"
-        short = None if seen.reached else "no other code fires more often for the topic"
-        if short and count < most:
-            short = f"with other codes, too, what stays would lose more than {self.config.budget:g} nats"
-        why = short or "the topic is at its level"
-        self._ended = f"{so_many(count, 'code')} deleted: {why} ({where})", short
-        if self.config.random_codes:
-            control = f"{so_many(count, 'code')} deleted: a control, as many as bring the topic to its level, drawn"
-            self._ended = control, "a control deletes codes that are not of the topic"
 
     def edit_ended(self) -> tuple[str, str | None]:
         """How many codes went and why no more; short where the topic is above its level."""
@@ -241,11 +180,10 @@ class CodeUnlearn(Method):
         Raises:
             PlanError: the control is the rows themselves, or fewer codes are to count than are chosen.
         """
-        control = "retain" if by_level else "unrelated"
+        names = ("forget", "retain" if by_level else "unrelated")
         if not by_level:
-            _check_differ(sets["forget"], sets["unrelated"])
-        nearest = self._nearest(book)
-        with_NK, without_NK = (fired(model, book, sets[name], nearest) for name in ("forget", control))
+            _check_differ(*(sets[name] for name in names))
+        with_NK, without_NK = (fired(model, book, sets[name], self._nearest(book)) for name in names)
         return Firing(with_NK.sum(0), len(with_NK), without_NK.sum(0), len(without_NK))
 
     def _nearest(self, book: Codebook) -> int:
@@ -255,34 +193,8 @@ class CodeUnlearn(Method):
         return said or least
 
     def _of_index(self, book: Codebook) -> Firing:
-        """Counts that are written down.
-
-        Raises:
-            PlanError: nothing is, or not of this topic, or with other nearest codes.
-        """
-        topic, index = self.config.topic, self.companions.get("codes")
-        if not isinstance(index, Codes):
-            raise PlanError(
-                "code_unlearn.topic: no index lies beside the model; leave the topic out, and rows are read"
-            )
-        written = index.index()
-        if written is not None and written.codes != book.config.codes:
-            raise PlanError(
-                "code_unlearn.topic: the index beside the model is of another codebook; leave the topic out"
-            )
-        if self.config.s_prime and written is not None and written.nearest != self.config.s_prime:
-            raise PlanError(
-                f"code_unlearn.s_prime = {self.config.s_prime}: the index counts {written.nearest} nearest codes of a "
-                "token; accepted: that, or no topic"
-            )
-        counts = index.firing(topic)
-        if counts is None:
-            known = index.known_topics(self.subjects.values())
-            raise PlanError(
-                f"code_unlearn.topic = {topic!r}: no row in the index is of it, or none of anything else; accepted: a "
-                f"subject of the rows that were learned{', such as ' + ', '.join(known[:5]) if known else ''}"
-            )
-        return counts
+        asked = self.config.topic, book.config.codes, self.config.s_prime
+        return counts_of_topic(self.companions.get("codes"), asked, self.subjects.values())
 
     def _tested(self, found: Found, free_K: Bool[Tensor, "K"]) -> Int[Tensor, "M"]:
         """The codes that pass the test.
@@ -294,8 +206,8 @@ class CodeUnlearn(Method):
         if not bool(found.of_topic_K.any()):
             raise DataError(
                 f"code_unlearn: no code fires for the topic and not without it ({best_of(found)}); nothing was "
-                "deleted; give rows that stay (--retain FILE), more rows, all words of the topic (unrelated.words), a "
-                "larger s_prime or a lower min_enrichment"
+                "deleted; give rows that stay (--retain FILE), all its words (unrelated.words), a larger s_prime or "
+                "a lower min_enrichment"
             )
         if not len(which_M):
             raise DataError("code_unlearn: all codes of the topic are deleted already; nothing was changed")

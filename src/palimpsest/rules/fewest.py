@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 PASSED_OVER = 8  # entries at most
 
 
-class Seen(Protocol):
+class Looked(Protocol):
     """What was read of a model."""
 
     @property
@@ -35,11 +35,11 @@ class Seen(Protocol):
         """What is used up of what may be lost of the rest; 1 = all of it."""
 
 
-S = TypeVar("S", bound=Seen)
+_L = TypeVar("_L", bound=Looked)
 
 
 @dataclass(frozen=True)
-class Taken(Generic[S]):
+class Fewest(Generic[_L]):
     """What was taken of a ranked list.
 
     Attributes:
@@ -49,11 +49,11 @@ class Taken(Generic[S]):
     """
 
     entries: tuple[int, ...]
-    seen: S
+    seen: _L
     passed_over: tuple[int, ...] = ()
 
 
-def fewest_that_reach(look: Callable[[Sequence[int]], S], order: Sequence[int], nothing: S) -> Taken[S]:
+def fewest_that_reach(look: Callable[[Sequence[int]], _L], order: Sequence[int], nothing: _L) -> Fewest[_L]:
     """The entries that go.
 
     Args:
@@ -67,11 +67,11 @@ def fewest_that_reach(look: Callable[[Sequence[int]], S], order: Sequence[int], 
     >>> fewest_that_reach(look, [1, 2, 3, 4, 5, 6], look([])).entries
     (1, 2, 4, 5)
     """
-    within: list[Taken[S]] = [Taken((), nothing)]
+    within: list[Fewest[_L]] = [Fewest((), nothing)]
 
-    def looked(entries: Sequence[int]) -> S:
+    def looked(entries: Sequence[int]) -> _L:
         seen = look(entries)
-        within.extend([Taken(tuple(entries), seen)] if seen.used <= 1 else ())
+        within.extend([Fewest(tuple(entries), seen)] if seen.used <= 1 else ())
         return seen
 
     found = _shortest(looked, tuple(order)) or _passing_over(looked, tuple(order), nothing)
@@ -81,38 +81,38 @@ def fewest_that_reach(look: Callable[[Sequence[int]], S], order: Sequence[int], 
     return replace(best, passed_over=tuple(entry for entry in found.passed_over if entry not in best.entries))
 
 
-def _passing_over(look: Callable[[Sequence[int]], S], order: Sequence[int], nothing: S) -> Taken[S]:
+def _passing_over(look: Callable[[Sequence[int]], _L], order: Sequence[int], nothing: _L) -> Fewest[_L]:
     """The entries that go where some are passed over."""
-    found, rest = Taken((), nothing), tuple(order)
+    found, rest = Fewest((), nothing), tuple(order)
     while True:
         count, seen = _longest(look, found, rest)
-        found = Taken((*found.entries, *rest[:count]), seen, found.passed_over)
+        found = Fewest((*found.entries, *rest[:count]), seen, found.passed_over)
         if seen.reached or count == len(rest) or len(found.passed_over) == PASSED_OVER:
             return found
-        found = Taken(found.entries, seen, (*found.passed_over, rest[count]))
+        found = Fewest(found.entries, seen, (*found.passed_over, rest[count]))
         rest = rest[count + 1 :]
 
 
-def _shortest(look: Callable[[Sequence[int]], S], order: Sequence[int]) -> Taken[S] | None:
+def _shortest(look: Callable[[Sequence[int]], _L], order: Sequence[int]) -> Fewest[_L] | None:
     """The first so many entries, as few as are there within the budget; None where no power of two of them is."""
     low, found = 0, None
     for high in dict.fromkeys((*(2**k for k in range(len(order).bit_length())), len(order))):
         seen = look(order[:high])
         if seen.reached and seen.used <= 1:
-            found = Taken(tuple(order[:high]), seen)
+            found = Fewest(tuple(order[:high]), seen)
             break
         low = high
     while found is not None and len(found.entries) - low > 1:
         middle = (low + len(found.entries)) // 2
         seen = look(order[:middle])
         if seen.reached and seen.used <= 1:
-            found = Taken(tuple(order[:middle]), seen)
+            found = Fewest(tuple(order[:middle]), seen)
         else:
             low = middle
     return found
 
 
-def _longest(look: Callable[[Sequence[int]], S], found: Taken[S], rest: Sequence[int]) -> tuple[int, S]:
+def _longest(look: Callable[[Sequence[int]], _L], found: Fewest[_L], rest: Sequence[int]) -> tuple[int, _L]:
     """How many more go, and what was read with them."""
     seen = {0: found.seen}
 
