@@ -26,28 +26,20 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.contract import Config, ExampleSet, Method
+from palimpsest.contract import ExampleSet, Method
 from palimpsest.models.neuron_relevance import integrated_gradients
 from palimpsest.models.relevance import above_share, ranked_by_count
-from palimpsest.rules.damage_budget import Damage, probe_of
-from palimpsest.rules.pruned_neurons import PrunedNeurons
+from palimpsest.rules.damage_budget import probe_of
+from palimpsest.rules.pruned_neurons import PrunedNeurons, PruningConfig
 
 
-class DEPNConfig(Config):
+class DEPNConfig(PruningConfig):
     """Options of DEPN."""
 
     steps: int = Field(default=16, ge=1)
     """m: of the integral; the error falls with their square."""
     share: float = Field(default=0.1, gt=0, le=1)
     """Of a row's largest attribution: what a neuron needs to be one of the row's."""
-    contrast: float = Field(default=1.0, ge=0)
-    """How much the share of retain rows that have a neuron, too, counts against it; 0 in the paper."""
-    neurons: int | None = Field(default=None, ge=1)
-    """How many go; None = as many as the budget lets, one that would break it passed over."""
-    budget: float = Field(default=0.02, gt=0)
-    """B: damage that is allowed, as the mean KL on retain in nats per label token."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain that are looked at, for the contrast and for the damage."""
 
 
 def privacy_neurons(forget_NK: Tensor, retain_MK: Tensor, *, share: float, contrast: float) -> list[int]:
@@ -97,8 +89,7 @@ class DEPN(Method):
         }
         ranking = privacy_neurons(*found.values(), share=options.share, contrast=options.contrast)
         chosen, others = (above_share(one, options.share) for one in found.values())
-        damage = Damage(self.recall, sets["retain"], options.probe_rows)
-        gone = pruned.prune(model, ranking, options.neurons, damage, options.budget)
+        gone = pruned.prune(model, ranking, options, self.recall, sets["retain"])
         self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
         self._why = pruned.told(gone, found["forget"], chosen, others)
         return pruned.names

@@ -26,26 +26,18 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method
+from palimpsest.contract import ExampleSet, Method
 from palimpsest.models.neuron_relevance import activation_times_gradient
 from palimpsest.models.relevance import leaned_on, top_of_each
-from palimpsest.rules.damage_budget import Damage, probe_of
-from palimpsest.rules.pruned_neurons import PrunedNeurons
+from palimpsest.rules.damage_budget import probe_of
+from palimpsest.rules.pruned_neurons import PrunedNeurons, PruningConfig
 
 
-class PruneNeuronsConfig(Config):
+class PruneNeuronsConfig(PruningConfig):
     """Options of pruned neurons."""
 
     top: float = Field(default=0.1, gt=0, le=1)
     """Share of all neurons that count as those a row leans on; about 0.1 to 0.5 of a layer in the paper's networks."""
-    contrast: float = Field(default=1.0, ge=0)
-    """How much the share of retain rows that lean on a neuron, too, counts against it; 0 in the paper."""
-    neurons: int | None = Field(default=None, ge=1)
-    """How many go; None = as many as the budget lets, one that would break it passed over."""
-    budget: float = Field(default=0.02, gt=0)
-    """B: damage that is allowed, as the mean KL on retain in nats per label token."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain that are looked at, for the contrast and for the damage."""
 
 
 class PruneNeurons(Method):
@@ -78,8 +70,7 @@ class PruneNeurons(Method):
         retain_MK = activation_times_gradient(model, pruned.layers, sets["retain"], probe)
         top = max(1, round(options.top * forget_NK.shape[1]))
         ranking = leaned_on(forget_NK, retain_MK, top=top, contrast=options.contrast)
-        damage = Damage(self.recall, sets["retain"], options.probe_rows)
-        gone = pruned.prune(model, ranking, options.neurons, damage, options.budget)
+        gone = pruned.prune(model, ranking, options, self.recall, sets["retain"])
         self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
         self._why = pruned.told(gone, forget_NK, top_of_each(forget_NK, top), top_of_each(retain_MK, top))
         return pruned.names

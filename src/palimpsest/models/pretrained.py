@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,21 @@ def whole_model(source: str | Path, revision: str | None, dtype: Any, auto: str,
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below, by name
             output_loading_info=True,
             local_files_only=away,
             **given,
         )
     if getattr(model.config, "rescale_every", 0):  # RWKV halves its weights in place to be asked in half precision,
         model.config.rescale_every = 0  # and would be saved, or trained, as it then is; in fp32 there is no need
-    misshapen = (str(key) for key in info.get("mismatched_keys", ()))
+    misshapen = (_told(*key) for key in info["mismatched_keys"])
     check_whole(source, model, [*info["missing_keys"], *misshapen], info["unexpected_keys"])
     return model
+
+
+def _told(name: str, held: Sequence[int], asked: Sequence[int]) -> str:
+    """A tensor whose shape in the file is not that of the model."""
+    return f"{name}, {tuple(held)} in its file and {tuple(asked)} by its config.json"
 
 
 def _why(reason: str) -> str:

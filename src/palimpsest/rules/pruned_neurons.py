@@ -14,12 +14,26 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from palimpsest.contract import ExampleSet
 from palimpsest.models.mlp_weights import columns_of, last_layers, movable, weight_of
-from palimpsest.rules.damage_budget import largest_count
+from palimpsest.rules.damage_budget import BudgetConfig, Damage, largest_count
+from palimpsest.terms import Recall
 
 PASSED_OVER = 16
+
+
+class PruningConfig(BudgetConfig):
+    """Options of an edit that ranks neurons and takes the first ones out."""
+
+    contrast: float = Field(default=1.0, ge=0)
+    """How much the share of retain rows that have a neuron, too, counts against it; 0 in the paper."""
+    neurons: int | None = Field(default=None, ge=1)
+    """How many go; None = as many as the budget lets, one that would break it passed over."""
+    probe_rows: int = Field(default=64, ge=1)
+    """Rows of retain that are looked at, for the contrast and for the damage."""
 
 
 class PrunedNeurons:
@@ -58,19 +72,23 @@ class PrunedNeurons:
             first += count
 
     def prune(
-        self,
-        model: nn.Module,
-        ranking: Sequence[int],
-        most: int | None,
-        damage: Callable[[nn.Module], float],
-        budget: float,
+        self, model: nn.Module, ranking: Sequence[int], options: PruningConfig, recall: Recall, retain: ExampleSet
     ) -> list[int]:
         """Take out the first of a ranking: so many, or as many as the budget lets.
+
+        Args:
+            model: bears the neurons.
+            ranking: their numbers.
+            options: how many may go.
+            recall: what the model before says.
+            retain: what must stay.
 
         Returns:
             Which went, the first of the ranking first.
         """
-        gone = self.prune_within(model, ranking, damage, budget) if most is None else list(ranking[:most])
+        damage = Damage(recall, retain, options.probe_rows)
+        within = options.neurons is None
+        gone = self.prune_within(model, ranking, damage, options.budget) if within else list(ranking[: options.neurons])
         self.put(model, gone)
         return gone
 
