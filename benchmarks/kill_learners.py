@@ -58,8 +58,7 @@ def make_images(folder: Path, verb: str) -> Command:
         raise SystemExit(f"{verb}: the version to go on from could not be made: {ended}")
     model = ["--model", str(folder / "learned"), "--method", verb, *BRIEF]
     if verb == "kga":
-        sets = {"forget": (0,), "retain": (1,), "holdout": (0, 1)}
-        given = [word for name, of in sets.items() for word in (f"--{name}", squares(folder, name, of, 10))]
+        given = ["--data", first, "--forget-class", "0", "--holdout", squares(folder, "holdout", (0, 1), 10)]
         return Command(verb, [*model, *given], folder / verb)
     given = ["--data", squares(folder, "second", (2, 3), 12), "--head", "grow"]
     if verb != "slca":  # which keeps Gaussians instead of rows

@@ -75,7 +75,7 @@ def edited(run: RunSetting, target: Output, before: Features | None, saved: Load
     why = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not why and before is None:
         return None
-    classes = tuple(dict.fromkeys(row["class"] for row in why.get("neurons", ()) if "class" in row))
+    classes = _classes_in(why.get("neurons", ()))
     after = features_of(run, saved)
     found = {"before": _probe(before, classes), "after": _probe(after, classes)}
     rows = {column: ProbeRow(recall=one.recall, false=one.false) for column, one in found.items() if one is not None}
@@ -90,6 +90,11 @@ def edited(run: RunSetting, target: Output, before: Features | None, saved: Load
         probe=rows if len(rows) == len(found) else {},
         probed=f"{_probed_sets(run)[0]} {run.family.things}s" if run.family.has_classes else "what was to go",
     )
+
+
+def _classes_in(rows: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """Those that neurons went for, in their order; none where whole rows were to go."""
+    return tuple(dict.fromkeys(row["class"] for row in rows if "class" in row))
 
 
 def _row(said: Mapping[str, Any], names: Mapping[int, str]) -> NeuronRow:

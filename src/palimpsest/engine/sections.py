@@ -131,6 +131,6 @@ def _refuse_scope(said: Mapping[str, Any], method: MethodCard) -> None:
         able = [name for name in methods.names() if methods.card(name).adds_parts]
         raise PlanError(
             f"scope.kind = parts: method {method.name!r} adds no part to the model; accepted: all, lora or layers "
-            "(for parts of earlier runs alone: scope.kind=layers with scope.names=[palimpsest_parts]), or a method that "
-            f"adds parts ({', '.join(able) or 'none here'})"
+            "(for parts of earlier runs alone: scope.kind=layers with scope.names=[palimpsest_parts]), or a method "
+            f"that adds parts ({', '.join(able) or 'none here'})"
         )
