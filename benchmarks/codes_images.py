@@ -44,7 +44,10 @@ def write_images(data: Path, world: Path) -> None:
             x, y = arrays["x"][:most], arrays["y"][:most]
         ids = np.array([f"{part}-{row}" for row in range(len(y))])
         for digit in DIGITS if name == "learn" else ():
-            for kind, rows in (("forget", np.flatnonzero(y == digit)[:100]), ("retain", np.flatnonzero(y != digit))):
+            stays = y != digit
+            kinds = {"forget": np.flatnonzero(y == digit)[:100], "retain": np.flatnonzero(stays)}
+            kinds["second"] = np.flatnonzero(stays & (y != DIGITS[0]))  # what was forgotten stays no more
+            for kind, rows in kinds.items():
                 np.savez(world / f"{digit}-{kind}.npz", x=x[rows[:300]], y=y[rows[:300]], id=ids[rows[:300]])
         np.savez(world / f"{name}.npz", x=x, y=y, id=ids)
 
@@ -95,7 +98,7 @@ def table(data: Path, world: Path, seed: int) -> list[dict[str, Any]]:
     for digit, kind, start in [*runs, (second, f"after {first}", f"{first}-default")]:
         output, options = world / f"{digit}-{kind}", {"random_codes": True} if kind == "random" else {}
         if done(output) is None:
-            retain = world / f"{digit}-retain.npz"
+            retain = world / f"{digit}-{'second' if kind.startswith('after') else 'retain'}.npz"
             how = {"method": "code_unlearn", "output": output, "plan": {"options": options, **MEASURED}, "threads": 1}
             pal.unlearn(world / start, world / f"{digit}-forget.npz", retain=retain, **how)
         rows.append(judged(world, output, digit, kind))
