@@ -8,11 +8,13 @@ from torch import nn
 
 from palimpsest.engine.unfinished import reached
 from palimpsest.errors import DataError, ModelError, PlanError
+from palimpsest.federated import erasers
 from palimpsest.federated.erasable import check_as_learned, check_procedure, check_rule
 from palimpsest.federated.federated_plan import plan_of_work
 from palimpsest.federated.going_through import Combining, check_timeout
 from palimpsest.federated.rounds_facts import FederationFacts, RetrainedFacts
 from palimpsest.federated.workbench import Workbench, count_as_seen, counts_kept, exchanged
+from palimpsest.method_file import read_options
 
 WAS = {"client:ann": "1", "client:bob": "2", "model": "m"}
 
@@ -52,6 +54,12 @@ def test_an_eraser_that_reckons_with_means_is_refused_where_there_were_none(by):
     with pytest.raises(PlanError, match="by a clipped mean with noise"):
         check_rule(by, Combining(noise_multiplier=1.0), "v")
     check_rule("fed_eraser", Combining(by="krum"), "v")
+
+
+def test_options_of_all_erasers_are_read_without_torch():
+    """Where a file can only be run to know them, listing and refusing take seconds."""
+    assert [name for name in erasers.names() if read_options(erasers.eraser_file(name), "ERASER") is None] == []
+    assert erasers.checked_options("fed_eraser", {"interval": 3})["interval"] == 3
 
 
 def test_the_same_rows_and_the_same_model_pass():

@@ -29,7 +29,8 @@ from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 APART_ROUNDS = 30
 """Rounds' worth of epochs that each client learns, where no number is given."""
 
-_LORA, _LORA_UP = ".lora_", ".lora_B"  # in the names that PEFT gives to A and B
+_LORA = ".lora_"  # in the names that PEFT gives to A and B
+_LORA_UP = ".lora_B"
 
 
 def united(start: Weights, answers: Replies) -> Weights:

@@ -31,6 +31,7 @@ from palimpsest.errors import PlanError, RunError, unknown
 from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.flower.client_app import ERRAND
 from palimpsest.federated.flower.messages import ARRAYS, EXAMPLES, METRICS, flattened, unflattened
+from palimpsest.federated.flower.simulation import quiet
 from palimpsest.federated.going_through import COMBININGS
 from palimpsest.federated.procedure import Combine
 
@@ -141,7 +142,8 @@ def aggregated(strategy: Strategy, told: list[Reply]) -> dict[str, Tensor]:
     Raises:
         RunError: it gave nothing.
     """
-    arrays, _ = strategy.aggregate_train(1, [_as_reply(one) for one in told])
+    with quiet():
+        arrays, _ = strategy.aggregate_train(1, [_as_reply(one) for one in told])
     if arrays is None:
         raise RunError(f"Flower's {type(strategy).__name__} made nothing of {len(told)} answers")
     return unflattened(arrays[ARRAYS].numpy(), told[0].delta)

@@ -116,10 +116,12 @@ class GridClients:
             taken = [identifier for identifier in self.grid.push_messages([message]) if identifier]
             waiting.update(dict.fromkeys(taken, node))
         gone = set(contents) - set(waiting.values())
-        while waiting and time.monotonic() < until:
+        while waiting:
             for reply in self.grid.pull_messages(list(waiting)):
                 if (answered := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
                     yield answered, reply
+            if time.monotonic() >= until:  # after a last look: what is there has come in time
+                break
             time.sleep(LOOK_FOR_REPLIES if waiting else 0.0)
         yield from ((node, None) for node in sorted(gone | set(waiting.values())))
 
