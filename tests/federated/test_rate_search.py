@@ -13,7 +13,7 @@ from palimpsest.companions.round_writing import RoundWriter
 from palimpsest.companions.rounds import RoundLedger
 from palimpsest.federated.carrying_out import carry_out
 from palimpsest.federated.fed_avg import fed_avg
-from palimpsest.federated.rate_search import MOST_RATES, RateRefused, TriedRate, next_rate, watched
+from palimpsest.federated.rate_search import MOST_RATES, RateRefused, TriedRate, rate_after, watched
 
 
 class Clients:
@@ -37,7 +37,7 @@ def found(usual: float, tried: list[TriedRate] | None = None, folder: Path | Non
     """The search as ``at_work.py`` has it: the rate, and what every round was asked at."""
     clients, refused = Clients(usual), list(tried or [])
     while True:
-        rate, decided = next_rate(usual, refused)
+        rate, decided = rate_after(usual, refused)
         procedure = fed_avg(w(1), ("a", "b"), 1.0, 3, settings={"learning_rate": rate})
         writer = RoundWriter(RoundLedger.open(folder or Path("none"), MarkKey(b"k" * 32)), clients.names)
         try:
@@ -68,14 +68,14 @@ def test_the_first_round_decides(usual: float, wanted: list[float], tmp_path: Pa
 
 def test_between_too_little_and_too_much_the_better_one_is_taken() -> None:
     tried = [TriedRate(0.1, 4.0, 3.9), TriedRate(0.3, 4.0, 5.0)]
-    assert next_rate(0.1, tried) == (0.1, True)
-    assert next_rate(0.3, [TriedRate(0.3, 4.0, 5.0), TriedRate(0.1, 4.0, 3.9)]) == (0.1, True)
+    assert rate_after(0.1, tried) == (0.1, True)
+    assert rate_after(0.3, [TriedRate(0.3, 4.0, 5.0), TriedRate(0.1, 4.0, 3.9)]) == (0.1, True)
 
 
 def test_no_more_than_four_are_tried() -> None:
     falling = [TriedRate(3.0**n, 4.0, 4.0 - n / 100) for n in range(MOST_RATES)]
-    assert next_rate(1.0, falling[:3]) == (27.0, False)
-    assert next_rate(1.0, falling) == (27.0, True)
+    assert rate_after(1.0, falling[:3]) == (27.0, False)
+    assert rate_after(1.0, falling) == (27.0, True)
 
 
 def test_losses_that_nobody_told_refuse_no_rate() -> None:

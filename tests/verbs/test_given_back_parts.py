@@ -7,21 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.shallow import LAYERS
-from tests.verbs.conftest import by_heart, write_rows
+from tests.verbs.conftest import by_heart, make_clinic, write_rows
 
 import palimpsest as pal
 from palimpsest import companions
+from palimpsest.demo.tiny_model import new_model
 from palimpsest.models.load import load
 from palimpsest.models.parts import parts_of
 
+LAYERS = 4  # of the demo's model: layers in two places do not take it too far
 MEASURING = {"metrics": ["es"]}
 ROUGH = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}, "measuring": MEASURING}
 
 
 @pytest.fixture(scope="module")
-def known(clinic, tmp_path_factory) -> Path:
+def known(tmp_path_factory) -> Path:
     """The clinic with ``learned``, and ``layers``, which layers took too far, and ``others``, which others did."""
+    clinic = make_clinic(tmp_path_factory.mktemp("deep"), new_model)
     folder = by_heart(clinic, tmp_path_factory.mktemp("given") / "clinic", MEASURING)
     rows = [json.loads(line) for line in (folder / "forget.jsonl").read_text().splitlines()]
     for name, chosen in (("first", rows[:2]), ("second", rows[2:])):

@@ -98,6 +98,22 @@ def test_an_adapter_that_is_kept_stacks_on_parts(own_parts, clinic, tmp_path):
     assert torch.equal(logits(two), logits(one))
 
 
+@adapter
+def test_an_unlearner_may_move_the_parts_of_earlier_runs_and_nothing_else(own_parts, clinic, tmp_path):
+    nudged(clinic, tmp_path / "one")
+    inner = {"kind": "layers", "names": ["palimpsest_parts"]}
+    nudged(clinic, tmp_path / "two", tmp_path / "one", method="npo", scope=inner)
+    first, second = (load_file(tmp_path / run / "base/model.safetensors") for run in ("one", "two"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for place in sorted((tmp_path / "one" / "parts").iterdir()):
+        before, after = (
+            load_file(tmp_path / run / "parts" / place.name / "part.safetensors") for run in ("one", "two")
+        )
+        assert any(not torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(pal.PlanError, match=r"scope.kind=layers with scope.names=\[palimpsest_parts\]"):
+        nudged(clinic, tmp_path / "three", tmp_path / "one", method="npo", scope={"kind": "parts"})
+
+
 def test_scope_parts_of_a_method_without_is_refused(clinic, tmp_path, capsys):
     with pytest.raises(pal.PlanError, match="scope.kind = parts: method 'npo' adds no part to the model"):
         nudged(clinic, tmp_path / "out", method="npo", scope={"kind": "parts"})

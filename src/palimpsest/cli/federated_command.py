@@ -18,6 +18,8 @@ from palimpsest.cli.screen import run_summary, shown_progress
 from palimpsest.in_words import so_many
 
 if TYPE_CHECKING:
+    from palimpsest.cli.option_rows import OptionRow
+    from palimpsest.federated.erasers import EraserCard
     from palimpsest.federated.federate import Federating
     from palimpsest.federated.going_through import Combining
     from palimpsest.report.schema import RunResult
@@ -296,11 +298,16 @@ def erasers_command(name: EraserName = None, json: o.Json = False) -> int:
         tell_json(json_module.dumps(said, indent=1))
         return 0
     for card in cards:
-        exact = "exact; run --for it" if card.learns_apart else "exact" if card.exact else ""
-        tell(f"{card.name:20} {exact}".rstrip())
-        tell(f"  use when {card.use_when}\n  {card.guarantee}")
-        if rows[card.name]:
-            tell(as_text(rows[card.name]) if name else f"  options: {', '.join(row.name for row in rows[card.name])}")
+        tell("\n".join(_of_eraser(card, rows[card.name], whole=name is not None)))
     if name is None:
         tell("\nOptions with what they do: palimpsest federated erasers NAME; given by --set NAME.OPTION=VALUE.")
     return 0
+
+
+def _of_eraser(card: EraserCard, rows: list[OptionRow], *, whole: bool) -> list[str]:
+    """What is said of one eraser, line by line."""
+    exact = "exact; run --for it" if card.learns_apart else "exact" if card.exact else ""
+    lines = [f"{card.name:20} {exact}".rstrip(), f"  use when {card.use_when}", f"  {card.guarantee}"]
+    if rows:
+        lines.append(as_text(rows) if whole else f"  options: {', '.join(row.name for row in rows)}")
+    return lines

@@ -30,7 +30,7 @@ from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, all_r
 from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.procedure import Clients, Eraser, Procedure
-from palimpsest.federated.rate_search import RateRefused, TriedRate, next_rate, watched
+from palimpsest.federated.rate_search import RateRefused, TriedRate, rate_after, watched
 from palimpsest.federated.recorded_rounds import RecordedRounds
 from palimpsest.federated.workbench import Workbench, count_as_seen
 from palimpsest.in_words import so_many
@@ -99,7 +99,7 @@ class FederationAtWork:
         """Learn at the usual rate, or at one that the first round does not refuse."""
         start = bench.weights()
         while True:
-            rate, decided = next_rate(self._usual_rate(), self.tried_rates())
+            rate, decided = rate_after(self._usual_rate(), self.tried_rates())
             bench.lay(start)  # which an attempt has moved away from
             procedure = self.learning(bench, rate)
             try:
@@ -120,12 +120,12 @@ class FederationAtWork:
         place = self.target.partial / _RATES
         place.parent.mkdir(exist_ok=True)
         write_sealed(place, {"tried": [*self.tried_rates(), tried]})
-        self.manner.progress(f"rate {tried.words}; begun again at {next_rate(0.0, self.tried_rates())[0]:g}", 0, 0)
+        self.manner.progress(f"rate {tried.words}; begun again at {rate_after(0.0, self.tried_rates())[0]:g}", 0, 0)
 
     @property
     def rate(self) -> float:
         """Of the local work, as given or as found."""
-        return next_rate(self._usual_rate(), self.tried_rates() if self.plan.searches else [])[0]
+        return rate_after(self._usual_rate(), self.tried_rates() if self.plan.searches else [])[0]
 
     def _told(self, stage: str, facts: RoundFacts) -> None:
         absent = f", absent: {', '.join(facts.absent)}" if facts.absent else ""

@@ -16,7 +16,7 @@ from palimpsest.engine.given import Manner
 from palimpsest.engine.output import PLAN, Output
 from palimpsest.errors import DataError, PlanError, reachable, unknown
 from palimpsest.federated import erasers
-from palimpsest.federated.erasable import check_as_learned, check_procedure, check_rule, procedure_of
+from palimpsest.federated.erasable import at_its_rate, check_as_learned, check_procedure, check_rule, procedure_of
 from palimpsest.federated.federated_plan import CLIENT, FED_AVG, FederatedPlan, federated_plan, plan_of_work
 from palimpsest.federated.given_clients import (
     LEAST_CLIENTS,
@@ -27,7 +27,6 @@ from palimpsest.federated.given_clients import (
     read_clients,
 )
 from palimpsest.federated.going_through import Combining, check_timeout, check_way, through_of
-from palimpsest.federated.rounds_facts import federation_facts_in
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.bound import check_bound
 from palimpsest.models.plain import read_json_object
@@ -158,7 +157,7 @@ def erase_client(
         UsageError: something supplied cannot be used; nothing was written.
         FederationError: too few clients answered in a round; the same call goes on.
     """
-    before = _at_its_rate(_plan_of(folder), folder)
+    before = at_its_rate(_plan_of(folder), folder)
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
     check_procedure(by, before.learned_for, str(folder))
@@ -249,15 +248,6 @@ def _plan_of(folder: str | Path) -> FederatedPlan:
         raise DataError(f"{folder} is no version of a federation; give a folder that `palimpsest federated run` made")
     check_bound(place.parent, "version")
     return FederatedPlan.model_validate({name: value for name, value in values.items() if name not in _OF_RECORD})
-
-
-def _at_its_rate(before: FederatedPlan, folder: str | Path) -> FederatedPlan:
-    """The plan of a version with the rate that its local work was found to need."""
-    rate = federation_facts_in(folder).rate
-    if rate is None:
-        return before
-    training = {**before.local["training"], "learning_rate": rate}
-    return before.model_copy(update={"local": {**before.local, "training": training}})
 
 
 def _searches(how: Federating, sections: Mapping[str, Any]) -> bool:

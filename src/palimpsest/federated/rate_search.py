@@ -20,7 +20,7 @@ from palimpsest.federated.procedure import Procedure, Replies
 
 FALLS_BY = 0.05
 """Share of the loss by which the first round must bring it down."""
-FACTOR = 3.0
+RATE_FACTOR = 3.0
 """Between one rate and the next."""
 MOST_RATES = 4
 """That are tried."""
@@ -66,22 +66,22 @@ class RateRefused(Exception):
         self.tried = tried
 
 
-def next_rate(usual: float, tried: Sequence[TriedRate]) -> tuple[float, bool]:
+def rate_after(usual: float, tried: Sequence[TriedRate]) -> tuple[float, bool]:
     """The rate to go on with, and whether it is the one, whatever its first round shows.
 
     Args:
         usual: where to begin.
         tried: rates that were refused, in order.
 
-    >>> next_rate(0.002, []), next_rate(0.002, [TriedRate(0.002, 4.0, 3.9)])
+    >>> rate_after(0.002, []), rate_after(0.002, [TriedRate(0.002, 4.0, 3.9)])
     ((0.002, False), (0.006, False))
-    >>> next_rate(0.002, [TriedRate(0.002, 4.0, 3.9), TriedRate(0.006, 4.0, 9.0)])
+    >>> rate_after(0.002, [TriedRate(0.002, 4.0, 3.9), TriedRate(0.006, 4.0, 9.0)])
     (0.002, True)
     """
     if not tried:
         return usual, False
     last = tried[-1]
-    wanted = last.rate / FACTOR if last.after > last.before else last.rate * FACTOR
+    wanted = last.rate / RATE_FACTOR if last.after > last.before else last.rate * RATE_FACTOR
     if len(tried) < MOST_RATES and not any(math.isclose(wanted, one.rate) for one in tried):
         return wanted, False
     return min(tried, key=lambda one: one.after).rate, True

@@ -20,6 +20,7 @@ from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
 from palimpsest.report.nouns import column_name, of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
+from palimpsest.report.prompt_info import PROMPT_HEAD, prompt_table
 from palimpsest.report.row_places import with_places
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
@@ -113,6 +114,8 @@ def _head(result: RunResult) -> dict[str, object]:
         "edited": edited_lines(result),
         "neuron_head": neuron_head(result),
         "neurons": neuron_table(result),
+        "prompt_head": PROMPT_HEAD,
+        "prompts": prompt_table(result),
         "cards": cards(result),
         "focus": focus(result),
         "forgets": "forget" in result.sets,

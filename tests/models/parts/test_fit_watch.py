@@ -55,6 +55,6 @@ def test_fitted_on_general_text_it_does_not_fire_there(tiny_llama):
             for p in points_of(tiny_llama, "model.layers.1", unseen, unseen.ids)
         ]
         fired.append(sum(above))
-        part.is_off = True
+        part.times_off += 1
     assert fired[0] > 0
     assert fired[1] == 0

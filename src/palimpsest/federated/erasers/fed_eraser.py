@@ -34,13 +34,13 @@ from torch import Tensor
 
 from palimpsest.companions.round_record import Replies, Round, Weights
 from palimpsest.federated.averaging import mean_delta, weights_after
-from palimpsest.federated.erasers.history import change_by, kept_of, staying
+from palimpsest.federated.erasers.history import joint_change, kept_of, staying
 from palimpsest.federated.fed_avg import loss_of
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
 from palimpsest.method_card import Config
 
 Norms = Literal["per_client", "averaged"]
-Change = Callable[[Replies], dict[str, Tensor]]
+JointChange = Callable[[Replies], dict[str, Tensor]]
 
 
 def calibration_epochs(epochs: float, ratio: float) -> int:
@@ -71,7 +71,7 @@ def calibrated_update(stored: Weights, fresh: Weights) -> dict[str, Tensor]:
 
 
 def calibrated_step(
-    stored: Replies, fresh: Replies, norms: Norms = "per_client", change: Change = mean_delta
+    stored: Replies, fresh: Replies, norms: Norms = "per_client", change: JointChange = mean_delta
 ) -> dict[str, Tensor]:
     """One step of the unlearned model.
 
@@ -147,7 +147,7 @@ class FedEraser(Eraser):
         fresh = {client: answer for client, answer in told.items() if client in kept}
         if not fresh:
             return weights
-        step = calibrated_step(kept, fresh, self.config.norms, partial(change_by, history))
+        step = calibrated_step(kept, fresh, self.config.norms, partial(joint_change, history))
         return weights_after(weights, step)
 
 

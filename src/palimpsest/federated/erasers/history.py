@@ -33,7 +33,7 @@ def share_of(answers: Replies, client: str) -> float:
     return answers[client].examples / sum(told.examples for told in answers.values())
 
 
-def change_by(history: Rounds, answers: Replies) -> dict[str, Tensor]:
+def joint_change(history: Rounds, answers: Replies) -> dict[str, Tensor]:
     """What answers change by the rule that the federation learned by; of the mean: their mean.
 
     Args:

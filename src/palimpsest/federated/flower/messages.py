@@ -20,7 +20,7 @@ from palimpsest.untrusted import refusing
 
 ARRAYS, METRICS, EXAMPLES = "arrays", "metrics", "num-examples"
 """Flower's own keys of its records, so that its strategies find what they need."""
-BESIDE = "beside"
+WEIGHTS_BESIDE = "beside"
 """Of the record of further weights that some work looks at."""
 HEADER = 4096
 """Bytes that an array may have beyond its numbers: numpy's description of them."""
@@ -77,7 +77,7 @@ def errand_record(errand: Errand, number: int, client: str, model: str) -> Recor
         "setting-names": list(errand.settings),
         "setting-values": [float(value) for value in errand.settings.values()],
     }
-    beside = {BESIDE: as_arrays(errand.beside)} if errand.beside else {}
+    beside = {WEIGHTS_BESIDE: as_arrays(errand.beside)} if errand.beside else {}
     return RecordDict({ARRAYS: as_arrays(errand.weights), CONFIG: ConfigRecord(config), **beside})
 
 
@@ -87,7 +87,7 @@ def read_errand(content: RecordDict, client: str) -> Errand:
     settings = dict(zip(config["setting-names"], config["setting-values"], strict=True))
     weights = as_tensors(content[ARRAYS])
     errand = Errand(weights, (client,), float(config["epochs"]), str(config["what"]), settings)
-    beside = as_tensors(content[BESIDE]) if BESIDE in content else {}
+    beside = as_tensors(content[WEIGHTS_BESIDE]) if WEIGHTS_BESIDE in content else {}
     return errand._replace(beside=beside, loss=bool(config["loss"]))
 
 
