@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from palimpsest.rules.fewest import PASSED_OVER, fewest_that_reach
+from palimpsest.rules.fewest import MOST_PASSED, fewest_that_reach
 
 
 class Read(NamedTuple):
@@ -66,7 +66,7 @@ def test_it_passes_over_so_many_and_no_more():
         return Read(reached=False, known=0.0, used=2.0)
 
     found = fewest_that_reach(look, range(40), NOTHING)
-    assert (found.entries, found.seen, len(found.passed_over)) == ((), NOTHING, PASSED_OVER)
+    assert (found.entries, found.seen, len(found.passed_over)) == ((), NOTHING, MOST_PASSED)
     assert len(asked) < 40
 
 

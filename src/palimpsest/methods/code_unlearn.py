@@ -23,7 +23,7 @@ knowledge is cut off behind the bottleneck and not erased before it, as a probe 
 calibrated takes part of the deletion back.
 
 Departs from the paper: the run chooses how many go, where the paper varies S'. The paper leaves a deleted code out of
-the book ("reselect"); "drop", the default, leaves its place empty: in the notes' experiments it forgot more. The test is
+the book ("reselect"); "drop", the default, leaves its place empty: in the notes it forgot more. The test is
 Pearson's with Bonferroni over the codes that were tested, and rare codes are not.
 Official code: none.
 """

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-PASSED_OVER = 8  # entries at most
+MOST_PASSED = 8  # entries at most
 
 
 class Looked(Protocol):
@@ -87,7 +87,7 @@ def _passing_over(look: Callable[[Sequence[int]], _L], order: Sequence[int], not
     while True:
         count, seen = _longest(look, found, rest)
         found = Fewest((*found.entries, *rest[:count]), seen, found.passed_over)
-        if seen.reached or count == len(rest) or len(found.passed_over) == PASSED_OVER:
+        if seen.reached or count == len(rest) or len(found.passed_over) == MOST_PASSED:
             return found
         found = Fewest(found.entries, seen, (*found.passed_over, rest[count]))
         rest = rest[count + 1 :]
