@@ -12,7 +12,7 @@ from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import EXAMPLES
 from palimpsest.errors import PlanError
 from palimpsest.models.load import Loaded
-from palimpsest.models.questions import NUM_PROBES
+from palimpsest.models.black_boxes.box import NUM_PROBES
 from palimpsest.report.schema import RunResult
 
 _COLUMNS = 2  # before and after

@@ -70,6 +70,7 @@ class Guard(Method):
     needs = ("forget", "retain", "refusal")
     uses = ("replay",)
     edits = True
+    only_asks = True
     adds_parts = True
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:

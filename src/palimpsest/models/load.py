@@ -146,7 +146,7 @@ def _base_of(folder: Path, how: How) -> Loaded:
 
 
 def _has_tokenizer(place: str | Path) -> bool:
-    return isinstance(place, Path) and any(path.name in TOKENIZERS for path in place.iterdir())
+    return isinstance(place, Path) and place.is_dir() and any(path.name in TOKENIZERS for path in place.iterdir())
 
 
 def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> Any:
@@ -161,6 +161,11 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
         if not needed:
             return None
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
+        if isinstance(source, Path) and source.is_file():
+            raise ModelError(
+                f"model {source}: no tokenizer; name a folder that has one in its field tokenizer, or give rows of "
+                "token ids and say so (--token-ids)"
+            ) from error
         if isinstance(source, Path) and not _has_tokenizer(source):
             raise ModelError(
                 f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"

@@ -52,7 +52,7 @@ class Family:
     wants: ClassVar[str]
     metrics: ClassVar[tuple[str, ...] | None] = None
     alone: ClassVar[tuple[str, ...]]
-    serves: ClassVar[frozenset[str]] = frozenset({"TEACHER", "MOMENTS", "BESIDE"})
+    serves: ClassVar[frozenset[str]] = frozenset({"TEACHER", "LIKELIHOOD", "MOMENTS", "BESIDE"})
     reads_prefixes: ClassVar[bool] = False
     level: ClassVar[Literal["shadow", "classes"]]
     judging: ClassVar[Judging]
