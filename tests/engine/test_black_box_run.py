@@ -8,7 +8,7 @@ import pytest
 from tests.models.black_boxes import scripted, tiny_net, write_box, write_rows
 
 import palimpsest as pal
-from palimpsest.engine.serving import ServedClassifier, description_of, serving, write_description
+from palimpsest.engine.serving import ServedModel, description_of, serving, write_description
 from palimpsest.errors import EndpointError, PlanError
 from palimpsest.models.load import load
 from palimpsest.models.query_ledger import QueryLedger
@@ -37,7 +37,7 @@ def test_killed_at_any_request_it_pays_what_is_needed_and_ends_with_the_same_dig
     data, answer = write_rows(tmp_path / "rows.npz"), QueryLedger.answer
     found = {}
     for kills in ((), (0, 1, 3, 2)):
-        model = ServedClassifier(load(served))
+        model = ServedModel(load(served))
         with serving(model) as port:
             box = tmp_path / "box.json"
             write_description(box, description_of(model, port))
@@ -110,7 +110,7 @@ def test_a_server_that_fails_leaves_what_was_paid_for(tmp_path):
 def test_a_credential_is_in_no_file_and_in_nothing_that_is_said(served, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("BOX_TOKEN", SECRET)
     data, said = write_rows(tmp_path / "rows.npz"), []
-    model = ServedClassifier(load(served))
+    model = ServedModel(load(served))
     with serving(model, token=SECRET) as port:
         box = tmp_path / "box.json"
         write_description(box, description_of(model, port, "BOX_TOKEN"))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from palimpsest.errors import ModelError
 from palimpsest.files import write_atomic
@@ -87,7 +87,7 @@ class AskedModel(PreTrainedModel):  # type: ignore[misc] # transformers is untyp
         pixel_values: Tensor | None = None,
         soft_prompt: Tensor | None = None,
         **_: Any,
-    ) -> ModelOutput:
+    ) -> CausalLMOutputWithPast:
         """Log-probabilities in ``.logits``.
 
         Args:
@@ -102,12 +102,12 @@ class AskedModel(PreTrainedModel):  # type: ignore[misc] # transformers is untyp
             reader(given["input_ids"])
         main, facts = given[self.main_input_name], self.questions.facts
         if self.reads_alone:
-            return ModelOutput(logits=torch.zeros(1, 1, 1, device=main.device).expand(*main.shape[:2], -1))
+            return CausalLMOutputWithPast(logits=torch.zeros(1, 1, 1, device=main.device).expand(*main.shape[:2], -1))
         answers = self.questions.answers(facts.box.questions_of(given, facts))
         logits = facts.box.logits_of(answers, given, facts).to(main.device)
         hangs_on = main if soft_prompt is None else soft_prompt
         sealed: Any = _Sealed.apply(logits, hangs_on)  # type: ignore[no-untyped-call]  # torch's is untyped
-        return ModelOutput(logits=sealed)
+        return CausalLMOutputWithPast(logits=sealed)
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
         """Write where it is asked, and its answers to the probes if it was asked for them."""

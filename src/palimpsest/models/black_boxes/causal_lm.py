@@ -79,7 +79,7 @@ class BlackBoxLanguage(AskedFamily, Causal):
     metrics = ("ma", "es", "nll", "prob")
     alone = ("ma", "es", "nll")
     serves = frozenset({"TEACHER", "LIKELIHOOD"})
-    reads_prefixes = False
+    says = False
     method = "spul"
     alternatives = ("spul", "guard", "in_context")
 
