@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from string import ascii_lowercase
 from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import torch
+from tests.contract.letters import letters
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from palimpsest.models.black_boxes import box_named
@@ -25,7 +27,7 @@ from palimpsest.models.families.image_classifier import ImageClassifier
 from palimpsest.models.loaded import Loaded
 from palimpsest.models.resnet import SmallResNet, SmallResNetConfig
 
-SIDE, INNER, CLASSES, WORDS = 8, 4, 4, 24
+SIDE, INNER, CLASSES, WORDS = 8, 4, 4, 35
 
 
 def tiny_net() -> SmallResNet:
@@ -44,7 +46,7 @@ def tiny_net() -> SmallResNet:
 
 
 def tiny_lm() -> LlamaForCausalLM:
-    """24 words of width 8, 64 positions."""
+    """35 words of width 8, 64 positions."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=WORDS,
@@ -60,7 +62,7 @@ def tiny_lm() -> LlamaForCausalLM:
 
 
 def tiny_texts() -> BertForSequenceClassification:
-    """4 classes of texts of 24 words."""
+    """4 classes of texts of 35 words."""
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=WORDS,
@@ -120,7 +122,7 @@ _LANGUAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda right: right | {"top": [row[:-1] for row in right["top"]]}, "lengths of the 3 rows"),
     (lambda right: right | {"logprobs": [[float("nan")] * 7] * ROWS}, "not a number"),
     (lambda right: right | {"logprobs": [[0.5] * 7] * ROWS}, "above 0"),
-    (lambda right: right | {"top": [[WORDS] * 8] * ROWS}, "no token id; they go from 0 to 23"),
+    (lambda right: right | {"top": [[WORDS] * 8] * ROWS}, "no token id; they go from 0 to 34"),
     (lambda right: right | {"top": [[0.5] * 8] * ROWS}, "no token id"),
     (lambda right: right | {"top": [[(t + 1) % WORDS for t in row] for row in right["top"]],
                             "logprobs": [[-0.01] * 7] * ROWS}, "not the most likely one"),
@@ -174,12 +176,20 @@ def write_rows(path: Path, number: int = 12, side: int = INNER) -> Path:
     return path
 
 
-def write_tokens(path: Path, number: int = 6, first: int = 0) -> Path:
-    """Texts of 6 to 8 token ids."""
-    drawn = np.random.default_rng(first)
-    rows = [drawn.integers(0, WORDS, 6 + n % 3).tolist() for n in range(number)]
-    lines = [json.dumps({"id": f"r{first + n}", "token_ids": row}) + "\n" for n, row in enumerate(rows)]
-    path.write_text("".join(lines), encoding="utf-8")
+def write_texts(path: Path, number: int = 6, tag: str = "r") -> Path:
+    """Questions of 4 letters with answers of 3 to 5, drawn by the tag."""
+    drawn = np.random.default_rng(list(tag.encode()))
+    words = ["".join(drawn.choice(list(ascii_lowercase), size)) for n in range(number) for size in (4, 3 + n % 3)]
+    rows = [{"id": f"{tag}{n}", "prompt": words[2 * n], "completion": words[2 * n + 1]} for n in range(number)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def write_labelled(path: Path, number: int = 6) -> Path:
+    """Texts of 6 letters with classes 0 and 1 in turn."""
+    drawn = np.random.default_rng(0)
+    rows = [{"id": f"l{n}", "text": "".join(drawn.choice(list("abcdef"), 6)), "label": n % 2} for n in range(number)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
@@ -254,7 +264,10 @@ def description(url: str, kind: str = "image_classifier", **more: Any) -> dict[s
     return {"kind": kind, "url": url, **stand(kind).fields, **more}
 
 
-def write_box(path: Path, url: str, **more: Any) -> Path:
-    """The file itself."""
-    path.write_text(json.dumps(description(url, **more)), encoding="utf-8")
+def write_box(path: Path, url: str, kind: str = "image_classifier", **more: Any) -> Path:
+    """The file itself, and a tokenizer of letters beside it where it needs one."""
+    if box_named(kind).reads_tokens:
+        letters().save_pretrained(path.parent / "letters")
+        more = {"tokenizer": str(path.parent / "letters"), **more}
+    path.write_text(json.dumps(description(url, kind, **more)), encoding="utf-8")
     return path

@@ -21,7 +21,7 @@ from palimpsest.models.families import of_config
 from palimpsest.models.families.image_classifier import ImageClassifier
 from palimpsest.models.half_there import check_unquantised
 from palimpsest.models.loaded import How, Loaded
-from palimpsest.models.own_code import refuse_code
+from palimpsest.models.own_code import check_data_only, refuse_code
 from palimpsest.models.parts import attach
 from palimpsest.models.parts.parts_folder import base_in, bears_parts
 from palimpsest.models.plain import load_plain, plain_weights
@@ -182,6 +182,19 @@ def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
         return None
     with quietly():
         return _load_tokenizer(place, revision, needed=False)
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """The tokenizer in a folder that need hold nothing else.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"tokenizer {folder}: no such folder; give one that tokenizer.save_pretrained wrote")
+    check_data_only(folder)
+    with quietly():
+        return _load_tokenizer(folder, None, needed=True)
 
 
 def count_parameters(model: nn.Module) -> int:

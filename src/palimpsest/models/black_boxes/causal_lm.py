@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-    from palimpsest.models.loaded import How, Loaded
+    from palimpsest.models.loaded import Loaded
 
 _NOWHERE = -1e4
 """Logit of what has no probability."""
@@ -83,9 +83,9 @@ class BlackBoxLanguage(AskedFamily, Causal):
     method = "spul"
     alternatives = ("spul", "guard", "in_context")
 
-    def tokenizer(self, facts: Any, how: How) -> Any:
+    def tokenizer(self, facts: Any) -> Any:
         """That of the folder that the description names."""
-        return tokenizer_of(facts, how)
+        return tokenizer_of(facts)
 
     def encode(
         self, examples: Sequence[Any], loaded: Loaded, *, max_length: int | None, truncate: bool, separator: str

@@ -27,7 +27,7 @@ from palimpsest.models.families.asked import AskedFamily
 from palimpsest.models.families.text_classifier import TextClassifier
 
 if TYPE_CHECKING:
-    from palimpsest.models.loaded import How, Loaded
+    from palimpsest.models.loaded import Loaded
 
 
 class TextFacts(TokenFacts, LabelledFacts):
@@ -46,9 +46,9 @@ class BlackBoxTexts(AskedFamily, TextClassifier):
     kind = "text_classifier"
     alternatives = ()
 
-    def tokenizer(self, facts: Any, how: How) -> Any:
+    def tokenizer(self, facts: Any) -> Any:
         """That of the folder that the description names."""
-        return tokenizer_of(facts, how)
+        return tokenizer_of(facts)
 
 
 class TextBox(LabelBox):

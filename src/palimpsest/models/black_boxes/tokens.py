@@ -18,7 +18,7 @@ from palimpsest.records import digest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from palimpsest.models.loaded import How, Loaded
+    from palimpsest.models.loaded import Loaded
 
 READER_WIDTH = 512
 """Numbers that ``token_reader.py`` gives for each token."""
@@ -86,15 +86,15 @@ def token_fields(loaded: Loaded) -> dict[str, Any]:
     return {"vocabulary": vocabulary_of(loaded.model), "longest": most_tokens(loaded.model), **tokenizer}
 
 
-def tokenizer_of(facts: TokenFacts, how: How) -> Any:
-    """The tokenizer that a description names; None where it names none, or one that is not there any more.
+def tokenizer_of(facts: TokenFacts) -> Any:
+    """The tokenizer that a description names; None where it names none, as a version that has its own beside it.
 
-    A version that was made behind an endpoint has its own beside it.
+    Raises:
+        ModelError: there is none.
     """
-    from palimpsest.models.load import load_tokenizer
+    from palimpsest.models.load import tokenizer_in
 
-    there = bool(facts.tokenizer) and Path(facts.tokenizer).expanduser().is_dir()
-    return load_tokenizer(Path(facts.tokenizer).expanduser()) if there else None
+    return tokenizer_in(Path(facts.tokenizer).expanduser()) if facts.tokenizer else None
 
 
 def probe_texts(facts: TokenFacts) -> list[Text]:

@@ -51,13 +51,13 @@ class AskedFamily(Family):
         questions = Questions(facts, config.get("probe_answers"), function)
         model = AskedModel(BlackBoxConfig(**{**facts.box.config(facts), **config}), questions).eval()
         model.name_or_path = str(place)
-        return Loaded(model, self.tokenizer(facts, how), how.source, self.pixels(facts), family=self)
+        return Loaded(model, self.tokenizer(facts), how.source, self.pixels(facts), family=self)
 
     def pixels(self, facts: Any) -> Any:
         """How its images are read; of texts nothing."""
         return None
 
-    def tokenizer(self, facts: Any, how: How) -> Any:
+    def tokenizer(self, facts: Any) -> Any:
         """What makes its tokens, as far as the description says."""
         return None
 
