@@ -233,7 +233,7 @@ def check_family(plan: Plan, family: Family) -> None:
         able = [card.name for card in cards if plan.kind in card.kinds and methods.fits_family(card, family)]
         raise PlanError(
             f"method {plan.method!r} {_why_not(method, family)} and model {plan.model} is {family.noun}; accepted: "
-            f"{', '.join(able)}"
+            f"{', '.join(able) or 'measure, which needs no method'}"
         )
     check_varied(plan, family.takes)
     if not family.has_gradient:

@@ -21,8 +21,7 @@ from torch import nn
 
 from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, soft_prompt_for
-from palimpsest.models.zeroth_order import check_estimator
+from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, soft_prompt_for
 
 
 class PromptTuningConfig(SoftPromptingConfig):
@@ -57,8 +56,8 @@ class PromptTuning(Method):
         return steps * rows * (config.q + 1)
 
     def check(self, model: nn.Module) -> None:
-        """Refuse the exact gradient of what can only be asked."""
-        check_estimator("prompt_tuning", self.config, model)
+        """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
+        check_prompting("prompt_tuning", self.config, model)
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A drawn soft prompt."""

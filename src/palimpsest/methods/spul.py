@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.preference import preference_loss
-from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, soft_prompt_for
-from palimpsest.models.zeroth_order import check_estimator
+from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, soft_prompt_for
 
 
 class SPULConfig(SoftPromptingConfig):
@@ -70,8 +69,8 @@ class SPUL(Method):
         return 2 * steps * rows * (config.q + 1) + examples
 
     def check(self, model: nn.Module) -> None:
-        """Refuse the exact gradient of what can only be asked."""
-        check_estimator("spul", self.config, model)
+        """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
+        check_prompting("spul", self.config, model)
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A drawn soft prompt."""

@@ -17,7 +17,7 @@ from palimpsest.errors import ModelError
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.parts import bearer_of, new_parts_of
 from palimpsest.models.parts.soft_prompt import SoftPrompt, SoftPromptConfig
-from palimpsest.models.zeroth_order import EstimatorConfig, estimated_loss
+from palimpsest.models.zeroth_order import EstimatorConfig, check_estimator, estimated_loss
 
 
 class SoftPromptingConfig(EstimatorConfig):
@@ -46,6 +46,16 @@ def embedding_size(model: Any) -> tuple[int, float]:
         return int(facts.prompt_width), float(facts.prompt_scale)
     weight_VD = bearer.get_input_embeddings().weight.detach()
     return int(weight_VD.shape[1]), float(weight_VD.double().square().mean().sqrt())
+
+
+def check_prompting(method: str, config: SoftPromptingConfig, model: Any) -> None:
+    """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt.
+
+    Raises:
+        ModelError: one of them.
+    """
+    check_estimator(method, config, model)
+    embedding_size(model)
 
 
 def soft_prompt_for(model: Any, length: int, seed: int, *, unlearns: bool = False) -> SoftPrompt:
