@@ -205,7 +205,9 @@ def test_a_classifier_of_texts_is_measured_as_it_is_locally(tmp_path):
     names = ["accuracy", "prob", "nll", "entropy"]
     local = pal.measure(str(tmp_path / "net"), str(data), metrics=names).scores
     with scripted([], model, kind="text_classifier") as url:
-        found = pal.measure(str(write_box(tmp_path / "box.json", url, kind="text_classifier")), str(data), metrics=names)
+        found = pal.measure(
+            str(write_box(tmp_path / "box.json", url, kind="text_classifier")), str(data), metrics=names
+        )
     assert {name: found.scores[name].value for name in names} == pytest.approx(
         {name: local[name].value for name in names}, rel=1e-5
     )

@@ -1,4 +1,4 @@
-"""Prompt tuning: a step that is exactly the estimate, the exact gradient as a plain loop, the same behind an endpoint."""
+"""Prompt tuning: a step is exactly the estimate, the exact gradient a plain loop, and behind an endpoint it is the same."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tuned(folder: Path, **options):
 
 
 def total(plain, prompt_D, scale, ids=None) -> torch.Tensor:
-    """−Σ log p of the labels behind a prompt, with nothing of a part or a method in it; rows in the order of ``ids``."""
+    """−Σ log p of the labels behind a prompt, without any part or method; rows in the order of ``ids``."""
     learn = rows()
     tokens = learn.batch(ids or learn.ids).input_ids_BT
     text = plain.get_input_embeddings()(tokens)

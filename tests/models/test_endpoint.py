@@ -10,8 +10,8 @@ import pytest
 from tests.models.black_boxes import ROWS, STANDS, description, scripted, stand
 
 from palimpsest.errors import EndpointError, ModelError
-from palimpsest.models.black_boxes import all_boxes
 from palimpsest.models.black_box_file import facts_from
+from palimpsest.models.black_boxes import all_boxes
 from palimpsest.models.questions import Questions
 
 KINDS = [one.kind for one in STANDS]

@@ -247,8 +247,8 @@ def _check_priced(plan: Plan) -> None:
     for name, wanted in {"control.kind = auto": plan.control.kind == "auto", "refine": plan.refine is not None}.items():
         if wanted:
             raise PlanError(
-                f"{name}: such a run asks as often as it needs, and model {plan.model} can only be asked, at a cost that "
-                "is told beforehand; accepted: the rate and length that the method brings, or given ones"
+                f"{name}: such a run asks as often as it needs, and model {plan.model} can only be asked, at a cost "
+                "that is told beforehand; accepted: the rate and length that the method brings, or given ones"
             )
 
 

@@ -173,9 +173,7 @@ class BAR(Method):
             with self._program.trying(tried_PD):
                 return self._losses(model, many, many.label_B).reshape(tries, -1).double().sum(1)
 
-        return estimated_loss(
-            self._program.program_D, values_at, self.config, self._program.config.seed, self._step
-        )
+        return estimated_loss(self._program.program_D, values_at, self.config, self._program.config.seed, self._step)
 
 
 def _check_classes(label_N: Tensor, wanted: int, problems: Sequence[str]) -> None:

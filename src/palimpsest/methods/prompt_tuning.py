@@ -42,7 +42,7 @@ class PromptTuning(Method):
     own_schedule = True
     defaults = {
         "optimizer": "sgd",
-        "learning_rate": 1.0,
+        "learning_rate": 10.0,
         "momentum": 0.0,
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 0.0,

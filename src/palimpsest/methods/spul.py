@@ -5,8 +5,8 @@ abstract; the objective is that of NPO+RT (Zhang et al. 2024, arXiv:2404.05868, 
 
     L = (2/npo_beta) · mean_x log(1 + (p(x | prompt)/p(x))^npo_beta) − alpha · mean log p(retain tokens | prompt)
 
-The prompt is learned as in ``prompt_tuning``, by an estimate of the gradient from values alone, so that the model may be
-one that can only be asked: a row of a step costs q + 1 queries, and what it said of the forget rows before is asked once.
+The prompt is learned as in ``prompt_tuning``, by an estimate of the gradient from values alone, so that the model may
+be one that can only be asked: a row of a step costs q + 1 queries, and what it said of the forget rows before one.
 
 No weight changes: whoever leaves the prompt off has all of it again, and the report says so first. What the part keeps
 of the forgotten rows are numbers that were tuned on them.

@@ -42,9 +42,7 @@ class AskedFunction:
             with torch.no_grad():
                 said = self.function(given)
         except Exception as error:  # whatever the caller's code raises
-            raise EndpointError(
-                f"the function {self.facts.where} failed ({type(error).__name__}: {error})"
-            ) from error
+            raise EndpointError(f"the function {self.facts.where} failed ({type(error).__name__}: {error})") from error
         return self.facts.box.read_of_function(said, questions, self.facts)
 
 

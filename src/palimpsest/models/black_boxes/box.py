@@ -126,7 +126,7 @@ class BlackBoxFacts(Chosen):
 class Box:
     """One kind of black box. Subclass it in a file of this folder, which sets ``BOX`` and is listed in ``all_boxes``.
 
-    A *question* is one row of what a model is given, in whatever form the kind likes; an *answer* is a tuple of numbers.
+    A *question* is one row of what a model is given, in a form of the kind's own; an *answer* is a tuple of numbers.
 
     Class attributes:
         name: in the field ``kind`` of a description; that of its file.

@@ -1,6 +1,6 @@
 """Rows of class probabilities, as classifiers answer them.
 
-    200        {"probs": [[p, ...], ...], "labels": [...]}            labels may be left out
+200        {"probs": [[p, ...], ...], "labels": [...]}            labels may be left out
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class BlackBoxTexts(AskedFamily, TextClassifier):
 
     name = "black_box_texts"
     kind = "text_classifier"
-    alternatives = ()
+    alternatives: ClassVar[tuple[str, ...]] = ()
 
     def tokenizer(self, facts: Any) -> Any:
         """That of the folder that the description names."""

@@ -22,8 +22,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.models.parts.beside_cache import given_to
 from palimpsest.models.parts.before_text import BeforeText, BeforeTextConfig
+from palimpsest.models.parts.beside_cache import given_to
 
 TAKES = "soft_prompt"
 """Argument of a model that takes a soft prompt itself."""
@@ -64,7 +64,8 @@ class SoftPrompt(BeforeText):
     def prompt_PD(self) -> Float[Tensor, "P D"]:
         """As it stands before a text; of several that are tried the one at hand."""
         at_D = self.prompt_D if self._tried_D is None else self._tried_D
-        return self.alpha * self.config.scale * at_D.reshape(self.config.length, self.config.width)
+        shaped_PD: Tensor = at_D.reshape(self.config.length, self.config.width)
+        return self.alpha * self.config.scale * shaped_PD
 
     @contextmanager
     def trying(self, prompt_D: Float[Tensor, "D"]) -> Iterator[None]:
