@@ -1,4 +1,4 @@
-"""Prompt tuning: a step is exactly the estimate, the exact gradient a plain loop, and behind an endpoint it is the same."""
+"""Prompt tuning: a step is exactly the estimate, the exact gradient a plain loop; behind an endpoint it is the same."""
 
 from __future__ import annotations
 
