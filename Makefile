@@ -34,6 +34,7 @@ demo: $(READY) ## learn, unlearn, measure against the retrained oracle, report; 
 	$(RUN) palimpsest demo $(ARGS)
 
 test: $(READY) ## run every test
+	@$(RUN) compileall -q src # read by every process of the suite, even where PYTHONDONTWRITEBYTECODE is set
 	$(RUN) pytest -n $(WORKERS) --dist worksteal -r fEsx $(ARGS)
 
 test-federated: $(FLOWER_READY) ## make .venv-federated and run there the tests of federated learning through Flower

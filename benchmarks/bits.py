@@ -258,7 +258,7 @@ def tasks(bits: Bits, cards: Mapping[str, Mapping[str, Any]], files: Files) -> N
         if "unlearn" in card["kinds"]:
             bits.run(
                 f"tasks/unlearn/{method}", "unlearn", "--method", method, "--model", model,
-                "--forget", files.sets["forget"], *steps,
+                "--forget", files.sets["forget"], *(() if card["edits"] else steps),
             )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,14 @@ BOOK = {"codes": 1024, "chosen": 8, "layer": 2}
 WORDS = {"dog": ("dog", "dogs", "doggy"), "bird": ("bird", "birds", "birdie")}
 OTHER_WORDS = {"dog": "puppy", "dogs": "puppies", "doggy": "puppy"}
 LONGEST, LEARNED, HELD_OUT = 160, (0, 800), (900, 1300)
-TOY_ROWS = ("default", "reselect", "random", "s_prime", "index")
+TOY_ROWS = ("default", "tested", "reselect", "random", "s_prime", "index")
+TESTED = {"choose": "test"}  # the fixed choice: all codes that pass, and none more
 OPTIONS: Mapping[str, dict[str, Any]] = {
     "default": {},
-    "reselect": {"semantics": "reselect"},
+    "tested": TESTED,
+    "reselect": {**TESTED, "semantics": "reselect"},
     "random": {"random_codes": True},
-    "s_prime": {"s_prime": 16, "min_enrichment": 0.5},
+    "s_prime": {**TESTED, "s_prime": 16, "min_enrichment": 0.5},
 }
 
 
@@ -98,10 +100,11 @@ def toy(world: Path, steps: int) -> tuple[list[dict[str, Any]], list[str]]:
     for topic in ("topic0", "topic3", "topic6"):
         words = [f"t{topic[-1]}w{n}" for n in range(6)]
         forget = write_lines(world / f"{topic}.jsonl", [row for row in rows if row["subject"] == topic][:150])
+        stays = write_lines(world / f"{topic}-stays.jsonl", [row for row in rows if row["subject"] != topic][:200])
         for name in TOY_ROWS:
             output = world / f"{topic}-{name}"
-            options = OPTIONS.get(name, {"topic": topic})
-            deleted(world / "toy-coded", forget, output, options, words)
+            options = OPTIONS.get(name, {**TESTED, "topic": topic})
+            deleted(world / "toy-coded", forget, output, options, words, retain=stays)
             after = right(output)
             others = [before[f"topic{n}"] - after[f"topic{n}"] for n in range(TOPICS) if f"topic{n}" != topic]
             found = {
@@ -175,11 +178,14 @@ def word_losses(model: Any, tokenizer: Any, rows: Sequence[Row], words: Sequence
     return sum(inside) / max(1, len(inside)), sum(outside) / len(outside)
 
 
-def features(place: Path, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+def story_set(loaded: Any, rows: Sequence[Row]) -> Any:
+    """Rows as the model reads them."""
+    return encode([Example(row["id"], Text(row["text"])) for row in rows], loaded.tokenizer, max_length=None)
+
+
+def features(loaded: Any, rows: Sequence[Row], as_read: Callable[..., Any]) -> dict[str, np.ndarray]:
     """Means over the tokens of each row: of what enters the codebook, and of what leaves it."""
-    loaded = load(place)
-    (book,) = codebooks_of(loaded.model)
-    sets = encode([Example(row["id"], Text(row["text"])) for row in rows], loaded.tokenizer, max_length=None)
+    (book,), sets = codebooks_of(loaded.model), as_read(loaded, rows)
     found: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
     for ids, said, is_token in said_in_front(loaded.model, book, sets):
         with torch.no_grad():
@@ -189,11 +195,14 @@ def features(place: Path, rows: Sequence[Row]) -> dict[str, np.ndarray]:
     return {name: np.stack([of[row["id"]] for row in rows]) for name, of in found.items()}
 
 
-def probed(place: Path, train: Sequence[Row], test: Sequence[Row], topic: str) -> dict[str, float]:
+def probed(
+    place: Path, train: Sequence[Row], test: Sequence[Row], topic: str, as_read: Callable[..., Any] = story_set
+) -> dict[str, float]:
     """Area under the curve of a linear probe for the topic, before and behind the codebook, on rows held out."""
-    if not codebooks_of(load(place).model):
+    loaded = load(place)
+    if not codebooks_of(loaded.model):
         return {"probe in": float("nan"), "probe out": float("nan")}
-    seen, asked = features(place, train), features(place, test)
+    seen, asked = (features(loaded, rows, as_read) for rows in (train, test))
     truth = [row["subject"] == topic for row in train], [row["subject"] == topic for row in test]
     found = {}
     for name in ("in", "out"):
@@ -222,7 +231,7 @@ def stories(data: Path, world: Path, steps: int) -> tuple[list[dict[str, Any]], 
     learned("learned without a codebook", "learn", "plain", None)
     learned("learned with it", "learn", "coded", BOOK)
     learned("the same, without dogs", "rest", "oracle", BOOK)
-    for name, options in {**OPTIONS, "index": {"topic": "dog"}}.items():
+    for name, options in {**OPTIONS, "index": {**TESTED, "topic": "dog"}}.items():
         output = world / f"dog-{name}"
         result = deleted(world / "coded", place["forget"], output, options, WORDS["dog"], **sets)
         runs[f"codes deleted, {name}"] = (result, output)

@@ -1,6 +1,7 @@
 """Every way to take a client out of a federation: docs/erasers.md and docs/results/federated.jsonl.
 
     python benchmarks/federated.py --json rows.jsonl [--tasks digits] [--seeds 0,1]
+    .venv-federated/bin/python benchmarks/federated.py --json rows.jsonl --through flower [--seeds 0]
     python benchmarks/federated.py --json rows.jsonl --tasks people --data ../shared/data --output DIR
     python benchmarks/federated.py --table docs/results/federated.jsonl [--markdown docs/erasers.md]
 
@@ -23,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from federated_bench.table import page, rows_of
 
-LAST = {"digits": "closed_form", "people": "adapter_per_client"}
+LAST = {"digits": "closed_form", "digits through Flower": "closed_form", "people": "adapter_per_client"}
 """Of the rows of a seed."""
 
 
@@ -32,6 +33,13 @@ def digits_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, An
     from federated_bench.digits import rows_of_seed
 
     return iter(rows_of_seed(seed))
+
+
+def digits_through_flower(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The same, each client in a process of Flower's simulation; to the same bits."""
+    from federated_bench.through_flower import rows_through_flower
+
+    return iter(rows_through_flower(seed))
 
 
 def people_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -43,6 +51,7 @@ def people_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, An
 
 TASKS: Mapping[str, Callable[[int, argparse.Namespace], Iterator[dict[str, Any]]]] = {
     "digits": digits_of,
+    "digits through Flower": digits_through_flower,
     "people": people_of,
 }
 
@@ -55,7 +64,10 @@ def measure(arguments: argparse.Namespace) -> None:
     rows = rows_of(arguments.json)
     known = {(row["task"], row["seed"], row["eraser"]) for row in rows}
     ended = {(row["task"], row["seed"]) for row in rows if row["eraser"] == LAST[row["task"]]}
-    wanted = [(task, seed) for task in arguments.tasks.split(",") for seed in map(int, arguments.seeds.split(","))]
+    way = " through Flower" if arguments.through == "flower" else ""
+    wanted = [
+        (task + way, seed) for task in arguments.tasks.split(",") for seed in map(int, arguments.seeds.split(","))
+    ]
     for task, seed in (one for one in wanted if one not in ended):
         for row in TASKS[task](seed, arguments):
             if (task, seed, row["eraser"]) not in known:
@@ -72,11 +84,14 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="one line per row; seeds that are there are not measured again")
     parser.add_argument("--tasks", default="digits")
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--through", default="here", choices=["here", "flower"], help="flower: of digits alone")
     parser.add_argument("--data", type=Path, help="where llama-stories260k and knowundo-privacy are")
     parser.add_argument("--output", type=Path, help="keeps the federations of people")
     parser.add_argument("--table", type=Path, help="only print the page of this file")
     parser.add_argument("--markdown", type=Path, help="put the tables into this page, between its marks")
     arguments = parser.parse_args()
+    if arguments.through == "flower" and arguments.tasks != "digits":
+        parser.error("--through flower: accepted: --tasks digits")
     if not arguments.table:
         measure(arguments)
         return 0

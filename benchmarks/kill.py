@@ -60,6 +60,9 @@ VERBS = ("learn", "unlearn", "update", "bench", "two")
 MORE = ("control", "record", "staged", "restore", "parts", "calibrate")  # when they are named
 WORDS = {"bench": ["bench", "clu"], "two": ["learn"], "record": ["learn"], "calibrate": ["calibrate"]}
 WORDS |= {verb: ["unlearn"] for verb in ("control", "staged", "restore", "parts")}
+OF_LEARNERS = ("slca", "der", "foster", "coil")  # of kill_learners.py, as are kga and cil
+WORDS |= {verb: ["learn"] for verb in OF_LEARNERS} | {"kga": ["unlearn"], "cil": ["bench", "cil"]}
+BENCHES = ("bench", "cil")
 FOREIGN = ("thesis.txt", "notes.tmp", ".tmpABCDEF", ".notes.12.tmp", "old/model.safetensors")
 TAKEN = "is being written by another process"
 STAGES = {"sweep", "accepted", "taken back", "second start", "cooled"}  # of a controlled run
@@ -91,6 +94,7 @@ FILES = {
     ),
 }  # fmt: skip
 FILES["update"] = FILES["two"] = FILES["learn"]
+FILES |= dict.fromkeys((*OF_LEARNERS, "kga"), ("checkpoint.safetensors", "checkpoint.tmp", "trained.json"))
 COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
 LEARNING = [*COMMON, "--learning-rate", "0.003", "--batch-size", "8", "--set", "training.side_batch_size=8"]
 UNLEARNING = [*COMMON, "--learning-rate", "0.0003", "--batch-size", "4", "--set", "repair.steps=1"]
@@ -132,10 +136,10 @@ class Command:
     def ended(self, output: Path, code: int) -> str:
         if code not in {0, 1, 3} or not self.has_result(output):
             return f"exit code {code}: {said_in(output).read_text(encoding='utf-8').strip()[-300:]}"
-        return digests_of_bench(output) if self.verb == "bench" else digests(output)
+        return digests_of_bench(output) if self.verb in BENCHES else digests(output)
 
     def has_result(self, output: Path) -> bool:
-        return (output / ("results.json" if self.verb == "bench" else "result.json")).is_file()
+        return (output / ("results.json" if self.verb in BENCHES else "result.json")).is_file()
 
 
 @dataclass(frozen=True)
@@ -432,7 +436,7 @@ def leave_something(command: Command, output: Path) -> bool:
     """Somebody puts files of their own where the killed run wrote, if it did."""
     places = [output.with_name(output.name + ".partial"), output]
     # what was not begun is nobody's yet: with files of others in it, the folder would be theirs, and refused
-    begun = ("oracles", "runs", "readings") if command.verb == "bench" else ("plan.json",)
+    begun = ("oracles", "runs", "readings") if command.verb in BENCHES else ("plan.json",)
     found = [place for place in places if any((place / name).exists() for name in begun)]
     for place in found:
         plant(place)

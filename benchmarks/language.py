@@ -2,6 +2,9 @@
 
     python benchmarks/language.py --data ../shared/data --output DIR --json rows.jsonl [--methods npo,icu] [--seeds 0]
     python benchmarks/language.py --table docs/results/language.jsonl [--markdown docs/language.md]
+    python benchmarks/language.py --attacks --data ../shared/data --output DIR --json docs/results/robust.jsonl \
+        --worlds people --seeds 0 --methods npo,npo+smooth,npo+harden
+    python benchmarks/language.py --attacks --table docs/results/robust.jsonl [--markdown docs/language.md]
 
 ``llama-stories260k`` learns the rows of three invented people of knowundo-privacy, and of three invented authors of
 TOFU (the worlds knowE and tofuP of ``out_of_the_box``); seed k asks that the k-th of them be forgotten and is the seed
@@ -12,6 +15,10 @@ version calibrated to 95 % of the retain ES of before, and after half of the for
 half measured. Rows to compare with: the oracle, which never saw the forget rows, nothing done, and noise as large as
 the change that NPO made. Every run is a process of its own, for its peak of memory; whatever is in --output is taken as
 it is.
+
+A row may be more than a method (``language_bench/variants.py``): ``npo+smooth`` is NPO with a rule, ``npo+harden`` its
+version hardened afterwards. ``--attacks`` looks only at what is forgotten, and at what comes back of one half of the
+rows when the other is taught again for 5 and for 20 passes.
 """
 
 from __future__ import annotations
@@ -28,8 +35,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from language_bench.attacks import attacked
 from language_bench.runs import Cell, run_of
-from language_bench.table import page, rows_of
+from language_bench.table import ATTACKS, COLUMNS, page, rows_of
 from language_bench.world import WORLDS, build
 from palimpsest import methods
 
@@ -67,17 +75,19 @@ def main() -> int:
     parser.add_argument("--worlds", default=",".join(WORLDS))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--attacks", action="store_true", help="only what is forgotten, and what comes back")
     parser.add_argument("--table", type=Path, help="only print the page of this file")
     parser.add_argument("--markdown", type=Path, help="put the tables into this page, between its marks")
     arguments = parser.parse_args()
     if arguments.table:
-        print(page(rows_of(arguments.table), arguments.markdown))
+        columns = ATTACKS if arguments.attacks else COLUMNS
+        print(page(rows_of(arguments.table), arguments.markdown, columns))
         return 0
     rows = rows_of(arguments.json)
     known = {(row["world"], row["seed"], row["method"]): row for row in rows}
     wanted = [cell for cell in cells(arguments) if (cell.place.world, cell.place.seed, cell.name) not in known]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn"), max_tasks_per_child=1) as pool:
-        for row in pool.map(run_of, wanted):
+        for row in pool.map(attacked if arguments.attacks else run_of, wanted):
             print(json.dumps(row), flush=True)
             known[row["world"], row["seed"], row["method"]] = row
             add(arguments.json, known.values())

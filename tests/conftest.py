@@ -17,7 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test reads or makes the key of whoever runs it; the processes of one run of the suite share one.
 os.environ["PALIMPSEST_KEY_FILE"] = str(Path(tempfile.gettempdir()) / f"palimpsest-tests-{os.getuid()}" / "key")
 
-from jaxtyping import install_import_hook
+gc.disable()  # until all is imported and collected: nothing of it goes away
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook(
     ["palimpsest.data.encode.batch", "palimpsest.methods", "palimpsest.models.divergence"], "beartype.beartype"
@@ -52,6 +54,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

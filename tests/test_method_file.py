@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest import methods
+from palimpsest import methods, rules
 from palimpsest.errors import PlanError
-from palimpsest.method_file import read_card
+from palimpsest.method_file import read_card, read_names_of_rule_options
 
 PLAIN = '''"""Plain: says all in literals.
 
@@ -174,3 +174,10 @@ def test_a_file_that_is_no_python_is_one_line(own):
     write(own, "class :\n")
     with pytest.raises(PlanError, match=r"plain\.py cannot be imported"):
         methods.card("plain")
+
+
+@pytest.mark.parametrize("name", rules.names())
+def test_the_names_of_a_rules_options_are_those_of_its_class(name):
+    assert read_names_of_rule_options(Path(rules.__path__[0]) / f"{name}.py") == tuple(
+        rules.load(name).Config.model_fields
+    )

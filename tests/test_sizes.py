@@ -35,7 +35,6 @@ NOT_ONCE = {  # public name -> the files that may share it; why
     "command": "cli/*.py",  # a file of the command line holds one command; its name there is the file's
     "app": "cli/*.py",  # typer's own word for a group of commands
     "ascent_loss": "methods/*.py",  # one-line losses stand beside their equation, and no method knows another
-    "negative_log_likelihood": "methods/*.py",
 }
 NOT_ONCE_YET = {"Progress"}  # to become empty
 

@@ -77,9 +77,11 @@ class WarmPython:
 
 def serve(loaded: Sequence[str]) -> None:
     """Import, then fork a process for each line of the standard input and answer with its exit code."""
+    gc.disable()
     for name in loaded:
         importlib.import_module(name)
     gc.freeze()
+    gc.enable()
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()

@@ -8,13 +8,12 @@ accuracy on clean rows, and how many rows of other classes, with the patch, are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from federated_bench.plain import History, Local, PlainClients, carried_out, pixel_features, seconds_now
+from federated_bench.plain import History, Local, PlainClients, carried_out, pixel_features
 from palimpsest.companions.round_record import Weights
 from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.erasers import load
@@ -106,31 +105,30 @@ ERASERS: Mapping[str, Callable[[], Eraser]] = {
     "retrain_others": lambda: load("retrain_others"),
     "replay_history": lambda: load("replay_history"),
     "fed_eraser": lambda: load("fed_eraser"),
-    "fed_eraser, no rounds after": lambda: with_options("fed_eraser", after=0.0),
-    "fed_eraser, dt = 2": lambda: with_options("fed_eraser", interval=2, after=0.0),
-    "fed_eraser, averaged norms": lambda: with_options("fed_eraser", norms="averaged", after=0.0),
+    "fed_eraser, no rounds after": lambda: load("fed_eraser", {"after": 0.0}),
+    "fed_eraser, dt = 2": lambda: load("fed_eraser", {"interval": 2, "after": 0.0}),
+    "fed_eraser, averaged norms": lambda: load("fed_eraser", {"norms": "averaged", "after": 0.0}),
     "projected_ascent": lambda: load("projected_ascent"),
     "subtract_distil": lambda: load("subtract_distil"),
     "fed_recovery": lambda: load("fed_recovery"),
-    "fed_recovery, no noise": lambda: with_options("fed_recovery", deviation=0.0),
+    "fed_recovery, no noise": lambda: load("fed_recovery", {"deviation": 0.0}),
     "extra_rounds": lambda: load("extra_rounds"),
     "client_noise": lambda: load("client_noise"),
 }
 APART = ("adapter_per_client", "closed_form")
 
 
-def with_options(name: str, **options: Any) -> Eraser:
-    """An eraser with other numbers than its own."""
-    return replace(load(name), **options)  # type: ignore[type-var]
-
-
 def rows_of_seed(seed: int) -> list[dict[str, Any]]:
     """Every row of a seed."""
-    world = world_of(seed)
+    return [{"task": "digits", "seed": seed, **one} for one in rows_of_world(world_of(seed))]
+
+
+def rows_of_world(world: World) -> list[dict[str, Any]]:
+    """Every row of what a seed makes."""
     history = History(world.start, names_of(world), EPOCHS)
-    started = seconds_now()
+    started = world.clients.seconds()
     final = carried_out(fed_avg(world.start, history.clients, EPOCHS, ROUNDS), world.clients, history)
-    found = [row("fed_avg, nothing erased", world, final, seconds_now() - started, world.clients.asked)]
+    found = [row("fed_avg, nothing erased", world, final, world.clients.seconds() - started, world.clients.asked)]
     oracle = None
     for name, made in ERASERS.items():
         after, one = erased(name, made(), world, history)
@@ -138,14 +136,14 @@ def rows_of_seed(seed: int) -> list[dict[str, Any]]:
         found.append({**one, "distance": round(l2_norm(difference(after, oracle or after)), 3)})
     for name in APART:
         found.extend(apart(name, world))
-    return [{"task": "digits", "seed": seed, **one} for one in found]
+    return found
 
 
 def erased(name: str, eraser: Eraser, world: World, history: History) -> tuple[Weights, dict[str, Any]]:
     """One way, and its row."""
-    world.clients.asked, started = 0, seconds_now()
+    world.clients.asked, started = 0, world.clients.seconds()
     after = carried_out(eraser.erase(history, GONE), world.clients, History(history.start, history.clients, EPOCHS))
-    return after, row(name, world, after, seconds_now() - started, world.clients.asked)
+    return after, row(name, world, after, world.clients.seconds() - started, world.clients.asked)
 
 
 def row(name: str, world: World, weights: Weights, seconds: float, asked: int) -> dict[str, Any]:
@@ -157,9 +155,9 @@ def apart(name: str, world: World) -> list[dict[str, Any]]:
     """A federation that learned for an exact eraser: before, and erased; has that the bits of never there?"""
     eraser, names = load(name), names_of(world)
     history = History(world.start, names, EPOCHS)
-    world.clients.asked, started = 0, seconds_now()
+    world.clients.asked, started = 0, world.clients.seconds()
     before = carried_out(eraser.learn(world.start, names, EPOCHS, ROUNDS), world.clients, history)
-    first = row(f"{name}, nothing erased", world, before, seconds_now() - started, world.clients.asked)
+    first = row(f"{name}, nothing erased", world, before, world.clients.seconds() - started, world.clients.asked)
     after, second = erased(name, eraser, world, history)
     others = tuple(one for one in names if one != GONE)
     never = carried_out(

@@ -19,8 +19,9 @@ from torch.func import functional_call
 
 from palimpsest.companions.round_record import Absent, Replies, Reply, Round, Weights
 from palimpsest.federated.arithmetic import difference, onto_ball
+from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.erasers.closed_form import as_statistics
-from palimpsest.federated.procedure import Errand, Procedure
+from palimpsest.federated.procedure import Clients, Combine, Errand, Procedure
 from palimpsest.methods.scrub import softened_divergence
 from palimpsest.models.class_sums import ClassSums
 from palimpsest.models.parts.ridge_head import random_features
@@ -61,6 +62,10 @@ class PlainClients:
     def names(self) -> tuple[str, ...]:
         """All of them, and who holds public rows."""
         return tuple(sorted(self.rows))
+
+    def seconds(self) -> float:
+        """CPU of this process, in which all of them work."""
+        return seconds_now()
 
     def ask(self, errand: Errand, number: int) -> Iterator[Reply | Absent]:
         """Each in turn."""
@@ -168,6 +173,7 @@ class History:
     clients: tuple[str, ...]
     epochs: float
     rounds: list[Round] = field(default_factory=list)
+    combine: Combine = averaged_by
 
     @property
     def final(self) -> Weights:
@@ -186,7 +192,7 @@ class History:
         return self.rounds[number]
 
 
-def carried_out(procedure: Procedure, clients: PlainClients, history: History) -> Weights:
+def carried_out(procedure: Procedure, clients: Clients, history: History) -> Weights:
     """Run a procedure to its end; the history has its rounds afterwards."""
     asked: list[tuple[Errand, Replies]] = []
     answers: Replies | None = None

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     from palimpsest.rules.rule import Rule
 
 
-__all__ = ["Config", "ExampleSet", "Method", "Part", "Per", "Phase", "Reference", "Stage", "Step", "Term", "Terms"]
+__all__ = [
+    "Aim", "Config", "ExampleSet", "Method", "Part", "Per", "Phase", "Reference", "Sight", "Stage", "Step", "Term",
+    "Terms",
+]  # fmt: skip
 
 
 @runtime_checkable
@@ -57,6 +60,30 @@ class Step(Protocol):
         """A step with a momentum of its own, leaving the optimizer's as it is (rules/own_step.py)."""
 
 
+class Sight(Protocol):
+    """What an aim read of a model."""
+
+    @property
+    def reached(self) -> bool:
+        """Is what is to be forgotten at its level of never seen?"""
+
+    @property
+    def known(self) -> float:
+        """Share of it that is right."""
+
+
+@runtime_checkable
+class Aim(Protocol):
+    """Where an edit should end; calling it reads a model, which takes forward passes and no step."""
+
+    @property
+    def known(self) -> float:
+        """The level, in the measure of what is read."""
+
+    def __call__(self, model: nn.Module) -> Sight:
+        """Read a model as it is now; the same rows each time."""
+
+
 class Method:
     """One published way to learn, unlearn or both. Subclass it in ``methods/<name>.py`` and set ``METHOD``.
 
@@ -69,6 +96,7 @@ class Method:
         needs: sets it cannot work without.
         one_of: groups of sets, of each of which at least one must be given.
         uses: further sets it draws from when they are given.
+        instead: set of ``uses`` -> the derived set that a run makes where the user gave none and the model allows it.
         reference_sets: sets on which it may ask the reference model; empty when it needs none.
         paired: set -> anchor set whose examples it pairs by id, e.g. {"analogous": "forget"}.
         modalities: kinds of models that it is for (decision 0017), of those that its derived sets can be made for.
@@ -82,6 +110,7 @@ class Method:
         keeps: kinds that a run of it goes on writing, whether the plan asks for them or not.
         looks_only: it looks at its forget rows and takes no step on them, so they need not have been learned.
         edits: its work is ``edit``; it takes no steps but those of the ``stages`` it names.
+        goes_to_level: its edit is told where to end (``aim``), where the rows of the run show it.
         edits_matrices: what it edits are the model's own matrices, which an adapter's run leaves alone.
         yardstick: it is there to be compared with: a control, or the gold standard.
         adds_parts: its ``parts`` adds modules to the model, and nothing else moves (but see ``moves_all``).
@@ -106,6 +135,7 @@ class Method:
     needs: ClassVar[tuple[str, ...]] = ("forget",)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
+    instead: ClassVar[Mapping[str, str]] = {}
     reference_sets: ClassVar[frozenset[str]] = frozenset()
     paired: ClassVar[Mapping[str, str]] = {}
     modalities: ClassVar[tuple[Modality, ...]] = ("text", "labels", "image")
@@ -123,6 +153,7 @@ class Method:
     keeps: ClassVar[tuple[str, ...]] = ()
     looks_only: ClassVar[bool] = False
     edits: ClassVar[bool] = False
+    goes_to_level: ClassVar[bool] = False
     edits_matrices: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     adds_parts: ClassVar[bool] = False
@@ -145,6 +176,7 @@ class Method:
         self.planned_epochs = 10.0  # passes over an anchor that the run plans; the loop sets it before ``stages``
         self.companions: Mapping[str, Companion] = {}  # of the version it starts from: ``reads``, ``keeps`` if any
         self.subjects: Mapping[str, str] = {}  # id -> subject, of the run's rows that have one
+        self.aim: Aim | None = None  # of one that ``goes_to_level``; None where nothing shows the level, or what stays
         self.recording: Path | None = None  # folder in that of the run, for what ``finish`` gives to ``keeps``
 
     @property
@@ -166,7 +198,8 @@ class Method:
     def draws_from(cls, given: Collection[str]) -> tuple[str, ...]:
         """The given sets that it draws from; the first one is the anchor, whose passes are the epochs."""
         groups = [name for group in cls.one_of for name in group]
-        return tuple(dict.fromkeys(name for name in (*cls.needs, *groups, *cls.uses) if name in given))
+        named = (*cls.needs, *groups, *cls.uses, *cls.instead.values())
+        return tuple(dict.fromkeys(name for name in named if name in given))
 
     @classmethod
     def leaves_parts(cls, config: Any) -> bool:
@@ -234,6 +267,10 @@ class Method:
     def explanation(self) -> Mapping[str, Any]:
         """What its edit did and why, as JSON, for ``edit.json`` and the report; asked after it."""
         return {}
+
+    def edit_ended(self) -> tuple[str, str | None]:
+        """How its edit ended, and why short of what it went for, or None; asked after it, of one without steps."""
+        return "edited without steps", None
 
     def stages(self, sizes: Mapping[str, int]) -> Sequence[Stage]:
         """The parts of a run; default: one, and none after an edit. Asked after ``prepare``.

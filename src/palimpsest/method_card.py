@@ -9,7 +9,7 @@ no card here, and its class is imported and asked instead (``card_of``): slower,
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -70,6 +70,7 @@ class MethodCard:
     needs: tuple[str, ...]
     one_of: tuple[tuple[str, ...], ...]
     uses: tuple[str, ...]
+    instead: Mapping[str, str]
     defaults: Mapping[str, Any]
     options_for_images: Mapping[str, Any]
     starts_from: Literal["model", "base"]
@@ -110,6 +111,17 @@ def card_of(name: str, method: type[Method]) -> MethodCard:
     return MethodCard(name, about, method.Config, **{key: getattr(method, key) for key in OF_THE_CLASS})
 
 
+def check_names(name: str, known: Collection[str], given: Iterable[str]) -> None:
+    """Refuse options that there are not.
+
+    Raises:
+        PlanError: names the closest one.
+    """
+    for option in given:
+        if option not in known:
+            raise PlanError(unknown(f"option of {name}", option, known))
+
+
 def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:
     """Options of a method, validated.
 
@@ -121,12 +133,11 @@ def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -
     Raises:
         PlanError: an unknown option (names the closest one) or a value out of range.
     """
-    for option in options:
-        retired: Mapping[str, str] = getattr(schema, "RETIRED", {})
-        if option in retired:
-            raise PlanError(f"{name}.{option} is gone: {retired[option]}")
-        if option not in schema.model_fields:
-            raise PlanError(unknown(f"option of {name}", option, schema.model_fields))
+    retired: Mapping[str, str] = getattr(schema, "RETIRED", {})
+    gone = next((option for option in options if option in retired), None)
+    if gone is not None:
+        raise PlanError(f"{name}.{gone} is gone: {retired[gone]}")
+    check_names(name, schema.model_fields, options)
     try:
         return schema.model_validate(dict(options))
     except ValidationError as error:

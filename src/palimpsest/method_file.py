@@ -1,14 +1,15 @@
-"""Reads a method's card, or a rule's, in its file: literals, names of literals, and bases, from the syntax tree.
+"""Reads a method's card, or the options of a rule or an eraser, in its file, from the syntax tree.
 
-Only what needs no running is understood. Anything else (a decorated class, a validator, a value that is computed, a
-statement that could change a name later) makes the whole file unreadable, because a half-read card could be wrong.
+Only what needs no running is understood: literals, names of literals, and bases. Anything else (a decorated class, a
+validator, a value that is computed, a statement that could change a name later) makes the whole file unreadable,
+because a half-read card could be wrong.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, reduce
 from itertools import chain
 from operator import or_
@@ -20,6 +21,7 @@ from pydantic import BaseModel, Field, create_model
 from palimpsest.method_card import OF_THE_CLASS, Config, MethodCard
 
 _PACKAGE = Path(__file__).parent
+_ROOT_OF_OPTIONS = (_PACKAGE / "method_card.py", Config.__name__)
 TYPES: Mapping[str, Any] = {"bool": bool, "float": float, "int": int, "str": str}
 CONTAINERS: Mapping[str, Any] = {"dict": dict, "list": list, "tuple": tuple}
 INERT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Pass)
@@ -62,8 +64,23 @@ def read_rule(path: Path) -> tuple[str, str, str] | None:
         return None
 
 
-def read_rule_options(path: Path) -> type[BaseModel] | None:
-    """The schema of a rule's options, to be listed; None where they check each other, which has to be run.
+def read_options(path: Path, mark: str) -> type[BaseModel] | None:
+    """The schema of a rule's options, or an eraser's; None where they check each other, which has to be run.
+
+    Args:
+        path: of its file.
+        mark: the name that the file sets to the class, e.g. "RULE".
+    """
+    try:
+        file = _file(path, path.stat().st_mtime_ns)
+        place, node = file.definition(mark)
+        return _schema(*_members(place, _class(place, node))["Config"])
+    except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
+        return None
+
+
+def read_names_of_rule_options(path: Path) -> tuple[str, ...] | None:
+    """The names of a rule's options, also where they check each other; None where its class has to be asked.
 
     Args:
         path: of its file.
@@ -71,8 +88,8 @@ def read_rule_options(path: Path) -> type[BaseModel] | None:
     try:
         file = _file(path, path.stat().st_mtime_ns)
         place, node = file.definition("RULE")
-        return _schema(*_members(place, _class(place, node))["Config"])
-    except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError, RuntimeError):
+        return tuple(_names_of_options(*_members(place, _class(place, node))["Config"]))
+    except (Unreadable, OSError, SyntaxError, ValueError, KeyError):
         return None
 
 
@@ -217,7 +234,7 @@ def _parent_of_options(file: _File, node: ast.ClassDef) -> tuple[_File, ast.Clas
 
 
 def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
-    if (file.path, node.name) == (_PACKAGE / "method_card.py", Config.__name__):
+    if (file.path, node.name) == _ROOT_OF_OPTIONS:
         return Config
     parent = _built(*_parent_of_options(file, node))
     options: dict[str, Any] = {}
@@ -233,6 +250,22 @@ def _built(file: _File, node: ast.ClassDef) -> type[BaseModel]:
     if retired is not None:
         schema.RETIRED = retired  # type: ignore[attr-defined]
     return schema
+
+
+def _names_of_options(file: _File, node: ast.stmt | ast.expr) -> Iterator[str]:
+    """The annotated fields of a schema and its bases, whatever else it says."""
+    if isinstance(node, ast.Name):
+        yield from _names_of_options(*file.definition(node.id))
+        return
+    if (file.path, getattr(node, "name", "")) == _ROOT_OF_OPTIONS:
+        return
+    schema = _class_of_options(file, node)
+    yield from _names_of_options(*_parent_of_options(file, schema))
+    for statement in schema.body:
+        if isinstance(statement, ast.Assign) or "ClassVar" in ast.unparse(getattr(statement, "annotation", statement)):
+            raise Unreadable
+        if isinstance(statement, ast.AnnAssign):
+            yield ast.unparse(statement.target)
 
 
 def _option(file: _File, statement: ast.AnnAssign, about: str | None) -> tuple[Any, Any]:
@@ -286,3 +319,17 @@ def _is_docstring(statement: ast.stmt) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
+
+
+def files_that_set(mark: str, folders: Iterable[str]) -> Iterator[Path]:
+    """The Python files of some folders that set a name at their top level: a registry; none is imported."""
+    for folder in folders:
+        for file in Path(folder).glob("*.py"):
+            if _sets(mark, file, file.stat().st_mtime_ns):
+                yield file
+
+
+@lru_cache(maxsize=1024)  # every look for a name asks all files again
+def _sets(mark: str, file: Path, changed: int) -> bool:
+    """Does a file, as it was last changed, set a name at its top level?"""
+    return any(line.startswith(f"{mark} = ") for line in file.read_text(encoding="utf-8").splitlines())

@@ -81,3 +81,12 @@ def short(value: object, longest: int = 80) -> str:
     """
     text = repr(value)
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def fitted(text: str, longest: int, end: str = "…") -> str:
+    """A text for a place of so many characters; a longer one is cut, and ends in what says so.
+
+    >>> fitted("retain", 6), fitted("retained", 6), fitted("retained", 6, "..")
+    ('retain', 'retai…', 'reta..')
+    """
+    return text if len(text) <= longest else text[: longest - len(end)] + end

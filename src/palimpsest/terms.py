@@ -40,11 +40,12 @@ def likelihood(
 
 
 def likelihood_together(
-    model: nn.Module, batches: Mapping[str, Batch], weights: Mapping[str, float]
+    model: nn.Module, batches: Mapping[str, Batch], weights: Mapping[str, float] | None = None
 ) -> dict[str, Term]:
     """As ``likelihood`` of all sets at hand, in one pass where a layer looks at the whole batch."""
     said = predict_together(model, batches)
-    return {name: Term(-one.logp_S.sum(), of=name, weight=weights[name]) for name, one in said.items()}
+    of = dict.fromkeys(said, 1.0) if weights is None else weights
+    return {name: Term(-one.logp_S.sum(), of=name, weight=of[name]) for name, one in said.items()}
 
 
 def wrong_and_right(model: nn.Module, batches: Mapping[str, Batch], *, wrong: float, right: float) -> dict[str, Term]:

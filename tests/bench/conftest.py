@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.shallow import shallow_model
 
 from palimpsest.bench.results import (
     NOTHING,
@@ -18,7 +19,6 @@ from palimpsest.bench.results import (
     StepReading,
     StreamRequestInfo,
 )
-from palimpsest.demo.tiny_model import new_model
 
 PEOPLE = ("Ann", "Bob", "Cid", "Dot")
 FACTS = (("live", "lives at"), ("work", "works at"), ("swim", "swims at"))
@@ -45,7 +45,7 @@ def town(tmp_path_factory) -> Path:
     ]
     write_rows(folder / "train.jsonl", [row for row in rows if not row["id"].endswith("swim")])
     write_rows(folder / "test.jsonl", [row for row in rows if row["id"].endswith("swim")])
-    new_model(folder / "model", [row["completion"] for row in rows], seed=0)
+    shallow_model(folder / "model", [row["completion"] for row in rows], seed=0)
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.shallow import shallow_model
 
 from out_of_the_box import command
 from out_of_the_box.readings import distance, nats
@@ -16,7 +17,6 @@ from out_of_the_box.run import CONTROLS, LEFT_OUT, Cell, Runs, given, level_of, 
 from out_of_the_box.text_worlds import Making
 from out_of_the_box.texts import write_lines
 from out_of_the_box.worlds import Request, World, WorldError, taught, teach
-from palimpsest.demo.tiny_model import new_model
 from palimpsest.records import Direction, Score
 from palimpsest.report.schema import RunResult
 
@@ -40,7 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         for n in range(12)
     ]
     other = [{"id": f"o{n}", "text": f"Some other words, and {n} of them."} for n in range(12)]
-    base = new_model(folder / "base", [row["completion"] for row in rows], seed=0)
+    base = shallow_model(folder / "base", [row["completion"] for row in rows], seed=0)
     for name, chosen in (("learn", rows), ("holdout", other[:2]), ("general", other[2:6]), ("replay", other[6:])):
         write_lines(folder / "data" / f"{name}.jsonl", chosen)
     making = Making(folder, base, fixed(QUICKLY, {"metrics": ["es"]}))

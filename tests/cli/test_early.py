@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from palimpsest import rules
+
 ROOT = Path(__file__).parents[2]
 
 RUNNER = """
@@ -44,6 +46,10 @@ REFUSED = {
     "unknown option": ((*TEXTS, "--set", "icu.alhpa=1"), "did you mean 'alpha'?"),
     "bad option": ((*TEXTS, "--set", "icu.alpha=-1"), "icu.alpha = -1"),
     "retired option": ((*TEXTS, "--set", "icu.repair_steps=4"), "icu.repair_steps is gone"),
+    **{
+        f"unknown option of rule {name}": ((*TEXTS, "--rule", f"{name}:shaer=1"), f"unknown option of {name} 'shaer'")
+        for name in rules.names()
+    },
     "short name of an option": ((*TEXTS, "--set", "training.lr=1"), "did you mean 'learning_rate'?"),
     "bad training": ((*TEXTS, "--set", "training.learning_rate=0"), "training.learning_rate = 0"),
     "bad control": ((*TEXTS, "--set", "control.final=9"), "final 9 is above transient 2.5"),

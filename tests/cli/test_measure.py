@@ -30,6 +30,14 @@ def test_answers_follow_the_scores(clinic, capsys):
     assert max(map(len, lines[first:])) <= 100
 
 
+def test_a_line_break_may_be_typed_as_the_two_characters_of_it(clinic, capsys):
+    found = []
+    for typed in (r"\n", "\n", ""):
+        assert measure(clinic, "--separator", typed, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["examples"])
+    assert found[0] == found[1] != found[2]
+
+
 def test_json_has_prompt_row_words_and_scores(clinic, capsys):
     assert measure(clinic, "--show", "1", "--json") == 0
     found = json.loads(capsys.readouterr().out)

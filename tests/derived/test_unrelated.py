@@ -11,7 +11,7 @@ from palimpsest import derived
 from palimpsest.data.encode.text import encode
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout
-from palimpsest.derived.unrelated import topic_words, words_in
+from palimpsest.derived.unrelated import scored_at_topic, topic_words, words_in
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.sections import Encoding
 from palimpsest.models.load import Loaded, load
@@ -84,3 +84,35 @@ def test_pairs_and_labelled_texts_stay_what_they_are(kind, tmp_path):
         assert differ == [5] * (2 if kind == "t5" else 1)  # ann, in prompt and answer
         assert before.scored == after.scored
     assert torch.equal(found.batch(found.ids).target_S[-1:], forget.batch(forget.ids).target_S[-1:])
+
+
+def test_only_the_topic_is_scored():
+    """By hand: of all that is scored only "dog" in one row and "he" in the other was named."""
+    tokenizer = letters()
+    forget, stays = (encode(rows, tokenizer, max_length=None) for rows in (ROWS, STAYS))
+    config = derived.build_config("unrelated", {"words": ["Dog", "he"]})
+    found = scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, config)
+    words = [
+        [tokenizer.decode([token]) for token, scored in zip(found[i].tokens, found[i].scored, strict=True) if scored]
+        for i in found.ids
+    ]
+    assert ["".join(row).strip() for row in words] == ["dog", "he"]
+    assert [found[i].tokens for i in found.ids] == [forget[i].tokens for i in forget.ids]
+    without = derived.build_config("unrelated", {})
+    assert scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, without) is None
+    nowhere = derived.build_config("unrelated", {"words": ["zebra"], "ratio": 1000})
+    assert scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, nowhere) is None
+
+
+def test_a_word_that_is_often_said_of_the_topic_is_scored_too():
+    """Two rows of two have "bark" and none that stays: 5 × 4 / 3 halves are more than 4 × 1 half."""
+    tokenizer = letters()
+    rows = [Example(str(n), Completion("a dog", f" can bark {end}")) for n, end in enumerate(("so", "up"))]
+    forget, stays = (encode(some, tokenizer, max_length=None) for some in (rows, STAYS))
+    config = derived.build_config("unrelated", {"words": ["dog"]})
+    found = scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, config)
+    said = "".join(
+        tokenizer.decode([t]) for t, scored in zip(found["0"].tokens, found["0"].scored, strict=True) if scored
+    )
+    assert "bark" in said
+    assert "so" not in said

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.shallow import shallow_model
 
-from palimpsest.demo.tiny_model import new_model
 from palimpsest.engine import stages
 from palimpsest.engine.execute import execute
 from palimpsest.engine.given import Given, Manner
@@ -26,7 +26,7 @@ def town(tmp_path_factory) -> Path:
     rows = [{"id": f"p{i}", "text": f"Person {i} lives at {7 * i} Hill Road."} for i in range(12)]
     for name, part in (("forget", rows[:4]), ("retain", rows[4:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
-    new_model(folder / "model", [row["text"] for row in rows], seed=0)
+    shallow_model(folder / "model", [row["text"] for row in rows], seed=0)
     return folder
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from palimpsest.companions.round_record import Replies, Reply, Round, Weights
-from palimpsest.federated.procedure import Errand, Procedure
+from palimpsest.federated.averaging import averaged_by
+from palimpsest.federated.procedure import Combine, Errand, Procedure
 
 Answer = Callable[[str, Errand], Mapping[str, Tensor] | None]
 
@@ -21,6 +22,8 @@ class KeptRounds:
     start: Weights
     epochs: float = 1.0
     rounds: list[Round] = field(default_factory=list)
+
+    combine: Combine = averaged_by
 
     @property
     def final(self) -> Weights:

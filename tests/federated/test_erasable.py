@@ -8,9 +8,9 @@ from torch import nn
 
 from palimpsest.engine.unfinished import reached
 from palimpsest.errors import DataError, ModelError, PlanError
-from palimpsest.federated.erasable import check_as_learned, check_procedure
+from palimpsest.federated.erasable import check_as_learned, check_procedure, check_rule
 from palimpsest.federated.federated_plan import plan_of_work
-from palimpsest.federated.going_through import check_timeout
+from palimpsest.federated.going_through import Combining, check_timeout
 from palimpsest.federated.rounds_facts import FederationFacts, RetrainedFacts
 from palimpsest.federated.workbench import Workbench, count_as_seen, counts_kept, exchanged
 
@@ -41,6 +41,17 @@ def test_an_eraser_whose_word_would_not_hold_is_refused(by, learned_for, words):
     """One round of averaging looks like adapters of one round, and sums of statistics are no weights."""
     with pytest.raises(PlanError, match=words):
         check_procedure(by, learned_for, "v")
+
+
+@pytest.mark.parametrize("by", ["projected_ascent", "subtract_distil", "fed_recovery", "client_noise"])
+def test_an_eraser_that_reckons_with_means_is_refused_where_there_were_none(by):
+    check_rule(by, Combining(), "v")
+    able = "accepted: --by extra_rounds, fed_eraser, replay_history, retrain_others$"
+    with pytest.raises(PlanError, match=f"{by} reckons with means, and .* of v were combined by median; {able}"):
+        check_rule(by, Combining(by="median"), "v")
+    with pytest.raises(PlanError, match="by a clipped mean with noise"):
+        check_rule(by, Combining(noise_multiplier=1.0), "v")
+    check_rule("fed_eraser", Combining(by="krum"), "v")
 
 
 def test_the_same_rows_and_the_same_model_pass():

@@ -14,17 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.companions.test_rounds import KEY as OTHER_KEY
+from tests.shallow import shallow_model
 
 import palimpsest as pal
 from palimpsest import companions
 from palimpsest.cli import main
+from palimpsest.companions.learned import check_learned, read_record
 from palimpsest.companions.marks import own_key
 from palimpsest.companions.rounds import RoundLedger
 from palimpsest.data.read.layout import Layout
-from palimpsest.demo.tiny_model import new_model
+from palimpsest.engine import whole_folder
 from palimpsest.engine.given import Manner
 from palimpsest.errors import DataError, DivergedError, ModelError, PlanError
-from palimpsest.federated import at_work, federating, work
+from palimpsest.federated import at_work, work
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.federated_plan import plan_of_work
@@ -49,7 +51,7 @@ class Death(BaseException):
 def town(tmp_path_factory) -> Path:
     """model/ (random), and a file of four rows for each client."""
     folder = tmp_path_factory.mktemp("town")
-    new_model(folder / "model", [f"The visit on day {i} was short and quiet." for i in range(8)], seed=0)
+    shallow_model(folder / "model", [f"The visit on day {i} was short and quiet." for i in range(8)], seed=0)
     for place, name in enumerate((*NAMES, "nobody")):
         rows = [{"id": str(n), "text": f"{name} lives at {10 * place + n} Hill Road."} for n in range(4)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -94,7 +96,7 @@ def test_a_version_like_any_other_comes_out(version):
     after = result["scores"]["after"]["learn"]["ma"]["value"]
     assert after > result["scores"]["before"]["learn"]["ma"]["value"]
     assert set(result["scores"]["after"]) == {"learn", "holdout"}
-    assert companions.kinds_in(version) == ("rounds",)
+    assert companions.kinds_in(version) == ("learned", "rounds")
     assert not list(version.parent.glob("*.partial"))
 
 
@@ -143,7 +145,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(moment, town, version, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(work, "learn_locally", counted)
         if moment != "second client":
-            patch.setattr(*((at_work, "write_version") if moment == "saving" else (federating, "_write")), dying)
+            patch.setattr(*((at_work, "write_version") if moment == "saving" else (whole_folder, "_write")), dying)
         with pytest.raises(Death):
             learned(town, tmp_path / "out", sets={"test": str(town / "nobody.jsonl")})
     with monkeypatch.context() as patch:
@@ -222,6 +224,12 @@ REFUSED = [
     (("bob",), {"clients": {"eve": "x.jsonl"}}, "unknown client 'eve'"),
     (("bob",), {"sets": {"tests": "x.jsonl"}}, "unknown measured set 'tests'; did you mean 'test'"),
     (("bob",), {"by": "subtract_distil"}, "teaches on rows of no client; give them with --public"),
+    (
+        ("bob",),
+        {"how": Federating(options={"intervall": 2})},
+        "'intervall'; did you mean 'interval'",
+    ),
+    (("bob",), {"how": Federating(options={"ratio": 0})}, "fed_eraser.ratio = 0: .*greater than 0"),
 ]
 
 
@@ -242,6 +250,37 @@ def test_a_changed_round_is_refused_and_the_version_stays(version, tmp_path):
         erase_client(copy, "bob", Manner(tmp_path / "out"))
     assert not (tmp_path / "out.partial").exists()
     assert own_key() != OTHER_KEY
+
+
+def test_an_erasure_without_the_key_is_refused_and_makes_none(version, tmp_path, monkeypatch):
+    monkeypatch.setenv("PALIMPSEST_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(PlanError, match=r"signed with a key that is not here \(.*key is missing\); bring it back"):
+        erase_client(version, "bob", Manner(tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_clients_are_known_as_learned_and_those_of_one_that_went_as_forgotten(town, version, erased):
+    """A request for single rows is told what is known of them, and rows of bob do not come back unseen."""
+    rows = {name: read_clients(str(town / "model"), clients(town, name), {}, Layout(), lambda *_: None).rows[name]
+            for name in (*NAMES, "nobody")}  # fmt: skip
+    before, after = read_record(version), read_record(erased)
+    assert before is not None
+    assert after is not None
+    assert [before.has_learned(rows[name][0]) for name in rows] == [True, True, True, False]
+    assert [after.has_learned(rows[name][0]) for name in rows] == [True, False, True, False]
+    assert [after.has_forgotten(rows[name][0]) for name in rows] == [False, True, False, False]
+    check_learned(rows["bob"], str(version))
+    with pytest.raises(DataError, match="were forgotten by"):
+        check_learned(rows["bob"], str(erased))
+
+
+def test_options_of_an_eraser_are_in_the_plan_and_change_its_digest(version, erased, tmp_path):
+    how = Federating(options={"interval": 2, "after": 0}, measuring={"metrics": ("ma",)})
+    result = erase_client(version, "bob", Manner(tmp_path / "out"), how=how)
+    usual = json.loads((erased / "result.json").read_text())
+    assert result.plan["options"] == {**usual["plan"]["options"], "interval": 2, "after": 0}
+    assert result.plan_digest != usual["plan_digest"]
+    assert len(ledger_of(tmp_path / "out")) == 1  # of two rounds every second: the first, which nobody is asked in
 
 
 def test_rows_that_are_others_than_then_are_refused(town, version, tmp_path):
@@ -273,6 +312,15 @@ WRONG = [
     (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--clip", "2"], "give --noise, too"),
     (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--timeout", "5"], "are waited for"),
     (
+        ["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--test", "no.jsonl"],
+        "--test: no.jsonl",
+    ),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--probe", "no.jsonl"], "--probe: no.jsonl"),
+    (
+        ["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--set", "fed_eraser.ratio=1"],
+        "not the eraser of this command; give --for fed_eraser",
+    ),
+    (
         ["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--for", "closed_form"],
         "no linear head with classes",
     ),
@@ -295,6 +343,84 @@ def test_a_folder_that_is_no_federation_is_refused(town, capsys):
     assert "no version of a federation" in capsys.readouterr().err
     assert main(["federated", "report", str(town / "model")]) == 2
     assert "holds no rounds.json" in capsys.readouterr().err
+
+
+def test_clients_that_lie_or_fail_are_left_out_or_told_of(town, tmp_path, monkeypatch, capsys):
+    """As a user meets it: the command ends well, and says who and why."""
+    real = work.learn_locally
+
+    def lying(bench: Workbench, client: str, errand: Errand, number: int) -> Any:
+        if client == "dead":
+            raise RuntimeError("its disk is full")
+        told = real(bench, client, errand, number)
+        lies = {"nan": lambda t: t * float("nan"), "odd": lambda t: t.unsqueeze(0), "loud": lambda t: t * 30}
+        return told._replace(delta={name: lies.get(client, lambda t: t)(t) for name, t in told.delta.items()})
+
+    monkeypatch.setattr(work, "learn_locally", lying)
+    files = {"ann": "ann", "bob": "bob", "dead": "cid", "loud": "nobody", "nan": "ann", "odd": "bob"}
+    given = [word for name, file in files.items() for word in ("--client", f"{name}={town / file}.jsonl")]
+    where = ["--model", str(town / "model"), "--output", str(tmp_path / "out"), "--rounds", "1", "--epochs", "1"]
+    assert main(["federated", "run", *where, *given]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"3 times a client did not answer; the first: dead in round 1 \(.*its disk is full", said)
+    assert re.search(r"1 change stood out by length; the first: loud in round 1, [123]\d times the median", said)
+    (row,) = federation_facts_in(tmp_path / "out").rounds
+    assert row.told == ("ann", "bob", "loud")
+    assert row.absent["nan"] == "answered with numbers that are not finite"
+    assert row.absent["odd"] == "answered with other tensors than it was sent: it has another model"
+
+
+def test_a_rate_that_does_too_little_is_given_up_and_erasures_go_at_the_one_that_was_found(town, tmp_path):
+    """The version has the bits of one that was given that rate; nothing of the first attempt stays."""
+    usual = {**SECTIONS, "training": {"batch_size": 4}}
+    result = federate(town / "model", clients(town), Manner(tmp_path / "v"), sections=usual, how=HOW)
+    facts = federation_facts_in(tmp_path / "v")
+    assert facts.rate is not None
+    assert facts.rate > 0.002
+    assert facts.tried[0].startswith("0.002: from ")
+    assert any(note.startswith(f"Rate of the local work: {facts.rate:g}. Given up") for note in result.notes)
+    given = {**SECTIONS, "training": {"batch_size": 4, "learning_rate": facts.rate}}
+    federate(town / "model", clients(town), Manner(tmp_path / "given"), sections=given, how=HOW)
+    assert same(final_of(tmp_path / "v"), final_of(tmp_path / "given"))
+    assert len(ledger_of(tmp_path / "v")) == 2
+    how = Federating(options={"rounds": 1}, measuring={"metrics": ("ma",)})
+    erased = [erase_client(tmp_path / at, "bob", Manner(tmp_path / f"e-{at}"), by="extra_rounds", how=how)
+              for at in ("v", "given")]  # fmt: skip
+    assert [one.plan["local"]["training"]["learning_rate"] for one in erased] == [facts.rate] * 2
+    assert same(final_of(tmp_path / "e-v"), final_of(tmp_path / "e-given"))
+
+
+def test_ready_made_tokens_need_no_tokenizer(town, tmp_path):
+    """The version comes out without one, as the model came in."""
+    shutil.copytree(town / "model", tmp_path / "model", ignore=shutil.ignore_patterns("token*", "vocab*", "special*"))
+    for name in ("ann", "bob"):
+        rows = [{"id": str(n), "input_ids": [n + 1, 2, 3, 4]} for n in range(2)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {name: str(tmp_path / f"{name}.jsonl") for name in ("ann", "bob")}
+    how = Federating(rounds=1, epochs=1, layout=Layout(token_ids=True), measuring={"metrics": ("ma",)})
+    result = federate(tmp_path / "model", given, Manner(tmp_path / "out"), how=how)
+    assert set(result.scores["after"]) == {"learn"}
+    assert any(note.startswith("No rows that nobody learned were given (--test)") for note in result.notes)
+
+
+def test_erasers_are_listed_with_their_options(capsys):
+    assert main(["federated", "erasers"]) == 0
+    assert "options: interval, ratio, norms, after, slack" in capsys.readouterr().out
+    assert main(["federated", "erasers", "fed_eraser"]) == 0
+    assert "fed_eraser.interval = 1   (whole number at least 1)" in capsys.readouterr().out
+    assert main(["federated", "erasers", "fed_erase"]) == 2
+    assert "did you mean 'fed_eraser'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "erase"])
+def test_the_help_fits_a_screen_and_the_rest_is_there(command, capsys):
+    assert main(["federated", command, "--help"]) == 0
+    usual = capsys.readouterr().out.splitlines()
+    assert main(["federated", command, "--help-all"]) == 0
+    whole = capsys.readouterr().out
+    assert len(usual) <= 30 < len(usual) + 10
+    assert "--timeout" in whole
+    assert "--timeout" not in "\n".join(usual)
 
 
 def test_the_page_has_no_scripts_and_shows_who_was_absent(version, erased, capsys):

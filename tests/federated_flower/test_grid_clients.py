@@ -75,12 +75,14 @@ def test_a_client_is_told_what_to_do() -> None:
 
     heard: list[tuple[Errand, int]] = []
     errand = Errand(START, ("a",), 0.5, "statistics", {"learning_rate": 0.25, "rank": 2.0})
+    errand = errand._replace(beside={"w": torch.full((2, 3), 7.0)}, loss=False)
     through = GridClients(grid_of(Node(Hello("a", MODEL), Listening())), ("a",), MODEL)
     (reply,) = through.ask(errand, 7)
     assert isinstance(reply, Reply)
     assert reply.delta["w"].dtype == torch.float64, "statistics keep their precision and their shapes"
     ((got, number),) = heard
     assert (got.epochs, got.what, dict(got.settings), number) == (0.5, "statistics", dict(errand.settings), 7)
+    assert (got.loss, got.beside["w"].tolist()) == (False, errand.beside["w"].tolist())
     assert {name: tensor.tolist() for name, tensor in got.weights.items()} == {n: t.tolist() for n, t in START.items()}
 
 

@@ -127,6 +127,17 @@ class TestOneByte:
         (folder / "notes.txt").write_text("mine")
         assert pal.verify(folder).holds is True
 
+    def test_of_a_page_is_told_until_it_is_written_anew(self, copy_of, capsys):
+        """The page is what people read: another verdict in it is not "as its run left it" without a word."""
+        folder = copy_of("whole")
+        assert pal.verify(folder).notes == ()
+        page = folder / "report.html"
+        page.write_text(page.read_text().replace("Learning report", "Passed"))
+        assert main(["verify", str(folder)]) == 0
+        assert "note: report.html is not the page of result.json" in capsys.readouterr().out
+        assert main(["report", str(folder)]) == 0
+        assert pal.verify(folder).notes == ()
+
     @pytest.mark.parametrize("name", sorted(BOUND["whole"]))
     def test_a_file_that_is_gone(self, copy_of, capsys, name):
         folder = copy_of("whole")

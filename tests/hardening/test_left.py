@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from tests.shallow import shallow_model
 from tests.verbs.conftest import write_rows
 
 import palimpsest as pal
 from palimpsest.cli import main
 from palimpsest.companions.marks import KEY_VARIABLE
-from palimpsest.demo.tiny_model import new_model
 from palimpsest.errors import DataError, DivergedError, PlanError
 from palimpsest.models.load import load
 
@@ -57,7 +57,7 @@ def vault(tmp_path_factory) -> Path:
         write_rows(folder / f"{name}.jsonl", rows)
     texts = [row["prompt"] + row["completion"] for row in KEPT] + [row["text"] for row in REPLAYED]
     texts += [" ".join(WORDS[::-1]), *(row["prompt"] for row in FORGET)]  # words, but no secret
-    new_model(folder / "model", texts, seed=0)
+    shallow_model(folder / "model", texts, seed=0)
     plan = {"training": {"batch_size": 7, "learning_rate": 5e-3, "max_steps": 150}, "measuring": SMALL}
     replay = folder / "replay.jsonl"
     pal.learn(folder / "model", folder / "learn.jsonl", replay=replay, output=folder / "learned", plan=plan)

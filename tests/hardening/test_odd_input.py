@@ -149,14 +149,16 @@ def test_a_cell_of_any_length(tmp_path, length):
     assert csv.field_size_limit() == before, "of the whole process"
 
 
-@pytest.mark.parametrize(("end", "line"), [("", None), ("\n", None), ("\n\n", 2), ("\n  \n", 2), ("\n\n\n", 2)])
-def test_the_last_line_of_a_file(tmp_path, end, line):
-    (tmp_path / "x.jsonl").write_text('{"text": "a b"}' + end)
-    if line is None:
-        assert len(read_examples(tmp_path / "x.jsonl")) == 1
-        return
-    with pytest.raises(DataError, match=f"line {line}: blank line"):
-        read_examples(tmp_path / "x.jsonl")
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n  \n", "\r\n\t\r\n\r\n"])
+@pytest.mark.parametrize(("name", "rows"), [("x.jsonl", '{"text": "a b"}'), ("x.csv", "text,id\na b,1")])
+def test_blank_lines_at_the_end_of_a_file_are_no_rows(tmp_path, name, rows, end):
+    (tmp_path / name).write_text(rows + end, newline="")
+    assert [one.content.text for one in read_examples(tmp_path / name)] == ["a b"]
+
+
+def test_the_last_cell_of_a_table_may_be_empty(tmp_path):
+    (tmp_path / "x.tsv").write_text("id\ttext\tnote\n1\ta b\t\n\n")
+    assert len(read_examples(tmp_path / "x.tsv")) == 1
 
 
 def test_a_name_that_is_not_utf8(refused, clinic, tmp_path):

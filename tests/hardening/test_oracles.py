@@ -85,6 +85,25 @@ def test_who_reads_other_words_is_none(refused, clinic, learned, tmp_path, chang
     assert f"{option} {other} has another tokenizer than --model" in line
 
 
+@pytest.mark.parametrize("option", ["--oracle", "--base"])
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("t5", "T5ForConditionalGeneration"),
+        ("vit", "ViTForImageClassification"),
+        ("bert", "BertForSequenceClassification"),
+    ],
+)
+def test_another_kind_of_model_is_none(refused, clinic, learned, tmp_path, option, model_type, name):
+    """With as many outputs and the same tokenizer."""
+    shutil.copytree(clinic / "base", tmp_path / "other")
+    file = tmp_path / "other" / "config.json"
+    made = {"model_type": model_type, "architectures": [name], "is_encoder_decoder": model_type == "t5"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **made}))
+    line = asked(refused, clinic, learned, tmp_path, "--method", "npo", option, tmp_path / "other")
+    assert line.endswith("is a causal LM; give one of the kind of the model")
+
+
 def test_a_word_that_only_one_has_and_another_template_are_no_difference(clinic):
     mine, theirs = (load(clinic / "model").tokenizer for _ in range(2))
     theirs.add_tokens(["<unused>"])

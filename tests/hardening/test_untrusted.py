@@ -131,6 +131,13 @@ def test_an_architecture_that_is_looked_up_elsewhere(folder_with):
             load(folder_with(model_type="timm_wrapper", pretrained_cfg={"input_size": [3, 8, 8]}, architecture=name))
 
 
+def test_weights_of_a_timm_folder_that_lie_elsewhere(folder_with):
+    """timm would read a checkpoint of any kind from there."""
+    timm = {"pretrained_cfg": {"input_size": [3, 8, 8]}, "architecture": "resnet18"}
+    with pytest.raises(ModelError, match="model_args of its config.json have checkpoint_path, by which weights would"):
+        load(folder_with(model_type="timm_wrapper", **timm, model_args={"checkpoint_path": "/tmp/weights.bin"}))
+
+
 class Bomb:
     def __init__(self, here: Path) -> None:
         self.here = here

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tests.contract.test_methods import random_set
@@ -9,6 +11,7 @@ from tests.contract.test_methods import random_set
 from palimpsest.companions.codes import Codes, record_codes
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import own_key
+from palimpsest.control.aim import EditSight
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.loop.editing import make_edit
 from palimpsest.methods import configure
@@ -16,6 +19,7 @@ from palimpsest.methods.code_unlearn import CodeUnlearn
 from palimpsest.models.parts import attach
 from palimpsest.models.parts.code_firing import fired
 from palimpsest.models.parts.codebook import Codebook, CodebookConfig, codebooks_of
+from palimpsest.rules.damage_budget import Damage
 
 FORGET, CONTROL = random_set("f", 12, 1), random_set("unrelated to f", 12, 2)
 SETS = {"forget": FORGET, "unrelated": CONTROL}
@@ -120,6 +124,103 @@ def test_all_of_them_deleted_already_is_said(coded):
     edit(coded)
     with pytest.raises(DataError, match="are deleted already"):
         edit(coded)
+
+
+class Told:
+    """An aim that is there once some codes are gone, and says how much is known by how many are not."""
+
+    def __init__(self, wanted, level=0.1):
+        self.wanted, self.known = set(wanted), level
+
+    def __call__(self, model):
+        left = len(self.wanted - set(deleted(model)))
+        return EditSight(left == 0, left / max(1, len(self.wanted)))
+
+
+def by_level(model, wanted, **options):
+    """An edit to a level; what stays is the control rows."""
+    method = CodeUnlearn(configure("code_unlearn", options))
+    before = copy.deepcopy(model)
+    method.recall = lambda _, batch: batch.predict(before)
+    method.aim = Told(wanted)
+    sets = {**SETS, "retain": CONTROL}
+    method.prepare(model, sets)
+    return method, make_edit(method, model, sets, seed=0)
+
+
+def by_effect(model) -> list[int]:
+    """By loops: codes that fire more often in the rows to forget, by the χ² of their tables, largest first."""
+    (book,) = codebooks_of(model)
+    with_NK, without_NK = (fired(model, book, rows, 2).tolist() for rows in SETS.values())
+    found = {}
+    for k in range(80):
+        a, c = (sum(row[k] for row in rows) for rows in (with_NK, without_NK))
+        b, d = 12 - a, 12 - c
+        margins = (a + b) * (c + d) * (a + c) * (b + d)
+        if a > c:
+            found[k] = 24 * (a * d - b * c) ** 2 / margins if margins else 0.0
+    return sorted(found, key=lambda k: (-found[k], k))
+
+
+def test_the_fewest_that_bring_the_topic_to_its_level_go(coded):
+    order = by_effect(coded)
+    before = {name: tensor.clone() for name, tensor in coded.state_dict().items()}
+    method, made = by_level(coded, order[:5], budget=1e6)
+    assert deleted(coded) == sorted(order[:5])
+    assert method.edit_ended() == (
+        "5 codes deleted: the topic is at its level (0.00 of what is to be forgotten is right, beside 0.10 at the "
+        "level of never seen)",
+        None,
+    )
+    assert made.found["codes"] == 5
+    assert made.found["known_before"] == 1.0
+    changed = {name for name, tensor in coded.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"palimpsest_parts.0.deleted", "palimpsest_parts.0.request"}
+    assert set(codebooks_of(coded)[0].request.tolist()) == {0, 1}
+    codebooks_of(coded)[0].undo(1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in coded.state_dict().items())
+
+
+def test_it_ends_short_where_what_stays_would_lose_too_much(coded):
+    order = by_effect(coded)
+    whole = copy.deepcopy(coded)
+    by_level(whole, order, budget=1e6)
+    method, made = by_level(
+        coded, order, budget=0.5 * Damage(lambda _, b: b.predict(start_of(whole)), CONTROL, 64)(whole)
+    )
+    assert 0 < len(deleted(coded)) < len(order)
+    assert made.found["damage"] <= method.config.budget
+    assert "with other codes, too, what stays would lose more than" in method.edit_ended()[1]
+
+
+def start_of(model):
+    """The same model with no code deleted."""
+    found = copy.deepcopy(model)
+    codebooks_of(found)[0].deleted.zero_()
+    return found
+
+
+def test_the_control_has_as_many_as_the_level_takes(coded):
+    order = by_effect(coded)
+    method, _ = by_level(coded, order[:5], budget=1e6, random_codes=True)
+    assert len(deleted(coded)) == 5
+    assert deleted(coded) != sorted(order[:5])
+    assert "a control" in method.edit_ended()[1]
+
+
+def test_a_topic_at_its_level_is_refused_in_one_line(coded):
+    with pytest.raises(DataError, match="is at the level of never seen already") as caught:
+        by_level(coded, [], budget=1e6)
+    assert "\n" not in str(caught.value)
+    assert deleted(coded) == []
+
+
+def test_where_every_code_does_too_much_damage_none_goes(coded, monkeypatch):
+    monkeypatch.setattr(Damage, "__call__", lambda _, model: 1.0)
+    with pytest.raises(DataError, match="does more damage to what stays than is allowed") as caught:
+        by_level(coded, by_effect(coded))
+    assert "\n" not in str(caught.value)
+    assert deleted(coded) == []
 
 
 def test_a_model_without_a_codebook_is_refused(tiny_llama):

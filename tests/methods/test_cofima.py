@@ -8,8 +8,8 @@ import pytest
 import torch
 from tests.methods.small_classes import beside, learn, prepared, small_classifier, two_tasks
 
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.methods.cofima import fishers_of
-from palimpsest.models.head_inputs import labels_of
 from palimpsest.rules.fisher import fisher_of
 
 FIRST, SECOND = two_tasks("images")

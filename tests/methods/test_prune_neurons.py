@@ -35,6 +35,22 @@ def test_the_first_of_the_ranking_go(tiny_llama, tmp_path):
     silent = [(tiny_llama.get_submodule(layer).weight.detach() == 0).all(0) for layer in layers]
     assert torch.cat(silent).nonzero()[:, 0].tolist() == sorted(expected)
     assert method.diagnostics(0.0)["neurons"] == 5
+    check_explained(method.explanation(), layers, expected, forget, retain)
+
+
+def check_explained(why, layers, expected, forget_NK, retain_MK) -> None:
+    """The list names the neurons that went, in their order, and counts whose top they are in by plain sorting."""
+    width = forget_NK.shape[1] // len(layers)
+    assert [layers.index(row["layer"]) * width + row["neuron"] for row in why["neurons"]] == expected
+    assert [row["rank"] for row in why["neurons"]] == [1, 2, 3, 4, 5]
+    for row, number in zip(why["neurons"], expected, strict=True):
+        tops = [
+            [number in sorted(range(len(one)), key=lambda k: -one[k])[:10] for one in rows_NK.tolist()]
+            for rows_NK in (forget_NK, retain_MK)
+        ]
+        assert (row["samples"], row["of"], row["others"], row["of_others"]) == (sum(tops[0]), 2, sum(tops[1]), 3)
+        assert row["relevance"] == pytest.approx(sum(one[number] for one in forget_NK.tolist()) / 2, rel=1e-5)
+    assert why["changed"] == [f"{layer}.weight" for layer in layers]
 
 
 def test_nothing_of_the_top_is_refused():

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 
 import pytest
-import torch
 
 from palimpsest.contract import Phase
 from palimpsest.engine.sharded.cutting import (
@@ -21,17 +20,13 @@ from palimpsest.errors import PlanError
 from palimpsest.loop.sampler import IdStream
 from palimpsest.loop.training import Training
 from palimpsest.methods import configure
-from palimpsest.methods.sisa import SISA, negative_log_likelihood
+from palimpsest.methods.sisa import SISA
 
 IDS = [f"row {n}" for n in range(400)]
 
 
 def recipe(shards: int = 4, slices: int = 3, epochs: float = 6.0) -> Recipe:
     return Recipe({"shards": shards, "slices": slices}, {"seed": 0, "num_train_epochs": epochs}, {})
-
-
-def test_equation_by_hand():
-    assert negative_log_likelihood(torch.tensor([0.5, 0.125]).log()).item() == pytest.approx(4 * math.log(2))
 
 
 def test_rows_and_replay_are_means_of_their_own(skewed, two_rows):

@@ -8,10 +8,13 @@ import pytest
 import torch
 from tests.methods.small_classes import KINDS, class_rows, small_classifier
 
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.data.encode.controlled import as_shown
 from palimpsest.data.sets.controls import Controls
 from palimpsest.errors import PlanError
-from palimpsest.models.head_inputs import current_loss, head_in, head_inputs, labels_of
+from palimpsest.models.current_classes import current_classes_of
+from palimpsest.models.head_inputs import current_loss, head_in, head_inputs
+from palimpsest.models.parts.backbone_growth import classes_of_sets
 from palimpsest.models.scope import Scope, apply_scope
 
 
@@ -59,6 +62,8 @@ def test_labels_are_those_of_the_rows_however_they_are_shown(kind):
     rows = class_rows(kind, (2, 0), each=2)
     for shown in (rows, as_shown(rows, Controls(temperature=2.0))):
         assert labels_of(shown).tolist() == [2, 2, 0, 0]
+        assert classes_of_sets({"learn": shown}, ("learn", "replay")) == (0, 2)
+        assert current_classes_of(shown, 3).tolist() == [True, False, True]
 
 
 def test_the_loss_sees_the_classes_at_hand_alone():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.errors import MissingExtra, ModelError
-from palimpsest.models.images import Preprocessor, pixel_format
+from palimpsest.models.images import Preprocessor, pixel_format, without_said_twice
 from palimpsest.models.load import check_folder, is_image_model, load, source_digest
 from palimpsest.models.scope import Scope, apply_scope
 
@@ -185,6 +186,13 @@ def test_a_timm_folder_names_the_extra(tmp_path, monkeypatch):
         MissingExtra, match=r"a timm folder needs the package 'timm': pip install 'palimpsest-ml\[timm\]'"
     ):
         load(tmp_path)
+
+
+def test_classes_that_a_timm_folder_says_twice_are_said_once():
+    """timm 1.0.31 writes their number into model_args, too, and transformers 5.23 then gives it twice."""
+    config = SimpleNamespace(model_args={"num_classes": 4, "img_size": [8, 8]})
+    assert without_said_twice(config).model_args == {"img_size": [8, 8]}
+    assert without_said_twice(SimpleNamespace(model_args=None)).model_args == {}
 
 
 def test_the_format_of_a_timm_folder_is_in_its_config():

@@ -10,12 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from palimpsest.cli import main
 from palimpsest.errors import ModelError
 from palimpsest.models import sources
-from palimpsest.models.load import CPU_ONE_THREAD_BELOW, Loaded, check_folder, count_parameters, load, use_threads
+from palimpsest.models.load import (
+    CPU_ONE_THREAD_BELOW,
+    Loaded,
+    check_folder,
+    count_parameters,
+    load,
+    load_tokenizer,
+    use_threads,
+)
 from palimpsest.models.resnet import SmallResNet, resnet_config
 from palimpsest.models.sources import is_image_model
 
@@ -114,7 +122,10 @@ def add_layer(folder: Path) -> None:
         (lambda f: (f / "model.safetensors").write_bytes(b"not weights"), "cannot be loaded as a causal LM"),
         (lambda f: edit_config(f, model_type="no_such_type"), "cannot be loaded as a causal LM"),
         (lambda f: edit_config(f, model_type="t5"), "cannot be loaded as a causal LM"),
-        (lambda f: edit_config(f, vocab_size=70), "cannot be loaded as a causal LM|misshapen"),
+        (
+            lambda f: edit_config(f, vocab_size=70),
+            r"missing or misshapen, e.g. \S+, \(\d+, 32\) in its file and \(70, 32\) by its config.json",
+        ),
         (lambda f: edit_config(f, num_hidden_layers=3), "9 weights are missing or misshapen, e.g. model.layers.2"),
         (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "1 weights are missing.*model.norm.weight"),
         (add_layer, r"1 weights of its file have no place in a LlamaForCausalLM, e.g. model.layers.0.mlp.added.weight"),
@@ -161,6 +172,24 @@ def test_a_missing_tokenizer_is_refused_only_where_one_is_needed(tiny_llama, tmp
         load(tmp_path)
     assert one_line(error)
     assert load(tmp_path, tokenizer_needed=False).tokenizer is None
+
+
+def test_a_folder_with_a_tokenizers_options_alone_has_none(tmp_path):
+    """Of Qwen2's class transformers makes one without a word in it."""
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 6}
+    Qwen2ForCausalLM(Qwen2Config(num_attention_heads=2, num_key_value_heads=2, **sizes)).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    with pytest.raises(ModelError, match="no tokenizer beside the weights"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "gpt2"])
+def test_a_tokenizer_reads_as_it_was_saved(folder, model_type):
+    """transformers would take the class of Qwen2, which cuts a number into its digits, for any tokenizer of Qwen2's."""
+    inner = Tokenizer(models.BPE({"1": 0, "2": 1, "12": 2}, [("1", "2")]))
+    PreTrainedTokenizerFast(tokenizer_object=inner).save_pretrained(folder)
+    edit_config(folder, model_type=model_type)
+    assert load_tokenizer(folder)("12")["input_ids"] == [2]
 
 
 @pytest.mark.parametrize(
@@ -296,6 +325,15 @@ def test_what_ends_a_generation(generation, config, tokenizer, expected):
         generation_config=SimpleNamespace(eos_token_id=generation), config=SimpleNamespace(eos_token_id=config)
     )
     assert Loaded(model, SimpleNamespace(eos_token_id=tokenizer), "x").eos_ids == frozenset(expected)
+
+
+@pytest.mark.parametrize("eos", [[[1]], 10**30, "2", 1.5, [2, None]])
+def test_what_ends_a_generation_is_tokens(folder, eos):
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": eos}))
+    with pytest.raises(ModelError, match="eos_token_id|cannot be loaded") as error:
+        load(folder)
+    assert one_line(error)
 
 
 def test_a_list_of_eos_tokens_survives_saving(folder, tiny_llama):

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from tests.methods.small_classes import class_rows, small_classifier
 
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.models.class_gaussians import ClassGaussian, estimated
-from palimpsest.models.head_inputs import head_inputs, labels_of
+from palimpsest.models.head_inputs import head_inputs
 from palimpsest.rules.alignment import Alignment, AlignmentConfig, noise_of
 
 ROWS = class_rows("images", (1, 2), each=5)

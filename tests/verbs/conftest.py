@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.shallow import shallow_model
 
 import palimpsest as pal
-from palimpsest.demo.tiny_model import new_model
 
 
 def write_rows(path: Path, rows: list[dict]) -> Path:
@@ -20,7 +21,11 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
 @pytest.fixture(scope="session")
 def clinic(tmp_path_factory) -> Path:
     """model/ and base/ (random, of other seeds), and forget, retain, holdout, general .jsonl."""
-    folder = tmp_path_factory.mktemp("clinic")
+    return make_clinic(tmp_path_factory.mktemp("clinic"), shallow_model)
+
+
+def make_clinic(folder: Path, make: Callable[[Path, list[str], int], Path]) -> Path:
+    """The folder of ``clinic``, its models made so."""
     names = [
         "Ann",
         "Bob",
@@ -55,7 +60,7 @@ def clinic(tmp_path_factory) -> Path:
     texts = [f"The visit on day {i} was short and quiet." for i in range(8)]
     write_rows(folder / "general.jsonl", [{"id": f"g{i}", "text": t} for i, t in enumerate(texts)])
     for name, seed in (("model", 0), ("base", 1)):
-        new_model(folder / name, texts + [row["completion"] for row in rows[4:]], seed=seed)
+        make(folder / name, texts + [row["completion"] for row in rows[4:]], seed)
     return folder
 
 

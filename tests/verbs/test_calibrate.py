@@ -126,7 +126,8 @@ def test_a_change_that_costs_nothing_stays_whole(pair, tmp_path):
 
 
 def test_where_nothing_can_stay_the_exit_code_and_the_words_say_so(pair, tmp_path, capsys):
-    places = ("--before", pair / "learned", "--after", pair / "ga", "--retain", pair / "retain.jsonl")
+    """The change is all that was learned, backwards: the least of it costs some of what was to stay."""
+    places = ("--before", pair / "learned", "--after", pair / "model", "--retain", pair / "retain.jsonl")
     strict = ("--metric", "prob", "--tau", "1", "-o", tmp_path / "c")
     assert main([*map(str, ("calibrate", *places, *strict))]) == 1
     assert "Nothing of the change can stay" in capsys.readouterr().out

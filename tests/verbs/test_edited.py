@@ -102,8 +102,28 @@ def test_what_a_reader_sees_by_hand(result: RunResult) -> None:
     first = ("1", "8", "cat", "head", "3 of 4", "1.25")
     assert neuron_table(shown) == (first, ("2", "7", *first[2:]))
     assert neurons_text(shown)[1].split() == ["1", "8", "cat", "head", "3", "of", "4", "1.25"]
-    assert edited_lines(shown) == ("2 neurons cut for the class cat, found on 4 samples of the unseen set.",)
+    assert edited_lines(shown)[0] == "2 neurons cut for the class cat, found on 4 samples of the unseen set."
     gone = {"before": ProbeRow(recall=0.9, false=0.1), "after": ProbeRow(recall=0.1, false=0.1)}
     (_, line) = edited_lines(result.model_copy(update={"edit": info.model_copy(update={"probe": gone})}))
     assert line.startswith("Not to be found in the features: a linear probe on what enters the head recognises 0.10 of")
     assert edited_lines(result.model_copy(update={"edit": None})) == ()
+
+
+def test_a_list_of_neurons_of_a_language_model_names_their_layers(result: RunResult) -> None:
+    rows = [
+        NeuronRow(rank=n, neuron=n, layer="model.layers.0.mlp.down_proj", edges="columns", samples=2, of=3, others=1,
+                  of_others=9, relevance=0.5) for n in (1, 2)
+    ]  # fmt: skip
+    run = result.model_copy(update={"edit": EditInfo(set="forget", samples=3, neurons=tuple(rows))})
+    assert edited_lines(run)[0] == "2 neurons cut, found on 3 samples of the forget set."
+    _head, first, _second = neurons_text(run)
+    assert first.split() == ["1", "model.layers.0.mlp.down_proj", "1", "2", "of", "3", "1", "of", "9", "0.50"]
+    assert "in rows that stay" in render(run)
+
+
+def test_without_rows_that_stay_the_report_says_that_nothing_was_probed(world: Path) -> None:
+    rows = np.load(world / "test.npz")
+    np.savez(world / "one.npz", **{name: rows[name][rows["y"] == 1] for name in rows.files})
+    found = pal.unlearn(world / "model", world / "one.npz", method="lra_npp", answers=False)
+    assert not found.edit.probe
+    assert "Disconnected or erased?" in edited_lines(found)[1]

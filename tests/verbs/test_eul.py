@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.shallow import LAYERS
 from tests.warm import WarmPython
 
 import palimpsest as pal
@@ -17,7 +18,6 @@ from palimpsest.errors import UsageError
 from palimpsest.models.load import load
 from palimpsest.models.parts import parts_of
 
-LAYERS = 4  # of the clinic's model
 QUICK = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}, "measuring": {"metrics": ["prob"]}}
 SAID = """
 import sys, torch

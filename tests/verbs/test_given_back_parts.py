@@ -7,20 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.verbs.conftest import by_heart, write_rows
+from tests.verbs.conftest import by_heart, make_clinic, write_rows
 
 import palimpsest as pal
 from palimpsest import companions
+from palimpsest.demo.tiny_model import new_model
 from palimpsest.models.load import load
 from palimpsest.models.parts import parts_of
 
+LAYERS = 4  # of the demo's model: layers in two places do not take it too far
 MEASURING = {"metrics": ["es"]}
 ROUGH = {"training": {"learning_rate": 1e-2, "max_steps": 6, "batch_size": 4}, "measuring": MEASURING}
 
 
 @pytest.fixture(scope="module")
-def known(clinic, tmp_path_factory) -> Path:
+def known(tmp_path_factory) -> Path:
     """The clinic with ``learned``, and ``layers``, which layers took too far, and ``others``, which others did."""
+    clinic = make_clinic(tmp_path_factory.mktemp("deep"), new_model)
     folder = by_heart(clinic, tmp_path_factory.mktemp("given") / "clinic", MEASURING)
     rows = [json.loads(line) for line in (folder / "forget.jsonl").read_text().splitlines()]
     for name, chosen in (("first", rows[:2]), ("second", rows[2:])):
@@ -46,7 +49,9 @@ def retained(model: Path, folder: Path, metric: str = "es") -> float:
     return pal.measure(model, folder / "retain.jsonl", metrics=[metric]).scores[metric].value
 
 
-@pytest.mark.parametrize(("before", "after", "layers"), [("learned", "layers", 4), ("layers", "others", 8)])
+@pytest.mark.parametrize(
+    ("before", "after", "layers"), [("learned", "layers", LAYERS), ("layers", "others", 2 * LAYERS)]
+)
 def test_layers_are_scaled_and_what_is_kept_is_measured_with_them(known, tmp_path, before, after, layers):
     """The second pair has other layers at the same places: those of before fade, those of after come."""
     how = {"output": tmp_path / "c", "tau": 0.8, "metric": "prob"}
@@ -57,7 +62,7 @@ def test_layers_are_scaled_and_what_is_kept_is_measured_with_them(known, tmp_pat
     assert points[1] < 0.8 * points[0]
     found = parts_of(load(tmp_path / "c").model)
     assert len(found) == layers
-    assert [part.alpha for part in found[-4:]] == pytest.approx([alpha] * 4)
+    assert [part.alpha for part in found[-LAYERS:]] == pytest.approx([alpha] * LAYERS)
     assert retained(tmp_path / "c", known, "prob") == pytest.approx(points[alpha])
     assert pal.verify(tmp_path / "c").holds
     assert "companion" not in {path.name for path in (tmp_path / "c").iterdir()}
@@ -76,7 +81,7 @@ def test_restore_scales_the_layers_of_a_run(known, tmp_path):
     result = unlearned(known, tmp_path / "out", "first", restore=0.8, fuse=True)
     alpha = result.calibration.alpha
     assert 0 < alpha < 1
-    assert [part.alpha for part in parts_of(load(tmp_path / "out").model)] == pytest.approx([alpha] * 4)
+    assert [part.alpha for part in parts_of(load(tmp_path / "out").model)] == pytest.approx([alpha] * LAYERS)
     assert result.scores["after"]["retain"]["es"].value == pytest.approx(retained(tmp_path / "out", known))
     assert result.scores["after"]["retain"]["es"].value >= 0.8 * result.scores["before"]["retain"]["es"].value
     assert pal.verify(tmp_path / "out").holds

@@ -44,6 +44,7 @@ def test_the_record_says_what_lies_behind(guarded):
     )
     assert record["scores"]["without"]["forget"]["prob"] == record["scores"]["before"]["forget"]["prob"]
     assert set(record["guard"]["fired"]) == {"forget", "paraphrase", "retain", "general"}
+    assert any("own words stood in for a replay set" in note for note in record["notes"])
     assert any(gate["gate"].startswith("part removal: ") for gate in record["verdict"]["gates"])
     assert "The weights are unchanged" in (guarded / "report.html").read_text().split("<header>")[0]
 

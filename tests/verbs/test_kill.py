@@ -27,7 +27,7 @@ from palimpsest.companions import delta_record
 from palimpsest.errors import PlanError
 from palimpsest.loop import checkpoint
 from palimpsest.loop.log import RunLog
-from palimpsest.models import reference
+from palimpsest.models import reference, sealed
 
 DIED, DONE = 99, 0
 WRITING = os.O_WRONLY | os.O_RDWR
@@ -93,17 +93,19 @@ class Deaths:
         sys.addaudithook(self._heard)
         append = RunLog.append
         RunLog.append = lambda log, row: (self.moment("half a row", lambda: _half_a_row(log)), append(log, row))[1]
-        for module in (checkpoint, reference, delta_record):
-            module.save_file = self._saving(module.save_file, module.__name__)
+        for module in (sealed, delta_record):
+            module.save_file = self._saving(module.save_file)
 
     def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         changes = event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING)
         if changes and isinstance(arguments[0], str | bytes | Path) and str(arguments[0]).startswith(self.folder):
             self.moment(f"{event} {self._name(str(arguments[0]))}")
 
-    def _saving(self, save: Callable[..., None], where: str) -> Callable[..., None]:
+    def _saving(self, save: Callable[..., None]) -> Callable[..., None]:
         def half(tensors: Any, path: Path, metadata: Any = None) -> None:
-            self.moment(f"half a file of {where}", lambda: _half_a_file(save, tensors, path, metadata))
+            where = _who_saves()
+            if where in {module.__name__ for module in (checkpoint, reference, delta_record)}:
+                self.moment(f"half a file of {where}", lambda: _half_a_file(save, tensors, path, metadata))
             save(tensors, path, metadata=metadata)
 
         return half
@@ -111,6 +113,14 @@ class Deaths:
     def _name(self, path: str) -> str:
         """A path without what differs from process to process or from example to example."""
         return re.sub(r"[0-9a-f]{32}|\d+", "#", path.removeprefix(self.folder))
+
+
+def _who_saves() -> str:
+    """The module that has a file written, by itself or sealed."""
+    frame: Any = sys._getframe(2)
+    while frame.f_globals["__name__"] == sealed.__name__:
+        frame = frame.f_back
+    return str(frame.f_globals["__name__"])
 
 
 def _half_a_row(log: RunLog) -> None:

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from tests.methods.small_classes import small_classifier
 from tests.models.test_resnet import tiny
 from tests.verbs.test_head_growth import put_npz
 
 import palimpsest as pal
 from palimpsest.cli import main
+from palimpsest.companions import companion_place
+from palimpsest.companions.owner import write_owner
 from palimpsest.engine import execute
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.models.parts import attach
 from palimpsest.models.parts.prompt_pool import PromptPool
+from palimpsest.models.sources import source_digest
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,31 @@ def test_the_statistics_of_another_version_on_the_same_backbone_are_refused(coun
     with pytest.raises(ModelError, match="class_statistics beside .*mixed are of another version than the model"):
         pal.unlearn(tmp_path / "mixed", counted / "two.npz", output=tmp_path / "out", method="simple_cil")
     assert {path.name for path in tmp_path.iterdir()} == {"mixed"}
+
+
+@pytest.mark.parametrize("method", ["fecam", "ranpac"])
+def test_statistics_that_another_method_counted_are_refused_before_anything_is_measured(
+    counted, tmp_path, unmeasured, method
+):
+    more = put_npz(tmp_path / "more.npz", [4, 5] * 2)
+    with pytest.raises(
+        ModelError, match=f"counted by another method, or with other options, than this run's .{method}"
+    ):
+        pal.learn(counted / "means", more, output=tmp_path / "out", method=method, head="grow")
+    assert [*tmp_path.iterdir()] == [more]
+
+
+def test_statistics_of_another_backbone_are_refused_before_anything_is_measured(counted, tmp_path, unmeasured):
+    """The record's own mark of the backbone, where the folder's mark of the version was made to fit."""
+    shutil.copytree(counted / "means", tmp_path / "other")
+    weights = tmp_path / "other" / "base" / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({**tensors, "conv1.weight": tensors["conv1.weight"] + 1}, weights, metadata={"format": "pt"})
+    (tmp_path / "other" / "manifest.json").unlink()
+    write_owner(companion_place("class_statistics", tmp_path / "other"), source_digest(tmp_path / "other"))
+    more = put_npz(tmp_path / "more.npz", [4, 5] * 2)
+    with pytest.raises(ModelError, match="class statistics beside the model are of another backbone"):
+        pal.learn(tmp_path / "other", more, output=tmp_path / "out", method="simple_cil", head="grow")
 
 
 @pytest.mark.parametrize(

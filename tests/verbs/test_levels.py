@@ -27,6 +27,12 @@ def test_far_beyond_the_level_is_said_with_both_numbers(after: float, never: flo
         assert f"{after:.1f}" in words
 
 
+def test_a_class_is_no_word_that_could_be_garbled() -> None:
+    """A class that went has no probability left, which is what was asked for."""
+    gone = {"accuracy": 0.0, "nats": 7.82}
+    assert beyond(LevelInfo(source="classes", sentence="", values={"accuracy": 0.0, "nats": 0.0}, after=gone)) == ""
+
+
 def test_without_a_level_in_nats_nothing_is_said() -> None:
     assert beyond(LevelInfo(source="classes", sentence="", values={"accuracy": 0.0}, after={"ma": 0.0})) == ""
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.models.parts.conftest import own_parts
+from tests.shallow import LAYERS
 
 import palimpsest as pal
 from palimpsest.cli import main
@@ -17,7 +18,6 @@ from palimpsest.models import parts
 from palimpsest.models.load import load
 
 __all__ = ["own_parts"]
-LAYERS = 4  # of the clinic's model
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 4, "batch_size": 4}}
 adapter = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -91,11 +91,27 @@ def test_another_method_moves_the_base_under_parts_that_stay(scope, own_parts, c
 def test_an_adapter_that_is_kept_stacks_on_parts(own_parts, clinic, tmp_path):
     nudged(clinic, tmp_path / "one")
     nudged(clinic, tmp_path / "two", tmp_path / "one", method="npo", scope={"kind": "lora", "rank": 2, "merge": False})
-    assert sorted(p.name for p in (tmp_path / "two/parts").iterdir())[-2:] == ["0003-nudge", "0004-lora"]
+    assert sorted(p.name for p in (tmp_path / "two/parts").iterdir())[-2:] == ["0001-nudge", "0002-lora"]
     one, two = load(tmp_path / "one").model, load(tmp_path / "two").model
     assert not torch.equal(logits(two), logits(one))
     parts.parts_of(two)[LAYERS].alpha = 0
     assert torch.equal(logits(two), logits(one))
+
+
+@adapter
+def test_an_unlearner_may_move_the_parts_of_earlier_runs_and_nothing_else(own_parts, clinic, tmp_path):
+    nudged(clinic, tmp_path / "one")
+    inner = {"kind": "layers", "names": ["palimpsest_parts"]}
+    nudged(clinic, tmp_path / "two", tmp_path / "one", method="npo", scope=inner)
+    first, second = (load_file(tmp_path / run / "base/model.safetensors") for run in ("one", "two"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for place in sorted((tmp_path / "one" / "parts").iterdir()):
+        before, after = (
+            load_file(tmp_path / run / "parts" / place.name / "part.safetensors") for run in ("one", "two")
+        )
+        assert any(not torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(pal.PlanError, match=r"scope.kind=layers with scope.names=\[palimpsest_parts\]"):
+        nudged(clinic, tmp_path / "three", tmp_path / "one", method="npo", scope={"kind": "parts"})
 
 
 def test_scope_parts_of_a_method_without_is_refused(clinic, tmp_path, capsys):
@@ -121,8 +137,9 @@ def test_the_list_says_kind_place_size_and_who_made_it(own_parts, clinic, tmp_pa
 
 
 def test_removed_and_scaled_parts_make_a_new_version(own_parts, clinic, tmp_path):
-    nudged(clinic, tmp_path / "one")
-    pal.parts(tmp_path / "one", remove="1-3", alpha={0: 0.5}, output=tmp_path / "half")
+    nudged(clinic, tmp_path / "first")
+    nudged(clinic, tmp_path / "one", tmp_path / "first")
+    pal.parts(tmp_path / "one", remove=f"1-{2 * LAYERS - 1}", alpha={0: 0.5}, output=tmp_path / "half")
     rows = pal.parts(tmp_path / "half")
     assert [(row.number, row.kind, row.place, row.alpha) for row in rows] == [(0, "nudge", "model.layers.0.mlp", 0.5)]
     whole, half = load(tmp_path / "one").model, load(tmp_path / "half").model
@@ -182,8 +199,8 @@ def test_export_names_the_part_that_does_not_fold(own_parts, clinic, tmp_path, c
 REFUSED = {
     "no output": (["--remove", "0"], "give --output NEW"),
     "nothing to do": (["--output", "NEW"], "give --output NEW with --remove N, --alpha N=A or --undo N=R"),
-    "not there": (["--remove", "9", "--output", "NEW"], "part 9 is not there; accepted: 0 to 3"),
-    "half there": (["--remove", "2-9", "--output", "NEW"], "part 2-9 is not there"),
+    "not there": (["--remove", "9", "--output", "NEW"], "part 9 is not there; accepted: 0 to 1"),
+    "half there": (["--remove", "1-9", "--output", "NEW"], "part 1-9 is not there"),
     "backwards": (["--remove", "2-1", "--output", "NEW"], "part 2-1 is not there"),
     "no number": (["--remove", "x", "--output", "NEW"], "part 'x'; accepted: the number of a part"),
     "no alpha": (["--alpha", "0", "--output", "NEW"], "--alpha '0'; accepted: N=A"),

@@ -44,7 +44,7 @@ class ContinuationTest:
         self._forget = forget
         self._tokenizer = tokenizer
         self._forgotten = forgotten
-        self._utility = utility
+        self._utility = utility or Utility({}, None)
         self._eos_ids = list(eos_ids)
         self._share = share
 
@@ -55,11 +55,9 @@ class ContinuationTest:
         active = tuple(i for i in self._forget.ids if not self._passes(model, self._forget[i]))
         model.train(was_training)
         found = {"forget.remembered": len(active) / len(self._forget)}
-        stop = None
-        if self._utility is not None:
-            found |= self._utility.measure(model)
-            stop = self._utility.broken(found)
-        return Check(active, found, stop, enough_pass(len(active), len(self._forget), self._share))
+        found |= self._utility.measure(model)
+        enough = enough_pass(len(active), len(self._forget), self._share)
+        return Check(active, found, self._utility.broken(found), enough)
 
     def _passes(self, model: Any, sequence: TokenSequence) -> bool:
         prompt, reference = split(sequence)

@@ -15,7 +15,6 @@ Shape legend: S scored positions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,8 +23,9 @@ from torch import Tensor, nn
 
 from palimpsest.audit.refine import Utility, enough_pass
 from palimpsest.audit.refinement import Refinement
-from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.batch import TextBatch, TextSet
 from palimpsest.loop.stopping import Check
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 
 GAP_ROWS = 8  # at once: the logits of all positions stand in memory
@@ -48,27 +48,25 @@ class GapTest:
     def __init__(self, forget: TextSet, config: Refinement, utility: Utility | None = None) -> None:
         self._forget = forget
         self._config = config
-        self._utility = utility
+        self._utility = utility or Utility({}, None)
 
     def check(self, model: nn.Module, step: int) -> Check:
         """One pass over the forget set, without a trace in the model."""
         closed = self._closed(model)
         active = tuple(i for i in self._forget.ids if closed[i] < self._config.closed)
         found = {"forget.closed": sum(closed.values()) / len(closed)}
-        stop = None
-        if self._utility is not None:
-            found |= self._utility.measure(model)
-            stop = self._utility.broken(found)
-        return Check(active, found, stop, enough_pass(len(active), len(self._forget), self._config.share))
+        found |= self._utility.measure(model)
+        enough = enough_pass(len(active), len(self._forget), self._config.share)
+        return Check(active, found, self._utility.broken(found), enough)
 
     def _closed(self, model: nn.Module) -> dict[str, float]:
         """Example -> share of its gaps that are closed."""
         by_length = sorted(self._forget.ids, key=lambda i: len(self._forget[i].tokens))
         with asked(model):
-            parts = (by_length[k : k + GAP_ROWS] for k in range(0, len(by_length), GAP_ROWS))
+            parts = in_passes(model, self._forget, GAP_ROWS, by_length)
             return {i: share for part in parts for i, share in self._of_batch(model, part).items()}
 
-    def _of_batch(self, model: Any, ids: Sequence[str]) -> dict[str, float]:
-        said = self._forget.batch(ids).to(next(model.parameters()).device).predict(model)
+    def _of_batch(self, model: Any, batch: TextBatch) -> dict[str, float]:
+        said = batch.predict(model)
         is_closed_S = (logit_gaps(said.logits_SV, said.target_S) <= self._config.gap).double()  # 7 of 10 are 0.7
-        return dict(zip(ids, (said.sum_by_example(is_closed_S) / said.count_B).tolist(), strict=True))
+        return dict(zip(batch.ids, (said.sum_by_example(is_closed_S) / said.count_B).tolist(), strict=True))

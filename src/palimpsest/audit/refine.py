@@ -86,7 +86,7 @@ class ExtractionTest:
         self._el = f"el_{config.n}"
         self._share = config.share
         self._eos_ids = eos_ids
-        self._utility = utility
+        self._utility = utility or Utility({}, None)
 
     def check(self, model: nn.Module, step: int) -> Check:
         """Measure MA and EL_n of every forget example."""
@@ -94,11 +94,9 @@ class ExtractionTest:
         ma, el = scores["ma"].by_id, scores[self._el].by_id
         active = tuple(i for i in self._forget.ids if _above(ma[i], self._levels.ma) or _above(el[i], self._levels.el))
         found = {f"forget.{key}": s.value for key, s in scores.items() if s.value is not None}
-        stop = None
-        if self._utility is not None:
-            found |= self._utility.measure(model)
-            stop = self._utility.broken(found)
-        return Check(active, found, stop, enough_pass(len(active), len(self._forget), self._share))
+        found |= self._utility.measure(model)
+        enough = enough_pass(len(active), len(self._forget), self._share)
+        return Check(active, found, self._utility.broken(found), enough)
 
 
 def enough_pass(num_active: int, total: int, share: float) -> str | None:

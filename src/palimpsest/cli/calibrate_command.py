@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from palimpsest.cli import options as o
 from palimpsest.cli.flags import Flag, command_of
 from palimpsest.cli.screen import show_result, shown_progress
 
-
-def _text(metavar: str, about: str, *names: str, kind: Any = str | None) -> Any:
-    return Annotated[kind, typer.Option(*names, metavar=metavar, help=about)]
-
-
-def _number(kind: Any, about: str) -> Any:
-    return Annotated[kind, typer.Option(metavar="N", show_default=False, help=about)]
-
-
 _FLAGS = (
-    Flag("before", _text("DIR", "The model before the change.", "--before", kind=str), default=...),
-    Flag("after", _text("DIR", "What was made of it, by any method.", "--after", kind=str), default=...),
-    Flag("retain", _text("DATA", "What must stay; best rows never trained on.", "--retain", kind=str), default=...),
-    Flag("output", o.OutputFolder, default=...),
-    Flag("forget", _text("DATA", "What was to go: tells what it costs.")),
-    Flag("metric", _text("NAME", "What is kept of retain.  [es; images accuracy]")),
-    Flag("tau", _number(float, "Share of its value before.  [0.95]"), default=0.95),
-    Flag("tolerance", _number(float, "The share found, this exact.  [1/64]"), default=1 / 64),
-    Flag("rows", _number(int, "At most so many rows of a set.  [400]"), default=400),
-    Flag("seed", _number(int, "Draws them.  [0]"), default=0),
-    Flag("assign", o.Sets),
+    Flag("before", o.option(str, "The model before the change.", "--before", metavar="DIR"), default=...),
+    Flag("after", o.option(str, "What was made of it, by any method.", "--after", metavar="DIR"), default=...),
     Flag(
-        "token_ids", Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')], default=False
+        "retain", o.option(str, "What must stay; best rows never trained on.", "--retain", metavar="DATA"), default=...
     ),
-    Flag("max_length", _number(int | None, "Longest row in tokens.  [the model's]")),
+    Flag("output", o.OutputFolder, default=...),
+    Flag("forget", o.option(str | None, "What was to go: tells what it costs.", metavar="DATA")),
+    Flag("metric", o.option(str | None, "What is kept of retain.  [es; images accuracy]", metavar="NAME")),
+    Flag("tau", o.option(float, "Share of its value before.  [0.95]"), default=0.95),
+    Flag("tolerance", o.option(float, "The share found, this exact.  [1/64]"), default=1 / 64),
+    Flag("rows", o.option(int, "At most so many rows of a set.  [400]"), default=400),
+    Flag("seed", o.option(int, "Draws them.  [0]"), default=0),
+    Flag("assign", o.Sets),
+    Flag("token_ids", o.IdsOfTokens, default=False),
+    Flag("max_length", o.option(int | None, "Longest row in tokens.  [the model's]")),
     Flag("separator", o.Separator),
     Flag("truncate", o.Truncate, default=False),
     Flag("revision", o.Revision),

@@ -18,6 +18,7 @@ from palimpsest.cli.rules_command import rule_rows
 from palimpsest.cli.saying import tell, tell_json
 from palimpsest.data.sets.roles import ALL_VERBS
 from palimpsest.errors import PlanError, unknown
+from palimpsest.federated import erasers
 from palimpsest.method_card import KIND_WORDS
 
 if TYPE_CHECKING:
@@ -127,8 +128,15 @@ def rows_in(name: str) -> list[OptionRow]:
         return option_rows(derived.load(name).Config, name)
     if name in rules.names():
         return rule_rows(name)
-    names = (*known, *methods.names(), *metrics.names(), *derived.names(), *rules.names())
-    raise PlanError(unknown("section, method, metric, derived set or rule", name, names))
+    if name in erasers.names():
+        return eraser_rows(name)
+    names = (*known, *methods.names(), *metrics.names(), *derived.names(), *rules.names(), *erasers.names())
+    raise PlanError(unknown("section, method, metric, derived set, rule or eraser", name, names))
+
+
+def eraser_rows(name: str) -> list[OptionRow]:
+    """The options of an eraser."""
+    return option_rows(erasers.options_of_eraser(name), name)
 
 
 def dependences() -> dict[tuple[str, str], str]:
@@ -232,6 +240,9 @@ def page() -> str:
     parts += ["## diversify", BESIDE["diversify"], "## record", BESIDE["record"], "## rules", BESIDE["rules"]]
     for name in rules.names():
         parts += [f"### {name}", f"Use when {rules.rule_card(name).use_when}.", _option_table(rule_rows(name))]
+    parts += ["## Erasers", "Of `palimpsest federated erase --by ERASER`: `--set ERASER.OPTION=VALUE`."]
+    for name in erasers.names():
+        parts += [f"### {name}", _option_table(eraser_rows(name))] if eraser_rows(name) else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.flags import Flag, command_of
+from palimpsest.cli.catalogue import eraser_rows
+from palimpsest.cli.flags import Flag, HelpAll, command_of
+from palimpsest.cli.option_rows import as_text
 from palimpsest.cli.saying import tell, tell_json
 from palimpsest.cli.screen import run_summary, shown_progress
 from palimpsest.in_words import so_many
 
 if TYPE_CHECKING:
+    from palimpsest.cli.option_rows import OptionRow
+    from palimpsest.federated.erasers import EraserCard
     from palimpsest.federated.federate import Federating
     from palimpsest.federated.going_through import Combining
     from palimpsest.report.schema import RunResult
+
+EraserName = Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one with its options.")]
 
 app = typer.Typer(
     help="Learn without bringing rows together; erase a client.", no_args_is_help=True, rich_markup_mode=None
@@ -31,28 +37,39 @@ def _group() -> None:
 
 
 def _given(kind: Any, about: str, *names: str, metavar: str | None = None) -> Any:
-    return Annotated[kind, typer.Option(*names, metavar=metavar, help=about)]
+    return Annotated[kind, typer.Option(*names, metavar=metavar, help=about, show_default=False)]
 
 
 _TEST = Flag("test", _given(str | None, "Rows nobody learns; measured.", "--test", metavar="DATA"))
 _PROBE = Flag("probe", _given(str | None, "Canaries, or a backdoor; measured.", "--probe", metavar="DATA"))
-_WAY = (
-    Flag("through", _given(str, "here, simulation or processes (Flower).", "--through", metavar="WAY"), default="here"),
-    Flag("timeout", _given(float | None, "Seconds for a client's answer.  [600]", "--timeout", metavar="N")),
+_THROUGH = Flag(
+    "through",
+    _given(str, "here, simulation or processes (Flower).  [here]", "--through", metavar="WAY"),
+    default="here",
+)
+_TIMEOUT = Flag(
+    "timeout", _given(float | None, "Seconds for a client's answer.  [600]", "--timeout", metavar="N"), usual=False
 )
 _COMBINING = (
-    Flag("combine", _given(str, "mean, median, trimmed_mean or krum.", "--combine", metavar="HOW"), default="mean"),
-    Flag("noise", _given(float | None, "Of privacy: z, for the mean.  [none]", "--noise", metavar="N")),
-    Flag("clip", _given(float | None, "Largest norm of a change, with --noise.  [1]", "--clip", metavar="N")),
+    Flag(
+        "combine",
+        _given(str, "mean, median, trimmed_mean or krum.  [mean]", "--combine", metavar="HOW"),
+        default="mean",
+    ),
+    Flag("noise", _given(float | None, "For privacy: z, of the mean's noise.  [none]", "--noise", metavar="N")),
+    Flag(
+        "clip", _given(float | None, "Largest norm of a change, with --noise.  [1]", "--clip", metavar="N"), usual=False
+    ),
     Flag("secret", _given(bool, "Secure aggregation: the mean alone is seen.", "--secret"), default=False),
 )
 _ROWS = (
     Flag("column", o.Columns),
-    Flag("ignore_column", o.IgnoreColumns),
-    Flag("split", o.Split),
-    Flag("token_ids", _given(bool, 'Rows are {"id", "input_ids"}.', "--token-ids"), default=False),
-    Flag("threads", o.Threads),
+    Flag("ignore_column", o.IgnoreColumns, usual=False),
+    Flag("split", o.Split, usual=False),
+    Flag("token_ids", _given(bool, 'Rows are {"id", "input_ids"}.', "--token-ids"), default=False, usual=False),
+    Flag("threads", o.Threads, usual=False),
     Flag("json", o.Json, default=False),
+    Flag("help_all", HelpAll, default=False),
 )
 _RUN = (
     Flag("model", o.ModelFolder, default=...),
@@ -61,33 +78,53 @@ _RUN = (
     _TEST,
     _PROBE,
     Flag("rounds", _given(int | None, "So many.  [until the loss stops falling]", "--rounds", metavar="N")),
-    Flag("epochs", _given(float | None, "Local passes of a round.  [2]", "--epochs", metavar="N")),
-    Flag("method", _given(str, "Of the local work: a learner.", "--method"), default="finetune"),
-    Flag("scope", _given(str | None, "lora, all or layers.  [lora; classifiers all]", "--scope", metavar="KIND")),
     Flag("learns_for", _given(str | None, "Learn so that this eraser can.  [fed_avg]", "--for", metavar="ERASER")),
-    Flag("learning_rate", _given(float | None, "Of the local work.  [0.002; see docs]", "--lr", metavar="N")),
-    Flag("batch_size", _given(int | None, "Rows of a local step.  [8]", "--batch-size", metavar="N")),
-    Flag("seed", _given(int | None, "Of all that is drawn.  [0]", "--seed", metavar="N")),
-    Flag("rule", o.GivenRules),
-    Flag("assign", o.Sets),
-    Flag("separator", o.Separator),
-    Flag("revision", o.Revision),
+    Flag(
+        "method",
+        _given(str, "Of the local work: a learner.  [finetune]", "--method", metavar="NAME"),
+        default="finetune",
+        usual=False,
+    ),
+    Flag(
+        "scope",
+        _given(str | None, "lora, all or layers.  [lora; classifiers all]", "--scope", metavar="KIND"),
+        usual=False,
+    ),
+    Flag("epochs", _given(float | None, "Local passes of a round.  [2]", "--epochs", metavar="N"), usual=False),
+    Flag(
+        "learning_rate", _given(float | None, "Of the local work.  [0.002; see docs]", "--lr", metavar="N"), usual=False
+    ),
+    Flag("batch_size", _given(int | None, "Rows of a local step.  [8]", "--batch-size", metavar="N"), usual=False),
+    Flag("seed", _given(int | None, "Of all that is drawn.  [0]", "--seed", metavar="N"), usual=False),
     *_COMBINING,
-    *_WAY,
+    _THROUGH,
+    _TIMEOUT,
+    Flag("assign", o.Sets),
+    Flag("rule", o.GivenRules, usual=False),
+    Flag("separator", o.Separator, usual=False),
+    Flag("revision", o.Revision, usual=False),
     *_ROWS,
-)  # fmt: skip
+)
 _ERASE = (
     Flag("folder", Annotated[str, typer.Argument(metavar="DIR", help="Version of a federation.")], default=...),
     Flag("client", _given(list[str], "Who goes; NAME=FILE: rows that moved.", "--client", metavar="NAME"), default=...),
     Flag("output", o.OutputFolder, default=...),
-    Flag("by", _given(str, "See `palimpsest federated erasers`.", "--by", metavar="ERASER"), default="fed_eraser"),
+    Flag(
+        "by",
+        _given(str, "See `palimpsest federated erasers`.  [fed_eraser]", "--by", metavar="ERASER"),
+        default="fed_eraser",
+    ),
+    Flag(
+        "assign", _given(list[str] | None, "Of the eraser, e.g. fed_eraser.interval=2.", "--set", metavar="A.B=VALUE")
+    ),
     Flag("oracle", _given(bool, "Retrain without that client, too, and compare.", "--oracle"), default=False),
     Flag("public", _given(str | None, "Rows of no client, for erasers that teach.", "--public", metavar="DATA")),
     _TEST,
     _PROBE,
-    *_WAY,
+    _THROUGH,
+    _TIMEOUT,
     *_ROWS,
-)  # fmt: skip
+)
 
 
 def _run(values: dict[str, Any]) -> int:
@@ -95,10 +132,11 @@ def _run(values: dict[str, Any]) -> int:
     from palimpsest.federated.federate import federate
     from palimpsest.federated.given_clients import parse_clients
 
+    mine, values["assign"] = _of_erasers(values["assign"] or ())
     sections = _sections(values)
     clients = parse_clients(values["client"])
     how = _how(values)._replace(rounds=values["rounds"], epochs=values["epochs"], learns_for=values["learns_for"])
-    how = how._replace(combining=_combining(values))
+    how = how._replace(combining=_combining(values), options=_options(mine, values["learns_for"], "--for"))
     with shown_progress(quiet=values["json"]) as progress:
         given: dict[str, Any] = {"method": values["method"], "sections": sections, "sets": _sets(values), "how": how}
         result = federate(values["model"], clients, _manner(values, progress), **given)
@@ -118,6 +156,8 @@ def _erase(values: dict[str, Any]) -> int:
             f"{so_many(len(going), 'client')} to go; give --client NAME once (one goes at a time), and NAME=FILE "
             "only for rows that are no longer where they were"
         )
+    options = _options(values["assign"] or (), values["by"], "--by")
+    how = _how(values)._replace(options=options)
     with shown_progress(quiet=values["json"]) as progress:
         given: dict[str, Any] = {
             "by": values["by"],
@@ -125,8 +165,39 @@ def _erase(values: dict[str, Any]) -> int:
             "sets": _sets(values),
             "retrains": values["oracle"],
         }
-        result = erase_client(values["folder"], going[0], _manner(values, progress), how=_how(values), **given)
+        result = erase_client(values["folder"], going[0], _manner(values, progress), how=how, **given)
     return _shown(result, values)
+
+
+def _of_erasers(assignments: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of ``--set``: what is said to erasers, and the rest."""
+    from palimpsest.federated import erasers
+
+    known = erasers.names()
+    given = list(assignments)
+    mine = [one for one in given if one.partition(".")[0] in known]
+    return mine, [one for one in given if one not in mine]
+
+
+def _options(assignments: Iterable[str], eraser: str | None, flag: str) -> dict[str, Any]:
+    """Options of the eraser that was chosen.
+
+    Raises:
+        PlanError: an assignment to another one, or to what is none.
+    """
+    from palimpsest.errors import PlanError, unknown
+    from palimpsest.federated import erasers
+
+    found: dict[str, Any] = {}
+    for place, key, value in map(o.parse_assignment, assignments):
+        if place != eraser and place in erasers.names():
+            raise PlanError(
+                f"--set {place}.{key}: not the eraser of this command; give {flag} {place}, or leave it out"
+            )
+        if place != eraser:
+            raise PlanError(f"--set: {unknown('eraser of this command', place, [str(eraser)])}")
+        found[key] = value
+    return found
 
 
 def _sections(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,16 +286,28 @@ def report(
 
 
 @app.command("erasers")
-def erasers_command(json: o.Json = False) -> int:
-    """List the ways to take a client out, and what may be relied on after each."""
-    from palimpsest.federated.erasers import eraser_cards
+def erasers_command(name: EraserName = None, json: o.Json = False) -> int:
+    """List the ways to take a client out, what may be relied on after each, and their options."""
+    from palimpsest.federated.erasers import eraser_cards, known_eraser
 
-    cards = eraser_cards()
+    chosen = None if name is None else known_eraser(name)
+    cards = [card for card in eraser_cards() if chosen in (None, card.name)]
+    rows = {card.name: eraser_rows(card.name) for card in cards}
     if json:
-        tell_json(json_module.dumps([card._asdict() for card in cards], indent=1))
+        said = [{**c._asdict(), "options": {row.name: row.values() for row in rows[c.name]}} for c in cards]
+        tell_json(json_module.dumps(said, indent=1))
         return 0
     for card in cards:
-        exact = "exact; run --for it" if card.learns_apart else "exact" if card.exact else ""
-        tell(f"{card.name:20} {exact}".rstrip())
-        tell(f"  use when {card.use_when}\n  {card.guarantee}")
+        tell("\n".join(_of_eraser(card, rows[card.name], whole=name is not None)))
+    if name is None:
+        tell("\nOptions with what they do: palimpsest federated erasers NAME; given by --set NAME.OPTION=VALUE.")
     return 0
+
+
+def _of_eraser(card: EraserCard, rows: list[OptionRow], *, whole: bool) -> list[str]:
+    """What is said of one eraser, line by line."""
+    exact = "exact; run --for it" if card.learns_apart else "exact" if card.exact else ""
+    lines = [f"{card.name:20} {exact}".rstrip(), f"  use when {card.use_when}", f"  {card.guarantee}"]
+    if rows:
+        lines.append(as_text(rows) if whole else f"  options: {', '.join(row.name for row in rows)}")
+    return lines

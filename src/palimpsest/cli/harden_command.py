@@ -10,31 +10,23 @@ from palimpsest.cli import options as o
 from palimpsest.cli.flags import Flag, command_of
 from palimpsest.cli.screen import show_result, shown_progress
 
-
-def _rows(about: str, name: str, kind: Any = str | None) -> Any:
-    return Annotated[kind, typer.Option(name, metavar="DATA", help=about)]
-
-
-def _amount(kind: Any, about: str, *names: str) -> Any:
-    return Annotated[kind, typer.Option(*names, metavar="N", show_default=False, help=about)]
-
-
 _FLAGS = (
     Flag("model", Annotated[str, typer.Argument(metavar="MODEL", help="The model that forgot.")], default=...),
-    Flag("alpha", _amount(float, "Share of noise, 0 to 1; 0.6 is a beginning."), default=...),
-    Flag("retain", _rows("What must stay, and is taught again.", "--retain", str), default=...),
+    Flag("alpha", o.option(float, "Share of noise, 0 to 1; 0.6 is a beginning."), default=...),
+    Flag("retain", o.option(str, "What must stay, and is taught again.", "--retain", metavar="DATA"), default=...),
     Flag("output", o.OutputFolder, default=...),
-    Flag("forget", _rows("What was forgotten: measured, not taught.", "--forget")),
-    Flag("replay", _rows("General rows, taught beside retain.", "--replay")),
-    Flag("general", _rows("General text, taught beside retain; and its perplexity.", "--general")),
-    Flag("beta", _amount(float, "Size of the noise; 1 = fresh weights.  [0.1]"), default=0.1),
-    Flag("epochs", _amount(float, "Passes over retain at most.  [40]"), default=40.0),
-    Flag("learning_rate", _amount(float | None, "Of AdamW.  [by the size of the weights]", "--lr")),
-    Flag("batch_size", _amount(int, "Rows of each set per step.  [8]"), default=8),
-    Flag("seed", _amount(int, "Of noise and order.  [0]"), default=0),
+    Flag("forget", o.option(str | None, "What was forgotten: measured, not taught.", "--forget", metavar="DATA")),
+    Flag("replay", o.option(str | None, "General rows, taught beside retain.", "--replay", metavar="DATA")),
     Flag(
-        "token_ids", Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')], default=False
+        "general",
+        o.option(str | None, "General text, taught beside retain; and its perplexity.", "--general", metavar="DATA"),
     ),
+    Flag("beta", o.option(float, "Size of the noise; 1 = fresh weights.  [0.1]"), default=0.1),
+    Flag("epochs", o.option(float, "Passes over retain at most.  [40]"), default=40.0),
+    Flag("learning_rate", o.option(float | None, "Of AdamW.  [by the size of the weights]", "--lr")),
+    Flag("batch_size", o.option(int, "Rows of each set per step.  [8]"), default=8),
+    Flag("seed", o.option(int, "Of noise and order.  [0]"), default=0),
+    Flag("token_ids", o.IdsOfTokens, default=False),
     Flag("json", o.Json, default=False),
     Flag("separator", o.Separator),
     Flag("column", o.Columns),

@@ -115,7 +115,7 @@ def _method(card: MethodCard) -> str:
         f"does      {kinds}; {_listed(methods.works_on(card))}",
         f"works     {APPROACH_WORDS[card.approach]}",
         f"needs     {_needs(card)}",
-        f"may use   {', '.join(card.uses) or 'no other set'}",
+        f"may use   {_uses(card)}",
         *textwrap.wrap(_training(card), WIDTH, initial_indent="training  ", subsequent_indent=" " * 10),
     ]
     options = as_text(method_rows(card)) or "  none"
@@ -132,6 +132,12 @@ def _needs(card: MethodCard) -> str:
     sets += [" or ".join(group) for group in card.one_of]
     sets += ["the base model"] if card.starts_from == "base" else []
     return "; ".join([*sets, *(f"a model that learned with --record {kind}" for kind in card.reads)]) or "no set"
+
+
+def _uses(card: MethodCard) -> str:
+    """Further sets, and what takes their place."""
+    said = [f"{n} (else {derived.load(card.instead[n]).about})" if n in card.instead else n for n in card.uses]
+    return ", ".join(said) or "no other set"
 
 
 def _training(card: MethodCard) -> str:
@@ -180,6 +186,7 @@ def method_values(card: MethodCard) -> dict[str, Any]:
         "needs": list(card.needs),
         "one_of": [list(group) for group in card.one_of],
         "uses": list(card.uses),
+        "instead": dict(card.instead),
         "starts_from": card.starts_from,
         "edits": card.edits,
         "reads": list(card.reads),

@@ -21,34 +21,29 @@ if TYPE_CHECKING:
     from palimpsest.records import Answer
 
 
-def _text(metavar: str, about: str, *names: str, kind: Any = str | None) -> Any:
-    return Annotated[kind, typer.Option(*names, metavar=metavar, help=about)]
-
-
-def _count(least: int, about: str, kind: Any = int) -> Any:
-    return Annotated[kind, typer.Option(min=least, metavar="N", show_default=False, help=about)]
-
-
 _FLAGS = (
     Flag("model", o.ModelFolder, default=...),
-    Flag("data", _text("DATA", "Rows or images: file, folder or Hub name.", "--data", kind=str), default=...),
-    Flag("metrics", _text("NAMES", "E.g. ma,es; see `palimpsest metrics`.  [ma,el,es; images accuracy,prob]")),
-    Flag("assign", o.Sets),
+    Flag("data", o.option(str, "Rows or images: file, folder or Hub name.", "--data", metavar="DATA"), default=...),
     Flag(
-        "token_ids", Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')], default=False
+        "metrics",
+        o.option(
+            str | None, "E.g. ma,es; see `palimpsest metrics`.  [ma,el,es; images accuracy,prob]", metavar="NAMES"
+        ),
     ),
+    Flag("assign", o.Sets),
+    Flag("token_ids", o.IdsOfTokens, default=False),
     Flag(
         "without_parts",
         Annotated[bool, typer.Option("--without-parts", help="The weights alone: what lies behind a guard.")],
         default=False,
     ),
-    Flag("max_length", _count(2, "Longest row in tokens.  [the model's]", int | None)),
+    Flag("max_length", o.option(int | None, "Longest row in tokens.  [the model's]", least=2)),
     Flag("separator", o.Separator),
     Flag("truncate", o.Truncate, default=False),
-    Flag("batch_size", _count(1, "Rows per forward pass; changes no value.  [32]"), default=32),
+    Flag("batch_size", o.option(int, "Rows per forward pass; changes no value.  [32]", least=1), default=32),
     Flag("revision", o.Revision),
     Flag("threads", o.Threads),
-    Flag("show", _count(0, "N answers, the most known row's first.  [0]"), default=0),
+    Flag("show", o.option(int, "N answers, the most known row's first.  [0]", least=0), default=0),
     Flag("column", o.Columns),
     Flag("ignore_column", o.IgnoreColumns),
     Flag("split", o.Split),

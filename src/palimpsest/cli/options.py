@@ -17,6 +17,16 @@ from palimpsest.untrusted import parse_yaml, reason_of
 
 ROUTED = ("training", "control", "repair", "restore", "head", "scope", "pairing", "refine", "measuring", "encoding")
 
+
+def _with_breaks(text: str) -> str:
+    r"""A text as meant where a shell's quotes leave a backslash and a letter of it.
+
+    >>> _with_breaks(r"\n"), _with_breaks(" ")
+    ('\n', ' ')
+    """
+    return text.replace(r"\n", "\n").replace(r"\t", "\t")
+
+
 ModelFolder = Annotated[str, typer.Option("--model", metavar="DIR", help="Folder, Hub name or resnet20@DIR.")]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder for model and report.")]
 Revision = Annotated[str | None, typer.Option(metavar="COMMIT", help="Commit of a Hub name.")]
@@ -29,7 +39,14 @@ RestoreShare = Annotated[
     float | None, typer.Option("--restore", metavar="N", help="Give utility back to this share of before.")
 ]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Cut longer rows instead of refusing.")]
-Separator = Annotated[str | None, typer.Option(metavar="TEXT", help="Between prompt and completion.  [as taught]")]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        parser=_with_breaks,
+        help=r"Between prompt and completion, ' ' or '\n'.  [as taught]",
+    ),
+]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="YAML or JSON with options.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Any option; see `palimpsest options`.")
@@ -47,6 +64,20 @@ IgnoreColumns = Annotated[
     list[str] | None, typer.Option("--ignore-column", metavar="NAME", help="A column to leave out.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+IdsOfTokens = Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')]
+
+
+def option(kind: Any, about: str, *names: str, metavar: str = "N", least: int | None = None) -> Any:
+    """An option of one command, whose help says the default itself.
+
+    Args:
+        kind: of its value.
+        about: what the help says.
+        names: as they are typed; none = that of its parameter.
+        metavar: stands for the value in the help.
+        least: value that is accepted.
+    """
+    return Annotated[kind, typer.Option(*names, metavar=metavar, min=least, show_default=False, help=about)]
 
 
 def column_names(assignments: Iterable[str] | None) -> dict[str, str]:

@@ -92,6 +92,7 @@ def run_summary(result: RunResult) -> str:
     from palimpsest.report.given_back import given_back
     from palimpsest.report.guard_info import guarded_lines
     from palimpsest.report.meaning import where_to
+    from palimpsest.report.prompt_info import prompts_text
     from palimpsest.report.row_places import with_places
     from palimpsest.report.said import answers_text, heading
     from palimpsest.report.terminal import table, verdict
@@ -101,9 +102,12 @@ def run_summary(result: RunResult) -> str:
     said = ["", heading(result), *answers_text(result.answers)] if result.answers else []
     back = ["", *given_back(result)] if result.calibration is not None else []
     cut = ["", *edited_lines(result), *neurons_text(result)] if result.edit is not None else []
+    prompts = ["", *prompts_text(result)] if result.prompts else []
     ended = [f"training ended: {result.stopped}"] if result.kind != "calibrate" else []
     first = [result.first_line, *guarded_lines(result), ""] if result.first_line else []
-    return "\n".join([*first, table(result), *said, *back, *cut, "", *ended, *level, *verdict(result)]).rstrip()
+    return "\n".join(
+        [*first, table(result), *said, *back, *cut, *prompts, "", *ended, *level, *verdict(result)]
+    ).rstrip()
 
 
 def show_result(result: RunResult, folder: str, *, as_json: bool) -> int:

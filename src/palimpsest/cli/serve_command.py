@@ -11,17 +11,13 @@ from palimpsest.cli import options as o
 from palimpsest.cli.flags import Flag, command_of
 from palimpsest.cli.saying import tell
 
-
-def _option(kind: Any, metavar: str, about: str, name: str) -> Any:
-    return Annotated[kind, typer.Option(name, metavar=metavar, show_default=False, help=about)]
-
-
 _FLAGS = (
     Flag("model", Annotated[str, typer.Argument(metavar="MODEL", help="Classifier or causal LM: folder or Hub name.")],
          default=...),
-    Flag("port", _option(int, "N", "Of 127.0.0.1; 0 = a free one.  [0]", "--port"), default=0),
-    Flag("describe", _option(str | None, "FILE", "Write a blackbox.json that asks it.", "--describe")),
-    Flag("token_env", _option(str | None, "NAME", "Environment variable with a credential to ask for.", "--token-env")),
+    Flag("port", o.option(int, "Of 127.0.0.1; 0 = a free one.  [0]", "--port"), default=0),
+    Flag("describe", o.option(str | None, "Write a blackbox.json that asks it.", "--describe", metavar="FILE")),
+    Flag("token_env", o.option(str | None, "Environment variable with a credential to ask for.", "--token-env",
+                               metavar="NAME")),
     Flag("revision", o.Revision),
     Flag("threads", o.Threads),
 )  # fmt: skip

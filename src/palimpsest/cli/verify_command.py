@@ -39,6 +39,8 @@ def _lines(found: Verification) -> list[str]:
     rows = [f"{kind.removesuffix('s'):11} {what}" for kind in kinds for what in getattr(found, kind)]
     if not found.bound:
         rows.insert(0, f"{found.folder} has {NO_MANIFEST}")
+    notes = [f"note: {note}" for note in found.notes]
     if found.holds:
-        return [f"{found.folder} is as its run left it"]
+        return [f"{found.folder} is as its run left it", *notes]
+    rows += notes
     return [*rows, f"\n{CURE}"] if found.holds is False else rows

@@ -112,6 +112,16 @@ def start_of_counting(
     return there
 
 
+def check_counting(model: nn.Module, companion: Companion | None, how: Counting) -> None:
+    """Refuse statistics that a run could not go on with, before any row goes through the model.
+
+    Raises:
+        ModelError: they are of another backbone, or of other features.
+    """
+    if companion is not None:
+        start_of_counting(model, companion, how)
+
+
 def _check_like(there: ClassRecord, how: Counting) -> None:
     """Refuse statistics of other features, or with fewer moments than are needed."""
     wanted = (how.space, how.width, how.folds)

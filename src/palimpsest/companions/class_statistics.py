@@ -24,19 +24,18 @@ from typing import Any, Literal, NamedTuple, Self
 import torch
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey
-from palimpsest.durable import check_held_still, put
-from palimpsest.errors import DataError, ModelError
+from palimpsest.companions.marks import MarkKey, check_key
+from palimpsest.durable import check_held_still
+from palimpsest.errors import DataError
 from palimpsest.in_words import so_many
 from palimpsest.models.class_features import SeenRows
 from palimpsest.models.class_sums import ClassSums
 from palimpsest.models.scope import tensor_digest
-from palimpsest.models.sealed import is_sound, with_digest
+from palimpsest.models.sealed import damage_of, is_sound, save_sealed
 from palimpsest.records import digest
 from palimpsest.untrusted import parse_json
 
@@ -128,7 +127,7 @@ class ClassRecord:
         """
         strangers = [i for i, content in zip(seen.ids, seen.contents, strict=True) if not self.knows(i, content)]
         _refuse_strangers(strangers, "this head")
-        gone = {self.key.of_id(i) for i in seen.ids}
+        gone = self.key.of_ids(seen.ids)
         kept = {mark: row for mark, row in self.rows.items() if mark not in gone}
         if not kept:
             raise DataError(
@@ -179,7 +178,7 @@ class ClassStatistics(Companion):
         """Those whose features are in a sum."""
         record = self.record()
         rows = {} if record is None else record.rows
-        return frozenset(i for i in ids if self.key.of_id(i) in rows)
+        return self.key.known(ids, rows)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Drop every sum that one of these rows is in, and the marks of all rows of those sums."""
@@ -211,8 +210,7 @@ class ClassStatistics(Companion):
 
     def damage(self) -> str:
         """The file, where it is not as it was written."""
-        path = self.folder / _FILE
-        return f"{_FILE} is damaged" if path.is_file() and not is_sound(path) else ""
+        return damage_of(self.folder / _FILE)
 
     def check_covers(self, ids: Collection[str], where: str) -> None:
         """Refuse rows that were never counted.
@@ -250,13 +248,10 @@ def write_class_record(folder: Path, record: ClassRecord) -> None:
     """
     check_held_still(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sums, path = record.sums, folder / _FILE
-    tensors = {name: getattr(sums, name).contiguous() for name in _SUMS[:2]}
+    sums = record.sums
     rows, columns = torch.triu_indices(sums.width, sums.width)
-    tensors["square_upper"] = sums.square_FGDD[..., rows, columns].contiguous()
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"record": json.dumps(_said(record))}))
-    put(temporary, path, private=True)
+    tensors = {name: getattr(sums, name) for name in _SUMS[:2]} | {"square_upper": sums.square_FGDD[..., rows, columns]}
+    save_sealed(tensors, folder / _FILE, {"record": json.dumps(_said(record))})
 
 
 def _said(record: ClassRecord) -> dict[str, Any]:
@@ -282,9 +277,8 @@ def _read(path: Path, key: MarkKey) -> ClassRecord:
         rows = {str(mark): CountedRow(str(row[0]), int(row[1])) for mark, row in said["rows"].items()}
         record = ClassRecord(sums, rows, str(said["backbone"]), str(said["space"]), key)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise ModelError(f"{path} is damaged; delete {path.parent} to go on without it") from None
-    if said["key"] != key.name:
-        raise ModelError(f"{path.parent} was recorded with another key; bring back the key it was made with")
+        raise damaged(path) from None
+    check_key(path.parent, said["key"], key)
     return record
 
 

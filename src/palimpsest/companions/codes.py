@@ -17,17 +17,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey, own_key
-from palimpsest.durable import check_held_still, put
-from palimpsest.errors import ModelError
+from palimpsest.companions.marks import MarkKey, check_key, own_key
+from palimpsest.durable import check_held_still
 from palimpsest.models.deciding import file_digest
 from palimpsest.models.parts.code_tests import Firing
-from palimpsest.models.sealed import is_sound, with_digest
+from palimpsest.models.sealed import is_sound, save_sealed
 from palimpsest.untrusted import parse_json
 
 _INDEX = "codes.safetensors"
@@ -81,8 +79,8 @@ class Codes(Companion):
         """
         found = cls(folder, key)
         index = found.index()
-        if index is not None and index.key != key.name:
-            raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+        if index is not None:
+            check_key(folder, index.key, key)
         return found
 
     def index(self) -> CodeIndex | None:
@@ -115,13 +113,13 @@ class Codes(Companion):
         """Those whose codes are written down."""
         index = self.index()
         there = frozenset(() if index is None else index.rows)
-        return frozenset(i for i in ids if self.key.of_id(i) in there)
+        return self.key.known(ids, there)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Write the others anew."""
         index, held = self.index(), self.holds(ids)
         if index is not None and held:
-            gone = {self.key.of_id(i) for i in held}
+            gone = self.key.of_ids(held)
             kept = [n for n, mark in enumerate(index.rows) if mark not in gone]
             rows, topics = ([of[n] for n in kept] for of in (index.rows, index.topics))
             _write(self.folder, index._replace(rows=rows, topics=topics, fired_NP=index.fired_NP[kept]))
@@ -182,18 +180,15 @@ def _read(path: Path) -> CodeIndex:
             said, fired_NP = parse_json(file.metadata()["index"]), file.get_tensor("fired_NP")
         return CodeIndex(said["rows"], said["topics"], fired_NP, int(said["codes"]), int(said["nearest"]), said["key"])
     except (SafetensorError, OSError, ValueError, LookupError, TypeError):
-        raise ModelError(f"{path} is damaged; delete {path.parent} to go on without it") from None
+        raise damaged(path) from None
 
 
 def _write(folder: Path, index: CodeIndex) -> None:
     check_held_still(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _INDEX
     said = {**index._asdict(), "rows": list(index.rows), "topics": list(index.topics)}
     del said["fired_NP"]
-    temporary, tensors = path.with_suffix(".tmp"), {"fired_NP": index.fired_NP.contiguous()}
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"index": json.dumps(said)}))
-    put(temporary, path, private=True)
+    save_sealed({"fired_NP": index.fired_NP}, folder / _INDEX, {"index": json.dumps(said)})
 
 
 COMPANION = Codes

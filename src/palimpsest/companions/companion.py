@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self
 
 from palimpsest.companions.marks import MarkKey
+from palimpsest.errors import ModelError
 
 KeyedBy = Literal["example", "class", "client"]
 
@@ -153,3 +154,8 @@ class Companion:
 def bytes_in(folder: Path) -> int:
     """Of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def damaged(path: Path) -> ModelError:
+    """What to raise of a file of a history that cannot be read, where the history can be done without."""
+    return ModelError(f"{path} is damaged; delete {path.parent} to go on without it")

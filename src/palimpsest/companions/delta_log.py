@@ -30,7 +30,7 @@ from palimpsest.companions.delta_record import (
     tensors_of,
 )
 from palimpsest.companions.delta_recording import RECORDING, recorded_in
-from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file
+from palimpsest.companions.marks import MarkKey, check_key
 from palimpsest.durable import check_held_still, flush, put_copy
 from palimpsest.errors import DataError, ModelError
 from palimpsest.in_words import so_many
@@ -84,11 +84,7 @@ class DeltaLog(Companion):
             ModelError: its index is damaged, or was made with another key.
         """
         log = cls(folder, key)
-        if log.index.key != key.name:
-            raise ModelError(
-                f"{folder} was recorded with another key (not {key_file()}), so that whose steps are in it cannot be "
-                f"told; bring the key and set {KEY_VARIABLE}"
-            )
+        check_key(folder, log.index.key, key, whose="steps")
         return log
 
     @cached_property
@@ -111,7 +107,7 @@ class DeltaLog(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that a record was made with, also one that no longer counts and was not deleted yet."""
         there = frozenset().union(*(stamp.who for stamp in self.stamps.values()))
-        return frozenset(i for i in ids if self.key.of_id(i) in there)
+        return self.key.known(ids, there)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Delete every record that one of these ids was in; the others of those steps lose a part of their history."""

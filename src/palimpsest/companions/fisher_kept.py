@@ -12,16 +12,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
 from palimpsest.companions.marks import own_key
-from palimpsest.durable import check_held_still, flush, put
-from palimpsest.errors import ModelError
 from palimpsest.models.deciding import file_digest
-from palimpsest.models.sealed import is_sound, with_digest
+from palimpsest.models.sealed import damage_of, is_sound, save_sealed
 from palimpsest.untrusted import parse_json
 
 _FILE = "fisher.safetensors"
@@ -35,7 +33,7 @@ class KeptFisher(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that it was taken at."""
         marks = set(self._marks())
-        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+        return self.key.known(ids, marks)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Drop it where it was taken at one of these rows."""
@@ -66,7 +64,7 @@ class KeptFisher(Companion):
         if not path.is_file():
             return {}
         if not is_sound(path):
-            raise ModelError(f"{path} is damaged; delete {path.parent} to go on without it")
+            raise damaged(path)
         found: dict[str, Tensor] = load_file(path)
         return found
 
@@ -78,7 +76,7 @@ class KeptFisher(Companion):
             with safe_open(path, framework="pt") as file:
                 return tuple(map(str, parse_json(file.metadata()["who"])))
         except (SafetensorError, OSError, ValueError, LookupError, TypeError):
-            raise ModelError(f"{path} is damaged; delete {path.parent} to go on without it") from None
+            raise damaged(path) from None
 
     def digest(self) -> str:
         """Of the file."""
@@ -86,8 +84,7 @@ class KeptFisher(Companion):
 
     def damage(self) -> str:
         """The file, where it is not as it was written."""
-        path = self.folder / _FILE
-        return f"{_FILE} is damaged" if path.is_file() and not is_sound(path) else ""
+        return damage_of(self.folder / _FILE)
 
     def held(self) -> Held:
         """A tensor is a record."""
@@ -115,13 +112,7 @@ def record_fisher(folder: Path | None, fisher: Mapping[str, Tensor], ids: Collec
 
 def _write(folder: Path, fisher: Mapping[str, Tensor], who: Collection[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _FILE
-    check_held_still(path)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in fisher.items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"who": json.dumps(list(who))}))
-    put(temporary, path, private=True)
-    flush(folder)
+    save_sealed(fisher, folder / _FILE, {"who": json.dumps(list(who))})
 
 
 COMPANION = KeptFisher

@@ -17,16 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from palimpsest.companions.companion import Companion, Forgotten, Held, bytes_in
+from palimpsest.companions.companion import Companion, Forgotten, Held, bytes_in, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey, own_key
-from palimpsest.durable import check_held_still, flush, put
-from palimpsest.errors import ModelError
+from palimpsest.companions.marks import MarkKey, check_key, own_key
 from palimpsest.models.class_gaussians import ClassGaussian, Gaussians
 from palimpsest.models.deciding import file_digest
-from palimpsest.models.sealed import is_sound, with_digest
+from palimpsest.models.sealed import damage_of, save_sealed
 from palimpsest.untrusted import parse_json
 
 _FILE = "gaussians.safetensors"
@@ -77,11 +74,11 @@ class ClassGaussians(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that a class was estimated from."""
         marks = {mark for kept in self.classes().values() for mark in kept.who}
-        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+        return self.key.known(ids, marks)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Drop every class that one of these rows is in."""
-        classes, held, marks = self.classes(), self.holds(ids), {self.key.of_id(i) for i in ids}
+        classes, held, marks = self.classes(), self.holds(ids), self.key.of_ids(ids)
         left = {label: kept for label, kept in classes.items() if not marks & set(kept.who)}
         if not held:
             return Forgotten()
@@ -102,8 +99,7 @@ class ClassGaussians(Companion):
 
     def damage(self) -> str:
         """The file, where it is not as it was written."""
-        path = self.folder / _FILE
-        return f"{_FILE} is damaged" if path.is_file() and not is_sound(path) else ""
+        return damage_of(self.folder / _FILE)
 
     def held(self) -> Held:
         """A class is a record."""
@@ -136,17 +132,11 @@ def record_gaussians(folder: Path | None, gaussians: Gaussians, rows: Mapping[in
 
 def _write(folder: Path, classes: Mapping[int, KeptClass], key: MarkKey) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _FILE
-    check_held_still(path)
     tensors = {f"{label}/mean": kept.gaussian.mean_D for label, kept in classes.items()}
     tensors |= {f"{label}/covariance": kept.gaussian.covariance_DD for label, kept in classes.items()}
     said = {str(label): {"task": kept.gaussian.task, "who": kept.who} for label, kept in classes.items()}
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"record": json.dumps({"key": key.name, "classes": said}, sort_keys=True)}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors, metadata))
-    put(temporary, path, private=True)
-    flush(folder)
+    save_sealed(tensors, folder / _FILE, metadata)
 
 
 def _read(path: Path, key: MarkKey) -> dict[int, KeptClass]:
@@ -164,9 +154,8 @@ def _read(path: Path, key: MarkKey) -> dict[int, KeptClass]:
             }
             name = str(said["key"])
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise ModelError(f"{path} is damaged; delete {path.parent} to go on without it") from None
-    if name != key.name:
-        raise ModelError(f"{path.parent} was recorded with another key; bring back the key it was made with")
+        raise damaged(path) from None
+    check_key(path.parent, name, key)
     return found
 
 

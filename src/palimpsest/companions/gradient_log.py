@@ -17,17 +17,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey
+from palimpsest.companions.marks import MarkKey, check_key
 from palimpsest.companions.records_of_rows import first_damage, how_much, ids_in, records_with
-from palimpsest.durable import check_held_still, flush, put
+from palimpsest.durable import check_held_still, flush
 from palimpsest.errors import ModelError
 from palimpsest.models.deciding import file_digest
-from palimpsest.models.sealed import with_digest
+from palimpsest.models.sealed import save_sealed
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import digest
 
@@ -63,8 +63,7 @@ class PastGradients(Companion):
             ModelError: its index is damaged, or was made with another key.
         """
         found = cls(folder, key)
-        if found._index["key"] != key.name:
-            raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+        check_key(folder, found._index["key"], key)
         return found
 
     @cached_property
@@ -77,7 +76,7 @@ class PastGradients(Companion):
             rows = [PastGradient(str(f), str(s), int(r), tuple(who)) for f, s, r, who in found["records"]]
             return {"key": str(found["key"]), "records": rows}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            raise ModelError(f"{path} is damaged; delete {self.folder} to go on without it") from None
+            raise damaged(path) from None
 
     @property
     def records(self) -> Sequence[PastGradient]:
@@ -138,7 +137,7 @@ class PastGradients(Companion):
         new = []
         for offset, who in enumerate(read_sealed(place / _INDEX)["who"]):
             name = f"{number + offset:04}{_SUFFIX}"
-            _save(load_file(place / f"{offset:04}{_SUFFIX}"), self.folder / name)
+            save_sealed(load_file(place / f"{offset:04}{_SUFFIX}"), self.folder / name)
             new.append(PastGradient(name, file_digest(self.folder / name), request, tuple(who)))
         self._write([*self.records, *new])
 
@@ -168,16 +167,8 @@ def record_gradients(folder: Path, gradients: Sequence[tuple[Mapping[str, Tensor
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, (tensors, _) in enumerate(gradients):
-        _save(tensors, folder / f"{number:04}{_SUFFIX}")
+        save_sealed(tensors, folder / f"{number:04}{_SUFFIX}")
     write_sealed(folder / _INDEX, {"who": [sorted(who) for _, who in gradients]})
-
-
-def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    check_held_still(path)
-    temporary = path.with_suffix(".tmp")
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(kept, temporary, metadata=with_digest(kept))
-    put(temporary, path, private=True)
 
 
 COMPANION = PastGradients

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, Self
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from palimpsest.companions.companion import Change, Companion, Forgotten, Held
+from palimpsest.companions.companion import Change, Companion, Forgotten, Held, damaged
 from palimpsest.companions.delta_recording import RECORDING
-from palimpsest.companions.marks import MarkKey, own_key
+from palimpsest.companions.marks import MarkKey, check_key, own_key
 from palimpsest.companions.records_of_rows import first_damage, how_much, ids_in, records_with, wrong_with
 from palimpsest.durable import check_held_still, flush, put
 from palimpsest.errors import ModelError
@@ -68,8 +68,8 @@ class GramMatrices(Companion):
             ModelError: its index is damaged, or was made with another key.
         """
         found = cls(folder, key)
-        if found.records and found._key_name != key.name:
-            raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+        if found.records:
+            check_key(folder, found._key_name, key)
         return found
 
     @cached_property
@@ -81,7 +81,7 @@ class GramMatrices(Companion):
             found = read_sealed(path)
             return {"key": str(found["key"]), "records": [GramRecord.from_json(one) for one in found["records"]]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            raise ModelError(f"{path} is damaged; delete {self.folder} to go on without it") from None
+            raise damaged(path) from None
 
     @property
     def _key_name(self) -> str:

@@ -233,6 +233,23 @@ def _forgotten_among(examples: Sequence[Example], records: Sequence[LearnedRecor
     return [example for example in examples if any(record.has_forgotten(example) for record in asked)]
 
 
+def learned_in_federation(start: str, version: str, rows: Iterable[Example], key: MarkKey) -> LearnedRecord:
+    """The record of what clients have taught together; after an erasure what they alone had not taught is forgotten.
+
+    Args:
+        start: the folder that the federation began with.
+        version: of an erasure the one that a client was erased from; "" where a federation learned.
+        rows: of all clients that are in it.
+        key: of this user.
+    """
+    record = (read_record(start) or LearnedRecord(key)).after(rows, [])
+    before = read_record(version) if version else None
+    if before is None:
+        return record
+    gone = before.forgotten | _without(before.learned, record.learned)
+    return replace(record, forgotten=record.forgotten | _without(gone, record.learned))
+
+
 def learned_after(
     start: str, examples: Mapping[str, list[Example]], drawn: Collection[str], *, model: str, from_base: bool
 ) -> LearnedRecord | None:

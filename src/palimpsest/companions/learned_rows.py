@@ -24,13 +24,13 @@ class LearnedRows(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those that it says were learned."""
         marks = {mark[0] for mark in self._record.learned}
-        return frozenset(i for i in ids if self.key.of_id(i) in marks)
+        return self.key.known(ids, marks)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Move their marks to the forgotten ones; the manifest of the folder is told before."""
         held = self.holds(ids)
         if held:
-            record = self._record.forgetting({self.key.of_id(i) for i in held})
+            record = self._record.forgetting(self.key.of_ids(held))
             expect(self.folder.parent, self.folder.name, learned_text(record))
             write_learned(self.folder.parent, record)
         return Forgotten(held, len(held))

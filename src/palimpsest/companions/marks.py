@@ -10,12 +10,13 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from palimpsest.data.sets.alike import plain_reading
-from palimpsest.errors import DataError, reachable
+from palimpsest.errors import DataError, ModelError, reachable
 from palimpsest.records import Example
 
 KEY_VARIABLE = "PALIMPSEST_KEY_FILE"
@@ -44,6 +45,14 @@ class MarkKey:
     def of_id(self, example_id: str) -> str:
         """The mark of an id."""
         return self.of_digest(hashlib.sha256(example_id.encode("utf-8", "surrogatepass")).hexdigest())
+
+    def of_ids(self, ids: Iterable[str]) -> set[str]:
+        """The marks of some ids."""
+        return set(map(self.of_id, ids))
+
+    def known(self, ids: Iterable[str], marks: Container[str]) -> frozenset[str]:
+        """Those of some ids whose marks are among these."""
+        return frozenset(i for i in ids if self.of_id(i) in marks)
 
     def of_digest(self, id_digest: str) -> str:
         """The mark of an id, from its SHA-256: all that records of version 0.1.0 have of it."""
@@ -85,6 +94,39 @@ def own_key() -> MarkKey | None:
             return None
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{KEY_VARIABLE} = {os.environ[KEY_VARIABLE]}: {reason}; give a file you can write") from None
+
+
+def check_key(folder: Path, name: str, key: MarkKey, *, whose: str = "") -> None:
+    """Refuse a history that was recorded with another key.
+
+    Args:
+        folder: of the history.
+        name: of the key that it was recorded with.
+        key: at hand.
+        whose: what of the rows is in it, in words, where this user's key may be anywhere.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    if name == key.name:
+        return
+    if not whose:
+        raise ModelError(f"{folder} was recorded with another key; bring back the key it was made with")
+    raise ModelError(
+        f"{folder} was recorded with another key (not {key_file()}), so that whose {whose} are in it cannot be told; "
+        f"bring the key and set {KEY_VARIABLE}"
+    )
+
+
+def known_key() -> MarkKey | None:
+    """The key of this user as far as there is one; none is made.
+
+    Raises:
+        DataError: as ``own_key``.
+    """
+    with suppress(OSError, RuntimeError):
+        return own_key() if key_file().exists() else None
+    return None
 
 
 def _is_there(path: Path) -> bool:

@@ -11,14 +11,13 @@ from collections.abc import Collection, Sequence
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from palimpsest.companions.companion import Companion, Forgotten, Held, bytes_in
 from palimpsest.data.memory.neighbours import NeighbourIndex
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still
 from palimpsest.models.deciding import file_digest
-from palimpsest.models.sealed import with_digest
+from palimpsest.models.sealed import save_sealed
 from palimpsest.untrusted import parse_json
 
 _VECTORS = "vectors.safetensors"
@@ -40,13 +39,13 @@ class NeighbourVectors(Companion):
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those whose vectors are there."""
         there = frozenset(self._read()[0])
-        return frozenset(i for i in ids if self.key.of_id(i) in there)
+        return self.key.known(ids, there)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Write the others anew."""
         held = self.holds(ids)
         if held:
-            (marks, vectors_ND), gone = self._read(), {self.key.of_id(i) for i in held}
+            (marks, vectors_ND), gone = self._read(), self.key.of_ids(held)
             kept = [row for row, mark in enumerate(marks) if mark not in gone]
             self._write([marks[row] for row in kept], vectors_ND[kept])
         return Forgotten(held, len(held))
@@ -70,10 +69,8 @@ class NeighbourVectors(Companion):
     def _write(self, marks: Sequence[str], vectors_ND: Float[Tensor, "N D"]) -> None:
         check_held_still(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / _VECTORS
-        temporary, tensors = path.with_suffix(".tmp"), {"vectors_ND": vectors_ND.float().contiguous()}
-        save_file(tensors, temporary, metadata=with_digest(tensors, {"marks": json.dumps(list(marks))}))
-        put(temporary, path, private=True)
+        said = {"marks": json.dumps(list(marks))}
+        save_sealed({"vectors_ND": vectors_ND.float()}, self.folder / _VECTORS, said)
 
 
 COMPANION = NeighbourVectors

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from palimpsest.companions.companion import damaged
 from palimpsest.errors import ModelError
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 
@@ -41,7 +42,7 @@ def check_owner(folder: Path, model: str, where: str) -> None:
     try:
         said = read_sealed(path)["model"]
     except (OSError, ValueError, LookupError, TypeError):
-        raise ModelError(f"{path} is damaged; delete {folder} to go on without it") from None
+        raise damaged(path) from None
     if said != model:
         raise ModelError(
             f"the {folder.name} beside {where} are of another version than the model there (other weights, head or "

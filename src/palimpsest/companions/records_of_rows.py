@@ -33,12 +33,12 @@ AnyRecord = TypeVar("AnyRecord", bound=RecordOfRows)
 def ids_in(records: Sequence[RecordOfRows], key: MarkKey, ids: Collection[str]) -> frozenset[str]:
     """Those of some ids that a record is of."""
     marks = {mark for record in records for mark in record.who}
-    return frozenset(i for i in ids if key.of_id(i) in marks)
+    return key.known(ids, marks)
 
 
 def records_with(records: Sequence[AnyRecord], key: MarkKey, ids: Collection[str]) -> list[AnyRecord]:
     """The records that are of one of some ids."""
-    marks = {key.of_id(i) for i in ids}
+    marks = key.of_ids(ids)
     return [record for record in records if marks & set(record.who)]
 
 

@@ -18,7 +18,7 @@ from palimpsest.companions.round_files import (
     write_signed_tensors,
 )
 from palimpsest.companions.round_record import Absent, Reply, Weights
-from palimpsest.companions.rounds import RoundLedger, reply_from, reply_said
+from palimpsest.companions.rounds import RoundLedger, RoundsIndex, reply_from, reply_said
 from palimpsest.errors import ModelError
 from palimpsest.models.scope import tensor_digest
 from palimpsest.records import digest
@@ -102,6 +102,12 @@ class RoundWriter:
                 delta, said = read_signed_tensors(path, self.key)
                 told[self.names[path.stem]] = reply_from(self.names[path.stem], delta, said)
         return Heard(told)
+
+    def begin_again(self) -> None:
+        """Drop all rounds of an attempt that leads nowhere; whoever dies meanwhile makes that attempt again."""
+        self.ledger.write(RoundsIndex(self.key.name))
+        for path in sorted(self.ledger.folder.glob("round-*"), reverse=True):
+            shutil.rmtree(path)
 
     def hear(self, number: int, reply: Reply) -> None:
         """Write an answer down; on return it is on the disk."""

@@ -94,7 +94,7 @@ class RoundLedger(Companion):
 
     def holds(self, ids: Collection[str]) -> frozenset[str]:
         """Those of some clients that were asked in a round."""
-        return frozenset(name for name in ids if self.key.of_id(name) in self.index.asked)
+        return self.key.known(ids, self.index.asked)
 
     def forget(self, ids: Collection[str]) -> Forgotten:
         """Go back to before the first of these clients was asked."""

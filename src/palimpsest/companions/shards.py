@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from palimpsest.companions.companion import Change, Companion, Forgotten, Held, bytes_in
-from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file
+from palimpsest.companions.marks import MarkKey, check_key
 from palimpsest.durable import check_held_still, put_copy
 from palimpsest.errors import DataError, ModelError
 from palimpsest.in_words import so_many
@@ -110,11 +110,7 @@ class Shards(Companion):
             ModelError: the index is damaged, or was made with another key.
         """
         found = cls(folder, key)
-        if found.index.key != key.name:
-            raise ModelError(
-                f"{folder} was recorded with another key (not {key_file()}), so that whose slices are in it cannot be "
-                f"told; bring the key and set {KEY_VARIABLE}"
-            )
+        check_key(folder, found.index.key, key, whose="slices")
         return found
 
     @cached_property
@@ -146,7 +142,7 @@ class Shards(Companion):
         for name in doomed:
             (self.folder / name).unlink(missing_ok=True)
         if places:
-            self.write(self._without({self.key.of_id(i) for i in places}, set(doomed)))
+            self.write(self._without(self.key.of_ids(places), set(doomed)))
         stale = f"a later request in {so_many(len(first), 'shard')} goes back to before them"
         return Forgotten(frozenset(places), len(doomed), stale if doomed else "")
 

@@ -7,13 +7,14 @@ the names reads the files and imports none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import KIND_WORDS
+from palimpsest.method_file import files_that_set
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,8 +34,7 @@ def names() -> tuple[str, ...]:
 
 def _files() -> dict[str, Path]:
     """Name of each derived set -> its file."""
-    found = (file for folder in __path__ for file in Path(folder).glob("*.py"))
-    return {file.stem: file for file in found if "\nDERIVED = " in file.read_text(encoding="utf-8")}
+    return {file.stem: file for file in files_that_set("DERIVED", __path__)}
 
 
 def load(name: str) -> Derived:
@@ -99,6 +99,18 @@ def modalities_of(needs: Iterable[str]) -> tuple[str, ...]:
     """
     wanted = [load(name).modalities for name in of_needs(needs)]
     return tuple(kind for kind in KIND_WORDS if all(kind in able for able in wanted))
+
+
+def stand_in(instead: Mapping[str, str], given: Collection[str], family: Family) -> tuple[str, ...]:
+    """The sets that a run makes in the place of some that were not given.
+
+    Args:
+        instead: as a method has it.
+        given: names of sets.
+        family: of the model; what cannot be made for it is left out.
+    """
+    missing = (made for wanted, made in instead.items() if wanted not in given)
+    return tuple(name for name in missing if can_be_made_for(load(name), family))
 
 
 def can_be_made_for(made: Derived, family: Family) -> bool:

@@ -177,23 +177,15 @@ def _next_logits(loaded: Loaded, group: Sequence[RowToAnswer], said: Mapping[str
     """What the model says next, (B, V) on the CPU, as long as who asks appends a token to each row."""
     import torch
 
-    from palimpsest.models.caches import whole_cache
+    from palimpsest.models.caches import Continuing
 
-    model: Any = loaded.model
-    device, longest = next(model.parameters()).device, most_tokens(model)
+    longest, continuing = most_tokens(loaded.model), Continuing(loaded.model)
     room = max(len(one.own) for one in group)
     kept = len(group[0].question.asked) if longest is None else max(1, longest - room)
     asked_BT = torch.tensor([one.question.asked[-kept:] for one in group])
-    past: Any = None
-    keeps = whole_cache(model) is not None
     for step in range(room):
         new_BT = torch.tensor([said[one.id] for one in group], dtype=torch.long).reshape(len(group), step)
-        ids_BT = torch.cat([asked_BT, new_BT], 1)
-        given_BT = ids_BT if past is None else ids_BT[:, -1:]
-        mask_BT = torch.ones_like(ids_BT).to(device)
-        out = model(input_ids=given_BT.to(device), attention_mask=mask_BT, past_key_values=past, use_cache=keeps)
-        past = getattr(out, "past_key_values", None) if keeps else None
-        yield out.logits[:, -1].float().cpu()
+        yield continuing.next_logits(torch.cat([asked_BT, new_BT], 1))
 
 
 def _drawn(logits_V: Tensor, barred: Collection[int], temperature: float, uniform: float) -> int:

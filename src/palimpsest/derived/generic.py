@@ -109,15 +109,14 @@ def labels_by_id(loaded: Loaded, forget: TextSet, config: Any, seed: int) -> dic
     """The labels of every row; the model is as it was afterwards, and so is what is drawn next."""
     import torch
 
+    from palimpsest.models.in_passes import in_passes
     from palimpsest.models.reinforced import reinforced
 
     alphas = ALPHAS if config.alpha is None else (config.alpha,)
     found: list[dict[str, list[int]]] = [{} for _ in alphas]
     how = {"rank": config.rank, "passes": config.passes, "rate": config.rate, "rows": ROWS_OF_A_STEP, "seed": seed}
     with reinforced(loaded.model, forget, **how) as (model, before), torch.no_grad():
-        device = next(model.parameters()).device
-        for start in range(0, len(forget), ROWS_OF_A_STEP):
-            batch = forget.batch(forget.ids[start : start + ROWS_OF_A_STEP]).to(device)
+        for batch in in_passes(model, forget, ROWS_OF_A_STEP):
             said = batch.predict(model).logits_SV
             with before():
                 was = batch.predict(model).logits_SV

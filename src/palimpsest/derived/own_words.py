@@ -86,19 +86,12 @@ def _draw(loaded: Loaded, count: int, length: int, generator: torch.Generator) -
     """Texts of one batch, (B, T) tokens; drawn on the CPU, so that a device changes no text by its generator."""
     import torch
 
-    from palimpsest.models.caches import whole_cache
+    from palimpsest.models.caches import Continuing
 
-    model: Any = loaded.model
-    device = next(model.parameters()).device
+    continuing = Continuing(loaded.model)
     ids_BT = torch.full((count, 1), _first_token(loaded), dtype=torch.long)
-    past: Any = None
-    keeps = whole_cache(model) is not None
     for _ in range(length - 1):
-        given_BT = ids_BT if past is None else ids_BT[:, -1:]
-        mask_BT = torch.ones_like(ids_BT).to(device)
-        said = model(input_ids=given_BT.to(device), attention_mask=mask_BT, past_key_values=past, use_cache=keeps)
-        past = getattr(said, "past_key_values", None) if keeps else None
-        p_BV = torch.softmax(said.logits[:, -1].float().cpu(), -1)
+        p_BV = torch.softmax(continuing.next_logits(ids_BT), -1)
         ids_BT = torch.cat([ids_BT, torch.multinomial(p_BV, 1, generator=generator)], 1)
     return ids_BT
 

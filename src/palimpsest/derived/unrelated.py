@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _BEGINS = ("▁", "Ġ", " ")
 _GOES_ON = "##"
 _LETTERS = 3  # of a word that may stand for another
+_ALWAYS = 0.1  # share of the rows to forget in which a word that sets them apart is of what is said of their topic
 _COMMON = 0.5  # share of the rows above which a word is one of every topic
 
 
@@ -110,13 +111,45 @@ def topic_words(forget: Sequence[Collection[str]], stays: Sequence[Collection[st
     return frozenset(w for w, n in inside.items() if n >= 2 and (n + 0.5) * scale >= ratio * (outside[w] + 0.5))
 
 
+def scored_at_topic(loaded: Loaded, forget: TextSet, stays: TextSet, config: Any) -> TextSet | None:
+    """The rows to forget with the words of their topic scored alone; None where none is named or scored.
+
+    Beside the words that were named these are words that stand in a tenth of the rows to forget and set them apart:
+    what is often said of a topic is of it. Rows without such a word are left out.
+
+    Args:
+        loaded: with the tokenizer.
+        forget: causal texts.
+        stays: rows that stay.
+        config: of the derived set.
+    """
+    from palimpsest.data.encode.batch import TokenSequence
+
+    if not config.words:
+        return None
+    speller = _Speller(loaded.tokenizer)
+    spelled = {i: speller.words(forget[i].tokens) for i in forget.ids}
+    inside, outside = (
+        [{p.word for p in found} for found in rows]
+        for rows in (spelled.values(), (speller.words(stays[i].tokens) for i in stays.ids))
+    )
+    often = Counter(word for row in inside for word in row)
+    apart = (w for w in topic_words(inside, outside, config.ratio) if often[w] >= _ALWAYS * len(forget))
+    words = _topic(config, (), ()) | frozenset(apart)
+    rows = []
+    for i in forget.ids:
+        own = {at for place in spelled[i] if place.word in words for at in range(place.start, place.end)}
+        scored = tuple(is_scored and at in own for at, is_scored in enumerate(forget[i].scored))
+        rows += [TokenSequence(i, forget[i].tokens, scored)] if any(scored) else []
+    return forget.rewritten(rows) if rows else None
+
+
 class Unrelated(Derived):
     """The rows to forget without their topic."""
 
     Config = UnrelatedConfig
     about = "the rows to forget with the words of their topic replaced by others"
     sources = ("forget",)
-    modalities = ("text", "labels")
     reads_prefixes = False
     of_rows = True
 
@@ -124,6 +157,8 @@ class Unrelated(Derived):
         """One control row for each row of forget, paired with it; a function of the seed, so nothing need be kept."""
         from palimpsest.models.text_config import most_tokens
 
+        if loaded.family.takes == "image":  # no words are in it
+            return Made(sets["forget"])
         forget, stays = (
             cast("TextSet | LabelSet", sets["forget"]),
             cast("TextSet | LabelSet | None", sets.get("retain")),

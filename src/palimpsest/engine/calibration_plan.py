@@ -7,15 +7,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from palimpsest import metrics
-from palimpsest.engine.plan_record import plan_digest
-from palimpsest.engine.sections import Encoding, Section
+from palimpsest.engine.any_plan import NamedPlan
+from palimpsest.engine.sections import Encoding
 from palimpsest.source import code_digest
 from palimpsest.version import VERSION
 
 EVERY_CALIBRATION = "palimpsest.engine.calibrating"  # the module whose imports lead to all that it does
 
 
-class CalibrationPlan(Section):
+class CalibrationPlan(NamedPlan):
     """All that defines a calibration; its digest names it."""
 
     kind: Literal["calibrate"] = "calibrate"
@@ -47,14 +47,6 @@ class CalibrationPlan(Section):
     digests: dict[str, str] = Field(default_factory=dict)
     """Set or model -> SHA-256 of its content, filled in when the inputs were read."""
 
-    def digest(self) -> str:
-        """SHA-256 over all of it but the places that inputs were read from, the version, and the code that decides."""
-        return plan_digest(self.model_dump(mode="json"), self.made_by())
-
     def made_by(self) -> dict[str, str]:
         """The version and the digest of the code that this plan is run by."""
         return {"palimpsest": VERSION, "source": code_digest([EVERY_CALIBRATION], metrics.files())}
-
-    def written_down(self) -> dict[str, Any]:
-        """What is written down of it."""
-        return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}

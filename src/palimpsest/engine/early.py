@@ -54,6 +54,7 @@ def check_before(plan: Plan, manner: Manner, *, makes_oracle: bool) -> None:
         if source is not None:
             check_source(source, plan.revision)
             check_bound(source)
+    _check_kinds(plan)
     _check_head(plan)
     check_other_parts(plan)
     check_read(plan)
@@ -75,6 +76,20 @@ def _check_matrices(plan: Plan) -> None:
             f"method {plan.method!r} edits the weights themselves, and scope lora leaves them alone; accepted: "
             "scope.kind = all, or layers that name some of them"
         )
+
+
+def _check_kinds(plan: Plan) -> None:
+    """Refuse another kind of model beside the run's: its rows are encoded once, for all of its models.
+
+    Raises:
+        PlanError: says which two kinds there are.
+    """
+    mine = family_of(plan.model, plan.revision).noun
+    for role, source in (("base", plan.base), ("oracle", plan.oracle)):
+        if source is not None and (theirs := family_of(source, plan.revision).noun) != mine:
+            raise PlanError(
+                f"--{role} {source} is {theirs}, and --model {plan.model} is {mine}; give one of the kind of the model"
+            )
 
 
 def check_untouched(source: str, progress: Progress) -> None:

@@ -75,7 +75,7 @@ def edited(run: RunSetting, target: Output, before: Features | None, saved: Load
     why = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not why and before is None:
         return None
-    classes = tuple(dict.fromkeys(row["class"] for row in why.get("neurons", ())))
+    classes = tuple(dict.fromkeys(row["class"] for row in why.get("neurons", ()) if "class" in row))
     after = features_of(run, saved)
     found = {"before": _probe(before, classes), "after": _probe(after, classes)}
     rows = {column: ProbeRow(recall=one.recall, false=one.false) for column, one in found.items() if one is not None}
@@ -86,10 +86,16 @@ def edited(run: RunSetting, target: Output, before: Features | None, saved: Load
         without_samples=why.get("without_samples", 0),
         learned=_learned(run, why.get("set", "")),
         changed=tuple(why.get("changed", ())),
-        neurons=tuple(NeuronRow(about=names[row.pop("class")], **row) for row in why.get("neurons", ())),
+        neurons=tuple(_row(row, names) for row in why.get("neurons", ())),
         probe=rows if len(rows) == len(found) else {},
         probed=f"{_probed_sets(run)[0]} {run.family.things}s" if run.family.has_classes else "what was to go",
     )
+
+
+def _row(said: Mapping[str, Any], names: Mapping[int, str]) -> NeuronRow:
+    """A neuron of ``edit.json``, its class by name."""
+    about = {"about": names[said["class"]]} if "class" in said else {}
+    return NeuronRow(**{key: value for key, value in said.items() if key != "class"}, **about)
 
 
 def _probe(features: Features | None, classes: Sequence[int]) -> Any:

@@ -17,6 +17,7 @@ from palimpsest.engine.kept import notes_of
 from palimpsest.engine.outcome import RunSetting, result_of
 from palimpsest.engine.output import RESULT, Output
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.prompts_used import prompts_used
 from palimpsest.engine.query_cost import with_queries
 from palimpsest.engine.recorded import answers_out, recorded
 from palimpsest.engine.sound import drop_damaged
@@ -76,14 +77,14 @@ def _run_in(target: Output, run: RunSetting, before: Loaded) -> RunResult:
     columns["after"] = measure_column(run, target, "after", saved)
     hidden = behind(run, target, saved)
     columns |= {} if hidden is None else {"without": hidden.measured}
-    edit = edited(run, target, features, saved)
+    edit, prompts = edited(run, target, features, saved), prompts_used(run, saved)
     said = answered(run, saved, columns["after"][0])
     del saved  # one model less while the oracle is measured
     if run.plan.oracle is not None:
         columns["oracle"] = measure_column(run, target, "oracle", run.plan.oracle)
     result = with_guard(result_of(run, columns, trained, target.partial, said), hidden)
     result = with_queries(result, before)
-    result = result if edit is None else result.model_copy(update={"edit": edit})
+    result = result.model_copy(update={"edit": edit, "prompts": prompts})
     if kept is None:
         return result
     notes = (*result.notes, *notes_of(kept, run.plan.model, "the model that the run had made"))

@@ -48,10 +48,11 @@ def beyond(level: LevelInfo) -> str:
     """A sentence where a model finds the right words far less likely than one that never saw them; else empty.
 
     No gate looks at it: what is at the level in ES and MA may still be words that no such model would say. "Far" is a
-    convention: half as much again and at least 1 nat per token.
+    convention: half as much again and at least 1 nat per token. Of a classifier nothing is said: a class is no word
+    that could be garbled, however unlikely.
     """
     after, never = level.after.get("nats"), level.values.get("nats")
-    if after is None or never is None or after <= max(1.5 * never, never + 1.0):
+    if "accuracy" in level.values or after is None or never is None or after <= max(1.5 * never, never + 1.0):
         return ""
     return (
         "The model finds the words of the forget set far less likely than one that never saw them would "

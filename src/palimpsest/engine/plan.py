@@ -15,10 +15,10 @@ from palimpsest.control.settings import Control
 from palimpsest.data.sets.controls import Controls, checked_controls
 from palimpsest.derived.analogous import Pairing
 from palimpsest.derived.diversified import MOST_FORMS
+from palimpsest.engine.any_plan import NamedPlan
 from palimpsest.engine.chosen_control import PRESETS, for_control, preset, resolved_control
 from palimpsest.engine.given_record import check_recordable, chosen_record, rules_to_record
 from palimpsest.engine.given_rules import chosen_rules
-from palimpsest.engine.plan_record import plan_digest
 from palimpsest.engine.sections import (
     Encoding,
     HeadChoice,
@@ -67,7 +67,7 @@ SECTIONS = (
 LISTS = ("gates", "bounds", "rules", "record")
 
 
-class Plan(Section):
+class Plan(NamedPlan):
     """All that defines a run; its digest names it."""
 
     kind: Literal["learn", "unlearn", "update"]
@@ -131,26 +131,18 @@ class Plan(Section):
         """The options of a set that the run makes; those of the analogous set have a section of their own."""
         return self.pairing if name == "analogous" else derived.build_config(name, self.derived.get(name, {}))
 
-    def digest(self) -> str:
-        """SHA-256 over all of the plan, the version, and all code that decides what comes out.
-
-        But for the places inputs were read from: their content counts. The code is that of every run, of the method
-        the sets that are made for it and the rules it is given, and of the metrics, all of them: who asks for one by
-        name is spread over measuring, refinement and control.
-        """
-        return plan_digest(self.model_dump(mode="json"), self.made_by())
-
     def made_by(self) -> dict[str, str]:
-        """The version and the digest of the code that this plan is run by."""
-        made = derived.files_of(methods.card(self.method).needs)
+        """The version and the digest of the code that this plan is run by.
+
+        The code is that of every run, of the method, the sets that are made for it and the rules it is given, and of
+        the metrics, all of them: who asks for one by name is spread over measuring, refinement and control.
+        """
+        card = methods.card(self.method)
+        made = derived.files_of((*card.needs, *card.instead.values()))
         borne = parts.files_of_kinds(part_kinds_in(Path(self.model).expanduser()))
         ruled = rules.files_of(self.rules)
         by_name = [methods.file_of(self.method), *made, *ruled, *borne, *metrics.files()]
         return {"palimpsest": VERSION, "source": code_digest([EVERY_RUN], by_name)}
-
-    def written_down(self) -> dict[str, Any]:
-        """What is written down of it: its digest, what that was taken over, and where its inputs were."""
-        return {"digest": self.digest(), **self.made_by(), **self.model_dump(mode="json")}
 
 
 def make_plan(fields: Mapping[str, Any], sections: Mapping[str, Any]) -> Plan:

@@ -25,6 +25,7 @@ from palimpsest.data.encode.varied import as_written
 from palimpsest.derived.made import Made
 from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
+from palimpsest.engine.edit_aim import aim_of
 from palimpsest.engine.forecast import forecast, work_of
 from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
 from palimpsest.engine.handing_on import companions_read, start_of
@@ -110,6 +111,7 @@ def prepare_job(
 
     with counted(loaded.model) as reading:
         guided = _guided(plan, loaded, sets, found, (renew, _told(progress)))
+        aim = aim_of(plan, loaded, sets)
     add_parts(plan, loaded.model, drawn)
     model, sets = apply_scope(loaded.model, plan.scope), {**sets, **drawn}
     left_out, at_start = _left_out(model, drawn), state_digests(model)
@@ -118,6 +120,7 @@ def prepare_job(
     stays = _rehearsed(guided, repair)
     _tell_cost(plan, model, drawn, stays, progress)
     method, prepared, stack = set_up(plan, model, sets, shown, folder)
+    method.aim = aim
     method.subjects, legs = subjects, legs_of(method, prepared, shown, plan.training)
     _tell_cost(plan, model, drawn, stays, progress, legs=legs)
     if not takes_steps(method, legs):
@@ -212,15 +215,16 @@ def _keeps(plan: Plan) -> bool:
 
 
 def made_sets(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path, progress: Progress) -> dict[str, Made]:
-    """The sets that the method needs and the run makes."""
-    made: dict[str, Made] = {}
-    for name in derived.of_needs(methods.load(plan.method).needs):
+    """The sets that the method needs and the run makes, and those in the place of sets that were not given."""
+    kind, made = methods.load(plan.method), dict[str, Made]()
+    stand_in = derived.stand_in(kind.instead, sets, loaded.family)
+    for name in (*derived.of_needs(kind.needs), *stand_in):
         progress(f"making the {name.replace('_', ' ')} set", 0, 1)
         config = plan.derived_config(name)
         made[name] = derived.load(name).make(
             loaded, sets, config, seed=plan.training.seed, folder=folder / DERIVED_SETS
         )
-    return made
+    return {name: one for name, one in made.items() if name not in stand_in or len(one.examples)}
 
 
 def _rehearsed(guided: Guided | Taught | None, repair: Repair | None) -> Mapping[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from palimpsest.data.encode.batch import Batch, ExampleSet
+from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.in_words import show
 from palimpsest.loop.repair import Keeping
 from palimpsest.loop.stopping import Check
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 
 CLOSE = 0.03  # nats per position; on the stories model retain ES is then within a few hundredths of before
@@ -35,11 +36,9 @@ class SaidAgain:
 
     def check(self, model: nn.Module, step: int) -> Check:
         """All rows go on until the mean is small enough."""
-        ids, total, count = self._rows.ids, 0.0, 0
-        where = next(model.parameters()).device
+        total, count = 0.0, 0
         with asked(model):
-            for start in range(0, len(ids), SAID_ROWS):
-                batch: Batch = self._rows.batch(ids[start : start + SAID_ROWS]).to(where)
+            for batch in in_passes(model, self._rows, SAID_ROWS):
                 total += float(self._method.divergence(model, batch))
                 count += batch.num_scored
         self.divergence = total / count

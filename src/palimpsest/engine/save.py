@@ -63,7 +63,9 @@ def apart(one_SV: Float[Tensor, "S V"], other_SV: Float[Tensor, "S V"]) -> float
     return float(share.masked_fill(same, 0).max())
 
 
-def load_saved(folder: Path, trained: Answers, sets: Mapping[str, ExampleSet], *, tolerance: float) -> Loaded:
+def load_saved(
+    folder: Path, trained: Answers, sets: Mapping[str, ExampleSet], *, tolerance: float, tokenizer_needed: bool = True
+) -> Loaded:
     """Load what was just saved, and compare its answers with those of the model that was trained.
 
     Args:
@@ -71,6 +73,7 @@ def load_saved(folder: Path, trained: Answers, sets: Mapping[str, ExampleSet], *
         trained: ``answers`` of the model as it was trained.
         sets: the same ones.
         tolerance: accepted difference, as a share of the largest logit.
+        tokenizer_needed: refuse a model of texts without a tokenizer.
 
     Returns:
         The model of the folder, on the device.
@@ -79,7 +82,7 @@ def load_saved(folder: Path, trained: Answers, sets: Mapping[str, ExampleSet], *
         SavedError: it does not load, or answers differently.
     """
     try:
-        saved = load(folder)
+        saved = load(folder, tokenizer_needed=tokenizer_needed)
     except ModelError as error:
         raise SavedError(f"what was trained cannot be loaded again from the folder it was saved in: {error}") from error
     saved.model.to(device())

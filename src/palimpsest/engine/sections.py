@@ -130,6 +130,7 @@ def _refuse_scope(said: Mapping[str, Any], method: MethodCard) -> None:
     if said.get("kind") == "parts" and not method.adds_parts:
         able = [name for name in methods.names() if methods.card(name).adds_parts]
         raise PlanError(
-            f"scope.kind = parts: method {method.name!r} adds no part to the model; accepted: all, lora or layers, or "
-            f"a method that adds parts ({', '.join(able) or 'none here'})"
+            f"scope.kind = parts: method {method.name!r} adds no part to the model; accepted: all, lora or layers "
+            "(for parts of earlier runs alone: scope.kind=layers with scope.names=[palimpsest_parts]), or a method that "
+            f"adds parts ({', '.join(able) or 'none here'})"
         )

@@ -198,7 +198,7 @@ def _like(before: Loaded, role: str, source: str, plan: Plan, examples: Examples
     if other.num_outputs != before.num_outputs:
         raise PlanError(
             f"--{role} knows {other.num_outputs} tokens or classes and --model {before.num_outputs}; "
-            f"give a {role} with the outputs of the model"
+            "give one with the outputs of the model"
         )
     check_same_words(before.tokenizer, other.tokenizer, examples, f"--{role} {source}")
     return other

@@ -143,7 +143,7 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
     Returns:
         The verdict, None where nothing is asked of the run (learning without gates); and what to do next.
     """
-    scores, ending, doubts = evidence.scores, evidence.ending, evidence.doubts
+    scores, ending, doubts = evidence.scores, evidence.ending, _doubts(evidence)
     checks = known_checks(scores, judging=evidence.family.judging) if "forget" in evidence.sizes else ()
     findings = distrusting((*checks, *examine(gates_of(evidence), scores)))
     if not findings:
@@ -162,6 +162,12 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
     )
     told, advice = as_served(Verdict(verdict.outcome, verdict.sentence, verdict.gates, plain), removal)
     return told, advise(_facts(evidence, findings, verdict)) if advice is None else advice
+
+
+def _doubts(evidence: Evidence) -> list[str]:
+    """Those of the level, and of an edit that goes by it why it ended above it."""
+    short, edits = evidence.ending.short, methods.card(evidence.plan.method).edits
+    return [*evidence.doubts, *([f"the edit ended above the level of never seen: {short}"] if short and edits else [])]
 
 
 def gates_of(evidence: Evidence) -> tuple[Gate, ...]:

@@ -1,8 +1,9 @@
-"""A version that is whole or not there: what a calibration and a hardening do alike with their folder."""
+"""A version that is whole or not there: what calibrations, hardenings and federations do alike with their folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from palimpsest.companions.learned import LEARNED_FILE
@@ -19,7 +20,11 @@ from palimpsest.report.schema import RunResult
 
 
 def made_whole(
-    plan: AnyPlan, manner: Manner, made: Callable[[Output], RunResult], heir_of: Callable[[RunResult], str]
+    plan: AnyPlan,
+    manner: Manner,
+    made: Callable[[Output], RunResult],
+    heir_of: Callable[[RunResult], str] | None = None,
+    clearing: Callable[[Output], AbstractContextManager[None]] = cleared_if_refused,
 ) -> RunResult:
     """Make a version in an output folder; the same call again goes on where a dead one stopped.
 
@@ -27,7 +32,8 @@ def made_whole(
         plan: with the digests of its inputs.
         manner: where to, and how it goes about it.
         made: everything that loads, measures and saves, in the partial folder.
-        heir_of: the model whose list of learned and forgotten rows the version takes over.
+        heir_of: the model whose list of learned and forgotten rows the version takes over; None = ``made`` writes one.
+        clearing: what becomes of the partial folder where an error ends it.
 
     Raises:
         UsageError: something supplied cannot be used; nothing was written.
@@ -41,18 +47,24 @@ def made_whole(
             return shown_again(target, manner)
         target.begin(plan)
         drop_damaged(target.partial, manner.progress)
-        with cleared_if_refused(target):
+        with clearing(target):
             result = made(target)
-        _write(target, result, heir_of(result))
+        if heir_of is not None:
+            _take_over(target, heir_of(result))
+        _write(target, result)
         target.complete()
     return result
 
 
-def _write(target: Output, result: RunResult, source: str) -> None:
-    """Write what lies beside the model; ``result.json`` last."""
-    save_html(result, target.partial / PAGE)
+def _take_over(target: Output, source: str) -> None:
+    """The list of learned and forgotten rows of another model."""
     record = Path(source).expanduser() / LEARNED_FILE
     if record.is_file():
         write_atomic(target.partial / LEARNED_FILE, record.read_text(encoding="utf-8"))
+
+
+def _write(target: Output, result: RunResult) -> None:
+    """Write what lies beside the model; ``result.json`` last."""
+    save_html(result, target.partial / PAGE)
     flush_tree(target.partial)
     result.save_json(target.partial / RESULT)

@@ -23,20 +23,24 @@ from palimpsest.engine.measuring import measure_sets
 from palimpsest.engine.output import FEDERATED, ONLY_FOR_THE_RUN, Output
 from palimpsest.engine.save import MERGED_TOLERANCE, answers, load_saved
 from palimpsest.federated import erasers
-from palimpsest.federated.carrying_out import RoundFacts, carry_out
+from palimpsest.federated.carrying_out import RoundFacts, ToldRound, carry_out
 from palimpsest.federated.fed_avg import fed_avg
 from palimpsest.federated.federated_plan import FederatedPlan
 from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, all_rows
 from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
-from palimpsest.federated.procedure import Clients, Procedure
+from palimpsest.federated.procedure import Clients, Eraser, Procedure
+from palimpsest.federated.rate_search import RateRefused, TriedRate, rate_after, watched
 from palimpsest.federated.recorded_rounds import RecordedRounds
 from palimpsest.federated.workbench import Workbench, count_as_seen
 from palimpsest.in_words import so_many
 from palimpsest.models.load import Loaded
 from palimpsest.models.parts.with_parts import write_version
 from palimpsest.models.scope import leave_scope
+from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Example
+
+_RATES = "remembered/rates.json"
 
 Serve = Callable[[Clients], dict[str, Tensor]]
 """Carries a procedure out with some clients."""
@@ -61,6 +65,11 @@ class FederationAtWork:
         """Clients that work in it: of an erasure those that stay."""
         return tuple(sorted(self.read.rows))
 
+    @property
+    def eraser(self) -> Eraser:
+        """The one by which a client goes, or by whose procedure the federation learns; only where there is one."""
+        return erasers.load(self.plan.method, self.plan.options)
+
     def bench(self, loaded: Loaded) -> Workbench:
         """The model with its scope applied; for the clients, the one that goes and public rows, if given."""
         folder = self.target.partial / FEDERATED / "work"
@@ -81,8 +90,42 @@ class FederationAtWork:
             return writer.ledger.final
         told = partial(self._told, stage)
         serve: Serve = lambda clients: carry_out(make(), clients, writer, told)  # noqa: E731 (handed on at once)
+        if self.plan.searches:
+            serve = lambda clients: self._searched(bench, clients, writer, told)  # noqa: E731
         through = self.through or partial(in_this_process, self._at_work)
         return through(bench, serve)
+
+    def _searched(self, bench: Workbench, clients: Clients, writer: RoundWriter, told: ToldRound) -> dict[str, Tensor]:
+        """Learn at the usual rate, or at one that the first round does not refuse."""
+        start = bench.weights()
+        while True:
+            rate, decided = rate_after(self._usual_rate(), self.tried_rates())
+            bench.lay(start)  # which an attempt has moved away from
+            procedure = self.learning(bench, rate)
+            try:
+                return carry_out(procedure if decided else watched(procedure, rate), clients, writer, told)
+            except RateRefused as refused:
+                writer.begin_again()
+                self._note_rate(refused.tried)
+
+    def _usual_rate(self) -> float:
+        return float(self.plan.local["training"]["learning_rate"])
+
+    def tried_rates(self) -> list[TriedRate]:
+        """Rates that were refused, now or before a death."""
+        place = self.target.partial / _RATES
+        return [TriedRate(*one) for one in read_sealed(place)["tried"]] if place.is_file() else []
+
+    def _note_rate(self, tried: TriedRate) -> None:
+        place = self.target.partial / _RATES
+        place.parent.mkdir(exist_ok=True)
+        write_sealed(place, {"tried": [*self.tried_rates(), tried]})
+        self.manner.progress(f"rate {tried.words}; begun again at {rate_after(0.0, self.tried_rates())[0]:g}", 0, 0)
+
+    @property
+    def rate(self) -> float:
+        """Of the local work, as given or as found."""
+        return rate_after(self._usual_rate(), self.tried_rates() if self.plan.searches else [])[0]
 
     def _told(self, stage: str, facts: RoundFacts) -> None:
         absent = f", absent: {', '.join(facts.absent)}" if facts.absent else ""
@@ -95,16 +138,19 @@ class FederationAtWork:
         place = self.names.index(client) + 1 if client in self.names else 0
         self.manner.progress(f"round {number + 1}", place, len(self.names), client)
 
-    def learning(self, bench: Workbench) -> Procedure:
-        """How these clients learn from the start."""
+    def learning(self, bench: Workbench, rate: float | None = None) -> Procedure:
+        """How these clients learn from the start; at a rate of its own, if one is given."""
         plan, start = self.plan, bench.weights()
         if plan.learned_for:
-            return erasers.load(plan.learned_for).learn(start, self.names, plan.epochs, plan.rounds)
-        return fed_avg(start, self.names, plan.epochs, plan.rounds, combine_with(plan.combining, self.key))
+            return self.eraser.learn(start, self.names, plan.epochs, plan.rounds)
+        settings = {} if rate in (None, self._usual_rate()) else {"learning_rate": float(rate or 0.0)}
+        return fed_avg(
+            start, self.names, plan.epochs, plan.rounds, combine_with(plan.combining, self.key), settings=settings
+        )
 
     def erasing(self) -> Procedure:
         """How the client goes."""
-        return erasers.load(self.plan.method).erase(self.history(), self.plan.gone)
+        return self.eraser.erase(self.history(), self.plan.gone)
 
     def damage(self) -> str:
         """What is wrong with the rounds of the version to erase from; "" = nothing."""
@@ -115,7 +161,8 @@ class FederationAtWork:
 
     def history(self) -> RecordedRounds:
         """The rounds of the version to erase from."""
-        return RecordedRounds(self._ledger_before(), (*self.names, self.plan.gone), self.plan.epochs)
+        combine = combine_with(self.plan.combining, self.key)
+        return RecordedRounds(self._ledger_before(), (*self.names, self.plan.gone), self.plan.epochs, combine)
 
     def encoded(self, loaded: Loaded) -> dict[str, Any]:
         """What is measured, each set by itself: clients may share rows."""
@@ -141,13 +188,13 @@ class FederationAtWork:
         if bench.loaded.companion is not None:
             bench.loaded.companion.save_pretrained(folder)
         with_usual_modes(folder, {*ONLY_FOR_THE_RUN, "companion"})
-        return load_saved(folder, said, sets, tolerance=MERGED_TOLERANCE)
+        needed = bench.loaded.tokenizer is not None  # rows of ready-made tokens need none
+        return load_saved(folder, said, sets, tolerance=MERGED_TOLERANCE, tokenizer_needed=needed)
 
     def installed(self, bench: Workbench, final: Weights) -> None:
         """Lay what came out into the model, as the procedure's owner does it."""
-        owner = self.plan.learned_for or (self.plan.method if self.plan.gone else "")
-        if owner:
-            erasers.load(owner).install(bench, final)
+        if self.plan.learned_for or self.plan.gone:
+            self.eraser.install(bench, final)
         else:
             bench.lay(final)
         if any(name.endswith("running_mean") for name in final):

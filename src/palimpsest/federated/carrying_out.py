@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ import torch
 from palimpsest.companions.round_record import Absent, Replies, Reply, Weights
 from palimpsest.companions.round_writing import Heard, RoundWriter
 from palimpsest.errors import FederationError
+from palimpsest.federated.arithmetic import l2_norm
 from palimpsest.federated.procedure import Clients, Errand, Procedure
 from palimpsest.in_words import so_many
 from palimpsest.models.scope import tensor_digest
@@ -46,6 +48,7 @@ class RoundFacts(NamedTuple):
         up: bytes of their answers.
         seconds: of the wall clock, over all tries.
         client_seconds: of the clients' own clocks, summed.
+        norms: name -> L2 norm of its change; of other work than learning none.
     """
 
     number: int
@@ -59,10 +62,11 @@ class RoundFacts(NamedTuple):
     up: int
     seconds: float
     client_seconds: float
+    norms: Mapping[str, float] = MappingProxyType({})
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {**self._asdict(), "absent": dict(self.absent)}
+        return {**self._asdict(), "absent": dict(self.absent), "norms": dict(self.norms)}
 
 
 def carry_out(procedure: Procedure, clients: Clients, writer: RoundWriter, told: ToldRound) -> dict[str, torch.Tensor]:
@@ -144,7 +148,8 @@ def _facts(errand: Errand, writer: RoundWriter, told: Replies) -> dict[str, Any]
     """What the record of a round says besides."""
     sent = sum(tensor.nbytes for tensor in (*errand.weights.values(), *errand.beside.values()))
     known = writer.marks(set(errand.known) & set(told))
-    return {"what": errand.what, "epochs": errand.epochs, "known": known, "sent": sent}
+    norms = {writer.key.of_id(name): l2_norm(reply.delta) for name, reply in told.items() if errand.what == "learn"}
+    return {"what": errand.what, "epochs": errand.epochs, "known": known, "sent": sent, "norms": norms}
 
 
 def _said(errand: Errand) -> dict[str, Any]:
@@ -213,6 +218,7 @@ def round_facts(writer: RoundWriter, number: int) -> RoundFacts:
         up=sum(told[name]["bytes"] for name in answered),
         seconds=float(record["seconds"]),
         client_seconds=sum(told[name]["seconds"] for name in answered),
+        norms={writer.names.get(mark, mark): float(norm) for mark, norm in record.get("norms", {}).items()},
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.federated import erasers
-from palimpsest.federated.federated_plan import CLIENT
+from palimpsest.federated.federated_plan import CLIENT, FederatedPlan
+from palimpsest.federated.going_through import Combining
+from palimpsest.federated.rounds_facts import federation_facts_in
 
 _GONE = "forget"  # the set that holds the rows of the client that goes
 
@@ -42,6 +45,44 @@ def check_procedure(by: str, learned_for: str, where: str) -> None:
     able = [learned] if learned else [name for name in erasers.names() if not procedure_of(name)]
     more = f"; or a federation that learned for it (run --for {by})" if wanted else ""
     raise PlanError(f"{by} cannot erase from {where}, which learned {how}; accepted: --by {', '.join(able)}{more}")
+
+
+def check_rule(by: str, combining: Combining, where: str) -> None:
+    """Refuse an eraser whose arithmetic is that of means, where answers were combined otherwise.
+
+    Args:
+        by: eraser.
+        combining: how answers of the version were combined.
+        where: the version, as the user names it.
+
+    Raises:
+        PlanError: names the erasers that can.
+    """
+    cards = {card.name: card for card in erasers.eraser_cards()}
+    if combining.plain or cards[erasers.known_eraser(by)].any_rule:
+        return
+    able = [name for name, card in cards.items() if card.any_rule and not card.learns_apart]
+    raise PlanError(
+        f"{by} reckons with means, and the answers of {where} were combined by {combining.words}; accepted: --by "
+        f"{', '.join(able)}"
+    )
+
+
+def at_its_rate(before: FederatedPlan, folder: str | Path) -> FederatedPlan:
+    """The plan of a version with the rate that its local work was found to need.
+
+    Args:
+        before: as the version has it.
+        folder: of the version.
+
+    Raises:
+        DataError: it says nothing of its rounds.
+    """
+    rate = federation_facts_in(folder).rate
+    if rate is None:
+        return before
+    training = {**before.local["training"], "learning_rate": rate}
+    return before.model_copy(update={"local": {**before.local, "training": training}})
 
 
 def check_as_learned(was: Mapping[str, str], now: Mapping[str, str], gone: str, where: str) -> None:

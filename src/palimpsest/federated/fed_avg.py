@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor
+from collections.abc import Mapping
 
 from palimpsest.companions.round_record import Replies, Weights
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.fed_avg_rule import MOST_ROUNDS, has_stopped
-from palimpsest.federated.procedure import Errand, Procedure
+from palimpsest.federated.procedure import NO_SETTINGS, Combine, Errand, Procedure
 
 
 def loss_of(answers: Replies) -> float:
@@ -23,7 +21,9 @@ def fed_avg(
     names: tuple[str, ...],
     epochs: float,
     rounds: int | None = None,
-    combine: Callable[[Weights, Replies], dict[str, Tensor]] = averaged_by,
+    combine: Combine = averaged_by,
+    *,
+    settings: Mapping[str, float] = NO_SETTINGS,
 ) -> Procedure:
     """Federated averaging: every client learns from the global weights, and their changes are averaged by their rows.
 
@@ -40,10 +40,11 @@ def fed_avg(
         epochs: local passes of one round.
         rounds: so many; None = by that rule.
         combine: weights and answers -> new weights; the mean by rows if not given.
+        settings: of the local work.
     """
     weights, losses = dict(start), list[float]()
     for _ in range(MOST_ROUNDS if rounds is None else rounds):
-        answers = yield Errand(weights, names, epochs)
+        answers = yield Errand(weights, names, epochs, settings=settings)
         losses.append(loss_of(answers))
         weights = combine(weights, answers)
         if rounds is None and has_stopped(losses):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest import companions
+from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file, known_key
 from palimpsest.data.read.layout import Layout, Source
 from palimpsest.data.read.memory_rows import describe_source
 from palimpsest.engine.early import check_untouched
@@ -14,7 +16,7 @@ from palimpsest.engine.given import Manner
 from palimpsest.engine.output import PLAN, Output
 from palimpsest.errors import DataError, PlanError, reachable, unknown
 from palimpsest.federated import erasers
-from palimpsest.federated.erasable import check_as_learned, check_procedure, procedure_of
+from palimpsest.federated.erasable import at_its_rate, check_as_learned, check_procedure, check_rule, procedure_of
 from palimpsest.federated.federated_plan import CLIENT, FED_AVG, FederatedPlan, federated_plan, plan_of_work
 from palimpsest.federated.given_clients import (
     LEAST_CLIENTS,
@@ -47,6 +49,7 @@ class Federating(NamedTuple):
         rounds: so many; None = until the loss has stopped falling.
         epochs: local passes of one round; None = 2.
         learns_for: eraser by whose own procedure it learns; None = federated averaging.
+        options: of that eraser, or of the one by which a client is erased.
         measuring: which metrics, as in a plan.
         layout: how all rows are laid out.
         combining: how the server combines answers; of an erasure that of the version.
@@ -58,6 +61,7 @@ class Federating(NamedTuple):
     rounds: int | None = None
     epochs: float | None = None
     learns_for: str | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
     measuring: Mapping[str, Any] | None = None
     layout: Layout = Layout()
     combining: Combining = Combining()
@@ -116,6 +120,8 @@ def federate(
         "learned_for": procedure_of(how.learns_for),
         "rounds": how.rounds,
         "epochs": how.epochs,
+        "searches": _searches(how, sections or {}),
+        "options": _options(procedure_of(how.learns_for), how.options),
         "measuring": how.measuring,
         "combining": how.combining,
     }
@@ -151,14 +157,15 @@ def erase_client(
         UsageError: something supplied cannot be used; nothing was written.
         FederationError: too few clients answered in a round; the same call goes on.
     """
-    before = _plan_of(folder)
+    before = at_its_rate(_plan_of(folder), folder)
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
     check_procedure(by, before.learned_for, str(folder))
+    options = erasers.checked_options(by, {**(before.options if before.learned_for else {}), **how.options})
     check_way(how.way)
     check_timeout(how.timeout, how.way)
     _check_rounds(folder)
-    _check_secret(before, by, how)
+    _check_combining(before, by, how, str(folder))
     staying = {name: source for name, source in rows.items() if name != gone}
     if how.way == "processes":
         more: dict[str, Any] = {"by": by, "clients": clients, "sets": sets, "retrains": retrains}
@@ -169,6 +176,7 @@ def erase_client(
     files = {**{f"{CLIENT}{name}": describe_source(at) for name, at in staying.items()}, **_described(roles)}
     other: dict[str, Any] = {} if how.measuring is None else {"measuring": how.measuring}
     changed = {"kind": "erase", "method": by, "after": str(folder), "gone": gone, "retrains": retrains}
+    changed |= {"options": options, "searches": False}
     plan = FederatedPlan.model_validate({**before.model_dump(), **changed, "files": files, "digests": {}, **other})
     return _run(plan, staying, roles, manner, how)
 
@@ -242,6 +250,13 @@ def _plan_of(folder: str | Path) -> FederatedPlan:
     return FederatedPlan.model_validate({name: value for name, value in values.items() if name not in _OF_RECORD})
 
 
+def _searches(how: Federating, sections: Mapping[str, Any]) -> bool:
+    """Does the first round decide about the rate? Not where noise would be added for it, or none follows."""
+    given = "learning_rate" in sections.get("training", {})
+    noisy = how.combining.noise_multiplier is not None
+    return not (given or noisy or procedure_of(how.learns_for) or how.rounds == 1)
+
+
 def _kept_roles(before: FederatedPlan) -> dict[str, Source]:
     """What was measured of the version, as far as it is still there."""
     kept = {role: before.files[role] for role in MEASURED_SETS.values() if role in before.files}
@@ -267,19 +282,52 @@ def _check_members(before: FederatedPlan, gone: str, given: Mapping[str, Source]
 
 
 def _check_rounds(folder: str | Path) -> None:
+    """Refuse a version without rounds, and one whose rounds are signed with a key that is not here."""
     if "rounds" not in companions.kinds_in(Path(folder).expanduser()):
         raise PlanError(
             f"{folder} has no rounds beside it (companion/rounds), by which a client could be taken out; give the "
             "folder as `palimpsest federated run` left it"
         )
+    _key_of_rounds(folder)
 
 
-def _check_secret(before: FederatedPlan, by: str, how: Federating) -> None:
-    """Refuse an eraser that needs what secure aggregation hid, and a way that would show it now."""
+def _key_of_rounds(folder: str | Path) -> MarkKey:
+    """The key that the rounds of a version are signed with; none is made where it is gone.
+
+    Raises:
+        PlanError: there is none.
+    """
+    key = known_key()
+    if key is None:
+        raise PlanError(
+            f"the rounds of {folder} are signed with a key that is not here ({key_file()} is missing); bring it back, "
+            f"or set {KEY_VARIABLE} to where it is"
+        )
+    return key
+
+
+def _check_combining(before: FederatedPlan, by: str, how: Federating, where: str) -> None:
+    """Refuse an eraser that needs what secure aggregation hid, or a mean, and a way that would show it now."""
+    check_rule(by, before.combining, where)
+    before.combining.check(how.way if how.through is None else None)
     if before.combining.secret:
         needs = {name: erasers.load(name).needs for name in erasers.names()}
         before.combining.check_eraser(by, needs[by], tuple(name for name in needs if not needs[name]))
-        before.combining.check(how.way if how.through is None else None)
+
+
+def _options(procedure: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of the procedure that a federation learns by.
+
+    Raises:
+        PlanError: it has none, and some were given; or one that is not accepted.
+    """
+    if procedure:
+        return erasers.checked_options(procedure, given)
+    if given:
+        raise PlanError(
+            f"options of an eraser ({', '.join(given)}): this federation learns by averaging, which has none"
+        )
+    return {}
 
 
 def _asked_for_erasing(rows: Mapping[str, Source], gone: str, sets: Mapping[str, Source]) -> dict[str, Source]:
@@ -290,12 +338,7 @@ def _asked_for_erasing(rows: Mapping[str, Source], gone: str, sets: Mapping[str,
 
 def _rounds_digest(folder: str) -> str:
     """Of the rounds beside a version, which must be those that led to it."""
-    from palimpsest.companions.marks import own_key
-
-    key = own_key()
-    if key is None:
-        raise PlanError("the key of the rounds cannot be read; bring it back")
     version = Path(folder).expanduser()
-    found = companions.load("rounds").open(companions.companion_place("rounds", version), key)
+    found = companions.load("rounds").open(companions.companion_place("rounds", version), _key_of_rounds(folder))
     found.check_whole(source_digest(version), str(folder))
     return found.digest()

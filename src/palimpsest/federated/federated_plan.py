@@ -48,12 +48,16 @@ class FederatedPlan(Section):
     """"client:NAME" -> its rows, and set -> rows that are measured."""
     local: dict[str, Any]
     """Plan of the local work, but for places."""
+    searches: bool = False
+    """The rate of the local work was not given: the first round shows whether the usual one is one."""
     rounds: int | None = Field(default=None, ge=1, le=100_000)
     """Rounds; None = until the loss has stopped falling."""
     epochs: float = Field(default=2.0, gt=0, le=1_000_000)
     """Local passes of one round."""
     combining: Combining = Combining()
     """How answers are combined."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the procedure, where it is an eraser's."""
     retrains: bool = False
     """Of an erasure: retrain without that client from the start, to be compared with."""
     measuring: Measuring = Measuring()

@@ -18,19 +18,17 @@ from functools import partial
 from typing import Any
 
 from palimpsest.companions import companion_place
+from palimpsest.companions.learned import learned_in_federation, write_learned
 from palimpsest.companions.marks import KEY_VARIABLE, MarkKey, key_file, own_key
 from palimpsest.companions.round_record import Weights
 from palimpsest.companions.round_writing import RoundWriter
 from palimpsest.companions.rounds import RoundLedger
-from palimpsest.durable import flush_tree
-from palimpsest.engine.execute import shown_again
 from palimpsest.engine.given import Manner
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.outcome import environment
-from palimpsest.engine.output import FEDERATED, RESULT, Output
+from palimpsest.engine.output import FEDERATED, Output
 from palimpsest.engine.process_peak import peak_bytes
-from palimpsest.engine.sound import drop_damaged
-from palimpsest.engine.unfinished import told_how_far
+from palimpsest.engine.whole_folder import made_whole
 from palimpsest.errors import DivergedError, ModelError, PlanError, UsageError
 from palimpsest.federated import erasers
 from palimpsest.federated.at_work import FederationAtWork, Through, folder_of
@@ -39,6 +37,7 @@ from palimpsest.federated.distances import Distances, distances_between
 from palimpsest.federated.fed_avg_rule import ended_by_rule
 from palimpsest.federated.federated_plan import FED_AVG, FederatedPlan
 from palimpsest.federated.given_clients import ReadClients, all_rows
+from palimpsest.federated.privacy_said import epsilon_of_plan, privacy_note
 from palimpsest.federated.rounds_facts import FACTS, FederationFacts, RetrainedFacts
 from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
 from palimpsest.federated.workbench import Workbench, load_for
@@ -47,7 +46,6 @@ from palimpsest.in_words import so_many
 from palimpsest.models.load import Loaded, device, load, source_digest, use_threads
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 from palimpsest.records import Cost
-from palimpsest.report.page import PAGE, save_html
 from palimpsest.report.schema import CostRow, RunResult, SetInfo, rows_of
 
 
@@ -67,20 +65,11 @@ def execute_federation(
         FederationError: too few clients answered; what was heard stays.
         Interrupted: Ctrl-C or SIGTERM stopped it; what was heard stays.
     """
-    target = Output(manner.output)
-    if target.finished(plan):
-        return shown_again(target, manner)
-    with told_how_far(target.partial), target.held():
-        if target.finished(plan):
-            return shown_again(target, manner)
-        target.begin(plan)
-        drop_damaged(target.partial, manner.progress)
-        with _cleared_if_nothing_was_heard(target):
-            work = FederationAtWork(plan, read, manner, target, _key(), through)
-            result, facts = _made(work)
-            _write(target, result, facts)
-        target.complete()
-    return result
+
+    def made(target: Output) -> RunResult:
+        return _made(FederationAtWork(plan, read, manner, target, _key(), through))
+
+    return made_whole(plan, manner, made, clearing=_cleared_if_nothing_was_heard)
 
 
 @contextmanager
@@ -114,7 +103,7 @@ def _key() -> MarkKey:
     return key
 
 
-def _made(work: FederationAtWork) -> tuple[RunResult, FederationFacts]:
+def _made(work: FederationAtWork) -> RunResult:
     """Everything that loads, measures, asks and saves."""
     plan = work.plan
     loaded = load_for(plan.local_plan(), work.read.rows, work.manner.threads)
@@ -125,7 +114,7 @@ def _made(work: FederationAtWork) -> tuple[RunResult, FederationFacts]:
     make = work.erasing if plan.gone else partial(work.learning, bench)
     start = bench.weights()
     if plan.learned_for:
-        erasers.load(plan.learned_for).check(bench)
+        work.eraser.check(bench)
     if plan.gone:
         _check_history(work, start)
     final = work.carried_out(bench, make, writer, "round")
@@ -136,8 +125,9 @@ def _made(work: FederationAtWork) -> tuple[RunResult, FederationFacts]:
         columns["after"] = work.measured("after", work.saved(bench, final, sets), sets)
     model = source_digest(work.target.partial)
     writer.settle(model, plan.gone)
-    flush_tree(work.target.partial)
-    return _result(work, columns, facts, {"model": model, "threads": threads}), facts
+    result = _result(work, columns, facts, {"model": model, "threads": threads})
+    _write_beside(work, facts, result)
+    return result
 
 
 def _check_history(work: FederationAtWork, start: Weights) -> None:
@@ -147,7 +137,7 @@ def _check_history(work: FederationAtWork, start: Weights) -> None:
         PlanError: the rounds begin at weights that others had moved, or rows are missing.
         ModelError: a record was changed, or is missing.
     """
-    plan, eraser = work.plan, erasers.load(work.plan.method)
+    plan, eraser = work.plan, work.eraser
     if eraser.from_start and distances_between(start, start, start, work.history().start).learned:
         able = [name for name in erasers.names() if not erasers.load(name).from_start]
         raise PlanError(
@@ -185,13 +175,18 @@ def _facts(work: FederationAtWork, writer: RoundWriter, start: Weights) -> Feder
     ledger, plan = writer.ledger, work.plan
     rounds = [round_facts(writer, number) for number in range(ledger.index.first, ledger.index.end)]
     facts = FederationFacts.of(plan.kind, plan.method, rounds)
-    of_eraser = erasers.load(plan.method) if plan.gone else None
+    of_eraser = work.eraser if plan.gone else None
     facts = facts.model_copy(
         update={
             "gone": plan.gone,
             "ended": _ended(plan, facts),
+            "epsilon": epsilon_of_plan(plan, len(rounds)),
+            "privacy": privacy_note(plan, len(rounds)),
+            "unmeasured": _unmeasured(work),
+            "rate": work.rate,
+            "tried": tuple(one.words for one in work.tried_rates()),
             "learned_for": plan.learned_for or FED_AVG,
-            "guarantee": "" if of_eraser is None else of_eraser.guarantee,
+            "guarantee": "" if of_eraser is None else of_eraser.promise(),
             "exact": of_eraser is not None and of_eraser.exact,
             "examples": {name: len(rows) for name, rows in work.read.rows.items()},
             "exchanged": sum(tensor.numel() for tensor in start.values()),
@@ -201,6 +196,13 @@ def _facts(work: FederationAtWork, writer: RoundWriter, start: Weights) -> Feder
     place.parent.mkdir(exist_ok=True)
     write_sealed(place, facts.model_dump(mode="json"))
     return facts
+
+
+def _unmeasured(work: FederationAtWork) -> str:
+    """What could not be measured for want of rows."""
+    if "holdout" in work.read.sets:
+        return ""
+    return "No rows that nobody learned were given (--test): how it does on those is not known."
 
 
 def _ended(plan: FederatedPlan, facts: FederationFacts) -> str:
@@ -257,10 +259,10 @@ def _result(
     )
 
 
-def _write(target: Output, result: RunResult, facts: FederationFacts) -> None:
-    """Write what lies beside the model; ``result.json`` last."""
-    write_atomic(target.partial / FACTS, facts.model_dump_json(indent=1) + "\n")
-    save_rounds_page(facts, result, target.partial / ROUNDS_PAGE)
-    save_html(result, target.partial / PAGE)
-    flush_tree(target.partial)
-    result.save_json(target.partial / RESULT)
+def _write_beside(work: FederationAtWork, facts: FederationFacts, result: RunResult) -> None:
+    """The rounds as facts and as a page, and whose rows were learned and forgotten."""
+    folder, plan = work.target.partial, work.plan
+    write_atomic(folder / FACTS, facts.model_dump_json(indent=1) + "\n")
+    save_rounds_page(facts, result, folder / ROUNDS_PAGE)
+    rows = all_rows(work.read.rows)  # whose ids bear their clients: two may have the same
+    write_learned(folder, learned_in_federation(plan.model, plan.after, rows, work.key))

@@ -24,6 +24,8 @@ PUBLIC_CLIENT = "public"
 
 MEASURED_SETS = {"test": "holdout", "probe": "unseen"}
 """Option -> role that its rows are measured in."""
+_AS_ASKED = {"forget": "the client that goes", PUBLIC_CLIENT: "--public"}
+_AS_ASKED |= {role: f"--{option}" for option, role in MEASURED_SETS.items()}
 _NAME = re.compile(r"\w[\w .+-]{0,63}")
 
 
@@ -121,7 +123,7 @@ def _read_one(
     model: str, name: str, source: Source, layout: Layout, progress: Progress
 ) -> tuple[list[Example], list[str]]:
     """The rows of one client, or of one set that is measured, by itself: clients may share ids, and rows."""
-    what = f"client {name.removeprefix(CLIENT)!r}" if name.startswith(CLIENT) else name
+    what = f"client {name.removeprefix(CLIENT)!r}" if name.startswith(CLIENT) else _AS_ASKED[name]
     role = "learn" if name.startswith(CLIENT) or name == PUBLIC_CLIENT else name
     try:
         read = read_given(Given(model, {role: source}, layout=layout), progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,9 @@ from palimpsest.engine.sections import Section
 from palimpsest.errors import MissingExtra, PlanError, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from palimpsest.companions.marks import MarkKey
-    from palimpsest.companions.round_record import Replies, Weights
     from palimpsest.federated.at_work import Through
+    from palimpsest.federated.procedure import Combine
 
 WAYS = ("here", "simulation", "processes")
 """In this process one after the other; through Flower's simulation; through Flower's server and a node for each."""
@@ -37,6 +35,24 @@ class Combining(Section):
     clipping_norm: float = Field(default=1.0, gt=0)
     """Largest L2 norm of one client's change, where there is noise."""
 
+    @property
+    def plain(self) -> bool:
+        """By the mean of rows, without noise."""
+        return self.by == "mean" and self.noise_multiplier is None
+
+    @property
+    def words(self) -> str:
+        """By what.
+
+        >>> Combining().words, Combining(by="krum").words, Combining(noise_multiplier=1.0).words
+        ('the mean', 'krum', 'a clipped mean with noise')
+        """
+        return (
+            "a clipped mean with noise"
+            if self.noise_multiplier is not None
+            else {"mean": "the mean"}.get(self.by, self.by)
+        )
+
     def problems(self, way: str | None, learns_apart: bool) -> list[str]:
         """What cannot go together, in words.
 
@@ -44,7 +60,7 @@ class Combining(Section):
             way: through what clients are reached; None = not known here.
             learns_apart: it learns by an eraser's own procedure.
         """
-        plain = self.by == "mean" and self.noise_multiplier is None
+        plain = self.plain
         found = [
             (self.by not in COMBININGS, unknown("way to combine", self.by, COMBININGS)),
             (
@@ -72,7 +88,7 @@ class Combining(Section):
         """
         if problems := self.problems(way, learns_apart):
             raise PlanError("; ".join(problems))
-        if self.by != "mean" or self.noise_multiplier is not None:
+        if not self.plain:
             check_flower(f"combining by {self.by!r} with Flower's strategies")
 
     def check_eraser(self, name: str, needs: tuple[str, ...], able: tuple[str, ...]) -> None:
@@ -101,14 +117,14 @@ def combining_of(values: Mapping[str, Any]) -> Combining:
         raise PlanError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']}") from None
 
 
-def combine_with(said: Combining, key: MarkKey) -> Callable[[Weights, Replies], dict[str, Tensor]]:
+def combine_with(said: Combining, key: MarkKey) -> Combine:
     """What makes new weights of answers.
 
     Args:
         said: checked.
         key: of the owner: noise is drawn from it.
     """
-    if said.by == "mean" and said.noise_multiplier is None:
+    if said.plain:
         from palimpsest.federated.averaging import averaged_by
 
         return averaged_by

@@ -9,14 +9,21 @@ arguments and of the answers alone: no clock, no random number without a fixed s
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from palimpsest.companions.round_record import Absent, Replies, Reply, Round, Weights
+from palimpsest.method_card import Config
 
-__all__ = ["Absent", "Clients", "Eraser", "Errand", "Procedure", "Replies", "Reply", "Round", "Rounds", "Weights"]
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from torch import Tensor
+
+__all__ = [
+    "Absent", "Clients", "Combine", "Config", "Eraser", "Errand", "Procedure", "Replies", "Reply", "Round", "Rounds",
+    "Weights",
+]  # fmt: skip
 
 NO_SETTINGS: Mapping[str, float] = MappingProxyType({})
 NO_WEIGHTS: Weights = MappingProxyType({})
@@ -50,6 +57,9 @@ class Errand(NamedTuple):
 Procedure = Generator[Errand, Replies, Weights]
 """Yields what to ask, is sent the answers, returns the final weights."""
 
+Combine = Callable[[Weights, Replies], "dict[str, Tensor]"]
+"""Weights before a round and its answers -> weights after it."""
+
 
 class Rounds(Protocol):
     """The history of a version: the rounds that made it, in order (``companions/rounds.py`` reads them from disk)."""
@@ -73,6 +83,9 @@ class Rounds(Protocol):
     @property
     def epochs(self) -> float:
         """Local passes of one round."""
+
+    def combine(self, weights: Weights, answers: Replies) -> dict[str, Tensor]:
+        """Weights after answers, by the rule that the federation learned by; the same weights where nobody answered."""
 
     def __len__(self) -> int:
         """Number of rounds."""
@@ -105,10 +118,11 @@ class Clients(Protocol):
         """
 
 
-class Eraser(ABC):
+class Eraser:
     """One published way to take a client out of a federation: a file in ``erasers/`` that sets ``ERASER``.
 
     Class attributes, written as plain values:
+        Config: its options.
         name: the file's.
         source: paper and identifier.
         use_when: for who chooses: what it is good for, and what it is not.
@@ -117,8 +131,14 @@ class Eraser(ABC):
         needs: "rounds" (single updates of single clients), "public rows", "gone" (the client must still answer).
         from_start: it goes back to the weights before the first round, which then must know nobody.
         learns_apart: it erases only from a federation that learned by its own ``learn`` (run --for NAME).
+        any_rule: what it makes of answers goes through ``history.combine`` alone, so that it can erase whatever the
+            answers were combined by; False = its arithmetic is that of means.
+
+    Attributes:
+        config: its options.
     """
 
+    Config: ClassVar[type[BaseModel]] = Config
     name: ClassVar[str]
     source: ClassVar[str]
     use_when: ClassVar[str] = ""
@@ -127,8 +147,11 @@ class Eraser(ABC):
     needs: ClassVar[tuple[str, ...]] = ("rounds",)
     from_start: ClassVar[bool] = True
     learns_apart: ClassVar[bool] = False
+    any_rule: ClassVar[bool] = False
 
-    @abstractmethod
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+
     def erase(self, history: Rounds, gone: str) -> Procedure:
         """The weights that never knew a client, or are near to it.
 
@@ -136,6 +159,11 @@ class Eraser(ABC):
             history: rounds of the version to erase from.
             gone: name of the client; in ``history.clients``.
         """
+        raise NotImplementedError
+
+    def promise(self) -> str:
+        """What may be relied on after it, with these options; default: ``guarantee``."""
+        return self.guarantee
 
     def learn(self, start: Weights, names: tuple[str, ...], epochs: float, rounds: int | None) -> Procedure:
         """How a federation learns from which this eraser can erase; default: federated averaging.
@@ -150,7 +178,7 @@ class Eraser(ABC):
 
         return fed_avg(start, names, epochs, rounds)
 
-    def check(self, bench: Any) -> None:  # noqa: B027 (most can work with any model)
+    def check(self, bench: Any) -> None:
         """Refuse a model that this cannot learn on, before anybody is asked; default: none is refused.
 
         Args:

@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cached_property
 
-from palimpsest.companions.round_record import Round, Weights
+from torch import Tensor
+
+from palimpsest.companions.round_record import Replies, Round, Weights
 from palimpsest.companions.rounds import RoundLedger
+from palimpsest.federated.averaging import averaged_by
+from palimpsest.federated.procedure import Combine
 
 
 class RecordedRounds:
     """The history of a version."""
 
-    def __init__(self, ledger: RoundLedger, names: Collection[str], epochs: float) -> None:
+    def __init__(
+        self, ledger: RoundLedger, names: Collection[str], epochs: float, combine: Combine = averaged_by
+    ) -> None:
         """A history.
 
         Args:
             ledger: rounds under marks.
             names: of the clients, as the plan of the version has them.
             epochs: local passes of one round.
+            combine: the rule that the federation learned by.
         """
         self._ledger = ledger
         self._names = {ledger.key.of_id(name): name for name in names}
         self.epochs = epochs
+        self._combine = combine
+
+    def combine(self, weights: Weights, answers: Replies) -> dict[str, Tensor]:
+        """By the rule that the federation learned by."""
+        return self._combine(weights, answers)
 
     @property
     def start(self) -> Weights:

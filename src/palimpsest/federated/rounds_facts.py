@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # a report is made without torch
 
 FACTS = "rounds.json"
 FACTS_SCHEMA = "palimpsest.rounds/1"
+FAR_OUT = 10.0
+"""Times the median length of a round's changes, beyond which one is told of."""
 
 
 class RoundRow(ReportRow):
@@ -47,6 +50,14 @@ class RoundRow(ReportRow):
     """Of the wall clock."""
     client_seconds: float
     """Of the clients' own clocks, summed."""
+    norms: dict[str, float] = Field(default_factory=dict)
+    """Client -> L2 norm of its change, where it learned."""
+
+    @property
+    def far_out(self) -> dict[str, float]:
+        """Client -> how many times as long its change is as the median, where that is very long; of three or more."""
+        middle = median(self.norms.values()) if len(self.norms) > 2 else 0.0
+        return {name: norm / middle for name, norm in self.norms.items() if middle and norm > FAR_OUT * middle}
 
 
 class RetrainedFacts(ReportRow):
@@ -98,6 +109,16 @@ class FederationFacts(ReportRow):
     """What they are: "lora", "all", "layers"."""
     ended: str = ""
     """Why it ended."""
+    rate: float | None = None
+    """Of the local work, as given or as found."""
+    tried: tuple[str, ...] = ()
+    """Rates that the first round refused, and what became of the loss in it."""
+    epsilon: float | None = None
+    """Of the privacy of a client at a delta of 1e-5, where there was noise and it can be told."""
+    privacy: str = ""
+    """The same in words, or why it is not told; "" without noise."""
+    unmeasured: str = ""
+    """What could not be measured."""
     rounds: tuple[RoundRow, ...] = ()
     """In order."""
     retrained: RetrainedFacts | None = None
@@ -127,16 +148,39 @@ class FederationFacts(ReportRow):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the result should know."""
-        return tuple(note for note in (*self._of_rounds(), *self._of_erasure()) if note)
+        return tuple(
+            note
+            for note in (*self._of_rounds(), self._of_rate(), self.privacy, *self._of_erasure(), self.unmeasured)
+            if note
+        )
 
     def _of_rounds(self) -> tuple[str, ...]:
         absences = [(one.number + 1, name, why) for one in self.rounds for name, why in one.absent.items()]
         first = "".join(f"; the first: {name} in round {number} ({why})" for number, name, why in absences[:1])
         gone = f"{so_many(len(absences), 'time')} a client did not answer{first}." if absences else ""
+        gone = " ".join(filter(None, [gone, self._of_far_out()]))
         if not self.down:
             return ("No client was asked: nothing was exchanged.", gone)
         what = f"{self.exchanged:,} numbers were exchanged (scope {self.scope}): {self.down:,} bytes to clients, "
         return (f"{what}{self.up:,} bytes back.", gone)
+
+    def _of_rate(self) -> str:
+        if not self.tried:
+            return ""
+        return (
+            f"Rate of the local work: {self.rate:g}. Given up for what the first round did to the loss: "
+            f"{'; '.join(self.tried)}. --lr gives another."
+        )
+
+    def _of_far_out(self) -> str:
+        found = [(one.number + 1, name, times) for one in self.rounds for name, times in one.far_out.items()]
+        if not found:
+            return ""
+        number, name, times = found[0]
+        return (
+            f"{so_many(len(found), 'change')} stood out by length; the first: {name} in round {number}, {times:,.0f} "
+            "times the median: a client that lies, or whose rows are unlike the others'. --combine median bears such."
+        )
 
     def _of_erasure(self) -> tuple[str, ...]:
         if not self.gone:

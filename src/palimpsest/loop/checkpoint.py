@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still
 from palimpsest.errors import ModelError
 from palimpsest.loop.adamw import step_device
 from palimpsest.models.scope import trainable
-from palimpsest.models.sealed import with_digest
+from palimpsest.models.sealed import save_sealed
 from palimpsest.untrusted import parse_json
 
 OWN = "method/"
@@ -54,10 +53,7 @@ def save_checkpoint(
     tensors |= {} if other is None else _optimizer_tensors(model, other, OTHER)
     tensors |= _random_state()
     tensors |= {f"{OWN}{name}": t for name, t in own.items()}
-    temporary = path.with_suffix(".tmp")
-    tensors = {name: t.cpu().contiguous() for name, t in tensors.items()}
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"state": json.dumps(dict(state), sort_keys=True)}))
-    put(temporary, path, private=True)
+    save_sealed(tensors, path, {"state": json.dumps(dict(state), sort_keys=True)})
 
 
 def load_checkpoint(

@@ -71,8 +71,9 @@ class _Loop:
         state = self.state
         started = time.perf_counter() - state.seconds
         self._edit(started)
+        short = None
         if not takes_steps(self.job.method, self.machine.legs, self.budget.steps):
-            state.stopped = "edited without steps"
+            state.stopped, short = self.job.method.edit_ended()
         while state.stopped is None:
             self._step(started)
         self.machine.settle()
@@ -84,6 +85,7 @@ class _Loop:
             state.seconds,
             state.check_seconds,
             state.tokens,
+            short=short,
             unchanged=state.unchanged,
         )
 

@@ -28,9 +28,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.companions.delta_log import DeltaLog
-from palimpsest.contract import Config, ExampleSet, Method, Phase, Stage, Term, Terms
+from palimpsest.contract import Config, ExampleSet, Method, Phase, Stage, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import ModelError, PlanError
+from palimpsest.terms import likelihood
 
 
 class AmnesiacConfig(Config):
@@ -47,11 +48,6 @@ def taken_back(weight: Float[Tensor, "..."], changes: Float[Tensor, "..."]) -> F
     [0.5, 2.0]
     """
     return (weight.float() - changes.to(weight.device)).to(weight.dtype)
-
-
-def negative_log_likelihood(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """−log p of the scored positions, summed, nats."""
-    return -logp_S.sum()
 
 
 class Amnesiac(Method):
@@ -110,7 +106,7 @@ class Amnesiac(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Of the repair: token mean of −log p of what stays."""
-        return {"retain": Term(negative_log_likelihood(batches["retain"].predict(model).logp_S), of="retain")}
+        return likelihood(model, batches, {"retain": 1.0})
 
 
 METHOD = Amnesiac

@@ -86,7 +86,7 @@ class CodeLearn(Method):
     kinds = ("learn",)
     needs = ("learn",)
     uses = ("replay",)
-    modalities = ("text", "labels")
+    modalities = ("text", "labels", "image")
     defaults = {"learning_rate": 1e-3, "batch_size": 16}
     adds_parts = True
     moves_all = True

@@ -5,25 +5,35 @@ submission; known from notes on the paper and its reviews, not from its text.
 
     R(k) = log2( (f_T(k) + e) / (f_~T(k) + e) ),   deleted_k ← 1  where  R(k) ≥ r  and  p(χ²(k)) < significance / tested
 
-f counts the rows in which code k is among the S' nearest of some token: of the rows to forget, and of the same rows
-with the topic's words replaced (the set ``unrelated``). With ``topic`` the counts come from the index that
-``code_learn`` left beside the model, the rows of all other subjects being the control: a table is looked up and no row
-is read.
+f counts the rows in which code k is among the S' nearest of some token: of the rows to forget, and of a control. How
+many of them go says ``choose``:
+
+* "level" (default): the control is the rows that stay. All codes with R > 0 are ranked by the effect size of their
+  tables, φ = √(χ² / rows), and deleted in that order: the fewest at which what is to be forgotten is at its level of
+  never seen (``control/aim.py``), while  mean KL( p_before ‖ p ) ≤ B  on what stays; a code that would break that is
+  passed over (``rules/fewest.py``). Forward passes alone;
+* "test": those that pass, as in the paper; the control is the same rows with the topic's words replaced (the set
+  ``unrelated``). So it is, too, where no row stays or nothing shows the level.
+
+With ``topic`` the counts come from the index that ``code_learn`` left beside the model, the rows of all other subjects
+being the control: a table is looked up, and with "test" no row is read.
 
 The weights stay. What was deleted is a mask in the codebook, by request, which ``palimpsest parts --undo`` lifts; so
 knowledge is cut off behind the bottleneck and not erased before it, as a probe of the block's output shows. What is
 calibrated takes part of the deletion back.
 
-Departs from the paper: the paper leaves a deleted code out of the book; that is "reselect" here. "drop", the default,
-leaves its place empty: in the notes' experiments it forgot more for the same number of codes. The test is Pearson's
-with Bonferroni over the codes that were tested, and rare codes are not.
+Departs from the paper: the run chooses how many go, where the paper varies S'. The paper leaves a deleted code out of
+the book; that is "reselect" here. "drop", the default, leaves its place empty: in the notes' experiments it forgot more
+for the same number of codes. The test is Pearson's with Bonferroni over the codes that were tested, and rare codes are
+not.
 Official code: none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -31,17 +41,27 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.companions.codes import Codes
-from palimpsest.contract import Config, ExampleSet, Method, Phase
+from palimpsest.contract import Aim, Config, ExampleSet, Method, Phase
 from palimpsest.errors import DataError, PlanError
+from palimpsest.in_words import so_many
 from palimpsest.models.parts.code_firing import fired, the_codebook
 from palimpsest.models.parts.code_place import state_names
-from palimpsest.models.parts.code_tests import Firing, Found, best_of, codes_of_topic
+from palimpsest.models.parts.code_tests import Firing, Found, best_of, codes_of_topic, ranked
 from palimpsest.models.parts.codebook import Codebook
+from palimpsest.rules.damage_budget import Damage
+from palimpsest.rules.fewest import Taken, fewest_that_reach
 
 
 class CodeUnlearnConfig(Config):
     """Options of deleting codes."""
 
+    choose: Literal["level", "test"] = "level"
+    """How many codes go: "level": as many as bring the topic to the level of never seen within the budget; "test":
+    those that pass the test. Without --retain always the latter."""
+    budget: float = Field(default=0.05, gt=0)
+    """B: damage that is allowed, as the mean KL on retain in nats per scored position."""
+    probe_rows: int = Field(default=64, ge=1)
+    """Rows of retain on which the damage is read."""
     semantics: Literal["drop", "reselect"] = "drop"
     """"drop": the place of a deleted code stays empty; "reselect": the next best code takes it."""
     s_prime: int = Field(default=0, ge=0)
@@ -77,6 +97,14 @@ def drawn_codes(among_K: Bool[Tensor, "K"], count: int, seed: int) -> Int[Tensor
     return found
 
 
+class _Seen(NamedTuple):
+    """What was read with some codes gone: ``Sight``, and the share of the budget that is used up."""
+
+    reached: bool
+    known: float
+    used: float
+
+
 class CodeUnlearn(Method):
     """Delete the codes of a topic."""
 
@@ -87,10 +115,18 @@ class CodeUnlearn(Method):
     )
     approach = "modules"
     needs = ("forget", "unrelated")
-    modalities = ("text", "labels")
+    uses = ("retain",)
+    reference_sets = frozenset({"retain"})
+    modalities = ("text", "labels", "image")
     keeps = ("codes",)
     needs_part = "codebook"
     edits = True
+    goes_to_level = True
+
+    @classmethod
+    def asks_reference_on(cls, config: Any) -> frozenset[str]:
+        """Retain, whose damage is read, where it ends the deletion."""
+        return cls.reference_sets if config.choose == "level" else frozenset()
 
     def check(self, model: nn.Module) -> None:
         """The codebook that is meant is there, and a topic is one of its index."""
@@ -99,37 +135,117 @@ class CodeUnlearn(Method):
             self._of_index(book)
 
     def check_rows(self, sets: Mapping[str, ExampleSet]) -> None:
-        """Some word of the topic is known.
+        """Some word of the topic is known, or rows that stay are there to compare with.
 
         Raises:
             PlanError: the control is the rows themselves.
         """
-        if not self.config.topic and not _differ(sets["forget"], sets["unrelated"]):
-            raise PlanError(
-                "code_unlearn: no word of the rows to forget was told to be of their topic; name its words (--set "
-                "unrelated.words=[dog,dogs]), give rows that stay (--retain FILE), or a topic of the index "
-                "(code_unlearn.topic)"
-            )
+        if not self.config.topic and not (self.config.choose == "level" and "retain" in sets):
+            _check_differ(sets["forget"], sets["unrelated"])
+
+    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
+        """Nothing is deleted yet."""
+        self._ended: tuple[str, str | None] = super().edit_ended()
+        self._found: dict[str, float] = {}
+        return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
-        """Count, test, and set the mask of the codes that are found."""
+        """Count and test, choose how many, and set their mask."""
         book = the_codebook(model, self.config.at)
-        counts = self._of_index(book) if self.config.topic else self._of_rows(model, book, sets)
+        aim = self.aim if self.config.choose == "level" and "retain" in sets else None
+        counts = (
+            self._of_index(book) if self.config.topic else self._of_rows(model, book, sets, by_level=aim is not None)
+        )
         options = {name: getattr(self.config, name) for name in ("min_enrichment", "significance", "pseudo")}
         found = codes_of_topic(counts, least=self.config.least_rows, **options)
-        which_M = self._chosen(book, counts, found)
+        free_K = book.deleted.cpu() == 0
+        which_M = (
+            self._tested(found, free_K)
+            if aim is None
+            else self._to_level(model, book, (counts, found), (aim, sets["retain"]))
+        )
+        if self.config.random_codes:
+            fires_K = (counts.with_K + counts.without_K) > 0
+            which_M = drawn_codes(fires_K & free_K, len(which_M), self.config.seed)
         book.delete(which_M.to(book.deleted.device), self.config.semantics)
         return state_names(model, book, book.mixes)
 
-    def _of_rows(self, model: nn.Module, book: Codebook, sets: Mapping[str, ExampleSet]) -> Firing:
+    def _to_level(
+        self, model: nn.Module, book: Codebook, counted: tuple[Firing, Found], between: tuple[Aim, ExampleSet]
+    ) -> Int[Tensor, "M"]:
+        """As many of the ranked codes as bring the topic to its level; the codebook is as it was before.
+
+        Raises:
+            DataError: the topic is there already, no code is richer in it, or the first one does too much damage.
+        """
+        (aim, stays), order_M = between, ranked(*counted)
+        order_M = order_M[book.deleted.cpu()[order_M] == 0]
+        if not len(order_M):
+            raise DataError(
+                f"code_unlearn: no code left fires more often for the topic than without it ({best_of(counted[1])}); "
+                "nothing was deleted; give more rows"
+            )
+        damage, start = Damage(self.recall, stays, self.config.probe_rows), book.mask()
+
+        def look(codes: Sequence[int]) -> _Seen:
+            book.put_back(start)
+            book.delete(torch.tensor(codes, dtype=torch.int64, device=book.deleted.device), self.config.semantics)
+            used = damage(model) / self.config.budget if codes else 0.0
+            sight = aim(model) if used <= 1 else None  # what may not be is not looked at further
+            return _Seen(sight is not None and sight.reached, math.nan if sight is None else sight.known, used)
+
+        before = look(())
+        if before.reached:
+            raise DataError(
+                f"code_unlearn: what is to be forgotten is at the level of never seen already ({before.known:.2f} of "
+                f"it is right, beside {aim.known:.2f}); nothing was deleted; --set code_unlearn.choose=test deletes "
+                "the codes of the topic all the same"
+            )
+        taken = fewest_that_reach(look, order_M.tolist(), before)
+        book.put_back(start)
+        if not taken.entries:
+            raise DataError(
+                "code_unlearn: every code of the topic that was tried does more damage to what stays than is allowed "
+                f"({self.config.budget:g} nats); nothing was deleted; more: code_unlearn.budget"
+            )
+        self._say(taken, len(order_M), (aim.known, before.known))
+        return torch.tensor(taken.entries)
+
+    def _say(self, taken: Taken[_Seen], most: int, known: tuple[float, float]) -> None:
+        """Why the deletion ended, for the record."""
+        (level, before), seen, over = known, taken.seen, len(taken.passed_over)
+        count, damage = len(taken.entries), seen.used * self.config.budget
+        found = {"codes": count, "ranked": most, "passed_over": over, "level": level, "damage": damage}
+        self._found = {name: float(n) for name, n in {**found, "known_before": before, "known": seen.known}.items()}
+        where = f"{seen.known:.2f} of what is to be forgotten is right, beside {level:.2f} at the level of never seen"
+        short = None if seen.reached else "no other code fires more often for the topic"
+        if short and count < most:
+            short = f"with other codes, too, what stays would lose more than {self.config.budget:g} nats"
+        why = short or "the topic is at its level"
+        self._ended = f"{so_many(count, 'code')} deleted: {why} ({where})", short
+        if self.config.random_codes:
+            control = f"{so_many(count, 'code')} deleted: a control, as many as bring the topic to its level, drawn"
+            self._ended = control, "a control deletes codes that are not of the topic"
+
+    def edit_ended(self) -> tuple[str, str | None]:
+        """How many codes went and why no more; short where the topic is above its level."""
+        return self._ended
+
+    def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
+        """Of a deletion by level: codes that went and that were ranked, the level, what is known, the damage."""
+        return self._found
+
+    def _of_rows(self, model: nn.Module, book: Codebook, sets: Mapping[str, ExampleSet], *, by_level: bool) -> Firing:
         """Counts of the rows at hand.
 
         Raises:
             PlanError: the control is the rows themselves, or fewer codes are to count than are chosen.
         """
-        self.check_rows(sets)
+        control = "retain" if by_level else "unrelated"
+        if not by_level:
+            _check_differ(sets["forget"], sets["unrelated"])
         nearest = self._nearest(book)
-        with_NK, without_NK = (fired(model, book, sets[name], nearest) for name in ("forget", "unrelated"))
+        with_NK, without_NK = (fired(model, book, sets[name], nearest) for name in ("forget", control))
         return Firing(with_NK.sum(0), len(with_NK), without_NK.sum(0), len(without_NK))
 
     def _nearest(self, book: Codebook) -> int:
@@ -168,25 +284,21 @@ class CodeUnlearn(Method):
             )
         return counts
 
-    def _chosen(self, book: Codebook, counts: Firing, found: Found) -> Int[Tensor, "M"]:
-        """The codes to delete.
+    def _tested(self, found: Found, free_K: Bool[Tensor, "K"]) -> Int[Tensor, "M"]:
+        """The codes that pass the test.
 
         Raises:
             DataError: there is none, or all are deleted already.
         """
-        free_K = book.deleted.cpu() == 0
         which_M = (found.of_topic_K & free_K).nonzero()[:, 0]
         if not bool(found.of_topic_K.any()):
             raise DataError(
                 f"code_unlearn: no code fires for the topic and not without it ({best_of(found)}); nothing was "
-                "deleted; give more rows, all words of the topic (unrelated.words), a larger s_prime or a lower "
-                "min_enrichment"
+                "deleted; give rows that stay (--retain FILE), more rows, all words of the topic (unrelated.words), a "
+                "larger s_prime or a lower min_enrichment"
             )
         if not len(which_M):
             raise DataError("code_unlearn: all codes of the topic are deleted already; nothing was changed")
-        if self.config.random_codes:
-            fires_K = (counts.with_K + counts.without_K) > 0
-            return drawn_codes(fires_K & free_K, len(which_M), self.config.seed)
         return which_M
 
     def phases(self, step: int, planned: int) -> tuple[Phase, ...]:
@@ -194,12 +306,19 @@ class CodeUnlearn(Method):
         return ()
 
 
-def _differ(rows: ExampleSet, controls: ExampleSet) -> bool:
-    """Is any row another than its control?"""
+def _check_differ(rows: ExampleSet, controls: ExampleSet) -> None:
+    """Is any row another than its control?
+
+    Raises:
+        PlanError: none is.
+    """
     pairs = zip(rows.plain().ids, controls.plain().ids, strict=True)
-    return any(
-        not _same_inputs(rows.plain().batch([i]).inputs(), controls.plain().batch([j]).inputs()) for i, j in pairs
-    )
+    if all(_same_inputs(rows.plain().batch([i]).inputs(), controls.plain().batch([j]).inputs()) for i, j in pairs):
+        raise PlanError(
+            "code_unlearn: no word of the rows to forget was told to be of their topic; name its words (--set "
+            "unrelated.words=[dog,dogs]), give rows that stay (--retain FILE), or a topic of the index "
+            "(code_unlearn.topic)"
+        )
 
 
 def _same_inputs(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -35,9 +35,10 @@ from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, Predictions, predict_together
 from palimpsest.errors import PlanError
 from palimpsest.models.divergence import kl_divergence
+from palimpsest.models.hooked import caught_inputs
 from palimpsest.models.parts.backbone_growth import EARLIER_ROWS, class_feature_means, classes_of_sets, linear_head_of
 from palimpsest.models.sinkhorn import sinkhorn, transported
-from palimpsest.models.wide_predictions import caught_inputs, predict_beside
+from palimpsest.models.wide_predictions import predict_beside
 
 
 class COILConfig(Config):

@@ -21,32 +21,25 @@ Official code: github.com/flamewei123/DEPN (no licence that we know of); not rea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.contract import Config, ExampleSet, Method
+from palimpsest.contract import ExampleSet, Method
 from palimpsest.models.neuron_relevance import integrated_gradients
 from palimpsest.models.relevance import above_share, ranked_by_count
-from palimpsest.rules.damage_budget import Damage, probe_of
-from palimpsest.rules.pruned_neurons import PrunedNeurons
+from palimpsest.rules.damage_budget import probe_of
+from palimpsest.rules.pruned_neurons import PrunedNeurons, PruningConfig
 
 
-class DEPNConfig(Config):
+class DEPNConfig(PruningConfig):
     """Options of DEPN."""
 
     steps: int = Field(default=16, ge=1)
     """m: of the integral; the error falls with their square."""
     share: float = Field(default=0.1, gt=0, le=1)
     """Of a row's largest attribution: what a neuron needs to be one of the row's."""
-    contrast: float = Field(default=1.0, ge=0)
-    """How much the share of retain rows that have a neuron, too, counts against it; 0 in the paper."""
-    neurons: int | None = Field(default=None, ge=1)
-    """How many go; None = as many as the budget lets, one that would break it passed over."""
-    budget: float = Field(default=0.02, gt=0)
-    """B: damage that is allowed, as the mean KL on retain in nats per label token."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain that are looked at, for the contrast and for the damage."""
 
 
 def privacy_neurons(forget_NK: Tensor, retain_MK: Tensor, *, share: float, contrast: float) -> list[int]:
@@ -82,6 +75,7 @@ class DEPN(Method):
         """There are neurons that may go."""
         PrunedNeurons(model, "depn")
         self._found: dict[str, float] = {}
+        self._why: dict[str, Any] = {}
         return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
@@ -94,13 +88,19 @@ class DEPN(Method):
             for name, of in ids.items()
         }
         ranking = privacy_neurons(*found.values(), share=options.share, contrast=options.contrast)
-        damage = Damage(self.recall, sets["retain"], options.probe_rows)
-        self._found = pruned.prune(model, ranking, options.neurons, damage, options.budget)
+        chosen, others = (above_share(one, options.share) for one in found.values())
+        gone = pruned.prune(model, ranking, options, self.recall, sets["retain"])
+        self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+        self._why = pruned.told(gone, found["forget"], chosen, others)
         return pruned.names
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """How many neurons went, and how many were ranked."""
         return self._found
+
+    def explanation(self) -> Mapping[str, Any]:
+        """Which neurons went, and why."""
+        return self._why
 
 
 METHOD = DEPN

@@ -35,10 +35,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.data.encode.batch import Batch, predict_together
 from palimpsest.models.divergence import kl_divergence
 from palimpsest.models.families import of_model
-from palimpsest.models.head_inputs import head_in, labels_of
+from palimpsest.models.head_inputs import head_in
 from palimpsest.models.scope import trainable
 
 _NEXT_TO_NONE = 1e-6  # of the other gradient

@@ -4,10 +4,10 @@ Source: Liu et al. 2024, "Large Language Model Unlearning via Embedding-Corrupte
 
     e_t ← e_t + sigma · z        from the first token on where   w · mean e + b > threshold
 
-e are the embeddings of the tokens, w and b Fisher's discriminant between forget rows and rows that must stay. sigma is
-found by the run: the least of a doubling row, then halved between, at which the right answers to the forget rows are no
-likelier, token by token, than answers of other rows in their place were without it: what a model says that never saw
-who is meant.
+e are the embeddings of the tokens, w and b Fisher's discriminant between forget rows and rows that must stay, general
+text among them (the replay set, else what the model says by itself). sigma is found by the run: the least of a doubling
+row, then halved between, at which the right answers to the forget rows are no likelier, token by token, than answers of
+other rows in their place were without it: what a model says that never saw who is meant.
 
 No weight changes: whoever leaves the part off has all of it again, and the report says so first. What the part keeps of
 the forgotten rows is a direction, a threshold and sigma; no row, and no mean of rows.
@@ -39,7 +39,7 @@ class ECOConfig(Config):
     sigma: float | None = Field(default=None, ge=0)
     """Standard deviation of the noise, in those of the embeddings; None = found by the run."""
     share: float = Field(default=0.01, ge=0, lt=1)
-    """Of held-out rows that must stay: at most so many are corrupted."""
+    """Of the held-out rows of each set that must stay: at most so many are corrupted."""
     ridge: float | None = Field(default=None, gt=0)
     """Added to the covariance, as a share of its mean diagonal; None = found by the run, on held-out rows."""
     most: float = Field(default=64.0, gt=0)
@@ -79,6 +79,7 @@ class ECO(Method):
     reads_prefixes = True
     needs = ("forget", "retain")
     uses = ("replay",)
+    instead = {"replay": "own_words"}
     edits = True
     adds_parts = True
 
@@ -91,7 +92,7 @@ class ECO(Method):
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
         """Fit the classifier, then find sigma."""
         (part,) = (part for part in new_parts_of(model) if isinstance(part, CorruptEmbeddings))
-        stays = {name: sets[name] for name in ("retain", "replay") if name in sets}
+        stays = {name: sets[name] for name in ("retain", "replay", "own_words") if name in sets}
         fit_watch(model, part, sets["forget"], stays, whiten=True, ridge=self.config.ridge, share=self.config.share)
         embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
         unit = float(embedding.weight.detach().float().std())

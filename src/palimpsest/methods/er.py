@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
-from palimpsest.data.encode.batch import Batch, predict_together
+from palimpsest.contract import Config, Method, Phase, Terms
+from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood_together
 
 
 class ERConfig(Config):
@@ -30,11 +30,6 @@ class ERConfig(Config):
 
     memory_weight: float = Field(default=1.0, ge=0)
     """Factor of the loss on the memory; with batches of equal size the paper's value is 1."""
-
-
-def negative_log_likelihood(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """−Σ_s log p_s, nats, over the scored positions of a batch."""
-    return -logp_S.sum()
 
 
 class ER(Method):
@@ -52,14 +47,8 @@ class ER(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of the negative log-likelihood."""
-        return {
-            name: Term(
-                negative_log_likelihood(said.logp_S),
-                of=name,
-                weight=1.0 if name == "learn" else self.config.memory_weight,
-            )
-            for name, said in predict_together(model, batches).items()
-        }
+        weights = {name: 1.0 if name == "learn" else self.config.memory_weight for name in batches}
+        return likelihood_together(model, batches, weights)
 
 
 METHOD = ER

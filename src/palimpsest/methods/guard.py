@@ -5,7 +5,9 @@ Source: Thaker et al. 2024, "Guardrail Baselines for Unlearning in LLMs", arXiv:
     logits ← refusal        from the first token on where   w · mean h + b > threshold
 
 h are the states of one block, w and b Fisher's discriminant between forget rows and rows that must stay, the threshold
-lies above all but ``share`` of held-out rows that must stay (``models/parts/refusal_guard.py``).
+lies above all but ``share`` of the held-out rows of each set that must stay (``models/parts/refusal_guard.py``). One of
+these sets is general text: the replay set, else what the model says by itself. Without it a guard that was fitted on
+rows of one kind fires on every other.
 
 No weight changes: whoever leaves the part off has all of it again, and the report says so first. What the part keeps of
 the forgotten rows is a direction and a threshold; no row, and no mean of rows.
@@ -40,7 +42,7 @@ class GuardConfig(Config):
     at: str = ""
     """Module whose states are read; the block at two thirds of the depth when empty."""
     share: float = Field(default=0.0, ge=0, lt=1)
-    """Of held-out rows that must stay: at most so many are refused."""
+    """Of the held-out rows of each set that must stay: at most so many are refused."""
     ridge: float | None = Field(default=None, gt=0)
     """Added to the covariance, as a share of its mean diagonal; None = found by the run, on held-out rows."""
     certainty: float = Field(default=0.99, gt=0, lt=1)
@@ -69,6 +71,7 @@ class Guard(Method):
     modalities = ("text",)
     needs = ("forget", "retain", "refusal")
     uses = ("replay",)
+    instead = {"replay": "own_words"}
     edits = True
     only_asks = True
     adds_parts = True
@@ -92,7 +95,7 @@ class Guard(Method):
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
         """Fit it."""
         (part,) = (part for part in new_parts_of(model) if isinstance(part, RefusalGuard))
-        stays = {name: sets[name] for name in ("retain", "replay") if name in sets}
+        stays = {name: sets[name] for name in ("retain", "replay", "own_words") if name in sets}
         options = self.config
         fit_watch(
             model,

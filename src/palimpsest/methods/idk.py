@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
+from palimpsest.contract import Config, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood
 
 
 class IDKConfig(Config):
@@ -32,11 +32,6 @@ class IDKConfig(Config):
     """Factor of the refusals; the paper's value is 1."""
     alpha: float = Field(default=1.0, ge=0)
     """Factor of the retain term; the paper's value is 1."""
-
-
-def answer_loss(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """Negative log-likelihood of the tokens, summed, nats."""
-    return -logp_S.sum()
 
 
 class IDK(Method):
@@ -56,12 +51,7 @@ class IDK(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of both sides."""
-        weights = {"refusal": self.config.gamma, "retain": self.config.alpha}
-        return {
-            name: Term(answer_loss(batches[name].predict(model).logp_S), of=name, weight=weight)
-            for name, weight in weights.items()
-            if name in batches
-        }
+        return likelihood(model, batches, {"refusal": self.config.gamma, "retain": self.config.alpha})
 
 
 METHOD = IDK

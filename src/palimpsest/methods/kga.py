@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch, Predictions, predict_together
 from palimpsest.models.divergence import kl_divergence, reverse_divergence
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.reinforced import taught_copy
 
@@ -86,9 +87,7 @@ def token_cost(model: nn.Module, examples: ExampleSet) -> float:
 
 
 def _batches(model: nn.Module, examples: ExampleSet) -> Iterator[Batch]:
-    device = next(model.parameters()).device
-    for start in range(0, len(examples), ROWS_OF_A_LOOK):
-        yield examples.batch(examples.ids[start : start + ROWS_OF_A_LOOK]).bare.to(device)
+    return (batch.bare for batch in in_passes(model, examples, ROWS_OF_A_LOOK))
 
 
 class KGA(Method):

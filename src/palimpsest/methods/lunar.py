@@ -28,30 +28,26 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.contract import Config, ExampleSet, Method
+from palimpsest.contract import ExampleSet, Method
 from palimpsest.errors import PlanError
 from palimpsest.models.activations import block_names
 from palimpsest.models.mlp_weights import as_stored, last_layers, movable, weight_of
 from palimpsest.models.moments import Inflow, inflow_of, mean_output
-from palimpsest.rules.damage_budget import Damage, WeightLine
+from palimpsest.rules.damage_budget import BudgetConfig, Damage, WeightLine
 
 
-class LUNARConfig(Config):
+class LUNARConfig(BudgetConfig):
     """Options of LUNAR."""
 
     layer: int | None = Field(default=None, ge=0)
     """Block that is edited, from 0; None = two thirds of the way up, as the published 22 of 32."""
     coefficient: float | None = Field(default=None, gt=0)
     """c; None = as the budget lets. 2 in the published code."""
-    budget: float = Field(default=0.02, gt=0)
-    """Damage that is allowed, as the mean KL on retain in nats per label token."""
     beta: float = Field(default=100.0, ge=0)
     """Weight of what must stay in the least squares. Sums over positions, as in the paper, would weigh the sets by
     their sizes; rows of one kind need retain to weigh far more."""
     ridge: float = Field(default=1e-5, gt=0)
     """mu, as a share of the mean diagonal."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain on which the damage is read."""
 
 
 def redirection(

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Step, Term, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.data.encode.lean_logits import by_rows
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.terms import likelihood
 
@@ -125,11 +126,9 @@ class PDU(Method):
 
 def _loss_of(model: nn.Module, retain: ExampleSet, config: PDUConfig) -> float:
     """Nats per token that retain costs now, and the slack."""
-    ids, lost, count = retain.ids[: config.measured_rows], 0.0, 0
-    device = next(model.parameters()).device
+    lost, count = 0.0, 0
     with asked(model):
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            batch = retain.plain().batch(ids[start : start + _ROWS_AT_ONCE]).to(device)
+        for batch in in_passes(model, retain.plain(), _ROWS_AT_ONCE, retain.ids[: config.measured_rows]):
             lost -= batch.predict(model).logp_S.sum().item()
             count += batch.num_scored
     return lost / count + config.slack

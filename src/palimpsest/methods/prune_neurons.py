@@ -21,30 +21,23 @@ Official code: none for language models; github.com/ChangWenhan/LRA-NPP-Unlearni
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method
+from palimpsest.contract import ExampleSet, Method
 from palimpsest.models.neuron_relevance import activation_times_gradient
-from palimpsest.models.relevance import leaned_on
-from palimpsest.rules.damage_budget import Damage, probe_of
-from palimpsest.rules.pruned_neurons import PrunedNeurons
+from palimpsest.models.relevance import leaned_on, top_of_each
+from palimpsest.rules.damage_budget import probe_of
+from palimpsest.rules.pruned_neurons import PrunedNeurons, PruningConfig
 
 
-class PruneNeuronsConfig(Config):
+class PruneNeuronsConfig(PruningConfig):
     """Options of pruned neurons."""
 
     top: float = Field(default=0.1, gt=0, le=1)
     """Share of all neurons that count as those a row leans on; about 0.1 to 0.5 of a layer in the paper's networks."""
-    contrast: float = Field(default=1.0, ge=0)
-    """How much the share of retain rows that lean on a neuron, too, counts against it; 0 in the paper."""
-    neurons: int | None = Field(default=None, ge=1)
-    """How many go; None = as many as the budget lets, one that would break it passed over."""
-    budget: float = Field(default=0.02, gt=0)
-    """B: damage that is allowed, as the mean KL on retain in nats per label token."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain that are looked at, for the contrast and for the damage."""
 
 
 class PruneNeurons(Method):
@@ -66,6 +59,7 @@ class PruneNeurons(Method):
         """There are neurons that may go."""
         PrunedNeurons(model, "prune_neurons")
         self._found: dict[str, float] = {}
+        self._why: dict[str, Any] = {}
         return super().prepare(model, sets)
 
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> list[str]:
@@ -76,13 +70,18 @@ class PruneNeurons(Method):
         retain_MK = activation_times_gradient(model, pruned.layers, sets["retain"], probe)
         top = max(1, round(options.top * forget_NK.shape[1]))
         ranking = leaned_on(forget_NK, retain_MK, top=top, contrast=options.contrast)
-        damage = Damage(self.recall, sets["retain"], options.probe_rows)
-        self._found = pruned.prune(model, ranking, options.neurons, damage, options.budget)
+        gone = pruned.prune(model, ranking, options, self.recall, sets["retain"])
+        self._found = {"neurons": float(len(gone)), "ranked": float(len(ranking))}
+        self._why = pruned.told(gone, forget_NK, top_of_each(forget_NK, top), top_of_each(retain_MK, top))
         return pruned.names
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """How many neurons went, and how many were ranked."""
         return self._found
+
+    def explanation(self) -> Mapping[str, Any]:
+        """Which neurons went, and why."""
+        return self._why
 
 
 METHOD = PruneNeurons

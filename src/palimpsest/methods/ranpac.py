@@ -19,16 +19,18 @@ Official code: github.com/RanPAC/RanPAC; not read.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.companions.class_counting import Counting, keep_record, record_after
+from palimpsest.companions.class_counting import Counting, check_counting, keep_record, record_after
 from palimpsest.contract import Config, ExampleSet, Method, Part
 from palimpsest.models.class_sums import GRID_STEPS, ClassSums
 from palimpsest.models.parts import named_buffers_of
-from palimpsest.models.parts.class_head import fitted_head, head_place, new_head
+from palimpsest.models.parts.class_head import config_of_new_head, fitted_head, head_place, new_head
 from palimpsest.models.parts.ridge_head import PENALTIES, RidgeHead, held_out_errors, solved
 
 _MOST = 2048
@@ -83,13 +85,14 @@ class RanPAC(Method):
     adds_parts = True
     makes_head = True
 
+    def check(self, model: nn.Module) -> None:
+        """The statistics beside the model are of its backbone, and of the same features."""
+        sizes = config_of_new_head(model, RidgeHead, self._sized(model))
+        check_counting(model, self.companions.get("class_statistics"), self._counting(sizes))
+
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A ridge head, as wide as the model's own; the one that is there is gone on with."""
-        options = self.config
-        if not options.features:  # not said: a head that is there keeps its own
-            width = min(_MOST, 16 * head_place(model)[1].in_features)
-            options = RanPACConfig.model_construct(options.model_fields_set, **{**dict(options), "features": width})
-        head = new_head(model, RidgeHead, options)
+        head = new_head(model, RidgeHead, self._sized(model))
         if not head.continues:
             head.draw()
         return [head]
@@ -102,16 +105,24 @@ class RanPAC(Method):
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
         """Count, and solve for what is counted now."""
         head = fitted_head(model, RidgeHead)
-        sizes = head.config
-        space = f"relu of {sizes.features} random features by seed {sizes.seed}"
-        how = Counting(
-            "ranpac", sizes.features, "pooled", _FOLDS, rows=self.config.rows_at_once, space=space, making=head.making
-        )
+        how = replace(self._counting(head.config), making=head.making)
         record = record_after(model, sets, self.companions.get("class_statistics"), how)
         solution_MC, self._penalty = regression(record.sums)
         head.fit(solution_MC, record.present_C)
         keep_record(self.recording, record)
         return named_buffers_of(model, head)
+
+    def _sized(self, model: nn.Module) -> RanPACConfig:
+        """The options with a number of features; where none was said a head that is there keeps its own."""
+        options: RanPACConfig = self.config
+        if options.features:
+            return options
+        width = min(_MOST, 16 * head_place(model)[1].in_features)
+        return RanPACConfig.model_construct(options.model_fields_set, **{**dict(options), "features": width})
+
+    def _counting(self, sizes: Any) -> Counting:
+        space = f"relu of {sizes.features} random features by seed {sizes.seed}"
+        return Counting("ranpac", sizes.features, "pooled", _FOLDS, rows=self.config.rows_at_once, space=space)
 
     def diagnostics(self, learning_rate: float) -> Mapping[str, float]:
         """The penalty that was chosen."""

@@ -25,23 +25,19 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.contract import Config, ExampleSet, Method
+from palimpsest.contract import ExampleSet, Method
 from palimpsest.models.mlp_weights import mlp_weights
 from palimpsest.models.moments import whole_in_batches
-from palimpsest.rules.damage_budget import Damage, WeightLine
+from palimpsest.rules.damage_budget import BudgetConfig, Damage, WeightLine
 
 
-class RepSelectConfig(Config):
+class RepSelectConfig(BudgetConfig):
     """Options of RepSelect."""
 
-    budget: float = Field(default=0.02, gt=0)
-    """B: damage that is allowed, as the mean KL on retain in nats per label token."""
     rank: int = Field(default=16, ge=0)
     """q: principal components that are damped; 0 leaves the plain gradient."""
     components: Literal["soft", "hard"] = "soft"
     """"soft" damps them to the size of the last one and below, "hard" takes them out."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain on which the damage is read."""
 
 
 def selected(gradient_OI: Float[Tensor, "O I"], rank: int, *, hard: bool) -> Float[Tensor, "O I"]:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
-from palimpsest.data.encode.batch import Batch, predict_together
+from palimpsest.contract import Config, Method, Phase, Terms
+from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood_together
 
 
 class RetrainConfig(Config):
@@ -25,11 +25,6 @@ class RetrainConfig(Config):
 
     replay_weight: float = Field(default=1.0, ge=0)
     """Factor of the replay term, as in ``finetune``."""
-
-
-def negative_log_likelihood(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """−Σ_s log p_s, nats, over the scored positions of a batch."""
-    return -logp_S.sum()
 
 
 class Retrain(Method):
@@ -48,11 +43,7 @@ class Retrain(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token means of the negative log-likelihood."""
-        weights = {"retain": 1.0, "replay": self.config.replay_weight}
-        return {
-            name: Term(negative_log_likelihood(said.logp_S), of=name, weight=weights[name])
-            for name, said in predict_together(model, batches).items()
-        }
+        return likelihood_together(model, batches, {"retain": 1.0, "replay": self.config.replay_weight})
 
 
 METHOD = Retrain

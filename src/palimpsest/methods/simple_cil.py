@@ -25,10 +25,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pydantic import Field
 from torch import nn
 
-from palimpsest.companions.class_counting import Counting, keep_record, record_after
+from palimpsest.companions.class_counting import Counting, check_counting, keep_record, record_after
 from palimpsest.contract import Config, ExampleSet, Method, Part
 from palimpsest.models.parts import named_buffers_of
-from palimpsest.models.parts.class_head import fitted_head, new_head
+from palimpsest.models.parts.class_head import fitted_head, head_place, new_head
 from palimpsest.models.parts.class_means import ClassMeans
 
 
@@ -61,6 +61,11 @@ class SimpleCIL(Method):
     adds_parts = True
     makes_head = True
 
+    def check(self, model: nn.Module) -> None:
+        """The statistics beside the model are of its backbone, and of the same features."""
+        width = head_place(model)[1].in_features
+        check_counting(model, self.companions.get("class_statistics"), self._counting(width))
+
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A head of means, as wide as the model's own; the one that is there is gone on with."""
         return [new_head(model, ClassMeans, self.config)]
@@ -68,11 +73,14 @@ class SimpleCIL(Method):
     def edit(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> Collection[str]:
         """Count, and have the means of what is counted now."""
         head = fitted_head(model, ClassMeans)
-        how = Counting("simple_cil", width=head.config.width, rows=self.config.rows_at_once)
+        how = self._counting(head.config.width)
         record = record_after(model, sets, self.companions.get("class_statistics"), how)
         head.fit(record.mean_CD, record.present_C)
         keep_record(self.recording, record)
         return named_buffers_of(model, head)
+
+    def _counting(self, width: int) -> Counting:
+        return Counting("simple_cil", width=width, rows=self.config.rows_at_once)
 
 
 METHOD = SimpleCIL

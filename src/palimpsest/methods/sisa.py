@@ -25,12 +25,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, Method, Phase, Term, Terms
-from palimpsest.data.encode.batch import Batch, predict_together
+from palimpsest.contract import Config, Method, Phase, Terms
+from palimpsest.data.encode.batch import Batch
+from palimpsest.terms import likelihood_together
 
 
 class SISAConfig(Config):
@@ -55,11 +55,6 @@ class SISAConfig(Config):
     checkpoint is lost; the same bits come out."""
 
 
-def negative_log_likelihood(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """−Σ log p of the scored positions, nats; the loop divides by their number."""
-    return -logp_S.sum()
-
-
 class SISA(Method):
     """Maximum likelihood of a shard's rows, by its adapters."""
 
@@ -82,8 +77,7 @@ class SISA(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token mean of −log p of each set."""
-        said = predict_together(model, batches)
-        return {name: Term(negative_log_likelihood(one.logp_S), of=name) for name, one in said.items()}
+        return likelihood_together(model, batches)
 
 
 METHOD = SISA

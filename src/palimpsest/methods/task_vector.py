@@ -18,34 +18,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Phase, Term, Terms
+from palimpsest.contract import ExampleSet, Method, Phase, Terms
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import PlanError
-from palimpsest.rules.damage_budget import Damage
+from palimpsest.rules.damage_budget import BudgetConfig, Damage
 from palimpsest.rules.negated import Negated
 from palimpsest.rules.rule import Rule
+from palimpsest.terms import likelihood
 
 LEARN = Phase("learn", ("forget",), moves_statistics=False)
 
 
-class TaskVectorConfig(Config):
+class TaskVectorConfig(BudgetConfig):
     """Options of the task vector."""
 
     scale: float | None = Field(default=None, gt=0)
     """lambda: how far back, in lengths of the way that was learned; None = as far as the budget lets."""
-    budget: float = Field(default=0.02, gt=0)
-    """Damage that is allowed, as the mean KL on retain in nats per label token."""
-    probe_rows: int = Field(default=64, ge=1)
-    """Rows of retain on which the damage is read."""
-
-
-def negative_log_likelihood(logp_S: Float[Tensor, "S"]) -> Float[Tensor, ""]:
-    """−log p of the scored positions, summed, nats."""
-    return -logp_S.sum()
 
 
 class TaskVector(Method):
@@ -89,7 +80,7 @@ class TaskVector(Method):
 
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Token mean of −log p."""
-        return {"forget": Term(negative_log_likelihood(batches["forget"].predict(model).logp_S), of="forget")}
+        return likelihood(model, batches, {"forget": 1.0})
 
 
 METHOD = TaskVector

@@ -29,8 +29,10 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Method, Phase, Stage, Term, Terms
 from palimpsest.data.draws import shuffled
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.models.entries import entry_of, predict_instead
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.terms import likelihood
 
@@ -103,10 +105,9 @@ class UNSIR(Method):
 
     def _made(self, model: nn.Module, ids: Sequence[str]) -> dict[str, Tensor]:
         """Noise by the example whose place it takes, in half precision, on the CPU."""
-        device, generator = next(model.parameters()).device, torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         made: dict[str, Tensor] = {}
-        for start in range(0, len(ids), _MADE_AT_ONCE):
-            batch = self._forget.batch(ids[start : start + _MADE_AT_ONCE]).bare.to(device)
+        for batch in (whole.bare for whole in in_passes(model, self._forget, _MADE_AT_ONCE, ids)):
             made |= zip(batch.ids, error_maximising(model, batch, self.config, generator).half().cpu(), strict=True)
         return made
 
@@ -137,13 +138,13 @@ def noise_places(examples: ExampleSet, most: int) -> dict[str, str]:
     """Id -> the example of its class whose noise stands for it; each itself where there are no classes.
 
     Args:
-        examples: with ``label_N``, or of texts.
+        examples: of classes, or of texts.
         most: of each class.
     """
-    labels = getattr(examples, "label_N", None)
-    if labels is None:
+    labels = labels_of(examples).tolist()
+    if not labels:
         return {example_id: example_id for example_id in examples.ids}
-    label_of = dict(zip(examples.ids, labels.tolist(), strict=True))
+    label_of = dict(zip(examples.ids, labels, strict=True))
     by_class: dict[int, list[str]] = {}
     for example_id in shuffled(examples.ids, 0, "noise", 0):
         by_class.setdefault(label_of[example_id], []).append(example_id)

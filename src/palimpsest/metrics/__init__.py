@@ -9,20 +9,20 @@ What needs several sets, or all requests of a stream, is a metric of a folder be
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import KIND_WORDS, Modality
+from palimpsest.method_file import files_that_set
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from palimpsest.metrics.metric import Metric
 
-__all__ = ["build", "files", "files_that_set", "load", "names", "refuse_kind"]
+__all__ = ["build", "files", "load", "names", "refuse_kind"]
 
 
 def names() -> tuple[str, ...]:
@@ -37,20 +37,6 @@ def names() -> tuple[str, ...]:
 def files() -> Iterator[Path]:
     """The files of all metrics."""
     return files_that_set("METRIC", __path__)
-
-
-def files_that_set(mark: str, folders: Iterable[str]) -> Iterator[Path]:
-    """The files of some folders that set a name at their top level; none is imported."""
-    for folder in folders:
-        for file in Path(folder).glob("*.py"):
-            if _sets(mark, file, file.stat().st_mtime_ns):
-                yield file
-
-
-@lru_cache(maxsize=1024)  # every look for a name asks all files again
-def _sets(mark: str, file: Path, changed: int) -> bool:
-    """Does a file, as it was last changed, set a name at its top level?"""
-    return any(line.startswith(f"{mark} = ") for line in file.read_text(encoding="utf-8").splitlines())
 
 
 def load(name: str) -> type[Metric]:

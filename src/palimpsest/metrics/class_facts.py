@@ -14,6 +14,7 @@ from palimpsest.data.encode.any_set import MeasuredSet
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.errors import DivergedError
 from palimpsest.metrics.metric import Facts, Moments
+from palimpsest.models.in_passes import in_passes
 
 FactsById = list[tuple[str, Facts]]
 Further = tuple[Moments | None, np.ndarray | None]
@@ -39,10 +40,7 @@ def class_facts(
     Raises:
         DivergedError: logits that are not finite numbers.
     """
-    plain = examples.plain()
-    device = next(model.parameters()).device
-    for start in range(0, len(plain), batch_size):
-        batch = plain.batch(plain.ids[start : start + batch_size]).to(device)
+    for batch in in_passes(model, examples.plain(), batch_size):
         predictions = batch.predict(model)
         _refuse_not_finite(batch, predictions)
         right_S = (predictions.logits_SV.argmax(1) == predictions.target_S).cpu().numpy()

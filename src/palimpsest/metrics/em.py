@@ -12,7 +12,7 @@ By hand: answer 6 7 8 eos with arg-maxes 6 9 8 eos: EM = 2/3 (MA of the same exa
 
 from __future__ import annotations
 
-from palimpsest.metrics.metric import Facts, Metric, Statistics
+from palimpsest.metrics.metric import Facts, Metric, Statistics, share_right
 from palimpsest.records import Direction
 
 
@@ -26,10 +26,7 @@ class EM(Metric):
 
     def update(self, facts: Facts) -> Statistics | None:
         """Right arg-maxes and answer tokens; None when the answer is empty without its eos."""
-        right_L = facts.right_S[:-1] if facts.ends_with_eos else facts.right_S
-        if not len(right_L):
-            return None
-        return Statistics(float(right_L.sum()), float(len(right_L)))
+        return share_right(facts.right_S[:-1] if facts.ends_with_eos else facts.right_S)
 
 
 METRIC = EM

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 
-from palimpsest.metrics.metric import Ask, Facts, Metric, Statistics
-from palimpsest.metrics.statistics import single_sum
+from palimpsest.metrics.metric import Ask, Facts, Metric, Statistics, summed
 from palimpsest.records import Direction
 
 
@@ -32,9 +31,7 @@ class Entropy(Metric):
 
     def update(self, facts: Facts) -> Statistics | None:
         """Summed entropy in nats and scored positions; None without any."""
-        if facts.moments is None or not len(facts.moments.entropy_S):
-            return None
-        return Statistics(single_sum(facts.moments.entropy_S), float(len(facts.moments.entropy_S)))
+        return summed(None if facts.moments is None else facts.moments.entropy_S)
 
 
 METRIC = Entropy

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 
-from palimpsest.metrics.metric import Ask, Facts, Metric, Statistics
-from palimpsest.metrics.statistics import single_sum
+from palimpsest.metrics.metric import Ask, Facts, Metric, Statistics, summed
 from palimpsest.records import Direction
 
 
@@ -34,9 +33,7 @@ class KLBeside(Metric):
 
     def update(self, facts: Facts) -> Statistics | None:
         """Summed divergence in nats and scored positions; None without any."""
-        if facts.kl_S is None or not len(facts.kl_S):
-            return None
-        return Statistics(single_sum(facts.kl_S), float(len(facts.kl_S)))
+        return summed(facts.kl_S)
 
 
 METRIC = KLBeside

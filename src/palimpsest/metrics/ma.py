@@ -13,7 +13,7 @@ By hand: tokens 5 6 7 8, arg-maxes at 1, 2, 3 are 6, 9, 8: MA = 2/3.
 
 from __future__ import annotations
 
-from palimpsest.metrics.metric import Facts, Metric, Statistics
+from palimpsest.metrics.metric import Facts, Metric, Statistics, share_right
 from palimpsest.records import Direction
 
 
@@ -27,9 +27,7 @@ class MA(Metric):
 
     def update(self, facts: Facts) -> Statistics | None:
         """Right arg-maxes and scored tokens; None without scored tokens."""
-        if not len(facts.right_S):
-            return None
-        return Statistics(float(facts.right_S.sum()), float(len(facts.right_S)))
+        return share_right(facts.right_S)
 
 
 METRIC = MA

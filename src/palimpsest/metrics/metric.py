@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from palimpsest.chosen import Chosen
-from palimpsest.metrics.statistics import bootstrap
+from palimpsest.metrics.statistics import bootstrap, single_sum
 from palimpsest.records import Direction, Score
 
 if TYPE_CHECKING:
@@ -109,6 +109,23 @@ class Statistics(NamedTuple):
 
     total: float
     size: float
+
+
+def summed(values_S: Float[np.ndarray, "S"] | None) -> Statistics | None:
+    """A value in nats and the scored positions it is of, added up in single precision; None without any."""
+    if values_S is None or not len(values_S):
+        return None
+    return Statistics(single_sum(values_S), float(len(values_S)))
+
+
+def surprise(logp_S: Float[np.ndarray, "S"]) -> Statistics | None:
+    """Negative log-likelihood in nats and the label tokens it is of; None without any."""
+    return Statistics(-float(logp_S.sum(dtype=np.float64)), float(len(logp_S))) if len(logp_S) else None
+
+
+def share_right(right_S: Bool[np.ndarray, "S"]) -> Statistics | None:
+    """How many are right, and of how many; None without any."""
+    return Statistics(float(right_S.sum()), float(len(right_S))) if len(right_S) else None
 
 
 class Decoding(NamedTuple):

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 
-from palimpsest.metrics.metric import Ask, Facts, Metric, Statistics
-from palimpsest.metrics.statistics import single_sum
+from palimpsest.metrics.metric import Ask, Facts, Metric, Statistics, summed
 from palimpsest.records import Direction
 
 
@@ -34,9 +33,7 @@ class NLL(Metric):
 
     def update(self, facts: Facts) -> Statistics | None:
         """Negative log-likelihood in nats and scored positions; None without any."""
-        if facts.moments is None or not len(facts.moments.logp_S):
-            return None
-        return Statistics(single_sum(-facts.moments.logp_S), float(len(facts.moments.logp_S)))
+        return summed(None if facts.moments is None else -facts.moments.logp_S)
 
 
 METRIC = NLL

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palimpsest.metrics.metric import Facts, Metric, Statistics
+from palimpsest.metrics.metric import Facts, Metric, Statistics, surprise
 from palimpsest.records import Direction
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ class Prob(Metric):
 
     def update(self, facts: Facts) -> Statistics | None:
         """Negative log-likelihood in nats and label tokens; None without label tokens."""
-        if not len(facts.logp_S):
-            return None
-        return Statistics(-float(facts.logp_S.sum(dtype=np.float64)), float(len(facts.logp_S)))
+        return surprise(facts.logp_S)
 
     def values(self, statistics_N2: Float[np.ndarray, "*N 2"]) -> Float[np.ndarray, "*N"]:
         """exp(-mean nll)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions, TextBatch
 from palimpsest.errors import ModelError
+from palimpsest.models.hooked import hooked
 from palimpsest.models.parts import ATTRIBUTE
 
 
@@ -75,20 +76,23 @@ def inputs_of(model: nn.Module, place: str, batch: Batch) -> Float[Tensor, "S F"
 @contextmanager
 def inputs_seen(model: nn.Module, places: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
     """What enters modules in the block, pass by pass, by their names."""
+    with _told(model, places, "register_forward_pre_hook") as seen:
+        yield seen
+
+
+@contextmanager
+def _told(model: nn.Module, places: Sequence[str], kind: str) -> Iterator[dict[str, list[Tensor]]]:
+    """What a kind of hook is told last in the block, the first of several, by the names of the modules."""
     seen: dict[str, list[Tensor]] = {place: [] for place in places}
 
     def keep(place: str) -> Any:
-        def hook(_module: nn.Module, arguments: Any) -> None:
-            seen[place].append(arguments[0])
+        def hook(_module: nn.Module, *told: Any) -> None:
+            seen[place].append(told[-1][0] if isinstance(told[-1], tuple) else told[-1])
 
         return hook
 
-    hooks = [model.get_submodule(place).register_forward_pre_hook(keep(place)) for place in places]
-    try:
+    with hooked(getattr(model.get_submodule(place), kind)(keep(place)) for place in places):
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager
@@ -107,20 +111,8 @@ def outputs_seen(model: nn.Module, places: Sequence[str], *, scored: bool = True
     unseeing = next((place for place in places if both and "encoder" in place.split(".")), None)
     if unseeing is not None:
         raise ModelError(f"{unseeing} sees the prompt alone, not what is scored; accepted: a decoder's module")
-    seen: dict[str, list[Tensor]] = {place: [] for place in places}
-
-    def keep(place: str) -> Any:
-        def hook(_module: nn.Module, _arguments: Any, output: Any) -> None:
-            seen[place].append(output[0] if isinstance(output, tuple) else output)
-
-        return hook
-
-    hooks = [model.get_submodule(place).register_forward_hook(keep(place)) for place in places]
-    try:
+    with _told(model, places, "register_forward_hook") as seen:
         yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def whole_output(model: nn.Module, batch: Batch, passes: Sequence[Tensor]) -> Tensor:

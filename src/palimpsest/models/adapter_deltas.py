@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from palimpsest.errors import ModelError, UsageError
+from palimpsest.errors import UsageError
 from palimpsest.models.adapter_base import adapter_in, base_of
-from palimpsest.models.adapters import quiet_about_ties
+from palimpsest.models.adapters import laid_on
 from palimpsest.models.sources import source_digest
 from palimpsest.models.stored import Tensors
-from palimpsest.models.whole import check_whole
-from palimpsest.untrusted import refusing
 
 _MORE_THAN_DELTAS = ("use_dora", "modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
                      "lora_bias", "alora_invocation_tokens")  # fmt: skip
@@ -74,21 +71,11 @@ def adapter_tensors(folder: Path, model: Any, own: Tensors) -> AdapterTensors:
     Raises:
         ModelError: it does not fit the base.
     """
-    from peft import PeftModel
-
-    with (
-        refusing(lambda reason: ModelError(f"model {folder}: its adapter cannot be loaded: {reason}")),
-        quiet_about_ties(),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Found missing adapter keys")  # refused below, in our words
-        wrapped = PeftModel.from_pretrained(model, folder, trust_remote_code=False, use_safetensors=True)
-        found = wrapped.load_adapter(folder, "default", trust_remote_code=False, use_safetensors=True)
+    with laid_on(model, folder) as wrapped:
         names = {id(parameter): name for name, parameter in wrapped.named_parameters() if ".base_layer." in name}
         layers = [m for m in wrapped.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")]
         named = {_own_name(names[id(layer.base_layer.weight)]): layer for layer in layers}
         wrapped.unload()
-    check_whole(folder, model, found.missing_keys, found.unexpected_keys)
     return AdapterTensors(named, own)
 
 

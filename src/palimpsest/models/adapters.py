@@ -28,9 +28,28 @@ def adapted(folder: Path, base: Any, *, beside: bool = False) -> Any:
     Raises:
         ModelError: the adapter is not one of this base.
     """
+    parts = detach(base)  # hooks go on the layers that are there in the end
+    with laid_on(base, folder) as model:
+        pass
+    merged = _with_part(model) if beside else merged_whole(model)
+    attach(merged, [*parts, *detach(merged)])
+    merged.name_or_path = str(folder)  # a further adapter lies on this one, not on the base of both
+    return merged
+
+
+@contextmanager
+def laid_on(base: Any, folder: Path) -> Iterator[Any]:
+    """A model with an adapter beside its weights, as PEFT has it; the block is about it, and what fails there is said.
+
+    Args:
+        base: of the adapter, without parts.
+        folder: of the adapter.
+
+    Raises:
+        ModelError: the adapter cannot be loaded, or is not one of this base.
+    """
     from peft import PeftModel
 
-    parts = detach(base)  # hooks go on the layers that are there in the end
     with (
         refusing(lambda reason: ModelError(f"model {folder}: its adapter cannot be loaded: {reason}")),
         quiet_about_ties(),
@@ -40,11 +59,8 @@ def adapted(folder: Path, base: Any, *, beside: bool = False) -> Any:
         model = PeftModel.from_pretrained(base, folder, trust_remote_code=False, use_safetensors=True)
         # once more: the first call does not tell what it left out
         found = model.load_adapter(folder, "default", trust_remote_code=False, use_safetensors=True)
+        yield model
     check_whole(folder, base, found.missing_keys, found.unexpected_keys)
-    merged = _with_part(model) if beside else merged_whole(model)
-    attach(merged, [*parts, *detach(merged)])
-    merged.name_or_path = str(folder)  # a further adapter lies on this one, not on the base of both
-    return merged
 
 
 def _with_part(model: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from palimpsest.data.encode.borders import borders_of
@@ -31,3 +33,30 @@ def _keeps_keys_and_values(config: Any) -> bool:
     except (AttributeError, KeyError, TypeError, ValueError, NotImplementedError):  # a kind that transformers can't say
         return False
     return all(type(layer) in _KEYS_AND_VALUES for layer in layers)
+
+
+class Continuing:
+    """A model that is asked for one token after the other; it reads again only what it could not keep."""
+
+    def __init__(self, model: Any) -> None:
+        """It was told nothing yet.
+
+        Args:
+            model: a language model, as it is asked.
+        """
+        self._model, self._keeps = model, whole_cache(model) is not None
+        self._past: Any = None
+
+    def next_logits(self, ids_BT: Int[Tensor, "B T"]) -> Float[Tensor, "B V"]:
+        """What it says next, fp32 on the CPU.
+
+        Args:
+            ids_BT: whole texts, those of the last call with one token more; without padding.
+        """
+        device = next(self._model.parameters()).device
+        given_BT = ids_BT if self._past is None else ids_BT[:, -1:]
+        how = {"attention_mask": torch.ones_like(ids_BT).to(device), "use_cache": self._keeps}
+        said = self._model(input_ids=given_BT.to(device), past_key_values=self._past, **how)
+        self._past = getattr(said, "past_key_values", None) if self._keeps else None
+        logits_BV: Tensor = said.logits[:, -1].float().cpu()
+        return logits_BV

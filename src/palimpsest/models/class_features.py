@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from palimpsest.models.families import of_model
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, bearer_of, parts_of
 from palimpsest.models.parts.class_head import ClassHead, head_place
@@ -54,18 +55,17 @@ def seen_rows(
         rows: of a forward pass; more than one may change the last bits.
         making: features that are counted, of those that enter the head; None = these themselves.
     """
-    plain, family, device = examples.plain(), of_model(model), next(model.parameters()).device
-    found, labels, contents = [], [], []
+    plain, family = examples.plain(), of_model(model)
+    found, labels = [], [torch.zeros(0, dtype=torch.long)]
     with asked(model):
-        for start in range(0, len(ids), rows):
-            batch = plain.batch(ids[start : start + rows])
-            entering = family.features(model, batch.to(device)).float()
+        for batch in in_passes(model, plain, rows, ids):
+            entering = family.features(model, batch).float()
             found.append((entering if making is None else making(entering)).cpu())
-            labels.append(batch.target_S)
-            contents += [content_digest_of(plain, i) for i in ids[start : start + rows]]
+            labels.append(batch.target_S.cpu())
     width = head_place(model)[1].in_features
     features = torch.cat(found) if found else torch.zeros(0, width)
-    return SeenRows(tuple(ids), tuple(contents), torch.cat([*labels, torch.zeros(0, dtype=torch.long)]), features)
+    contents = tuple(content_digest_of(plain, i) for i in ids)
+    return SeenRows(tuple(ids), contents, torch.cat(labels), features)
 
 
 def content_digest_of(examples: Any, example_id: str) -> str:

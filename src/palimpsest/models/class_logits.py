@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palimpsest.data.encode.any_set import ClassSet
 from palimpsest.data.encode.batch import Batch, Predictions
-from palimpsest.durable import check_held_still, put
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
-from palimpsest.models.sealed import with_digest
+from palimpsest.models.sealed import save_sealed
 from palimpsest.untrusted import parse_json
 
 LOGITS_FILE = "logits.safetensors"
@@ -37,11 +37,9 @@ def class_logits(model: nn.Module, examples: ClassSet, *, batch_size: int = 128)
         examples: N of them.
         batch_size: images per forward pass.
     """
-    plain = examples.plain()
-    device = next(model.parameters()).device
     with asked(model):
-        batches = (plain.ids[start : start + batch_size] for start in range(0, len(plain), batch_size))
-        parts = [plain.batch(ids).to(device).predict(model).logits_SV.float().cpu() for ids in batches]
+        batches = in_passes(model, examples.plain(), batch_size)
+        parts = [batch.predict(model).logits_SV.float().cpu() for batch in batches]
     return torch.cat(parts)
 
 
@@ -105,11 +103,7 @@ def _digests_in(file: Path) -> list[str]:
 
 
 def _write(file: Path, digests: list[str], logits_NV: Tensor) -> None:
-    check_held_still(file)
-    temporary = file.with_suffix(".tmp")
-    tensors = {"logits_NV": logits_NV.contiguous()}
-    save_file(tensors, temporary, metadata=with_digest(tensors, {"ids": json.dumps(digests)}))
-    put(temporary, file, private=True)
+    save_sealed({"logits_NV": logits_NV}, file, {"ids": json.dumps(digests)})
 
 
 def _digest(example_id: str) -> str:

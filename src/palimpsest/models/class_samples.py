@@ -6,7 +6,7 @@ Shape legend: S scored positions, K what enters the head.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import DataError
 from palimpsest.models.families.heads import entering
+from palimpsest.models.in_passes import batches_of, in_passes
 from palimpsest.models.modes import asked
 
 ROWS_OF_A_PASS = 32  # in a pass
@@ -41,13 +42,12 @@ def entered(model: nn.Module, head: nn.Module | None, examples: ExampleSet, ids:
     Raises:
         ModelError: there is no head.
     """
-    plain, device = examples.plain(), next(model.parameters()).device
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     with asked(model):
-        for start in range(0, len(ids), ROWS_OF_A_PASS):
-            batch: Any = plain.batch(ids[start : start + ROWS_OF_A_PASS]).bare.to(device)
+        for number, batch in enumerate(one.bare for one in in_passes(model, examples.plain(), ROWS_OF_A_PASS, ids)):
             values = batch.gather(entering(head, model, batch))
-            found.append((values.float().cpu(), batch.target_S.cpu(), batch.owner_S.cpu() + start))
+            owner_S = batch.owner_S.cpu() + number * ROWS_OF_A_PASS
+            found.append((values.float().cpu(), batch.target_S.cpu(), owner_S))
     return Entered(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -64,10 +64,8 @@ def thinned(seen: Entered, most: int = MOST_POSITIONS) -> Entered:
 
 def targets_of(examples: ExampleSet) -> frozenset[int]:
     """Classes or tokens that are right at the scored positions of a set; no model is asked."""
-    plain, found = examples.plain(), set[int]()
-    for start in range(0, len(plain.ids), ROWS_OF_A_PASS):
-        found |= set(plain.batch(plain.ids[start : start + ROWS_OF_A_PASS]).target_S.tolist())
-    return frozenset(found)
+    batches = batches_of(examples.plain(), ROWS_OF_A_PASS)
+    return frozenset(target for batch in batches for target in batch.target_S.tolist())
 
 
 def labels_to_go(wanted: Collection[int], stay: Collection[int]) -> list[int]:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from palimpsest.data.encode.any_set import labels_of
+
 
 def task_loss(
     logits_SV: Float[Tensor, "S V"], target_S: Int[Tensor, "S"], current_V: Bool[Tensor, "V"] | None
@@ -44,7 +46,7 @@ def current_classes_of(examples: Any, outputs: int) -> Bool[Tensor, "V"] | None:
         examples: of images or of texts.
         outputs: classes of the head.
     """
-    label_N: Tensor | None = getattr(examples, "label_N", None)
-    if label_N is None:
+    label_N = labels_of(examples)
+    if not len(label_N):
         return None
-    return torch.zeros(outputs, dtype=torch.bool).index_fill_(0, torch.unique(label_N.cpu()), True)
+    return torch.zeros(outputs, dtype=torch.bool).index_fill_(0, torch.unique(label_N), True)

@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput, Image
 
 from palimpsest.errors import ModelError
 from palimpsest.models.at_hand import CUSTOM, NOTE, CustomFacts, module_at_hand
+from palimpsest.models.hooked import caught_inputs
 from palimpsest.records import digest
 
 _WEIGHTS = "model.safetensors"
@@ -114,12 +115,8 @@ class _BeforeHead:
                 f"{self.model.config.module_class} has no last linear layer with as many outputs as the vocabulary, so "
                 "its hidden states cannot be had; give one as nn.Linear"
             )
-        seen: list[Tensor] = []
-        hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
-        try:
+        with caught_inputs(head) as seen:
             self.model(**inputs)
-        finally:
-            hook.remove()
         return BaseModelOutput(last_hidden_state=seen[-1])
 
 

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from palimpsest.errors import ModelError
 from palimpsest.models.at_hand import CustomFacts
 from palimpsest.models.custom import copied, logits_in, said_of_tokens
+from palimpsest.models.hooked import hooked
 from palimpsest.models.modes import asked
 
 EXAMPLES, TOKENS = 2, 6
@@ -107,12 +108,8 @@ def _watched(module: nn.Module, num_outputs: int) -> Iterator[dict[str, str]]:
         return seen
 
     layers = {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear)}
-    hooks = [m.register_forward_hook(watch(n)) for n, m in layers.items() if m.out_features == num_outputs]
-    try:
+    with hooked(m.register_forward_hook(watch(n)) for n, m in layers.items() if m.out_features == num_outputs):
         yield last
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _answer(module: nn.Module, given: Tensor, facts: CustomFacts) -> Tensor:

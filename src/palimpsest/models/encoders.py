@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import TextBatch, TextSet, TokenSequence
 from palimpsest.errors import MissingExtra, ModelError
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.untrusted import refusing
 
@@ -42,12 +43,10 @@ def embed_with_model(
     Raises:
         ModelError: a vector is not finite.
     """
-    device = next(model.parameters()).device
     order = sorted(examples.ids, key=lambda i: len(examples[i].tokens))
     vectors: dict[str, Tensor] = {}
     with asked(model):
-        for start in range(0, len(order), batch_size):
-            together = examples.batch(order[start : start + batch_size]).to(device)
+        for together in in_passes(model, examples, batch_size, order):
             for _, batch in together.apart(model):
                 vectors.update(zip(batch.ids, _tail_means(model, batch, last_tokens).cpu(), strict=True))
     stacked_ND = torch.stack([vectors[i] for i in examples.ids])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.errors import ModelError
+from palimpsest.models.hooked import hooked
 
 Move = Callable[[Tensor], Tensor]
 """What enters -> what enters in its place, of the same shape."""
@@ -39,11 +40,8 @@ def entered_instead(model: nn.Module, move: Move) -> Iterator[None]:
     def moved(values: Any) -> Any:
         return waiting.pop()(values) if waiting else values
 
-    hook = _at_pixels(model, moved) if _takes_pixels(model) else _at_embeddings(model, moved)
-    try:
+    with hooked([_at_pixels(model, moved) if _takes_pixels(model) else _at_embeddings(model, moved)]):
         yield
-    finally:
-        hook.remove()
 
 
 def _takes_pixels(model: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.models.class_samples import entered
 from palimpsest.models.families import of_model
+from palimpsest.models.hooked import hooked
 from palimpsest.models.neuron_path import LinearHead
 from palimpsest.models.parts.class_head import refuse_replaced
 from palimpsest.models.places import name_of_module
@@ -65,12 +66,8 @@ def layer_before(model: nn.Module, head: HeadPlace, examples: ExampleSet, who: s
     """
     ran: list[str] = []
     own = {name: module for name, module in model.named_modules() if _has_rows(module)}
-    hooks = [module.register_forward_pre_hook(_noting(ran, name)) for name, module in own.items()]
-    try:
+    with hooked(module.register_forward_pre_hook(_noting(ran, name)) for name, module in own.items()):
         entered(model, head.module, examples, examples.ids[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
     before = ran[: ran.index(head.name)]
     width = head.module.in_features
     if not before or len(own[before[-1]].weight) != width:

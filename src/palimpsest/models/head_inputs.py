@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from palimpsest.errors import PlanError
 from palimpsest.models.families import of_model
 from palimpsest.models.families.heads import entering
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts.class_head import refuse_replaced
 from palimpsest.models.scope import trainable
@@ -67,24 +68,14 @@ def head_in(model: Any, who: str) -> HeadIn:
     return place
 
 
-def labels_of(examples: Any) -> Int[Tensor, "N"]:
-    """Rows of the head that the rows of a set are of, in their order; however the set is shown."""
-    while not hasattr(examples, "label_N"):
-        examples = examples.bare
-    labels_N: Tensor = examples.label_N
-    return labels_N.cpu()
-
-
 def head_inputs(model: Any, examples: Any) -> Float[Tensor, "N D"]:
     """What enters the head for every row of a set, not augmented, the model in eval mode; on the CPU, in fp32.
 
     The model is as it was afterwards, running statistics and random numbers included.
     """
-    plain, device, head = examples.plain(), next(model.parameters()).device, head_in(model, "head_inputs").module
-    found = []
-    with asked(model), torch.autocast(device.type, enabled=False):
-        for start in range(0, len(plain), _TOGETHER):
-            batch = plain.batch(plain.ids[start : start + _TOGETHER]).bare.to(device)
+    head, found = head_in(model, "head_inputs").module, []
+    with asked(model), torch.autocast(next(model.parameters()).device.type, enabled=False):
+        for batch in (one.bare for one in in_passes(model, examples.plain(), _TOGETHER)):
             found.append(batch.gather(entering(head, model, batch)).float().cpu())
     return torch.cat(found)
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # what kind a model is, is asked before torch is imported
 
 _RESCALE = 1 / 255
 _DONE_HERE = frozenset({"do_center_crop", "do_convert_rgb", "do_normalize", "do_rescale", "do_resize"})
+_TIMM_LOADS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Arguments of timm's create_model by which weights would come from elsewhere than the folder's safetensors."""
 _OTHER_STEPS = ("crop_pct", "include_top", "rescale_offset")
 
 
@@ -57,14 +59,26 @@ def check_timm(config: Mapping[str, Any], source: str | Path) -> None:
 
     Raises:
         MissingExtra: names the extra.
-        ModelError: it names an architecture of the Hub, or of another folder.
+        ModelError: it names an architecture of the Hub, or of another folder, or weights that lie elsewhere.
     """
     if "pretrained_cfg" not in config:
         return
     if ":" in str(config.get("architecture")):
         raise ModelError(f"model {source}: its architecture is looked up elsewhere; accepted: a name of timm's own")
+    arguments = config.get("model_args") or {}
+    if elsewhere := [name for name in _TIMM_LOADS if name in arguments]:
+        raise ModelError(
+            f"model {source}: model_args of its config.json have {elsewhere[0]}, by which weights would come from "
+            "elsewhere; accepted: arguments of the architecture alone"
+        )
     if find_spec("timm") is None:
         raise MissingExtra("timm", "timm", f"model {source}: a timm folder")
+
+
+def without_said_twice(config: Any) -> Any:
+    """A timm config as transformers can build it: timm writes the number of classes a second time, into model_args."""
+    config.model_args = {key: value for key, value in (config.model_args or {}).items() if key != "num_classes"}
+    return config
 
 
 def read_preprocessor(source: str | Path, revision: str | None, config: Mapping[str, Any]) -> Preprocessor | None:

@@ -29,7 +29,7 @@ from palimpsest.models.pretrained import is_away
 from palimpsest.models.sources import check_folder, is_image_model, place_of, read_config, source_digest
 from palimpsest.models.whole import quietly
 from palimpsest.printed import short
-from palimpsest.untrusted import refusing
+from palimpsest.untrusted import parse_json, refusing
 
 __all__ = [
     "Loaded",
@@ -48,6 +48,9 @@ TOKENIZERS = frozenset(
     {"sentencepiece.bpe.model", "spiece.model", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}
 )
 """Files of which a tokenizer has at least one."""
+
+_NO_CLASS_OF_ITS_OWN = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""What ``save_pretrained`` of transformers 4 and 5 writes of a tokenizer that is all in its tokenizer.json."""
 
 
 def load(
@@ -149,14 +152,33 @@ def _has_tokenizer(place: str | Path) -> bool:
     return isinstance(place, Path) and place.is_dir() and any(path.name in TOKENIZERS for path in place.iterdir())
 
 
+def _is_its_file(place: str | Path) -> bool:
+    """Is the tokenizer no class of its own, but what its file says?
+
+    For some types of models (Qwen2's is one) transformers takes the class of the type even then, which cuts words in
+    another way than the file, and so than the tokenizer that was saved.
+    """
+    if not isinstance(place, Path) or not (place / "tokenizer.json").is_file():
+        return False
+    try:
+        said = parse_json((place / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and said.get("tokenizer_class") in _NO_CLASS_OF_ITS_OWN
+
+
 def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
         with refusing(ModelError):
-            return AutoTokenizer.from_pretrained(
+            kind = PreTrainedTokenizerFast if _is_its_file(source) else AutoTokenizer
+            made = kind.from_pretrained(
                 source, revision=revision, trust_remote_code=False, local_files_only=is_away(source)
             )
+            if made.is_fast and isinstance(source, Path) and not _has_tokenizer(source):
+                raise ModelError("it has no vocabulary")  # slow ones, of bytes, need none
+            return made
     except ModelError as error:
         if not needed:
             return None

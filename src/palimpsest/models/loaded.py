@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.data.read.classes import ClassNames, names_of_config
+from palimpsest.errors import ModelError
 from palimpsest.models import families
 from palimpsest.models.families.family import Family
 from palimpsest.models.images import Preprocessor
 from palimpsest.models.text_config import text_config
+from palimpsest.printed import short
+
+LARGEST_ID = 2**63
+"""Of a token, in int64."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,21 @@ class Loaded:
 
     @property
     def eos_ids(self) -> frozenset[int]:
-        """Tokens that end a generation, from the generation config, else the model's, else the tokenizer's."""
+        """Tokens that end a generation, from the generation config, else the model's, else the tokenizer's.
+
+        Raises:
+            ModelError: they are no token ids. One that the vocabulary does not have is taken: it is never said.
+        """
         holders = getattr(self.model, "generation_config", None), text_config(self.model), self.tokenizer
         for holder in holders:
             eos = getattr(holder, "eos_token_id", None)
             if eos is not None:
-                return frozenset(eos if isinstance(eos, list | tuple) else [eos])
+                ids = eos if isinstance(eos, list | tuple) else [eos]
+                if not all(isinstance(token, int) and abs(token) < LARGEST_ID for token in ids):
+                    raise ModelError(
+                        f"model {self.source}: eos_token_id = {short(eos)}; accepted: the id of a token, or a list"
+                    )
+                return frozenset(ids)
         return frozenset()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.models.activations import activations_of, inputs_of
+from palimpsest.models.in_passes import in_passes
 
 TAKEN_AT_ONCE = 8
 
@@ -32,9 +33,7 @@ class Inflow(NamedTuple):
 
 def whole_in_batches(model: nn.Module, examples: ExampleSet) -> Iterator[Any]:
     """All rows of a set in their order, as batches on the model's device, nothing done to them at random."""
-    examples, device = examples.plain(), next(model.parameters()).device
-    for start in range(0, len(examples), TAKEN_AT_ONCE):
-        yield examples.batch(examples.ids[start : start + TAKEN_AT_ONCE]).bare.to(device)
+    return (batch.bare for batch in in_passes(model, examples.plain(), TAKEN_AT_ONCE))
 
 
 @torch.no_grad()

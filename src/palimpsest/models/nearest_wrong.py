@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.models.entries import predict_at, predict_with_entry
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import in_eval_mode
 
 SIGN_RADII = tuple(2.0**k for k in range(-8, 2))
@@ -161,9 +162,7 @@ def _over(values_B: Tensor, like: Tensor) -> Tensor:
 
 
 def _batches(model: nn.Module, examples: ExampleSet) -> Iterator[Batch]:
-    plain, device = examples.plain(), next(model.parameters()).device
-    for start in range(0, len(plain), ATTACKED_AT_ONCE):
-        yield plain.batch(plain.ids[start : start + ATTACKED_AT_ONCE]).bare.to(device)
+    return (batch.bare for batch in in_passes(model, examples.plain(), ATTACKED_AT_ONCE))
 
 
 def _by_example(batch: Batch, values_S: Tensor) -> list[Tensor]:

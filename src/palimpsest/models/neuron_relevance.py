@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.models.activations import inputs_seen
+from palimpsest.models.hooked import hooked
+from palimpsest.models.in_passes import in_passes
 
 
 def activation_times_gradient(
@@ -70,14 +72,9 @@ def _of_layer(model: nn.Module, layer: str, batch: Any, entered_MTF: Tensor) -> 
 @contextmanager
 def instead(model: nn.Module, layer: str, values: Tensor) -> Iterator[None]:
     """What enters a module in the block, in the place of what would."""
-    hook = model.get_submodule(layer).register_forward_pre_hook(lambda _module, given: (values, *given[1:]))
-    try:
+    with hooked([model.get_submodule(layer).register_forward_pre_hook(lambda _module, given: (values, *given[1:]))]):
         yield
-    finally:
-        hook.remove()
 
 
 def _rows(model: nn.Module, examples: ExampleSet, ids: Sequence[str], at_once: int = 1) -> Iterator[Any]:
-    examples, device = examples.plain(), next(model.parameters()).device
-    for start in range(0, len(ids), at_once):
-        yield examples.batch(ids[start : start + at_once]).bare.to(device)
+    return (batch.bare for batch in in_passes(model, examples.plain(), at_once, ids))

@@ -21,19 +21,21 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from palimpsest.data.encode.any_set import ClassSet
-from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions, TextBatch
+from palimpsest.data.encode.batch import Batch, ExampleSet, Predictions
 from palimpsest.data.encode.varied import VariedSet
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still
 from palimpsest.models.activations import activations_of, outputs_seen
 from palimpsest.models.class_logits import cache_logits
+from palimpsest.models.hooked import caught_inputs
+from palimpsest.models.in_passes import ways_through
 from palimpsest.models.modes import asked, in_eval_mode
 from palimpsest.models.parts import new_parts_of, off
 from palimpsest.models.scope import trainable
-from palimpsest.models.sealed import with_digest
+from palimpsest.models.sealed import save_sealed
 
 if TYPE_CHECKING:
     from palimpsest.models.parts.part import Part
@@ -218,14 +220,14 @@ def _fill_cache(
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {"weight": head.weight} if getattr(head, "bias", None) is None else dict(head.named_parameters())
-    _save({name: p.detach().cpu().contiguous() for name, p in weights.items()}, folder / "head.safetensors")
+    save_sealed(weights, folder / "head.safetensors")
     device = next(model.parameters()).device
     with asked(model):
         for examples, ids in _batches(sets, batch_size):
             # A batch is done whole or again: in other company the last bits of a state would differ.
             if all((folder / _file_of(i)).exists() for i in ids):
                 continue
-            for batch in _read_together(model, examples.batch(ids).to(device)):
+            for batch in ways_through(model, examples.batch(ids).to(device)):
                 with outputs_seen(model, places) as seen:
                     hidden_SD, predictions = _hidden_states(model, head, batch)
                 if not _is_exact(head, hidden_SD, predictions.logits_SV):
@@ -238,13 +240,8 @@ def _fill_cache(
 def _save_rows(kept: Mapping[str, Tensor], owner_S: Tensor, ids: Sequence[str], folder: Path) -> None:
     """A file of each row of a batch."""
     for row, example_id in enumerate(ids):
-        own = {name: values[owner_S == row].cpu().contiguous() for name, values in kept.items()}
-        _save(own, folder / _file_of(example_id))
-
-
-def _read_together(model: Any, batch: Batch) -> list[Batch]:
-    """A batch, in parts where a border in the model's positions lies between its rows."""
-    return [part for _, part in batch.apart(model)] if isinstance(batch, TextBatch) else [batch]
+        own = {name: values[owner_S == row] for name, values in kept.items()}
+        save_sealed(own, folder / _file_of(example_id))  # head @ hidden says the row
 
 
 def _is_exact(head: Any, hidden_SD: Tensor, logits_SV: Tensor) -> bool:
@@ -266,22 +263,11 @@ def _batches(sets: Mapping[str, ExampleSet], batch_size: int) -> Iterator[tuple[
 
 def _hidden_states(model: Any, head: nn.Module, batch: Batch) -> tuple[Tensor, Predictions]:
     """What enters the output head at the scored positions, (S, D), with the predictions that left it."""
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
-    try:
+    with caught_inputs(head) as seen:
         predictions = batch.predict(model)
-    finally:
-        hook.remove()
     return batch.gather(seen[0]), predictions
 
 
 def _file_of(example_id: str) -> str:
     """File name of an example's state; a digest, because an id may hold any character."""
     return hashlib.sha256(example_id.encode()).hexdigest()[:32] + ".safetensors"
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    check_held_still(path)
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors))
-    put(temporary, path, private=True)  # head @ hidden says the row

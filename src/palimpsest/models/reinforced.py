@@ -12,6 +12,7 @@ from torch import nn
 
 from palimpsest.data.draws import shuffled
 from palimpsest.data.encode.batch import ExampleSet
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.parts import attach, detach
 from palimpsest.models.scope import Scope, apply_scope, leave_scope, trainable
@@ -83,15 +84,14 @@ def _learn(
     model: nn.Module, examples: ExampleSet, *, passes: int, rate: float, rows: int, seed: int, enough: float = 0.0
 ) -> int:
     """Descend on −log p of the label tokens, their mean over each step's; the passes that were taken."""
-    moved, device = [*trainable(model).values()], next(model.parameters()).device
+    moved = [*trainable(model).values()]
     optimizer = torch.optim.AdamW(moved, lr=rate, weight_decay=0.0)
     for turn in range(passes):
         ids, total, count = shuffled(examples.ids, seed, "reinforced", turn), 0.0, 0
-        for start in range(0, len(ids), rows):
-            batch = examples.batch(ids[start : start + rows]).bare.to(device)
+        for batch in in_passes(model, examples, rows, ids):
             with torch.enable_grad():
-                logp_S = batch.predict(model).logp_S
-                (-logp_S.mean()).backward()  # type: ignore[no-untyped-call]
+                logp_S = batch.bare.predict(model).logp_S
+                (-logp_S.mean()).backward()
             nn.utils.clip_grad_norm_(moved, MOST_NORM)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

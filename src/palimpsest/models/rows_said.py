@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from palimpsest.data.encode.batch import Batch, Predictions, TextBatch
+from palimpsest.data.encode.batch import Batch, Predictions
 from palimpsest.models.activations import outputs_seen, whole_output
 from palimpsest.models.families import of_model
+from palimpsest.models.in_passes import in_passes, ways_through
 
 RowsSaid = tuple[tuple[str, ...], Any, Tensor]
 """Ids of B rows, what the module answered (the first, if several), and which positions are tokens, (B, T)."""
@@ -30,19 +31,13 @@ def said_of_rows(model: Any, place: str, examples: Any, ids: Sequence[str], batc
         ids: of rows of it, in the order in which they are asked.
         batch_size: rows of a pass.
     """
-    device, family = next(model.parameters()).device, of_model(model)
-    for start in range(0, len(ids), batch_size):
-        together = examples.plain().batch(ids[start : start + batch_size]).to(device).bare
-        for batch in _passes(model, together):
+    family = of_model(model)
+    for together in in_passes(model, examples.plain(), batch_size, ids):
+        for batch in ways_through(model, together.bare):
             with outputs_seen(model, (place,), scored=False) as seen:
                 model(**batch.inputs())
             said = seen[place][0]
             yield batch.ids, said, family.tokens_at(place, batch, said)
-
-
-def _passes(model: nn.Module, batch: Batch) -> list[Batch]:
-    """A batch as it goes through a model: nearly always as it is."""
-    return [part for _, part in batch.apart(model)] if isinstance(batch, TextBatch) else [batch]
 
 
 def judged_activations(

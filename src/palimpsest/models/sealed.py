@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
+from palimpsest.durable import check_held_still, put
 from palimpsest.models.scope import tensor_digest
 from palimpsest.records import digest
 
@@ -28,6 +30,24 @@ def with_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = _NO
     return {**metadata, _KEY: _digest_of(tensors, metadata)}
 
 
+def save_sealed(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] = _NOTHING) -> None:
+    """Write a safetensors file with its digest, for its owner alone; on return it is on the disk, the old or the new.
+
+    Args:
+        tensors: name -> tensor, on any device.
+        path: the file, in a folder that is there.
+        metadata: what else is said of them.
+
+    Raises:
+        LostFolder: the folder was held and is no longer there.
+    """
+    check_held_still(path)
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    temporary = path.with_suffix(".tmp")
+    save_file(kept, temporary, metadata=with_digest(kept, metadata))
+    put(temporary, path, private=True)
+
+
 def is_sound(file: Path) -> bool:
     """Is a file all that was saved under ``with_digest``? One that cannot be read is not."""
     try:
@@ -39,6 +59,11 @@ def is_sound(file: Path) -> bool:
         raise
     except Exception:  # which ones a damaged file raises no list tells
         return False
+
+
+def damage_of(file: Path) -> str:
+    """What is wrong with such a file, in words; "" where it is sound, or not there at all."""
+    return f"{file.name} is damaged" if file.is_file() and not is_sound(file) else ""
 
 
 def _digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -5,8 +5,8 @@ Shape legend: B rows of a pass, S scored positions of a batch, T tokens, K class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -19,17 +19,6 @@ from palimpsest.data.encode.batch import Batch, Predictions
 
 Watching = Callable[[], AbstractContextManager[list[Tensor]]]
 """Collects the features of the passes in a block, (B, D) or (B, T, D) each."""
-
-
-@contextmanager
-def caught_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
-    """What enters a head in the passes of the block."""
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
-    try:
-        yield seen
-    finally:
-        hook.remove()
 
 
 class _AskedForMore(nn.Module):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from palimpsest.in_words import so_many
 from palimpsest.report.numbers import show_or_dash
-from palimpsest.report.row import ReportRow
+from palimpsest.report.row import ReportRow, without_empty
 
 if TYPE_CHECKING:
     from palimpsest.report.schema import RunResult
 
+_NOT_PROBED = (
+    "Disconnected or erased? A linear probe tells by rows that stay, of which there were none, or one: give some, "
+    "--retain FILE."
+)
 NEURONS_SHOWN = 20
 """Neurons in the report; ``edit.json`` and the JSON twin have them all."""
 
@@ -24,16 +28,26 @@ class NeuronRow(ReportRow):
     """In the ranking of its class; 1 went first."""
     neuron: int = Field(ge=0)
     """Number of the coordinate in what enters the layer."""
-    about: str
-    """Name of the class (of a text the token) that it spoke for."""
+    about: str = ""
+    """Name of the class (of a text the token) that it spoke for; empty where whole rows were to go."""
+    layer: str = ""
+    """That it enters; empty for the head."""
     edges: str
     """What of it was cut: "head" (its edge to the class), "columns" (to all classes), "path" (also what makes it)."""
     samples: int = Field(ge=0)
     """Samples that it is among the most relevant of."""
     of: int = Field(ge=1)
     """Samples of the class that were looked at."""
+    others: int = Field(default=0, ge=0)
+    """Rows of what stays that it is among the most relevant of, too."""
+    of_others: int = Field(default=0, ge=0)
+    """Rows of what stays that were looked at; 0 where none was."""
     relevance: float
-    """Its mean relevance for them."""
+    """Its mean relevance for the samples."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "about", "layer", "others", "of_others")
 
 
 class ProbeRow(ReportRow):
@@ -77,7 +91,8 @@ def edited_lines(result: RunResult) -> tuple[str, ...]:
 def _looked(info: EditInfo) -> str:
     if not info.neurons:
         return ""
-    classes = len({row.about for row in info.neurons})
+    names = sorted({row.about for row in info.neurons} - {""})
+    about = f" for the class {names[0]}" if len(names) == 1 else f" for {len(names)} classes" if names else ""
     known = {None: "", 0: ", none of which the model had learned"}.get(
         info.learned, f", {info.learned} of which the model had learned: the method asks for unseen ones, --unseen FILE"
     )
@@ -85,9 +100,8 @@ def _looked(info: EditInfo) -> str:
     if info.without_samples:
         left = f" No sample was of {info.without_samples} more, which were left as they are."
     return (
-        f"{so_many(len(info.neurons), 'neuron')} cut for {'the class' if classes == 1 else f'{classes} classes'} "
-        f"{info.neurons[0].about if classes == 1 else ''}".rstrip()
-        + f", found on {so_many(info.samples, 'sample')} of the {info.set} set{known}.{left}"
+        f"{so_many(len(info.neurons), 'neuron')} cut{about}, found on {so_many(info.samples, 'sample')} of the "
+        f"{info.set} set{known}.{left}"
     )
 
 
@@ -95,7 +109,7 @@ def _probed(info: EditInfo) -> str:
     """Disconnected or erased: in numbers, with those from before beside them."""
     before, after = info.probe.get("before"), info.probe.get("after")
     if before is None or after is None:
-        return ""
+        return _NOT_PROBED if info.neurons else ""
     told = after.recall > after.false
     begin = "Disconnected, not erased" if told else "Not to be found in the features"
     still = "still recognises" if told else "recognises"
@@ -113,12 +127,18 @@ def neuron_table(result: RunResult) -> tuple[tuple[str, ...], ...]:
 
 
 def _cells(row: NeuronRow) -> tuple[str, ...]:
-    """As many as ``NEURON_HEAD`` names."""
-    chosen = f"{row.samples} of {row.of}"
-    return (str(row.rank), str(row.neuron), row.about, row.edges, chosen, show_or_dash(row.relevance))
+    """As many as ``neuron_head`` names."""
+    chosen, last = f"{row.samples} of {row.of}", show_or_dash(row.relevance)
+    if row.layer:
+        return (str(row.rank), row.layer, str(row.neuron), chosen, f"{row.others} of {row.of_others}", last)
+    return (str(row.rank), str(row.neuron), row.about, row.edges, chosen, last)
 
 
-NEURON_HEAD = ("rank", "neuron", "class", "cut", "in samples", "mean relevance")
+def neuron_head(result: RunResult) -> tuple[str, ...]:
+    """What stands above the columns of ``neuron_table``."""
+    if result.edit is not None and any(row.layer for row in result.edit.neurons):
+        return ("rank", "layer", "neuron", "in samples", "in rows that stay", "mean relevance")
+    return ("rank", "neuron", "class", "cut", "in samples", "mean relevance")
 
 
 def neurons_text(result: RunResult) -> list[str]:
@@ -126,8 +146,8 @@ def neurons_text(result: RunResult) -> list[str]:
     rows = neuron_table(result)
     if not rows or result.edit is None:
         return []
-    table = [NEURON_HEAD, *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(NEURON_HEAD))]
+    table = [neuron_head(result), *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
     more = len(result.edit.neurons) - len(rows)
     return [*lines, *([f"and {so_many(more, 'neuron')} more, in edit.json"] if more else [])]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from palimpsest.printed import fitted
 from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import nice_ceiling, show_or_dash
 from palimpsest.report.svg import number, picture, segment, text
@@ -166,9 +167,9 @@ def curve(line: Line) -> Markup:
     x = Scale(*_span([step for step, _ in line.points]), PLOT_LEFT, PLOT_RIGHT)
     y = Scale(0.0, domain_top([v for _, v in line.points] + [line.level]), PLOT_BOTTOM, PLOT_TOP)
     parts = [
-        text(0, 11, _cut(line.title, 22), "group"),
+        text(0, 11, fitted(line.title, 22), "group"),
         text(PLOT_RIGHT, 11, _change(line), "value end"),
-        text(0, 26, _cut(line.unit, 48), "tick"),
+        text(0, 26, fitted(line.unit, 48), "tick"),
         *_curve_axes(x, y, line.along),
         _level(line, y),
         *_strokes(line.points, x, y),
@@ -207,10 +208,6 @@ def _change(line: Line) -> str:
     """First and last value."""
     first, last = (show_or_dash(line.points[i][1], line.decimals) for i in (0, -1))
     return f"{first} → {last}"
-
-
-def _cut(words: str, limit: int) -> str:
-    return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
 def _curve_axes(x: Scale, y: Scale, along: str) -> list[Markup]:

@@ -12,7 +12,7 @@ from palimpsest.files import write_atomic
 from palimpsest.printed import printable
 from palimpsest.report.brief import brief, oracle_share, request_rows
 from palimpsest.report.cards import cards
-from palimpsest.report.edit_info import NEURON_HEAD, edited_lines, neuron_table
+from palimpsest.report.edit_info import edited_lines, neuron_head, neuron_table
 from palimpsest.report.given_back import given_back
 from palimpsest.report.glossary import glossary
 from palimpsest.report.guard_info import guarded_lines
@@ -20,6 +20,7 @@ from palimpsest.report.limits import limits
 from palimpsest.report.meaning import BOUND, ORIGINS, UNLEARNING, meaning, where_to
 from palimpsest.report.nouns import column_name, of_images, passed_through
 from palimpsest.report.panels import bar_panels, curve_panels
+from palimpsest.report.prompt_info import PROMPT_HEAD, prompt_table
 from palimpsest.report.row_places import with_places
 from palimpsest.report.schema import RunResult
 from palimpsest.report.view import (
@@ -111,8 +112,10 @@ def _head(result: RunResult) -> dict[str, object]:
         "given_back": given_back(result),
         "guarded": guarded_lines(result),
         "edited": edited_lines(result),
-        "neuron_head": NEURON_HEAD,
+        "neuron_head": neuron_head(result),
         "neurons": neuron_table(result),
+        "prompt_head": PROMPT_HEAD,
+        "prompts": prompt_table(result),
         "cards": cards(result),
         "focus": focus(result),
         "forgets": "forget" in result.sets,

@@ -27,6 +27,7 @@ from palimpsest.report.calibration_row import CalibrationInfo
 from palimpsest.report.curve_point import CurvePoint
 from palimpsest.report.edit_info import EditInfo
 from palimpsest.report.guard_info import GuardInfo
+from palimpsest.report.prompt_info import PromptRow
 from palimpsest.report.row import ReportRow, without_empty
 from palimpsest.report.twin_file import json_of, without_record
 
@@ -247,6 +248,8 @@ class RunResult(ReportRow):
     """Parts that hide what the weights know; without any it is left out of the file."""
     edit: EditInfo | None = None
     """What an edit cut, and what a probe still finds; without one it is left out of the file."""
+    prompts: tuple[PromptRow, ...] = ()
+    """Which prompts the rows choose, part by part; without prompts it is left out of the file."""
     oracle_origin: Origin | None = None
     """Of the oracle: "recorded" (as without forget rows), "base" (as it was given), "unknown"; None without."""
     gates: tuple[Gate, ...] | None = None
@@ -278,7 +281,7 @@ class RunResult(ReportRow):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_empty(handler(self), "calibration", "guard", "edit", "first_line")
+        return without_empty(handler(self), "calibration", "guard", "edit", "prompts", "first_line")
 
     @field_validator("scores")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from palimpsest.data.sets.roles import ROLES
-from palimpsest.printed import printable
+from palimpsest.printed import fitted, printable
 from palimpsest.records import Direction, short_id
 from palimpsest.report.nouns import column_name
 from palimpsest.report.numbers import interval_or_nothing, show_or_dash
@@ -62,7 +62,7 @@ def _fitted(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     wide, room = _widths(rows), _room_for_names(rows)
     of_set = min(wide[0], SET_WIDTH, room - min(wide[1], NAME_WIDTH))
     of_metric = min(wide[1], METRIC_WIDTH, room - of_set)
-    return [(_cut(name, of_set), _cut(metric, of_metric), *cells) for name, metric, *cells in rows]
+    return [(fitted(name, of_set, ".."), fitted(metric, of_metric, ".."), *cells) for name, metric, *cells in rows]
 
 
 def _rows(result: RunResult, *, intervals: bool) -> list[tuple[str, ...]]:
@@ -80,7 +80,7 @@ def _worst(result: RunResult, room: int) -> tuple[list[str], int]:
     for name, metric in row_keys(result):
         found = worst(result, name, metric)
         cells.append(
-            "" if found is None else _cut(f"{show_or_dash(found.value)} {printable(short_id(found.id))}", room)
+            "" if found is None else fitted(f"{show_or_dash(found.value)} {printable(short_id(found.id))}", room, "..")
         )
     width = max(map(len, cells))
     return (cells, width) if any(cells[1:]) and room >= WORST_WIDTH else ([], 0)
@@ -114,10 +114,6 @@ def _n(scores: list[ScoreRow | None]) -> str:
     counts = [score.n for score in scores if score is not None]
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low}-{high}"
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 2] + ".."
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

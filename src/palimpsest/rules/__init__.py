@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.errors import PlanError, unknown
+from palimpsest.method_file import files_that_set
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,8 +35,7 @@ def names() -> tuple[str, ...]:
 
 def _files() -> dict[str, Path]:
     """Name of each rule -> its file."""
-    found = (file for folder in __path__ for file in Path(folder).glob("*.py"))
-    return {file.stem: file for file in found if "\nRULE = " in file.read_text(encoding="utf-8")}
+    return {file.stem: file for file in files_that_set("RULE", __path__)}
 
 
 def load(name: str) -> type[Rule]:
@@ -82,9 +82,9 @@ def options_of_rule(name: str) -> type[BaseModel]:
     Raises:
         PlanError: no such rule; names the closest one.
     """
-    from palimpsest.method_file import read_rule_options
+    from palimpsest.method_file import read_options
 
-    read = read_rule_options(_files()[name]) if name in names() else None
+    read = read_options(_files()[name], "RULE") if name in names() else None
     return load(name).Config if read is None else read
 
 
@@ -100,8 +100,12 @@ def build_config(name: str, options: Mapping[str, Any]) -> BaseModel:
     Raises:
         PlanError: no such rule, an unknown option, or a value out of range.
     """
-    from palimpsest.method_card import configured
+    from palimpsest.method_card import check_names, configured
+    from palimpsest.method_file import read_names_of_rule_options
 
+    known = read_names_of_rule_options(_files()[name]) if name in names() else None
+    if known is not None:
+        check_names(name, known, options)  # before the file is run, which imports torch
     return configured(name, load(name).Config, options)
 
 

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from palimpsest.contract import Config, ExampleSet, Phase, Stage, Term
 from palimpsest.data.draws import random_words
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.data.encode.batch import Batch
 from palimpsest.models.class_gaussians import GaussianDraws, Gaussians, estimated, evened_logits
-from palimpsest.models.head_inputs import current_loss, head_in, head_inputs, labels_of
+from palimpsest.models.head_inputs import current_loss, head_in, head_inputs
 
 ALIGN = "align"  # name of the stage and of its phases
 

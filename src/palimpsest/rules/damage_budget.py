@@ -17,11 +17,14 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet
 from palimpsest.data.draws import shuffled
+from palimpsest.method_card import Config
 from palimpsest.models.divergence import kl_divergence
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.terms import Recall
 
@@ -30,6 +33,15 @@ BRACKET = 8.0  # of the bracket
 MOST_TRIES = 40
 PROBED_AT_ONCE = 8
 FIRST_SHARE = 1e-3  # a line is first looked at where it has moved its weights by this share of their norm
+
+
+class BudgetConfig(Config):
+    """Options of an edit that goes as far as what must stay can bear."""
+
+    budget: float = Field(default=0.02, gt=0)
+    """B: damage that is allowed, as the mean KL on retain in nats per label token."""
+    probe_rows: int = Field(default=64, ge=1)
+    """Rows of retain on which the damage is read."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +132,8 @@ class Damage:
     def __call__(self, model: nn.Module) -> float:
         """Of the model as it is now."""
         total, positions = 0.0, 0
-        device = next(model.parameters()).device
         with asked(model):
-            for start in range(0, len(self._ids), PROBED_AT_ONCE):
-                batch = self._examples.batch(self._ids[start : start + PROBED_AT_ONCE]).bare.to(device)
+            for batch in (one.bare for one in in_passes(model, self._examples, PROBED_AT_ONCE, self._ids)):
                 before, now = self._recall(model, batch), batch.predict(model)
                 total += float(kl_divergence(before.logits_SV, now.logits_SV).sum())
                 positions += batch.num_scored

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from palimpsest.contract import ExampleSet
 from palimpsest.data.draws import shuffled
 from palimpsest.data.encode.batch import Predictions
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.scope import trainable
 
@@ -57,11 +58,10 @@ def sketches(model: nn.Module, examples: ExampleSet, *, limit: int, batch_size: 
     """
     parameters, generator = [*trainable(model).values()], torch.Generator().manual_seed(0)
     ids = shuffled(examples.ids, 0, "fisher", 0)[:limit]
-    plain, device = examples.plain(), next(model.parameters()).device
     with in_eval_mode(model), torch.enable_grad():
-        for start in range(0, len(ids), batch_size):
-            said = plain.batch(ids[start : start + batch_size]).bare.to(device).predict(model)
-            sign_SV = signs(said.logits_SV.shape, generator).to(device)
+        for batch in in_passes(model, examples.plain(), batch_size, ids):
+            said = batch.bare.predict(model)
+            sign_SV = signs(said.logits_SV.shape, generator).to(said.logits_SV.device)
             found = torch.autograd.grad(signed_sum(said, sign_SV), parameters, allow_unused=True)
             yield (
                 [torch.zeros_like(p) if g is None else g.float() for p, g in zip(parameters, found, strict=True)],

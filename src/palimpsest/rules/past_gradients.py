@@ -28,6 +28,7 @@ from palimpsest.contract import ExampleSet
 from palimpsest.data.encode.batch_norm import statistics_kept
 from palimpsest.errors import PlanError
 from palimpsest.method_card import Config
+from palimpsest.models.in_passes import batches_of
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.rules.asked import Gradients, taken
 from palimpsest.rules.rule import Rule
@@ -63,7 +64,7 @@ class RecordGradients(Rule):
             )
         rows = sets["forget"].plain()
         groups = in_groups(rows.ids, self.config.vectors)
-        found = [(mean_gradient(model, rows, ids), {key.of_id(i) for i in ids}) for ids in groups]
+        found = [(mean_gradient(model, rows, ids), key.of_ids(ids)) for ids in groups]
         record_gradients(self.setting.folder / RECORDING / self.kind, found)
 
 
@@ -81,12 +82,12 @@ def in_groups(ids: Sequence[str], count: int) -> list[list[str]]:
 def mean_gradient(model: nn.Module, rows: ExampleSet, ids: Sequence[str]) -> Gradients:
     """Gradient of the mean −log p over all positions of some rows, fp32; the model is left without any."""
     device = next(model.parameters()).device
-    batches = [rows.batch(ids[start : start + _ROWS]).bare for start in range(0, len(ids), _ROWS)]
+    batches = [batch.bare for batch in batches_of(rows, _ROWS, ids)]
     positions = sum(batch.num_scored for batch in batches)
     with torch.random.fork_rng(), in_eval_mode(model), statistics_kept(model, everywhere=True):
         taken(model)
         for batch in batches:
-            (-batch.to(device).predict(model).logp_S.sum() / positions).backward()  # type: ignore[no-untyped-call]
+            (-batch.to(device).predict(model).logp_S.sum() / positions).backward()
         return {name: gradient.float() for name, gradient in taken(model).items()}
 
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from palimpsest.errors import DataError, DivergedError, PlanError, unknown
+from palimpsest.models.hooked import hooked
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.scope import trainable
 from palimpsest.rules.saliency_bits import SaliencyMask
@@ -213,13 +214,9 @@ def _each_gradient(model: nn.Module, losses: Losses, use: Callable[[str, Tensor]
         p.register_post_accumulate_grad_hook(hook_of(name))  # type: ignore[no-untyped-call]
         for name, p in trainable(model).items()
     ]
-    try:
-        with in_eval_mode(model):
-            for loss in losses:
-                loss().backward()  # type: ignore[no-untyped-call]
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), in_eval_mode(model):
+        for loss in losses:
+            loss().backward()  # type: ignore[no-untyped-call]
 
 
 def _mask(score: WeightScores, granularity: Granularity) -> SaliencyMask:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palimpsest.engine.output import PLAN
+from palimpsest.engine.output import PLAN, RESULT
 from palimpsest.engine.plan_record import made_by
 from palimpsest.engine.recorded import contradictions, derived
 from palimpsest.errors import DataError, ModelError, reachable
 from palimpsest.models.bound import MANIFEST, Differences, changes_in, check_bound
 from palimpsest.models.plain import read_json_object
+from palimpsest.report.page import PAGE, render
 from palimpsest.report.schema import RunResult
 
 CURE = (
@@ -32,6 +33,7 @@ class Verification:
         missing: files that are no longer there.
         additional: files that were not there, and decide what the model answers.
         problems: what of its records, or of an adapter's base, does not fit together.
+        notes: what decides nothing and a reader should know: that the page is not that of the record.
     """
 
     folder: str
@@ -40,6 +42,7 @@ class Verification:
     missing: tuple[str, ...] = ()
     additional: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool | None:
@@ -72,7 +75,19 @@ def verify(folder: str | Path) -> Verification:
     changed, missing, additional = found or Differences()
     differs = bool(changed or missing or additional)  # then it goes without saying that records do not fit
     problems = () if differs else (*_record_problems(place), *_base_problems(place))
-    return Verification(str(folder), found is not None, changed, missing, additional, problems)
+    return Verification(str(folder), found is not None, changed, missing, additional, problems, _page_notes(place))
+
+
+def _page_notes(folder: Path) -> tuple[str, ...]:
+    """Is the page another one than is made of the record? It is what people read, and decides nothing."""
+    page = folder / PAGE
+    try:
+        told = render(RunResult.of_run(folder)).encode()
+        if not page.is_file() or page.read_bytes() == told:
+            return ()
+    except (DataError, OSError):
+        return ()
+    return (f"{PAGE} is not the page of {RESULT}: changed, or of another version; palimpsest report writes it anew",)
 
 
 def _record_problems(folder: Path) -> tuple[str, ...]:

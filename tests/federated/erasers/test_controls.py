@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tests.federated.in_memory import answered, averaged_history, nobody, replies, w
@@ -12,7 +10,6 @@ from palimpsest.errors import PlanError
 from palimpsest.federated import erasers
 from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.erasers.client_noise import ERASER as NOISE
-from palimpsest.federated.erasers.extra_rounds import ERASER as EXTRA
 from palimpsest.federated.erasers.history import contribution
 from palimpsest.federated.erasers.replay_history import ERASER as REPLAY
 
@@ -22,23 +19,25 @@ HISTORY = averaged_history(
 
 
 def test_a_replay_adds_up_what_the_others_said_then() -> None:
-    assert answered(REPLAY.erase(HISTORY, "u"), nobody)[0]["w"].tolist() == [3 + 0, 1 + 5]
+    assert answered(REPLAY().erase(HISTORY, "u"), nobody)[0]["w"].tolist() == [3 + 0, 1 + 5]
 
 
 def test_a_replay_of_all_is_what_there_was() -> None:
-    assert answered(REPLAY.erase(HISTORY, "nobody"), nobody)[0]["w"].tolist() == HISTORY.final["w"].tolist()
+    assert answered(REPLAY().erase(HISTORY, "nobody"), nobody)[0]["w"].tolist() == HISTORY.final["w"].tolist()
 
 
 def test_extra_rounds_go_on_from_the_end_without_the_client() -> None:
-    final, asked = answered(replace(EXTRA, rounds=2).erase(HISTORY, "u"), lambda name, errand: w(1, 0))
+    final, asked = answered(
+        erasers.load("extra_rounds", {"rounds": 2}).erase(HISTORY, "u"), lambda name, errand: w(1, 0)
+    )
     assert final["w"].tolist() == [HISTORY.final["w"][0] + 2, HISTORY.final["w"][1]]
     assert [(errand.who, errand.epochs) for errand in asked] == [(("a", "b"), 2)] * 2
 
 
 def test_noise_is_as_long_as_what_the_client_brought_in() -> None:
-    after, _ = answered(NOISE.erase(HISTORY, "u"), nobody)
+    after, _ = answered(NOISE().erase(HISTORY, "u"), nobody)
     assert l2_norm(difference(after, HISTORY.final)) == pytest.approx(l2_norm(contribution(HISTORY, "u")), rel=1e-6)
-    other, _ = answered(replace(NOISE, seed=1).erase(HISTORY, "u"), nobody)
+    other, _ = answered(erasers.load("client_noise", {"seed": 1}).erase(HISTORY, "u"), nobody)
     assert not torch.equal(after["w"], other["w"])
 
 

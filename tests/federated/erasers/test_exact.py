@@ -39,9 +39,9 @@ def test_an_adapter_that_is_dropped_leaves_the_bits_of_never_there(name: str) ->
     def alone(client: str, errand: Errand) -> dict[str, Tensor]:
         return {name: ADRIFT[client] * errand.epochs}
 
-    history = recorded(ADAPTERS.learn(start, tuple("abcu"), 2.0, 3), alone, start)
-    never = recorded(ADAPTERS.learn(start, tuple("abc"), 2.0, 3), alone, start)
-    after, _ = answered(ADAPTERS.erase(history, "u"), nobody)
+    history = recorded(ADAPTERS().learn(start, tuple("abcu"), 2.0, 3), alone, start)
+    never = recorded(ADAPTERS().learn(start, tuple("abc"), 2.0, 3), alone, start)
+    after, _ = answered(ADAPTERS().erase(history, "u"), nobody)
     assert same(after, never.final)
     assert not same(after, history.final)
     assert len(taken_apart(after)) == (0 if name == "w" else 3)
@@ -54,26 +54,26 @@ def same(one: Weights, other: Weights) -> bool:
 def test_whole_weights_are_averaged_by_rows() -> None:
     told = replies({"a": 1, "b": 3, "u": 9}, a=w(4), b=w(8), u=w(5))
     history = KeptRounds(w(1), 1.0, [Round(0, w(1), told, w(0))])
-    assert answered(ADAPTERS.erase(history, "u"), nobody)[0]["w"].tolist() == [1 + (4 + 24) / 4]
+    assert answered(ADAPTERS().erase(history, "u"), nobody)[0]["w"].tolist() == [1 + (4 + 24) / 4]
 
 
 def test_they_all_learn_at_once_for_all_rounds_from_the_start() -> None:
-    errand = next(ADAPTERS.learn(w(1), ("a", "b"), 2.0, 3))
+    errand = next(ADAPTERS().learn(w(1), ("a", "b"), 2.0, 3))
     assert (errand.who, errand.epochs, errand.weights["w"].tolist()) == (("a", "b"), 6.0, [1])
-    assert next(ADAPTERS.learn(w(1), ("a",), 2.0, None)).epochs == 60.0
+    assert next(ADAPTERS().learn(w(1), ("a",), 2.0, None)).epochs == 60.0
 
 
 def test_nobody_left_is_the_start() -> None:
     history = KeptRounds(w(1), 1.0, [Round(0, w(1), replies(u=w(5)), w(6))])
-    assert answered(ADAPTERS.erase(history, "u"), nobody)[0]["w"].tolist() == [1]
+    assert answered(ADAPTERS().erase(history, "u"), nobody)[0]["w"].tolist() == [1]
 
 
 def test_clients_that_learned_from_each_other_are_refused() -> None:
     history = averaged_history(w(1), replies(u=w(1), a=w(1)), replies(u=w(1), a=w(1)))
     with pytest.raises(PlanError, match="2 rounds, in which clients learned from each other"):
-        answered(ADAPTERS.erase(history, "u"), nobody)
+        answered(ADAPTERS().erase(history, "u"), nobody)
     with pytest.raises(PlanError, match="learned by steps"):
-        answered(CLOSED.erase(history, "u"), nobody)
+        answered(CLOSED().erase(history, "u"), nobody)
 
 
 FEATURES = {name: torch.randn(30, 4, generator=torch.Generator().manual_seed(ord(name))) for name in "abu"}
@@ -88,9 +88,9 @@ def statistics(name: str, errand: Errand) -> dict[str, Tensor]:
 
 
 def test_statistics_that_are_left_out_leave_the_bits_of_never_there() -> None:
-    history = recorded(CLOSED.learn(w(0), ("a", "b", "u"), 1.0, None), statistics, w(0))
-    never = recorded(CLOSED.learn(w(0), ("a", "b"), 1.0, None), statistics, w(0))
-    after, _ = answered(CLOSED.erase(history, "u"), nobody)
+    history = recorded(CLOSED().learn(w(0), ("a", "b", "u"), 1.0, None), statistics, w(0))
+    never = recorded(CLOSED().learn(w(0), ("a", "b"), 1.0, None), statistics, w(0))
+    after, _ = answered(CLOSED().erase(history, "u"), nobody)
     assert {n: t.tolist() for n, t in after.items()} == {n: t.tolist() for n, t in never.final.items()}
     assert after["present_C"].tolist() == [True, True, True]
     assert history.final["present_C"].tolist() == [True] * 5
@@ -100,7 +100,7 @@ def test_the_head_is_that_of_all_rows_in_one_place() -> None:
     one = ClassSums.empty(4, 3, "pooled", 2)
     fold = (torch.arange(60) % 30 % 5 == 4).long()
     one = one.plus(torch.cat([FEATURES["b"], FEATURES["a"]]), torch.cat([LABELS["b"], LABELS["a"]]), fold)
-    never = recorded(CLOSED.learn(w(0), ("a", "b"), 1.0, None), statistics, w(0))
+    never = recorded(CLOSED().learn(w(0), ("a", "b"), 1.0, None), statistics, w(0))
     assert torch.equal(never.final["solution_CM"], closed_form.regression(one)[0].T.float())
 
 
@@ -121,6 +121,6 @@ def test_rounded_statistics_are_refused() -> None:
 
 def test_retraining_asks_the_others_alone_from_the_start() -> None:
     history = averaged_history(w(1), replies(u=w(9), a=w(1), b=w(1)), replies(u=w(9), a=w(1), b=w(1)), epochs=3)
-    final, asked = answered(RETRAIN.erase(history, "u"), lambda name, errand: w(2 if name == "a" else 4))
+    final, asked = answered(RETRAIN().erase(history, "u"), lambda name, errand: w(2 if name == "a" else 4))
     assert [(errand.who, errand.epochs) for errand in asked] == [(("a", "b"), 3)] * 2
     assert final["w"].tolist() == [1 + 3 + 3]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from tests.federated.in_memory import answered, averaged_history, nobody, replies, w
 
+from palimpsest.federated import erasers
 from palimpsest.federated.erasers.fed_eraser import (
     ERASER,
     as_long_as,
@@ -63,30 +63,32 @@ HISTORY = averaged_history(
 
 
 def test_one_client_left_of_two_goes_its_old_lengths_in_directions_of_today() -> None:
-    final, asked = answered(ERASER.erase(HISTORY, "u"), lambda name, errand: w(0, -0.5))
+    final, asked = answered(ERASER().erase(HISTORY, "u"), lambda name, errand: w(0, -0.5))
     assert final["w"].tolist() == pytest.approx([2, -7])  # round 0 as it was, then 3 and 4 down
     assert [errand.weights["w"].tolist() for errand in asked] == [[2, 0], [2, -3]]
 
 
 def test_only_those_who_stay_are_asked_for_half_of_the_epochs() -> None:
-    _, asked = answered(ERASER.erase(HISTORY, "u"), lambda name, errand: w(1, 0))
+    _, asked = answered(ERASER().erase(HISTORY, "u"), lambda name, errand: w(1, 0))
     assert {(errand.who, errand.epochs, errand.what) for errand in asked} == {(("a",), 2, "learn")}
 
 
 def test_round_0_is_not_asked_again() -> None:
     one = averaged_history(w(0, 0), replies(u=w(9, 9), a=w(2, 0)))
-    final, asked = answered(ERASER.erase(one, "u"), nobody)
+    final, asked = answered(ERASER().erase(one, "u"), nobody)
     assert (final["w"].tolist(), asked) == ([2, 0], [])
 
 
 def test_an_interval_leaves_rounds_out() -> None:
-    final, asked = answered(replace(ERASER, interval=2).erase(HISTORY, "u"), lambda name, errand: w(0, -1))
+    final, asked = answered(
+        erasers.load("fed_eraser", {"interval": 2}).erase(HISTORY, "u"), lambda name, errand: w(0, -1)
+    )
     assert (final["w"].tolist(), len(asked)) == ([2, -4], 1)
 
 
 def test_nothing_of_the_client_is_used() -> None:
     other = averaged_history(w(0, 0), *(replies(u=w(-70, 3), a=HISTORY[n].told["a"].delta) for n in range(3)), epochs=4)
-    finals = [answered(ERASER.erase(one, "u"), lambda name, errand: w(1, 2))[0]["w"] for one in (HISTORY, other)]
+    finals = [answered(ERASER().erase(one, "u"), lambda name, errand: w(1, 2))[0]["w"] for one in (HISTORY, other)]
     assert torch.equal(*finals)
 
 
@@ -95,7 +97,7 @@ def test_directions_of_before_give_the_replay_without_the_client() -> None:
         rounds[0] += 1
         return HISTORY[rounds[0]].told[name].delta
 
-    final, _ = answered(ERASER.erase(HISTORY, "u"), as_before)
+    final, _ = answered(ERASER().erase(HISTORY, "u"), as_before)
     assert final["w"].tolist() == pytest.approx([2 + 4, 3])
 
 
@@ -104,13 +106,13 @@ def test_a_client_that_was_absent_is_not_asked_and_one_that_is_silent_now_is_lef
         w(0), replies(u=w(1), a=w(1), b=w(1)), replies(u=w(1), a=w(2)), replies(u=w(1), a=w(2), b=w(4))
     )
     answers = iter([w(1), None, w(1)])  # a in round 1; a silent, b in round 2
-    final, asked = answered(ERASER.erase(history, "u"), lambda name, errand: next(answers))
+    final, asked = answered(ERASER().erase(history, "u"), lambda name, errand: next(answers))
     assert [errand.who for errand in asked] == [("a",), ("a", "b")]
     assert final["w"].tolist() == [1 + 2 + 4]
 
 
 def test_a_round_in_which_nobody_answers_is_no_step() -> None:
-    final, _ = answered(ERASER.erase(HISTORY, "u"), lambda name, errand: None)
+    final, _ = answered(ERASER().erase(HISTORY, "u"), lambda name, errand: None)
     assert final["w"].tolist() == [2, 0]
 
 
@@ -123,7 +125,7 @@ def test_epochs_of_calibration_are_rounded_up() -> None:
 def test_a_few_rounds_follow_where_the_others_are_worse_off() -> None:
     rounds = [replies(loss=0.2, u=w(1), a=w(1))] * 20
     history, said = averaged_history(w(0), *rounds), iter([2.0, 0.26, 0.25])
-    procedure, asked = ERASER.erase(history, "u"), []
+    procedure, asked = ERASER().erase(history, "u"), []
     told = None
     try:
         while True:
@@ -139,7 +141,7 @@ def test_a_few_rounds_follow_where_the_others_are_worse_off() -> None:
 @pytest.mark.parametrize(("now", "then", "rounds"), [(0.24, 0.2, 0), (0.26, 0.2, 1), (9.0, math.nan, 0)])
 def test_no_round_follows_where_they_are_as_well_off_or_that_is_not_known(now: float, then: float, rounds: int) -> None:
     history = averaged_history(w(0), *[replies(loss=then, u=w(1), a=w(1))] * 10)
-    procedure, num_asked, told = ERASER.erase(history, "u"), 0, None
+    procedure, num_asked, told = ERASER().erase(history, "u"), 0, None
     try:
         while True:
             errand = next(procedure) if told is None else procedure.send(told)

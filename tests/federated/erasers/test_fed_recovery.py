@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from scipy.stats import norm
 from tests.federated.in_memory import answered, averaged_history, nobody, replies, w
 
+from palimpsest.federated import erasers
 from palimpsest.federated.erasers.fed_recovery import (
     ERASER,
     assumed_distance,
@@ -93,7 +93,7 @@ def test_the_noise_has_the_size_of_the_guarantee() -> None:
     start = {"w": torch.zeros(20000)}
     delta = {"w": torch.full((20000,), 1e-3)}
     history = averaged_history(start, replies(u=delta, a=delta))
-    final, asked = answered(replace(ERASER, distance=2.0, seed=7).erase(history, "u"), nobody)
+    final, asked = answered(erasers.load("fed_recovery", {"distance": 2.0, "seed": 7}).erase(history, "u"), nobody)
     found = (final["w"] - recovered_weights(history, "u")["w"]).std().item()
     assert asked == []
     assert found == pytest.approx(noise_deviation(2.0, 1.0, 1e-5), rel=0.02)
@@ -107,7 +107,7 @@ def test_the_assumed_distance_is_from_the_start_to_both() -> None:
 def test_the_noise_is_by_the_owners_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def erased(key: str, gone: str = "u") -> list[float]:
         monkeypatch.setenv("PALIMPSEST_KEY_FILE", str(tmp_path / key))
-        return answered(ERASER.erase(HISTORY, gone), nobody)[0]["w"].tolist()
+        return answered(ERASER().erase(HISTORY, gone), nobody)[0]["w"].tolist()
 
     assert erased("one") == erased("one")  # a run that died goes on with the same bits
     assert len({tuple(erased(*who)) for who in [("one",), ("two",), ("one", "a")]}) == 3
@@ -118,5 +118,5 @@ def test_keys_are_of_128_bits() -> None:
 
 
 def test_no_noise_where_none_is_wanted() -> None:
-    final, _ = answered(replace(ERASER, deviation=0.0).erase(HISTORY, "u"), nobody)
+    final, _ = answered(erasers.load("fed_recovery", {"deviation": 0.0}).erase(HISTORY, "u"), nobody)
     assert torch.equal(final["w"], recovered_weights(HISTORY, "u")["w"])

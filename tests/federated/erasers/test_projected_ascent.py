@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from tests.federated.in_memory import answered, averaged_history, replies, w
 
 from palimpsest.errors import DataError
+from palimpsest.federated import erasers
 from palimpsest.federated.arithmetic import l2_norm, onto_ball
 from palimpsest.federated.erasers.projected_ascent import ERASER, another_order, ball_radius, reference_weights
 
@@ -21,7 +21,7 @@ def test_alike_clients_give_the_formula_of_the_paper() -> None:
 
 def test_the_reference_is_the_mean_of_the_others_where_clients_are_of_several_sizes() -> None:
     history = averaged_history(w(1, 1), replies({"u": 5, "a": 1, "b": 2}, u=w(8, -8), a=w(3, 0), b=w(0, 3)))
-    _, asked = answered(ERASER.erase(history, "u"), lambda name, errand: w(0, 0))
+    _, asked = answered(ERASER().erase(history, "u"), lambda name, errand: w(0, 0))
     assert asked[0].weights["w"].tolist() == pytest.approx([1 + 3 / 3, 1 + 6 / 3], abs=1e-6)
 
 
@@ -49,7 +49,7 @@ def test_the_client_is_told_where_to_stop() -> None:
     history = averaged_history(
         w(1, 2), replies(loss=2.5, u=w(1, 0), a=w(0, 1)), replies(loss=0.1, u=w(1, 0), a=w(0, 1))
     )
-    _, (asked, *_) = answered(ERASER.erase(history, "u"), lambda name, errand: w(0, 0))
+    _, (asked, *_) = answered(ERASER().erase(history, "u"), lambda name, errand: w(0, 0))
     assert (asked.what, asked.who, asked.epochs) == ("ascend", ("u",), 5)
     assert asked.settings["until"] == 2.5  # its loss before anything was learned
     assert {"learning_rate": 0.01, "momentum": 0.9, "clip": 5.0}.items() <= asked.settings.items()
@@ -57,14 +57,14 @@ def test_the_client_is_told_where_to_stop() -> None:
 
 def test_an_unknown_first_loss_is_no_stop() -> None:
     history = averaged_history(w(1), replies(loss=math.nan, u=w(1), a=w(0)))
-    _, (asked, *_) = answered(ERASER.erase(history, "u"), lambda name, errand: w(0))
+    _, (asked, *_) = answered(ERASER().erase(history, "u"), lambda name, errand: w(0))
     assert "until" not in asked.settings
 
 
 def losing(*losses: float):  # type: ignore[no-untyped-def]
     """Clients whose loss is said in this order after the ascent."""
     history = averaged_history(w(1), replies(loss=0.5, u=w(1), a=w(0)))
-    procedure, left, asked = replace(ERASER, most_rounds=9).erase(history, "u"), list(losses), 0
+    procedure, left, asked = erasers.load("projected_ascent", {"most_rounds": 9}).erase(history, "u"), list(losses), 0
     told = None
     try:
         while True:
@@ -86,15 +86,15 @@ def test_the_others_stop_where_the_loss_falls_no_more() -> None:
 
 def test_a_client_that_is_gone_for_good_leaves_the_reference() -> None:
     history = averaged_history(w(1), replies(u=w(1), a=w(3)))
-    final, _ = answered(ERASER.erase(history, "u"), lambda name, errand: None)
+    final, _ = answered(ERASER().erase(history, "u"), lambda name, errand: None)
     assert final["w"].tolist() == [4]
 
 
 def test_a_client_that_was_alone_is_refused() -> None:
     with pytest.raises(DataError, match="alone in its last round"):
-        answered(ERASER.erase(averaged_history(w(1), replies(u=w(1))), "u"), lambda name, errand: None)
+        answered(ERASER().erase(averaged_history(w(1), replies(u=w(1))), "u"), lambda name, errand: None)
 
 
 def test_a_client_that_never_answered_is_refused() -> None:
     with pytest.raises(DataError, match="answered in no round"):
-        answered(ERASER.erase(averaged_history(w(1), replies(a=w(1))), "u"), lambda name, errand: None)
+        answered(ERASER().erase(averaged_history(w(1), replies(a=w(1))), "u"), lambda name, errand: None)

@@ -22,7 +22,7 @@ def test_shares_are_those_of_each_round() -> None:
 
 
 def test_it_subtracts_and_asks_who_has_public_rows_alone() -> None:
-    final, (asked,) = answered(ERASER.erase(HISTORY, "u"), lambda name, errand: w(0.5, 0.5))
+    final, (asked,) = answered(ERASER().erase(HISTORY, "u"), lambda name, errand: w(0.5, 0.5))
     before = [1 + 1 + 1 + 1, 1 + 3 + 1 + 1]
     assert HISTORY.final["w"].tolist() == before
     assert asked.weights["w"].tolist() == [before[0] - 2, before[1] - 1]
@@ -33,12 +33,12 @@ def test_it_subtracts_and_asks_who_has_public_rows_alone() -> None:
 
 def test_without_public_rows_it_is_refused() -> None:
     with pytest.raises(PlanError, match="nobody holds public rows"):
-        answered(ERASER.erase(HISTORY, "u"), lambda name, errand: None)
+        answered(ERASER().erase(HISTORY, "u"), lambda name, errand: None)
 
 
 def test_subtraction_is_not_the_replay_the_shares_of_the_others_stay() -> None:
     # the trap: w_T - p_u U_u keeps the others' shares of a mean with the client, a replay gives them its part
-    replayed, _ = answered(REPLAY.erase(HISTORY, "u"), nobody)
+    replayed, _ = answered(REPLAY().erase(HISTORY, "u"), nobody)
     assert replayed["w"].tolist() == [1 + 0 + 0 + 1, 1 + 4 + 0 + 1]
     subtracted = (HISTORY.final["w"] - contribution(HISTORY, "u")["w"]).tolist()
     assert subtracted == [1 + 0 + 0 + 1, 1 + 3 + 0 + 1]

@@ -6,17 +6,14 @@ so a bench that died is run again as a whole and every finished task returns at 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from palimpsest.errors import Interrupted, RunError
+from palimpsest.engine.worker_processes import end_with_parent, worker_processes
+from palimpsest.errors import Interrupted
 
 Done = Callable[[str, int, int], None]
 
@@ -68,22 +65,12 @@ def run_tasks(tasks: Mapping[str, WaitingTask], *, jobs: int, threads: int | Non
 def _run(tasks: Mapping[str, WaitingTask], jobs: int, threads: int | None, done: Done) -> dict[str, Any]:
     if jobs == 1:
         return _here(tasks, threads, done)
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker, initargs=(threads,))
-    try:
+    died = (
+        "a process of the bench was ended from outside, as a system does that runs out of memory; what is done is "
+        "kept: the same command with fewer --jobs goes on from there"
+    )
+    with worker_processes(jobs, _begin_worker, threads, died=died) as pool:
         return _spread(pool, tasks, jobs, done)
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a process of the bench was ended from outside, as a system does that runs out of memory; what is done is "
-            "kept: the same command with fewer --jobs goes on from there"
-        ) from error
-    except KeyboardInterrupt:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()  # one that trains writes its checkpoint first
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _here(tasks: Mapping[str, WaitingTask], threads: int | None, done: Done) -> dict[str, Any]:
@@ -114,16 +101,8 @@ def _spread(pool: ProcessPoolExecutor, tasks: Mapping[str, WaitingTask], jobs: i
 def _begin_worker(threads: int | None) -> None:
     # Beside training, where a run listens, a worker may die without a word: what it did is on the disk.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     _use_threads(threads)
-
-
-def _die_with_parent() -> None:
-    """End this process when the bench was killed: what it still wrote would meet the continued bench."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _use_threads(threads: int | None) -> None:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from palimpsest.bench.results import StreamRequestInfo
 from palimpsest.bench.scores import Spread
+from palimpsest.printed import fitted
 from palimpsest.report.figures import Scale, domain_top
 from palimpsest.report.numbers import show_or_dash
 from palimpsest.report.svg import number, picture, segment, text
@@ -42,7 +43,7 @@ def stream_picture(requests: Sequence[StreamRequestInfo]) -> Markup:
         parts.append(text(x + CELL_WIDTH / 2, y, str(request.memory), "tick middle"))
     for row, name in enumerate([*tasks, "in the memory"]):
         y = HEAD + row * (CELL_HEIGHT + CELL_GAP) + (17 if row < len(tasks) else 16)
-        parts.append(text(0, y, _cut(name, 22), "label"))
+        parts.append(text(0, y, fitted(name, 22), "label"))
     width = NAME_WIDTH + len(requests) * (CELL_WIDTH + CELL_GAP)
     height = HEAD + len(tasks) * (CELL_HEIGHT + CELL_GAP) + 24
     return picture("Tasks known after each request", width, height, Markup("").join(parts))
@@ -90,7 +91,7 @@ def gap_bars(rows: Mapping[str, tuple[Spread | None, Spread | None]]) -> Markup:
         parts += [text(scale.at(value), bottom + 15, f"{value:g}", "tick middle" if share else "tick")]
     for row, (label, (mean, worst)) in enumerate(rows.items()):
         y = row * BAR_STEP
-        parts.append(text(0, y + 12, _cut(label, 48), "group"))
+        parts.append(text(0, y + 12, fitted(label, 48), "group"))
         parts += [] if mean is None else _gap_bar(scale, y, mean, worst)
     title = "Gap to the oracle, mean and worst over the requests, points"
     return picture(title, BAR_WIDTH, bottom + 24, Markup("").join(parts))
@@ -121,7 +122,7 @@ def mini(title: str, row: Points, oracle: Points) -> Markup:
     """
     x = Scale(0.0, max(1.0, len(row) - 1.0), MINI_LEFT, MINI_RIGHT)
     y = Scale(0.0, 100.0, MINI_BOTTOM, MINI_TOP)
-    parts = [text(0, 12, _cut(title, 27), "mini")]
+    parts = [text(0, 12, fitted(title, 27), "mini")]
     for value in (0.0, 50.0, 100.0):
         parts.append(segment("grid", MINI_LEFT, y.at(value), MINI_RIGHT, y.at(value)))
     parts += [text(MINI_LEFT - 5, y.at(v) + 4, f"{v:g}", "tick end") for v in (0.0, 100.0)]
@@ -148,7 +149,3 @@ def _band(points: Points, x: Scale, y: Scale) -> Markup:
     edge = [(a, y.at(point.high)) for a, point in found] + [(a, y.at(point.low)) for a, point in reversed(found)]
     path = " ".join(f"{number(a)},{number(b)}" for a, b in edge)
     return Markup('<polygon class="band" points="{}"/>').format(path) if found else Markup("")
-
-
-def _cut(words: str, limit: int) -> str:
-    return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -9,6 +9,7 @@ from palimpsest.bench.results import MIXED, ORACLE, BenchResult
 from palimpsest.bench.scores import Spread, spread
 from palimpsest.bench.show.already_known import known_before
 from palimpsest.bench.show.summary import DECIMALS, GAPS, STRENGTHS, BenchColumn, BenchTable, blocks, noise, table_of
+from palimpsest.printed import fitted
 from palimpsest.report.numbers import show_or_dash
 
 MIXED_ROW = "calibrated: as much as keeps 95 % of ES, of images accuracy, of what remains"
@@ -49,7 +50,7 @@ def _lines_of(label: str, values: Mapping[str, Spread | None]) -> Iterator[str]:
 
 def _line(label: str, cells: Sequence[str], names: Sequence[str]) -> str:
     padded = [cell.rjust(max(CELL, len(name) + 1)) for cell, name in zip(cells, names, strict=True)]
-    return (_cut(label).ljust(LABEL) + "".join(padded)).rstrip()
+    return (fitted(label, LABEL, "..").ljust(LABEL) + "".join(padded)).rstrip()
 
 
 def _legend(columns: Sequence[BenchColumn], names: Sequence[str]) -> str:
@@ -59,10 +60,6 @@ def _legend(columns: Sequence[BenchColumn], names: Sequence[str]) -> str:
         if column.name in names:
             alike.setdefault(column.about, []).append(column.name)
     return "; ".join(f"{', '.join(those)}: {about}" for about, those in alike.items())
-
-
-def _cut(label: str) -> str:
-    return label if len(label) <= LABEL else label[: LABEL - 2] + ".."
 
 
 def _written(name: str, value: Spread | None, field: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -153,8 +153,33 @@ class ExampleSet(Protocol):
         """The same set with nothing done to its examples at random."""
 
 
+AnyWhole = TypeVar("AnyWhole")  # beartype takes no Self here
+
+
+class WholeBatch:
+    """What all kinds of batches have alike but the controlled one: an objective is shown all of it."""
+
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def bare(self: AnyWhole) -> AnyWhole:
+        """Itself: it has no controls."""
+        return self
+
+    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
+        """All of it."""
+        return said
+
+    def shown(self, values: Tensor) -> Tensor:
+        """All of them."""
+        return values
+
+
 @dataclass(frozen=True)
-class TextBatch:
+class TextBatch(WholeBatch):
     """Token sequences, padded on the right.
 
     Attributes:
@@ -168,9 +193,6 @@ class TextBatch:
     input_ids_BT: Int[Tensor, "B T"]
     lengths_B: Int[Tensor, "B"]
     scored_BT: Bool[Tensor, "B T"]
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     @cached_property
     def num_scored(self) -> int:
@@ -218,19 +240,6 @@ class TextBatch:
     def predict_with(self, model: nn.Module, others: Sequence[TextBatch]) -> list[Predictions]:
         """One after the other: no layer looks at the whole batch."""
         return [batch.predict(model) for batch in (self, *others)]
-
-    @property
-    def bare(self) -> TextBatch:
-        """Itself: it has no controls."""
-        return self
-
-    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
-        """All of it."""
-        return said
-
-    def shown(self, values: Tensor) -> Tensor:
-        """All of them."""
-        return values
 
     def predictions(self, logits_BTV: Float[Tensor, "B T V"]) -> Predictions:
         """The logits of a forward pass over all rows, read at the label tokens."""

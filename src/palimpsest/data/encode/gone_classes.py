@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from palimpsest.data.encode.any_set import labels_of
+
 
 def gone_classes(forget: Any, retain: Any) -> tuple[int, ...]:
     """Their numbers; none for texts, whose rows have no class, or where only single examples go.
@@ -12,14 +14,5 @@ def gone_classes(forget: Any, retain: Any) -> tuple[int, ...]:
         forget: a set; one of classes has ``label_N``.
         retain: of the same kind.
     """
-    going, staying = (_labels(_bare(examples)) for examples in (forget, retain))
-    return tuple(sorted(going - staying)) if going and staying else ()
-
-
-def _bare(examples: Any) -> Any:
-    return getattr(examples, "bare", examples)
-
-
-def _labels(examples: Any) -> set[int]:
-    labels = getattr(examples, "label_N", None)
-    return set() if labels is None else set(labels.tolist())
+    going, staying = (set(labels_of(examples).tolist()) for examples in (forget, retain))
+    return tuple(sorted(going - staying)) if staying else ()

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from palimpsest.data.encode.augment import Augmentation
 from palimpsest.data.encode.batch import Predictions
 from palimpsest.data.encode.batch_norm import statistics_kept
+from palimpsest.data.encode.class_batch import ClassBatch
 from palimpsest.data.encode.pixels import PixelFormat
+from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image
 
 
 @dataclass(frozen=True)
-class ImageBatch:
+class ImageBatch(ClassBatch):
     """Normalised images with their classes.
 
     Attributes:
@@ -39,24 +41,6 @@ class ImageBatch:
     images_BCHW: Float[Tensor, "B C H W"]
     label_B: Int[Tensor, "B"]
     moves_statistics: bool = True
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def num_scored(self) -> int:
-        """One position per image."""
-        return len(self.ids)
-
-    @property
-    def target_S(self) -> Int[Tensor, "S"]:
-        """The classes."""
-        return self.label_B
-
-    @property
-    def owner_S(self) -> Int[Tensor, "S"]:
-        """Each image owns its one position."""
-        return torch.arange(len(self.ids), device=self.label_B.device)
 
     def to(self, device: torch.device) -> ImageBatch:
         """The same batch on a device."""
@@ -89,19 +73,6 @@ class ImageBatch:
             for (number, batch), logits_SV in zip(joined.items(), parts, strict=True):
                 found[number] = Predictions(logits_SV, batch.target_S, batch.owner_S, len(batch))
         return [found[number] for number in batches]
-
-    @property
-    def bare(self) -> ImageBatch:
-        """Itself: it has no controls."""
-        return self
-
-    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
-        """All of it."""
-        return said
-
-    def shown(self, values: Tensor) -> Tensor:
-        """All of them."""
-        return values
 
 
 @dataclass(frozen=True)
@@ -186,17 +157,13 @@ def encode_images(
     images_NHWC = torch.empty((len(examples), *pixels.shape), dtype=torch.uint8)
     label_N = torch.zeros(len(examples), dtype=torch.long)
     ids: dict[str, None] = {}
-    problems: list[str] = []
+    problems = Problems()
     for row, example in enumerate(examples):
-        try:
+        with problems.of(example.name):
             content = _image(example, ids)
             label_N[row] = class_number(own_label(content, class_names), num_classes, class_names)
             images_NHWC[row].numpy()[:] = pixels.pixels_of(content)
-        except DataError as problem:
-            problems.append(f"{example.name}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+    problems.refuse()
     return ImageSet(tuple(ids), images_NHWC, label_N, pixels, augment, moves_statistics)
 
 
@@ -204,7 +171,6 @@ def _image(example: Example, seen: dict[str, None]) -> Image:
     if not isinstance(example.content, Image):
         kind = type(example.content).__name__.lower()
         raise DataError(f"a row of {kind} for an image model; accepted: images with a label (.npz, image folder)")
-    if example.id in seen:
-        raise DataError("this id occurs twice; accepted: ids that occur once")
+    refuse_twice(example.id, seen)
     seen[example.id] = None
     return example.content

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from palimpsest.data.ahead import TokensAhead
 from palimpsest.data.encode.batch import Predictions, TokenSequence, collate
+from palimpsest.data.encode.class_batch import ClassBatch
 from palimpsest.data.encode.long_texts import check_size, longest_text
+from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.data.read.classes import class_number, own_label
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Example, Labelled
@@ -26,7 +28,7 @@ _TOGETHER = 1000  # texts that are tokenised by one call
 
 
 @dataclass(frozen=True)
-class LabelBatch:
+class LabelBatch(ClassBatch):
     """Token sequences, padded on the right, each with its class.
 
     Attributes:
@@ -42,24 +44,6 @@ class LabelBatch:
     lengths_B: Int[Tensor, "B"]
     label_B: Int[Tensor, "B"]
     read_at: ReadAt = "first"
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def num_scored(self) -> int:
-        """One position per text."""
-        return len(self.ids)
-
-    @property
-    def target_S(self) -> Int[Tensor, "S"]:
-        """The classes."""
-        return self.label_B
-
-    @property
-    def owner_S(self) -> Int[Tensor, "S"]:
-        """Each text owns its one position."""
-        return torch.arange(len(self.ids), device=self.label_B.device)
 
     def to(self, device: torch.device) -> LabelBatch:
         """The same batch on a device."""
@@ -89,19 +73,6 @@ class LabelBatch:
     def predict_with(self, model: nn.Module, others: Sequence[LabelBatch]) -> list[Predictions]:
         """One after the other: no layer looks at the whole batch."""
         return [batch.predict(model) for batch in (self, *others)]
-
-    @property
-    def bare(self) -> LabelBatch:
-        """Itself: it has no controls."""
-        return self
-
-    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
-        """All of it."""
-        return said
-
-    def shown(self, values: Tensor) -> Tensor:
-        """All of them."""
-        return values
 
 
 @dataclass(frozen=True)
@@ -190,20 +161,16 @@ def encode_labels(
     cut = _Cut(tokenizer, max_length, truncate)
     texts: dict[str, TokenSequence] = {}
     labels: list[int] = []
-    problems: list[str] = []
+    problems = Problems()
     for position, example in enumerate(examples):
         if position % _TOGETHER == 0:
             cut.read_ahead(examples[position : position + _TOGETHER])
-        try:
+        with problems.of(example.name):
             content = _labelled(example, texts)
             label = class_number(own_label(content, class_names), num_classes, class_names)
             texts[example.id] = cut.sequence(example.id, content)
             labels.append(label)
-        except DataError as problem:
-            problems.append(f"{example.name}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+    problems.refuse()
     return LabelSet(tuple(texts.values()), torch.tensor(labels, dtype=torch.long), pad_id, read_at)
 
 
@@ -211,8 +178,7 @@ def _labelled(example: Example, seen: Mapping[str, TokenSequence]) -> Labelled:
     if not isinstance(example.content, Labelled):
         kind = type(example.content).__name__.lower()
         raise DataError(f"a row of {kind} for a classifier of texts; accepted: rows of {{text, label}}")
-    if example.id in seen:
-        raise DataError("this id occurs twice; accepted: ids that occur once")
+    refuse_twice(example.id, seen)
     return example.content
 
 

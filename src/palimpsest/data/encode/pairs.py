@@ -8,7 +8,7 @@ Shape legend: B pairs, T tokens of the prompts, U tokens of the completions, S s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence
+from palimpsest.data.encode.batch import Predictions, TextSet, TokenSequence, WholeBatch
 from palimpsest.data.encode.long_texts import check_size, longest_text
+from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Completion, Example
 
 
 @dataclass(frozen=True)
-class PairBatch:
+class PairBatch(WholeBatch):
     """Prompts and completions, each padded on the right.
 
     Attributes:
@@ -41,9 +42,6 @@ class PairBatch:
     answer_BU: Int[Tensor, "B U"]
     answer_lengths_B: Int[Tensor, "B"]
     start_id: int
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     @property
     def num_scored(self) -> int:
@@ -96,19 +94,6 @@ class PairBatch:
     def predict_with(self, model: nn.Module, others: Sequence[PairBatch]) -> list[Predictions]:
         """One after the other: no layer looks at the whole batch."""
         return [batch.predict(model) for batch in (self, *others)]
-
-    @property
-    def bare(self) -> PairBatch:
-        """Itself: it has no controls."""
-        return self
-
-    def seen(self, said: Predictions, *, picks: bool = True) -> Predictions:
-        """All of it."""
-        return said
-
-    def shown(self, values: Tensor) -> Tensor:
-        """All of them."""
-        return values
 
 
 def _within(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
@@ -182,15 +167,11 @@ def encode_pairs(
         raise ModelError("the model has no tokenizer; give a folder that has one")
     cut = _PairCut(tokenizer, max_length, truncate)
     sequences: dict[str, TokenSequence] = {}
-    problems: list[str] = []
+    problems = Problems()
     for example in examples:
-        try:
+        with problems.of(example.name):
             sequences[example.id] = cut.sequence(example, sequences)
-        except DataError as problem:
-            problems.append(f"{example.name}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+    problems.refuse()
     return PairSet(list(sequences.values()), pad_id, start_id)
 
 
@@ -205,7 +186,7 @@ class _PairCut:
             raise ModelError("the tokenizer has no eos token, which ends completions; set eos_token in its config")
         self._eos = int(eos)
 
-    def sequence(self, example: Example, seen: Iterable[str]) -> TokenSequence:
+    def sequence(self, example: Example, seen: Container[str]) -> TokenSequence:
         """Prompt and completion of one example, the completion scored.
 
         Raises:
@@ -217,8 +198,7 @@ class _PairCut:
             raise DataError(
                 f"a row of {kind} for a sequence-to-sequence model; accepted: rows of {{prompt, completion}}"
             )
-        if example.id in seen:
-            raise DataError("this id occurs twice; accepted: ids that occur once")
+        refuse_twice(example.id, seen)
         check_size(content, self._limit)
         prompt, answer = self._tokens(content.prompt, "prompt"), self._closed(content.completion)
         return TokenSequence(example.id, (*prompt, *answer), (False,) * len(prompt) + (True,) * len(answer))

@@ -20,6 +20,7 @@ from palimpsest.data.ahead import TokensAhead
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.data.encode.chat import chat_tokens, rendering
 from palimpsest.data.encode.long_texts import check_size, longest_text, size_of
+from palimpsest.data.problems import Problems, refuse_twice
 from palimpsest.errors import DataError, ModelError
 from palimpsest.records import Chat, Completion, Content, Example, Image, Labelled, Text, TokenIds
 
@@ -57,16 +58,15 @@ def encode(
     limit = longest_text(max_length, truncate=truncate)
     encoder = _Encoder(tokenizer, append_eos, separator)
     sequences: list[TokenSequence] = []
-    problems: list[str] = []
+    problems = Problems()
     seen: set[str] = set()
     with rendering():
         for position, example in enumerate(examples):
             if position % TOGETHER == 0:
                 together = examples[position : position + TOGETHER]
                 encoder.read_ahead([e for e in together if size_of(e.content) <= limit])
-            try:
-                if example.id in seen:
-                    raise DataError("this id occurs twice; accepted: ids that occur once")
+            with problems.of(example.name):
+                refuse_twice(example.id, seen)
                 seen.add(example.id)
                 check_size(example.content, limit)
                 tokens, scored = encoder.tokens(example)
@@ -74,11 +74,7 @@ def encode(
                     tokens, _vocabulary(tokenizer, vocab_size, given=isinstance(example.content, TokenIds))
                 )
                 sequences.append(_fit(example.id, tokens, scored, max_length=max_length, truncate=truncate))
-            except DataError as problem:
-                problems.append(f"{example.name}: {problem}")
-    if problems:
-        more = f" (and {len(problems) - 1} more examples)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+    problems.refuse()
     return TextSet(sequences, _pad_id(tokenizer, vocab_size))
 
 

@@ -32,13 +32,17 @@ class ClassNames(dict[str, int]):
 
 
 def names_of_config(config: Mapping[str, object]) -> ClassNames:
-    """The names that a config gives its classes.
+    """The names that a config gives its classes; timm's has them as a list, label_names.
 
+    >>> names_of_config({"label_names": ["cat", "LABEL_1"]})
+    {'cat': 0}
     >>> names_of_config({"id2label": {"0": "7", "1": "3"}, NUMBERS_ARE_NAMES: True}).by_name
     True
     """
     by_name = config.get(NUMBERS_ARE_NAMES) is True
-    return given_names(config.get("label2id"), config.get("id2label"), by_name=by_name)
+    names = config.get("label_names")
+    listed = dict(enumerate(names)) if isinstance(names, list) else None
+    return given_names(config.get("label2id"), config.get("id2label") or listed, by_name=by_name)
 
 
 def given_names(label2id: object, id2label: object = None, *, by_name: bool = False) -> ClassNames:

@@ -8,16 +8,16 @@ from palimpsest.records import Completion, Example
 
 
 def joined_without_blank(examples: Sequence[Example]) -> str | None:
-    """A note where prompts and completions would run into one word, as columns of questions and answers do.
+    r"""A note where prompts and completions would run into one word, as columns of questions and answers do.
 
     No word of the rows is in it: notes stand in records.
 
-    >>> joined_without_blank([Example("1", Completion("Who?", "Ann."))])
-    "nothing stands between prompt and completion in 1 of 1 rows; if the model saw a blank there, --separator ' '"
+    >>> print(joined_without_blank([Example("1", Completion("Who?", "Ann."))]).partition("; ")[2])
+    if the model saw a blank or a line break there, --separator ' ' or --separator '\n'
     """
     pairs = [e.content for e in examples if isinstance(e.content, Completion)]
     runs = [pair for pair in pairs if not pair.prompt[-1:].isspace() and not pair.completion[:1].isspace()]
     if not runs:
         return None
     said = f"nothing stands between prompt and completion in {len(runs)} of {len(pairs)} rows"
-    return f"{said}; if the model saw a blank there, --separator ' '"
+    return rf"{said}; if the model saw a blank or a line break there, --separator ' ' or --separator '\n'"

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 
+from palimpsest.data.problems import Problems
 from palimpsest.data.read.layout import Rows
 from palimpsest.data.read.picture_modes import decode, image_of
 from palimpsest.errors import DataError
@@ -56,17 +57,14 @@ def read_image_folder(folder: Path) -> Rows:
 
 def _examples(folder: Path, files: Iterable[Path]) -> list[Example]:
     examples: list[Example] = []
-    problems: list[str] = []
+    problems = Problems()
     for file in files:
-        try:
-            examples.append(_example(folder, file))
-        except DataError as problem:
-            problems.append(f"{file}: {problem}")
-        except OSError as error:
-            problems.append(f"{file}: cannot be read ({error.strerror})")
-    if problems:
-        more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}")
+        with problems.of(str(file)):
+            try:
+                examples.append(_example(folder, file))
+            except OSError as error:
+                raise DataError(f"cannot be read ({error.strerror})") from error
+    problems.refuse("files")
     return examples
 
 

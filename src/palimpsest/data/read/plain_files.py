@@ -104,8 +104,18 @@ def _object(value: Any) -> Row | DataError:
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Row | DataError]]:
-    lines = text.removesuffix("\n").split("\n")
+    lines = _to_last_row(text).removesuffix("\n").split("\n")
     return ((f"{path}, line {number}", _json_line(line)) for number, line in enumerate(lines, 1))
+
+
+def _to_last_row(text: str) -> str:
+    r"""Without the blank lines that editors and spreadsheets leave at the end; one between rows may be a lost row.
+
+    >>> _to_last_row("a\t\r\n \n\n")
+    'a\t\r\n'
+    """
+    end = text.find("\n", len(text.rstrip()))
+    return text if end < 0 else text[: end + 1]
 
 
 def _json_line(line: str) -> Row | DataError:
@@ -147,7 +157,7 @@ def read_csv(path: Path) -> Table:
     """
     text = read_text(path)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else delimiter_of(text.partition("\n")[0])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(_to_last_row(text), newline=""), delimiter=delimiter, strict=True)
     records = _csv_records(path, reader, len(text))
     _, cells = next(records)
     header = [name.strip() for name in cells]

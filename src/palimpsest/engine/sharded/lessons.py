@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import extract_model_from_parallel, set_seed
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from palimpsest import methods
 from palimpsest.companions.shards import RECORDED_SHARDS, checkpoint_name
 from palimpsest.data.draws import random_words
-from palimpsest.durable import check_held_still, put
+from palimpsest.durable import check_held_still
 from palimpsest.engine.sharded.cutting import ShardCourse, SliceLesson
 from palimpsest.engine.sharded.foretold import SHARD_ROWS, options_of_lesson, order_of
 from palimpsest.errors import ModelError
@@ -32,7 +32,7 @@ from palimpsest.loop.training import Training
 from palimpsest.models.parts import attach, detach
 from palimpsest.models.parts.lora import AdaptedLayer, Lora, LoraConfig
 from palimpsest.models.scope import linear_places
-from palimpsest.models.sealed import is_sound, with_digest
+from palimpsest.models.sealed import is_sound, save_sealed
 from palimpsest.models.sealed_json import read_sealed, write_sealed
 
 WORK = "recording/lessons"  # in the folder of a run: slices on their way
@@ -215,8 +215,5 @@ def _save(part: Lora, taken: Learned, path: Path) -> None:
     """The adapters, and then what they took: where that is, they are whole."""
     check_held_still(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {n: t.detach().cpu().contiguous() for n, t in part.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata=with_digest(tensors))
-    put(temporary, path, private=True)
+    save_sealed(part.state_dict(), path)
     write_sealed(path.with_suffix(".json"), list(taken))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 
 from palimpsest.engine.sharded.cutting import ShardCourse
 from palimpsest.engine.sharded.foretold import SHARD_ROWS
 from palimpsest.engine.sharded.lessons import Learned, Setup, learn_shard
-from palimpsest.errors import RunError
+from palimpsest.engine.worker_processes import end_with_parent, worker_processes
 
 
 def usual_processes(threads: int, *, on_accelerator: bool) -> int:
@@ -49,27 +46,17 @@ def learn_side_by_side(
     Raises:
         RunError: a process died.
     """
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(threads,))
-    try:
+    died = (
+        "a process that learned a shard was ended from outside, as a system does that runs out of memory; what is "
+        "learned is kept: the same command goes on from there, and sisa.processes=1 takes the least memory"
+    )
+    with worker_processes(processes, _begin, threads, died=died) as pool:
         running = {pool.submit(_in_a_process, source, one, _of_one(setup, one)): n for n, one in enumerate(courses)}
         found: dict[int, list[Learned]] = {}
         for future in as_completed(running):
             found[running[future]] = future.result()
             done(len(found), courses[running[future]].shard)
         return [found[n] for n in range(len(courses))]
-    except BrokenProcessPool as error:
-        raise RunError(
-            "a process that learned a shard was ended from outside, as a system does that runs out of memory; what is "
-            "learned is kept: the same command goes on from there, and sisa.processes=1 takes the least memory"
-        ) from error
-    except KeyboardInterrupt:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()  # its last checkpoint is there
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _of_one(setup: Setup, course: ShardCourse) -> Setup:
@@ -92,13 +79,5 @@ def _begin(threads: int) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
-
-
-def _die_with_parent() -> None:
-    """End this process when the run was killed: what it still wrote would meet the run that goes on."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

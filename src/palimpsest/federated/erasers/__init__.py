@@ -7,13 +7,18 @@ and imports none of them.
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.errors import PlanError, unknown
+from palimpsest.method_card import configured
+from palimpsest.method_file import read_options
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from palimpsest.federated.procedure import Eraser
 
 
@@ -26,6 +31,7 @@ class EraserCard(NamedTuple):
         guarantee: what may be relied on after it.
         exact: does it give what the same procedure gives without the client?
         learns_apart: the federation must have learned for it.
+        any_rule: it can erase whatever the answers were combined by.
     """
 
     name: str
@@ -33,6 +39,7 @@ class EraserCard(NamedTuple):
     guarantee: str = ""
     exact: bool = False
     learns_apart: bool = False
+    any_rule: bool = False
 
 
 def names() -> tuple[str, ...]:
@@ -41,14 +48,37 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in files if "\nERASER = " in file.read_text(encoding="utf-8")))
 
 
-def load(name: str) -> Eraser:
+def load(name: str, options: Mapping[str, Any] | None = None) -> Eraser:
     """One eraser.
 
+    Args:
+        name: of its file.
+        options: option -> value; what is left out takes its default.
+
     Raises:
-        PlanError: no such one; names the closest.
+        PlanError: no such one, or an unknown option (names the closest), or a value out of range.
     """
-    eraser: Eraser = import_module(f"{__name__}.{known_eraser(name)}").ERASER
-    return eraser
+    kind: type[Eraser] = import_module(f"{__name__}.{known_eraser(name)}").ERASER
+    return kind() if options is None else kind(configured(name, kind.Config, options))
+
+
+def options_of_eraser(name: str) -> type[BaseModel]:
+    """The schema of an eraser's options, read in its file where that can be done, so that torch is not imported.
+
+    Raises:
+        PlanError: there is none of that name; names the closest.
+    """
+    read = read_options(eraser_file(known_eraser(name)), "ERASER")
+    return type(load(name)).Config if read is None else read
+
+
+def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of an eraser, with defaults; JSON values.
+
+    Raises:
+        PlanError: an unknown option (names the closest), or a value out of range.
+    """
+    return configured(name, options_of_eraser(name), options).model_dump(mode="json")
 
 
 def known_eraser(name: str) -> str:

@@ -124,4 +124,4 @@ class AdapterPerClient(Eraser):
             bench.lay(final)
 
 
-ERASER = AdapterPerClient()
+ERASER = AdapterPerClient

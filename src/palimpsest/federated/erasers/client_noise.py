@@ -7,9 +7,8 @@ Source: none; the usual control of weight edits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from palimpsest.companions.round_record import Weights
@@ -17,6 +16,7 @@ from palimpsest.federated.arithmetic import l2_norm
 from palimpsest.federated.averaging import weights_after
 from palimpsest.federated.erasers.history import contribution, without_asking
 from palimpsest.federated.procedure import Eraser, Procedure, Rounds
+from palimpsest.method_card import Config
 
 
 def gaussian_like(weights: Weights, seed: int) -> dict[str, Tensor]:
@@ -31,16 +31,17 @@ def gaussian_like(weights: Weights, seed: int) -> dict[str, Tensor]:
     return {name: drawn[name] for name in weights}
 
 
-@dataclass(frozen=True)
+class ClientNoiseConfig(Config):
+    """Options of the noise."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of the noise."""
+
+
 class ClientNoise(Eraser):
-    """A random step of that length.
+    """A random step of that length."""
 
-    Attributes:
-        seed: of the noise.
-    """
-
-    seed: int = 0
-
+    Config = ClientNoiseConfig
     name = "client_noise"
     from_start = False
     source = "none: a control"
@@ -49,8 +50,8 @@ class ClientNoise(Eraser):
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
         """Ask nobody."""
-        noise, size = gaussian_like(history.final, self.seed), l2_norm(contribution(history, gone))
+        noise, size = gaussian_like(history.final, self.config.seed), l2_norm(contribution(history, gone))
         return without_asking(weights_after(history.final, noise, size / l2_norm(noise)))
 
 
-ERASER = ClientNoise()
+ERASER = ClientNoise

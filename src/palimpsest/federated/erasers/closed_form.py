@@ -136,4 +136,4 @@ class ClosedForm(Eraser):
             head.bias[: len(solution_CM)] = torch.where(present_C, solution_CM[:, -1], NO_ROW_BIAS)
 
 
-ERASER = ClosedForm()
+ERASER = ClosedForm

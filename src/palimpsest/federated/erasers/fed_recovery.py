@@ -33,10 +33,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from palimpsest.companions.marks import own_key
@@ -46,6 +46,7 @@ from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.averaging import mean_delta, weights_after
 from palimpsest.federated.erasers.history import kept_of, rounds_of, without_asking
 from palimpsest.federated.procedure import Eraser, Procedure, Rounds
+from palimpsest.method_card import Config
 from palimpsest.models.scope import tensor_digest
 
 
@@ -117,24 +118,25 @@ def secret_noise(weights: Weights, key: int) -> dict[str, Tensor]:
     return {name: torch.from_numpy(drawn.standard_normal(tuple(at.shape))).float() for name, at in weights.items()}
 
 
-@dataclass(frozen=True)
+class FedRecoveryConfig(Config):
+    """Options of the guarantee and of its noise."""
+
+    epsilon: float = Field(default=1.0, gt=0)
+    """Of the guarantee."""
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Of the guarantee."""
+    distance: float | None = Field(default=None, gt=0)
+    """d, the furthest that retraining may be from what came out; None = by the assumption of the file."""
+    deviation: float | None = Field(default=None, ge=0)
+    """σ itself; None = what the guarantee takes. 0 = no noise, and no guarantee."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the noise; None = by the owner's key. Who knows it can take the noise off."""
+
+
 class FedRecovery(Eraser):
-    """Weighted residuals off, noise on.
+    """Weighted residuals off, noise on."""
 
-    Attributes:
-        epsilon: of the guarantee.
-        delta: of it.
-        distance: d; None = by the assumption above.
-        deviation: σ itself; None = what the guarantee takes. 0 = no noise, and no guarantee.
-        seed: of the noise; None = by the owner's key. Who knows it can take the noise off.
-    """
-
-    epsilon: float = 1.0
-    delta: float = 1e-5
-    distance: float | None = None
-    deviation: float | None = None
-    seed: int | None = None
-
+    Config = FedRecoveryConfig
     name = "fed_recovery"
     source = "Zhang et al. 2023, FedRecovery, IEEE TIFS 18"
     use_when = "a statement of indistinguishability is wanted, whatever it costs. Networks do not survive its noise"
@@ -151,11 +153,25 @@ class FedRecovery(Eraser):
             return without_asking(weights)
         return without_asking(weights_after(weights, secret_noise(weights, self._key(history, gone)), deviation))
 
+    def promise(self) -> str:
+        """With the ε, δ, d or σ that were given."""
+        config = self.config
+        if config.deviation == 0:
+            return "None: no noise was added"
+        if config.deviation is not None:
+            return f"None that can be stated: noise of the given deviation {config.deviation:g} was added"
+        bound = "no further from the start than learning did"
+        within = "" if config.distance is None else f"to within {config.distance:g} of what came out"
+        return (
+            f"Indistinguishable at epsilon {config.epsilon:g}, delta {config.delta:g} from retraining with the same "
+            f"noise added, if retraining moves {within or bound}"
+        )
+
     def _deviation(self, history: Rounds, recovered: Weights) -> float:
-        if self.deviation is not None:
-            return self.deviation
-        distance = assumed_distance(history, recovered) if self.distance is None else self.distance
-        return noise_deviation(distance, self.epsilon, self.delta)
+        if self.config.deviation is not None:
+            return float(self.config.deviation)
+        distance = assumed_distance(history, recovered) if self.config.distance is None else self.config.distance
+        return noise_deviation(distance, self.config.epsilon, self.config.delta)
 
     def _key(self, history: Rounds, gone: str) -> int:
         """Of the noise: another one for every client and history.
@@ -163,8 +179,8 @@ class FedRecovery(Eraser):
         Raises:
             PlanError: this user has no key.
         """
-        if self.seed is not None:
-            return self.seed
+        if self.config.seed is not None:
+            return int(self.config.seed)
         key = own_key()
         if key is None:
             raise PlanError(
@@ -175,4 +191,4 @@ class FedRecovery(Eraser):
         return int(key.seal(which), 16)
 
 
-ERASER = FedRecovery()
+ERASER = FedRecovery

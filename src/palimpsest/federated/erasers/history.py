@@ -33,6 +33,17 @@ def share_of(answers: Replies, client: str) -> float:
     return answers[client].examples / sum(told.examples for told in answers.values())
 
 
+def joint_change(history: Rounds, answers: Replies) -> dict[str, Tensor]:
+    """What answers change by the rule that the federation learned by; of the mean: their mean.
+
+    Args:
+        history: gives the rule.
+        answers: at least one.
+    """
+    first = answers[min(answers)].delta
+    return history.combine({name: torch.zeros_like(tensor) for name, tensor in first.items()}, answers)
+
+
 def contribution(history: Rounds, gone: str) -> dict[str, Tensor]:
     """Σ_j p_u^j U_u^j: all that a client's updates moved the global weights by, directly; summed in fp64."""
     total = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in history.start.items()}

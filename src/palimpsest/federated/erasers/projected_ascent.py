@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from palimpsest.companions.round_record import Round, Weights
@@ -32,6 +32,7 @@ from palimpsest.federated.erasers.history import kept_of, share_of, staying
 from palimpsest.federated.fed_avg import loss_of
 from palimpsest.federated.fed_avg_rule import has_stopped
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
+from palimpsest.method_card import Config
 
 
 def reference_weights(combined: Weights, client: Weights, share: float) -> dict[str, Tensor]:
@@ -75,26 +76,27 @@ def last_with(history: Rounds, client: str) -> Round:
     raise DataError(f"client {client!r} answered in no round; accepted: a client that took part")
 
 
-@dataclass(frozen=True)
+class ProjectedAscentConfig(Config):
+    """Options of the climb and of what follows it."""
+
+    epochs: float = Field(default=5.0, gt=0)
+    """Passes of the climb, at most; 5 in the reference."""
+    learning_rate: float = Field(default=0.01, gt=0)
+    """a, of plain SGD."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
+    clip: float = Field(default=5.0, gt=0)
+    """Largest L2 norm of a gradient."""
+    nets: int = Field(default=10, ge=1)
+    """Random nets for the radius of the ball."""
+    most_rounds: int = Field(default=10, ge=0)
+    """Of the others after the climb."""
+
+
 class ProjectedAscent(Eraser):
-    """Ascent of the client, then rounds of the others.
+    """Ascent of the client, then rounds of the others."""
 
-    Attributes:
-        epochs: of the climb, at most; 5 in the reference.
-        learning_rate: a, of plain SGD.
-        momentum: of it.
-        clip: largest L2 norm of a gradient.
-        nets: random nets for the radius.
-        most_rounds: of the others after it.
-    """
-
-    epochs: float = 5
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    clip: float = 5.0
-    nets: int = 10
-    most_rounds: int = 10
-
+    Config = ProjectedAscentConfig
     name = "projected_ascent"
     from_start = False
     source = "Halimi et al. 2022, arXiv:2207.05521"
@@ -111,15 +113,20 @@ class ProjectedAscent(Eraser):
         local = weights_after(last.weights, last.told[gone].delta)
         reference = reference_weights(averaged_by(last.weights, last.told), local, share)
         told = yield Errand(
-            reference, (gone,), self.epochs, "ascend", self.settings(history, reference, gone), loss=False
+            reference, (gone,), self.config.epochs, "ascend", self.settings(history, reference, gone), loss=False
         )
         weights = weights_after(reference, told[gone].delta) if gone in told else reference
         return (yield from self._recovered(weights, history, last, gone))
 
     def settings(self, history: Rounds, reference: Weights, gone: str) -> dict[str, float]:
         """What the climbing client is told."""
-        radius = ball_radius(reference, (another_order(history.start, seed) for seed in range(self.nets)))
-        numbers = {"learning_rate": self.learning_rate, "momentum": self.momentum, "clip": self.clip, "radius": radius}
+        radius = ball_radius(reference, (another_order(history.start, seed) for seed in range(self.config.nets)))
+        numbers = {
+            "learning_rate": self.config.learning_rate,
+            "momentum": self.config.momentum,
+            "clip": self.config.clip,
+            "radius": radius,
+        }
         first = history[0].told.get(gone)
         known = first is not None and math.isfinite(first.loss)
         return {**numbers, "until": first.loss} if first is not None and known else numbers
@@ -127,7 +134,7 @@ class ProjectedAscent(Eraser):
     def _recovered(self, weights: Weights, history: Rounds, last: Round, gone: str) -> Procedure:
         """Rounds of the others, until their loss is what it was or falls no more."""
         kept, losses = kept_of(last, gone), list[float]()
-        for _ in range(self.most_rounds):
+        for _ in range(self.config.most_rounds):
             answers = yield Errand(weights, staying(history, gone), history.epochs)
             if not answers:
                 break
@@ -138,4 +145,4 @@ class ProjectedAscent(Eraser):
         return weights
 
 
-ERASER = ProjectedAscent()
+ERASER = ProjectedAscent

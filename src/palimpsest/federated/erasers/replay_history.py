@@ -10,7 +10,6 @@ The answers of later rounds were given at weights that the client had moved, and
 from __future__ import annotations
 
 from palimpsest.companions.round_record import Weights
-from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.erasers.history import kept_of, rounds_of, without_asking
 from palimpsest.federated.procedure import Eraser, Procedure, Rounds
 
@@ -19,7 +18,7 @@ def replayed_weights(history: Rounds, gone: str) -> Weights:
     """The start, moved by the stored answers of the others."""
     weights: Weights = dict(history.start)
     for stored in rounds_of(history):
-        weights = averaged_by(weights, kept_of(stored, gone))
+        weights = history.combine(weights, kept_of(stored, gone))
     return weights
 
 
@@ -30,10 +29,11 @@ class ReplayHistory(Eraser):
     source = "none: a control"
     use_when = "you want to see what calibration is for. Not to erase: the updates fit other weights"
     guarantee = "None: the others' updates were learned beside the client"
+    any_rule = True
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
         """Ask nobody."""
         return without_asking(replayed_weights(history, gone))
 
 
-ERASER = ReplayHistory()
+ERASER = ReplayHistory

@@ -24,10 +24,11 @@ class RetrainOthers(Eraser):
     exact = True
     guarantee = "Exact: the bits of a federation of so many rounds that the client never was in"
     needs = ()
+    any_rule = True
 
     def erase(self, history: Rounds, gone: str) -> Procedure:
         """As many rounds as there were."""
-        return fed_avg(history.start, staying(history, gone), history.epochs, len(history))
+        return fed_avg(history.start, staying(history, gone), history.epochs, len(history), history.combine)
 
 
-ERASER = RetrainOthers()
+ERASER = RetrainOthers

@@ -14,29 +14,31 @@ federation is asked: the rows are the server's, a party of the name "public", th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import Field
 
 from palimpsest.errors import PlanError
 from palimpsest.federated.averaging import weights_after
 from palimpsest.federated.erasers.history import contribution
 from palimpsest.federated.procedure import Eraser, Errand, Procedure, Rounds
+from palimpsest.method_card import Config
 
 PUBLIC = "public"
 """Name of the party that holds rows of nobody; not a client."""
 
 
-@dataclass(frozen=True)
+class SubtractDistilConfig(Config):
+    """Options of the distillation."""
+
+    epochs: float = Field(default=10.0, gt=0)
+    """Passes over the public rows."""
+    temperature: float = Field(default=3.0, gt=0)
+    """T, that softens both answers."""
+
+
 class SubtractDistil(Eraser):
-    """Off with the updates, then distillation.
+    """Off with the updates, then distillation."""
 
-    Attributes:
-        epochs: passes over the public rows.
-        temperature: T, that softens both answers.
-    """
-
-    epochs: float = 10
-    temperature: float = 3.0
-
+    Config = SubtractDistilConfig
     name = "subtract_distil"
     from_start = False
     source = "Wu et al. 2022, arXiv:2201.09441"
@@ -51,8 +53,10 @@ class SubtractDistil(Eraser):
             PlanError: there are no public rows.
         """
         weights = weights_after(history.final, contribution(history, gone), -1.0)
-        settings = {"temperature": self.temperature}
-        told = yield Errand(weights, (PUBLIC,), self.epochs, "distil", settings, beside=history.final, loss=False)
+        settings = {"temperature": self.config.temperature}
+        told = yield Errand(
+            weights, (PUBLIC,), self.config.epochs, "distil", settings, beside=history.final, loss=False
+        )
         if PUBLIC not in told:
             raise PlanError(
                 "subtract_distil: nobody holds public rows; accepted: rows of no client, without which the model stays "
@@ -61,4 +65,4 @@ class SubtractDistil(Eraser):
         return weights_after(weights, told[PUBLIC].delta)
 
 
-ERASER = SubtractDistil()
+ERASER = SubtractDistil

@@ -13,7 +13,7 @@ from torch import Tensor
 from palimpsest.engine.plan import Plan
 from palimpsest.federated.at_work import Serve
 from palimpsest.federated.flower.client_app import Node
-from palimpsest.federated.flower.grid_clients import TIMEOUT, WAIT, GridClients
+from palimpsest.federated.flower.grid_clients import TIMEOUT, GridClients
 from palimpsest.federated.flower.hello import Hello
 from palimpsest.federated.flower.simulation import simulated
 from palimpsest.federated.local import LocalClients
@@ -73,7 +73,7 @@ def through_simulation(
 def grid_clients(grid: Grid, names: tuple[str, ...], model: str, secret: bool, timeout: float = TIMEOUT) -> GridClients:
     """Clients behind a grid, openly or by secure aggregation."""
     if not secret:
-        return GridClients(grid, names, model, timeout, WAIT)
+        return GridClients(grid, names, model, timeout)
     from palimpsest.federated.flower.secret_sum import SecretClients
 
-    return SecretClients(grid, names, model, timeout, WAIT)
+    return SecretClients(grid, names, model, timeout)

@@ -32,9 +32,7 @@ from palimpsest.federated.averaging import averaged_by, weights_after
 from palimpsest.federated.flower.client_app import ERRAND
 from palimpsest.federated.flower.messages import ARRAYS, EXAMPLES, METRICS, flattened, unflattened
 from palimpsest.federated.going_through import COMBININGS
-
-Combine = Callable[[Weights, Replies], dict[str, Tensor]]
-"""Weights before a round and its answers -> weights after it."""
+from palimpsest.federated.procedure import Combine
 
 TRIMMED = 0.2
 """Share of the clients that a trimmed mean leaves out at either end; of each coordinate one at least."""

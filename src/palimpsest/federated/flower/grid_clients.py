@@ -21,9 +21,7 @@ from palimpsest.federated.flower.messages import errand_record, read_told
 from palimpsest.federated.procedure import Errand
 
 TIMEOUT = 600.0
-"""Seconds after which a client is given up in a round."""
-WAIT = 60.0
-"""Seconds for which it is waited before the first round until all clients are there."""
+"""Seconds after which a client is given up in a round; and, before the first, until all must be there."""
 LOOK_FOR_REPLIES = 0.1
 """Seconds between two looks for answers."""
 
@@ -36,16 +34,16 @@ class GridClients:
         names: of the clients.
         model: digest of the model that they must train.
         timeout: seconds after which a client is given up in a round.
-        wait: seconds until all must have come before the first round.
+        wait: seconds until all must have come before the first round; None = as long as for an answer.
     """
 
     def __init__(
-        self, grid: Grid, names: tuple[str, ...], model: str, timeout: float = TIMEOUT, wait: float = WAIT
+        self, grid: Grid, names: tuple[str, ...], model: str, timeout: float = TIMEOUT, wait: float | None = None
     ) -> None:
         self.grid, self.model, self.timeout = grid, model, timeout
         self._names = tuple(sorted(names))
         self._said: dict[int, Hello | str] = {}  # of each node: who it is, or what was wrong with its word
-        self._wait = wait
+        self._wait = timeout if wait is None else wait
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,11 +20,10 @@ from palimpsest.errors import RunError
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.fed_avg import loss_of
 from palimpsest.federated.flower.client_app import ERRAND
-from palimpsest.federated.flower.combining import Combine
 from palimpsest.federated.flower.grid_clients import GridClients, heard
 from palimpsest.federated.flower.hello import Hello
 from palimpsest.federated.flower.messages import as_arrays, as_tensors, errand_record
-from palimpsest.federated.procedure import Errand
+from palimpsest.federated.procedure import Combine, Errand
 
 
 class LedgerStrategy(FedAvg):  # type: ignore[misc]

@@ -20,6 +20,8 @@ from palimpsest.untrusted import refusing
 
 ARRAYS, METRICS, EXAMPLES = "arrays", "metrics", "num-examples"
 """Flower's own keys of its records, so that its strategies find what they need."""
+WEIGHTS_BESIDE = "beside"
+"""Of the record of further weights that some work looks at."""
 HEADER = 4096
 """Bytes that an array may have beyond its numbers: numpy's description of them."""
 
@@ -71,10 +73,12 @@ def errand_record(errand: Errand, number: int, client: str, model: str) -> Recor
         "model": model,
         "epochs": float(errand.epochs),
         "what": errand.what,
+        "loss": errand.loss,
         "setting-names": list(errand.settings),
         "setting-values": [float(value) for value in errand.settings.values()],
     }
-    return RecordDict({ARRAYS: as_arrays(errand.weights), CONFIG: ConfigRecord(config)})
+    beside = {WEIGHTS_BESIDE: as_arrays(errand.beside)} if errand.beside else {}
+    return RecordDict({ARRAYS: as_arrays(errand.weights), CONFIG: ConfigRecord(config), **beside})
 
 
 def read_errand(content: RecordDict, client: str) -> Errand:
@@ -82,7 +86,9 @@ def read_errand(content: RecordDict, client: str) -> Errand:
     config = content[CONFIG]
     settings = dict(zip(config["setting-names"], config["setting-values"], strict=True))
     weights = as_tensors(content[ARRAYS])
-    return Errand(weights, (client,), float(config["epochs"]), str(config["what"]), settings)
+    errand = Errand(weights, (client,), float(config["epochs"]), str(config["what"]), settings)
+    beside = as_tensors(content[WEIGHTS_BESIDE]) if WEIGHTS_BESIDE in content else {}
+    return errand._replace(beside=beside, loss=bool(config["loss"]))
 
 
 def reply_record(told: Reply, model: str) -> RecordDict:

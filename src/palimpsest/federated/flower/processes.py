@@ -40,7 +40,7 @@ client = apps.client
 server = apps.server
 '''
 HERE = "127.0.0.1"
-STARTS_IN = 120.0
+STARTS_IN = 600.0
 """Seconds in which Flower's server must take the run."""
 LOOK_AT_SERVER = 0.2
 """Seconds between two looks at how far it is."""

@@ -61,7 +61,18 @@ def _run(server: ServerApp, client: Any, num_clients: int) -> None:
 
     resources = {"num_cpus": 1, "num_gpus": 0.0}
     machine = {"num_cpus": min(CLIENTS_AT_ONCE, num_clients), "include_dashboard": False, "log_to_driver": False}
-    run_simulation(server, client, num_clients, backend_config={"init_args": machine, "client_resources": resources})
+    how = {"init_args": machine, "client_resources": resources}
+    try:
+        run_simulation(server, client, num_clients, backend_config=how)
+    except RuntimeError as error:  # Flower's own word of it is that there was an error
+        raise RuntimeError(f"{_first_cause(error)}; the same command goes on from there") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error came from in the end."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _outcome(ended: list[Result | BaseException]) -> Result:

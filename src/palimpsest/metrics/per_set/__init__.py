@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from palimpsest.metrics import files_that_set
+from palimpsest.method_file import files_that_set
 from palimpsest.metrics.statistics import bootstrap
 from palimpsest.records import Direction, Score
 

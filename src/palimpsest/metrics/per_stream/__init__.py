@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import ClassVar
 
-from palimpsest.metrics import files_that_set
+from palimpsest.method_file import files_that_set
 
 ById = Mapping[str, float]
 

@@ -193,6 +193,15 @@ class Family:
         raise NotImplementedError
 
 
+def all_but_last(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the blocks of a classifier: behind the last one the head may look at one token, and the others are lost.
+
+    >>> all_but_last(("layer.0", "layer.1")), all_but_last(("layer.0",))
+    (('layer.0',), ('layer.0',))
+    """
+    return names[:-1] or names
+
+
 def class_name_of(model: Any) -> str:
     """Name of a model's class, of one under an adapter that of its base."""
     base = getattr(model, "get_base_model", None)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import Batch
 from palimpsest.errors import ModelError
+from palimpsest.models.hooked import caught_inputs
 
 _LORA = ".lora_"  # in the names of an adapter's own layers
 
@@ -36,10 +37,6 @@ def entering(head: nn.Module | None, model: Any, batch: Batch) -> Tensor:
     """
     if head is None:
         raise ModelError(f"a {type(model).__name__} has no linear layer that its outputs leave, so nothing enters one")
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
-    try:
+    with caught_inputs(head) as seen:
         batch.predict(model)
-    finally:
-        hook.remove()
     return seen[-1]

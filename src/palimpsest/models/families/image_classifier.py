@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from palimpsest.models.at_hand import CUSTOM
 from palimpsest.models.black_box_file import BLACK_BOX
-from palimpsest.models.families.family import Family
+from palimpsest.models.families.family import Family, all_but_last
 from palimpsest.models.families.yardsticks import BY_CLASSES
 from palimpsest.models.images import check_timm, is_image_config
 from palimpsest.records import Example, Image
@@ -110,6 +110,10 @@ class ImageClassifier(Family):
         from palimpsest.models.families.heads import last_layer
 
         return last_layer(model, self.num_outputs(model))
+
+    def bottlenecks(self, model: Any) -> tuple[str, ...]:
+        """Blocks of a transformer, all but the last; none of a network of feature maps."""
+        return all_but_last(super().bottlenecks(model))
 
     def probe(self, loaded: Loaded) -> dict[str, Tensor]:
         """Three images of noise."""

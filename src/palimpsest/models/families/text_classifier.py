@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from palimpsest.data.read.layout import Layout
 from palimpsest.errors import DataError, ModelError
-from palimpsest.models.families.family import Family, class_name_of
+from palimpsest.models.families.family import Family, all_but_last, class_name_of
 from palimpsest.models.families.yardsticks import BY_CLASSES
 from palimpsest.models.purposes import architectures_in, check_reads_texts
 from palimpsest.records import Example, Labelled
@@ -114,9 +114,8 @@ class TextClassifier(Family):
         return last_layer(model, self.num_outputs(model))
 
     def bottlenecks(self, model: Any) -> tuple[str, ...]:
-        """All blocks but the last: behind it the head looks at one token, and what is said of the others is lost."""
-        names = super().bottlenecks(model)
-        return names[:-1] or names
+        """All blocks but the last."""
+        return all_but_last(super().bottlenecks(model))
 
     def probe(self, loaded: Loaded) -> dict[str, Tensor]:
         """Three short rows."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palimpsest.errors import ModelError, PlanError, unknown
+from palimpsest.method_file import files_that_set
 from palimpsest.untrusted import refusing
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def _files() -> dict[str, Path]:
     for folder in extra:
         if not Path(folder).is_dir():
             raise PlanError(f"PALIMPSEST_PARTS names {folder!r}, which is no folder")
-    found = (file for folder in (*extra, *__path__) for file in Path(folder).glob("*.py"))
-    return {file.stem: file for file in found if "\nPART = " in file.read_text(encoding="utf-8")}
+    return {file.stem: file for file in files_that_set("PART", (*extra, *__path__))}
 
 
 def _module(kind: str, path: Path) -> Any:

@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from palimpsest.data.encode.any_set import ClassSet
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import ModelError
 from palimpsest.models.activations import block_names
 from palimpsest.models.families import of_model
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, bearer_of, new_parts_of
 from palimpsest.models.parts.grown_backbones import (
@@ -212,9 +213,7 @@ def freeze_all_but_new(model: Any) -> None:
 
 def classes_of_sets(sets: Mapping[str, ExampleSet], names: Collection[str]) -> tuple[int, ...]:
     """The classes that rows of some sets have, in order; none of tokens."""
-    found = [sets[name].plain() for name in names if name in sets]
-    labels = {int(label) for one in found if isinstance(one, ClassSet) for label in one.label_N}
-    return tuple(sorted(labels))
+    return tuple(sorted({label for name in names if name in sets for label in labels_of(sets[name]).tolist()}))
 
 
 def classes_to_learn(sets: Mapping[str, ExampleSet]) -> tuple[int, ...]:
@@ -251,10 +250,7 @@ def new_or_old_loss(
 
 def rows_of_classes(examples: ExampleSet, classes: int) -> Int[Tensor, "K"]:
     """How many rows of each of so many classes lie in a set; of tokens none do."""
-    plain = examples.plain()
-    if not isinstance(plain, ClassSet):
-        return torch.zeros(classes, dtype=torch.long)
-    return torch.bincount(plain.label_N.cpu(), minlength=classes)
+    return torch.bincount(labels_of(examples), minlength=classes)
 
 
 def class_feature_means(model: nn.Module, sets: Mapping[str, ExampleSet], rows: int = 64) -> dict[int, Tensor]:
@@ -267,11 +263,9 @@ def class_feature_means(model: nn.Module, sets: Mapping[str, ExampleSet], rows: 
     """
     sums: dict[int, Tensor] = {}
     counts: Counter[int] = Counter()
-    device = next(model.parameters()).device
     with asked(model):
         for plain in (sets[name].plain() for name in ("learn", *EARLIER_ROWS) if name in sets):
-            for start in range(0, len(plain), rows):
-                batch = plain.batch(plain.ids[start : start + rows]).to(device)
+            for batch in in_passes(model, plain, rows):
                 features = of_model(model).features(model, batch).double()
                 for row, label in zip(features, batch.target_S.tolist(), strict=True):
                     sums[label] = sums[label] + row if label in sums else row

@@ -181,16 +181,26 @@ def new_head(model: nn.Module, kind: type[AnyHead], options: Config) -> AnyHead:
     """
     from palimpsest.models.parts import detach
 
-    place, module = head_place(model)
-    old = class_heads_of(model)
-    detach(model, old)
-    same = next((part for part in old if type(part) is kind and part.config.at == place), None)
-    sizes = {"at": place, "width": module.in_features, "classes": module.out_features}
-    made = kind(kind.Config.model_validate({**_shared(kind, options, same), **sizes}))
+    config, same = _config_of(model, kind, options)
+    detach(model, class_heads_of(model))
+    made = kind(config)
     if same is not None:
         made.take_over(same)
         made.continues = True
     return made
+
+
+def config_of_new_head(model: nn.Module, kind: type[AnyHead], options: Config) -> Any:
+    """Of the head that ``new_head`` would make; the model stays as it is."""
+    return _config_of(model, kind, options)[0]
+
+
+def _config_of(model: nn.Module, kind: type[AnyHead], options: Config) -> tuple[Any, AnyHead | None]:
+    """Of a new head, and the one that it would go on with."""
+    place, module = head_place(model)
+    same = next((part for part in class_heads_of(model) if type(part) is kind and part.config.at == place), None)
+    sizes = {"at": place, "width": module.in_features, "classes": module.out_features}
+    return kind.Config.model_validate({**_shared(kind, options, same), **sizes}), same
 
 
 def _shared(kind: type[ClassHead], options: Config, same: ClassHead | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ Shape legend: D width of the block, C of a code, K codes, S of them chosen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -196,6 +197,16 @@ class Codebook(Part):
         self.reselects[which] = semantics == "reselect"
         self.request[which] = number
         return number
+
+    def mask(self) -> dict[str, Tensor]:
+        """A copy of what says which codes are deleted."""
+        return {name: getattr(self, name).clone() for name in self.mixes}
+
+    @torch.no_grad()
+    def put_back(self, mask: Mapping[str, Tensor]) -> None:
+        """Which codes are deleted as it was when ``mask`` was asked."""
+        for name, tensor in mask.items():
+            getattr(self, name).copy_(tensor)
 
     @torch.no_grad()
     def undo(self, request: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import ExampleSet, TextBatch
 from palimpsest.models.activations import outputs_seen
 from palimpsest.models.asked_model import reading_alone
+from palimpsest.models.in_passes import batches_of
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
 from palimpsest.models.parts.topic_score import ClassMoments, discriminant, held_out, moments, threshold_over
@@ -72,13 +73,13 @@ class HeldRows(NamedTuple):
     """What a score is chosen by, all held out of what its direction is fitted on, where there are rows enough.
 
     Attributes:
-        quiet: rows that must stay.
+        quiet: sets of rows that must stay.
         gone: rows that it is to fire on.
         least: tokens before which it never fires.
-        share: of the quiet rows that it may fire on.
+        share: of the quiet rows of each set that it may fire on.
     """
 
-    quiet: Sequence[RowMeans]
+    quiet: Sequence[Sequence[RowMeans]]
     gone: Sequence[RowMeans]
     least: int
     share: float
@@ -94,7 +95,7 @@ def fit_watch(
     ridge: float | None,
     share: float,
 ) -> None:
-    """Give a part its direction, and the threshold that at most a share of the rows that must stay is above.
+    """Give a part its direction, and the threshold that at most a share of each set that must stay is above.
 
     Args:
         model: bears the part, which is off meanwhile.
@@ -103,17 +104,17 @@ def fit_watch(
         stays: sets that it is not to fire on.
         whiten: as in ``discriminant``.
         ridge: as there; None = the one of ``RIDGES`` by which most held-out rows are caught.
-        share: of held-out rows that must stay.
+        share: of the held-out rows of each of these sets.
     """
     width, place, split = part.config.width, part.config.at, {n: held_out(one.ids) for n, one in stays.items()}
     fitted_ids, held_ids = held_out(gone.ids)
     with off(model, [part]):
         fires, held = (list(points_of(model, place, gone, ids)) for ids in (fitted_ids, held_ids))
         keeps, quiet = (
-            [p for name, ids in split.items() for p in points_of(model, place, stays[name], ids[half])]
-            for half in (0, 1)
+            [list(points_of(model, place, stays[name], ids[half])) for name, ids in split.items()] for half in (0, 1)
         )
-    rows, stay, tried = HeldRows(quiet, held, part.config.least, share), _moments(keeps, width), _moments(fires, width)
+    rows, tried = HeldRows(quiet, held, part.config.least, share), _moments(fires, width)
+    stay = _moments([points for own in keeps for points in own], width)
     chosen = max(RIDGES, key=lambda r: _caught(tried, stay, rows, whiten, r)) if ridge is None else ridge
     whole = tried if fitted_ids == held_ids else _moments([*fires, *held], width)
     direction_D, offset = discriminant(whole, stay, whiten=whiten, ridge=chosen)
@@ -126,25 +127,24 @@ def _moments(rows: Sequence[RowMeans], width: int) -> ClassMoments:
 
 
 def _caught(tried: ClassMoments, stay: ClassMoments, rows: HeldRows, whiten: bool, ridge: float) -> tuple[float, float]:
-    """Held-out rows to fire on that are above the threshold when the answer begins; and by how much they are."""
+    """Held-out rows to fire on in whose question some token is above the threshold; and by how much they are."""
     direction_D, offset = discriminant(tried, stay, whiten=whiten, ridge=ridge)
     threshold = _threshold(direction_D, offset, rows)
-    over = [float(p.means_TD[p.asked - 1].double() @ direction_D) + offset - threshold for p in rows.gone]
+    asking = [p.means_TD[min(rows.least, p.asked) - 1 : p.asked].double() @ direction_D for p in rows.gone]
+    over = [float(scores_T.max()) + offset - threshold for scores_T in asking]
     return sum(value > 0 for value in over) / len(over), sum(over) / len(over)
 
 
 def _threshold(direction_D: Float[Tensor, "D"], offset: float, rows: HeldRows) -> float:
-    """Above all but a share of the highest scores of the rows that must stay; half-way where there are none."""
-    long = [p.means_TD[rows.least - 1 :] for p in rows.quiet if len(p.means_TD) >= rows.least]
-    peaks = [float((means_TD.double() @ direction_D).max()) + offset for means_TD in long]
-    return threshold_over(peaks, rows.share) if peaks else 0.0
+    """Above all but a share of the highest scores of each set that must stay; half-way where there are none."""
+    of_sets = [[p.means_TD[rows.least - 1 :] for p in own if len(p.means_TD) >= rows.least] for own in rows.quiet]
+    peaks = [[float((means_TD.double() @ direction_D).max()) + offset for means_TD in own] for own in of_sets]
+    return max((threshold_over(own, rows.share) for own in peaks if own), default=0.0)
 
 
 def in_batches(examples: ExampleSet, ids: Sequence[str]) -> Iterator[TextBatch]:
     """Rows of a set, a few at a time."""
-    plain = examples.plain()
-    for start in range(0, len(ids), _ROWS):
-        batch = plain.batch(ids[start : start + _ROWS]).bare
+    for batch in (one.bare for one in batches_of(examples.plain(), _ROWS, ids)):
         if not isinstance(batch, TextBatch):
             raise TypeError("a part that watches is fitted on texts")
         yield batch

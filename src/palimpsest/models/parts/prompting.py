@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import ExampleSet
 from palimpsest.errors import ModelError
 from palimpsest.method_card import Config
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import new_parts_of, off, parts_of
 from palimpsest.models.parts.beside_cache import given_to
@@ -201,10 +202,9 @@ def write_usage(model: Any, examples: ExampleSet, *, batch_size: int = 64) -> No
     """
     parts = acting_prompts(model)
     counts = [torch.zeros_like(part.rows_M) for part in parts]
-    device, plain = next(model.parameters()).device, examples.plain()
     with asked(model):
-        for start in range(0, len(plain) if parts else 0, batch_size):
-            plain.batch(plain.ids[start : start + batch_size]).to(device).predict(model)
+        for batch in in_passes(model, examples.plain(), batch_size, None if parts else ()):
+            batch.predict(model)
             for part, seen_M in zip(parts, counts, strict=True):
                 if part.weight_BM is not None:
                     seen_M.add_(usage_of(part.weight_BM))

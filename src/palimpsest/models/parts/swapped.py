@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 from torch import nn
 
 from palimpsest.data.encode.batch import ExampleSet, TextSet, TokenSequence
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 
 _ROWS = 16  # in a pass
@@ -55,13 +55,8 @@ def _cut(row: TokenSequence) -> int:
 
 def mean_logp(model: nn.Module, examples: ExampleSet) -> float:
     """Mean log-probability of the label tokens, every row weighing the same, nats."""
-    where, plain = next(model.parameters()).device, examples.plain()
     found: list[float] = []
     with asked(model):
-        for ids in _in_passes(sorted(plain.ids)):
-            found += (-plain.batch(ids).to(where).predict(model).nll_B).tolist()
+        for batch in in_passes(model, examples.plain(), _ROWS, sorted(examples.ids)):
+            found += (-batch.predict(model).nll_B).tolist()
     return sum(found) / len(found)
-
-
-def _in_passes(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _ROWS] for start in range(0, len(ids), _ROWS)]

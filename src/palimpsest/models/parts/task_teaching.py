@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from palimpsest.data.encode.any_set import labels_of
 from palimpsest.models.families import of_model
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import ATTRIBUTE, attach, detach, off, parts_of
 from palimpsest.models.parts.block_adapter import new_adapter
@@ -28,15 +30,8 @@ _ROWS = 64  # in a pass
 def classes_of_rows(examples: Any, num_classes: int) -> Bool[Tensor, "C"]:
     """Which classes a set has rows of."""
     there_C = torch.zeros(num_classes, dtype=torch.bool)
-    there_C[labels_in(examples)] = True
+    there_C[labels_of(examples)] = True
     return there_C
-
-
-def labels_in(examples: Any) -> Int[Tensor, "N"]:
-    """The classes of a set's rows, in its order."""
-    plain = examples.plain()
-    known: Tensor | None = getattr(plain, "label_N", None)
-    return plain.batch(plain.ids).target_S if known is None else known.cpu()
 
 
 def taught_sets(model: Any, sets: Mapping[str, Any]) -> tuple[str, ...]:
@@ -135,12 +130,11 @@ def unit_means(model: Any, examples: Any, task: int) -> Float[Tensor, "C D"]:
         examples: of some classes.
         task: whose view is looked at.
     """
-    plain, family, where = examples.plain(), of_model(model), next(model.parameters()).device
+    family, where = of_model(model), next(model.parameters()).device
     _place, linear = head_place(model)
     total_CD = torch.zeros(linear.out_features, linear.in_features, dtype=torch.float64, device=where)
     with asked(model), acting_alone(model, task):
-        for start in range(0, len(plain), _ROWS):
-            batch = plain.batch(plain.ids[start : start + _ROWS]).to(where)
+        for batch in in_passes(model, examples.plain(), _ROWS):
             total_CD.index_add_(0, batch.target_S, F.normalize(family.features(model, batch).double(), dim=-1))
     return F.normalize(total_CD, dim=-1)
 
