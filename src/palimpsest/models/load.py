@@ -182,17 +182,22 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
     except ModelError as error:
         if not needed:
             return None
+        _check_names_one(source, error)
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
-        if isinstance(source, Path) and source.is_file():
-            raise ModelError(
-                f"model {source}: no tokenizer; name a folder that has one in its field tokenizer, or give rows of "
-                "token ids and say so (--token-ids)"
-            ) from error
         if isinstance(source, Path) and not _has_tokenizer(source):
             raise ModelError(
                 f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"
             ) from error
         raise ModelError(f"model {source}: its tokenizer cannot be loaded ({error}); {cure}") from error
+
+
+def _check_names_one(source: str | Path, error: ModelError) -> None:
+    """Refuse the description of a black box that names no tokenizer."""
+    if isinstance(source, Path) and source.is_file():
+        raise ModelError(
+            f"model {source}: no tokenizer; name a folder that has one in its field tokenizer, or give rows of "
+            "token ids and say so (--token-ids)"
+        ) from error
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.errors import DataError
-from palimpsest.models.black_boxes.image_classifier import ImageFacts
+from palimpsest.models.black_boxes.image_box import ImageFacts
 
 GREY = 128
 """Of a frame, 0 to 255: the middle of what a program can make of it."""

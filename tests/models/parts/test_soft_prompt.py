@@ -1,4 +1,4 @@
-"""A soft prompt: what it does spelled out, how many positions it takes, what a model that can only be asked is given."""
+"""A soft prompt: spelled out, how many positions it takes, what a model that can only be asked is given."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class BlackBoxFacts(Chosen):
     """Fields that say what it is said to be."""
 
     kind: str
-    """Name of a file of this folder."""
+    """Name of a ``Box``."""
     url: str = ""
     """Where it is asked, http or https."""
     price_per_query: float = Field(default=0.0, ge=0)
@@ -129,8 +129,8 @@ class Box:
     A *question* is one row of what a model is given, in a form of the kind's own; an *answer* is a tuple of numbers.
 
     Class attributes:
-        name: in the field ``kind`` of a description; that of its file.
-        family: models of this kind, as methods and metrics know them (``families/asked.py``).
+        name: in the field ``kind`` of a description.
+        family: models of this kind, as methods and metrics know them (``families/asked_family.py``).
         Facts: of a description; a ``BlackBoxFacts``.
         main_input: name of the argument of a model's forward that is asked about.
         reads_tokens: is what it is asked token ids? Then a part can look at them for nothing (``token_reader.py``).
@@ -207,7 +207,7 @@ class Box:
         raise NotImplementedError
 
 
-def digest_of(shape: Any, *arrays: np.ndarray) -> str:
+def question_digest(shape: Any, *arrays: np.ndarray) -> str:
     """SHA-256 over arrays, little-endian, behind what says their shapes."""
     said = [np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes() for array in arrays]
     return hashlib.sha256(f"{shape}".encode() + b"".join(said)).hexdigest()

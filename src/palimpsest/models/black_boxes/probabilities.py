@@ -71,13 +71,13 @@ class LabelBox(Box):
         return probs_BK.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def labels_of(loaded: Loaded) -> list[str]:
+def served_labels(loaded: Loaded) -> list[str]:
     """Names of a model's classes, as far as they have any."""
     names = {number: name for name, number in loaded.class_names.items()}
     return [str(names.get(number, number)) for number in range(loaded.num_outputs)]
 
 
-def probs_of(loaded: Loaded, **inputs: Tensor) -> list[list[float]]:
+def served_probs(loaded: Loaded, **inputs: Tensor) -> list[list[float]]:
     """What a local classifier says of a batch."""
     from palimpsest.models.modes import asked
 

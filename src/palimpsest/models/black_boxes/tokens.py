@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from palimpsest.models.black_boxes.box import NUM_PROBES, BlackBoxFacts, digest_of
+from palimpsest.models.black_boxes.box import NUM_PROBES, BlackBoxFacts, question_digest
 from palimpsest.records import digest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Text(NamedTuple):
         """
         tokens = np.asarray(self.tokens, dtype=np.int64)
         prompt = () if self.prompt_PD is None else (self.prompt_PD.astype(np.float32),)
-        return digest_of(("text", len(tokens), *(one.shape for one in prompt)), tokens, *prompt)
+        return question_digest(("text", len(tokens), *(one.shape for one in prompt)), tokens, *prompt)
 
 
 def tokens_config(facts: TokenFacts) -> dict[str, Any]:

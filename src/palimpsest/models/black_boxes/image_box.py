@@ -15,10 +15,10 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.errors import ModelError
-from palimpsest.models.black_boxes.box import NUM_PROBES, Answer, digest_of
-from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, labels_of, probs_of
+from palimpsest.models.black_boxes.box import NUM_PROBES, Answer, question_digest
+from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, served_labels, served_probs
 from palimpsest.models.encoded_arrays import decoded, encoded
-from palimpsest.models.families.asked import AskedFamily
+from palimpsest.models.families.asked_family import AskedFamily
 from palimpsest.models.families.image_classifier import ImageClassifier
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class ImageBox(LabelBox):
         >>> ImageBox().digest(np.zeros((1, 2, 2))) == ImageBox().digest(np.zeros((1, 1, 4)))
         False
         """
-        return digest_of(question.shape, question.astype(np.float32))
+        return question_digest(question.shape, question.astype(np.float32))
 
     def content(self, questions: Sequence[Any]) -> dict[str, Any]:
         """One array."""
@@ -134,7 +134,7 @@ class ImageBox(LabelBox):
             raise ModelError(
                 f"model {loaded.source} has another normalisation than mean and std, which a description cannot say"
             )
-        said = {"labels": labels_of(loaded), "image_size": [pixels.height, pixels.width]}
+        said = {"labels": served_labels(loaded), "image_size": [pixels.height, pixels.width]}
         return said | {"image_mean": list(pixels.mean), "image_std": list(pixels.std)}
 
     def answered(self, values: Mapping[str, Any], loaded: Loaded) -> tuple[dict[str, Any], int]:
@@ -145,8 +145,8 @@ class ImageBox(LabelBox):
         images, (height, width, channels) = decoded(values), pixels.shape
         if images.ndim != 4 or images.shape[1:] != (channels, height, width):
             raise ValueError(f"images of {channels} x {height} x {width} are taken")
-        probs = probs_of(loaded, pixel_values=torch.from_numpy(images))
-        return {"labels": labels_of(loaded), "probs": probs}, len(images)
+        probs = served_probs(loaded, pixel_values=torch.from_numpy(images))
+        return {"labels": served_labels(loaded), "probs": probs}, len(images)
 
 
 BOX = ImageBox()

@@ -37,7 +37,7 @@ from palimpsest.models.black_boxes.tokens import (
     tokens_config,
 )
 from palimpsest.models.encoded_arrays import decoded, encoded
-from palimpsest.models.families.asked import AskedFamily
+from palimpsest.models.families.asked_family import AskedFamily
 from palimpsest.models.families.causal_lm import Causal
 
 if TYPE_CHECKING:
@@ -134,13 +134,11 @@ class LanguageBox(Box):
         if values.get("vocabulary", facts.vocabulary) != facts.vocabulary:
             raise facts.unusable("the vocabulary is not the one that was declared; it changed, or is another model's")
         logp, top = (rows_of_numbers(values[name], facts, name) for name in ("logprobs", "top"))
-        lengths = [len(text.tokens) for text in questions]
-        if [len(row) + 1 for row in logp] != lengths or [len(row) for row in top] != lengths:
-            raise facts.unusable(f"logprobs and top do not have the lengths of the {len(lengths)} rows that were asked")
-        for text, logp_row, top_row in zip(questions, logp, top, strict=True):
-            wrong = _why_none(text.tokens, logp_row, top_row, facts.vocabulary)
-            if wrong:
-                raise facts.unusable(wrong)
+        _check_lengths([len(text.tokens) for text in questions], logp, top, facts)
+        rows = zip(questions, logp, top, strict=True)
+        wrong = next(filter(None, (_why_none(text.tokens, *row, facts.vocabulary) for text, *row in rows)), None)
+        if wrong is not None:
+            raise facts.unusable(wrong)
         return [(*one, *other) for one, other in zip(logp, top, strict=True)]
 
     def compared(self, answer: Answer) -> Answer:
@@ -206,16 +204,26 @@ def _of_next(logits_BTV: Float[Tensor, "B T V"], tokens_BT: Int[Tensor, "B T"]) 
     return found_BT
 
 
+def _check_lengths(lengths: Sequence[int], logp: Sequence[Answer], top: Sequence[Answer], facts: Any) -> None:
+    """Refuse rows that are longer or shorter than what was asked."""
+    if [len(row) + 1 for row in logp] != lengths or [len(row) for row in top] != lengths:
+        raise facts.unusable(f"logprobs and top do not have the lengths of the {len(lengths)} rows that were asked")
+
+
 def _why_none(tokens: Sequence[int], logp: Answer, top: Answer, vocabulary: int) -> str:
     """Why numbers are no answer to a row; "" where they are one."""
     if any(one != int(one) or not 0 <= one < vocabulary for one in top):
         return f"top holds what is no token id; they go from 0 to {vocabulary - 1}"
     if any(one > _ROUNDING for one in logp):
         return "a log-probability is above 0"
-    for token, one, best in zip(tokens[1:], logp, top, strict=False):
-        if (token == best and one < -math.log(vocabulary) - _ROUNDING) or (token != best and one > _HALF):
-            return "a token of top is not the most likely one by its log-probability"
+    if any(_contradicts(*one, vocabulary) for one in zip(tokens[1:], logp, top, strict=False)):
+        return "a token of top is not the most likely one by its log-probability"
     return ""
+
+
+def _contradicts(token: int, logp: float, best: float, vocabulary: int) -> bool:
+    """Can a token of this log-probability not be, or not fail to be, the most likely one?"""
+    return logp < -math.log(vocabulary) - _ROUNDING if token == best else logp > _HALF
 
 
 _HALF = math.log(0.5) + _ROUNDING

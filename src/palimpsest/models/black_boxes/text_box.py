@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, labels_of, probs_of
+from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, served_labels, served_probs
 from palimpsest.models.black_boxes.tokens import (
     Text,
     TokenFacts,
@@ -23,7 +23,7 @@ from palimpsest.models.black_boxes.tokens import (
     tokenizer_of,
     tokens_config,
 )
-from palimpsest.models.families.asked import AskedFamily
+from palimpsest.models.families.asked_family import AskedFamily
 from palimpsest.models.families.text_classifier import TextClassifier
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ class TextBox(LabelBox):
 
     def described(self, loaded: Loaded) -> dict[str, Any]:
         """Its words and its labels."""
-        return token_fields(loaded) | {"labels": labels_of(loaded)}
+        return token_fields(loaded) | {"labels": served_labels(loaded)}
 
     def answered(self, values: Mapping[str, Any], loaded: Loaded) -> tuple[dict[str, Any], int]:
         """Probabilities of the texts of a request."""
         texts = texts_in(values, loaded)
-        return {"labels": labels_of(loaded), "probs": probs_of(loaded, **batch_of(texts, loaded))}, len(texts)
+        return {"labels": served_labels(loaded), "probs": served_probs(loaded, **batch_of(texts, loaded))}, len(texts)
 
 
 BOX = TextBox()
