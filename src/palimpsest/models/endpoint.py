@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from palimpsest.errors import EndpointError
-from palimpsest.models.black_boxes.box import Answer, BlackBoxFacts
+from palimpsest.models.black_boxes.box import BlackBoxFacts, Numbers
 
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _LONGEST_WAIT = 120.0  # seconds; whoever is told to wait longer stops, and can come back
@@ -47,7 +47,7 @@ class Endpoint:
         self._connection: http.client.HTTPConnection | None = None
         self._last = 0.0  # when it was used; servers close what is idle
 
-    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Answer]:
+    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Numbers]:
         """One request, once.
 
         Args:

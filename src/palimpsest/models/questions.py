@@ -13,7 +13,7 @@ import torch
 
 from palimpsest.durable import innermost_held
 from palimpsest.errors import EndpointError
-from palimpsest.models.black_boxes.box import NUM_PROBES, Answer, BlackBoxFacts
+from palimpsest.models.black_boxes.box import NUM_PROBES, BlackBoxFacts, Numbers
 from palimpsest.models.endpoint import Endpoint, NotAnswered, NotPaid, is_too_long, waiting
 from palimpsest.models.query_ledger import QUERIES, QueryLedger
 
@@ -22,7 +22,7 @@ _LEDGERS: WeakValueDictionary[tuple[Path, str], QueryLedger] = WeakValueDictiona
 
 
 class _Asks(Protocol):
-    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Answer]: ...
+    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Numbers]: ...
 
 
 class AskedFunction:
@@ -31,7 +31,7 @@ class AskedFunction:
     def __init__(self, function: Callable[[Any], Any], facts: BlackBoxFacts) -> None:
         self.function, self.facts = function, facts
 
-    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Answer]:
+    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Numbers]:
         """Its answers, found to be some.
 
         Raises:
@@ -87,12 +87,12 @@ class Questions:
             self._ledgers.append(found)  # alive as long as this
         return found
 
-    def answers(self, questions: Sequence[Any]) -> Sequence[Answer]:
+    def answers(self, questions: Sequence[Any]) -> Sequence[Numbers]:
         """Answers to them; what was asked before costs nothing."""
         self.probed()
         return self._told(questions)
 
-    def probed(self) -> Sequence[Answer]:
+    def probed(self) -> Sequence[Numbers]:
         """Answers to the probes, asked once for a ledger; nothing where none are kept and none are expected.
 
         Raises:
@@ -107,7 +107,7 @@ class Questions:
             self._known_alike = ledger
         return [ledger.answers[key] for key in map(self.facts.box.digest, probes)]
 
-    def _check_alike(self, told: Sequence[Answer]) -> None:
+    def _check_alike(self, told: Sequence[Numbers]) -> None:
         if self.expected is None:
             return
         compared = self.facts.box.compared
@@ -119,7 +119,7 @@ class Questions:
                 f"version was made (largest difference {gap:.3g}): the model behind it changed; learn the version anew"
             )
 
-    def _told(self, questions: Sequence[Any]) -> Sequence[Answer]:
+    def _told(self, questions: Sequence[Any]) -> Sequence[Numbers]:
         keys, ledger = [self.facts.box.digest(one) for one in questions], self.ledger
         new = {key: one for key, one in zip(keys, questions, strict=True) if key not in ledger.answers}
         size = self.facts.batch_size

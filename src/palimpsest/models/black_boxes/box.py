@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from palimpsest.models.families.family import Family
     from palimpsest.models.loaded import Loaded
 
-Answer = tuple[float, ...]
+Numbers = tuple[float, ...]
 """Of one question, as a ledger keeps it."""
 NUM_PROBES = 16
 """Questions that are asked once in a run, by whose answers a model that changed shows."""
@@ -158,7 +158,7 @@ class Box:
         """B questions as JSON."""
         raise NotImplementedError
 
-    def read(self, values: Mapping[str, Any], questions: Sequence[Any], facts: Any) -> Sequence[Answer]:
+    def read(self, values: Mapping[str, Any], questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
         """The answers in a JSON object.
 
         Raises:
@@ -166,7 +166,7 @@ class Box:
         """
         raise NotImplementedError
 
-    def compared(self, answer: Answer) -> Answer:
+    def compared(self, answer: Numbers) -> Numbers:
         """What of an answer must come again; probabilities."""
         return answer
 
@@ -174,7 +174,7 @@ class Box:
         """What a forward pass is given, as questions."""
         raise NotImplementedError
 
-    def logits_of(self, answers: Sequence[Answer], given: Mapping[str, Any], facts: Any) -> Tensor:
+    def logits_of(self, answers: Sequence[Numbers], given: Mapping[str, Any], facts: Any) -> Tensor:
         """Answers to them as the output of a forward pass, on the CPU."""
         raise NotImplementedError
 
@@ -186,7 +186,7 @@ class Box:
         """
         raise EndpointError(f"a function cannot be asked as a {self.name}; accepted: an endpoint, by its url")
 
-    def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Answer]:
+    def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
         """What it answered."""
         raise NotImplementedError
 
@@ -213,7 +213,7 @@ def question_digest(shape: Any, *arrays: np.ndarray) -> str:
     return hashlib.sha256(f"{shape}".encode() + b"".join(said)).hexdigest()
 
 
-def rows_of_numbers(values: Any, facts: BlackBoxFacts, name: str) -> list[Answer]:
+def rows_of_numbers(values: Any, facts: BlackBoxFacts, name: str) -> list[Numbers]:
     """A list of lists of numbers in an answer.
 
     Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.errors import ModelError
-from palimpsest.models.black_boxes.box import NUM_PROBES, Answer, question_digest
+from palimpsest.models.black_boxes.box import NUM_PROBES, Numbers, question_digest
 from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, served_labels, served_probs
 from palimpsest.models.encoded_arrays import decoded, encoded
 from palimpsest.models.families.asked_family import AskedFamily
@@ -119,7 +119,7 @@ class ImageBox(LabelBox):
 
         return torch.from_numpy(np.stack(questions))
 
-    def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Answer]:
+    def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
         """Rows of probabilities."""
         return self.checked(said.tolist() if hasattr(said, "tolist") else said, len(questions), facts)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from palimpsest.models.black_boxes.box import Answer, Box, device_of, rows_of_numbers
+from palimpsest.models.black_boxes.box import Box, Numbers, device_of, rows_of_numbers
 from palimpsest.models.black_boxes.tokens import (
     Text,
     TokenFacts,
@@ -127,7 +127,7 @@ class LanguageBox(Box):
         of = [number[text.prompt_PD.tobytes()] for text in questions]
         return tokens | {"prompts": encoded(np.stack(list(prompts.values()))), "prompt_of": of}
 
-    def read(self, values: Mapping[str, Any], questions: Sequence[Any], facts: Any) -> Sequence[Answer]:
+    def read(self, values: Mapping[str, Any], questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
         """Log-probabilities of tokens and the most likely ones, behind each other."""
         if "logprobs" not in values or "top" not in values:
             raise facts.unusable('no object with "logprobs" and "top"')
@@ -141,7 +141,7 @@ class LanguageBox(Box):
             raise facts.unusable(wrong)
         return [(*one, *other) for one, other in zip(logp, top, strict=True)]
 
-    def compared(self, answer: Answer) -> Answer:
+    def compared(self, answer: Numbers) -> Numbers:
         """Probabilities of the tokens."""
         return tuple(math.exp(one) for one in answer[: len(answer) // 2])
 
@@ -152,7 +152,7 @@ class LanguageBox(Box):
             raise facts.unusable("it takes no soft prompt: its description has no prompt_width")
         return found
 
-    def logits_of(self, answers: Sequence[Answer], given: Mapping[str, Any], facts: Any) -> Tensor:
+    def logits_of(self, answers: Sequence[Numbers], given: Mapping[str, Any], facts: Any) -> Tensor:
         """Logits that say what was answered, (B, T, V); zeros at padding."""
         import torch
 
@@ -204,13 +204,13 @@ def _of_next(logits_BTV: Float[Tensor, "B T V"], tokens_BT: Int[Tensor, "B T"]) 
     return found_BT
 
 
-def _check_lengths(lengths: Sequence[int], logp: Sequence[Answer], top: Sequence[Answer], facts: Any) -> None:
+def _check_lengths(lengths: Sequence[int], logp: Sequence[Numbers], top: Sequence[Numbers], facts: Any) -> None:
     """Refuse rows that are longer or shorter than what was asked."""
     if [len(row) + 1 for row in logp] != lengths or [len(row) for row in top] != lengths:
         raise facts.unusable(f"logprobs and top do not have the lengths of the {len(lengths)} rows that were asked")
 
 
-def _why_none(tokens: Sequence[int], logp: Answer, top: Answer, vocabulary: int) -> str:
+def _why_none(tokens: Sequence[int], logp: Numbers, top: Numbers, vocabulary: int) -> str:
     """Why numbers are no answer to a row; "" where they are one."""
     if any(one != int(one) or not 0 <= one < vocabulary for one in top):
         return f"top holds what is no token id; they go from 0 to {vocabulary - 1}"

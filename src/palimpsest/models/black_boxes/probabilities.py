@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from palimpsest.models.black_boxes.box import Answer, BlackBoxFacts, Box, device_of, rows_of_numbers
+from palimpsest.models.black_boxes.box import BlackBoxFacts, Box, Numbers, device_of, rows_of_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ class LabelBox(Box):
 
     things: ClassVar[str]
 
-    def read(self, values: Mapping[str, Any], questions: Sequence[Any], facts: Any) -> Sequence[Answer]:
+    def read(self, values: Mapping[str, Any], questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
         """Rows of probabilities under the labels that were declared."""
         if "probs" not in values:
             raise facts.unusable('no object with "probs"')
@@ -47,7 +47,7 @@ class LabelBox(Box):
             raise facts.unusable("the labels are not those that were declared; they changed, or are of another model")
         return self.checked(values["probs"], len(questions), facts)
 
-    def checked(self, probs: Any, rows: int, facts: Any) -> Sequence[Answer]:
+    def checked(self, probs: Any, rows: int, facts: Any) -> Sequence[Numbers]:
         """Rows of probabilities, if they are.
 
         Raises:
@@ -63,7 +63,7 @@ class LabelBox(Box):
             raise facts.unusable(f"a row of probabilities sums to {sum(wrong):.3g}, or one is negative")
         return found
 
-    def logits_of(self, answers: Sequence[Answer], given: Mapping[str, Any], facts: Any) -> Tensor:
+    def logits_of(self, answers: Sequence[Numbers], given: Mapping[str, Any], facts: Any) -> Tensor:
         """Their logarithms, (B, K)."""
         import torch
 

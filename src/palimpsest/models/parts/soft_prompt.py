@@ -65,7 +65,8 @@ class SoftPrompt(BeforeText):
         """As it stands before a text; of several that are tried the one at hand."""
         at_D = self.prompt_D if self._tried_D is None else self._tried_D
         shaped_PD: Tensor = at_D.reshape(self.config.length, self.config.width)
-        return self.alpha * self.config.scale * shaped_PD
+        factor: float = self.alpha * self.config.scale
+        return factor * shaped_PD
 
     @contextmanager
     def trying(self, prompt_D: Float[Tensor, "D"]) -> Iterator[None]:
