@@ -25,7 +25,7 @@ from typing import Any
 
 import palimpsest as pal
 from bar_tasks import TASKS
-from palimpsest.engine.serving import ServedClassifier, description_of, serving, write_description
+from palimpsest.engine.serving import ServedModel, description_of, serving, write_description
 from palimpsest.models.load import load
 from palimpsest.models.parts import parts_of
 
@@ -60,7 +60,7 @@ def row(name: str, result: Any, queries: int, seconds: float) -> dict[str, Any]:
     return {"name": name, "queries": queries, "price": queries * PRICE, "seconds": round(seconds, 1), **accuracy}
 
 
-def reprogram(box: str, data: tuple[str, str], output: Path, served: ServedClassifier, **options: Any) -> Any:
+def reprogram(box: str, data: tuple[str, str], output: Path, served: ServedModel, **options: Any) -> Any:
     """One run, and how many queries the server counted."""
     served.forget()
     started = time.perf_counter()
@@ -68,7 +68,7 @@ def reprogram(box: str, data: tuple[str, str], output: Path, served: ServedClass
     return result, served.queries, time.perf_counter() - started
 
 
-def killed(box: str, data: tuple[str, str], place: Path, served: ServedClassifier, times: int) -> dict[str, Any]:
+def killed(box: str, data: tuple[str, str], place: Path, served: ServedModel, times: int) -> dict[str, Any]:
     """The run with q = 5 once more in processes of its own, killed at random moments and gone on with."""
     served.forget()
     output, done = place / "killed", 0
@@ -116,7 +116,7 @@ def main() -> None:
         model, said = task.black_box(place / "served", asked.data)
         print(said)
         data, framed = task.files(place, framed=False), task.files(place, framed=True)
-        served = ServedClassifier(load(model))
+        served = ServedModel(load(model))
         rows, found = [], {}
         with serving(served) as port:
             box = str(place / "blackbox.json")

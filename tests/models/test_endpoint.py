@@ -7,109 +7,110 @@ import shutil
 import subprocess
 
 import pytest
-import torch
-from tests.models.black_boxes import CLASSES, description, probs_of, scripted, tiny_net
+from tests.models.black_boxes import ROWS, STANDS, description, scripted, stand
 
 from palimpsest.errors import EndpointError, ModelError
 from palimpsest.models.black_box_file import facts_from
-from palimpsest.models.questions import Questions, probe_images
+from palimpsest.models.black_boxes import all_boxes
+from palimpsest.models.questions import Questions
 
-ROWS = 3
-
-
-def reply(probs, **more):
-    return 200, {}, json.dumps({"probs": probs, **more}).encode()
+KINDS = [one.kind for one in STANDS]
 
 
-def asked(url, waits=None, **more):
-    facts = facts_from(description(url, **{"timeout": 0.3, **more}), "box")
+def asked(url, kind, waits=None, **more):
+    facts = facts_from(description(url, kind, **{"timeout": 0.5, **more}), "box")
     questions = Questions(facts, sleep=(waits if waits is not None else []).append)
-    return questions, questions.probs(probe_images(facts)[:ROWS])
+    return questions, questions.answers(facts.box.probes(facts)[:ROWS])
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def net():
-    return tiny_net()
+def net(kind):
+    return stand(kind).model()
 
 
-def right(net, url="http://127.0.0.1:1/"):
-    return probs_of(net)(probe_images(facts_from(description(url), "box"))[:ROWS])
+def right(net, kind, rows=ROWS):
+    """What the model says, by the protocol and without a server."""
+    facts = facts_from(description("http://127.0.0.1:1/", kind), "box")
+    probes = facts.box.probes(facts)[:rows]
+    said = stand(kind).answer(net, json.loads(json.dumps(facts.box.content(probes))))
+    return facts.box.read(said, probes, facts)
+
+
+def test_every_kind_has_a_stand():
+    assert sorted(KINDS) == [box.name for box in all_boxes()]
 
 
 @pytest.mark.parametrize(
     ("failure", "lost"), [((429, {"Retry-After": "7"}, b""), 0), ((500, {}, b"x"), 0), ((503, {}, b""), 0), (1.0, ROWS)]
 )
-def test_what_may_pass_is_tried_again(failure, lost, net):
+def test_what_may_pass_is_tried_again(failure, lost, net, kind):
     waits, seen = [], []
-    with scripted([failure], net, seen) as url:
-        questions, found = asked(url, waits)
-    assert torch.allclose(found, right(net))
+    with scripted([failure], net, seen, kind=kind) as url:
+        questions, found = asked(url, kind, waits)
+    assert found == right(net, kind)
     assert waits == [7.0 if failure != 1.0 and failure[0] == 429 else 0.5]
     assert questions.ledger.lost == lost, "whether a silent server billed nobody knows"
     assert len({headers["Idempotency-Key"] for headers, _ in seen}) == 1
 
 
-def test_waits_grow_and_end_in_one_line(net):
+def test_waits_grow_and_end_in_one_line(net, kind):
     waits = []
-    with scripted([(500, {}, b"secret")] * 9, net) as url, pytest.raises(EndpointError) as error:
-        asked(url, waits, retries=3)
+    with scripted([(500, {}, b"secret")] * 9, net, kind=kind) as url, pytest.raises(EndpointError) as error:
+        asked(url, kind, waits, retries=3)
     assert waits == [0.5, 1.0, 2.0]
     assert str(error.value).startswith(f"{url} gives no answer after 4 tries: HTTP 500; the same command")
     assert "secret" not in str(error.value)
 
 
-def test_who_asks_to_wait_for_long_is_not_waited_for(net):
+def test_who_asks_to_wait_for_long_is_not_waited_for(net, kind):
     waits = []
-    with scripted([(429, {"Retry-After": "86400"}, b"")], net) as url, pytest.raises(EndpointError, match="86400 s"):
-        asked(url, waits)
+    told = (429, {"Retry-After": "86400"}, b"")
+    with scripted([told], net, kind=kind) as url, pytest.raises(EndpointError, match="86400 s"):
+        asked(url, kind, waits)
     assert not waits
 
 
-HALF = [[0.5, 0.5, 0.0, 0.0]] * ROWS
+WRONG = [(one.kind, wrong, said) for one in STANDS for wrong, said in one.wrong]
+NO_JSON = [(kind, (200, {}, b"<html>"), "no JSON") for kind in KINDS]
+NO_OBJECT = [(kind, (200, {}, b"[1]"), "no JSON object") for kind in KINDS]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        (reply([[0.5, 0.5]] * ROWS), f"3 x 2 probabilities for 3 images and {CLASSES} labels"),
-        (reply(HALF[:2]), "2 x 4 probabilities for 3 images"),
-        (reply([[0.5, 0.5, 0.0, float("nan")]] * ROWS), "not a number"),
-        (reply([[0.9, 0.9, 0.0, 0.0]] * ROWS), "sums to 1.8"),
-        (reply([[1.5, -0.5, 0.0, 0.0]] * ROWS), "or one is negative"),
-        (reply(HALF, labels=["a", "b", "c", "x"]), "labels are not those that were declared"),
-        (reply("no"), "no list of lists"),
-        ((200, {}, b"<html>"), "no JSON"),
-        ((200, {}, b"[1]"), 'no object with "probs"'),
-    ],
-)
-def test_what_is_no_answer_is_never_taken_for_one(wrong, said, net):
-    with scripted([wrong], net) as url, pytest.raises(EndpointError, match=said):
-        asked(url)
+@pytest.mark.parametrize(("of", "wrong", "said"), [*WRONG, *NO_JSON, *NO_OBJECT])
+def test_what_is_no_answer_is_never_taken_for_one(of, wrong, said):
+    model = stand(of).model()
+    with scripted([wrong], model, kind=of) as url, pytest.raises(EndpointError, match=said):
+        asked(url, of)
 
 
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "is the credential in TOKEN right"), (302, "redirect"), (404, "404")]
 )
-def test_what_will_not_pass_is_said_at_once(status, said, net, monkeypatch):
+def test_what_will_not_pass_is_said_at_once(status, said, net, kind, monkeypatch):
     monkeypatch.setenv("TOKEN", "s3cret-value")
     waits = []
-    with scripted([(status, {"Location": "/"}, b"s3cret-value")], net) as url, pytest.raises(EndpointError) as error:
-        asked(url, waits, auth_env="TOKEN")
+    wrong = (status, {"Location": "/"}, b"s3cret-value")
+    with scripted([wrong], net, kind=kind) as url, pytest.raises(EndpointError) as error:
+        asked(url, kind, waits, auth_env="TOKEN")
     assert said in str(error.value)
     assert "s3cret-value" not in str(error.value)
     assert not waits
 
 
-def test_nobody_there_is_tried_again_and_costs_nothing():
-    facts = facts_from(description("http://127.0.0.1:1/", retries=2), "box")
+def test_nobody_there_is_tried_again_and_costs_nothing(kind):
+    facts = facts_from(description("http://127.0.0.1:1/", kind, retries=2), "box")
     questions = Questions(facts, sleep=lambda _: None)
     with pytest.raises(EndpointError, match="after 3 tries: Connection refused"):
-        questions.probs(probe_images(facts)[:1])
+        questions.answers(facts.box.probes(facts)[:1])
     assert questions.ledger.spent == 0
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
-def test_a_certificate_that_is_not_valid_is_refused(net, tmp_path):
+def test_a_certificate_that_is_not_valid_is_refused(net, kind, tmp_path):
     """A server whose certificate is its own: nothing is sent."""
     files = [str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")]
     made = [
@@ -128,29 +129,31 @@ def test_a_certificate_that_is_not_valid_is_refused(net, tmp_path):
     ]
     subprocess.run(["openssl", *made, files[0], "-out", files[1]], check=True, capture_output=True)
     seen = []
-    with scripted([], net, seen, certificate=(files[1], files[0])) as url, pytest.raises(EndpointError) as error:
-        asked(url.replace("http:", "https:"))
+    certificate = (files[1], files[0])
+    with scripted([], net, seen, certificate, kind=kind) as url, pytest.raises(EndpointError) as error:
+        asked(url.replace("http:", "https:"), kind)
     assert "the certificate of 127.0.0.1 is not valid (self-signed certificate); nothing was sent" in str(error.value)
     assert not seen
 
 
-def test_the_same_image_is_paid_for_once(net):
+def test_the_same_question_is_paid_for_once(net, kind):
     seen = []
-    with scripted([], net, seen) as url:
-        questions, first = asked(url, batch_size=2)
-        again = questions.probs(probe_images(questions.facts)[[2, 0, 2]])
+    with scripted([], net, seen, kind=kind) as url:
+        questions, first = asked(url, kind, batch_size=2)
+        probes = questions.facts.box.probes(questions.facts)
+        again = questions.answers([probes[2], probes[0], probes[2]])
     assert [number for _, number in seen] == [2, 1]
-    assert torch.equal(again, first[[2, 0, 2]])
+    assert again == [first[2], first[0], first[2]]
     assert questions.ledger.spent == ROWS
 
 
-def test_probes_that_are_answered_otherwise_are_noticed(net):
-    with scripted([], net) as url:
-        facts = facts_from(description(url), "box")
-        told = probs_of(net)(probe_images(facts))
-        assert Questions(facts, expected=told.tolist()).probs(probe_images(facts)[:1]).shape == (1, CLASSES)
+def test_probes_that_are_answered_otherwise_are_noticed(net, kind):
+    with scripted([], net, kind=kind) as url:
+        facts = facts_from(description(url, kind), "box")
+        told, probes = [list(one) for one in right(net, kind, rows=16)], facts.box.probes(facts)
+        assert len(Questions(facts, expected=told).answers(probes[:1])) == 1
         with pytest.raises(EndpointError, match=r"16 probes otherwise .* the model behind it changed"):
-            Questions(facts, expected=told.flip(1).tolist()).probs(probe_images(facts)[:1])
+            Questions(facts, expected=told[::-1]).answers(probes[:1])
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,8 @@ def test_probes_that_are_answered_otherwise_are_noticed(net):
         ({"image_std": [0.5, 0.5]}, "as many numbers"),
         ({"buget": 5}, "did you mean 'budget'"),
         ({"auth_env": "has blank"}, "auth_env"),
+        ({"kind": "causal"}, "did you mean 'causal_lm'"),
+        ({"url": ""}, "one of url and function|url says where"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(more, said):

@@ -24,7 +24,7 @@ def answered(run: RunSetting, saved: Loaded, after: Mapping[str, Mapping[str, Sc
         saved: the model after, on its device.
         after: set -> metric -> score of it.
     """
-    shown = _shown(after) if run.manner.answers else {}
+    shown = _shown(after) if run.manner.answers and run.family.says else {}
     if not shown:
         return []
     said = {"after": _said(saved, run, shown)}

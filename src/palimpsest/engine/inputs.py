@@ -233,11 +233,23 @@ def check_family(plan: Plan, family: Family) -> None:
         able = [card.name for card in cards if plan.kind in card.kinds and methods.fits_family(card, family)]
         raise PlanError(
             f"method {plan.method!r} {_why_not(method, family)} and model {plan.model} is {family.noun}; accepted: "
-            f"{', '.join(able)}"
+            f"{', '.join(able) or 'measure, which needs no method'}"
         )
     check_varied(plan, family.takes)
+    if not family.has_gradient:
+        _check_priced(plan)
     if plan.refine is not None and not family.reads_prefixes:
         raise PlanError(f"refine tests what of a text can be extracted and model {plan.model} is {family.noun}")
+
+
+def _check_priced(plan: Plan) -> None:
+    """Refuse what asks as long as it needs, of a model whose price is told beforehand."""
+    for name, wanted in {"control.kind = auto": plan.control.kind == "auto", "refine": plan.refine is not None}.items():
+        if wanted:
+            raise PlanError(
+                f"{name}: such a run asks as often as it needs, and model {plan.model} can only be asked, at a cost "
+                "that is told beforehand; accepted: the rate and length that the method brings, or given ones"
+            )
 
 
 def _why_not(method: MethodCard, family: Family) -> str:

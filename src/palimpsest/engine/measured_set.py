@@ -79,6 +79,7 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
     """
     metrics = _metrics(asked)
     _check_has_parts(asked)
+    _check_says(asked)
     check_untouched(asked.model, progress)
     examples = _read(asked, progress)
     check_examples(examples, asked.model, asked.revision)
@@ -114,6 +115,15 @@ def _metrics(asked: ToMeasure) -> list[Any]:
     check_source(asked.model, asked.revision)
     refuse_kind(built, family_of(asked.model, asked.revision).takes)
     return built
+
+
+def _check_says(asked: ToMeasure) -> None:
+    """Refuse to show answers each token of which would be one more question, at a cost that nobody can foretell."""
+    family = family_of(asked.model, asked.revision)
+    if asked.show and not family.says:
+        raise PlanError(
+            f"answers of model {asked.model}, {family.noun}: each token of them would be a question; leave --show out"
+        )
 
 
 def _check_has_parts(asked: ToMeasure) -> None:

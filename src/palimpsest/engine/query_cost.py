@@ -11,8 +11,8 @@ from palimpsest.engine.plan import Plan
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.save import EXAMPLES
 from palimpsest.errors import PlanError
+from palimpsest.models.black_boxes.box import NUM_PROBES
 from palimpsest.models.load import Loaded
-from palimpsest.models.questions import NUM_PROBES
 from palimpsest.report.schema import RunResult
 
 _COLUMNS = 2  # before and after

@@ -1,10 +1,8 @@
-"""A local classifier of images behind HTTP on this machine, in the protocol of ``models/endpoint.py``.
+"""A local model behind HTTP on this machine, in the protocol of its kind of black box (``models/black_boxes``).
 
 It is a stand-in for somebody else's model: an example runs without a network, and one's own server can be held against
 it. It listens on 127.0.0.1 alone. A request with an Idempotency-Key that was answered before is answered the same and
 counts once.
-
-Shape legend: B images, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
@@ -19,39 +17,36 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-import numpy as np
-import torch
-
-from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.errors import ModelError, PlanError
 from palimpsest.files import write_atomic
-from palimpsest.models.endpoint import decoded
+from palimpsest.models.black_boxes import all_boxes
 from palimpsest.models.loaded import Loaded
-from palimpsest.models.modes import asked
 
 HOST = "127.0.0.1"
 _LARGEST = 1 << 28  # bytes of a request
 _REMEMBERED = 1024  # answered requests
 
 
-class ServedClassifier:
-    """A classifier that counts what it is asked.
+class ServedModel:
+    """A model that counts what it is asked.
 
     Attributes:
-        queries: images that were answered, each request once.
+        queries: rows that were answered, each request once.
+        box: the kind of black box that it is.
     """
 
     def __init__(self, loaded: Loaded) -> None:
         """Take a model.
 
         Raises:
-            ModelError: it is no classifier of images.
+            ModelError: no kind of black box is like it.
         """
-        if loaded.pixels is None or not loaded.family.has_classes:
-            raise ModelError(f"model {loaded.source} is {loaded.family.noun}; accepted: a classifier of images")
-        self.loaded, self.pixels = loaded, loaded.pixels
-        self.labels = _labels_of(loaded)
-        self.queries = 0
+        box = next((box for box in all_boxes() if box.serves(loaded)), None)
+        if box is None:
+            raise ModelError(
+                f"model {loaded.source} is {loaded.family.noun}; accepted: a {', a '.join(b.name for b in all_boxes())}"
+            )
+        self.loaded, self.box, self.queries = loaded, box, 0
         self._lock = Lock()
         self._answered: OrderedDict[str, bytes] = OrderedDict()
 
@@ -64,9 +59,9 @@ class ServedClassifier:
         with self._lock:
             if key is not None and key in self._answered:
                 return self._answered[key]
-            images = self._images(body)
-            made = json.dumps({"labels": self.labels, "probs": self._probs(images).tolist()}).encode()
-            self.queries += len(images)
+            said, rows = self._said(body)
+            made = json.dumps(said).encode()
+            self.queries += rows
             if key is not None:
                 self._answered[key] = made
                 if len(self._answered) > _REMEMBERED:
@@ -79,42 +74,17 @@ class ServedClassifier:
             self.queries = 0
             self._answered.clear()
 
-    def _images(self, body: bytes) -> np.ndarray:
+    def _said(self, body: bytes) -> tuple[dict[str, Any], int]:
+        values = json.loads(body)
         try:
-            values = json.loads(body)
-            images = decoded(values["inputs"], values["shape"])
-        except (KeyError, TypeError) as error:
-            raise ValueError("no shape and inputs") from error
-        height, width, channels = self.pixels.shape
-        if images.ndim != 4 or images.shape[1:] != (channels, height, width):
-            raise ValueError(f"images of {channels} x {height} x {width} are taken")
-        return images
-
-    def _probs(self, images: np.ndarray) -> np.ndarray:
-        model = self.loaded.model
-        with asked(model):
-            logits = model(pixel_values=torch.from_numpy(images).to(next(model.parameters()).device)).logits
-        probs: np.ndarray = logits.float().softmax(-1).cpu().numpy()
-        return probs
+            return self.box.answered(values, self.loaded)
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError("the request does not have the fields that are documented") from error
 
 
-def _labels_of(loaded: Loaded) -> list[str]:
-    """Names of the classes, as far as they have any."""
-    names = {number: name for name, number in loaded.class_names.items()}
-    return [str(names.get(number, number)) for number in range(loaded.num_outputs)]
-
-
-def _normalisation(pixels: PixelFormat, source: str) -> dict[str, Any]:
-    if pixels.levels is not None:
-        raise ModelError(f"model {source} has another normalisation than mean and std, which a description cannot say")
-    return {"image_mean": list(pixels.mean), "image_std": list(pixels.std)}
-
-
-def description_of(served: ServedClassifier, port: int, token_env: str | None = None) -> dict[str, Any]:
+def description_of(served: ServedModel, port: int, token_env: str | None = None) -> dict[str, Any]:
     """Fields of a ``blackbox.json`` for it."""
-    size = {"image_size": [served.pixels.height, served.pixels.width]}
-    said = {"url": f"http://{HOST}:{port}/probs", "labels": served.labels, **size}
-    said |= _normalisation(served.pixels, served.loaded.source)
+    said = {"kind": served.box.name, "url": f"http://{HOST}:{port}/", **served.box.described(served.loaded)}
     return said | ({} if token_env is None else {"auth_env": token_env})
 
 
@@ -133,10 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """How many queries were answered."""
         served = self.server.served
-        self._say(200, json.dumps({"labels": served.labels, "queries": served.queries}).encode())
+        self._say(200, json.dumps({"kind": served.box.name, "queries": served.queries}).encode())
 
     def do_POST(self) -> None:
-        """Probabilities, to who has the token."""
+        """An answer, to who has the token."""
         body, token = self._body(), self.server.token
         said = self.headers.get("Authorization", "").encode()
         if body is None:
@@ -169,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is logged: what is asked is nobody's business."""
 
 
-def server_of(served: ServedClassifier, port: int, token: str | None = None) -> ThreadingHTTPServer:
+def server_of(served: ServedModel, port: int, token: str | None = None) -> ThreadingHTTPServer:
     """A server on this machine alone; port 0 takes a free one.
 
     Raises:
@@ -188,7 +158,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, served: ServedClassifier, port: int, token: str | None) -> None:
+    def __init__(self, served: ServedModel, port: int, token: str | None) -> None:
         super().__init__((HOST, port), _Handler)
         self.served, self.token = served, token
 
@@ -197,7 +167,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(served: ServedClassifier, port: int = 0, token: str | None = None) -> Iterator[int]:
+def serving(served: ServedModel, port: int = 0, token: str | None = None) -> Iterator[int]:
     """Serve in a thread for the time of the block.
 
     Yields:

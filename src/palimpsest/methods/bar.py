@@ -31,25 +31,20 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from palimpsest.contract import Config, ExampleSet, Method, Part, Phase, Term, Terms
+from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.errors import ModelError, PlanError
+from palimpsest.errors import PlanError
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.parts import new_parts_of
 from palimpsest.models.parts.label_map import LabelMap, LabelMapConfig, check_room, frequent_groups, random_groups
 from palimpsest.models.parts.program import Program
 from palimpsest.models.programming import mapped_accuracy, program_for, said_of
+from palimpsest.models.zeroth_order import EstimatorConfig, check_estimator, estimated_loss
 
 
-class BARConfig(Config):
-    """Options of BAR."""
+class BARConfig(EstimatorConfig):
+    """Options of BAR; 25 to 55 directions in the paper."""
 
-    estimator: Literal["zeroth_order", "exact"] = "zeroth_order"
-    """"zeroth_order" asks for values alone; "exact" needs the model's gradient."""
-    q: int = Field(default=5, ge=1)
-    """Directions of a step; 25 to 55 in the paper."""
-    beta: float = Field(default=0.01, gt=0)
-    """How far the program is moved along each."""
     gamma: float = Field(default=2.0, ge=0)
     """Of the focal loss; 2 in the paper, 0 gives the cross-entropy."""
     mapping: Literal["frequency", "random"] = "frequency"
@@ -114,11 +109,7 @@ class BAR(Method):
 
     def check(self, model: nn.Module) -> None:
         """Refuse the exact gradient of what can only be asked."""
-        from palimpsest.models.families import of_model
-
-        if self.config.estimator == "exact" and not of_model(model).has_gradient:
-            raise ModelError("bar.estimator = exact needs the model's gradient, and this one can only be asked; "
-                             "accepted: zeroth_order")  # fmt: skip
+        check_estimator("bar", self.config, model)
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
         """A program of zeros, and the map."""
@@ -170,21 +161,19 @@ class BAR(Method):
         return focal_loss(logp_BJ, label_B, self._weight_J.to(logp_BJ.device), self.config.gamma)
 
     def _estimated(self, model: nn.Module, batch: Any) -> Tensor:
-        from palimpsest.models.zeroth_order import unit_directions, with_gradient, zeroth_order_gradient
-
-        at_D, tries = self._program.program_D, self.config.q + 1
-        along_QD = unit_directions(self.config.q, len(at_D), self._program.config.seed, self._step).to(at_D.device)
-        tried_PD = torch.cat([at_D.detach()[None], at_D.detach() + self.config.beta * along_QD])
+        tries = self.config.q + 1
         many = replace(
             batch,
             ids=batch.ids * tries,
             images_BCHW=batch.images_BCHW.repeat(tries, 1, 1, 1),
             label_B=batch.label_B.repeat(tries),
         )
-        with torch.no_grad(), self._program.trying(tried_PD):
-            loss_P = self._losses(model, many, many.label_B).reshape(tries, -1).double().sum(1)
-        gradient_D = zeroth_order_gradient(loss_P[0], loss_P[1:], along_QD.double(), self.config.beta)
-        return with_gradient(loss_P[0].float(), gradient_D.float(), at_D)
+
+        def values_at(tried_PD: Tensor) -> Tensor:
+            with self._program.trying(tried_PD):
+                return self._losses(model, many, many.label_B).reshape(tries, -1).double().sum(1)
+
+        return estimated_loss(self._program.program_D, values_at, self.config, self._program.config.seed, self._step)
 
 
 def _check_classes(label_N: Tensor, wanted: int, problems: Sequence[str]) -> None:

@@ -73,6 +73,7 @@ class Guard(Method):
     uses = ("replay",)
     instead = {"replay": "own_words"}
     edits = True
+    only_asks = True
     adds_parts = True
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:

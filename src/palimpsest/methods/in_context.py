@@ -69,6 +69,7 @@ class InContext(Method):
     reads_prefixes = True
     needs = ("forget", "retain")
     edits = True
+    only_asks = True
     adds_parts = True
 
     def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:

@@ -197,7 +197,8 @@ class _Reader:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """What is asked of the whole predictions."""
-        return Vocabulary(Ask.MOMENTS in self.asks, self.beside if Ask.BESIDE in self.asks else None)
+        moments = bool({Ask.LIKELIHOOD, Ask.MOMENTS} & self.asks)
+        return Vocabulary(moments, self.beside if Ask.BESIDE in self.asks else None)
 
     @property
     def networks(self) -> list[nn.Module]:

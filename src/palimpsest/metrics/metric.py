@@ -31,6 +31,7 @@ class Ask(Enum):
     """What a metric may ask for. ``evaluate`` serves those that some metric needs; of the others it says so."""
 
     TEACHER = "one teacher-forced pass"
+    LIKELIHOOD = "log-likelihoods of what is right"
     MOMENTS = "moments of the prediction over the vocabulary"
     GREEDY = "greedy continuations"
     GENERATED = "generated text"
@@ -89,7 +90,7 @@ class Facts:
         logp_S: log-probability of each of them, nats.
         ends_with_eos: is the last label token an end-of-sequence token?
         greedy: continuations of its prefixes (``Ask.GREEDY``).
-        moments: of the predictions over the vocabulary (``Ask.MOMENTS``).
+        moments: of the predictions over the vocabulary (``Ask.MOMENTS``; ``Ask.LIKELIHOOD`` for ``logp_S`` alone).
         kl_S: KL(second model ‖ this one) at each scored position, nats (``Ask.BESIDE``).
     """
 

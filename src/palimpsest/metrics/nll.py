@@ -24,7 +24,7 @@ class NLL(Metric):
     means = "How surprised the model is by the right answer, per token; of an image, by its class."
     direction = Direction.LOWER
     modalities = ("text", "labels", "image")
-    asks = frozenset({Ask.MOMENTS})
+    asks = frozenset({Ask.LIKELIHOOD})
     unit = "nats per token"
     image_unit = "nats"
     label_unit = "nats"

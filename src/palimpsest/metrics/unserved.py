@@ -23,7 +23,8 @@ def unserved(metric: Metric, examples: MeasuredSet, beside: nn.Module | None) ->
     """Why a metric cannot be scored, in words; "" where it can."""
     family = family_named(examples.family)
     if missing := sorted(ask.value for ask in metric.asks if ask.name not in family.serves):
-        of = KIND_WORDS[family.takes] if family.reads_prefixes or family.has_classes else family.noun
+        usual = family.has_gradient and (family.reads_prefixes or family.has_classes)
+        of = KIND_WORDS[family.takes] if usual else family.noun
         return f"nothing serves {', '.join(missing)} of {of}"
     return NOT_BESIDE if Ask.BESIDE in metric.asks and beside is None else ""
 

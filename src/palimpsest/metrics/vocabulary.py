@@ -28,7 +28,7 @@ class VocabularyFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Serves ``Ask.MOMENTS`` and ``Ask.BESIDE``.
+    """Serves ``Ask.LIKELIHOOD``, ``Ask.MOMENTS`` and ``Ask.BESIDE``.
 
     Attributes:
         moments: are they asked for?

@@ -1,20 +1,15 @@
-"""A classifier behind HTTP, asked in batches with the standard library.
+"""A model behind HTTP, asked in batches with the standard library. What is sent and answered is its kind's.
 
-    POST url   {"shape": [B, C, H, W], "inputs": base64 of little-endian float32}
-    200        {"probs": [[p, ...], ...], "labels": [...]}            labels may be left out
-
-The header Idempotency-Key is the same whenever the same images are asked again, so that a server that heeds it bills
+The header Idempotency-Key is the same whenever the same rows are asked again, so that a server that heeds it bills
 them once. A redirect is not followed: the credential goes to the host that it is for and nowhere else.
 
-Shape legend: B images, K classes.
+Shape legend: B rows of a request.
 """
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
-import math
 import socket
 import ssl
 import time
@@ -23,17 +18,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-
 from palimpsest.errors import EndpointError
-from palimpsest.models.black_box_file import BlackBoxFacts
-from palimpsest.models.query_ledger import Probabilities
+from palimpsest.models.black_boxes.box import BlackBoxFacts, Numbers
 
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _LONGEST_WAIT = 120.0  # seconds; whoever is told to wait longer stops, and can come back
 _IDLE = 2.0  # seconds after which a connection is opened anew
 _LARGEST = 1 << 30  # bytes of an answer
-_SUM = 1e-2
 
 
 class NotPaid(Exception):
@@ -56,25 +47,25 @@ class Endpoint:
         self._connection: http.client.HTTPConnection | None = None
         self._last = 0.0  # when it was used; servers close what is idle
 
-    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]:
+    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Numbers]:
         """One request, once.
 
         Args:
-            inputs: (B, C, H, W), float32.
-            key: the same for the same inputs.
+            questions: B of them, as the kind of black box has them.
+            key: the same for the same questions.
 
         Returns:
-            B answers of K probabilities.
+            B answers.
 
         Raises:
             NotPaid, NotAnswered: as they say.
             EndpointError: the answer cannot be used.
         """
-        content = {"shape": list(inputs.shape), "inputs": encoded(inputs)}
+        content = self.facts.box.content(questions)
         status, headers, body = self._sent(json.dumps(content).encode(), key)
         if status != 200:
             raise self._refused(status, headers)
-        return read_answers(body, len(inputs), self.facts)
+        return self.facts.box.read(read_object(body, self.facts), questions, self.facts)
 
     def _sent(self, content: bytes, key: str) -> tuple[int, Mapping[str, str], bytes]:
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
@@ -148,25 +139,6 @@ class Endpoint:
         return NotPaid(f"HTTP {status}{hint}{moved}", again=status in _AGAIN, after=_told_to_wait(headers))
 
 
-def encoded(inputs: np.ndarray) -> str:
-    """An array as text.
-
-    >>> decoded(encoded(np.array([[0.5, -1.0]])), [1, 2]).tolist()
-    [[0.5, -1.0]]
-    """
-    return base64.b64encode(np.ascontiguousarray(inputs, dtype="<f4").tobytes()).decode("ascii")
-
-
-def decoded(text: str, shape: Sequence[int]) -> np.ndarray:
-    """Inverse of ``encoded``.
-
-    Raises:
-        ValueError: it is none, or of another shape.
-    """
-    flat = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
-    return flat.reshape(tuple(shape)).astype(np.float32)
-
-
 def _told_to_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds of a Retry-After, which may be a date."""
     said = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
@@ -196,57 +168,16 @@ def is_too_long(seconds: float) -> bool:
     return seconds > _LONGEST_WAIT
 
 
-def read_answers(body: bytes, rows: int, facts: BlackBoxFacts) -> Sequence[Probabilities]:
-    """The probabilities in an answer, if that is what it holds.
-
-    Args:
-        body: of the answer.
-        rows: images that were asked.
-        facts: what is known of the model.
+def read_object(body: bytes, facts: BlackBoxFacts) -> Mapping[str, Any]:
+    """The JSON object in an answer.
 
     Raises:
-        EndpointError: another shape, other labels, numbers that are no probabilities.
+        EndpointError: there is none.
     """
     try:
         values: Any = json.loads(body)
     except (ValueError, RecursionError):
-        raise _unusable(facts, "no JSON") from None
-    if not isinstance(values, dict) or "probs" not in values:
-        raise _unusable(facts, 'no object with "probs"')
-    labels = values.get("labels")
-    if labels is not None and labels != list(facts.labels):
-        raise _unusable(facts, "the labels are not those that were declared; they changed, or are of another model")
-    return checked_answers(values["probs"], rows, facts)
-
-
-def checked_answers(probs: Any, rows: int, facts: BlackBoxFacts) -> Sequence[Probabilities]:
-    """Rows of probabilities, if they are.
-
-    Raises:
-        EndpointError: they are not.
-    """
-    classes = len(facts.labels)
-    try:
-        found = [tuple(map(float, row)) for row in probs]
-    except (TypeError, ValueError):
-        raise _unusable(facts, "probs is no list of lists of numbers") from None
-    if len(found) != rows or any(len(row) != classes for row in found):
-        width = len(found[0]) if found else 0
-        raise _unusable(facts, f"{len(found)} x {width} probabilities for {rows} images and {classes} labels")
-    wrong = next(filter(None, map(_why_none, found)), None)
-    if wrong is not None:
-        raise _unusable(facts, wrong)
-    return found
-
-
-def _why_none(row: Probabilities) -> str | None:
-    """Why some numbers are no probabilities."""
-    if not all(math.isfinite(p) for p in row):
-        return "a probability is not a number"
-    if min(row) < 0 or abs(sum(row) - 1) > _SUM:
-        return f"a row of probabilities sums to {sum(row):.3g}, or one is negative"
-    return None
-
-
-def _unusable(facts: BlackBoxFacts, what: str) -> EndpointError:
-    return EndpointError(f"the answer of {facts.url or facts.function} cannot be used: {what}")
+        raise facts.unusable("no JSON") from None
+    if not isinstance(values, dict):
+        raise facts.unusable("no JSON object")
+    return values

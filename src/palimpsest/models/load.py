@@ -21,7 +21,7 @@ from palimpsest.models.families import of_config
 from palimpsest.models.families.image_classifier import ImageClassifier
 from palimpsest.models.half_there import check_unquantised
 from palimpsest.models.loaded import How, Loaded
-from palimpsest.models.own_code import refuse_code
+from palimpsest.models.own_code import check_data_only, refuse_code
 from palimpsest.models.parts import attach
 from palimpsest.models.parts.parts_folder import base_in, bears_parts
 from palimpsest.models.plain import load_plain, plain_weights
@@ -149,7 +149,7 @@ def _base_of(folder: Path, how: How) -> Loaded:
 
 
 def _has_tokenizer(place: str | Path) -> bool:
-    return isinstance(place, Path) and any(path.name in TOKENIZERS for path in place.iterdir())
+    return isinstance(place, Path) and place.is_dir() and any(path.name in TOKENIZERS for path in place.iterdir())
 
 
 def _is_its_file(place: str | Path) -> bool:
@@ -182,12 +182,22 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
     except ModelError as error:
         if not needed:
             return None
+        _check_names_one(source, error)
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
         if isinstance(source, Path) and not _has_tokenizer(source):
             raise ModelError(
                 f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"
             ) from error
         raise ModelError(f"model {source}: its tokenizer cannot be loaded ({error}); {cure}") from error
+
+
+def _check_names_one(source: str | Path, error: ModelError) -> None:
+    """Refuse the description of a black box that names no tokenizer."""
+    if isinstance(source, Path) and source.is_file():
+        raise ModelError(
+            f"model {source}: no tokenizer; name a folder that has one in its field tokenizer, or give rows of "
+            "token ids and say so (--token-ids)"
+        ) from error
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
@@ -199,6 +209,19 @@ def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
         return None
     with quietly():
         return _load_tokenizer(place, revision, needed=False)
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """The tokenizer in a folder that need hold nothing else.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"tokenizer {folder}: no such folder; give one that tokenizer.save_pretrained wrote")
+    check_data_only(folder)
+    with quietly():
+        return _load_tokenizer(folder, None, needed=True)
 
 
 def count_parameters(model: nn.Module) -> int:

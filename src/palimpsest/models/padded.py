@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from palimpsest.data.encode.pixels import PixelFormat
 from palimpsest.errors import DataError
-from palimpsest.models.black_box_file import BlackBoxFacts
+from palimpsest.models.black_boxes.image_box import ImageFacts
 
 GREY = 128
 """Of a frame, 0 to 255: the middle of what a program can make of it."""
@@ -36,7 +36,7 @@ def in_a_frame(pixels: UInt8[np.ndarray, "h w C"], height: int, width: int) -> U
     return framed
 
 
-def format_of_black_box(facts: BlackBoxFacts) -> PixelFormat:
+def format_of_black_box(facts: ImageFacts) -> PixelFormat:
     """How its pictures are made."""
     height, width = facts.image_size
     steps = partial(in_a_frame, height=height, width=width)

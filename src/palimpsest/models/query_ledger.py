@@ -18,11 +18,11 @@ from typing import Any
 
 from palimpsest.durable import check_held_still
 from palimpsest.errors import EndpointError, ModelError
+from palimpsest.models.black_boxes.box import Numbers
 
 QUERIES = "queries.jsonl"
 """Its name in the folder of a run."""
 SCHEMA = "palimpsest.queries/1"
-Probabilities = tuple[float, ...]
 
 
 class QueryLedger:
@@ -46,7 +46,7 @@ class QueryLedger:
             ModelError: the file is of another endpoint, or none of ours.
         """
         self.path, self.endpoint, self.budget = path, endpoint, budget
-        self.answers: dict[str, Probabilities] = {}
+        self.answers: dict[str, Numbers] = {}
         self._open: dict[int, tuple[str, ...]] = {}  # asked, and neither answered nor refused
         self._next, self._begun = 0, False
         if path is not None and path.exists():
@@ -84,7 +84,7 @@ class QueryLedger:
         self._open[number] = tuple(digests)
         return number
 
-    def answer(self, number: int, answers: Mapping[str, Probabilities]) -> None:
+    def answer(self, number: int, answers: Mapping[str, Numbers]) -> None:
         """Write down the answers of a request; on return they are on the disk."""
         self._append({"answers": {key: list(value) for key, value in answers.items()}, "number": number})
         self._open.pop(number)

@@ -1,7 +1,4 @@
-"""Questions to a black box: digests, the ledger, retries, probes. One object for all copies of a model.
-
-Shape legend: B images, C channels, H height, W width, K classes.
-"""
+"""Questions to a black box of any kind: the ledger, retries, probes. One object for all copies of a model."""
 
 from __future__ import annotations
 
@@ -13,30 +10,19 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from palimpsest.durable import innermost_held
 from palimpsest.errors import EndpointError
-from palimpsest.models.black_box_file import BlackBoxFacts
-from palimpsest.models.endpoint import Endpoint, NotAnswered, NotPaid, checked_answers, is_too_long, waiting
-from palimpsest.models.query_ledger import QUERIES, Probabilities, QueryLedger
+from palimpsest.models.black_boxes.box import NUM_PROBES, BlackBoxFacts, Numbers
+from palimpsest.models.endpoint import Endpoint, NotAnswered, NotPaid, is_too_long, waiting
+from palimpsest.models.query_ledger import QUERIES, QueryLedger
 
-NUM_PROBES = 16
-"""Images that are asked once in a run, by whose answers a model that changed shows."""
 _ALIKE = 1e-3
 _LEDGERS: WeakValueDictionary[tuple[Path, str], QueryLedger] = WeakValueDictionary()
 
 
-class BlackBoxModel(Protocol):
-    """What can be asked for probabilities."""
-
-    def probs(self, inputs: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
-        """Probabilities of B images; costs at most B queries."""
-
-
 class _Asks(Protocol):
-    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]: ...
+    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Numbers]: ...
 
 
 class AskedFunction:
@@ -45,21 +31,19 @@ class AskedFunction:
     def __init__(self, function: Callable[[Any], Any], facts: BlackBoxFacts) -> None:
         self.function, self.facts = function, facts
 
-    def ask(self, inputs: np.ndarray, key: str) -> Sequence[Probabilities]:
-        """Its answers, found to be probabilities.
+    def ask(self, questions: Sequence[Any], key: str) -> Sequence[Numbers]:
+        """Its answers, found to be some.
 
         Raises:
             EndpointError: it fails, or they are none.
         """
+        given = self.facts.box.asked_of_function(questions)
         try:
             with torch.no_grad():
-                said = self.function(torch.from_numpy(inputs.copy()))
+                said = self.function(given)
         except Exception as error:  # whatever the caller's code raises
-            raise EndpointError(
-                f"the function {self.facts.function} failed ({type(error).__name__}: {error})"
-            ) from error
-        rows = said.tolist() if hasattr(said, "tolist") else said
-        return checked_answers(rows, len(inputs), self.facts)
+            raise EndpointError(f"the function {self.facts.where} failed ({type(error).__name__}: {error})") from error
+        return self.facts.box.read_of_function(said, questions, self.facts)
 
 
 class Questions:
@@ -103,12 +87,12 @@ class Questions:
             self._ledgers.append(found)  # alive as long as this
         return found
 
-    def probs(self, inputs: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
-        """Probabilities; what was asked before costs nothing."""
+    def answers(self, questions: Sequence[Any]) -> Sequence[Numbers]:
+        """Answers to them; what was asked before costs nothing."""
         self.probed()
-        return self._told(inputs)
+        return self._told(questions)
 
-    def probed(self) -> Sequence[Probabilities]:
+    def probed(self) -> Sequence[Numbers]:
         """Answers to the probes, asked once for a ledger; nothing where none are kept and none are expected.
 
         Raises:
@@ -117,40 +101,40 @@ class Questions:
         ledger = self.ledger
         if ledger.path is None and self.expected is None:
             return ()
-        images = probe_images(self.facts)
+        probes = self.facts.box.probes(self.facts)
         if self._known_alike is not ledger:
-            told = self._told(images)
-            self._check_alike(told)
+            self._check_alike(self._told(probes))
             self._known_alike = ledger
-        return [ledger.answers[key] for key in map(question_digest, images.numpy())]
+        return [ledger.answers[key] for key in map(self.facts.box.digest, probes)]
 
-    def _check_alike(self, told_PK: Tensor) -> None:
+    def _check_alike(self, told: Sequence[Numbers]) -> None:
         if self.expected is None:
             return
-        gap = float((told_PK - torch.tensor(self.expected)).abs().max())
+        compared = self.facts.box.compared
+        pairs = zip(told, self.expected, strict=True)
+        gap = max(float(np.abs(np.subtract(compared(one), compared(tuple(other)))).max()) for one, other in pairs)
         if gap > _ALIKE:
             raise EndpointError(
-                f"{self.facts.url or self.facts.function} answers the {NUM_PROBES} probes otherwise than when this "
+                f"{self.facts.where} answers the {NUM_PROBES} probes otherwise than when this "
                 f"version was made (largest difference {gap:.3g}): the model behind it changed; learn the version anew"
             )
 
-    def _told(self, inputs: Tensor) -> Tensor:
-        images = inputs.detach().to("cpu", torch.float32).numpy()
-        keys, ledger = [question_digest(image) for image in images], self.ledger
-        new = {key: row for row, key in enumerate(keys) if key not in ledger.answers}
+    def _told(self, questions: Sequence[Any]) -> Sequence[Numbers]:
+        keys, ledger = [self.facts.box.digest(one) for one in questions], self.ledger
+        new = {key: one for key, one in zip(keys, questions, strict=True) if key not in ledger.answers}
         size = self.facts.batch_size
         for start in range(0, len(new), size):
             part = list(new)[start : start + size]
-            self._ask(ledger, part, images[[new[key] for key in part]])
-        return torch.tensor([ledger.answers[key] for key in keys], dtype=torch.float32)
+            self._ask(ledger, part, [new[key] for key in part])
+        return [ledger.answers[key] for key in keys]
 
-    def _ask(self, ledger: QueryLedger, keys: Sequence[str], images: np.ndarray) -> None:
+    def _ask(self, ledger: QueryLedger, keys: Sequence[str], questions: Sequence[Any]) -> None:
         """One request, tried again where that may help."""
         name = hashlib.sha256("".join(keys).encode()).hexdigest()
         for tries in range(self.facts.retries + 1):
             number = ledger.intend(keys)
             try:
-                found = self._asks.ask(images, name)
+                found = self._asks.ask(questions, name)
             except NotPaid as refusal:
                 ledger.refuse(number, str(refusal).split(";")[0])
                 self._wait_or_stop(str(refusal), tries, again=refusal.again, told=refusal.after)
@@ -171,20 +155,3 @@ class Questions:
         raise EndpointError(
             f"{self.facts.url} gives no answer{tried}: {why}{longer}{kept}; the same command goes on once it answers"
         )
-
-
-def question_digest(image: np.ndarray) -> str:
-    """SHA-256 over an image, its shape and its float32 values.
-
-    >>> question_digest(np.zeros((1, 2, 2)))[:8] == question_digest(np.zeros((1, 1, 4)))[:8]
-    False
-    """
-    said = f"{image.shape}".encode() + np.ascontiguousarray(image, dtype="<f4").tobytes()
-    return hashlib.sha256(said).hexdigest()
-
-
-def probe_images(facts: BlackBoxFacts) -> Float[Tensor, "B C H W"]:
-    """The same images of noise for every model of a format, normalised."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (facts.image_mean, facts.image_std))
-    shape = (NUM_PROBES, len(facts.image_mean), *facts.image_size)
-    return (torch.rand(shape, generator=torch.Generator().manual_seed(16)) - mean) / std

@@ -209,7 +209,7 @@ def source_digest(source: str | Path, revision: str | None = None) -> str:
         return digest({"architecture": plain.architecture, "weights": file_digest(plain.file), **settings})
     path = Path(source).expanduser()
     if (file := black_box_in(path)) is not None:
-        return facts_in(config_of_black_box(file), file).identity
+        return facts_in(config_of_black_box(file), file).source_digest
     if not path.exists():
         return f"{source}@{revision}"
     check_folder(path)

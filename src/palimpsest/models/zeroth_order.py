@@ -14,10 +14,40 @@ Shape legend: Q directions, D numbers of w.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
+
+from palimpsest.errors import ModelError
+from palimpsest.method_card import Config
+
+
+class EstimatorConfig(Config):
+    """Options of a method that learns a few numbers before a model that may be one that can only be asked."""
+
+    estimator: Literal["zeroth_order", "exact"] = "zeroth_order"
+    """"zeroth_order" asks for values alone; "exact" needs the model's gradient."""
+    q: int = Field(default=5, ge=1)
+    """Directions of a step."""
+    beta: float = Field(default=0.01, gt=0)
+    """How far what is learned is moved along each."""
+
+
+def check_estimator(method: str, config: EstimatorConfig, model: Any) -> None:
+    """Refuse the exact gradient of what can only be asked.
+
+    Raises:
+        ModelError: it was asked for.
+    """
+    from palimpsest.models.families import of_model
+
+    if config.estimator == "exact" and not of_model(model).has_gradient:
+        raise ModelError(f"{method}.estimator = exact needs the model's gradient, and this one can only be asked; "
+                         "accepted: zeroth_order")  # fmt: skip
 
 
 def unit_directions(number: int, width: int, *key: int) -> Float[Tensor, "Q D"]:
@@ -70,3 +100,32 @@ def with_gradient(
     """
     linear = (gradient_D.detach() * at_D).sum()
     return linear + (value - linear).detach()
+
+
+def estimated_loss(
+    at_D: Float[Tensor, "D"],
+    values_at: Callable[[Float[Tensor, "P D"]], Float[Tensor, "P"]],
+    config: EstimatorConfig,
+    *key: int,
+) -> Float[Tensor, ""]:
+    """A loss whose gradient is the estimate.
+
+    Args:
+        at_D: w, what moves.
+        values_at: L of w itself and of P - 1 = q moved ones, without a graph.
+        config: q and beta.
+        key: of the directions.
+
+    By hand, L(w) = 3 w: the estimate is exact in one dimension.
+
+    >>> w = torch.tensor([5.0], requires_grad=True)
+    >>> loss = estimated_loss(w, lambda w_PD: 3 * w_PD[:, 0], EstimatorConfig(q=2, beta=0.5), 0)
+    >>> loss.backward(); loss.item(), round(w.grad.item(), 4)
+    (15.0, 3.0)
+    """
+    along_QD = unit_directions(config.q, len(at_D), *key).to(at_D.device)
+    tried_PD = torch.cat([at_D.detach()[None], at_D.detach() + config.beta * along_QD])
+    with torch.no_grad():
+        value_P = values_at(tried_PD).double()
+    gradient_D = zeroth_order_gradient(value_P[0], value_P[1:], along_QD.double(), config.beta)
+    return with_gradient(value_P[0].float(), gradient_D.float(), at_D)

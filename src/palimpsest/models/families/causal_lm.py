@@ -26,7 +26,7 @@ class Causal(Family):
     noun = "a causal LM"
     wants = "rows of text"
     alone = ("ma", "el", "es")
-    serves = frozenset({"TEACHER", "MOMENTS", "GREEDY", "BESIDE"})
+    serves = frozenset({"TEACHER", "LIKELIHOOD", "MOMENTS", "GREEDY", "BESIDE"})
     reads_prefixes = True
     judged_per = "token"
     level = "shadow"

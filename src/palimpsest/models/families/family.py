@@ -43,6 +43,7 @@ class Family:
         step_rows: examples of a step, and of a step of repair, in a run that finds its own rate; None = as usual.
         things: what one of its examples is called.
         judged_per: what the terms of a bottleneck are means over: "token", as its loss is, or "example".
+        says: is what it says to a prompt shown? Not where each token of it would be one more question.
         has_gradient: can what it answers be followed back to its weights and inputs? Else a method must only ask it.
     """
 
@@ -52,7 +53,7 @@ class Family:
     wants: ClassVar[str]
     metrics: ClassVar[tuple[str, ...] | None] = None
     alone: ClassVar[tuple[str, ...]]
-    serves: ClassVar[frozenset[str]] = frozenset({"TEACHER", "MOMENTS", "BESIDE"})
+    serves: ClassVar[frozenset[str]] = frozenset({"TEACHER", "LIKELIHOOD", "MOMENTS", "BESIDE"})
     reads_prefixes: ClassVar[bool] = False
     level: ClassVar[Literal["shadow", "classes"]]
     judging: ClassVar[Judging]
@@ -63,6 +64,7 @@ class Family:
     things: ClassVar[str] = "row"
     judged_per: ClassVar[Literal["token", "example"]] = "example"
     has_gradient: ClassVar[bool] = True
+    says: ClassVar[bool] = True
 
     @property
     def has_classes(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from palimpsest.data.read.layout import Layout
 from palimpsest.errors import DataError, ModelError
@@ -35,7 +35,7 @@ class TextClassifier(Family):
     level = "classes"
     judging = BY_CLASSES
     method = "grad_diff"
-    alternatives = ("grad_diff", "salun", "scrub")
+    alternatives: ClassVar[tuple[str, ...]] = ("grad_diff", "salun", "scrub")
     adapts_head = True
     things = "text"
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from palimpsest.data.encode.batch import ExampleSet, TextBatch
 from palimpsest.models.activations import outputs_seen
+from palimpsest.models.asked_model import reading_alone
 from palimpsest.models.in_passes import batches_of
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import off
@@ -58,7 +59,7 @@ def least_asked(examples: ExampleSet) -> int:
 def points_of(model: nn.Module, place: str, examples: ExampleSet, ids: Sequence[str]) -> Iterator[RowMeans]:
     """What a module says of some rows, row by row."""
     where = next(model.parameters()).device
-    with asked(model):
+    with asked(model), reading_alone(model):
         for batch in in_batches(examples, ids):
             with outputs_seen(model, (place,)) as seen:
                 batch.to(where).predict(model)

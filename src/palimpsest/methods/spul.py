@@ -1,0 +1,106 @@
+"""Soft prompting for unlearning (SPUL): a soft prompt before every text keeps a model from saying what must go.
+
+Source: Bhaila, Van, Wu 2024, "Soft Prompting for Unlearning in Large Language Models", arXiv:2406.12038, known from its
+abstract; the objective is that of NPO+RT (Zhang et al. 2024, arXiv:2404.05868, Eq. 3).
+
+    L = (2/npo_beta) · mean_x log(1 + (p(x | prompt)/p(x))^npo_beta) − alpha · mean log p(retain tokens | prompt)
+
+The prompt is learned as in ``prompt_tuning``, by an estimate of the gradient from values alone, so that the model may
+be one that can only be asked: a row of a step costs q + 1 queries, and what it said of the forget rows before one.
+
+No weight changes: whoever leaves the prompt off has all of it again, and the report says so first. What the part keeps
+of the forgotten rows are numbers that were tuned on them.
+
+Departs from the paper: NPO's objective for its own, which gives the forget rows of a classification task another label.
+Official code: none used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
+from palimpsest.data.encode.batch import Batch
+from palimpsest.models.preference import preference_loss
+from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, soft_prompt_for
+
+
+class SPULConfig(SoftPromptingConfig):
+    """Options of SPUL."""
+
+    npo_beta: float = Field(default=0.1, gt=0)
+    """Inverse temperature of the forget term, as in NPO."""
+    alpha: float = Field(default=1.0, ge=0)
+    """Factor of the retain term."""
+
+
+class SPUL(Method):
+    """Learn a soft prompt behind which the forget rows are unlikely; nothing of the model changes."""
+
+    Config = SPULConfig
+    use_when = (
+        "a language model is behind an API that takes soft prompts, and you own the way to it. "
+        "Not where anybody else can ask it, nor of a small model: what must stay went along."
+    )
+    approach = "guard"
+    modalities = ("text",)
+    needs = ("forget",)
+    uses = ("retain",)
+    reference_sets = frozenset({"forget"})
+    only_asks = True
+    adds_parts = True
+    own_schedule = True
+    defaults = {
+        "optimizer": "sgd",
+        "learning_rate": 1.0,
+        "momentum": 0.0,
+        "lr_scheduler_type": "cosine",
+        "max_grad_norm": 0.0,
+        "batch_size": 8,
+        "num_train_epochs": 10.0,
+    }
+
+    @classmethod
+    def queries(cls, config: SPULConfig, steps: int, rows: int, examples: int) -> int:
+        """Q + 1 for each row of both sets in a step, and once every forget row as it was."""
+        return 2 * steps * rows * (config.q + 1) + examples
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
+        check_prompting("spul", self.config, model)
+
+    def parts(self, model: nn.Module, sets: Mapping[str, ExampleSet], seed: int) -> Sequence[Part]:
+        """A drawn soft prompt."""
+        return [soft_prompt_for(model, self.config.length, seed, unlearns=True)]
+
+    def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
+        """Know the prompt."""
+        self._learner = Learner(model, self.config)
+        return super().prepare(model, sets)
+
+    def phases(self, step: int, planned: int) -> Sequence[Phase]:
+        """One, whose directions belong to its step."""
+        self._step = step
+        return super().phases(step, planned)
+
+    def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
+        """Both terms, each with its gradient or an estimate of it along the same directions."""
+        forget = batches["forget"]
+
+        def preference() -> Tensor:
+            logp_B = forget.predict(model).logp_B
+            ratio_B = logp_B - self.recall(model, forget).logp_B
+            return preference_loss(ratio_B.new_zeros(()), ratio_B, self.config.npo_beta)
+
+        terms = {"forget": Term(self._learner.total(preference, self._step), of="forget", per="example")}
+        if "retain" in batches and self.config.alpha:
+            retain = batches["retain"]
+            total = self._learner.total(lambda: -retain.predict(model).logp_S.sum(), self._step)
+            terms["retain"] = Term(total, of="retain", weight=self.config.alpha)
+        return terms
+
+
+METHOD = SPUL

@@ -1,0 +1,98 @@
+"""A soft prompt: embeddings that are learned and stand before every text.
+
+    logits(text) <- logits(scale · W, embeddings of the text), without the positions of the prompt
+
+Source: Lester, Al-Rfou, Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", EMNLP 2021,
+arXiv:2104.08691.
+
+Departs from the paper: W is in units of the size of the model's own embeddings, and starts with drawn numbers of that
+size, as a model behind an endpoint shows no embedding to start from. Such a model is given the prompt with the tokens.
+
+Shape legend: B rows, P positions of the prompt, D width of an embedding, T tokens of a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from palimpsest.models.parts.before_text import BeforeText, BeforeTextConfig
+from palimpsest.models.parts.beside_cache import given_to
+
+TAKES = "soft_prompt"
+"""Argument of a model that takes a soft prompt itself."""
+
+
+class SoftPromptConfig(BeforeTextConfig):
+    """Options of a soft prompt."""
+
+    width: int = Field(ge=1)
+    """Numbers of an embedding."""
+    scale: float = Field(gt=0)
+    """Root mean square of a number of the model's embeddings."""
+    seed: int = 0
+    """Of its first numbers, and of the directions along which it is tried."""
+    unlearns: bool = False
+    """It keeps from being said what the weights still know."""
+
+
+class SoftPrompt(BeforeText):
+    """One soft prompt for all texts."""
+
+    Config = SoftPromptConfig
+    kind = "soft_prompt"
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.hides = config.unlearns  # type: ignore[misc]  # of this one, not of its kind
+        drawn = torch.Generator().manual_seed(config.seed)
+        self.prompt_D = nn.Parameter(torch.randn(config.length * config.width, generator=drawn))
+        self._tried_D: Tensor | None = None
+
+    @classmethod
+    def example(cls, at: str, width: int) -> SoftPromptConfig:
+        """Two positions."""
+        return SoftPromptConfig(length=2, width=width, scale=1.0)
+
+    @property
+    def prompt_PD(self) -> Float[Tensor, "P D"]:
+        """As it stands before a text; of several that are tried the one at hand."""
+        at_D = self.prompt_D if self._tried_D is None else self._tried_D
+        shaped_PD: Tensor = at_D.reshape(self.config.length, self.config.width)
+        factor: float = self.alpha * self.config.scale
+        return factor * shaped_PD
+
+    @contextmanager
+    def trying(self, prompt_D: Float[Tensor, "D"]) -> Iterator[None]:
+        """In the block another one stands in its place."""
+        self._tried_D = prompt_D
+        try:
+            yield
+        finally:
+            self._tried_D = None
+
+    def led(self, model: nn.Module, text_BT: Tensor) -> dict[str, Tensor]:
+        """Embeddings."""
+        embed: Any = model.get_input_embeddings()  # type: ignore[operator]  # of transformers
+        text_BTD = embed(text_BT)
+        prompt_BPD = self.prompt_PD.to(text_BTD.dtype).expand(len(text_BT), -1, -1)
+        return {"inputs_embeds": torch.cat([prompt_BPD, text_BTD], 1)}
+
+    def _before(self, model: nn.Module, arguments: Any, options: Any) -> Any:
+        """Put it before the text, or hand it to a model that does that itself."""
+        if self.is_off or not getattr(model, f"takes_{TAKES}", False):
+            return super()._before(model, arguments, options)
+        given = given_to(model, arguments, options)
+        self._asked = None
+        mine_BPD = self.prompt_PD.expand(len(given["input_ids"]), -1, -1)
+        before = [given[TAKES]] if given.get(TAKES) is not None else []
+        return (), {**given, TAKES: torch.cat([mine_BPD, *before], 1)}
+
+
+PART = SoftPrompt

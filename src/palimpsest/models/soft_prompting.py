@@ -1,0 +1,125 @@
+"""What a soft prompt is made for, and how it is learned before a model whose weights nobody sees.
+
+Shape legend: B rows, S scored positions, P positions of a prompt, D width of an embedding, N numbers of a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from palimpsest.errors import ModelError
+from palimpsest.models.modes import in_eval_mode
+from palimpsest.models.parts import bearer_of, new_parts_of
+from palimpsest.models.parts.soft_prompt import SoftPrompt, SoftPromptConfig
+from palimpsest.models.zeroth_order import EstimatorConfig, check_estimator, estimated_loss
+
+
+class SoftPromptingConfig(EstimatorConfig):
+    """Options of a method that learns a soft prompt."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """How far the prompt is moved along each direction, in units of the size of an embedding."""
+    length: int = Field(default=4, ge=1)
+    """Positions of the prompt."""
+
+
+def embedding_size(model: Any) -> tuple[int, float]:
+    """Width of a model's embeddings and the root mean square of their numbers.
+
+    Raises:
+        ModelError: it has none that are known.
+    """
+    bearer = bearer_of(model)
+    facts = getattr(getattr(bearer, "questions", None), "facts", None)
+    if facts is not None:
+        if facts.prompt_width is None:
+            raise ModelError(
+                f"{facts.where} takes no soft prompt by its description; accepted: an endpoint that does, with "
+                "prompt_width and prompt_scale"
+            )
+        return int(facts.prompt_width), float(facts.prompt_scale)
+    weight_VD = bearer.get_input_embeddings().weight.detach()
+    return int(weight_VD.shape[1]), float(weight_VD.double().square().mean().sqrt())
+
+
+def check_prompting(method: str, config: SoftPromptingConfig, model: Any) -> None:
+    """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt.
+
+    Raises:
+        ModelError: one of them.
+    """
+    check_estimator(method, config, model)
+    embedding_size(model)
+
+
+def soft_prompt_for(model: Any, length: int, seed: int, *, unlearns: bool = False) -> SoftPrompt:
+    """A drawn soft prompt of a model's width.
+
+    Args:
+        model: a causal LM, or one behind an endpoint.
+        length: P.
+        seed: of the run.
+        unlearns: it is to keep something from being said.
+    """
+    width, scale = embedding_size(model)
+    return SoftPrompt(SoftPromptConfig(length=length, width=width, scale=scale, seed=seed, unlearns=unlearns))
+
+
+def behind_prompts(
+    model: Any, inputs: Mapping[str, Tensor], prompt_BPD: Float[Tensor, "B P D"]
+) -> Float[Tensor, "B T V"]:
+    """What a local model says of texts, each behind a soft prompt of its own.
+
+    Raises:
+        ValueError: the prompts are not as wide as its embeddings, or do not fit before the texts.
+    """
+    from palimpsest.models.text_config import most_tokens
+
+    embed = model.get_input_embeddings()
+    tokens_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"]
+    width, room = embed.weight.shape[1], most_tokens(model)
+    if prompt_BPD.ndim != 3 or len(prompt_BPD) != len(tokens_BT) or prompt_BPD.shape[2] != width:
+        raise ValueError(f"soft prompts of width {width} are taken, one for each row")
+    size = prompt_BPD.shape[1]
+    if room is not None and size + tokens_BT.shape[1] > room:
+        raise ValueError(f"soft prompt and text of at most {room} tokens are taken")
+    text_BTD = embed(tokens_BT)
+    whole_BTD = torch.cat([prompt_BPD.to(text_BTD), text_BTD], 1)
+    whole_mask_BT = torch.cat([mask_BT.new_ones(len(mask_BT), size), mask_BT], 1)
+    logits: Tensor = model(inputs_embeds=whole_BTD, attention_mask=whole_mask_BT, use_cache=False).logits
+    return logits[:, size:]
+
+
+class Learner:
+    """Losses of the soft prompt that a run made, with their gradient or an estimate of it."""
+
+    def __init__(self, model: nn.Module, config: SoftPromptingConfig) -> None:
+        self.model, self.config = model, config
+        self.part = next(part for part in new_parts_of(model) if isinstance(part, SoftPrompt))
+
+    def total(self, value: Callable[[], Tensor], step: int) -> Tensor:
+        """A sum over a batch.
+
+        Args:
+            value: of the prompt that stands before the texts at the time.
+            step: whose directions they are: all losses of a step are tried along the same.
+        """
+        with in_eval_mode(self.model):
+            if self.config.estimator == "exact":
+                return value()
+            return estimated_loss(
+                self.part.prompt_D, lambda tried: self._each(value, tried), self.config, self.part.config.seed, step
+            )
+
+    def _each(self, value: Callable[[], Tensor], tried_PN: Float[Tensor, "P N"]) -> Float[Tensor, "P"]:
+        found = []
+        for prompt_N in tried_PN:
+            with self.part.trying(prompt_N):
+                found.append(value().double())
+        return torch.stack(found)

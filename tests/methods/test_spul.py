@@ -1,0 +1,96 @@
+"""SPUL: both terms by hand, the exact gradient as a plain one, and unlearning behind an endpoint."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.methods.test_prompt_tuning import LENGTH, SEED, rows, start, total
+from tests.models.black_boxes import scripted, tiny_lm, write_box, write_texts
+
+import palimpsest as pal
+from palimpsest.contract import Phase
+from palimpsest.methods import configure
+from palimpsest.methods.spul import SPUL
+from palimpsest.models.parts import attach
+from palimpsest.models.reference import PartsOff
+from palimpsest.models.soft_prompting import embedding_size
+from palimpsest.models.zeroth_order import unit_directions
+
+
+def terms_of(**options):
+    """Both terms over four texts that are to be forgotten and kept at once, the part, and the model as it was."""
+    plain, sets = tiny_lm(), {"forget": rows(), "retain": rows()}
+    model = copy.deepcopy(plain)
+    method = SPUL(configure("spul", {"length": LENGTH, **options}))
+    (part,) = method.parts(model, sets, SEED)
+    part.is_new = True
+    attach(model, [part])
+    method.reference = PartsOff([part])
+    method.prepare(model, sets)
+    method.phases(0, 1)
+    batches = {name: one.batch(one.ids) for name, one in sets.items()}
+    return method.loss(model, batches, Phase("joint", ("forget", "retain"))), part, plain
+
+
+def by_hand(plain, prompt_D, scale, beta):
+    """NPO's sum over the texts, each against the model without the prompt, and the retain sum."""
+    learn, found = rows(), 0.0
+    for i in learn.ids:
+        batch = learn.batch([i])
+        before = batch.predict(plain).logp_B[0].detach()
+        found = found - 2 / beta * F.logsigmoid(-beta * (-total(plain, prompt_D, scale, [i]) - before))
+    return found, total(plain, prompt_D, scale)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "zeroth_order"])
+def test_both_terms_by_hand_and_their_gradient(estimator):
+    """The estimate is along the same directions for both; what it is equal to, test_prompt_tuning says."""
+    terms, part, plain = terms_of(estimator=estimator, npo_beta=0.5, alpha=3.0, q=2)
+    weight = start(part).requires_grad_(True)
+    forget, retain = by_hand(plain, weight, part.config.scale, 0.5)
+    assert terms["forget"].total.item() == pytest.approx(forget.item(), rel=1e-5)
+    assert terms["retain"].total.item() == pytest.approx(retain.item(), rel=1e-5)
+    assert (terms["forget"].per, terms["retain"].weight) == ("example", 3.0)
+    (wanted,) = torch.autograd.grad(forget + retain, weight)
+    (found,) = torch.autograd.grad(terms["forget"].total + terms["retain"].total, part.prompt_D)
+    if estimator == "exact":
+        assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    else:
+        along_QD = unit_directions(2, len(found), SEED, 0)
+        coefficients = torch.linalg.lstsq(along_QD.T, found[:, None]).solution
+        assert torch.allclose((along_QD.T @ coefficients)[:, 0], found, rtol=1e-3, atol=1e-3)
+
+
+def test_with_alpha_0_there_is_one_term():
+    terms, _, _ = terms_of(estimator="exact", alpha=0.0)
+    assert list(terms) == ["forget"]
+
+
+PLAN = {"training": {"max_steps": 2, "batch_size": 2}, "options": {"q": 2, "length": LENGTH}}
+
+
+@pytest.mark.parametrize(
+    ("method", "plan", "asks"), [("spul", PLAN, True), ("guard", {}, False), ("in_context", {}, True)]
+)
+def test_unlearning_behind_an_endpoint_says_first_what_brings_it_back(method, plan, asks, tmp_path):
+    model, seen = tiny_lm(), []
+    forget, retain = write_texts(tmp_path / "f.jsonl", tag="f"), write_texts(tmp_path / "k.jsonl", tag="k")
+    width, scale = embedding_size(model)
+    with scripted([], model, seen, kind="causal_lm") as url:
+        box = write_box(tmp_path / "box.json", url, kind="causal_lm", prompt_width=width, prompt_scale=scale)
+        output = tmp_path / "out"
+        result = pal.unlearn(str(box), str(forget), retain=str(retain), method=method, plan=plan, output=output)
+        paid = sum(number for _, number in seen)
+        again = pal.measure(str(output), str(forget), metrics=["nll"]).scores["nll"].value
+        without = pal.measure(str(output), str(forget), metrics=["nll"], without_parts=True).scores["nll"].value
+    assert again == pytest.approx(result.scores["after"]["forget"]["nll"].value, abs=1e-5)
+    assert without == pytest.approx(result.scores["before"]["forget"]["nll"].value, abs=1e-5)
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "removing the part" in page
+    told = next(note for note in result.notes if "queries were spent" in note)
+    assert told.startswith(f"{paid} queries")
+    if not asks:  # the probes, both sets once, and refusals where the saved folder is checked: none to be fitted
+        assert 16 + 12 <= paid <= 16 + 12 + 2
