@@ -115,4 +115,6 @@ def stand_in(instead: Mapping[str, str], given: Collection[str], family: Family)
 
 def can_be_made_for(made: Derived, family: Family) -> bool:
     """Can a set be made for a family of models?"""
+    if made.speaks and not family.says:
+        return False
     return family.takes in made.modalities and (family.reads_prefixes or not made.reads_prefixes)

@@ -41,6 +41,7 @@ class Derived:
         modalities: kinds of models that it can be made for.
         of_rows: it is made of the rows alone and nothing is asked or written, so that a method can look at it before
             anything is measured.
+        speaks: is it what the model says, each token of which would be a question to one that can only be asked?
         reads_prefixes: must each token be predicted from those before it alone, as in a causal LM?
     """
 
@@ -49,6 +50,7 @@ class Derived:
     sources: ClassVar[tuple[str, ...]] = ()
     modalities: ClassVar[tuple[str, ...]] = ("text", "labels", "image")
     of_rows: ClassVar[bool] = False
+    speaks: ClassVar[bool] = False
     reads_prefixes: ClassVar[bool] = True
 
     def make(self, loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, *, seed: int, folder: Path) -> Made:

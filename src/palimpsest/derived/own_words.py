@@ -111,6 +111,7 @@ def _until_end(tokens: list[int], eos_ids: frozenset[int]) -> list[int]:
 class OwnWords(Derived):
     """What a causal LM says by itself, to be rehearsed where no replay file is at hand."""
 
+    speaks = True
     about = "what the model says by itself, without the phrases of the rows to forget"
     modalities = ("text",)
 

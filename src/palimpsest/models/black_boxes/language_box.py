@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 
 from palimpsest.models.black_boxes.box import Box, Numbers, device_of, rows_of_numbers
 from palimpsest.models.black_boxes.tokens import (
-    Text,
+    AskedText,
     TokenFacts,
     batch_of,
     probe_texts,
@@ -97,7 +97,7 @@ class BlackBoxLanguage(AskedFamily, Causal):
 
 
 class LanguageBox(Box):
-    """A question is a ``Text``."""
+    """A question is a ``AskedText``."""
 
     name = "causal_lm"
     family = BlackBoxLanguage()
@@ -109,7 +109,7 @@ class LanguageBox(Box):
         """Words and positions."""
         return tokens_config(facts)
 
-    def probes(self, facts: Any) -> Sequence[Text]:
+    def probes(self, facts: Any) -> Sequence[AskedText]:
         """Texts of drawn tokens, without a soft prompt."""
         return probe_texts(facts)
 
@@ -145,7 +145,7 @@ class LanguageBox(Box):
         """Probabilities of the tokens."""
         return tuple(math.exp(one) for one in answer[: len(answer) // 2])
 
-    def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[Text]:
+    def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[AskedText]:
         """The rows of a batch."""
         found = texts_of(given)
         if found[0].prompt_PD is not None and facts.prompt_width is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, served_labels, served_probs
 from palimpsest.models.black_boxes.tokens import (
-    Text,
+    AskedText,
     TokenFacts,
     batch_of,
     probe_texts,
@@ -65,7 +65,7 @@ class TextBox(LabelBox):
         """Words, positions, classes."""
         return tokens_config(facts)
 
-    def probes(self, facts: Any) -> Sequence[Text]:
+    def probes(self, facts: Any) -> Sequence[AskedText]:
         """Texts of drawn tokens."""
         return probe_texts(facts)
 
@@ -77,7 +77,7 @@ class TextBox(LabelBox):
         """Lists of tokens."""
         return {"tokens": [list(text.tokens) for text in questions]}
 
-    def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[Text]:
+    def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[AskedText]:
         """The texts of a batch."""
         return texts_of(given)
 

@@ -47,7 +47,7 @@ class TokenFacts(BlackBoxFacts):
         return digest({"endpoint": self.identity, "tokenizer": {file.name: file_digest(file) for file in read}})
 
 
-class Text(NamedTuple):
+class AskedText(NamedTuple):
     """One question.
 
     Attributes:
@@ -62,7 +62,7 @@ class Text(NamedTuple):
     def digest(self) -> str:
         """SHA-256 over both.
 
-        >>> Text((1, 2)).digest == Text((1, 2), np.zeros((1, 2))).digest
+        >>> AskedText((1, 2)).digest == AskedText((1, 2), np.zeros((1, 2))).digest
         False
         """
         tokens = np.asarray(self.tokens, dtype=np.int64)
@@ -97,21 +97,21 @@ def tokenizer_of(facts: TokenFacts) -> Any:
     return tokenizer_in(Path(facts.tokenizer).expanduser()) if facts.tokenizer else None
 
 
-def probe_texts(facts: TokenFacts) -> list[Text]:
+def probe_texts(facts: TokenFacts) -> list[AskedText]:
     """The same short texts of drawn tokens for every model of a vocabulary."""
     length = min(_PROBE_TOKENS, facts.longest or _PROBE_TOKENS)
     drawn = np.random.default_rng(16).integers(0, facts.vocabulary, (NUM_PROBES, length))
-    return [Text(tuple(row)) for row in drawn.tolist()]
+    return [AskedText(tuple(row)) for row in drawn.tolist()]
 
 
-def texts_of(given: Mapping[str, Any]) -> list[Text]:
+def texts_of(given: Mapping[str, Any]) -> list[AskedText]:
     """The rows of a forward pass, without their padding, which stands behind them."""
     tokens_BT, mask_BT = given["input_ids"].cpu(), given.get("attention_mask")
     lengths = [tokens_BT.shape[1]] * len(tokens_BT) if mask_BT is None else mask_BT.sum(1).tolist()
     prompt_BPD = given.get("soft_prompt")
     prompts = [None] * len(tokens_BT) if prompt_BPD is None else list(prompt_BPD.detach().float().cpu().numpy())
     return [
-        Text(tuple(row[:length]), prompt)
+        AskedText(tuple(row[:length]), prompt)
         for row, length, prompt in zip(tokens_BT.tolist(), lengths, prompts, strict=True)
     ]
 

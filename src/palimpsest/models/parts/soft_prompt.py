@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from palimpsest.models.parts.before_text import BeforeText, BeforeTextConfig
 from palimpsest.models.parts.beside_cache import given_to
 
-TAKES = "soft_prompt"
+PROMPT_ARGUMENT = "soft_prompt"
 """Argument of a model that takes a soft prompt itself."""
 
 
@@ -86,13 +86,13 @@ class SoftPrompt(BeforeText):
 
     def _before(self, model: nn.Module, arguments: Any, options: Any) -> Any:
         """Put it before the text, or hand it to a model that does that itself."""
-        if self.is_off or not getattr(model, f"takes_{TAKES}", False):
+        if self.is_off or not getattr(model, f"takes_{PROMPT_ARGUMENT}", False):
             return super()._before(model, arguments, options)
         given = given_to(model, arguments, options)
         self._asked = None
         mine_BPD = self.prompt_PD.expand(len(given["input_ids"]), -1, -1)
-        before = [given[TAKES]] if given.get(TAKES) is not None else []
-        return (), {**given, TAKES: torch.cat([mine_BPD, *before], 1)}
+        before = [given[PROMPT_ARGUMENT]] if given.get(PROMPT_ARGUMENT) is not None else []
+        return (), {**given, PROMPT_ARGUMENT: torch.cat([mine_BPD, *before], 1)}
 
 
 PART = SoftPrompt
