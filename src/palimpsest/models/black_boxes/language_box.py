@@ -136,7 +136,8 @@ class LanguageBox(Box):
         logp, top = (rows_of_numbers(values[name], facts, name) for name in ("logprobs", "top"))
         _check_lengths([len(text.tokens) for text in questions], logp, top, facts)
         rows = zip(questions, logp, top, strict=True)
-        wrong = next(filter(None, (_why_none(text.tokens, *row, facts.vocabulary) for text, *row in rows)), None)
+        reasons = (_why_none(text.tokens, said, most, facts.vocabulary) for text, said, most in rows)
+        wrong = next(filter(None, reasons), None)
         if wrong is not None:
             raise facts.unusable(wrong)
         return [(*one, *other) for one, other in zip(logp, top, strict=True)]
