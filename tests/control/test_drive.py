@@ -159,6 +159,50 @@ def test_a_method_that_stalls_starts_anew_once_and_then_gives_up(monkeypatch):
     assert (run.state.stage, run.state.reason) == ("last", "stalls after 1 second starts")
 
 
+def test_what_a_first_start_reached_is_not_lost_when_the_second_breaks_a_floor(monkeypatch):
+    run = begun(driving(monkeypatch))
+    world_of(run).at = (0.3, 1.0)
+    run._restart()
+    world_of(run).at = (0.5, 2.0)  # nearer, and what must stay is gone
+    run.state.here, run.state.reason, run.state.iterations = run.hands.snap(), "stalls", 1
+    world_of(run).end_stage()
+    run._last()
+    assert world_of(run).at == (0.3, 1.0)
+    assert (run.state.reason, run._ended().unchanged) == ("stalls; 50% of the way is left", None)
+
+
+@pytest.mark.parametrize(
+    ("spoken", "retain", "general", "kept"),
+    [
+        (True, 1.0, 2.0, True),
+        (False, 1.0, 2.0, False),  # somebody gave general text: it stays
+        (True, 2.0, 1.0, False),  # what was given to retain stays
+        (True, 1.0, 3.0, False),  # and words of its own stay to some degree
+    ],
+)
+def test_own_words_that_change_keep_no_run_from_forgetting(monkeypatch, spoken, retain, general, kept):
+    run = begun(driving(monkeypatch))
+    world = world_of(run)
+    world.probes.spoken = spoken
+    monkeypatch.setattr(World, "cool", lambda _world: Used(retain, general))
+    world.at = (0.3, 0.0)
+    run.state.here, run.state.reason = run.hands.snap(), "stalls"
+    run._last()
+    assert world.at == ((0.3, 0.0) if kept else (0.0, 0.0))
+    assert (run.state.reason == "stalls; 50% of the way is left" + drive.OWN_WORDS_CHANGED) is kept
+    assert not run.state.reached
+
+
+def test_own_words_may_change_where_the_level_is_reached_only_so(monkeypatch):
+    run = begun(driving(monkeypatch))
+    world_of(run).probes.spoken = True
+    monkeypatch.setattr(World, "cool", lambda _world: Used(1.0, 2.0))
+    world_of(run).at = (1 - LEVEL, 0.0)
+    run.state.here, run.state.reason = run.hands.snap(), "stalls"
+    run._last()
+    assert (run.state.reason, run.state.reached) == (AT_LEVEL + drive.OWN_WORDS_CHANGED, True)
+
+
 def test_a_reading_that_is_not_finite_passes_nothing(monkeypatch):
     run = begun(driving(monkeypatch))
     monkeypatch.setattr(World, "floors", lambda world, **_how: Used(math.inf, None))

@@ -42,7 +42,7 @@ class World:
         self.repairer = SimpleNamespace(can=True)
         watched = {"retain": None}
         sets = {"forget": SimpleNamespace(ids=IDS), "learn": SimpleNamespace(ids=IDS)}
-        self.probes = SimpleNamespace(sets=sets, watched=watched, ids=lambda name, turn: IDS)
+        self.probes = SimpleNamespace(sets=sets, watched=watched, ids=lambda name, turn: IDS, spoken=False)
         loop = SimpleNamespace(step=7, seconds=0.0, tokens=0)
         accelerator = SimpleNamespace(end_training=lambda: None)
         self.machine = SimpleNamespace(state=loop, anchor_name="forget", accelerator=accelerator, method=None)
@@ -80,7 +80,7 @@ class World:
         self.anneal(self.tools.control.cooling, 0.0)
         return self.floors(whole=True)
 
-    def floors(self, *, whole: bool, steps: int = 3) -> Used:
+    def floors(self, *, whole: bool, steps: int = 3, moves: bool = True) -> Used:
         return Used(self.at[1], None)
 
     def read(self, name: str, ids: Sequence[str]) -> Reading:

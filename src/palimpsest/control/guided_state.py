@@ -31,6 +31,7 @@ class ControlState:
         here, earlier, best, start, anchor: numbers of snapshots: accepted last, accepted before that, best cooled one,
             before the run, where the method last started anew. -1 = none.
         best_way: w of the best cooled snapshot.
+        second, second_way: the best cooled one that broke no floor but that of the model's own words, and its w.
         best_used: what it has used up of the floors.
         reason, reached: why the run ended, and whether at its level.
         budget: the budget that ended it, or None.
@@ -69,6 +70,8 @@ class ControlState:
     anchor: int = -1
     best_way: float = 1.0
     best_used: list[float] = field(default_factory=list)
+    second: int = -1
+    second_way: float = 1.0
     reason: str | None = None
     reached: bool = False
     budget: str | None = None
@@ -87,7 +90,7 @@ class ControlState:
     @property
     def snapshots(self) -> set[int]:
         """Numbers of the snapshots that are still needed."""
-        return {self.here, self.earlier, self.best, self.start, self.anchor} - {-1}
+        return {self.here, self.earlier, self.best, self.second, self.start, self.anchor} - {-1}
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""

@@ -199,12 +199,12 @@ class Hands:
 
     # -- readings --------------------------------------------------------------------------------------------------
 
-    def floors(self, *, whole: bool, steps: int = FULL_ROUND) -> Used:
+    def floors(self, *, whole: bool, steps: int = FULL_ROUND, moves: bool = True) -> Used:
         """What is used up of the floors (``Probes.floors``); moves the share of replay to where it is needed."""
         with self.timed("reading_seconds"):
             floors, readings = self.probes.floors(self.job.model, whole=whole, steps=steps)
         self.state.reading_tokens += sum(reading.positions for reading in readings.values())
-        if math.isfinite(floors.most):
+        if moves and math.isfinite(floors.most):
             self.state.replay_share = self.repairer.replay_share = floors.replay_share
         return floors
 

@@ -55,6 +55,7 @@ class Probes:
         control: units of the floors, and how many rows.
         seed: of the run.
         eos_ids: tokens that end a generation.
+        spoken: is "general" what the model said by itself, for want of a file?
     """
 
     sets: Mapping[str, ExampleSet]
@@ -62,6 +63,7 @@ class Probes:
     control: Control
     seed: int
     eos_ids: frozenset[int] = frozenset()
+    spoken: bool = False
 
     def ids(self, name: str, turn: int) -> Sequence[str]:
         """Rows of a reading: all, or ``read_rows`` of a large set, others each turn."""

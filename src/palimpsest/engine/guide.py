@@ -124,7 +124,8 @@ def probes_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], found: Kept) 
     if found.general is not None:
         watched["general"] = Watched.of(loaded, found.general, control.read_rows // 2, seed, "general")
     read_for = {name: sets[name].plain() for name in ("forget", "learn", "retain", "holdout") if name in sets}
-    return Probes(read_for, watched, control, seed, loaded.eos_ids)
+    spoken = "general" in watched and not {"general", "replay"} & set(sets)
+    return Probes(read_for, watched, control, seed, loaded.eos_ids, spoken)
 
 
 def guided_by(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], tools: Tools) -> Guided | Taught:
