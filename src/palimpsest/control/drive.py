@@ -173,7 +173,7 @@ class _Drive:
             self._go_on(now, state.rebound)
 
     def _restart(self) -> None:
-        """A second start: the method's reference and masks anew, from annealed weights, which may be the best so far."""
+        """A second start: reference and masks anew, from annealed weights, which may be the best so far."""
         state, hands = self.state, self.hands
         hands.anneal(self.control.cooling, state.first_rate)
         self._keep_if_best(self._standing(), hands.floors(whole=True, moves=False))

@@ -172,8 +172,7 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
 
     try:
         with refusing(ModelError):
-            kind = PreTrainedTokenizerFast if _is_its_file(source) else AutoTokenizer
-            made = kind.from_pretrained(
+            made = (PreTrainedTokenizerFast if _is_its_file(source) else AutoTokenizer).from_pretrained(
                 source, revision=revision, trust_remote_code=False, local_files_only=is_away(source)
             )
             if made.is_fast and isinstance(source, Path) and not _has_tokenizer(source):
