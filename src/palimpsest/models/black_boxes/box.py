@@ -221,7 +221,7 @@ def rows_of_numbers(values: Any, facts: BlackBoxFacts, name: str) -> list[Number
     """
     try:
         found = [tuple(map(float, row)) for row in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # JSON has integers of any size
         raise facts.unusable(f"{name} is no list of lists of numbers") from None
     if not all(np.isfinite(row).all() for row in map(np.asarray, found)):
         raise facts.unusable(f"one of {name} is not a number")
