@@ -109,6 +109,14 @@ def test_nobody_there_is_tried_again_and_costs_nothing(kind):
     assert questions.ledger.spent == 0
 
 
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+def test_a_host_that_cannot_be_is_not_tried_again(host):
+    waits = []
+    with pytest.raises(EndpointError, match="gives no answer: no such host"):
+        asked(f"http://{host}/", KINDS[0], waits)
+    assert not waits
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
 def test_a_certificate_that_is_not_valid_is_refused(net, kind, tmp_path):
     """A server whose certificate is its own: nothing is sent."""
@@ -168,6 +176,12 @@ def test_probes_that_are_answered_otherwise_are_noticed(net, kind):
         ({"buget": 5}, "did you mean 'budget'"),
         ({"auth_env": "has blank"}, "auth_env"),
         ({"kind": "causal"}, "did you mean 'causal_lm'"),
+        ({"kind": ["causal_lm"]}, "unknown kind"),
+        ({"url": "http://host:99999/"}, "url cannot be used: Port"),
+        ({"url": "http://host:abc/"}, "url cannot be used: Port"),
+        ({"url": "http://host/a b"}, "ASCII without blanks"),
+        ({"url": "http://h\u00f6st/"}, "ASCII without blanks"),
+        ({"timeout": 1e10}, "timeout cannot be used"),
         ({"url": ""}, "one of url and function|url says where"),
     ],
 )

@@ -115,10 +115,12 @@ class Endpoint:
             raise EndpointError(
                 f"the certificate of {host} is not valid ({error.verify_message}); nothing was sent to it"
             ) from None
+        except (socket.gaierror, UnicodeError):  # the latter of a name that none can have
+            made.close()
+            raise NotPaid("no such host", again=False) from None
         except OSError as error:
             made.close()
-            name = isinstance(error, socket.gaierror)
-            raise NotPaid("no such host" if name else error.strerror or "no connection", again=not name) from None
+            raise NotPaid(error.strerror or "no connection", again=True) from None
         self._connection = made
         return made
 
