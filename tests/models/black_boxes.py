@@ -235,10 +235,11 @@ def scripted(
                 reply = (200, {}, json.dumps(reply(right) if reply else right).encode())
             status, headers, body = reply
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
+            self.close_connection = self.close_connection or "Content-Length" in headers
 
         def log_message(self, *_: Any) -> None: ...
 
