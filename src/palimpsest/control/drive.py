@@ -277,7 +277,6 @@ class _Drive:
         nearer = way < state.best_way or (way == state.best_way and state.best != state.start)
         if floors.most <= self.control.final and nearer:
             state.best, state.best_way = number, way
-            state.best_used = [value for value in (floors.retain, floors.general) if value is not None]
         elif self._breaks_own_words_alone(floors) and way < state.second_way:
             state.second, state.second_way = number, way
         return number

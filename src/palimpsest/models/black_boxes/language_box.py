@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 _NOWHERE = -1e4
 """Logit of what has no probability."""
 _ROUNDING = 1e-3
-"""Of a probability, by which an answer may contradict itself."""
+"""Of a log-probability, by which an answer may contradict itself, nats."""
+_HALF = math.log(0.5) + _ROUNDING
+"""No token with more than half of the probability can fail to be the most likely one."""
 
 
 class LanguageFacts(TokenFacts):
@@ -225,9 +227,6 @@ def _why_none(tokens: Sequence[int], logp: Numbers, top: Numbers, vocabulary: in
 def _contradicts(token: int, logp: float, best: float, vocabulary: int) -> bool:
     """Can a token of this log-probability not be, or not fail to be, the most likely one?"""
     return logp < -math.log(vocabulary) - _ROUNDING if token == best else logp > _HALF
-
-
-_HALF = math.log(0.5) + _ROUNDING
 
 
 def logits_saying(
