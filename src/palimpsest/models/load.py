@@ -168,6 +168,9 @@ def _is_its_file(place: str | Path) -> bool:
 
 
 def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> Any:
+    if isinstance(source, Path) and source.is_file():
+        _check_not_needed(source, needed=needed)
+        return None  # transformers would ask the Hub for a model of its name
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
@@ -181,7 +184,6 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
     except ModelError as error:
         if not needed:
             return None
-        _check_names_one(source, error)
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
         if isinstance(source, Path) and not _has_tokenizer(source):
             raise ModelError(
@@ -190,13 +192,13 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
         raise ModelError(f"model {source}: its tokenizer cannot be loaded ({error}); {cure}") from error
 
 
-def _check_names_one(source: str | Path, error: ModelError) -> None:
-    """Refuse the description of a black box that names no tokenizer."""
-    if isinstance(source, Path) and source.is_file():
+def _check_not_needed(source: Path, *, needed: bool) -> None:
+    """Refuse the description of a black box that names no tokenizer, where one is needed."""
+    if needed:
         raise ModelError(
             f"model {source}: no tokenizer; name a folder that has one in its field tokenizer, or give rows of "
             "token ids and say so (--token-ids)"
-        ) from error
+        )
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
