@@ -47,7 +47,8 @@ def test_every_kind_has_a_stand():
 
 
 @pytest.mark.parametrize(
-    ("failure", "lost"), [((429, {"Retry-After": "7"}, b""), 0), ((500, {}, b"x"), 0), ((503, {}, b""), 0), (1.0, ROWS), (CUT, ROWS)]
+    ("failure", "lost"),
+    [((429, {"Retry-After": "7"}, b""), 0), ((500, {}, b"x"), 0), ((503, {}, b""), 0), (1.0, ROWS), (CUT, ROWS)],
 )
 def test_what_may_pass_is_tried_again(failure, lost, net, kind):
     waits, seen = [], []
