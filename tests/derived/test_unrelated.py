@@ -12,6 +12,7 @@ from palimpsest.data.encode.text import encode
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout
 from palimpsest.derived.unrelated import scored_at_topic, topic_words, words_in
+from palimpsest.errors import PlanError
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.sections import Encoding
 from palimpsest.models.load import Loaded, load
@@ -49,6 +50,11 @@ def test_it_is_a_function_of_the_seed(tiny_llama):
         for seed in (0, 0, 3)
     ]
     assert rows[0] == rows[1] != rows[2]
+
+
+def test_words_that_no_row_says_are_refused(tiny_llama):
+    with pytest.raises(PlanError, match=r"no row to forget has any of ann lee, zebra; accepted: single words"):
+        made(tiny_llama, words=["Zebra", "Ann Lee"])
 
 
 def test_without_words_and_without_rows_that_stay_nothing_is_replaced(tiny_llama):

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from palimpsest.data.draws import below, random_words
 from palimpsest.derived.made import Derived, Made
+from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 from palimpsest.method_card import Config
 
@@ -174,6 +175,7 @@ def _of_words(loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, seed:
     speller = _Speller(loaded.tokenizer)
     spelled = {i: speller.words(forget[i].tokens) for i in forget.ids}
     others = [] if stays is None else [(stays[i].tokens, speller.words(stays[i].tokens)) for i in stays.ids]
+    _check_said(config, spelled.values())
     words = _topic(config, list(spelled.values()), [found for _, found in others])
     pool = _pool([*((forget[i].tokens, spelled[i]) for i in forget.ids), *others], words)
     longest, rows, replaced = most_tokens(loaded.model), [], 0
@@ -183,6 +185,20 @@ def _of_words(loaded: Loaded, sets: Mapping[str, ExampleSet], config: Any, seed:
         replaced += count
     note = f"{so_many(replaced, 'word')} of the topic were replaced in {so_many(len(rows), 'control row')}."
     return Made(forget.rewritten(rows), {i: unrelated_id(i) for i in forget.ids}, note)
+
+
+def _check_said(config: Any, forget: Iterable[Sequence[WordPlace]]) -> None:
+    """Refuse words of a topic of which no row says one: they would be passed over without a word.
+
+    Raises:
+        PlanError: none is said.
+    """
+    named = _topic(config, (), ())
+    if named and not any(place.word in named for row in forget for place in row):
+        raise PlanError(
+            f"unrelated.words: no row to forget has any of {', '.join(sorted(named))}; accepted: single words as they "
+            "stand there, each with its forms ([dog,dogs]), not several in one"
+        )
 
 
 class _Speller:
