@@ -20,7 +20,7 @@ from tests.models.black_boxes import (
 
 import palimpsest as pal
 from palimpsest.engine.serving import ServedModel, description_of, serving, write_description
-from palimpsest.errors import EndpointError, PlanError
+from palimpsest.errors import EndpointError, ModelError, PlanError
 from palimpsest.models.black_box_file import facts_from
 from palimpsest.models.load import load
 from palimpsest.models.query_ledger import QueryLedger
@@ -103,10 +103,19 @@ def test_a_budget_that_is_too_small_is_refused_before_anything_is_asked(tmp_path
     seen, data = [], write_rows(tmp_path / "rows.npz")
     with scripted([], tiny_net(), seen) as url:
         box = write_box(tmp_path / "box.json", url, budget=30, price_per_query=0.5)
-        with pytest.raises(PlanError, match=r"asks up to \d+ queries and the budget of .* is 30; nothing was asked"):
+        said = r"asks up to \d+ queries and the budget of .* is 30; nothing was asked.*bar\.q"
+        with pytest.raises(PlanError, match=said):
             learned(box, data, tmp_path / "out")
     assert not seen
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]
+
+
+def test_a_description_without_a_tokenizer_asks_nobody_for_one(tmp_path, monkeypatch):
+    """Its name is no name of the Hub."""
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: pytest.fail("was looked up"))
+    box = write_box(tmp_path / "box.json", "http://127.0.0.1:1/", "causal_lm", tokenizer="")
+    with pytest.raises(ModelError, match="name a folder that has one in its field tokenizer"):
+        pal.measure(str(box), str(write_texts(tmp_path / "t.jsonl")))
 
 
 def test_the_cost_is_told_before_the_first_query(tmp_path):
@@ -117,7 +126,7 @@ def test_the_cost_is_told_before_the_first_query(tmp_path):
 
     with scripted([], tiny_net(), seen) as url:
         box = write_box(tmp_path / "box.json", url, budget=10, price_per_query=0.5)
-        with pytest.raises(PlanError, match="up to 12 queries and the budget"):
+        with pytest.raises(PlanError, match=r"up to 12 queries and the budget.*; give a larger budget or fewer rows$"):
             pal.measure(str(box), str(data), metrics=["accuracy"], progress=progress)
         box = write_box(tmp_path / "box.json", url, budget=12, price_per_query=0.5)
         found = pal.measure(str(box), str(data), metrics=["accuracy"], progress=progress)

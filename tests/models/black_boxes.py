@@ -115,6 +115,7 @@ _LABELS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda right: {"probs": [[1.5, -0.5, 0.0, 0.0]] * ROWS}, "or one is negative"),
     (lambda right: {"probs": _HALF, "labels": ["a", "b", "c", "x"]}, "labels are not those that were declared"),
     (lambda right: {"probs": "no"}, "no list of lists"),
+    (lambda right: {"probs": [[10**400, 0, 0, 0]] * ROWS}, "no list of lists of numbers"),
     (lambda right: {}, 'no object with "probs"'),
 ]
 _LANGUAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
@@ -128,6 +129,7 @@ _LANGUAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
                             "logprobs": [[-0.01] * 7] * ROWS}, "not the most likely one"),
     (lambda right: right | {"vocabulary": WORDS + 1}, "vocabulary is not the one that was declared"),
     (lambda right: right | {"top": "no"}, "no list of lists"),
+    (lambda right: right | {"top": [[10**400] * 8] * ROWS}, "no list of lists of numbers"),
     (lambda right: {"top": right["top"]}, 'no object with "logprobs" and "top"'),
 ]  # fmt: skip
 
@@ -233,10 +235,11 @@ def scripted(
                 reply = (200, {}, json.dumps(reply(right) if reply else right).encode())
             status, headers, body = reply
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
+            self.close_connection = self.close_connection or "Content-Length" in headers
 
         def log_message(self, *_: Any) -> None: ...
 

@@ -14,6 +14,7 @@ from palimpsest.models.black_box_file import facts_from
 from palimpsest.models.black_boxes import all_boxes
 from palimpsest.models.questions import Questions
 
+CUT = (200, {"Content-Length": "1000"}, b'{"logprobs": [[-0.5')
 KINDS = [one.kind for one in STANDS]
 
 
@@ -46,7 +47,8 @@ def test_every_kind_has_a_stand():
 
 
 @pytest.mark.parametrize(
-    ("failure", "lost"), [((429, {"Retry-After": "7"}, b""), 0), ((500, {}, b"x"), 0), ((503, {}, b""), 0), (1.0, ROWS)]
+    ("failure", "lost"),
+    [((429, {"Retry-After": "7"}, b""), 0), ((500, {}, b"x"), 0), ((503, {}, b""), 0), (1.0, ROWS), (CUT, ROWS)],
 )
 def test_what_may_pass_is_tried_again(failure, lost, net, kind):
     waits, seen = [], []
@@ -54,7 +56,7 @@ def test_what_may_pass_is_tried_again(failure, lost, net, kind):
         questions, found = asked(url, kind, waits)
     assert found == right(net, kind)
     assert waits == [7.0 if failure != 1.0 and failure[0] == 429 else 0.5]
-    assert questions.ledger.lost == lost, "whether a silent server billed nobody knows"
+    assert questions.ledger.lost == lost, "whether a server that was silent or died billed nobody knows"
     assert len({headers["Idempotency-Key"] for headers, _ in seen}) == 1
 
 
@@ -101,12 +103,25 @@ def test_what_will_not_pass_is_said_at_once(status, said, net, kind, monkeypatch
     assert not waits
 
 
+def test_who_wants_a_credential_and_has_none_is_told_so(net, kind):
+    with scripted([(401, {}, b"")], net, kind=kind) as url, pytest.raises(EndpointError, match="by auth_env"):
+        asked(url, kind)
+
+
 def test_nobody_there_is_tried_again_and_costs_nothing(kind):
     facts = facts_from(description("http://127.0.0.1:1/", kind, retries=2), "box")
     questions = Questions(facts, sleep=lambda _: None)
     with pytest.raises(EndpointError, match="after 3 tries: Connection refused"):
         questions.answers(facts.box.probes(facts)[:1])
     assert questions.ledger.spent == 0
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+def test_a_host_that_cannot_be_is_not_tried_again(host):
+    waits = []
+    with pytest.raises(EndpointError, match="gives no answer: no such host"):
+        asked(f"http://{host}/", KINDS[0], waits)
+    assert not waits
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
@@ -168,6 +183,12 @@ def test_probes_that_are_answered_otherwise_are_noticed(net, kind):
         ({"buget": 5}, "did you mean 'budget'"),
         ({"auth_env": "has blank"}, "auth_env"),
         ({"kind": "causal"}, "did you mean 'causal_lm'"),
+        ({"kind": ["causal_lm"]}, "unknown kind"),
+        ({"url": "http://host:99999/"}, "url cannot be used: Port"),
+        ({"url": "http://host:abc/"}, "url cannot be used: Port"),
+        ({"url": "http://host/a b"}, "ASCII without blanks"),
+        ({"url": "http://h\u00f6st/"}, "ASCII without blanks"),
+        ({"timeout": 1e10}, "timeout cannot be used"),
         ({"url": ""}, "one of url and function|url says where"),
     ],
 )

@@ -43,22 +43,24 @@ def tell_queries(plan: Plan, sets: Mapping[str, Any], before: Loaded, progress: 
         PlanError: more than the budget; nothing was asked.
     """
     if not before.family.has_gradient:
-        _tell(before, queries_of_run(plan, {name: len(rows) for name, rows in sets.items()}), progress)
+        queries = queries_of_run(plan, {name: len(rows) for name, rows in sets.items()})
+        steps = f", or fewer steps and directions (training.max_steps, {plan.method}.q)" if "q" in plan.options else ""
+        _tell(before, queries, progress, f"a larger budget, fewer rows{steps}")
 
 
 def tell_measuring(loaded: Loaded, rows: int, progress: Progress) -> None:
     """The same of measuring one set."""
     if not loaded.family.has_gradient:
         probes = 0 if loaded.model.questions.expected is None else NUM_PROBES
-        _tell(loaded, rows + probes, progress)
+        _tell(loaded, rows + probes, progress, "a larger budget or fewer rows")
 
 
-def _tell(loaded: Loaded, queries: int, progress: Progress) -> None:
+def _tell(loaded: Loaded, queries: int, progress: Progress, cure: str) -> None:
     facts = loaded.model.questions.facts
     if facts.budget is not None and queries > facts.budget:
         raise PlanError(
             f"this asks up to {queries} queries and the budget of {loaded.source} is {facts.budget}; nothing was "
-            "asked; give a larger budget, fewer rows, or fewer steps and directions (training.max_steps, bar.q)"
+            f"asked; give {cure}"
         )
     progress("this run", 0, 0, f"at most {queries} queries{priced(queries, facts.price_per_query)}")
 

@@ -78,6 +78,8 @@ class Endpoint:
             connection.request("POST", target, body=content, headers=headers)
             answer = connection.getresponse()
             body, self._last = answer.read(_LARGEST), time.monotonic()
+            if answer.length and len(body) < _LARGEST and answer.status == 200:  # read() with a size says nothing
+                raise http.client.IncompleteRead(body, answer.length)
             return answer.status, dict(answer.headers), body
         except (TimeoutError, OSError, http.client.HTTPException) as error:
             self._close()
@@ -115,10 +117,12 @@ class Endpoint:
             raise EndpointError(
                 f"the certificate of {host} is not valid ({error.verify_message}); nothing was sent to it"
             ) from None
+        except (socket.gaierror, UnicodeError):  # the latter of a name that none can have
+            made.close()
+            raise NotPaid("no such host", again=False) from None
         except OSError as error:
             made.close()
-            name = isinstance(error, socket.gaierror)
-            raise NotPaid("no such host" if name else error.strerror or "no connection", again=not name) from None
+            raise NotPaid(error.strerror or "no connection", again=True) from None
         self._connection = made
         return made
 
@@ -134,7 +138,9 @@ class Endpoint:
     def _refused(self, status: int, headers: Mapping[str, str]) -> NotPaid:
         """What a status other than 200 means. What the server wrote with it is not repeated: it could be anything."""
         self._close()
-        hint = f"; is the credential in {self.facts.auth_env} right?" if status in (401, 403) else ""
+        name = self.facts.auth_env
+        said = f"is the credential in {name} right?" if name else "it may want a credential, by auth_env"
+        hint = f"; {said}" if status in (401, 403) else ""
         moved = "; a redirect is not followed, give its target as url" if 300 <= status < 400 else ""
         return NotPaid(f"HTTP {status}{hint}{moved}", again=status in _AGAIN, after=_told_to_wait(headers))
 

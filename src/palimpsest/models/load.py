@@ -168,21 +168,15 @@ def _is_its_file(place: str | Path) -> bool:
 
 
 def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> Any:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
+    if isinstance(source, Path) and source.is_file():
+        _check_not_needed(source, needed=needed)
+        return None  # transformers would ask the Hub for a model of its name
     try:
         with refusing(ModelError):
-            kind = PreTrainedTokenizerFast if _is_its_file(source) else AutoTokenizer
-            made = kind.from_pretrained(
-                source, revision=revision, trust_remote_code=False, local_files_only=is_away(source)
-            )
-            if made.is_fast and isinstance(source, Path) and not _has_tokenizer(source):
-                raise ModelError("it has no vocabulary")  # slow ones, of bytes, need none
-            return made
+            return _made_tokenizer(source, revision)
     except ModelError as error:
         if not needed:
             return None
-        _check_names_one(source, error)
         cure = "save its tokenizer there, by tokenizer.save_pretrained(FOLDER), or give a folder that has one"
         if isinstance(source, Path) and not _has_tokenizer(source):
             raise ModelError(
@@ -191,13 +185,29 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
         raise ModelError(f"model {source}: its tokenizer cannot be loaded ({error}); {cure}") from error
 
 
-def _check_names_one(source: str | Path, error: ModelError) -> None:
-    """Refuse the description of a black box that names no tokenizer."""
-    if isinstance(source, Path) and source.is_file():
+def _made_tokenizer(source: str | Path, revision: str | None) -> Any:
+    """The tokenizer as transformers makes it.
+
+    Raises:
+        ModelError: it has no words.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    made = (PreTrainedTokenizerFast if _is_its_file(source) else AutoTokenizer).from_pretrained(
+        source, revision=revision, trust_remote_code=False, local_files_only=is_away(source)
+    )
+    if made.is_fast and isinstance(source, Path) and not _has_tokenizer(source):
+        raise ModelError("it has no vocabulary")  # slow ones, of bytes, need none
+    return made
+
+
+def _check_not_needed(source: Path, *, needed: bool) -> None:
+    """Refuse the description of a black box that names no tokenizer, where one is needed."""
+    if needed:
         raise ModelError(
             f"model {source}: no tokenizer; name a folder that has one in its field tokenizer, or give rows of "
             "token ids and say so (--token-ids)"
-        ) from error
+        )
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:

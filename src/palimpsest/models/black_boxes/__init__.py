@@ -37,7 +37,7 @@ def box_named(name: str) -> Box:
     Raises:
         ModelError: there is none.
     """
-    kinds = {box.name: box for box in all_boxes()}
-    if name not in kinds:
-        raise ModelError(unknown("kind of black box", str(name), kinds))
-    return kinds[name]
+    kinds, said = {box.name: box for box in all_boxes()}, str(name)  # a file may say anything
+    if said not in kinds:
+        raise ModelError(unknown("kind of black box", said, kinds))
+    return kinds[said]

@@ -52,7 +52,7 @@ class BlackBoxFacts(Chosen):
     """Environment variable whose value is sent as a bearer token."""
     batch_size: int = Field(default=256, ge=1, le=100_000)
     """Rows of one request at most."""
-    timeout: float = Field(default=30.0, gt=0)
+    timeout: float = Field(default=30.0, gt=0, le=86_400)
     """Seconds to wait for an answer."""
     retries: int = Field(default=5, ge=0, le=100)
     """Further tries after a time-out, a refused connection, or an answer 429, 500, 502, 503 or 504."""
@@ -62,9 +62,12 @@ class BlackBoxFacts(Chosen):
     @field_validator("url")
     @classmethod
     def _can_be_asked(cls, url: str) -> str:
+        if not all("!" <= one <= "~" for one in url):
+            raise ValueError("accepted: ASCII without blanks; write other signs of a path as %XX, of a host as xn--")
         parts = urlsplit(url)
         if url and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("accepted: http://HOST:PORT/PATH or https://...")
+        _ = parts.port  # raises where it is none
         if parts.username is not None or parts.password is not None:
             raise ValueError("it holds a credential; name an environment variable in auth_env instead")
         return url
@@ -221,7 +224,7 @@ def rows_of_numbers(values: Any, facts: BlackBoxFacts, name: str) -> list[Number
     """
     try:
         found = [tuple(map(float, row)) for row in values]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # JSON has integers of any size
         raise facts.unusable(f"{name} is no list of lists of numbers") from None
     if not all(np.isfinite(row).all() for row in map(np.asarray, found)):
         raise facts.unusable(f"one of {name} is not a number")
