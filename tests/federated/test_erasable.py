@@ -9,7 +9,7 @@ from torch import nn
 from palimpsest.engine.unfinished import reached
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.federated import erasers
-from palimpsest.federated.erasable import check_as_learned, check_procedure, check_rule
+from palimpsest.federated.erasable import check_as_learned, check_needed_rows, check_procedure, check_rule
 from palimpsest.federated.federated_plan import plan_of_work
 from palimpsest.federated.going_through import Combining, check_timeout
 from palimpsest.federated.rounds_facts import FederationFacts, RetrainedFacts
@@ -133,3 +133,17 @@ def test_whoever_stops_a_federation_is_told_of_its_rounds(tmp_path):
         folder.mkdir(parents=True)
         (folder / "round.json").touch()
     assert reached(tmp_path) == "after 2 rounds"
+
+
+def test_rows_that_an_eraser_needs_are_missed_before_torch_is_there():
+    """The cards, which are read without importing, say what the classes do."""
+    assert {card.name: card.needs for card in erasers.eraser_cards()} == {
+        name: erasers.load(name).needs for name in erasers.names()
+    }
+    with pytest.raises(PlanError, match=r"teaches on rows of no client; give them with --public"):
+        check_needed_rows("subtract_distil", "ann", {"client:bob"})
+    check_needed_rows("subtract_distil", "ann", {"client:bob", "public"})
+    with pytest.raises(PlanError, match=r"asks the client that goes, too; give its rows \(--client ann=FILE\)"):
+        check_needed_rows("projected_ascent", "ann", {"client:bob"})
+    check_needed_rows("projected_ascent", "ann", {"client:bob", "forget"})
+    check_needed_rows("fed_eraser", "ann", {"client:bob"})

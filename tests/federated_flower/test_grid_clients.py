@@ -15,6 +15,8 @@ from tests.federated_flower.toys import (
     Array,
     ArrayRecord,
     ConfigRecord,
+    Error,
+    ErrorCode,
     Message,
     MetricRecord,
     Twist,
@@ -176,3 +178,15 @@ def test_a_client_that_was_meant_for_another_name_refuses() -> None:
     through._said[1] = Hello("z", MODEL)
     (heard,) = through.ask(Errand(START, ("z",)), 0)
     assert heard == Absent("z", "it failed: it was asked under the name 'z'")
+
+
+@pytest.mark.parametrize("code", [ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE])
+def test_a_message_that_outlived_its_time_is_a_late_answer(code: int) -> None:
+    """Flower drops it a moment before we give up, and says so at length."""
+
+    def expired(reply: Message) -> Message:
+        reply.__dict__["_content"] = None  # a message holds one or the other
+        reply.error = Error(code=code, reason="Message Unavailable - The requested message could not be found")
+        return reply
+
+    assert said(clients(node("a"), node("b"), node("c"), twists={2: expired}))["b"] == "it did not answer in time"

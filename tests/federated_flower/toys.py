@@ -14,8 +14,9 @@ if importlib.util.find_spec("flwr") is None:
     pytest.skip("Flower is not installed here: `make test-federated` runs these", allow_module_level=True)
 
 # Files of tests import from here what is Flower's, so that they are skipped with this file.
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: F401
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict  # noqa: F401
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode  # noqa: F401
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity

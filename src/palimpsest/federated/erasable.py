@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.federated import erasers
 from palimpsest.federated.federated_plan import CLIENT, FederatedPlan
+from palimpsest.federated.given_clients import PUBLIC_CLIENT
 from palimpsest.federated.going_through import Combining
 from palimpsest.federated.rounds_facts import federation_facts_in
 
@@ -66,6 +67,24 @@ def check_rule(by: str, combining: Combining, where: str) -> None:
         f"{by} reckons with means, and the answers of {where} were combined by {combining.words}; accepted: --by "
         f"{', '.join(able)}"
     )
+
+
+def check_needed_rows(by: str, gone: str, files: Collection[str]) -> None:
+    """Refuse an eraser that works with rows that are not there.
+
+    Args:
+        by: eraser.
+        gone: the client that goes.
+        files: names of the files of the plan.
+
+    Raises:
+        PlanError: says which rows, and how they are given.
+    """
+    (needs,) = (card.needs for card in erasers.eraser_cards() if card.name == by)
+    if "gone" in needs and _GONE not in files:
+        raise PlanError(f"{by} asks the client that goes, too; give its rows (--client {gone}=FILE)")
+    if "public rows" in needs and PUBLIC_CLIENT not in files:
+        raise PlanError(f"{by} teaches on rows of no client; give them with --public FILE")
 
 
 def at_its_rate(before: FederatedPlan, folder: str | Path) -> FederatedPlan:

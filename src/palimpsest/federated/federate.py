@@ -15,8 +15,7 @@ from palimpsest.engine.early import check_untouched
 from palimpsest.engine.given import Manner
 from palimpsest.engine.output import PLAN, Output
 from palimpsest.errors import DataError, PlanError, reachable, unknown
-from palimpsest.federated import erasers
-from palimpsest.federated.erasable import at_its_rate, check_as_learned, check_procedure, check_rule, procedure_of
+from palimpsest.federated import erasable, erasers
 from palimpsest.federated.federated_plan import CLIENT, FED_AVG, FederatedPlan, federated_plan, plan_of_work
 from palimpsest.federated.given_clients import (
     LEAST_CLIENTS,
@@ -116,12 +115,12 @@ def federate(
     files = {**{f"{CLIENT}{name}": file for name, file in names.items()}, **_described(roles)}
     asked = {
         "kind": "federate",
-        "method": procedure_of(how.learns_for) or FED_AVG,
-        "learned_for": procedure_of(how.learns_for),
+        "method": erasable.procedure_of(how.learns_for) or FED_AVG,
+        "learned_for": erasable.procedure_of(how.learns_for),
         "rounds": how.rounds,
         "epochs": how.epochs,
         "searches": _searches(how, sections or {}),
-        "options": _options(procedure_of(how.learns_for), how.options),
+        "options": _options(erasable.procedure_of(how.learns_for), how.options),
         "measuring": how.measuring,
         "combining": how.combining,
     }
@@ -157,10 +156,10 @@ def erase_client(
         UsageError: something supplied cannot be used; nothing was written.
         FederationError: too few clients answered in a round; the same call goes on.
     """
-    before = at_its_rate(_plan_of(folder), folder)
+    before = erasable.at_its_rate(_plan_of(folder), folder)
     rows = {**before.clients, **(clients or {})}
     _check_members(before, gone, clients or {})
-    check_procedure(by, before.learned_for, str(folder))
+    erasable.check_procedure(by, before.learned_for, str(folder))
     options = erasers.checked_options(by, {**(before.options if before.learned_for else {}), **how.options})
     check_way(how.way)
     check_timeout(how.timeout, how.way)
@@ -174,6 +173,7 @@ def erase_client(
         return _in_processes(call, before.local_plan(), asked, manner, how._replace(combining=before.combining))
     roles = {**_kept_roles(before), **_roles(sets), **_rows_of_gone(rows, gone)}
     files = {**{f"{CLIENT}{name}": describe_source(at) for name, at in staying.items()}, **_described(roles)}
+    erasable.check_needed_rows(by, gone, files)
     other: dict[str, Any] = {} if how.measuring is None else {"measuring": how.measuring}
     changed = {"kind": "erase", "method": by, "after": str(folder), "gone": gone, "retrains": retrains}
     changed |= {"options": options, "searches": False}
@@ -193,7 +193,7 @@ def _run(
         found["after"] = digest([source_digest(plan.after), _rounds_digest(plan.after)])
     plan = plan.model_copy(update={"digests": found})
     if plan.after:
-        check_as_learned(_plan_of(plan.after).digests, found, plan.gone, plan.after)
+        erasable.check_as_learned(_plan_of(plan.after).digests, found, plan.gone, plan.after)
     from palimpsest.federated.federating import execute_federation  # and torch with it
 
     with as_it_was():  # again, now that torch is there
@@ -254,7 +254,7 @@ def _searches(how: Federating, sections: Mapping[str, Any]) -> bool:
     """Does the first round decide about the rate? Not where noise would be added for it, or none follows."""
     given = "learning_rate" in sections.get("training", {})
     noisy = how.combining.noise_multiplier is not None
-    return not (given or noisy or procedure_of(how.learns_for) or how.rounds == 1)
+    return not (given or noisy or erasable.procedure_of(how.learns_for) or how.rounds == 1)
 
 
 def _kept_roles(before: FederatedPlan) -> dict[str, Source]:
@@ -308,7 +308,7 @@ def _key_of_rounds(folder: str | Path) -> MarkKey:
 
 def _check_combining(before: FederatedPlan, by: str, how: Federating, where: str) -> None:
     """Refuse an eraser that needs what secure aggregation hid, or a mean, and a way that would show it now."""
-    check_rule(by, before.combining, where)
+    erasable.check_rule(by, before.combining, where)
     before.combining.check(how.way if how.through is None else None)
     if before.combining.secret:
         needs = {name: erasers.load(name).needs for name in erasers.names()}

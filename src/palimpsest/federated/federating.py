@@ -10,7 +10,7 @@ Whoever dies in between goes on: what clients answered is on the disk, the rest 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -134,7 +134,7 @@ def _check_history(work: FederationAtWork, start: Weights) -> None:
     """Refuse what the eraser cannot work with, before anybody is asked.
 
     Raises:
-        PlanError: the rounds begin at weights that others had moved, or rows are missing.
+        PlanError: the rounds begin at weights that others had moved.
         ModelError: a record was changed, or is missing.
     """
     plan, eraser = work.plan, work.eraser
@@ -144,18 +144,8 @@ def _check_history(work: FederationAtWork, start: Weights) -> None:
             f"{plan.method} goes back to the weights before the first round, and those of {plan.after} come after an "
             f"earlier erasure; accepted: {', '.join(able)}, or the version from before that erasure"
         )
-    _check_needs(work, eraser.needs)
-
-
-def _check_needs(work: FederationAtWork, needs: Sequence[str]) -> None:
-    """Refuse an erasure whose records, rows of the client that goes, or public rows are not there."""
-    plan = work.plan
-    if "rounds" in needs and (damage := work.damage()):
+    if "rounds" in eraser.needs and (damage := work.damage()):
         raise ModelError(damage)
-    if "gone" in needs and "forget" not in work.read.sets:
-        raise PlanError(f"{plan.method} asks the client that goes, too; give its rows (--client {plan.gone}=FILE)")
-    if "public rows" in needs and not work.read.public:
-        raise PlanError(f"{plan.method} teaches on rows of no client; give them with --public FILE")
 
 
 def _before(work: FederationAtWork, loaded: Loaded, sets: Mapping[str, Any]) -> Measured:

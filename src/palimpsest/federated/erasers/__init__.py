@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +33,7 @@ class EraserCard(NamedTuple):
         exact: does it give what the same procedure gives without the client?
         learns_apart: the federation must have learned for it.
         any_rule: it can erase whatever the answers were combined by.
+        needs: what it cannot do without; ``procedure.Eraser``.
     """
 
     name: str
@@ -40,6 +42,7 @@ class EraserCard(NamedTuple):
     exact: bool = False
     learns_apart: bool = False
     any_rule: bool = False
+    needs: tuple[str, ...] = ("rounds",)
 
 
 def names() -> tuple[str, ...]:
@@ -111,5 +114,7 @@ def _said(file: Path) -> dict[str, Any]:
 
 def _plain(line: ast.Assign) -> list[tuple[str, Any]]:
     """Name and value of ``name = value``, where the value is plain."""
-    target, value = line.targets[0], line.value
-    return [(target.id, value.value)] if isinstance(target, ast.Name) and isinstance(value, ast.Constant) else []
+    target = line.targets[0]
+    with suppress(ValueError):  # no plain value
+        return [(target.id, ast.literal_eval(line.value))] if isinstance(target, ast.Name) else []
+    return []

@@ -17,7 +17,7 @@ from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.errors import RunError
 from palimpsest.federated.flower.client_app import ERRAND, WHO
 from palimpsest.federated.flower.hello import Hello, read_hello, refusal_of, wrong_model
-from palimpsest.federated.flower.messages import errand_record, read_told
+from palimpsest.federated.flower.messages import LATE, errand_record, read_told
 from palimpsest.federated.procedure import Errand
 
 TIMEOUT = 600.0
@@ -138,7 +138,7 @@ def _heard_hello(reply: Any) -> Hello | str:
 def heard(reply: Message | None, expected: Hello, errand: Errand) -> Reply | Absent:
     """What a client told, or why it is left out."""
     if reply is None:
-        return Absent(expected.client, "it did not answer in time")
+        return Absent(expected.client, LATE)
     try:
         return read_told(reply, expected, errand)
     except RunError as error:

@@ -25,6 +25,9 @@ WEIGHTS_BESIDE = "beside"
 HEADER = 4096
 """Bytes that an array may have beyond its numbers: numpy's description of them."""
 
+LATE = "it did not answer in time"
+EXPIRED = (3, 4)  # Flower's codes where a message, or the reply to it, outlived its time
+
 
 def as_arrays(tensors: Weights) -> ArrayRecord:
     """Tensors as Flower carries them, in their order."""
@@ -105,6 +108,8 @@ def read_told(message: Message, expected: Hello, errand: Errand) -> Reply:
         RunError: what is wrong with it, in one line.
     """
     if message.has_error():
+        if message.error.code in EXPIRED:
+            raise RunError(LATE)
         raise RunError(f"it failed: {as_line(_last_line(str(message.error.reason)), LONGEST_WHY)}")
     with refusing(lambda reason: RunError(f"its answer cannot be read: {as_line(reason, LONGEST_WHY)}")):
         content = message.content
