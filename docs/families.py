@@ -96,8 +96,8 @@ def told(requests: int) -> str:
         f"Measured on {many} of [language.md](language.md) (a small Llama, invented people and authors). "
         f"A run *got there* where forget ES ends at most {NEAR:.2f} above the oracle's, retain ES at {KEPT:.2f} of "
         f"before or more, and general perplexity at {GENERAL:.2f} times before or less. Sorted by how often, then by "
-        "positions, guards last: whoever takes their part off has all of it again. *Back* is forget ES of one half after "
-        "the other half was taught again.\n"
+        "positions, guards last: whoever takes their part off has all of it again. *Back* is forget ES of one half "
+        "after the other half was taught again.\n"
     )
 
 
