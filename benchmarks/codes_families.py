@@ -4,7 +4,7 @@
 
 A small BERT for sequence classification and a small T5, both made here from nothing, learn the topic of 840 rows of
 dbpedia (cl-text-tasks; 60 of each of 14 topics, T5 writes its name), and then go on learning them through a codebook.
-Then three topics go, each from the model that learned, code by code: so many as the rows that stay allow. Beside it:
+Then three topics go, each from the model that learned, code by code: as many as bring it to its level. Beside it:
 the codes that pass a fixed test, the index alone, as many random codes, and a second request after the first; with
 ``--rows`` also a wider net, and the next best code in the place of a deleted one. Accuracy is of test rows, of the
 topic and of all others; what never learned the topic says it of none. A linear probe for the topic looks at what enters
@@ -51,9 +51,7 @@ ROWS: Mapping[str, dict[str, Any]] = {
     "S' = 64": {**TESTED, "s_prime": 64},
     "random, S' = 64": {**TESTED, "random_codes": True, "s_prime": 64},
 }
-
-
-FIRST_ROWS = ("default", "tested", "index", "random")
+FIRST_ROWS = ("default", "tested", "index", "random")  # made where no others are named
 
 
 def write_rows(data: Path, world: Path, family: str, seed: int) -> None:

@@ -84,7 +84,7 @@ def chosen(measured: Sequence[Row]) -> str:
             place = (row["world"], row["seed"])
             holds = passes(row, beside[*place, "oracle"], beside[*place, "nothing"])
             judged.setdefault(row["method"], []).append((row, holds))
-    order = sorted(judged, key=lambda name: (-share(judged[name]), positions(judged[name]), name))
+    order = sorted(judged, key=lambda name: (is_guard(name), -share(judged[name]), positions(judged[name]), name))
     requests = len({(row["world"], row["seed"]) for row in measured})
     return "\n".join([told(requests), *_choice(order, judged), ""])
 
@@ -96,7 +96,7 @@ def told(requests: int) -> str:
         f"Measured on {many} of [language.md](language.md) (a small Llama, invented people and authors). "
         f"A run *got there* where forget ES ends at most {NEAR:.2f} above the oracle's, retain ES at {KEPT:.2f} of "
         f"before or more, and general perplexity at {GENERAL:.2f} times before or less. Sorted by how often, then by "
-        "positions. *Back* is forget ES of one half after the other half was taught again.\n"
+        "positions, guards last: whoever takes their part off has all of it again. *Back* is forget ES of one half after the other half was taught again.\n"
     )
 
 
@@ -105,6 +105,11 @@ def passes(row: Row, oracle: Row, before: Row) -> bool:
     near = row["forget es"] - oracle["forget es"] <= NEAR
     kept = row["retain es"] >= KEPT * before["retain es"]
     return near and kept and row["general ppl"] <= GENERAL * before["general ppl"]
+
+
+def is_guard(name: str) -> bool:
+    """Does the model know all of it behind a part?"""
+    return methods.card(name).approach == "guard"
 
 
 def share(judged: Sequence[tuple[Row, bool]]) -> float:

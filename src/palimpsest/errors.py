@@ -88,6 +88,8 @@ class RunError(PalimpsestError):
 class DivergedError(RunError):
     """A loss or gradient became infinite or not a number."""
 
+    remedy = "lower the learning rate"
+
 
 class FrozenError(RunError):
     """A trainable parameter did not move, or a frozen one did."""
@@ -112,7 +114,15 @@ class EndpointError(PalimpsestError):
 
 
 class FederationError(PalimpsestError):
-    """Too few clients answered. No RunError: what was heard stays for the next go, which asks only the others."""
+    """Too few clients answered. No RunError: what was heard stays for the next go, which asks only the others.
+
+    Attributes:
+        diverged: half would have answered, had their local work not led to numbers that are not finite.
+    """
+
+    def __init__(self, message: str, diverged: bool = False) -> None:
+        super().__init__(message)
+        self.diverged = diverged
 
 
 class Interrupted(KeyboardInterrupt):

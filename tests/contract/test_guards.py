@@ -11,15 +11,16 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from palimpsest import methods
-from palimpsest.contract import Phase
 from palimpsest.data.encode.batch import TextSet, TokenSequence
 from palimpsest.loop.editing import make_edit
 from palimpsest.models import parts
 from palimpsest.models.load import load
 from palimpsest.models.parts.with_parts import folded, write_version
+from palimpsest.models.reference import PartsOff
 from palimpsest.models.scope import Scope, apply_scope, parameter_digests
 
 GUARDS = [name for name in methods.names() if methods.card(name).approach == "guard"]
+EXACT = {"spul": {"estimator": "exact"}}
 UNFOLLOWED = {"in_context"}  # a tiny model follows no examples: it loses what must stay as well
 ABOUT = 40
 """Token that the rows to forget have in their question."""
@@ -73,13 +74,14 @@ def guarded(name: str, start: LlamaForCausalLM, sets: Mapping[str, TextSet]) -> 
     """A copy with the parts that a run would add, fitted, or trained for a few steps."""
     model, kind = copy.deepcopy(start), methods.load(name)
     torch.manual_seed(0)
-    method = kind(methods.configure(name, {}))
+    method = kind(methods.configure(name, EXACT.get(name, {})))
     drawn = {s: sets[s] for s in kind.draws_from(sets)}
     made = method.parts(model, drawn, 0)
     for part in made:
         part.is_new = True
     parts.attach(model, made)
     apply_scope(model, Scope(kind="parts"))
+    method.reference = PartsOff(made)
     method.prepare(model, drawn)
     if method.edits:
         make_edit(method, model, drawn, seed=0)
@@ -94,9 +96,10 @@ def guarded(name: str, start: LlamaForCausalLM, sets: Mapping[str, TextSet]) -> 
 def train(method, model, drawn) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     batches = {s: drawn[s].batch(drawn[s].ids) for s in method.sets}
-    for _ in range(80):
+    for step in range(80):
         optimizer.zero_grad()
-        terms = method.loss(model, batches, Phase("joint", method.sets))
+        (phase,) = method.phases(step, 80)
+        terms = method.loss(model, batches, phase)
         sum(term.weight * term.total / batches[term.of].num_scored for term in terms.values()).backward()
         optimizer.step()
 

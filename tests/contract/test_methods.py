@@ -36,7 +36,7 @@ from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.step import micro_batches, take_step
 from palimpsest.loop.training import Training
-from palimpsest.method_card import card_of
+from palimpsest.method_card import MethodCard, card_of
 from palimpsest.method_file import read_card
 from palimpsest.models.load import Loaded, load
 from palimpsest.models.reference import AdapterOff, build_reference
@@ -46,11 +46,16 @@ from palimpsest.rules.rule_stack import RuleStack
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every method; what guards do, which change no weight, and learners of classes, is asked elsewhere."""
+    """Every method; what guards and soft prompts do, which change no weight, and learners of classes, is elsewhere."""
     cards = {name: methods.card(name) for name in methods.names()}
-    moving = [name for name, card in cards.items() if card.approach != "guard" and "text" in card.modalities]
+    moving = [name for name, card in cards.items() if "text" in card.modalities and not stands_beside(card)]
     if "name" in metafunc.fixturenames:
         metafunc.parametrize("name", moving if "toy" in metafunc.fixturenames else methods.names())
+
+
+def stands_beside(card: MethodCard) -> bool:
+    """Does it learn a part alone, beside a model that stays as it is?"""
+    return card.approach == "guard" or card.only_asks
 
 
 DRAWN = {"random_label", "salun"}  # draw labels in the order of the rows
@@ -379,8 +384,8 @@ def test_the_order_of_rows_does_not_change_a_step(toy, at_once, tmp_path, name):
 def test_every_loss_on_texts_is_asked_so():
     """Padding, micro-batches, order, layers and adapters: the tests above are of all methods with a loss on texts."""
     cards = {name: methods.card(name) for name in methods.names() if methods.load(name).loss is not Method.loss}
-    left_out = {name for name, card in cards.items() if card.approach == "guard" and "text" in card.modalities}
-    assert left_out == {"uld"}  # it trains a part beside a frozen model: tests/methods/test_uld.py
+    left_out = {name for name, card in cards.items() if stands_beside(card) and "text" in card.modalities}
+    assert left_out == {"uld", "spul", "prompt_tuning"}  # each in tests/methods, under its name
 
 
 @pytest.mark.parametrize("controls", [Controls(temperature=2.0, lowest=0.5), Controls(cap=30.0)], ids=["shown", "cap"])

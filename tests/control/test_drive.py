@@ -110,7 +110,6 @@ def test_the_best_cooled_weights_are_kept(monkeypatch):
         world.at = worse
         run._keep_if_best(run._standing(), Used(worse[1], None))
     assert run.state.best == best
-    assert run.state.best_used == [1.0]
     world.at = (0.5, 2.0)
     run.state.here, run.state.reason = run.hands.snap(), "budget: 60 steps"
     run._last()

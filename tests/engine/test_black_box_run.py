@@ -103,9 +103,8 @@ def test_a_budget_that_is_too_small_is_refused_before_anything_is_asked(tmp_path
     seen, data = [], write_rows(tmp_path / "rows.npz")
     with scripted([], tiny_net(), seen) as url:
         box = write_box(tmp_path / "box.json", url, budget=30, price_per_query=0.5)
-        with pytest.raises(
-            PlanError, match=r"asks up to \d+ queries and the budget of .* is 30; nothing was asked.*bar\.q"
-        ):
+        said = r"asks up to \d+ queries and the budget of .* is 30; nothing was asked.*bar\.q"
+        with pytest.raises(PlanError, match=said):
             learned(box, data, tmp_path / "out")
     assert not seen
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out")]

@@ -223,3 +223,15 @@ def test_without_a_number_it_ends_when_the_loss_no_longer_falls(tmp_path: Path) 
     writer = RoundWriter(RoundLedger.open(tmp_path, KEY), TARGETS)
     carry_out(fed_avg(START, ("a", "b", "c"), 1.0), Halving(), writer, told.append)
     assert len(told) == 3
+
+
+def test_local_work_that_diverged_is_not_to_be_asked_again(tmp_path: Path) -> None:
+    """Where half would have answered otherwise; not where most are merely not there."""
+    lost = "phase 'joint': loss nan, gradient norm nan; lower the learning rate"
+    diverging = {"a": "is not there", "b": lost, "c": lost}
+    with pytest.raises(FederationError, match=r"b \(phase.*clean.*a smaller --lr") as refused:
+        carried(tmp_path / "diverging", Halving(lambda client, number: diverging[client]))
+    assert refused.value.diverged
+    with pytest.raises(FederationError, match="the same command again") as refused:
+        carried(tmp_path / "gone", Halving(lambda client, number: lost if client == "c" else "is not there"))
+    assert not refused.value.diverged

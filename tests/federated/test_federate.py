@@ -25,7 +25,7 @@ from palimpsest.companions.rounds import RoundLedger
 from palimpsest.data.read.layout import Layout
 from palimpsest.engine import whole_folder
 from palimpsest.engine.given import Manner
-from palimpsest.errors import DataError, DivergedError, ModelError, PlanError
+from palimpsest.errors import DataError, DivergedError, FederationError, ModelError, PlanError
 from palimpsest.federated import at_work, work
 from palimpsest.federated.averaging import averaged_by
 from palimpsest.federated.federate import Federating, erase_client, federate
@@ -388,6 +388,27 @@ def test_a_rate_that_does_too_little_is_given_up_and_erasures_go_at_the_one_that
               for at in ("v", "given")]  # fmt: skip
     assert [one.plan["local"]["training"]["learning_rate"] for one in erased] == [facts.rate] * 2
     assert same(final_of(tmp_path / "e-v"), final_of(tmp_path / "e-given"))
+
+
+def test_a_rate_at_which_local_work_diverges_is_given_up_and_one_that_was_given_is_told_of(town, tmp_path, monkeypatch):
+    """The usual rate has a third to go on with; a given one would fail with the same command for ever."""
+    real = work.learn_locally
+
+    def diverging(bench: Workbench, client: str, errand: Errand, number: int) -> Any:
+        if "learning_rate" not in errand.settings and number == 1:
+            raise DivergedError(f"gradient norm nan; {DivergedError.remedy}")
+        return real(bench, client, errand, number)
+
+    monkeypatch.setattr(work, "learn_locally", diverging)
+    usual = {**SECTIONS, "training": {"batch_size": 4}}
+    federate(town / "model", clients(town), Manner(tmp_path / "v"), sections=usual, how=HOW)
+    facts = federation_facts_in(tmp_path / "v")
+    assert facts.tried[0] == "0.002: to no numbers any more"
+    assert facts.rate == pytest.approx(0.002 / 3)
+    assert ledger_of(tmp_path / "v").damage() == ""
+    given = {**SECTIONS, "training": {"batch_size": 4, "learning_rate": 0.002}}
+    with pytest.raises(FederationError, match=r"round 2: 0 of . clients answered.*a smaller --lr"):
+        federate(town / "model", clients(town), Manner(tmp_path / "given"), sections=given, how=HOW)
 
 
 def test_ready_made_tokens_need_no_tokenizer(town, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,25 @@ def test_losses_that_nobody_told_refuse_no_rate() -> None:
     assert TriedRate(0.1, math.nan, 2.0).fits
     assert TriedRate(0.1, 2.0, math.nan).fits
     assert [TriedRate(0.1, 2.0, after).fits for after in (1.9, 1.91, 2.1)] == [True, False, False]
+
+
+def test_a_rate_that_leads_to_no_numbers_is_given_up_for_a_third() -> None:
+    lost = TriedRate(0.006, 0.0, None)
+    assert (lost.fits, lost.words) == (False, "0.006: to no numbers any more")
+    assert rate_after(0.006, [lost]) == (pytest.approx(0.002), False)
+    assert rate_after(0.002, [TriedRate(0.002, 4.0, 3.9), lost]) == (0.002, True)
+
+
+def test_a_client_that_is_lost_after_the_first_round_says_nothing_of_the_rate() -> None:
+    """The loss of b is far above that of a: with it lost the mean seems to fall, with it come to rise."""
+    first = {**replies(loss=1.0, a=w(0)), **replies(loss=9.0, b=w(0))}
+    for then, fits in ((0.9, True), (1.1, False)):
+        for lost in ("first", "second"):
+            rounds = [first, replies(loss=then, a=w(0))]
+            rounds = rounds if lost == "second" else [replies(loss=1.0, a=w(0)), {**first, **rounds[1]}]
+            looked = watched(fed_avg(w(0), ("a", "b"), 1.0, 3), 0.1)
+            next(looked)
+            looked.send(rounds[0])
+            with nullcontext() if fits else pytest.raises(RateRefused) as refused:
+                looked.send(rounds[1])
+            assert fits or refused.value.tried == TriedRate(0.1, 1.0, then)

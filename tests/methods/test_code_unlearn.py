@@ -190,7 +190,7 @@ def test_it_ends_short_where_what_stays_would_lose_too_much(coded):
     )
     assert 0 < len(deleted(coded)) < len(order)
     assert made.found["damage"] <= method.config.budget
-    assert "with other codes, too, what stays would lose more than" in method.edit_ended()[1]
+    assert "no other codes that were tried leave less of it and cost what stays at most" in method.edit_ended()[1]
 
 
 def start_of(model):

@@ -19,9 +19,11 @@ from palimpsest.models.reference import PartsOff
 from palimpsest.models.soft_prompting import embedding_size
 from palimpsest.models.zeroth_order import unit_directions
 
+BOTH = ("forget", "retain")
 
-def terms_of(**options):
-    """Both terms over four texts that are to be forgotten and kept at once, the part, and the model as it was."""
+
+def made(**options):
+    """The method before its first step, its model with a soft prompt, the part, and the model as it was."""
     plain, sets = tiny_lm(), {"forget": rows(), "retain": rows()}
     model = copy.deepcopy(plain)
     method = SPUL(configure("spul", {"length": LENGTH, **options}))
@@ -31,8 +33,18 @@ def terms_of(**options):
     method.reference = PartsOff([part])
     method.prepare(model, sets)
     method.phases(0, 1)
-    batches = {name: one.batch(one.ids) for name, one in sets.items()}
-    return method.loss(model, batches, Phase("joint", ("forget", "retain"))), part, plain
+    return method, model, part, plain
+
+
+def loss_on(method, model, ids):
+    """Both terms over texts that are to be forgotten and kept at once."""
+    return method.loss(model, dict.fromkeys(BOTH, rows().batch(ids)), Phase("joint", BOTH))
+
+
+def terms_of(**options):
+    """Both terms over four texts, the part, and the model as it was."""
+    method, model, part, plain = made(**options)
+    return loss_on(method, model, rows().ids), part, plain
 
 
 def by_hand(plain, prompt_D, scale, beta):
@@ -62,6 +74,18 @@ def test_both_terms_by_hand_and_their_gradient(estimator):
         along_QD = unit_directions(2, len(found), SEED, 0)
         coefficients = torch.linalg.lstsq(along_QD.T, found[:, None]).solution
         assert torch.allclose((along_QD.T @ coefficients)[:, 0], found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("estimator", ["exact", "zeroth_order"])
+def test_neither_cut_nor_order_of_rows_changes_a_step(estimator):
+    """All losses of a step are tried along the same directions, so their estimates add up."""
+    ids, found = rows().ids, []
+    for cuts in ([ids], [[i] for i in reversed(ids)]):
+        method, model, part, _ = made(estimator=estimator, q=2)
+        total = sum(term.weight * term.total for cut in cuts for term in loss_on(method, model, cut).values())
+        found += torch.autograd.grad(total, part.prompt_D)
+    whole, cut = found
+    assert (whole - cut).norm() < 1e-4 * whole.norm()
 
 
 def test_with_alpha_0_there_is_one_term():

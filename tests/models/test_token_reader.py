@@ -28,4 +28,6 @@ def test_hashes_of_all_pairs_of_a_small_vocabulary_hardly_meet():
 
 def test_both_signs_and_all_places_are_used_alike():
     found = TokenReader(8)(torch.arange(4000)[:, None])[:, 0]
+    hit = 4000 * (1 - (7 / 8) ** 3 - 3 * (1 / 64) * (7 / 8) / 2)  # by one of three, but where two of them cancel
+    assert ((found != 0).sum(0) - hit).abs().max() < 150, "5 standard deviations of 4000 hits and misses"
     assert (found.sum(0).abs() < 300).all(), "5 standard deviations of 1500 signs are 194 for words, and their pairs"

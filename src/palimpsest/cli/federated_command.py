@@ -36,66 +36,70 @@ def _group() -> None:
     """Learn on rows that stay where they are, and take a client out again."""
 
 
-def _given(kind: Any, about: str, *names: str, metavar: str | None = None) -> Any:
-    return Annotated[kind, typer.Option(*names, metavar=metavar, help=about, show_default=False)]
-
-
-_TEST = Flag("test", _given(str | None, "Rows nobody learns; measured.", "--test", metavar="DATA"))
-_PROBE = Flag("probe", _given(str | None, "Canaries, or a backdoor; measured.", "--probe", metavar="DATA"))
+_TEST = Flag("test", o.option(str | None, "Rows nobody learns; measured.", "--test", metavar="DATA"))
+_PROBE = Flag("probe", o.option(str | None, "Canaries, or a backdoor; measured.", "--probe", metavar="DATA"))
 _THROUGH = Flag(
     "through",
-    _given(str, "here, simulation or processes (Flower).  [here]", "--through", metavar="WAY"),
+    o.option(str, "here, simulation or processes (Flower).  [here]", "--through", metavar="WAY"),
     default="here",
 )
 _TIMEOUT = Flag(
-    "timeout", _given(float | None, "Seconds for a client's answer.  [600]", "--timeout", metavar="N"), usual=False
+    "timeout", o.option(float | None, "Seconds for a client's answer.  [600]", "--timeout", metavar="N"), usual=False
 )
 _COMBINING = (
     Flag(
         "combine",
-        _given(str, "mean, median, trimmed_mean or krum.  [mean]", "--combine", metavar="HOW"),
+        o.option(str, "mean, median, trimmed_mean or krum.  [mean]", "--combine", metavar="HOW"),
         default="mean",
     ),
-    Flag("noise", _given(float | None, "For privacy: z, of the mean's noise.  [none]", "--noise", metavar="N")),
+    Flag("noise", o.option(float | None, "For privacy: z, of the mean's noise.  [none]", "--noise", metavar="N")),
     Flag(
-        "clip", _given(float | None, "Largest norm of a change, with --noise.  [1]", "--clip", metavar="N"), usual=False
+        "clip",
+        o.option(float | None, "Largest norm of a change, with --noise.  [1]", "--clip", metavar="N"),
+        usual=False,
     ),
-    Flag("secret", _given(bool, "Secure aggregation: the mean alone is seen.", "--secret"), default=False),
+    Flag(
+        "secret", o.option(bool, "Secure aggregation: the mean alone is seen.", "--secret", metavar=None), default=False
+    ),
 )
 _ROWS = (
     Flag("column", o.Columns),
     Flag("ignore_column", o.IgnoreColumns, usual=False),
     Flag("split", o.Split, usual=False),
-    Flag("token_ids", _given(bool, 'Rows are {"id", "input_ids"}.', "--token-ids"), default=False, usual=False),
+    Flag("token_ids", o.IdsOfTokens, default=False, usual=False),
     Flag("threads", o.Threads, usual=False),
     Flag("json", o.Json, default=False),
     Flag("help_all", HelpAll, default=False),
 )
 _RUN = (
     Flag("model", o.ModelFolder, default=...),
-    Flag("client", _given(list[str], "A client's rows; once for each.", "--client", metavar="NAME=FILE"), default=...),
+    Flag(
+        "client", o.option(list[str], "A client's rows; once for each.", "--client", metavar="NAME=FILE"), default=...
+    ),
     Flag("output", o.OutputFolder, default=...),
     _TEST,
     _PROBE,
-    Flag("rounds", _given(int | None, "So many.  [until the loss stops falling]", "--rounds", metavar="N")),
-    Flag("learns_for", _given(str | None, "Learn so that this eraser can.  [fed_avg]", "--for", metavar="ERASER")),
+    Flag("rounds", o.option(int | None, "So many.  [until the loss stops falling]", "--rounds", metavar="N")),
+    Flag("learns_for", o.option(str | None, "Learn so that this eraser can.  [fed_avg]", "--for", metavar="ERASER")),
     Flag(
         "method",
-        _given(str, "Of the local work: a learner.  [finetune]", "--method", metavar="NAME"),
+        o.option(str, "Of the local work: a learner.  [finetune]", "--method", metavar="NAME"),
         default="finetune",
         usual=False,
     ),
     Flag(
         "scope",
-        _given(str | None, "lora, all or layers.  [lora; classifiers all]", "--scope", metavar="KIND"),
+        o.option(str | None, "lora, all or layers.  [lora; classifiers all]", "--scope", metavar="KIND"),
         usual=False,
     ),
-    Flag("epochs", _given(float | None, "Local passes of a round.  [2]", "--epochs", metavar="N"), usual=False),
+    Flag("epochs", o.option(float | None, "Local passes of a round.  [2]", "--epochs", metavar="N"), usual=False),
     Flag(
-        "learning_rate", _given(float | None, "Of the local work.  [0.002; see docs]", "--lr", metavar="N"), usual=False
+        "learning_rate",
+        o.option(float | None, "Of the local work.  [0.002; see docs]", "--lr", metavar="N"),
+        usual=False,
     ),
-    Flag("batch_size", _given(int | None, "Rows of a local step.  [8]", "--batch-size", metavar="N"), usual=False),
-    Flag("seed", _given(int | None, "Of all that is drawn.  [0]", "--seed", metavar="N"), usual=False),
+    Flag("batch_size", o.option(int | None, "Rows of a local step.  [8]", "--batch-size", metavar="N"), usual=False),
+    Flag("seed", o.option(int | None, "Of all that is drawn.  [0]", "--seed", metavar="N"), usual=False),
     *_COMBINING,
     _THROUGH,
     _TIMEOUT,
@@ -107,18 +111,24 @@ _RUN = (
 )
 _ERASE = (
     Flag("folder", Annotated[str, typer.Argument(metavar="DIR", help="Version of a federation.")], default=...),
-    Flag("client", _given(list[str], "Who goes; NAME=FILE: rows that moved.", "--client", metavar="NAME"), default=...),
+    Flag(
+        "client", o.option(list[str], "Who goes; NAME=FILE: rows that moved.", "--client", metavar="NAME"), default=...
+    ),
     Flag("output", o.OutputFolder, default=...),
     Flag(
         "by",
-        _given(str, "See `palimpsest federated erasers`.  [fed_eraser]", "--by", metavar="ERASER"),
+        o.option(str, "See `palimpsest federated erasers`.  [fed_eraser]", "--by", metavar="ERASER"),
         default="fed_eraser",
     ),
     Flag(
-        "assign", _given(list[str] | None, "Of the eraser, e.g. fed_eraser.interval=2.", "--set", metavar="A.B=VALUE")
+        "assign", o.option(list[str] | None, "Of the eraser, e.g. fed_eraser.interval=2.", "--set", metavar="A.B=VALUE")
     ),
-    Flag("oracle", _given(bool, "Retrain without that client, too, and compare.", "--oracle"), default=False),
-    Flag("public", _given(str | None, "Rows of no client, for erasers that teach.", "--public", metavar="DATA")),
+    Flag(
+        "oracle",
+        o.option(bool, "Retrain without that client, too, and compare.", "--oracle", metavar=None),
+        default=False,
+    ),
+    Flag("public", o.option(str | None, "Rows of no client, for erasers that teach.", "--public", metavar="DATA")),
     _TEST,
     _PROBE,
     _THROUGH,

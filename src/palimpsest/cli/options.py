@@ -67,14 +67,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 IdsOfTokens = Annotated[bool, typer.Option("--token-ids", help='Rows are {"id", "input_ids"}.')]
 
 
-def option(kind: Any, about: str, *names: str, metavar: str = "N", least: int | None = None) -> Any:
+def option(kind: Any, about: str, *names: str, metavar: str | None = "N", least: int | None = None) -> Any:
     """An option of one command, whose help says the default itself.
 
     Args:
         kind: of its value.
         about: what the help says.
         names: as they are typed; none = that of its parameter.
-        metavar: stands for the value in the help.
+        metavar: stands for the value in the help; None of a flag that takes none.
         least: value that is accepted.
     """
     return Annotated[kind, typer.Option(*names, metavar=metavar, min=least, show_default=False, help=about)]

@@ -173,7 +173,7 @@ class _Drive:
             self._go_on(now, state.rebound)
 
     def _restart(self) -> None:
-        """A second start: the method's reference and masks anew, from annealed weights, which may be the best so far."""
+        """A second start: reference and masks anew, from annealed weights, which may be the best so far."""
         state, hands = self.state, self.hands
         hands.anneal(self.control.cooling, state.first_rate)
         self._keep_if_best(self._standing(), hands.floors(whole=True, moves=False))
@@ -277,7 +277,6 @@ class _Drive:
         nearer = way < state.best_way or (way == state.best_way and state.best != state.start)
         if floors.most <= self.control.final and nearer:
             state.best, state.best_way = number, way
-            state.best_used = [value for value in (floors.retain, floors.general) if value is not None]
         elif self._breaks_own_words_alone(floors) and way < state.second_way:
             state.second, state.second_way = number, way
         return number

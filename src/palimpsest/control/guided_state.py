@@ -32,7 +32,6 @@ class ControlState:
             before the run, where the method last started anew. -1 = none.
         best_way: w of the best cooled snapshot.
         second, second_way: the best cooled one that broke no floor but that of the model's own words, and its w.
-        best_used: what it has used up of the floors.
         reason, reached: why the run ended, and whether at its level.
         budget: the budget that ended it, or None.
         step_seconds, reading_seconds, snapshot_seconds: where the time went.
@@ -69,7 +68,6 @@ class ControlState:
     start: int = -1
     anchor: int = -1
     best_way: float = 1.0
-    best_used: list[float] = field(default_factory=list)
     second: int = -1
     second_way: float = 1.0
     reason: str | None = None

@@ -1,4 +1,11 @@
-"""Who chooses the rate and length of a run: the run itself, a number that was given, or what a paper published."""
+"""Who chooses the rate and length of a run: the run itself, a number that was given, or what a paper published.
+
+    control.kind = auto   the run finds its rate and ends at its level (``control/``)
+    control.kind = none   rate and length are those of the plan, the method's own where none was given
+
+"auto" is the default but for: a number that fixes the rate (``FIXES_THE_RATE``), ``refine``, a method that edits, and
+one with a schedule of its own. Sections are those of a plan, name -> option -> value; nothing given is changed.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +24,13 @@ FIXES_THE_RATE = ("learning_rate", "lr_scheduler_type", "halving_steps", "warmup
 def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str, Any]:
     """The control section with its kind decided: a run finds its rate unless one is given or the method has its own.
 
+    Args:
+        values: sections of the plan, as the user gave them.
+        method: of the run.
+
+    Returns:
+        Option -> value; with "auto" also the passes that ``training.num_train_epochs`` allows.
+
     Raises:
         PlanError: control is asked for beside what it would choose, or by a method that it cannot control.
     """
@@ -34,7 +48,11 @@ def resolved_control(values: Mapping[str, Any], method: MethodCard) -> dict[str,
 
 
 def _check_searchable(method: MethodCard, fixed: Sequence[str]) -> None:
-    """A run that is told to find its rate can do so."""
+    """Refuse a run that is told to find its rate and cannot.
+
+    Raises:
+        PlanError: something fixes it, or there are no steps.
+    """
     if fixed:
         raise PlanError(
             f"control.kind = auto beside {fixed[0]}: the run would choose that itself; leave one of the two out"
@@ -46,7 +64,16 @@ def _check_searchable(method: MethodCard, fixed: Sequence[str]) -> None:
 
 
 def for_control(values: Mapping[str, Any], method: MethodCard, family: Family) -> dict[str, Any]:
-    """Sections of a run that finds its own rate, with defaults that fit what it changes."""
+    """Sections of a run that finds its own rate, with the defaults of its family under what was given.
+
+    Args:
+        values: sections of the plan.
+        method: of the run.
+        family: of the model; says how many rows a step has, and options of the method that fit so many.
+
+    Returns:
+        All sections; the schedule is constant, because control moves the rate.
+    """
     training = {**values.get("training", {}), "lr_scheduler_type": "constant"}
     if family.step_rows is None:
         return {**values, "training": training}

@@ -44,7 +44,7 @@ class ServedModel:
         box = next((box for box in all_boxes() if box.serves(loaded)), None)
         if box is None:
             raise ModelError(
-                f"model {loaded.source} is {loaded.family.noun}; accepted: a {', a '.join(b.name for b in all_boxes())}"
+                f"model {loaded.source} is {loaded.family.noun}; accepted: {', '.join(box.name for box in all_boxes())}"
             )
         self.loaded, self.box, self.queries = loaded, box, 0
         self._lock = Lock()

@@ -8,8 +8,8 @@ Source: Dong, Roth & Su 2019, "Gaussian Differential Privacy", arXiv:1905.02383:
     δ(ε) = Φ(−ε/μ + μ/2) − e^ε Φ(−ε/μ − μ/2)
 
 Neighbours are two federations in one of which the changes of one client are nothing at all; how many clients answer is
-no secret. Its share of a sum of changes of norms up to C is then C, and the noise of the sum is z C. There is no
-sampling of clients, so that none is amplified by. Rényi privacy gives a bound of the same (``renyi_bound``), by which
+no secret. Its share of a sum of changes of norms up to C is then C, and the noise of the sum is z C. Clients
+are not sampled, so that sampling amplifies nothing. Rényi privacy gives a bound of the same (``renyi_bound``), by which
 the search below begins.
 """
 

@@ -22,6 +22,7 @@ from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets
 from palimpsest.engine.output import FEDERATED, ONLY_FOR_THE_RUN, Output
 from palimpsest.engine.save import MERGED_TOLERANCE, answers, load_saved
+from palimpsest.errors import FederationError
 from palimpsest.federated import erasers
 from palimpsest.federated.carrying_out import RoundFacts, ToldRound, carry_out
 from palimpsest.federated.fed_avg import fed_avg
@@ -30,7 +31,7 @@ from palimpsest.federated.given_clients import PUBLIC_CLIENT, ReadClients, all_r
 from palimpsest.federated.going_through import combine_with
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.procedure import Clients, Eraser, Procedure
-from palimpsest.federated.rate_search import RateRefused, TriedRate, rate_after, watched
+from palimpsest.federated.rate_search import ROUNDS_LOOKED_AT, RateRefused, TriedRate, rate_after, watched
 from palimpsest.federated.recorded_rounds import RecordedRounds
 from palimpsest.federated.workbench import Workbench, count_as_seen
 from palimpsest.in_words import so_many
@@ -105,8 +106,13 @@ class FederationAtWork:
             try:
                 return carry_out(procedure if decided else watched(procedure, rate), clients, writer, told)
             except RateRefused as refused:
-                writer.begin_again()
-                self._note_rate(refused.tried)
+                tried = refused.tried
+            except FederationError as error:
+                if decided or not error.diverged or len(writer.ledger) >= ROUNDS_LOOKED_AT:
+                    raise
+                tried = TriedRate(rate, 0.0, None)
+            writer.begin_again()
+            self._note_rate(tried)
 
     def _usual_rate(self) -> float:
         return float(self.plan.local["training"]["learning_rate"])

@@ -19,7 +19,7 @@ import torch
 
 from palimpsest.companions.round_record import Absent, Replies, Reply, Weights
 from palimpsest.companions.round_writing import Heard, RoundWriter
-from palimpsest.errors import FederationError
+from palimpsest.errors import DivergedError, FederationError
 from palimpsest.federated.arithmetic import l2_norm
 from palimpsest.federated.procedure import Clients, Errand, Procedure
 from palimpsest.in_words import so_many
@@ -163,10 +163,19 @@ def _check_quorum(errand: Errand, number: int, found: Replies, absent: Mapping[s
     """Refuse a round that too few have answered; what they said stays."""
     if len(found) >= QUORUM * len(errand.who):
         return
-    first, why = next(iter(absent.items()))
+    lost = [name for name, why in absent.items() if why.endswith(DivergedError.remedy)]
+    diverged = len(found) + len(lost) >= QUORUM * len(errand.who)
+    first = lost[0] if diverged else next(iter(absent))
+    remedy = "the same command again asks only those who have not answered"
+    if diverged:  # local work draws nothing anew
+        remedy = (
+            "the same command would lead there again: remove the unfinished run (palimpsest clean), and give a smaller "
+            "--lr, or of an erasure another --by"
+        )
     raise FederationError(
         f"round {number + 1}: {len(found)} of {so_many(len(errand.who), 'client')} answered, and half must; first of "
-        f"the absent: {first} ({why}); the same command again asks only those who have not answered"
+        f"the absent: {first} ({absent[first]}); {remedy}",
+        diverged,
     )
 
 

@@ -2,11 +2,13 @@
 
     at a rate, one round of all clients; the mean of their losses before and after it
     fell by 5 % or more  -> that rate: the round is the first of the federation, and nothing was asked in vain
-    rose                 -> all begins again at a third of the rate
+    rose, or local work led to no numbers any more
+                         -> all begins again at a third of the rate
     fell by less         -> all begins again at three times the rate
     after four rates, or back at one of them -> the one after which the loss was least
 
-The losses are of the clients' own rows, which they tell in any case: nothing that is measured is looked at.
+The losses are of the clients' own rows, which they tell in any case: nothing that is measured is looked at. They are
+compared over the clients that answered in both rounds: one that is lost meanwhile says nothing of the rate.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from palimpsest.companions.round_record import Replies
 from palimpsest.federated.fed_avg import loss_of
-from palimpsest.federated.procedure import Procedure, Replies
+from palimpsest.federated.procedure import Procedure
 
 FALLS_BY = 0.05
 """Share of the loss by which the first round must bring it down."""
@@ -24,6 +27,9 @@ RATE_FACTOR = 3.0
 """Between one rate and the next."""
 MOST_RATES = 4
 """That are tried."""
+ROUNDS_LOOKED_AT = 2
+"""Whose losses decide."""
+_NOBODY: Replies = {}
 
 
 class TriedRate(NamedTuple):
@@ -32,17 +38,22 @@ class TriedRate(NamedTuple):
     Attributes:
         rate: of the local work.
         before: mean loss before the first round, nats.
-        after: after it.
+        after: after it; None = half of the clients found no numbers any more.
     """
 
     rate: float
     before: float
-    after: float
+    after: float | None
 
     @property
     def fits(self) -> bool:
         """It goes on; also where the losses are not known."""
-        return not self.after > (1 - FALLS_BY) * self.before
+        return self.after is not None and not self.after > (1 - FALLS_BY) * self.before
+
+    @property
+    def rose(self) -> bool:
+        """A smaller rate is called for."""
+        return self.after is None or self.after > self.before
 
     @property
     def words(self) -> str:
@@ -51,6 +62,8 @@ class TriedRate(NamedTuple):
         >>> TriedRate(0.002, 4.0, 3.9).words, TriedRate(0.002, 4.0, 5.0).words
         ('0.002: from 4 to 3.9', '0.002: from 4 to 5')
         """
+        if self.after is None:
+            return f"{self.rate:g}: to no numbers any more"
         return f"{self.rate:g}: from {self.before:.4g} to {self.after:.4g}"
 
 
@@ -81,10 +94,10 @@ def rate_after(usual: float, tried: Sequence[TriedRate]) -> tuple[float, bool]:
     if not tried:
         return usual, False
     last = tried[-1]
-    wanted = last.rate / RATE_FACTOR if last.after > last.before else last.rate * RATE_FACTOR
+    wanted = last.rate / RATE_FACTOR if last.rose else last.rate * RATE_FACTOR
     if len(tried) < MOST_RATES and not any(math.isclose(wanted, one.rate) for one in tried):
         return wanted, False
-    return min(tried, key=lambda one: one.after).rate, True
+    return min(tried, key=lambda one: math.inf if one.after is None else one.after).rate, True
 
 
 def watched(procedure: Procedure, rate: float) -> Procedure:
@@ -97,18 +110,24 @@ def watched(procedure: Procedure, rate: float) -> Procedure:
     Raises:
         RateRefused: when the second round was heard.
     """
-    losses, told = list[float](), None
+    number, told, first = 0, None, _NOBODY
     try:
         while True:
             errand = next(procedure) if told is None else procedure.send(told)
             told = yield errand
-            if len(losses) < 2:
-                _look(losses, told, rate)
+            if number == 0:
+                first = told
+            elif number == 1:
+                _look(first, told, rate)
+                first = _NOBODY
+            number += 1
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
 
 
-def _look(losses: list[float], told: Replies, rate: float) -> None:
-    losses.append(loss_of(told))
-    if len(losses) == 2 and not (tried := TriedRate(rate, *losses)).fits:
-        raise RateRefused(tried)
+def _look(first: Replies, second: Replies, rate: float) -> None:
+    both = sorted(first.keys() & second.keys())
+    if both:
+        tried = TriedRate(rate, *(loss_of({name: told[name] for name in both}) for told in (first, second)))
+        if not tried.fits:
+            raise RateRefused(tried)

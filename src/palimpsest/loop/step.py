@@ -90,7 +90,7 @@ def take_step(
     limit = max_grad_norm if phase.max_grad_norm is None else phase.max_grad_norm
     grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), limit or math.inf))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; lower the learning rate")
+        raise DivergedError(f"phase {phase.name!r}: loss {loss}, gradient norm {grad_norm}; {DivergedError.remedy}")
     if phase.update:
         with rules.around(model, phase, ids_of(batches)):
             method.update(model, phase, rules.stepping(phase, OptimizerStep(optimizer, {**found.terms})))

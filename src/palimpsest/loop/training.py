@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # a plan is checked before torch is imported
     import torch
     from torch import nn
 
-SCHEDULES = ("constant", "linear", "cosine", "halving")
 MOST = 1_000_000  # examples per step, and passes
 Size = Annotated[int, Field(ge=1, le=MOST)]
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -219,10 +219,10 @@ class CodeUnlearn(Method):
 
 
 def _check_differ(rows: ExampleSet, controls: ExampleSet) -> None:
-    """Is any row another than its control?
+    """Refuse rows none of which differs from its control.
 
     Raises:
-        PlanError: none is.
+        PlanError: no word was told to be of the topic.
     """
     pairs = zip(rows.plain().ids, controls.plain().ids, strict=True)
     if all(_same_inputs(rows.plain().batch([i]).inputs(), controls.plain().batch([j]).inputs()) for i, j in pairs):

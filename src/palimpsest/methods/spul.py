@@ -42,7 +42,7 @@ class SPUL(Method):
 
     Config = SPULConfig
     use_when = (
-        "a language model is behind an API that takes soft prompts, and you own the way to it. "
+        "a language model is behind an API that takes soft prompts. "
         "Not where anybody else can ask it, nor of a small model: what must stay went along."
     )
     approach = "guard"

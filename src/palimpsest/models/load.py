@@ -171,17 +171,9 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
     if isinstance(source, Path) and source.is_file():
         _check_not_needed(source, needed=needed)
         return None  # transformers would ask the Hub for a model of its name
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     try:
         with refusing(ModelError):
-            kind = PreTrainedTokenizerFast if _is_its_file(source) else AutoTokenizer
-            made = kind.from_pretrained(
-                source, revision=revision, trust_remote_code=False, local_files_only=is_away(source)
-            )
-            if made.is_fast and isinstance(source, Path) and not _has_tokenizer(source):
-                raise ModelError("it has no vocabulary")  # slow ones, of bytes, need none
-            return made
+            return _made_tokenizer(source, revision)
     except ModelError as error:
         if not needed:
             return None
@@ -191,6 +183,22 @@ def _load_tokenizer(source: str | Path, revision: str | None, needed: bool) -> A
                 f"model {source}: no tokenizer beside the weights (none of {', '.join(sorted(TOKENIZERS))}); {cure}"
             ) from error
         raise ModelError(f"model {source}: its tokenizer cannot be loaded ({error}); {cure}") from error
+
+
+def _made_tokenizer(source: str | Path, revision: str | None) -> Any:
+    """The tokenizer as transformers makes it.
+
+    Raises:
+        ModelError: it has no words.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    made = (PreTrainedTokenizerFast if _is_its_file(source) else AutoTokenizer).from_pretrained(
+        source, revision=revision, trust_remote_code=False, local_files_only=is_away(source)
+    )
+    if made.is_fast and isinstance(source, Path) and not _has_tokenizer(source):
+        raise ModelError("it has no vocabulary")  # slow ones, of bytes, need none
+    return made
 
 
 def _check_not_needed(source: Path, *, needed: bool) -> None:

@@ -29,8 +29,6 @@ _SECOND = ("fc2", "wo", "lin2")
 """What they call its second linear layer where the block holds the two itself."""
 _RESIDUAL = frozenset({"residual", "input_tensor"})
 """Arguments of a network that adds what came in to what it says."""
-_INNER = ("layer", "output")
-"""Children of a block that hold its network: T5's list of layers, BERT's output."""
 
 
 def module_at(model: Any, place: str, who: str) -> nn.Module:

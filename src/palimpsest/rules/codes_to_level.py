@@ -110,6 +110,6 @@ def _said(taken: Fewest[_Trial], most: int, known: tuple[float, float], budget: 
     where = f"{seen.known:.2f} of what is to be forgotten is right, beside {level:.2f} at the level of never seen"
     short = None if seen.reached else "no other code fires more often for the topic"
     if short and count < most:
-        short = f"with other codes, too, what stays would lose more than {budget:g} nats"
+        short = f"no other codes that were tried leave less of it and cost what stays at most {budget:g} nats"
     why = f"{so_many(count, 'code')} deleted: {short or 'the topic is at its level'} ({where})"
     return ChosenCodes(taken.entries, why, short, {name: float(value) for name, value in found.items()})

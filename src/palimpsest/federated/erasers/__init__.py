@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import configured
-from palimpsest.method_file import read_options
+from palimpsest.method_file import files_that_set, read_options
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -44,8 +44,7 @@ class EraserCard(NamedTuple):
 
 def names() -> tuple[str, ...]:
     """All erasers, sorted."""
-    files = (file for folder in __path__ for file in Path(folder).glob("*.py"))
-    return tuple(sorted(file.stem for file in files if "\nERASER = " in file.read_text(encoding="utf-8")))
+    return tuple(sorted(file.stem for file in files_that_set("ERASER", __path__)))
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Eraser:

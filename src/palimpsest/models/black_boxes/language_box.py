@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from palimpsest.errors import EndpointError
 from palimpsest.models.black_boxes.box import Box, Numbers, device_of, rows_of_numbers
 from palimpsest.models.black_boxes.tokens import (
     AskedText,
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 _NOWHERE = -1e4
 """Logit of what has no probability."""
 _ROUNDING = 1e-3
-"""Of a probability, by which an answer may contradict itself."""
+"""Of a log-probability, by which an answer may contradict itself, nats."""
+_HALF = math.log(0.5) + _ROUNDING
+"""No token with more than half of the probability can fail to be the most likely one."""
 
 
 class LanguageFacts(TokenFacts):
@@ -147,10 +150,17 @@ class LanguageBox(Box):
         return tuple(math.exp(one) for one in answer[: len(answer) // 2])
 
     def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[AskedText]:
-        """The rows of a batch."""
+        """The rows of a batch.
+
+        Raises:
+            EndpointError: they stand behind a soft prompt, which it does not take.
+        """
         found = texts_of(given)
         if found[0].prompt_PD is not None and facts.prompt_width is None:
-            raise facts.unusable("it takes no soft prompt: its description has no prompt_width")
+            raise EndpointError(
+                f"{facts.where} takes no soft prompt by its description; accepted: one with prompt_width and "
+                "prompt_scale, or the version without its soft prompts"
+            )
         return found
 
     def logits_of(self, answers: Sequence[Numbers], given: Mapping[str, Any], facts: Any) -> Tensor:
@@ -225,9 +235,6 @@ def _why_none(tokens: Sequence[int], logp: Numbers, top: Numbers, vocabulary: in
 def _contradicts(token: int, logp: float, best: float, vocabulary: int) -> bool:
     """Can a token of this log-probability not be, or not fail to be, the most likely one?"""
     return logp < -math.log(vocabulary) - _ROUNDING if token == best else logp > _HALF
-
-
-_HALF = math.log(0.5) + _ROUNDING
 
 
 def logits_saying(

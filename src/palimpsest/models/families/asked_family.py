@@ -1,4 +1,10 @@
-"""What families of models that can only be asked have in common; each is in the file of its kind (``black_boxes/``)."""
+"""Families of models that can only be asked: how one is told by its config, and becomes a module that asks.
+
+A description (``blackbox.json``), or the base of a version that was made behind an endpoint, is a config whose
+``model_type`` is ``BLACK_BOX`` (``black_box_file.py``). Whose examples it takes, causal texts, labelled texts or
+images, the family says that a kind names as its second base: ``class BlackBoxTexts(AskedFamily, TextClassifier)``, in
+the file of the kind (``black_boxes/``). Nothing is asked before rows are.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +23,13 @@ if TYPE_CHECKING:
 
 
 class AskedFamily(Family):
-    """Stands before the family whose examples such a model takes."""
+    """First base of such a family; the second is the one whose examples it takes.
+
+    Class attributes:
+        kind: name of the ``Box``.
+    """
 
     kind: ClassVar[str]
-    """Of black box: its name."""
     noun = "a black box, which can only be asked"
     has_gradient = False
 
@@ -34,14 +43,22 @@ class AskedFamily(Family):
         return getattr(config, "model_type", None) == BLACK_BOX and kind_in(vars(config)) == self.kind
 
     def check_config(self, config: Mapping[str, Any], source: str | Path) -> None:
-        """Refuse a description that is none, and one whose credential is not there."""
+        """Refuse a description that is none, and one whose credential is not there.
+
+        Raises:
+            ModelError: one of them.
+        """
         facts_in(config, source).credential()
 
     def check_loaded(self, loaded: Loaded) -> None:
         """Nothing: looking at what it answers costs."""
 
     def load(self, place: str | Path, config: Mapping[str, Any], how: How) -> Loaded:
-        """A module that asks; nothing is asked yet."""
+        """An ``AskedModel``; nothing is asked yet.
+
+        Raises:
+            ModelError: a description that is none, a function that nobody holds, or a tokenizer that cannot be loaded.
+        """
         from palimpsest.models.asked_model import AskedModel, BlackBoxConfig
         from palimpsest.models.loaded import Loaded
         from palimpsest.models.questions import Questions

@@ -51,6 +51,10 @@ class BeforeText(Part):
         """Prefix and text as the model takes them: ``input_ids``, or ``inputs_embeds``."""
         raise NotImplementedError
 
+    def led_by(self, model: nn.Module) -> int:
+        """Positions before the text that ``led`` gives."""
+        return int(self.config.length)
+
     @property
     def places(self) -> tuple[str, ...]:
         """None: it acts on the model as a whole."""
@@ -92,7 +96,7 @@ class BeforeText(Part):
                 f"part {self.kind!r} needs an attention mask of a number for each token of the text so far, and was "
                 "given another; accepted: a mask (rows, tokens), and in generate the usual cache"
             )
-        whole_mask_BT = torch.cat([there_BT.new_ones(len(text_BT), self.config.length), there_BT], 1)
+        whole_mask_BT = torch.cat([there_BT.new_ones(len(text_BT), self.led_by(model)), there_BT], 1)
         left = {} if bool(there_BT[:, :1].all()) else {"position_ids": (whole_mask_BT.cumsum(1) - 1).clamp(min=0)}
         return {**self.led(model, text_BT), "attention_mask": whole_mask_BT, **left}
 
@@ -117,7 +121,7 @@ class BeforeText(Part):
     def _check_fits(self, model: nn.Module, text_BT: Tensor) -> None:
         room = most_tokens(model)  # what the prefixes take is off it
         taken = sum(part.positions_taken for part in parts_of(model))
-        if room is not None and text_BT.shape[1] + self.config.length > room + taken:
+        if room is not None and text_BT.shape[1] + self.led_by(model) > room + taken:
             raise ModelError(f"a text of {text_BT.shape[1]} tokens does not fit behind the prefix; accepted: {room}")
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from palimpsest.models.parts import parts_of
 from palimpsest.models.parts.before_text import BeforeText, BeforeTextConfig
 from palimpsest.models.parts.beside_cache import given_to
 
@@ -50,7 +51,8 @@ class SoftPrompt(BeforeText):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.hides = config.unlearns  # type: ignore[misc]  # of this one, not of its kind
+        if config.unlearns:  # this one, not its kind
+            self.hides, self.keeps = True, "numbers that were tuned on them, in the part soft_prompt"  # type: ignore[misc]
         drawn = torch.Generator().manual_seed(config.seed)
         self.prompt_D = nn.Parameter(torch.randn(config.length * config.width, generator=drawn))
         self._tried_D: Tensor | None = None
@@ -78,21 +80,31 @@ class SoftPrompt(BeforeText):
             self._tried_D = None
 
     def led(self, model: nn.Module, text_BT: Tensor) -> dict[str, Tensor]:
-        """Embeddings."""
+        """Embeddings, behind this prompt and all others of the model."""
         embed: Any = model.get_input_embeddings()  # type: ignore[operator]  # of transformers
         text_BTD = embed(text_BT)
-        prompt_BPD = self.prompt_PD.to(text_BTD.dtype).expand(len(text_BT), -1, -1)
-        return {"inputs_embeds": torch.cat([prompt_BPD, text_BTD], 1)}
+        prompt_PD = torch.cat([prompt.prompt_PD for prompt in _prompts_of(model)])
+        return {"inputs_embeds": torch.cat([prompt_PD.to(text_BTD.dtype).expand(len(text_BT), -1, -1), text_BTD], 1)}
+
+    def led_by(self, model: nn.Module) -> int:
+        """Of all soft prompts of the model together."""
+        return sum(prompt.config.length for prompt in _prompts_of(model))
 
     def _before(self, model: nn.Module, arguments: Any, options: Any) -> Any:
-        """Put it before the text, or hand it to a model that does that itself."""
+        """Put all soft prompts before the text, if this is the first, or hand it to a model that does that itself."""
         if self.is_off or not getattr(model, f"takes_{PROMPT_ARGUMENT}", False):
-            return super()._before(model, arguments, options)
+            leads = self.is_off or _prompts_of(model)[-1] is self
+            return super()._before(model, arguments, options) if leads else None
         given = given_to(model, arguments, options)
         self._asked = None
         mine_BPD = self.prompt_PD.expand(len(given["input_ids"]), -1, -1)
         before = [given[PROMPT_ARGUMENT]] if given.get(PROMPT_ARGUMENT) is not None else []
         return (), {**given, PROMPT_ARGUMENT: torch.cat([mine_BPD, *before], 1)}
+
+
+def _prompts_of(model: nn.Module) -> list[SoftPrompt]:
+    """Soft prompts of a model that are on: the newest first, as each new one stands before all there is."""
+    return [part for part in reversed(parts_of(model)) if isinstance(part, SoftPrompt) and not part.is_off]
 
 
 PART = SoftPrompt
