@@ -12,9 +12,9 @@ from palimpsest.data.encode.text import encode
 from palimpsest.data.read.examples import read_rows
 from palimpsest.data.read.layout import Layout
 from palimpsest.derived.unrelated import scored_at_topic, topic_words, words_in
-from palimpsest.errors import PlanError
 from palimpsest.engine.inputs import encode_set
 from palimpsest.engine.sections import Encoding
+from palimpsest.errors import PlanError
 from palimpsest.models.load import Loaded, load
 from palimpsest.records import Completion, Example
 
