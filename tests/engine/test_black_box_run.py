@@ -250,3 +250,11 @@ def test_metrics_that_look_at_all_words_say_that_they_do_not_apply(tmp_path):
     assert found["nll"].n == 6
     assert "of a black box, which can only be asked" in found["entropy"].why
     assert "greedy continuations" in next(score.why for name, score in found.items() if name.startswith("el"))
+
+
+@pytest.mark.parametrize("body", [b'{"tokens": [[1e400, 2]]}', b"[" * 100_000, b"[]", b'{"tokens": [[-1]]}', b"x"])
+def test_what_is_no_request_is_refused_and_not_counted(served, body):
+    model = ServedModel(load(served["spul"]))
+    with pytest.raises(ValueError, match="documented|token ids|Expecting"):
+        model.answer(body, None)
+    assert model.queries == 0

@@ -75,10 +75,9 @@ class ServedModel:
             self._answered.clear()
 
     def _said(self, body: bytes) -> tuple[dict[str, Any], int]:
-        values = json.loads(body)
         try:
-            return self.box.answered(values, self.loaded)
-        except (KeyError, TypeError, IndexError) as error:
+            return self.box.answered(json.loads(body), self.loaded)
+        except (KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
             raise ValueError("the request does not have the fields that are documented") from error
 
 
