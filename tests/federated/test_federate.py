@@ -444,6 +444,15 @@ def test_the_help_fits_a_screen_and_the_rest_is_there(command, capsys):
     assert "--timeout" not in "\n".join(usual)
 
 
+def test_no_page_is_made_of_rounds_that_are_another_run_s(version, erased, tmp_path, capsys):
+    shutil.copytree(version, tmp_path / "v")
+    assert main(["federated", "report", str(tmp_path / "v")]) == 0
+    assert main(["federated", "report", str(tmp_path / "v")]) == 0, "a page that is made anew changes no run"
+    shutil.copy(erased / "rounds.json", tmp_path / "v")
+    assert main(["federated", "report", str(tmp_path / "v")]) == 2
+    assert "rounds.json was changed; palimpsest verify" in capsys.readouterr().err
+
+
 def test_the_page_has_no_scripts_and_shows_who_was_absent(version, erased, capsys):
     assert main(["federated", "report", str(erased), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -284,9 +284,11 @@ def report(
     """Write the page of the rounds anew: loss, bytes, who answered, and what came of it."""
     from palimpsest.federated.rounds_facts import federation_facts_in
     from palimpsest.federated.rounds_page import ROUNDS_PAGE, save_rounds_page
+    from palimpsest.models.bound import check_bound
     from palimpsest.report.schema import RunResult
 
     facts = federation_facts_in(folder)
+    check_bound(folder, "run")
     if json:
         tell_json(facts.model_dump_json(indent=1))
         return 0
