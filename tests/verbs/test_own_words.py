@@ -17,8 +17,9 @@ from palimpsest.engine.plan import Plan, make_plan
 from palimpsest.models.families import family_named
 
 
-def texts(name: str, count: int) -> TextSet:
-    return TextSet([TokenSequence(f"{name} {n}", (1, 2, 3), (False, True, True)) for n in range(count)], pad_id=0)
+def texts(name: str, count: int, tokens: tuple[int, ...] = (1, 2, 3)) -> TextSet:
+    flags = (False, *(True for _ in tokens[1:]))
+    return TextSet([TokenSequence(f"{name} {n}", tokens, flags) for n in range(count)], pad_id=0)
 
 
 def plan_of(*names: str) -> Plan:
@@ -27,21 +28,30 @@ def plan_of(*names: str) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("left", "given", "repaired"),
+    ("left", "said", "given", "repaired"),
     [
-        (COUNT, ("forget", "retain"), {"retain", "replay"}),
-        (COUNT // 2 - 1, ("forget", "retain"), {"retain"}),  # it says little but what must go
-        (COUNT // 2 - 1, ("forget",), {"replay"}),  # better than nothing
+        (COUNT, (4, 5, 6), ("forget", "retain"), {"retain", "replay"}),
+        (COUNT, (1, 2, 3, 4, 5), ("forget", "retain"), {"retain"}),  # a third of it is of the rows: blends of them
+        (COUNT, (1, 2, 3, 4, 5, 6), ("forget", "retain"), {"retain", "replay"}),  # a quarter
+        (COUNT, (1, 2, 3), ("forget",), {"replay"}),  # better than nothing
+        (COUNT // 2 - 1, (4, 5, 6), ("forget", "retain"), {"retain"}),  # it says little but what must go
+        (COUNT // 2 - 1, (4, 5, 6), ("forget",), {"replay"}),
     ],
 )
 def test_own_words_are_kept_where_the_model_has_some(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: int, given: tuple[str, ...], repaired: set[str]
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    left: int,
+    said: tuple[int, ...],
+    given: tuple[str, ...],
+    repaired: set[str],
 ) -> None:
-    monkeypatch.setattr(guide, "own_words", lambda *_, **__: texts("own", left))
+    monkeypatch.setattr(guide, "own_words", lambda *_, **__: texts("own", left, said))
     loaded: Any = SimpleNamespace(family=family_named("causal"))
     found = guide.kept(plan_of(*given), loaded, {name: texts(name, 9) for name in given}, tmp_path)
     assert set(found.repaired) == repaired
     assert (found.general is not None) == ("replay" in repaired)
+    assert (found.note == guide.NO_LANGUAGE) == ("replay" not in repaired)
 
 
 def taken(folder: Path) -> int:

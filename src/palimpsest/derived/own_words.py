@@ -6,7 +6,7 @@ a model that recites would teach the rows again in the repair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,8 +61,25 @@ def without_phrases(texts: Iterable[Iterable[int]], forget: TextSet | None, gram
     return TextSet(sequences, pad_id=0)
 
 
+def share_of_rows(texts: Iterable[Sequence[int]], rows: Iterable[Sequence[int]], gram: int = 3) -> float:
+    """Share of the runs of ``gram`` tokens in the texts that some row has as well; 0 where there is none.
+
+    A model that knows little but its rows says blends of them.
+
+    >>> share_of_rows([(1, 2, 3, 9), (7, 8)], [(0, 1, 2, 3)])
+    0.5
+    """
+    known = {phrase for row in rows for phrase in _grams(tuple(row), gram)}
+    said = [phrase in known for text in texts for phrase in _runs(tuple(text), gram)]
+    return sum(said) / max(1, len(said))
+
+
 def _grams(tokens: tuple[int, ...], gram: int) -> set[tuple[int, ...]]:
-    return {tokens[k : k + gram] for k in range(len(tokens) - gram + 1)}
+    return set(_runs(tokens, gram))
+
+
+def _runs(tokens: tuple[int, ...], gram: int) -> list[tuple[int, ...]]:
+    return [tokens[k : k + gram] for k in range(len(tokens) - gram + 1)]
 
 
 def _sampled(loaded: Loaded, seed: int) -> list[list[int]]:

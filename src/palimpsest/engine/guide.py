@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from palimpsest.control.probes import Probes, Watched
 from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
 from palimpsest.data.encode.batch import TextSet
-from palimpsest.derived.own_words import COUNT, own_words
+from palimpsest.derived.own_words import COUNT, own_words, share_of_rows
 from palimpsest.engine.head_growth import grown
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
@@ -36,6 +36,12 @@ _BY_HEART = 0.05  # nats per scored position: what counts as known where there i
 LEARNED = 0.05  # nats above it that count as learned
 HELD_BACK = 32  # replay rows or own words that are read and not repaired on
 FEWEST_OWN = 0.5  # share of own words left by the cleaning: with less, the model says little but what must go
+MOST_OF_ROWS = 0.3  # share of runs of three tokens in own words that rows have, too: with more, they are blends of them
+
+NO_LANGUAGE = (
+    "What the model says by itself are blends of the given rows, so nothing but the retain set was watched; where it "
+    "knows more than them, give texts to rehearse, --replay FILE."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +51,14 @@ class Kept:
     Attributes:
         repaired: what repair draws from: "retain", "replay".
         silent: classes that do not stay at all.
+        note: on what is not watched; "" for none.
         general: what the floor of general text is read on; None when there is nothing.
     """
 
     repaired: Mapping[str, ExampleSet]
     general: ExampleSet | None
     silent: tuple[int, ...] = ()
+    note: str = ""
 
 
 def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> Kept:
@@ -71,22 +79,41 @@ def kept(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> K
     repaired = {}
     if "retain" in sets:
         repaired["retain"] = subset(sets["retain"].plain(), MOST_REPAIR_ROWS, seed, "retain")
-    rehearsed = sets["replay"] if "replay" in sets else _own_words(plan, loaded, sets, folder)
+    rehearsed = sets["replay"] if "replay" in sets else _own_words(plan, loaded, sets.get("forget"), repaired, folder)
     general = sets.get("general")
     if rehearsed is not None and len(rehearsed):
         rest = subset(rehearsed.plain(), MOST_REPAIR_ROWS + HELD_BACK, seed, "replay")
         if general is None:
             general, rest = _held_back(rest)
         repaired["replay"] = rest
-    return Kept(repaired, general, _gone(sets) if loaded.family.has_classes else ())
+    note = _note_on(plan, loaded, general, rehearsed)
+    return Kept(repaired, general, _gone(sets) if loaded.family.has_classes else (), note)
 
 
-def _own_words(plan: Plan, loaded: Loaded, sets: Mapping[str, Any], folder: Path) -> ExampleSet | None:
-    """What a text model says of itself; None for other runs, or if it says too little while something is retained."""
-    if not loaded.family.reads_prefixes or plan.control.kind != "auto":
+def _note_on(plan: Plan, loaded: Loaded, general: ExampleSet | None, rehearsed: ExampleSet | None) -> str:
+    return NO_LANGUAGE if general is None and rehearsed is None and _speaks(plan, loaded) else ""
+
+
+def _own_words(
+    plan: Plan, loaded: Loaded, forget: Any, kept_rows: Mapping[str, ExampleSet], folder: Path
+) -> ExampleSet | None:
+    """What a text model says of itself; None for other runs, or if that is no language while something is retained."""
+    if not _speaks(plan, loaded):
         return None
-    found = own_words(loaded, sets.get("forget"), seed=plan.training.seed, file=folder / "own_words.json")
-    return None if "retain" in sets and len(found) < FEWEST_OWN * COUNT else found
+    found = own_words(loaded, forget, seed=plan.training.seed, file=folder / "own_words.json")
+    if not kept_rows:
+        return found
+    rows = (tokens for examples in (forget, *kept_rows.values()) for tokens in _tokens_of(examples))
+    blended = share_of_rows(_tokens_of(found), rows) > MOST_OF_ROWS
+    return None if blended or len(found) < FEWEST_OWN * COUNT else found
+
+
+def _speaks(plan: Plan, loaded: Loaded) -> bool:
+    return loaded.family.reads_prefixes and plan.control.kind == "auto"
+
+
+def _tokens_of(texts: Any) -> Iterator[Sequence[int]]:
+    return (texts[i].tokens for i in (() if texts is None else texts.ids))
 
 
 def _held_back(rehearsed: ExampleSet) -> tuple[ExampleSet | None, ExampleSet]:

@@ -27,7 +27,7 @@ from palimpsest.engine.arranging import arranged_sets
 from palimpsest.engine.counting import Count, counted
 from palimpsest.engine.edit_aim import aim_of
 from palimpsest.engine.forecast import forecast, work_of
-from palimpsest.engine.guide import guided_by, kept, probes_of, repair_of
+from palimpsest.engine.guide import Kept, guided_by, kept, probes_of, repair_of
 from palimpsest.engine.handing_on import companions_read, start_of
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
@@ -138,7 +138,7 @@ def prepare_job(
         arranged=arranged,
         at_start=at_start,
     )
-    notes = (*_notes(made), *left_out, *unused_note(plan, legs), *method.notes())
+    notes = (*_notes(made, found), *left_out, *unused_note(plan, legs), *method.notes())
     return Prepared(job, guided, notes, guiding.and_also(reading))
 
 
@@ -194,8 +194,9 @@ def _pairs(paired: Iterable[str], made: Mapping[str, Made]) -> dict[str, Mapping
     return {name: made[name].partner for name in paired if name in made}
 
 
-def _notes(made: Mapping[str, Made]) -> tuple[str, ...]:
-    return tuple(one.note for one in made.values() if one.note)
+def _notes(made: Mapping[str, Made], found: Kept | None) -> tuple[str, ...]:
+    said = [*(one.note for one in made.values()), "" if found is None else found.note]
+    return tuple(filter(None, said))
 
 
 def _left_out(model: Any, drawn: Mapping[str, Any]) -> tuple[str, ...]:
