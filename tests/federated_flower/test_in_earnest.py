@@ -38,7 +38,7 @@ def told(folder: Path, way: str, *more: str) -> Iterator[str]:
     """What the command says while it runs; it must end well."""
     clients = [word for name in "abc" for word in ("--client", f"{name}={name}.jsonl")]
     command = [sys.executable, "-m", "palimpsest", "federated", "run", "--model", "model", *clients, "--output", way]
-    command += ["--through", way, "--rounds", "2", "--epochs", "1", *more]
+    command += ["--through", way, "--rounds", "2", "--epochs", "1", "--lr", "0.002", *more]  # no first round is a trial
     python = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": python}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
