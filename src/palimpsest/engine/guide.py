@@ -50,9 +50,9 @@ class Kept:
 
     Attributes:
         repaired: what repair draws from: "retain", "replay".
+        general: what the floor of general text is read on; None when there is nothing.
         silent: classes that do not stay at all.
         note: on what is not watched; "" for none.
-        general: what the floor of general text is read on; None when there is nothing.
     """
 
     repaired: Mapping[str, ExampleSet]

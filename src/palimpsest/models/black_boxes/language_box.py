@@ -25,17 +25,15 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from palimpsest.errors import EndpointError
-from palimpsest.models.black_boxes.box import Box, Numbers, device_of, rows_of_numbers
+from palimpsest.models.black_boxes.box import Numbers, device_of, rows_of_numbers
 from palimpsest.models.black_boxes.tokens import (
     AskedText,
+    TokenBox,
     TokenFacts,
     batch_of,
-    probe_texts,
     texts_in,
-    texts_of,
     token_fields,
     tokenizer_of,
-    tokens_config,
 )
 from palimpsest.models.encoded_arrays import decoded, encoded
 from palimpsest.models.families.asked_family import AskedFamily
@@ -99,30 +97,16 @@ class BlackBoxLanguage(AskedFamily, Causal):
         return found
 
 
-class LanguageBox(Box):
+class LanguageBox(TokenBox):
     """A question is a ``AskedText``."""
 
     name = "causal_lm"
     family = BlackBoxLanguage()
     Facts = LanguageFacts
-    main_input = "input_ids"
-    reads_tokens = True
-
-    def config(self, facts: Any) -> dict[str, Any]:
-        """Words and positions."""
-        return tokens_config(facts)
-
-    def probes(self, facts: Any) -> Sequence[AskedText]:
-        """Texts of drawn tokens, without a soft prompt."""
-        return probe_texts(facts)
-
-    def digest(self, question: Any) -> str:
-        """Over tokens and soft prompt."""
-        return str(question.digest)
 
     def content(self, questions: Sequence[Any]) -> dict[str, Any]:
         """Lists of tokens, and each soft prompt once."""
-        tokens = {"tokens": [list(text.tokens) for text in questions]}
+        tokens = super().content(questions)
         if questions[0].prompt_PD is None:
             return tokens
         prompts = {text.prompt_PD.tobytes(): text.prompt_PD for text in questions}
@@ -155,7 +139,7 @@ class LanguageBox(Box):
         Raises:
             EndpointError: they stand behind a soft prompt, which it does not take.
         """
-        found = texts_of(given)
+        found = super().questions_of(given, facts)
         if found[0].prompt_PD is not None and facts.prompt_width is None:
             raise EndpointError(
                 f"{facts.where} takes no soft prompt by its description; accepted: one with prompt_width and "

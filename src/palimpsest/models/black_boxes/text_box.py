@@ -8,20 +8,17 @@ Shape legend: B texts, T tokens of one, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, served_labels, served_probs
 from palimpsest.models.black_boxes.tokens import (
-    AskedText,
+    TokenBox,
     TokenFacts,
     batch_of,
-    probe_texts,
     texts_in,
-    texts_of,
     token_fields,
     tokenizer_of,
-    tokens_config,
 )
 from palimpsest.models.families.asked_family import AskedFamily
 from palimpsest.models.families.text_classifier import TextClassifier
@@ -51,35 +48,13 @@ class BlackBoxTexts(AskedFamily, TextClassifier):
         return tokenizer_of(facts)
 
 
-class TextBox(LabelBox):
+class TextBox(TokenBox, LabelBox):
     """A question is the tokens of one text."""
 
     name = "text_classifier"
     family = BlackBoxTexts()
     Facts = TextFacts
-    main_input = "input_ids"
     things = "texts"
-    reads_tokens = True
-
-    def config(self, facts: Any) -> dict[str, Any]:
-        """Words, positions, classes."""
-        return tokens_config(facts)
-
-    def probes(self, facts: Any) -> Sequence[AskedText]:
-        """Texts of drawn tokens."""
-        return probe_texts(facts)
-
-    def digest(self, question: Any) -> str:
-        """Over the tokens."""
-        return str(question.digest)
-
-    def content(self, questions: Sequence[Any]) -> dict[str, Any]:
-        """Lists of tokens."""
-        return {"tokens": [list(text.tokens) for text in questions]}
-
-    def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[AskedText]:
-        """The texts of a batch."""
-        return texts_of(given)
 
     def serves(self, loaded: Loaded) -> bool:
         """A classifier of texts."""

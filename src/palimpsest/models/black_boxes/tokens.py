@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from palimpsest.models.black_boxes.box import NUM_PROBES, BlackBoxFacts, question_digest
+from palimpsest.models.black_boxes.box import NUM_PROBES, BlackBoxFacts, Box, question_digest
 from palimpsest.records import digest
 
 if TYPE_CHECKING:
@@ -70,10 +70,34 @@ class AskedText(NamedTuple):
         return question_digest(("text", len(tokens), *(one.shape for one in prompt)), tokens, *prompt)
 
 
-def tokens_config(facts: TokenFacts) -> dict[str, Any]:
-    """Keys of a transformers config."""
-    longest = {} if facts.longest is None else {"max_position_embeddings": facts.longest}
-    return {"vocab_size": facts.vocabulary, "hidden_size": READER_WIDTH, "num_hidden_layers": 0, **longest}
+class TokenBox(Box):
+    """A question is an ``AskedText``."""
+
+    main_input = "input_ids"
+    reads_tokens = True
+
+    def config(self, facts: Any) -> dict[str, Any]:
+        """Words and positions."""
+        longest = {} if facts.longest is None else {"max_position_embeddings": facts.longest}
+        return {"vocab_size": facts.vocabulary, "hidden_size": READER_WIDTH, "num_hidden_layers": 0, **longest}
+
+    def probes(self, facts: Any) -> Sequence[AskedText]:
+        """The same short texts of drawn tokens for every model of a vocabulary, without a soft prompt."""
+        length = min(_PROBE_TOKENS, facts.longest or _PROBE_TOKENS)
+        drawn = np.random.default_rng(16).integers(0, facts.vocabulary, (NUM_PROBES, length))
+        return [AskedText(tuple(row)) for row in drawn.tolist()]
+
+    def digest(self, question: Any) -> str:
+        """Over tokens and soft prompt."""
+        return str(question.digest)
+
+    def content(self, questions: Sequence[Any]) -> dict[str, Any]:
+        """Lists of tokens."""
+        return {"tokens": [list(text.tokens) for text in questions]}
+
+    def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[AskedText]:
+        """The rows of a batch."""
+        return texts_of(given)
 
 
 def token_fields(loaded: Loaded) -> dict[str, Any]:
@@ -95,13 +119,6 @@ def tokenizer_of(facts: TokenFacts) -> Any:
     from palimpsest.models.load import tokenizer_in
 
     return tokenizer_in(Path(facts.tokenizer).expanduser()) if facts.tokenizer else None
-
-
-def probe_texts(facts: TokenFacts) -> list[AskedText]:
-    """The same short texts of drawn tokens for every model of a vocabulary."""
-    length = min(_PROBE_TOKENS, facts.longest or _PROBE_TOKENS)
-    drawn = np.random.default_rng(16).integers(0, facts.vocabulary, (NUM_PROBES, length))
-    return [AskedText(tuple(row)) for row in drawn.tolist()]
 
 
 def texts_of(given: Mapping[str, Any]) -> list[AskedText]:
