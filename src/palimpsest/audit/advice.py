@@ -11,6 +11,7 @@ from palimpsest.audit.since import Since
 from palimpsest.in_words import so_many
 from palimpsest.records import Outcome
 
+_MOST_ROWS = 10_000
 MAKE = "--make-oracle --base DIR"
 CHECKS = {
     "holdout": "rows of the same kind that the model never saw (--holdout FILE)",
@@ -94,6 +95,8 @@ def _level(facts: AdviceFacts) -> list[str]:
             "Give a level to compare with: --holdout FILE (comparable rows that the model never saw), --oracle DIR (a "
             f"model retrained without the forget set), or {make} to have one retrained."
         ]
+    if Why.BY_CHANCE in reasons and facts.sizes.get("forget", 0) >= MIN_EXAMPLES and "oracle" not in facts.given:
+        return [f"A model retrained without the forget set tells it row by row: --oracle DIR, or {make}."]
     if facts.doubted:
         return [f"{_checks_to_give(facts)} a model retrained without the forget set: --oracle DIR, or {make}."]
     if facts.unknown_oracle:
@@ -120,12 +123,19 @@ def _rows_of(facts: AdviceFacts, name: str) -> list[str]:
     if Why.FEW in reasons:
         said.append(_few(facts, name, has))
     elif Why.ACROSS in reasons and not (name == "forget" and facts.short is not None):
-        said.append(f"The {name} set{has}, too few for an interval this wide: give more, such as other questions.")
+        about = _about(facts, name)
+        said.append(f"The {name} set{has}, too few for an interval this wide{about}: give more, such as other questions.")
     elif Why.UNMEASURED in reasons and Why.NO_REFERENCE not in reasons:
         said.append(f"Give the {name} set{_flag(name)}, so that it is measured.")
     if Why.UNSCORED in reasons:
         said.append(f"Give rows to the {name} set{_flag(name)} that can be scored; the gates say why these cannot.")
     return said
+
+
+def _about(facts: AdviceFacts, name: str) -> str:
+    """How many rows a set would have to have, with two digits; empty where so many are nowhere to be had."""
+    most = max((f.wanted or 0 for f in facts.findings if f.set == name and f.why is Why.ACROSS), default=0)
+    return f" (about {float(f'{most:.2g}'):.0f} like them would decide)" if 0 < most <= _MOST_ROWS else ""
 
 
 def _metrics(facts: AdviceFacts) -> list[str]:

@@ -16,6 +16,7 @@ NEVER_SAW = {
     "holdout": "comparable rows that the model never saw score {}",
 }
 CANNOT = {
+    Why.BY_CHANCE: "the {} set is as known as before, and a model that never saw so few rows may be right as often",
     Why.FEW: f"the {{}} set is too small to decide (at least {MIN_EXAMPLES} examples)",
     Why.UNMEASURED: "the {} set was not measured",
     Why.NOT_BY_THIS: "{} of the {} set was not measured",
