@@ -71,6 +71,7 @@ class Why(StrEnum):
     AS_KNOWN = "the forget set is as known as before"
     BY_CHANCE = "as many rows that were never seen may be right"
     ORACLE_KNOWS = "the oracle seems to know the forget set"
+    ORACLE_UNTAUGHT = "the oracle does not know what stays"
 
 
 _TURNED = {Why.ABOVE: Why.BELOW, Why.BELOW: Why.ABOVE}

@@ -26,11 +26,13 @@ from typing import NamedTuple
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired, widened
 from palimpsest.audit.gates import SAME
 from palimpsest.audit.judging import MIN_EXAMPLES, RIGHT_OR_WRONG, ROUNDING, Finding, ScoreTable, Why
+from palimpsest.audit.oracle_taught import untaught
 from palimpsest.in_words import interval, show
 from palimpsest.models.families.yardsticks import BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 _FORGET = "forget"
+_NO_LEVEL = (Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT)
 STILL = "forget is less known than before"
 ORACLE = "the oracle does not know forget"
 
@@ -58,21 +60,27 @@ def known_checks(scores: ScoreTable, *, judging: Judging = BY_TOKENS, draws: Dra
         wanted = judging.known_by[0]
         return (_finding(STILL, Outcome.UNDECIDED, why, words)._replace(metric=wanted),)
     shady = _oracle_knows(scores, metrics, draws)
-    checks = (_still_known(scores, metrics, shady=shady, draws=draws),)
-    return (*checks, _oracle_finding(scores, metrics)) if shady else checks
+    other = untaught(scores, judging=judging, draws=draws)
+    checks = [_still_known(scores, metrics, knows=shady, trusts_oracle=not shady and other is None, draws=draws)]
+    if shady:
+        checks.append(_oracle_finding(scores, metrics))
+    elif other is not None:
+        checks.append(other)
+    return tuple(checks)
 
 
 def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Findings as they are; where the oracle seems to know the forget set, what was held against it is undecided."""
-    if not any(finding.why is Why.ORACLE_KNOWS for finding in findings):
+    """Findings as they are; where the oracle shows no level, what was held against it is undecided."""
+    doubt = next((f.why for f in findings if f.why in _NO_LEVEL), None)
+    if doubt is None:
         return tuple(findings)
-    return tuple(_void(f) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
+    return tuple(_void(f, doubt) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
 
 
-def _void(finding: Finding) -> Finding:
-    words = f"{finding.result.sentence.rpartition(':')[0]}: undecided, the oracle seems to know the forget set."
+def _void(finding: Finding, why: Why) -> Finding:
+    words = f"{finding.result.sentence.rpartition(':')[0]}: undecided, {why}."
     result = GateResult(finding.result.gate, Outcome.UNDECIDED, words)
-    return finding._replace(why=Why.ORACLE_KNOWS, result=result)
+    return finding._replace(why=why, result=result)
 
 
 def _metrics(scores: ScoreTable, judging: Judging) -> tuple[str, ...]:
@@ -89,15 +97,17 @@ def _usable(metrics: Mapping[str, Score], metric: str) -> bool:
     return metric in metrics and metrics[metric].value is not None
 
 
-def _still_known(scores: ScoreTable, metrics: tuple[str, ...], *, shady: bool, draws: Draws) -> Finding:
-    source = _source(scores, metrics, trusts_oracle=not shady)
+def _still_known(
+    scores: ScoreTable, metrics: tuple[str, ...], *, knows: bool, trusts_oracle: bool, draws: Draws
+) -> Finding:
+    source = _source(scores, metrics, trusts_oracle=trusts_oracle)
     known = _known(scores, metrics, "before", source, draws)
     if not _compared(scores, known, "before", source, draws):
         words = f"{_before_after(scores, metrics)}: passed, it was not known before, so there was nothing to forget."
         return _finding(STILL, Outcome.PASSED, Why.HELD, words)
     drops = {m: _difference(scores, m, ("before", _FORGET), ("after", _FORGET), draws) for m in known}
     left = _known(scores, known, "after", source, draws)
-    outcome, why, said = _told_by(drops, left, nothing_else=shady and source is None)
+    outcome, why, said = _told_by(drops, left, nothing_else=knows and source is None)
     if outcome is Outcome.FAILED and _by_chance(scores, known, source, draws):
         outcome, why = Outcome.UNDECIDED, Why.BY_CHANCE
         said = "undecided, it is as known as before, and so many rows that were never seen may be right by chance"
