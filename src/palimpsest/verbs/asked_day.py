@@ -27,7 +27,5 @@ def day_of(value: object, *, today: date | None = None) -> str:
         raise PlanError(f"asked_on is {value!r}; {_ACCEPTED}") from None
     now = today or datetime.now(UTC).date()
     if day > now + timedelta(days=1):
-        raise PlanError(
-            f"asked_on is {day}, which is still to come: this machine has {now}; {_ACCEPTED}, at most today"
-        )
+        raise PlanError(f"asked_on is {day}, still to come: this machine has {now}; {_ACCEPTED}, no later than that")
     return day.isoformat()
