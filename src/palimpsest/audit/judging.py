@@ -74,6 +74,8 @@ class Why(StrEnum):
     ORACLE_UNTAUGHT = "the oracle does not know what stays"
 
 
+NO_ORACLE = frozenset({Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT})
+"""What keeps the one that was given from showing a level."""
 _TURNED = {Why.ABOVE: Why.BELOW, Why.BELOW: Why.ABOVE}
 """Of a metric that falls with what is known."""
 

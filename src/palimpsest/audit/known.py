@@ -25,14 +25,13 @@ from typing import NamedTuple
 
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired, widened
 from palimpsest.audit.gates import SAME
-from palimpsest.audit.judging import MIN_EXAMPLES, RIGHT_OR_WRONG, ROUNDING, Finding, ScoreTable, Why
+from palimpsest.audit.judging import MIN_EXAMPLES, NO_ORACLE, RIGHT_OR_WRONG, ROUNDING, Finding, ScoreTable, Why
 from palimpsest.audit.oracle_taught import untaught
 from palimpsest.in_words import interval, show
 from palimpsest.models.families.yardsticks import BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 _FORGET = "forget"
-_NO_LEVEL = (Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT)
 STILL = "forget is less known than before"
 ORACLE = "the oracle does not know forget"
 
@@ -71,7 +70,7 @@ def known_checks(scores: ScoreTable, *, judging: Judging = BY_TOKENS, draws: Dra
 
 def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Findings as they are; where the oracle shows no level, what was held against it is undecided."""
-    doubt = next((f.why for f in findings if f.why in _NO_LEVEL), None)
+    doubt = next((f.why for f in findings if f.why in NO_ORACLE), None)
     if doubt is None:
         return tuple(findings)
     return tuple(_void(f, doubt) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
