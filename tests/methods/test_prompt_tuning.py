@@ -31,17 +31,21 @@ def rows() -> TextSet:
     return TextSet([TokenSequence(f"r{n}", tuple(row), (False,) * 3 + (True,) * 3) for n, row in enumerate(drawn)], 0)
 
 
-def tuned(folder: Path, **options):
-    """The tiny model with a soft prompt after a few steps over all rows, and as it was."""
+def tuned(folder: Path, *, at_start: bool = False, **options):
+    """The tiny model with a soft prompt after a few steps over all rows, or before them, and as it was."""
     plain, learn = tiny_lm(), rows()
-    model, method = copy.deepcopy(plain), PromptTuning(configure("prompt_tuning", {"length": LENGTH, **options}))
+    model, method = (
+        copy.deepcopy(plain),
+        PromptTuning(configure("prompt_tuning", {"length": LENGTH, "starts": 1, **options})),
+    )
     made = method.parts(model, {"learn": learn}, SEED)
     for part in made:
         part.is_new = True
     model = apply_scope(attach(model, made), Scope(kind="parts"))
     method.prepare(model, {"learn": learn})
     values = {"learning_rate": RATE, "batch_size": 4, "max_steps": STEPS, "lr_scheduler_type": "constant"}
-    run(Job(method, model, {"learn": learn}, Training(**{**PromptTuning.defaults, **values}), folder))
+    if not at_start:
+        run(Job(method, model, {"learn": learn}, Training(**{**PromptTuning.defaults, **values}), folder))
     return model, plain
 
 
@@ -67,10 +71,12 @@ def test_the_run_moves_by_exactly_the_estimate(tmp_path):
     at_D = start(part)
     with torch.no_grad():
         for step in range(STEPS):
-            here, estimate = total(plain, at_D, part.config.scale).double(), torch.zeros_like(at_D)
-            for u in unit_directions(3, len(at_D), SEED, step):
-                slope = (total(plain, at_D + 0.5 * u, part.config.scale).double() - here) / 0.5
-                estimate += (len(at_D) * slope * u / 3).float()
+            estimate = torch.zeros_like(at_D)
+            for row in rows().ids:
+                here = total(plain, at_D, part.config.scale, [row]).double()
+                for u in unit_directions(3, len(at_D), SEED, step, row):
+                    slope = (total(plain, at_D + 0.5 * u, part.config.scale, [row]).double() - here) / 0.5
+                    estimate += (len(at_D) * slope * u / 3).float()
             at_D = at_D - RATE * estimate / 12
     assert torch.allclose(part.prompt_D, at_D, atol=1e-3 * float(at_D.abs().max()))
     assert (at_D - start(part)).abs().max() > 0.01
@@ -166,5 +172,20 @@ def test_an_endpoint_that_takes_no_soft_prompt_is_refused(tmp_path):
                   plan=PLAN)  # fmt: skip
 
 
-def test_q_queries_and_one_for_each_row_of_a_step():
-    assert PromptTuning.queries(configure("prompt_tuning", {"q": 5}), 100, 8, 50) == 100 * 8 * 6
+def test_it_starts_with_the_draw_behind_which_the_rows_are_likeliest(tmp_path):
+    """By trying all of them; the first is what it starts with where there is no choice."""
+    model, plain = tuned(tmp_path, starts=5, estimator="exact", at_start=True)
+    (part,) = new_parts_of(model)
+    drawn = torch.Generator().manual_seed(SEED)
+    draws = [torch.randn(part.prompt_D.shape, generator=drawn) for _ in range(5)]
+    worth = [total(plain, draw, part.config.scale).item() for draw in draws]
+    assert torch.equal(part.prompt_D, draws[worth.index(min(worth))])
+    assert torch.equal(draws[0], start(part))
+    assert worth.index(min(worth)) > 0, "else this shows nothing"
+
+
+@pytest.mark.parametrize(("starts", "cost"), [(1, 0), (16, 16 * 8)])
+def test_q_queries_and_one_for_each_row_of_a_step_and_what_the_start_costs(starts, cost):
+    options = configure("prompt_tuning", {"q": 5, "starts": starts})
+    assert PromptTuning.queries(options, 100, 8, 50) == 100 * 8 * 6 + cost
+    assert PromptTuning.queries(options, 100, 8, 3) == 100 * 8 * 6 + cost * 3 // 8

@@ -26,7 +26,7 @@ def made(**options):
     """The method before its first step, its model with a soft prompt, the part, and the model as it was."""
     plain, sets = tiny_lm(), {"forget": rows(), "retain": rows()}
     model = copy.deepcopy(plain)
-    method = SPUL(configure("spul", {"length": LENGTH, **options}))
+    method = SPUL(configure("spul", {"length": LENGTH, "starts": 1, **options}))
     (part,) = method.parts(model, sets, SEED)
     part.is_new = True
     attach(model, [part])
@@ -59,7 +59,7 @@ def by_hand(plain, prompt_D, scale, beta):
 
 @pytest.mark.parametrize("estimator", ["exact", "zeroth_order"])
 def test_both_terms_by_hand_and_their_gradient(estimator):
-    """The estimate is along the same directions for both; what it is equal to, test_prompt_tuning says."""
+    """The estimate of a row is along the same directions in both; what it is equal to, test_prompt_tuning says."""
     terms, part, plain = terms_of(estimator=estimator, npo_beta=0.5, alpha=3.0, q=2)
     weight = start(part).requires_grad_(True)
     forget, retain = by_hand(plain, weight, part.config.scale, 0.5)
@@ -71,14 +71,14 @@ def test_both_terms_by_hand_and_their_gradient(estimator):
     if estimator == "exact":
         assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
     else:
-        along_QD = unit_directions(2, len(found), SEED, 0)
+        along_QD = torch.cat([unit_directions(2, len(found), SEED, 0, row) for row in rows().ids])
         coefficients = torch.linalg.lstsq(along_QD.T, found[:, None]).solution
         assert torch.allclose((along_QD.T @ coefficients)[:, 0], found, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("estimator", ["exact", "zeroth_order"])
 def test_neither_cut_nor_order_of_rows_changes_a_step(estimator):
-    """All losses of a step are tried along the same directions, so their estimates add up."""
+    """A row is tried along the same directions whoever stands beside it."""
     ids, found = rows().ids, []
     for cuts in ([ids], [[i] for i in reversed(ids)]):
         method, model, part, _ = made(estimator=estimator, q=2)

@@ -21,7 +21,7 @@ from torch import nn
 
 from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, soft_prompt_for
+from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, nll_of, soft_prompt_for
 
 
 class PromptTuningConfig(SoftPromptingConfig):
@@ -52,8 +52,8 @@ class PromptTuning(Method):
 
     @classmethod
     def queries(cls, config: PromptTuningConfig, steps: int, rows: int, examples: int) -> int:
-        """Q + 1 for each row of a step."""
-        return steps * rows * (config.q + 1)
+        """Q + 1 for each row of a step, and what the start costs."""
+        return steps * rows * (config.q + 1) + config.queries_to_start(examples)
 
     def check(self, model: nn.Module) -> None:
         """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
@@ -66,6 +66,7 @@ class PromptTuning(Method):
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Know the prompt."""
         self._learner = Learner(model, self.config)
+        self._learner.start(sets["learn"])
         return super().prepare(model, sets)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
@@ -76,8 +77,7 @@ class PromptTuning(Method):
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Negative log-likelihood of the label tokens, with its gradient or an estimate of it."""
         learn = batches["learn"]
-        total = self._learner.total(lambda: -learn.predict(model).logp_S.sum(), self._step)
-        return {"learn": Term(total, of="learn")}
+        return {"learn": Term(self._learner.total(lambda: nll_of(model, learn), learn.ids, self._step), of="learn")}
 
 
 METHOD = PromptTuning

@@ -24,8 +24,15 @@ from torch import Tensor, nn
 
 from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.preference import preference_loss
-from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, soft_prompt_for
+from palimpsest.models.preference import preference_losses
+from palimpsest.models.soft_prompting import (
+    START_ROWS,
+    Learner,
+    SoftPromptingConfig,
+    check_prompting,
+    nll_of,
+    soft_prompt_for,
+)
 
 
 class SPULConfig(SoftPromptingConfig):
@@ -65,8 +72,8 @@ class SPUL(Method):
 
     @classmethod
     def queries(cls, config: SPULConfig, steps: int, rows: int, examples: int) -> int:
-        """Q + 1 for each row of both sets in a step, and once every forget row as it was."""
-        return 2 * steps * rows * (config.q + 1) + examples
+        """Q + 1 for each row of both sets in a step, once every forget row as it was, and what the start costs."""
+        return 2 * steps * rows * (config.q + 1) + examples + config.queries_to_start(START_ROWS)
 
     def check(self, model: nn.Module) -> None:
         """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
@@ -79,6 +86,7 @@ class SPUL(Method):
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Know the prompt."""
         self._learner = Learner(model, self.config)
+        self._learner.start(sets.get("retain", sets["forget"]))
         return super().prepare(model, sets)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
@@ -93,12 +101,12 @@ class SPUL(Method):
         def preference() -> Tensor:
             logp_B = forget.predict(model).logp_B
             ratio_B = logp_B - self.recall(model, forget).logp_B
-            return preference_loss(ratio_B.new_zeros(()), ratio_B, self.config.npo_beta)
+            return preference_losses(ratio_B.new_zeros(len(ratio_B)), ratio_B, self.config.npo_beta)
 
-        terms = {"forget": Term(self._learner.total(preference, self._step), of="forget", per="example")}
+        terms = {"forget": Term(self._learner.total(preference, forget.ids, self._step), of="forget", per="example")}
         if "retain" in batches and self.config.alpha:
             retain = batches["retain"]
-            total = self._learner.total(lambda: -retain.predict(model).logp_S.sum(), self._step)
+            total = self._learner.total(lambda: nll_of(model, retain), retain.ids, self._step)
             terms["retain"] = Term(total, of="retain", weight=self.config.alpha)
         return terms
 
