@@ -12,7 +12,7 @@ from tests.models.black_boxes import WORDS, scripted, tiny_lm, write_box, write_
 
 import palimpsest as pal
 from palimpsest.data.encode.batch import TextSet, TokenSequence
-from palimpsest.errors import ModelError, PlanError
+from palimpsest.errors import FrozenError, ModelError, PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
@@ -43,7 +43,14 @@ def tuned(folder: Path, *, at_start: bool = False, **options):
         part.is_new = True
     model = apply_scope(attach(model, made), Scope(kind="parts"))
     method.prepare(model, {"learn": learn})
-    values = {"learning_rate": RATE, "batch_size": 4, "max_steps": STEPS, "lr_scheduler_type": "constant"}
+    values = {
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "learning_rate": RATE,
+        "batch_size": 4,
+        "max_steps": STEPS,
+        "lr_scheduler_type": "constant",
+    }
     if not at_start:
         run(Job(method, model, {"learn": learn}, Training(**{**PromptTuning.defaults, **values}), folder))
     return model, plain
@@ -185,7 +192,20 @@ def test_it_starts_with_the_draw_behind_which_the_rows_are_likeliest(tmp_path):
 
 
 @pytest.mark.parametrize(("starts", "cost"), [(1, 0), (16, 16 * 8)])
-def test_q_queries_and_one_for_each_row_of_a_step_and_what_the_start_costs(starts, cost):
+def test_q_queries_and_one_for_each_row_of_a_step_and_what_start_and_check_cost(starts, cost):
     options = configure("prompt_tuning", {"q": 5, "starts": starts})
-    assert PromptTuning.queries(options, 100, 8, 50) == 100 * 8 * 6 + cost
-    assert PromptTuning.queries(options, 100, 8, 3) == 100 * 8 * 6 + cost * 3 // 8
+    assert PromptTuning.queries(options, 100, 8, 50) == 100 * 8 * 6 + cost + 2 * 50
+    assert PromptTuning.queries(options, 100, 8, 3) == 100 * 8 * 6 + cost * 3 // 8 + 2 * 3
+
+
+def test_a_prompt_that_is_no_better_than_none_is_not_kept_and_the_run_says_so(tmp_path):
+    tiny_lm().save_pretrained(tmp_path / "lm")
+    letters().save_pretrained(tmp_path / "lm")
+    data = write_texts(tmp_path / "rows.jsonl")
+    plan = {"training": {"max_steps": 1, "learning_rate": 1e-9}, "options": {"q": 1, "starts": 1}}
+    said = (
+        r"nothing was learned: 1 step as planned, and no soft prompt was found behind which the learn rows are likelier"
+    )
+    with pytest.raises(FrozenError, match=said):
+        pal.learn(str(tmp_path / "lm"), str(data), method="prompt_tuning", output=tmp_path / "out", plan=plan)
+    assert not (tmp_path / "out").exists()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from palimpsest.data.encode.batch import Batch, ExampleSet
 from palimpsest.errors import ModelError
 from palimpsest.models.modes import asked, in_eval_mode
-from palimpsest.models.parts import bearer_of, new_parts_of
+from palimpsest.models.parts import bearer_of, new_parts_of, off
 from palimpsest.models.parts.soft_prompt import SoftPrompt, SoftPromptConfig
 from palimpsest.models.zeroth_order import EstimatorConfig, check_estimator, estimated_loss
 
@@ -141,6 +141,31 @@ class Learner:
                 return values().sum()
             keys = [(self.part.config.seed, step, row) for row in ids]
             return estimated_loss(self.part.prompt_D, lambda tried: self._each(values, tried), self.config, keys)
+
+    def nats(self, rows: ExampleSet, most: int, *, without: bool = False) -> float:
+        """What label tokens cost behind the prompt, or without it, nats per token.
+
+        Args:
+            rows: of which the first are asked.
+            most: rows that are asked.
+            without: the model as it was before the run.
+        """
+        nll, tokens, ids = 0.0, 0, rows.ids[:most]
+        with asked(self.model), off(self.model, [self.part] if without else []):
+            for start in range(0, len(ids), START_ROWS):
+                batch = rows.batch(ids[start : start + START_ROWS]).to(self.part.prompt_D.device)
+                nll, tokens = nll + float(nll_of(self.model, batch).double().sum()), tokens + batch.num_scored
+        return nll / max(1, tokens)
+
+    def why_no_better(self, rows: ExampleSet, most: int) -> str | None:
+        """Why the prompt is of no use for rows that were to be learned, or None where it is."""
+        without, behind = self.nats(rows, most, without=True), self.nats(rows, most)
+        if behind < without:
+            return None
+        return (
+            f"no soft prompt was found behind which the learn rows are likelier ({without:.4g} nats per token without "
+            f"one, {behind:.4g} behind it)"
+        )
 
     def _each(
         self, values: Callable[[], Float[Tensor, "B"]], tried_BQN: Float[Tensor, "B Q+1 N"]
