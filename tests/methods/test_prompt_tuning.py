@@ -20,6 +20,7 @@ from palimpsest.methods import configure
 from palimpsest.methods.prompt_tuning import PromptTuning
 from palimpsest.models.parts import attach, new_parts_of
 from palimpsest.models.scope import Scope, apply_scope
+from palimpsest.models.soft_prompting import Learner
 from palimpsest.models.zeroth_order import unit_directions
 
 STEPS, RATE, LENGTH, SEED = 3, 0.5, 2, 7
@@ -198,13 +199,15 @@ def test_q_queries_and_one_for_each_row_of_a_step_and_what_start_and_check_cost(
     assert PromptTuning.queries(options, 100, 8, 3) == 100 * 8 * 6 + cost * 3 // 8 + 2 * 3
 
 
-def test_a_prompt_that_is_no_better_than_none_is_not_kept_and_the_run_says_so(tmp_path):
+def test_a_prompt_that_is_no_better_than_none_is_not_kept_and_the_run_says_so(tmp_path, monkeypatch):
     tiny_lm().save_pretrained(tmp_path / "lm")
     letters().save_pretrained(tmp_path / "lm")
     data = write_texts(tmp_path / "rows.jsonl")
-    plan = {"training": {"max_steps": 1, "learning_rate": 1e-9}, "options": {"q": 1, "starts": 1}}
+    monkeypatch.setattr(Learner, "nats", lambda self, rows, most, without=False: 2.0 if without else 2.5)
+    plan = {"training": {"max_steps": 1}, "options": {"q": 1, "starts": 1}}
     said = (
-        r"nothing was learned: 1 step as planned, and no soft prompt was found behind which the learn rows are likelier"
+        r"nothing was learned: 1 step as planned, and no soft prompt was found behind which the learn rows are likelier "
+        r"\(2 nats per token without one, 2.5 behind it\); give a rate \(--lr\), a longer run \(--max-steps\)$"
     )
     with pytest.raises(FrozenError, match=said):
         pal.learn(str(tmp_path / "lm"), str(data), method="prompt_tuning", output=tmp_path / "out", plan=plan)

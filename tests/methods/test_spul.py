@@ -131,7 +131,7 @@ def test_where_no_prompt_keeps_what_must_stay_the_model_is_given_back_as_it_was(
     given = {"retain": str(retain), "method": "spul", "plan": plan, "output": tmp_path / "out"}
     result = pal.unlearn(str(tmp_path / "lm"), str(forget), **given)
     assert "no soft prompt was found that keeps 0.01 of the probability per token" in result.stopped
-    assert result.scores["after"]["forget"]["nll"].value == result.scores["before"]["forget"]["nll"].value
+    assert result.scores["after"]["forget"]["prob"].value == result.scores["before"]["forget"]["prob"].value
     assert not list((tmp_path / "out").glob("parts/*"))
     assert "as it was" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
@@ -173,7 +173,7 @@ def test_kept_is_what_hides_most_of_those_that_leave_enough(shares, kept, monkey
 
 
 def test_a_share_is_what_is_left_of_the_probability_of_a_token():
-    method, model, part, plain = made()
+    method, _, part, plain = made()
     forget, retain = method._watch.shares()
     tokens = sum(rows().batch([i]).num_scored for i in rows().ids)
     before = sum(rows().batch([i]).predict(plain).logp_B.item() for i in rows().ids) / tokens

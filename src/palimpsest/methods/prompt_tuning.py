@@ -46,7 +46,7 @@ class PromptTuning(Method):
     own_schedule = True
     defaults = {
         "optimizer": "sgd",
-        "learning_rate": 3.0,
+        "learning_rate": 1.5,
         "momentum": 0.9,
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 0.0,
