@@ -140,6 +140,13 @@ def moved(one: Path, other: Path) -> float:
 
 
 def same_bits(one: Path, other: Path) -> bool:
-    """Are the weights of two versions the same?"""
-    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
+    """Have two versions the same weights, those of parts beside the model among them?"""
+    first, second = (weights_in(folder) for folder in (one, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def weights_in(version: Path) -> dict[str, torch.Tensor]:
+    """"file/tensor" -> tensor of all that a version answers by; its rounds are no weights."""
+    files = (path.relative_to(version) for path in sorted(version.rglob("*.safetensors")))
+    own = [file for file in files if file.parts[0] != "companion"]
+    return {f"{file}/{name}": tensor for file in own for name, tensor in load_file(version / file).items()}

@@ -213,9 +213,10 @@ def federation_facts_in(folder: str | Path) -> FederationFacts:
         DataError: there are none, or they break the schema.
     """
     place = Path(reachable(folder, "run")) / FACTS
+    wanted = f"the {FACTS} that `palimpsest federated run` or `erase` left there, or another folder of theirs"
     if not place.is_file():
         raise DataError(f"{folder} holds no {FACTS}; give the folder of `palimpsest federated run` or `erase`")
     try:
-        return FederationFacts.model_validate(json_of(place))
+        return FederationFacts.model_validate(json_of(place, wanted))
     except ValidationError as error:
         raise DataError(f"{place} breaks the schema {FACTS_SCHEMA!r}: {error.errors()[0]['msg']}") from None
