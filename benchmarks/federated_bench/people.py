@@ -146,7 +146,7 @@ def same_bits(one: Path, other: Path) -> bool:
 
 
 def weights_in(version: Path) -> dict[str, torch.Tensor]:
-    """"file/tensor" -> tensor of all that a version answers by; its rounds are no weights."""
+    """ "file/tensor" -> tensor of all that a version answers by; its rounds are no weights."""
     files = (path.relative_to(version) for path in sorted(version.rglob("*.safetensors")))
     own = [file for file in files if file.parts[0] != "companion"]
     return {f"{file}/{name}": tensor for file in own for name, tensor in load_file(version / file).items()}

@@ -396,6 +396,23 @@ def test_clients_that_lie_or_fail_are_left_out_or_told_of(town, tmp_path, monkey
     assert row.absent["odd"] == "answered with other tensors than it was sent: it has another model"
 
 
+def test_a_client_that_turns_its_change_around_is_told_of(town, tmp_path, monkeypatch, capsys):
+    """In the first round, while the honest agree; nobody is told of where all are honest."""
+    real = work.learn_locally
+
+    def turning(bench: Workbench, client: str, errand: Errand, number: int) -> Any:
+        told = real(bench, client, errand, number)
+        sign = -1.0 if client == "cid" else 1.0
+        return told._replace(delta={name: sign * tensor for name, tensor in told.delta.items()})
+
+    honest = learned(town, tmp_path / "honest")
+    assert not [note for note in honest.notes if "pointed against" in note]
+    monkeypatch.setattr(work, "learn_locally", turning)
+    said = " ".join(learned(town, tmp_path / "turned").notes)
+    assert "pointed against all others, which agreed; the first: cid in round 1: a client that lies" in said
+    assert federation_facts_in(tmp_path / "turned").rounds[0].turned == ("cid",)
+
+
 def test_a_rate_that_does_too_little_is_given_up_and_erasures_go_at_the_one_that_was_found(town, tmp_path):
     """The version has the bits of one that was given that rate; nothing of the first attempt stays."""
     usual = {**SECTIONS, "training": {"batch_size": 4}}
