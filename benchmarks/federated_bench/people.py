@@ -9,7 +9,6 @@ the disk: extraction strength (ES) of the erased client's rows, and of all other
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from out_of_the_box.text_worlds import WHOLE
 from out_of_the_box.texts import SLICES, Row, cut, shortened, stories, write_lines
 from palimpsest.engine.given import Manner
 from palimpsest.errors import PalimpsestError
+from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.rounds_facts import federation_facts_in
@@ -136,7 +136,7 @@ def es_of(version: Path, clients: Mapping[str, str], gone: str) -> dict[str, flo
 def moved(one: Path, other: Path) -> float:
     """L2 distance of two versions' weights."""
     first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
-    return math.sqrt(sum(float((second[name] - first[name]).double().pow(2).sum()) for name in first))
+    return l2_norm(difference(second, first))
 
 
 def same_bits(one: Path, other: Path) -> bool:
@@ -146,7 +146,7 @@ def same_bits(one: Path, other: Path) -> bool:
 
 
 def weights_in(version: Path) -> dict[str, torch.Tensor]:
-    """ "file/tensor" -> tensor of all that a version answers by; its rounds are no weights."""
+    """Of "file/tensor" the tensor, of all that a version answers by; its rounds are no weights."""
     files = (path.relative_to(version) for path in sorted(version.rglob("*.safetensors")))
     own = [file for file in files if file.parts[0] != "companion"]
     return {f"{file}/{name}": tensor for file in own for name, tensor in load_file(version / file).items()}

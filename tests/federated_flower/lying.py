@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import palimpsest.federated.flower  # noqa: F401 (Flower's telemetry is off before it is imported)
 from flwr.app import Context
 from torch import Tensor, full_like
 
+import palimpsest.federated.flower  # noqa: F401 (Flower's telemetry is off before it is imported)
 from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.federated.flower.apps import node_here, server
 from palimpsest.federated.flower.client_app import Node, client_app

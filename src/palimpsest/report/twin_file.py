@@ -7,7 +7,6 @@ from pathlib import Path
 from palimpsest.errors import DataError
 from palimpsest.untrusted import parse_json
 
-
 RESULT = "the result.json that a palimpsest run writes"
 
 
