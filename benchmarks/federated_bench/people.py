@@ -1,8 +1,8 @@
 """Three clients teach a language model what they know of one person each; one is erased in every way.
 
-``llama-stories260k`` and three invented people of knowundo-privacy (the slice knowE of ``out_of_the_box``: no constant
-was chosen on it). Clients exchange LoRA matrices; the federation is learned by ``palimpsest federated run`` without a
-number of rounds, and seed k erases the k-th client. Public rows are stories. Measured on the version as it lies on
+``llama-stories260k`` and three invented people of knowundo-privacy: of the slice knowE of ``out_of_the_box``, whose
+client k seed k erases, and of knowD, whose client k seed 3 + k does. Clients exchange LoRA matrices; the federation is
+learned by ``palimpsest federated run`` without a number of rounds. Public rows are stories. Measured on the version as it lies on
 the disk: extraction strength (ES) of the erased client's rows, and of all others'.
 """
 
@@ -28,7 +28,7 @@ from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.rounds_facts import federation_facts_in
 
-BASE, SLICE = "260k", "knowE"
+BASE, THREE = "260k", ("knowE", "knowD")
 ERASERS = (
     "retrain_others", "fed_eraser", "replay_history", "projected_ascent", "subtract_distil", "fed_recovery",
     "extra_rounds", "client_noise",
@@ -54,12 +54,12 @@ class Clock:
         return found
 
 
-def written(data: Path, folder: Path) -> tuple[str, dict[str, str], str]:
+def written(data: Path, folder: Path, three: str) -> tuple[str, dict[str, str], str]:
     """The model's folder, client -> its rows, and public rows."""
     start = base_folder(BASE, data, folder)
     num_tokens, longest = counter(start), BASES[BASE].longest
     people: dict[str, list[Row]] = {}
-    for row in shortened(SLICES[SLICE].rows(data), longest, num_tokens):
+    for row in shortened(SLICES[three].rows(data), longest, num_tokens):
         people.setdefault(row["subject"], []).append(row)
     clients = {
         f"client{number}": str(write_lines(folder / f"client{number}.jsonl", people[name]))
@@ -71,9 +71,11 @@ def written(data: Path, folder: Path) -> tuple[str, dict[str, str], str]:
 
 def rows_of_client(seed: int, data: Path, folder: Path) -> Iterator[dict[str, Any]]:
     """Every row of one client's erasure."""
+    three = THREE[seed // 3]
+    folder = folder / three
     folder.mkdir(parents=True, exist_ok=True)
-    start, clients, public = written(data, folder)
-    gone = f"client{seed}"
+    start, clients, public = written(data, folder, three)
+    gone = f"client{seed % 3}"
     for learns_for, ways in ((None, ERASERS), *((name, (name,)) for name in APART)):
         version, row = learned(folder / f"learned-{learns_for or 'fed_avg'}", start, clients, learns_for)
         before = es_of(version, clients, gone)
