@@ -135,15 +135,11 @@ def _check_none_lost(plan: Plan, examples: Examples, there: Any) -> None:
     known = there.record().present_C.nonzero()[:, 0].tolist()
     given = class_numbers([row for name in ("learn", "replay") for row in examples.get(name, ())], *head)
     if lost := [number for number in known if number not in given]:
-        raise PlanError(lost_message(plan.method, lost, known, names_in_order(head)[lost[0]]))
-
-
-def lost_message(method: str, lost: Sequence[int], known: Sequence[int], first: str) -> str:
-    """Message for classes that a run would lose without a word of its request."""
-    return (
-        f"{method}: {len(lost)} of {len(known)} known classes would be lost, first {first!r}: the backbone moves, and no "
-        "row is there to make their means anew; give rows of them as --replay"
-    )
+        raise PlanError(
+            f"{plan.method}: {len(lost)} of {len(known)} known classes would be lost, first "
+            f"{names_in_order(head)[lost[0]]!r}: the backbone moves, and no row is there to make their means anew; "
+            "give rows of them as --replay"
+        )
 
 
 def _all(count: int) -> str:

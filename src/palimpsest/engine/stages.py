@@ -22,7 +22,7 @@ from palimpsest.engine.counted_rows import check_counted_content
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import change_by, companions_read, hand_on, left_behind, start_of
-from palimpsest.engine.head_growth import grown, other_outputs, grown_note
+from palimpsest.engine.head_growth import grown, grown_note, other_outputs
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets, measured_by

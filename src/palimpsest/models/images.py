@@ -60,8 +60,10 @@ def stated_shape(config: Mapping[str, Any]) -> PictureShape | None:
 
     A preprocessor resizes, and is asked once it is there; timm's and our own formats resize nothing.
 
-    >>> stated_shape({"image_mean": [0.5], "image_size": 14}), stated_shape({"pretrained_cfg": {"input_size": [3, 8, 9]}})
-    ((14, 14, 1), (8, 9, 3))
+    >>> stated_shape({"image_mean": [0.5], "image_size": 14})
+    (14, 14, 1)
+    >>> stated_shape({"pretrained_cfg": {"input_size": [3, 8, 9]}})
+    (8, 9, 3)
     """
     if isinstance(timm := config.get("pretrained_cfg"), Mapping):
         size = timm.get("input_size")

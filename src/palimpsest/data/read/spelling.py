@@ -6,9 +6,9 @@ import unicodedata
 
 
 def folded(name: str) -> str:
-    """A name without case and what cannot be seen, however its characters are composed; blanks stay.
+    r"""A name without case and what cannot be seen, however its characters are composed; blanks stay.
 
-    >>> folded("Ba\\u0308r") == folded("B\\xe4r") == folded("b\\xe4r\\u200b"), folded("New York")
+    >>> folded("Ba\u0308r") == folded("B\xe4r") == folded("b\xe4r\u200b"), folded("New York")
     (True, 'new york')
     """
     if name.isascii():
@@ -18,9 +18,9 @@ def folded(name: str) -> str:
 
 
 def spelled_out(name: str) -> str:
-    """A name in quotes; its code points where it would look like its other spelling.
+    r"""A name in quotes; its code points where it would look like its other spelling.
 
-    >>> spelled_out("B\\xe4r") == repr("B\\xe4r"), spelled_out("Ba\\u0308r")
-    (True, "'Ba\\\\u0308r'")
+    >>> spelled_out("B\xe4r") == repr("B\xe4r"), spelled_out("Ba\u0308r")
+    (True, "'Ba\\u0308r'")
     """
     return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
