@@ -7,8 +7,8 @@ Source: our own; an entry that would break the budget is passed over as by DEPN.
 Looked at are 1, 2, 4, ... of the list and all of it, for more may hurt less where few cut a thought in half; then
 between the first of them that is there and the one before it, by bisection. Where none is, the longest list within the
 budget is sought as if more never hurt less; the entry behind it is passed over, and so on with those behind that. Where
-that does not get there either, what was found with the least known is taken. What is taken was itself read. Nothing is read
-twice.
+that does not get there either, what was found with the least known is taken. What is taken was itself read; nothing is
+read twice.
 """
 
 from __future__ import annotations
