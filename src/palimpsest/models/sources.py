@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from palimpsest.data.encode.picture_size import PictureShape
 from palimpsest.data.read.classes import ClassNames, names_of_config
 from palimpsest.data.read.hub import how_to_pin, is_reachable
 from palimpsest.errors import ModelError
@@ -15,7 +16,7 @@ from palimpsest.models.black_box_file import black_box_in, config_of_black_box, 
 from palimpsest.models.deciding import content_digest, deciding_files, file_digest
 from palimpsest.models.families import Family, family_that_takes, of_config
 from palimpsest.models.half_there import check_real, check_unquantised, check_whole_files
-from palimpsest.models.images import check_timm
+from palimpsest.models.images import check_timm, is_image_config, stated_shape
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
 from palimpsest.models.parts.parts_folder import BASE, bears_parts, check_parts
 from palimpsest.models.plain import plain_weights, read_json_object
@@ -146,6 +147,16 @@ def classes_of(source: str | Path) -> tuple[int, ClassNames] | None:
         return None
     number = _classes_said(config)
     return None if number is None else (number, class_names_in(source))
+
+
+def picture_shape_of(source: str | Path) -> PictureShape | None:
+    """Height, width and channels of the pictures of a local classifier that resizes none, by its config; else None."""
+    plain = plain_weights(source)
+    if plain is not None:
+        config = {"image_mean": plain.config.get("normalize_mean"), "image_size": plain.config.get("image_size", 32)}
+        return stated_shape(config)
+    config = read_config(Path(source).expanduser())
+    return stated_shape(config) if is_image_config(config) else None
 
 
 def _classes_said(config: Mapping[str, Any]) -> int | None:
