@@ -3,7 +3,7 @@
 Source: Bhaila, Van, Wu 2024, "Soft Prompting for Unlearning in Large Language Models", arXiv:2406.12038, known from its
 abstract; the objective is that of NPO+RT (Zhang et al. 2024, arXiv:2404.05868, Eq. 3).
 
-    L = (2/npo_beta) · mean_x log(1 + (p(x | prompt)/p(x))^npo_beta) − alpha · mean log p(retain tokens | prompt)
+    L = (2/npo_beta) · mean_x log(1 + (p(x | prompt)/p(x))^npo_beta) − alpha · mean_z log p(z | prompt)
 
 The prompt is learned as in ``prompt_tuning``, by an estimate of the gradient from values alone, so that the model may
 be one that can only be asked: a row of a step costs q + 1 queries, and what it said of the forget rows before one.
@@ -12,6 +12,9 @@ leave the retain rows their ``floor``; where none does, the model is given back 
 
 No weight changes: whoever leaves the prompt off has all of it again, and the report says so first. What the part keeps
 of the forgotten rows are numbers that were tuned on them.
+
+x a forget row, z a retain row, both summed over their label tokens: per token, the retain term would weigh as much less
+as a row is long, and what must stay was lost.
 
 Departs from the paper: NPO's objective for its own, which gives the forget rows of a classification task another label.
 Official code: none used.
@@ -115,7 +118,7 @@ class SPUL(Method):
         if "retain" in batches and self.config.alpha:
             retain = batches["retain"]
             total = self._learner.total(lambda: nll_of(model, retain), retain.ids, self._step)
-            terms["retain"] = Term(total, of="retain", weight=self.config.alpha)
+            terms["retain"] = Term(total, of="retain", per="example", weight=self.config.alpha)
         return terms
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:
