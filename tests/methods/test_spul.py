@@ -95,7 +95,8 @@ def test_with_alpha_0_there_is_one_term():
     assert list(terms) == ["forget"]
 
 
-PLAN = {"training": {"max_steps": 8, "batch_size": 2}, "options": {"q": 4, "length": LENGTH}}
+SGD = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0}
+PLAN = {"training": {"max_steps": 8, "batch_size": 2, **SGD}, "options": {"q": 4, "length": LENGTH}}
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ from palimpsest.models.soft_prompting import (
 class SPULConfig(SoftPromptingConfig):
     """Options of SPUL."""
 
+    length: int = Field(default=4, ge=1)
+    """Positions of the prompt."""
     npo_beta: float = Field(default=0.1, gt=0)
     """Inverse temperature of the forget term, as in NPO."""
     alpha: float = Field(default=1.0, ge=0)
@@ -69,9 +71,8 @@ class SPUL(Method):
     adds_parts = True
     own_schedule = True
     defaults = {
-        "optimizer": "sgd",
-        "learning_rate": 1.0,
-        "momentum": 0.0,
+        "optimizer": "adamw",
+        "learning_rate": 0.1,
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 0.0,
         "batch_size": 8,
