@@ -60,7 +60,7 @@ class SPUL(Method):
     Config = SPULConfig
     use_when = (
         "a language model is behind an API that takes soft prompts. "
-        "Not where anybody else can ask it, nor of a small model: what must stay went along."
+        "Not where anybody else can ask it, nor of a small model: no prompt hid much and kept what must stay."
     )
     approach = "guard"
     modalities = ("text",)
@@ -97,8 +97,8 @@ class SPUL(Method):
         """Know the prompt."""
         self._learner = Learner(model, self.config)
         self._learner.start(sets.get("retain", sets["forget"]))
-        watched = "retain" in sets and [sets["forget"], sets["retain"]]
-        self._watch = PromptWatch(self._learner, *watched, self.config.floor) if watched else None
+        retain, floor = sets.get("retain"), self.config.floor
+        self._watch = None if retain is None else PromptWatch(self._learner, sets["forget"], retain, floor)
         return super().prepare(model, sets)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
