@@ -37,6 +37,7 @@ from palimpsest.models.soft_prompting import (
     SoftPromptingConfig,
     check_prompting,
     nll_of,
+    queries_to_start,
     soft_prompt_for,
 )
 
@@ -83,7 +84,7 @@ class SPUL(Method):
     def queries(cls, config: SPULConfig, steps: int, rows: int, examples: int) -> int:
         """Q + 1 for each row of both sets in a step, once every forget row as it was, and what the start costs."""
         watched = 2 * (LOOKS + 1) * WATCHED_ROWS
-        return 2 * steps * rows * (config.q + 1) + examples + config.queries_to_start(START_ROWS) + watched
+        return 2 * steps * rows * (config.q + 1) + examples + queries_to_start(config, START_ROWS) + watched
 
     def check(self, model: nn.Module) -> None:
         """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
