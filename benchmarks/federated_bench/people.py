@@ -2,8 +2,8 @@
 
 ``llama-stories260k`` and three invented people of knowundo-privacy: of the slice knowE of ``out_of_the_box``, whose
 client k seed k erases, and of knowD, whose client k seed 3 + k does. Clients exchange LoRA matrices; the federation is
-learned by ``palimpsest federated run`` without a number of rounds. Public rows are stories. Measured on the version as it lies on
-the disk: extraction strength (ES) of the erased client's rows, and of all others'.
+learned by ``palimpsest federated run`` without a number of rounds. Public rows are stories. Measured on the version as
+it lies on the disk: extraction strength (ES) of the erased client's rows, and of all others'.
 """
 
 from __future__ import annotations
