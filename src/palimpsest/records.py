@@ -201,6 +201,22 @@ class Score:
     why: str = ""
 
 
+class ProbedClass(NamedTuple):
+    """What a linear probe on what enters the head finds of one class, on rows that it was not fitted to.
+
+    Attributes:
+        recall: share of the rows of the class that it calls so; None where there are too few to fit it to.
+        false: share of the others that it calls so.
+        rows: of the class that it was asked of.
+        others: of all else.
+    """
+
+    recall: float | None
+    false: float | None
+    rows: int
+    others: int
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What models say to one prompt, greedily.

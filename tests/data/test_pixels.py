@@ -39,7 +39,7 @@ def test_grey_images_are_resized_too():
 
 @pytest.mark.parametrize(
     ("shape", "words"),
-    [((2, 2, 1), "1 channels; accepted: 3, as many as the model takes"), ((4, 1, 3), "4x1 pixels; accepted: 2x2")],
+    [((2, 2, 1), "1 channel; accepted: 3, as many as the model takes"), ((4, 1, 3), "4x1 pixels; accepted: 2x2")],
 )
 def test_other_shapes_are_refused_without_a_filter(shape, words):
     with pytest.raises(DataError, match=words):

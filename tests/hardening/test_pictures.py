@@ -421,7 +421,7 @@ def test_grey_pictures_become_colours_where_the_processor_says_so():
     converts = {**STEPS["crop"], "do_convert_rgb": True}
     pixels = pixel_format(Preprocessor(converts), {}, "m")
     assert np.allclose(by_us(pixels, grey), by_transformers(converts, grey[:, :, 0]), atol=1e-6)
-    with pytest.raises(DataError, match="1 channels; accepted: 3"):
+    with pytest.raises(DataError, match="1 channel; accepted: 3"):
         by_us(pixel_format(Preprocessor(VIT), {"model_type": "vit"}, "m"), grey)
 
 

@@ -54,6 +54,9 @@ def test_classes_come_in_order_of_first_appearance(head, labels, expected):
     [
         (head_of("cat", "dog"), ("Cat",), "class 'Cat', and another is called 'cat'"),
         (NEW_HEAD, ("red fox", "red  fox"), "another is called 'red fox'"),
+        (NEW_HEAD, ("B\xe4r", "Ba\u0308r"), "class 'Ba\\u0308r', and another is called 'B\xe4r'"),
+        (NEW_HEAD, ("one", "\uff4fne"), "class '\uff4fne', and another is called 'one'"),
+        (NEW_HEAD, ("cat", "cat\u200b"), r"class 'cat\u200b', and another is called 'cat'"),
         (head_of("7", "3"), ("07",), "class '07', and another is called '7'"),
         (head_of("cat", "dog"), (5,), "class 5 of a model that names its classes"),
         (Head(3, ClassNames({})), ("cat",), "class 'cat' for a head whose 3 classes are numbers"),

@@ -16,10 +16,11 @@ import palimpsest as pal
 from palimpsest.cli import main
 from palimpsest.companions import companion_place
 from palimpsest.companions.owner import write_owner
-from palimpsest.engine import execute
+from palimpsest.engine import execute, stages
 from palimpsest.errors import DataError, ModelError, PlanError
 from palimpsest.models.parts import attach
 from palimpsest.models.parts.prompt_pool import PromptPool
+from palimpsest.models.resnet import SmallResNet, resnet_config
 from palimpsest.models.sources import source_digest
 
 
@@ -187,6 +188,56 @@ def test_a_head_that_grows_cannot_be_mixed_with_the_one_before(counted, tmp_path
     with pytest.raises(PlanError, match="restore mixes the model after a run with the one before, and --head gives"):
         pal.update(counted / "start", learn=more, forget=counted / "all.npz", head="grow", restore=0.9, **sets)
     assert {path.name for path in tmp_path.iterdir()} == {"more.npz", "kept.npz"}
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+    """No run gets as far as loading a model."""
+    monkeypatch.setattr(stages, "load", lambda *_, **__: pytest.fail("the model was loaded first"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((12, 12, 3), "12x12 pixels; accepted: 8x8, the model's size"), ((8, 8, 1), "1 channel; accepted: 3, as many as")],
+)
+def test_images_that_a_config_alone_rules_out_are_refused_before_it_is_loaded(counted, tmp_path, unloaded, shape, said):
+    np.savez(tmp_path / "odd.npz", x=np.zeros((2, *shape), np.uint8), y=np.array([0, 1]))
+    with pytest.raises(DataError, match=f"odd.npz, row 1.*: {said}"):
+        pal.learn(counted / "start", tmp_path / "odd.npz", output=tmp_path / "out", method="simple_cil")
+
+
+def test_an_oracle_with_another_head_is_refused_before_it_is_loaded(counted, tmp_path, unloaded):
+    """It lacks a class that stays, has more, or the same in another order; one without what goes is taken."""
+    one, rest = (put_npz(tmp_path / f"{n}.npz", [0, 1, 2] * 3, *kept) for n, kept in (("one", (2,)), ("rest", (0, 1))))
+    heads = {"fewer": {0: "a", 1: "b"}, "more": dict(enumerate("abcd")), "turned": dict(enumerate("bac"))}
+    for name, labels in {"start": dict(enumerate("abc")), **heads}.items():
+        model = SmallResNet(resnet_config("resnet20", len(labels), widths=(4, 4, 4), image_size=8))
+        model.config.id2label, model.config.label2id = labels, {name: number for number, name in labels.items()}
+        model.save_pretrained(tmp_path / name)
+
+    def unlearned(oracle: str, goes: Path, stays: Path) -> None:
+        how = {"retain": stays, "oracle": tmp_path / oracle, "output": tmp_path / "out", "method": "gradient_ascent"}
+        pal.unlearn(tmp_path / "start", goes, plan={"training": {"learning_rate": 1e-3, "max_steps": 1}}, **how)
+
+    with pytest.raises(PlanError, match="fewer has no class 'c', of which rows stay; give a model retrained on all"):
+        unlearned("fewer", rest, one)
+    with pytest.raises(PlanError, match="--oracle knows 4 tokens or classes and --model 3; give one with the outputs"):
+        unlearned("more", one, rest)
+    with pytest.raises(PlanError, match="turned: class 0 is 'b' there and 'a' in --model; give one whose classes"):
+        unlearned("turned", one, rest)
+    with pytest.raises(pytest.fail.Exception, match="the model was loaded first"):
+        unlearned("fewer", one, rest)
+
+
+def test_icarl_names_the_classes_it_would_lose_before_it_is_loaded(counted, tmp_path, monkeypatch):
+    plan = {"training": {"max_steps": 1, "batch_size": 4, "learning_rate": 1e-3}}
+    pal.learn(counted / "start", counted / "all.npz", output=tmp_path / "known", method="icarl", plan=plan)
+    monkeypatch.setattr(stages, "load", lambda *_, **__: pytest.fail("the model was loaded first"))
+    with pytest.raises(
+        PlanError, match="icarl: 1 of 3 known classes would be lost, first '2': .* give rows of them as"
+    ):
+        pal.learn(tmp_path / "known", counted / "two.npz", output=tmp_path / "out", method="icarl", plan=plan)
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_of_another_size_than_the_backbone_takes_are_refused(tmp_path, unmeasured):

@@ -37,6 +37,11 @@ _FLAGS = (
         Annotated[bool, typer.Option("--without-parts", help="The weights alone: what lies behind a guard.")],
         default=False,
     ),
+    Flag(
+        "probe",
+        Annotated[bool, typer.Option("--probe", help="Classes: what a linear probe still finds in the features.")],
+        default=False,
+    ),
     Flag("max_length", o.option(int | None, "Longest row in tokens.  [the model's]", least=2)),
     Flag("separator", o.Separator),
     Flag("truncate", o.Truncate, default=False),
@@ -55,7 +60,10 @@ def _run(values: dict[str, Any]) -> int:
     from palimpsest.engine.sections import Encoding
     from palimpsest.verbs import measure
 
-    as_its_own = ("model", "data", "token_ids", "without_parts", "revision", "batch_size", "threads", "split", "show")
+    as_its_own = (
+        *("model", "data", "token_ids", "without_parts", "probe"),
+        *("revision", "batch_size", "threads", "split", "show"),
+    )
     chosen = _chosen(values)
     with shown_progress(quiet=values["json"]) as progress:
         evaluation = measure(
@@ -89,7 +97,8 @@ command = command_of(_run, _FLAGS, "Measure what a model knows of the examples i
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """``{"metrics", "examples", "cost"}``; per-example values are null where an example cannot be scored.
 
-    With ``--show`` also "answers": what was asked, what was expected, what the model says, and the example's scores.
+    With ``--show`` also "answers": what was asked, what was expected, what the model says, and the example's scores;
+    with ``--probe`` also "probe": class -> recall, false alarms, and of how many rows.
     """
     ids = next(iter(evaluation.scores.values())).by_id if evaluation.scores else {}
     found: dict[str, Any] = {
@@ -99,7 +108,23 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
     if evaluation.answers:
         found["answers"] = [_answer(evaluation, answer) for answer in evaluation.answers]
+    if evaluation.probe:
+        found["probe"] = {name: probed._asdict() for name, probed in evaluation.probe.items()}
     return found
+
+
+def _probe_lines(evaluation: Evaluation) -> list[str]:
+    """Class by class; what is recognised as often as it is mistaken is not in the features."""
+    if not evaluation.probe:
+        return []
+    from palimpsest.report.numbers import show_or_dash
+
+    lines = ["a linear probe on what enters the head, on rows it was not fitted to: recognises, takes others for it"]
+    for name, found in evaluation.probe.items():
+        said = f"{show_or_dash(found.recall)}  {show_or_dash(found.false)}"
+        few = "" if found.recall is not None else "; too few rows: two of the class and two others are needed"
+        lines.append(f"probe {name:10} {said}  n={found.rows} and {found.others} others{few}")
+    return lines
 
 
 def _values(evaluation: Evaluation, example_id: str) -> dict[str, float | None]:
@@ -125,6 +150,7 @@ def _as_text(evaluation: Evaluation) -> str:
         value = f"unscored{score.why and f', {score.why}'}" if score.value is None else written(score.value)
         interval = ends(score.low, score.high)
         lines.append(f"{key:10} {value}{interval}  n={score.n}  {score.unit}; {score.direction}")
+    lines += _probe_lines(evaluation)
     cost = evaluation.cost
     images = any("image" in score.unit for score in evaluation.scores.values())
     passed = "images" if images else "token positions"

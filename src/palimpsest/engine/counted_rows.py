@@ -11,10 +11,13 @@ from typing import Any
 
 from palimpsest import methods
 from palimpsest.companions.companion import Companion
+from palimpsest.data.read.classes import class_numbers
+from palimpsest.data.read.new_classes import names_in_order
 from palimpsest.engine.handing_on import companions_read, start_of
+from palimpsest.engine.head_growth import head_after
 from palimpsest.engine.inputs import Examples
 from palimpsest.engine.plan import Plan
-from palimpsest.errors import DataError
+from palimpsest.errors import DataError, PlanError
 from palimpsest.in_words import so_many
 from palimpsest.models.parts.parts_folder import bears_parts, parts_in, record_in
 
@@ -40,6 +43,7 @@ def check_counted(plan: Plan, examples: Examples) -> None:
         return
     if card.moves_all:
         _check_some_go(plan, examples, there)
+        _check_none_lost(plan, examples, there)
     if "forget" not in examples and not card.moves_all and plan.method in _makers(start_of(plan)):
         _check_some_come(plan, examples, there)
     if "forget" in examples and not {"learn", "replay"} & examples.keys():
@@ -120,6 +124,21 @@ def _check_some_go(plan: Plan, examples: Examples, there: Companion) -> None:
             f"none of {so_many(len(ids), 'row')} to delete, first {ids[0]!r}, is an exemplar of {start_of(plan)}, so "
             f"that no mean of {plan.method} has them; accepted: rows of which some are, or a method that changes the "
             "backbone, which saw them: scrub, ug_clu, salun"
+        )
+
+
+def _check_none_lost(plan: Plan, examples: Examples, there: Any) -> None:
+    """Of a method that trains the backbone and fits its head anew, from given rows alone."""
+    head = head_after(plan)
+    if "learn" not in examples or head is None or (plan.head is not None and plan.head.kind == "new"):
+        return
+    known = there.record().present_C.nonzero()[:, 0].tolist()
+    given = class_numbers([row for name in ("learn", "replay") for row in examples.get(name, ())], *head)
+    if lost := [number for number in known if number not in given]:
+        raise PlanError(
+            f"{plan.method}: {len(lost)} of {len(known)} known classes would be lost, first "
+            f"{names_in_order(head)[lost[0]]!r}: the backbone moves, and no row is there to make their means anew; "
+            "give rows of them as --replay"
         )
 
 

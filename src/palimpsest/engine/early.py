@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from palimpsest import methods
 from palimpsest.audit.gates import refuse_unmeasured
-from palimpsest.data.read.classes import ClassNames, class_number, own_label
+from palimpsest.data.encode.picture_size import refuse_channels, refuse_size
+from palimpsest.data.read.classes import ClassNames, class_number, class_numbers, own_label
 from palimpsest.engine.counted_rows import check_counted
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
-from palimpsest.engine.head_growth import check_growing, head_after, naming_growth
+from palimpsest.engine.head_growth import check_growing, check_oracle_tells, head_after, naming_growth
 from palimpsest.engine.held_back import check_restoring
 from palimpsest.engine.inputs import Read, check_needs
 from palimpsest.engine.measuring import measured_by
@@ -26,7 +27,14 @@ from palimpsest.engine.steps_given import check_takes_steps
 from palimpsest.errors import DataError, PlanError
 from palimpsest.models.at_hand import lacks_head
 from palimpsest.models.bound import check_bound, unbound
-from palimpsest.models.sources import check_is_of_family, check_source, classes_of, family_of, read_config
+from palimpsest.models.sources import (
+    check_is_of_family,
+    check_source,
+    classes_of,
+    family_of,
+    picture_shape_of,
+    read_config,
+)
 from palimpsest.records import Example, Image, Labelled
 
 
@@ -140,13 +148,8 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     check_read(plan, forget)
     check_counted(plan, read.examples)
     check_sharded_rows(plan, read)
+    check_oracle_tells(plan, read)
     _check_level_of_classes(plan, read, makes_oracle=makes_oracle)
-
-
-def _class_numbers(rows: Sequence[Example], classes: tuple[int, Mapping[str, int]]) -> frozenset[int]:
-    """The classes that some rows are of, by their numbers."""
-    contents = [row.content for row in rows if isinstance(row.content, Image | Labelled)]
-    return frozenset(class_number(own_label(content, classes[1]), *classes) for content in contents)
 
 
 def _check_level_of_classes(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
@@ -159,9 +162,9 @@ def _check_level_of_classes(plan: Plan, read: Read, *, makes_oracle: bool) -> No
     aims = plan.control.kind == "auto" and not (makes_oracle or plan.oracle) and "holdout" not in read.examples
     if classes is None or not aims:
         return
-    gone = _class_numbers(read.examples.get("forget", []), classes)
+    gone = class_numbers(read.examples.get("forget", []), *classes)
     staying = frozenset().union(
-        *(_class_numbers(read.examples.get(role, []), classes) for role in ("retain", "replay", "learn"))
+        *(class_numbers(read.examples.get(role, []), *classes) for role in ("retain", "replay", "learn"))
     )
     if gone & staying:
         from palimpsest.control.level import from_classes  # and torch with it: its error is the one of the run itself
@@ -175,19 +178,21 @@ def check_examples(
     """Refuse rows that are nothing for a model, as far as its config tells, or the head that it will have.
 
     Raises:
-        DataError: such as texts for an image classifier or the reverse, or a class that it does not have.
+        DataError: such as texts for an image classifier or the reverse, pictures of another size than it takes, or a
+            class that it does not have.
     """
     try:
         family_of(model, revision).refuse_strangers(examples, model)
     except DataError:
         check_is_of_family(model, revision)
         raise
-    classes = head or classes_of(model)
-    if classes is None:
-        return
+    classes, shape = head or classes_of(model), picture_shape_of(model)
     for example in examples:
-        if isinstance(example.content, Image | Labelled):
-            try:
+        try:
+            if shape is not None and isinstance(example.content, Image):
+                refuse_channels(example.content.shape, shape)
+                refuse_size(example.content.shape, shape)
+            if classes is not None and isinstance(example.content, Image | Labelled):
                 class_number(own_label(example.content, classes[1]), *classes)
-            except DataError as problem:
-                raise type(problem)(f"{example.name}: {problem}") from None
+        except DataError as problem:
+            raise type(problem)(f"{example.name}: {problem}") from None

@@ -7,22 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from palimpsest import methods
-from palimpsest.audit.linear_probe import probe
+from palimpsest.audit.linear_probe import Probed
 from palimpsest.companions.learned import read_record
-from palimpsest.data.draws import shuffled
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import Output
+from palimpsest.engine.probing import halves_of, rows_to_probe, told_apart
 from palimpsest.loop.editing import EDIT_FILE
 from palimpsest.models.class_samples import Entered, entered, of_positions, thinned
 from palimpsest.models.load import Loaded
 from palimpsest.printed import printable
 from palimpsest.report.edit_info import EditInfo, NeuronRow, ProbeRow
-
-MOST_PROBED = 512  # of each of the two sets that a probe tells apart
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,10 @@ def features_of(run: RunSetting, loaded: Loaded) -> Features | None:
     head = loaded.family.head(loaded.model)
     if not (card.edits and card.approach == "editing") or not {"forget", "retain"} <= sets.keys() or head is None:
         return None
-    seed, names = run.plan.training.seed, _probed_sets(run)
-    ids = {name: shuffled(sets[name].ids, seed, "probe", 0)[:MOST_PROBED] for name in names}
+    ids = {name: rows_to_probe(sets[name].ids, run.plan.training.seed) for name in _probed_sets(run)}
     run.manner.progress("probing the features", 0, 1)
     goes, stays = (thinned(entered(loaded.model, head, sets[name], ids[name])) for name in ids)
-    return Features(goes, stays, {name: torch.arange(len(rows)) % 2 for name, rows in ids.items()})
+    return Features(goes, stays, {name: halves_of(len(rows)) for name, rows in ids.items()})
 
 
 def _probed_sets(run: RunSetting) -> tuple[str, str]:
@@ -103,7 +99,7 @@ def _row(said: Mapping[str, Any], names: Mapping[int, str]) -> NeuronRow:
     return NeuronRow(**{key: value for key, value in said.items() if key != "class"}, **about)
 
 
-def _probe(features: Features | None, classes: Sequence[int]) -> Any:
+def _probe(features: Features | None, classes: Sequence[int]) -> Probed | None:
     """Recall and false alarms; of a language model at the positions where the classes are said."""
     if features is None:
         return None
@@ -112,9 +108,7 @@ def _probe(features: Features | None, classes: Sequence[int]) -> Any:
         goes = of_positions(goes, torch.isin(goes.target_S, torch.tensor(classes)))
     if not len(goes.target_S):
         return None
-    fold_goes, fold_stays = features.fold_of.values()
-    how = (goes.a_SK, stays.a_SK, fold_goes[goes.owner_S], fold_stays[stays.owner_S])
-    return probe(*(np.asarray(part) for part in how))
+    return told_apart(goes, stays, *features.fold_of.values())
 
 
 def _names(saved: Loaded, classes: Sequence[int]) -> dict[int, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from palimpsest.data.read.classes import class_numbers
 from palimpsest.data.read.new_classes import NEW_HEAD, Head, head_with, names_in_order, new_classes
 from palimpsest.engine.inputs import Read
 from palimpsest.engine.plan import Plan
@@ -68,6 +69,43 @@ def classes_beyond(source: str, plan: Plan) -> tuple[str, ...]:
         return ()
     have, names = names_in_order(Head(*known)), names_in_order(after)
     return names[len(have) :] if names[: len(have)] == have else ()
+
+
+def other_outputs(role: str, theirs: int, mine: int) -> str:
+    """Message for a model beside a run whose head says another number of things."""
+    return f"--{role} knows {theirs} tokens or classes and --model {mine}; give one with the outputs of the model"
+
+
+def check_oracle_tells(plan: Plan, read: Read) -> None:
+    """Refuse an oracle whose head is not the model's, as far as that shows without loading it.
+
+    One that lacks the last classes was perhaps retrained without them, if no row of them stays.
+
+    Raises:
+        PlanError: says what its head lacks, or calls otherwise.
+    """
+    known = None if plan.oracle is None else classes_of(plan.oracle)
+    after = head_after(plan)
+    if known is None or after is None:
+        return
+    oracle = Head(*known)
+    if oracle.classes > after.classes:
+        raise PlanError(other_outputs("oracle", oracle.classes, after.classes))
+    mine, theirs = ({number: name for name, number in head.names.items()} for head in (after, oracle))
+    for number in sorted(mine.keys() & theirs.keys()):
+        if mine[number] != theirs[number]:
+            raise PlanError(
+                f"--oracle {plan.oracle}: class {number} is {theirs[number]!r} there and {mine[number]!r} in --model; "
+                "give one whose classes stand in the order of the model's"
+            )
+    if not classes_beyond(str(plan.oracle), plan) and oracle.classes < after.classes:
+        raise PlanError(other_outputs("oracle", oracle.classes, after.classes))
+    lacking = {n for n in class_numbers(read.examples.get("retain", ()), *after) if n >= oracle.classes}
+    if lacking:
+        raise PlanError(
+            f"--oracle {plan.oracle} has no class {names_in_order(after)[min(lacking)]!r}, of which rows stay; give a "
+            "model retrained on all that stays"
+        )
 
 
 @contextmanager

@@ -52,6 +52,7 @@ class ToMeasure:
         threads: CPU threads; None = one for a small model.
         show: answers to so many prompts, the most known example's first.
         without_parts: the weights alone: no part of a version, and no adapter.
+        probe: what a linear probe finds of each class in the features, too.
     """
 
     model: str
@@ -65,6 +66,7 @@ class ToMeasure:
     threads: int | None = None
     show: int = 0
     without_parts: bool = False
+    probe: bool = False
 
 
 def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
@@ -80,6 +82,7 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
     metrics = _metrics(asked)
     _check_has_parts(asked)
     _check_says(asked)
+    _check_probed(asked)
     check_untouched(asked.model, progress)
     examples = _read(asked, progress)
     check_examples(examples, asked.model, asked.revision)
@@ -100,6 +103,10 @@ def measure_set(asked: ToMeasure, progress: Progress = silent) -> Evaluation:
             batch_size=asked.batch_size,
             progress=lambda done, total: progress("measuring", done, total),
         )
+        if asked.probe:
+            from palimpsest.engine.probing import probed_classes
+
+            evaluation = replace(evaluation, probe=probed_classes(loaded, encoded, progress))
         if not asked.show:
             return evaluation
         answers = _answers(loaded, examples, encoded, scores=evaluation.scores, show=asked.show, progress=progress)
@@ -123,6 +130,16 @@ def _check_says(asked: ToMeasure) -> None:
     if asked.show and not family.says:
         raise PlanError(
             f"answers of model {asked.model}, {family.noun}: each token of them would be a question; leave --show out"
+        )
+
+
+def _check_probed(asked: ToMeasure) -> None:
+    """Refuse to probe what has no classes, or whose features nobody sees."""
+    family = family_of(asked.model, asked.revision)
+    if asked.probe and not (family.has_classes and family.has_gradient):
+        raise PlanError(
+            f"model {asked.model} is {family.noun}: a probe looks for classes in what enters the head of a classifier; "
+            "leave --probe out"
         )
 
 

@@ -22,7 +22,7 @@ from palimpsest.engine.counted_rows import check_counted_content
 from palimpsest.engine.decoded import decodes_before
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import change_by, companions_read, hand_on, left_behind, start_of
-from palimpsest.engine.head_growth import grown, grown_note
+from palimpsest.engine.head_growth import grown, grown_note, other_outputs
 from palimpsest.engine.inputs import Examples, Read, digests, encode_sets, unwatched
 from palimpsest.engine.measured_json import Measured
 from palimpsest.engine.measuring import measure_sets, measured_by
@@ -196,9 +196,6 @@ def _like(before: Loaded, role: str, source: str, plan: Plan, examples: Examples
     """Another model of the plan, with as many outputs, which mean the same."""
     other = grown(load(source, revision=plan.revision), plan)
     if other.num_outputs != before.num_outputs:
-        raise PlanError(
-            f"--{role} knows {other.num_outputs} tokens or classes and --model {before.num_outputs}; "
-            "give one with the outputs of the model"
-        )
+        raise PlanError(other_outputs(role, other.num_outputs, before.num_outputs))
     check_same_words(before.tokenizer, other.tokenizer, examples, f"--{role} {source}")
     return other

@@ -6,8 +6,8 @@ Shape legend: B examples of a batch, T tokens.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,7 +31,7 @@ from palimpsest.models.families import family_named
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.passes import passes_through
 from palimpsest.models.text_config import vocabulary_of
-from palimpsest.records import Answer, Cost, Score
+from palimpsest.records import Answer, Cost, ProbedClass, Score
 
 Progress = Callable[[int, int], None]
 
@@ -52,12 +52,14 @@ class Evaluation:
         near_ties: positions where the two most likely tokens nearly tied; in fp32 they were decided by a forward pass
             over exactly the prefix, in half precision by the lowest id among exact ties.
         answers: what the model says to prompts of the set, where the caller asked it and put them here.
+        probe: name of a class -> what a linear probe finds of it in the features, likewise.
     """
 
     scores: dict[str, Score]
     cost: Cost
     near_ties: int
     answers: tuple[Answer, ...] = ()
+    probe: Mapping[str, ProbedClass] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palimpsest.data.encode.picture_size import PictureShape
 from palimpsest.data.read.hub import is_reachable
 from palimpsest.errors import MissingExtra, ModelError
 from palimpsest.models.plain import numbers
@@ -52,6 +53,24 @@ def is_image_config(config: Mapping[str, Any]) -> bool:
         or {"pretrained_cfg", "normalize_mean"} & config.keys() != set()
         or classifies_images(config)
     )
+
+
+def stated_shape(config: Mapping[str, Any]) -> PictureShape | None:
+    """Height, width and channels of the pictures that a model takes, where its config alone decides them.
+
+    A preprocessor resizes, and is asked once it is there; timm's and our own formats resize nothing.
+
+    >>> stated_shape({"image_mean": [0.5], "image_size": 14})
+    (14, 14, 1)
+    >>> stated_shape({"pretrained_cfg": {"input_size": [3, 8, 9]}})
+    (8, 9, 3)
+    """
+    if isinstance(timm := config.get("pretrained_cfg"), Mapping):
+        size = timm.get("input_size")
+        whole = isinstance(size, list | tuple) and len(size) == 3 and all(isinstance(n, int) for n in size)
+        return (size[1], size[2], size[0]) if whole else None
+    mean, side = config.get("image_mean"), config.get("image_size")
+    return (side, side, len(mean)) if isinstance(mean, list | tuple) and isinstance(side, int) else None
 
 
 def check_timm(config: Mapping[str, Any], source: str | Path) -> None:

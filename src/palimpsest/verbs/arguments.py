@@ -133,6 +133,7 @@ class MeasureArguments(TypedDict, total=False):
         revision: commit of a Hub name.
         token_ids: rows are ``{"id", "input_ids"}``, taken as they are.
         without_parts: the weights alone, without the parts of a version or an adapter: what lies behind a guard.
+        probe: what a linear probe on what enters the head still finds of each class, too (``Evaluation.probe``).
         columns: our name -> the file's, e.g. {"prompt": "question"}.
         ignore_columns: columns of the file to leave out.
         split: of a dataset folder or Hub dataset.
@@ -145,6 +146,7 @@ class MeasureArguments(TypedDict, total=False):
     revision: str | None
     token_ids: bool
     without_parts: bool
+    probe: bool
     columns: Mapping[str, str]
     ignore_columns: Iterable[str]
     split: str | None
@@ -244,6 +246,7 @@ def to_measure(model: str, data: Source, arguments: Mapping[str, Any]) -> ToMeas
         batch_size=arguments.get("batch_size", 32),
         threads=arguments.get("threads"),
         without_parts=bool(arguments.get("without_parts")),
+        probe=bool(arguments.get("probe")),
     )
 
 

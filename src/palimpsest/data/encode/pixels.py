@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from palimpsest.data.encode.picture_size import refuse_channels, refuse_size
 from palimpsest.errors import DataError
 from palimpsest.records import Image
 from palimpsest.untrusted import refusing
@@ -74,11 +75,9 @@ class PixelFormat:
             return self._stepped(self.steps, pixels_HWC)
         if image.shape == self.shape:
             return pixels_HWC
-        if image.shape[2] != self.shape[2]:
-            raise DataError(f"{image.shape[2]} channels; accepted: {self.shape[2]}, as many as the model takes")
+        refuse_channels(image.shape, self.shape)
         if self.resample is None:
-            size = "x".join(map(str, image.shape[:2]))
-            raise DataError(f"{size} pixels; accepted: {self.height}x{self.width}, the model's size; resize the image")
+            refuse_size(image.shape, self.shape)
         return self.resized(pixels_HWC)
 
     def _stepped(

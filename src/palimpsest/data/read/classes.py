@@ -6,10 +6,10 @@ so that its names are those numbers and say which row is meant; its config marks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from palimpsest.errors import ClassError, DataError, unknown
-from palimpsest.records import Image, Labelled
+from palimpsest.records import Example, Image, Labelled
 
 NUMBERS_ARE_NAMES = "palimpsest_numbers_are_names"
 """Key of a config: a number as label is the name of a class, not its row."""
@@ -140,6 +140,16 @@ def class_number(label: int | str, num_classes: int, class_names: Mapping[str, i
         named = f" ({label!r})" if label != number else ""
         raise ClassError(f"class {number}{named}; accepted: 0 to {num_classes - 1}, the model's classes")
     return number
+
+
+def class_numbers(rows: Iterable[Example], num_classes: int, class_names: Mapping[str, int]) -> frozenset[int]:
+    """The classes that some rows are of, by their numbers; none of rows without a class.
+
+    Raises:
+        DataError: as ``class_number``.
+    """
+    contents = [row.content for row in rows if isinstance(row.content, Image | Labelled)]
+    return frozenset(class_number(own_label(content, class_names), num_classes, class_names) for content in contents)
 
 
 def _accepted_names(class_names: Mapping[str, int]) -> str:

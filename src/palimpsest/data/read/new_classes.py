@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from palimpsest.data.read.classes import ClassNames, own_label
+from palimpsest.data.read.spelling import folded, spelled_out
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Labelled
 
@@ -59,7 +60,8 @@ def new_classes(examples: Iterable[Example], head: Head) -> tuple[str, ...]:
         spelled = known.setdefault(_plainly(name), name)
         if spelled != name:
             raise DataError(
-                f"{example.name}: class {name!r}, and another is called {spelled!r}; accepted: one spelling each"
+                f"{example.name}: class {spelled_out(name)}, and another is called {spelled_out(spelled)}; accepted: "
+                "one spelling each"
             )
         if name not in there:
             found[name] = None
@@ -110,8 +112,8 @@ def _is_number(name: str) -> bool:
 def _plainly(name: str) -> str:
     """What two spellings of one class have in common.
 
-    >>> _plainly(" Cat") == _plainly("cat"), _plainly("07") == _plainly("7")
-    (True, True)
+    >>> _plainly(" Cat") == _plainly("cat"), _plainly("07") == _plainly("7"), _plainly("ice cream")
+    (True, True, 'ice cream')
     """
-    bare = " ".join(name.split()).casefold()
+    bare = " ".join(folded(name).split())
     return str(int(bare)) if _is_number(bare) else bare

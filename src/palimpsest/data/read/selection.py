@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from palimpsest.data.read.classes import number_or_name, own_label, with_own
+from palimpsest.data.read.spelling import folded, spelled_out
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Labelled, content_id
 
@@ -156,15 +156,9 @@ def _difference(one: str, other: str) -> str:
     return f"its characters, {one!a} for {other!a}"
 
 
-def _spelled(name: str) -> str:
-    """A name in quotes; its code points where it would look like its other spelling."""
-    return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
-
-
 def _folded(name: str) -> str:
-    """A name as it is heard: without case, blanks and what cannot be seen, however its characters are composed."""
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(c for c in plain if not c.isspace() and unicodedata.category(c) != "Cf")
+    """A name as it is heard: without blanks, too."""
+    return "".join(folded(name).split())
 
 
 def written_alike(retained: Iterable[Example], selection: Selection) -> str | None:
@@ -180,7 +174,7 @@ def written_alike(retained: Iterable[Example], selection: Selection) -> str | No
     if not near:
         return None
     names = [
-        f"{_spelled(name)} ({count} row{'s' if count > 1 else ''})" for name, count in near.most_common(_SHOWN_NAMES)
+        f"{spelled_out(name)} ({count} row{'s' if count > 1 else ''})" for name, count in near.most_common(_SHOWN_NAMES)
     ]
     return (
         f"kept, though its subject is written almost as one to forget: {', '.join(names)}; if it is the same, name it "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 
+from palimpsest.data.read.spelling import folded
 from palimpsest.records import Chat, Completion, Content, Image, Labelled, Text, TokenIds
 
 _SPECIAL = re.compile(r"<[^<>\s]{1,40}>")
@@ -46,7 +46,6 @@ def _joined(content: Text | Labelled | Completion | Chat) -> str:
 
 def _plain(text: str) -> str:
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        text = "".join(c for c in text if unicodedata.category(c) != "Cf") or text
+        text = folded(text) or text
     said = _SPECIAL.sub(" ", _UNSEEN.sub("", text)) or text
     return _BLANK.sub("", " ".join(said.casefold().split())) or text
