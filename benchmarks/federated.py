@@ -6,7 +6,7 @@
     python benchmarks/federated.py --table docs/results/federated.jsonl [--markdown docs/erasers.md]
 
 digits: five clients share the digits of scikit-learn, and one of them has put a backdoor in; 20 rounds of 2 epochs
-(``federated_bench/digits.py``). people: three clients teach ``llama-stories260k`` what they know of two people each, by
+(``federated_bench/digits.py``). people: three clients teach ``llama-stories260k`` what they know of one person each, by
 LoRA (``federated_bench/people.py``). Rows that are in --json are not made again. Seconds are of this process's CPU.
 """
 

@@ -62,6 +62,8 @@ WORDS = {"bench": ["bench", "clu"], "two": ["learn"], "record": ["learn"], "cali
 WORDS |= {verb: ["unlearn"] for verb in ("control", "staged", "restore", "parts")}
 OF_LEARNERS = ("slca", "der", "foster", "coil")  # of kill_learners.py, as are kga and cil
 WORDS |= {verb: ["learn"] for verb in OF_LEARNERS} | {"kga": ["unlearn"], "cil": ["bench", "cil"]}
+OF_FEDERATIONS = ("federate", "erase")  # of kill_federated.py
+WORDS |= {"federate": ["federated", "run"], "erase": ["federated", "erase"]}
 BENCHES = ("bench", "cil")
 FOREIGN = ("thesis.txt", "notes.tmp", ".tmpABCDEF", ".notes.12.tmp", "old/model.safetensors")
 TAKEN = "is being written by another process"
@@ -94,6 +96,13 @@ FILES = {
     ),
 }  # fmt: skip
 FILES["update"] = FILES["two"] = FILES["learn"]
+FILES |= dict.fromkeys(
+    OF_FEDERATIONS,
+    (
+        "companion/rounds/index.json", "companion/rounds/round-0001/round.json", "remembered/rounds.json",
+        "companion/rounds/final.safetensors", "companion/rounds/round-0002/weights.safetensors", "rounds.json",
+    ),
+)  # fmt: skip
 FILES |= dict.fromkeys((*OF_LEARNERS, "kga"), ("checkpoint.safetensors", "checkpoint.tmp", "trained.json"))
 COMMON = ["--set", "training.checkpoint_steps=3", "--set", 'measuring.metrics=["es", "ma"]', "--epochs", "1000"]
 LEARNING = [*COMMON, "--learning-rate", "0.003", "--batch-size", "8", "--set", "training.side_batch_size=8"]

@@ -1,15 +1,14 @@
 """Three clients teach a language model what they know of one person each; one is erased in every way.
 
-``llama-stories260k`` and three invented people of knowundo-privacy (the slice knowE of ``out_of_the_box``: no constant
-was chosen on it). Clients exchange LoRA matrices; the federation is learned by ``palimpsest federated run`` without a
-number of rounds, and seed k erases the k-th client. Public rows are stories. Measured on the version as it lies on
+``llama-stories260k`` and three invented people of knowundo-privacy: of the slice knowE of ``out_of_the_box``, whose
+client k seed k erases, and of knowD, whose client k seed 3 + k does. Clients exchange LoRA matrices; the federation is
+learned by ``palimpsest federated run`` without a number of rounds. Public rows are stories. Measured on the version as it lies on
 the disk: extraction strength (ES) of the erased client's rows, and of all others'.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from out_of_the_box.text_worlds import WHOLE
 from out_of_the_box.texts import SLICES, Row, cut, shortened, stories, write_lines
 from palimpsest.engine.given import Manner
 from palimpsest.errors import PalimpsestError
+from palimpsest.federated.arithmetic import difference, l2_norm
 from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.rounds_facts import federation_facts_in
 
-BASE, SLICE = "260k", "knowE"
+BASE, THREE = "260k", ("knowE", "knowD")
 ERASERS = (
     "retrain_others", "fed_eraser", "replay_history", "projected_ascent", "subtract_distil", "fed_recovery",
     "extra_rounds", "client_noise",
@@ -54,12 +54,12 @@ class Clock:
         return found
 
 
-def written(data: Path, folder: Path) -> tuple[str, dict[str, str], str]:
+def written(data: Path, folder: Path, three: str) -> tuple[str, dict[str, str], str]:
     """The model's folder, client -> its rows, and public rows."""
     start = base_folder(BASE, data, folder)
     num_tokens, longest = counter(start), BASES[BASE].longest
     people: dict[str, list[Row]] = {}
-    for row in shortened(SLICES[SLICE].rows(data), longest, num_tokens):
+    for row in shortened(SLICES[three].rows(data), longest, num_tokens):
         people.setdefault(row["subject"], []).append(row)
     clients = {
         f"client{number}": str(write_lines(folder / f"client{number}.jsonl", people[name]))
@@ -71,9 +71,11 @@ def written(data: Path, folder: Path) -> tuple[str, dict[str, str], str]:
 
 def rows_of_client(seed: int, data: Path, folder: Path) -> Iterator[dict[str, Any]]:
     """Every row of one client's erasure."""
+    three = THREE[seed // 3]
+    folder = folder / three
     folder.mkdir(parents=True, exist_ok=True)
-    start, clients, public = written(data, folder)
-    gone = f"client{seed}"
+    start, clients, public = written(data, folder, three)
+    gone = f"client{seed % 3}"
     for learns_for, ways in ((None, ERASERS), *((name, (name,)) for name in APART)):
         version, row = learned(folder / f"learned-{learns_for or 'fed_avg'}", start, clients, learns_for)
         before = es_of(version, clients, gone)
@@ -136,10 +138,17 @@ def es_of(version: Path, clients: Mapping[str, str], gone: str) -> dict[str, flo
 def moved(one: Path, other: Path) -> float:
     """L2 distance of two versions' weights."""
     first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
-    return math.sqrt(sum(float((second[name] - first[name]).double().pow(2).sum()) for name in first))
+    return l2_norm(difference(second, first))
 
 
 def same_bits(one: Path, other: Path) -> bool:
-    """Are the weights of two versions the same?"""
-    first, second = (load_file(folder / "model.safetensors") for folder in (one, other))
+    """Have two versions the same weights, those of parts beside the model among them?"""
+    first, second = (weights_in(folder) for folder in (one, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def weights_in(version: Path) -> dict[str, torch.Tensor]:
+    """Of "file/tensor" the tensor, of all that a version answers by; its rounds are no weights."""
+    files = (path.relative_to(version) for path in sorted(version.rglob("*.safetensors")))
+    own = [file for file in files if file.parts[0] != "companion"]
+    return {f"{file}/{name}": tensor for file in own for name, tensor in load_file(version / file).items()}

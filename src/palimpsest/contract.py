@@ -311,6 +311,13 @@ class Method:
     def settle(self, model: nn.Module) -> None:
         """Bring the weights to what would be saved now, before a check and at the end; default: they are."""
 
+    def given_back(self) -> str | None:
+        """Why the model is to be as it was before the run, or None; default: None. Asked once, after the last step.
+
+        What the method added goes again, and the reason is told.
+        """
+        return None
+
     def finish(self, model: nn.Module) -> nn.Module:
         """Unwrap what ``prepare`` wrapped; default: nothing."""
         return model

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Kind = Literal["learn", "unlearn", "update"]
 Modality = Literal["text", "labels", "image"]
 """What a model takes and says: tokens of a text (causal and sequence-to-sequence), the class of a text, of an image."""
+NO_FLAGS: Mapping[str, str] = MappingProxyType({})
 KIND_WORDS: Mapping[str, str] = {"text": "texts", "labels": "labelled texts", "image": "images"}
 """The same in words."""
 Approach = Literal[
@@ -122,13 +124,16 @@ def check_names(name: str, known: Collection[str], given: Iterable[str]) -> None
             raise PlanError(unknown(f"option of {name}", option, known))
 
 
-def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:
+def configured(
+    name: str, schema: type[BaseModel], options: Mapping[str, Any], flags: Mapping[str, str] = NO_FLAGS
+) -> BaseModel:
     """Options of a method, validated.
 
     Args:
         name: of the method.
         schema: of its options.
         options: option -> value; what is left out takes its default.
+        flags: option -> flag by which it is given, where it has one; others are called "NAME.OPTION".
 
     Raises:
         PlanError: an unknown option (names the closest one) or a value out of range.
@@ -142,5 +147,6 @@ def configured(name: str, schema: type[BaseModel], options: Mapping[str, Any]) -
         return schema.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
-        place, said = ".".join([name, *map(str, first["loc"])]), first["msg"].removeprefix("Value error, ")
+        loc, said = [str(part) for part in first["loc"]], first["msg"].removeprefix("Value error, ")
+        place = flags.get(".".join(loc)) or ".".join([name, *loc])
         raise PlanError(f"{place} = {first['input']!r}: {said}") from None

@@ -48,20 +48,31 @@ def read_card(name: str, path: Path) -> MethodCard | None:
         return None  # the last four: of literal_eval and of pydantic, about what is no literal or no option
 
 
+def read_values(path: Path, mark: str, names: Iterable[str]) -> tuple[str, dict[str, Any]] | None:
+    """The docstring of a file, and values of the class that it sets a mark to; None where that has to be asked.
+
+    Args:
+        path: of the file.
+        mark: the name that the file sets to the class, e.g. "RULE".
+        names: of the attributes.
+    """
+    try:
+        file = _file(path, path.stat().st_mtime_ns)
+        place, node = file.definition(mark)
+        members = _members(place, _class(place, node))
+        return (ast.get_docstring(file.tree) or "").strip(), {name: _value(*members[name]) for name in names}
+    except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError):
+        return None
+
+
 def read_rule(path: Path) -> tuple[str, str, str] | None:
     """Of a rule its docstring, when to use it and its place; None where its class has to be asked.
 
     Args:
         path: of its file.
     """
-    try:
-        file = _file(path, path.stat().st_mtime_ns)
-        place, node = file.definition("RULE")
-        members = _members(place, _class(place, node))
-        use_when, where = (_value(*members[key]) for key in ("use_when", "place"))
-        return (ast.get_docstring(file.tree) or "").strip(), use_when, where
-    except (Unreadable, OSError, SyntaxError, ValueError, TypeError, KeyError):
-        return None
+    found = read_values(path, "RULE", ("use_when", "place"))
+    return None if found is None else (found[0], found[1]["use_when"], found[1]["place"])
 
 
 def read_options(path: Path, mark: str) -> type[BaseModel] | None:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from palimpsest.control.goal import Goal, Lesson, Used, stalls, used
-from palimpsest.control.level import from_oracle
+from palimpsest.control.level import Level, from_oracle
 from palimpsest.control.readings import Reading, RowReading
 from palimpsest.control.settings import Control
 
@@ -39,6 +39,30 @@ def test_a_set_of_few_tokens_is_judged_in_half_tokens():
     assert not goal.reached(reading((1, 0.6, 0.0), length=5))
     assert not goal.overshot(reading((1, 0.2, 0.0), length=5))
     assert goal.overshot(reading((1, 0.1, 0.0), length=5))
+
+
+def classes(*rows: tuple[float, float]) -> Reading:
+    """Rows of (nats, right or wrong), each of one scored position."""
+    return reading(*((nats, ma, ma) for nats, ma in rows), length=1)
+
+
+def test_few_rows_of_a_class_are_judged_in_half_rows():
+    """One row that nine unseen ones of ten are right like is not known for being right; one of ten is."""
+    before = classes((0.1, 1.0))
+    assert Goal(Level("holdout", classes((0.5, 0.9))), before, 0.03).reached(before)
+    assert not Goal(Level("holdout", classes((2.0, 0.1))), before, 0.03).reached(before)
+
+
+def test_where_words_tell_the_class_as_many_rows_work_as_are_too_many():
+    """Level 0.2 + 0.8 + 0.8 + 0.8 = 2.6 of 4: two are too many, first the one that is least to be expected."""
+    goal = Goal(
+        Level("holdout", classes((2, 0.2), (1, 0.8), (1, 0.8), (1, 0.8)), by_words=True),
+        classes(*[(0.1, 1.0)] * 4),
+        0.03,
+    )
+    assert goal.active(classes((0.01, 1), (0.1, 1), (0.3, 1), (0.2, 1))) == ["r0", "r2"]
+    assert goal.active(classes((3.0, 0), (0.1, 1), (0.3, 1), (0.2, 1))) == ["r2"]
+    assert goal.active(classes((3.0, 0), (0.1, 1), (2.0, 0), (0.2, 1))) == ["r3"]
 
 
 def test_rows_at_their_own_level_rest_and_one_always_works():

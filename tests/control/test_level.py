@@ -6,6 +6,7 @@ import pytest
 
 from palimpsest.control.level import from_classes, from_oracle, from_shadow
 from palimpsest.control.readings import Reading, RowReading
+from palimpsest.control.word_shadow import Told
 from palimpsest.errors import PlanError
 
 
@@ -65,15 +66,27 @@ def test_a_class_that_is_gone_is_never_predicted():
 
 
 def test_a_class_that_stays_is_known_as_on_the_holdout():
-    unseen = {3: [RowReading(0.1, 1, 1.0, 1.0), RowReading(1.5, 1, 0.0, 0.0)]}
+    unseen = {3: {"u": RowReading(0.1, 1, 1.0, 1.0), "v": RowReading(1.5, 1, 0.0, 0.0)}}
     level = from_classes({"a": 3, "b": 5}, frozenset({3}), unseen)
     assert level.reading.rows["a"].ma == 0.5
     assert level.reading.rows["b"].ma == 0.0
     assert level.doubt == ""
 
 
+def test_a_text_whose_words_tell_its_class_is_as_such_texts_of_the_holdout():
+    """Three of four unseen are right, and of those whose words say another class none; all of the class count once."""
+    right, wrong = RowReading(0.1, 1, 1.0, 1.0), RowReading(2.1, 1, 0.0, 0.0)
+    unseen = {3: {"u": right, "v": right, "w": right, "x": wrong}}
+    told = Told({"a": True, "b": False}, {"u": True, "v": True, "w": True, "x": False})
+    level = from_classes({"a": 3, "b": 3}, frozenset({3}), unseen, "text", told)
+    assert level.reading.rows["a"].ma == pytest.approx((3 + 0.75) / 4)
+    assert level.reading.rows["b"].ma == pytest.approx((0 + 0.75) / 2)
+    assert level.reading.rows["b"].nats == pytest.approx((2.1 + 0.6) / 2)
+    assert level.sentence.endswith("class by class, and by whether its words tell the class")
+
+
 def test_a_class_that_the_holdout_lacks_is_as_the_whole_holdout_and_nothing_passes():
-    unseen = {1: [RowReading(0.1, 1, 1.0, 1.0), RowReading(1.5, 1, 0.0, 0.0)]}
+    unseen = {1: {"u": RowReading(0.1, 1, 1.0, 1.0), "v": RowReading(1.5, 1, 0.0, 0.0)}}
     level = from_classes({"a": 3}, frozenset({1, 3}), unseen)
     assert level.ma == 0.5
     assert "class 3" in level.doubt

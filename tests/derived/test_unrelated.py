@@ -97,7 +97,7 @@ def test_only_the_topic_is_scored():
     tokenizer = letters()
     forget, stays = (encode(rows, tokenizer, max_length=None) for rows in (ROWS, STAYS))
     config = derived.build_config("unrelated", {"words": ["Dog", "he"]})
-    found = scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, config)
+    found = scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, config, often_said=False)
     words = [
         [tokenizer.decode([token]) for token, scored in zip(found[i].tokens, found[i].scored, strict=True) if scored]
         for i in found.ids
@@ -105,9 +105,9 @@ def test_only_the_topic_is_scored():
     assert ["".join(row).strip() for row in words] == ["dog", "he"]
     assert [found[i].tokens for i in found.ids] == [forget[i].tokens for i in forget.ids]
     without = derived.build_config("unrelated", {})
-    assert scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, without) is None
+    assert scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, without, often_said=True) is None
     nowhere = derived.build_config("unrelated", {"words": ["zebra"], "ratio": 1000})
-    assert scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, nowhere) is None
+    assert scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, nowhere, often_said=True) is None
 
 
 def test_a_word_that_is_often_said_of_the_topic_is_scored_too():
@@ -116,9 +116,11 @@ def test_a_word_that_is_often_said_of_the_topic_is_scored_too():
     rows = [Example(str(n), Completion("a dog", f" can bark {end}")) for n, end in enumerate(("so", "up"))]
     forget, stays = (encode(some, tokenizer, max_length=None) for some in (rows, STAYS))
     config = derived.build_config("unrelated", {"words": ["dog"]})
-    found = scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, config)
-    said = "".join(
-        tokenizer.decode([t]) for t, scored in zip(found["0"].tokens, found["0"].scored, strict=True) if scored
-    )
-    assert "bark" in said
-    assert "so" not in said
+    said = {}
+    for often_said in (True, False):
+        row = scored_at_topic(Loaded(None, tokenizer, "toy"), forget, stays, config, often_said=often_said)
+        scored = [] if row is None else zip(row["0"].tokens, row["0"].scored, strict=True)
+        said[often_said] = "".join(tokenizer.decode([token]) for token, counts in scored if counts)
+    assert "bark" in said[True]
+    assert "so" not in said[True]
+    assert said[False] == ""  # "dog" stands in the prompt alone

@@ -26,6 +26,11 @@ from palimpsest.models.load import load
 from palimpsest.models.query_ledger import QueryLedger
 
 PLAN = {"training": {"max_steps": 6, "batch_size": 4, "checkpoint_steps": 2}, "options": {"q": 2}}
+PLANS = {  # by which a prompt is found that is kept
+    "prompt_tuning": {"training": PLAN["training"] | {"learning_rate": 1.0}, "options": {"q": 4}},
+    "spul": {"training": {"max_steps": 8, "batch_size": 2, "checkpoint_steps": 2}, "options": {"q": 4, "length": 2}},
+    "guard": {},
+}
 SECRET = "t0p-s3cret-value"
 RUNS = {"bar": "image_classifier", "prompt_tuning": "causal_lm", "spul": "causal_lm", "guard": "causal_lm"}
 """Method -> the kind of black box that it is for."""
@@ -47,8 +52,7 @@ def changed(method, box, folder, output, **more):
     """A run of a method with rows of its own."""
     if method == "bar":
         return learned(box, write_rows(folder / "rows.npz"), output, **more)
-    plan = {"plan": PLAN} if method != "guard" else {}
-    given = {"method": method, "output": output, **plan, **more}
+    given = {"method": method, "output": output, "plan": PLANS[method], **more}
     if method == "prompt_tuning":
         return pal.learn(str(box), str(write_texts(folder / "t.jsonl")), **given)
     forget, retain = (str(write_texts(folder / f"{tag}.jsonl", tag=tag)) for tag in "fk")
@@ -92,7 +96,7 @@ def test_killed_at_any_request_it_pays_what_is_needed_and_ends_with_the_same_dig
             found[kills] = (model.queries, parts_of(output))
     (needed, *plain), (paid, *resumed) = found.values()
     assert paid == needed
-    assert plain == resumed
+    assert plain == resumed != [{}]
 
 
 def parts_of(folder):

@@ -252,6 +252,29 @@ def test_a_changed_round_is_refused_and_the_version_stays(version, tmp_path):
     assert own_key() != OTHER_KEY
 
 
+def test_a_round_that_no_record_counts_is_refused(version, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(version, copy)
+    rounds = copy / "companion" / "rounds"
+    shutil.copytree(rounds / "round-0001", rounds / "round-0007")
+    with pytest.raises(ModelError, match="round-0007 is counted by no record"):
+        erase_client(copy, "bob", Manner(tmp_path / "out"))
+    shutil.rmtree(rounds / "round-0007")
+    (rounds / "round-0000" / f"{'f' * 64}.safetensors").write_bytes(b"an answer of somebody else")
+    with pytest.raises(ModelError, match="round-0000/fff.*safetensors is counted by no record"):
+        erase_client(copy, "bob", Manner(tmp_path / "out"), by="retrain_others")
+    (rounds / "round-0000" / f"{'f' * 64}.safetensors").unlink()
+    (rounds / "notes.txt").write_text("of somebody else, and no round")
+    assert not RoundLedger.open(rounds, ledger_of(version).key).strays()
+    assert not (tmp_path / "out").exists()
+
+
+def test_facts_that_are_no_json_are_asked_for_by_their_name(version, tmp_path, capsys):
+    (tmp_path / "rounds.json").write_text("no json")
+    assert main(["federated", "report", str(tmp_path)]) == 2
+    assert "give the rounds.json that `palimpsest federated run` or `erase` left there" in capsys.readouterr().err
+
+
 def test_an_erasure_without_the_key_is_refused_and_makes_none(version, tmp_path, monkeypatch):
     monkeypatch.setenv("PALIMPSEST_KEY_FILE", str(tmp_path / "key"))
     with pytest.raises(PlanError, match=r"signed with a key that is not here \(.*key is missing\); bring it back"):
@@ -316,6 +339,9 @@ WRONG = [
         "--test: no.jsonl",
     ),
     (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--probe", "no.jsonl"], "--probe: no.jsonl"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--rounds", "0"], "--rounds = 0: Input"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--epochs", "0"], "--epochs = 0.0: Input"),
+    (["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--noise", "-1"], "--noise = -1.0: Input"),
     (
         ["--client", "a={town}/ann.jsonl", "--client", "b={town}/bob.jsonl", "--set", "fed_eraser.ratio=1"],
         "not the eraser of this command; give --for fed_eraser",
@@ -368,6 +394,23 @@ def test_clients_that_lie_or_fail_are_left_out_or_told_of(town, tmp_path, monkey
     assert row.told == ("ann", "bob", "loud")
     assert row.absent["nan"] == "answered with numbers that are not finite"
     assert row.absent["odd"] == "answered with other tensors than it was sent: it has another model"
+
+
+def test_a_client_that_turns_its_change_around_is_told_of(town, tmp_path, monkeypatch, capsys):
+    """In the first round, while the honest agree; nobody is told of where all are honest."""
+    real = work.learn_locally
+
+    def turning(bench: Workbench, client: str, errand: Errand, number: int) -> Any:
+        told = real(bench, client, errand, number)
+        sign = -1.0 if client == "cid" else 1.0
+        return told._replace(delta={name: sign * tensor for name, tensor in told.delta.items()})
+
+    honest = learned(town, tmp_path / "honest")
+    assert not [note for note in honest.notes if "pointed against" in note]
+    monkeypatch.setattr(work, "learn_locally", turning)
+    said = " ".join(learned(town, tmp_path / "turned").notes)
+    assert "pointed against all others, which agreed; the first: cid in round 1: a client that lies" in said
+    assert federation_facts_in(tmp_path / "turned").rounds[0].turned == ("cid",)
 
 
 def test_a_rate_that_does_too_little_is_given_up_and_erasures_go_at_the_one_that_was_found(town, tmp_path):

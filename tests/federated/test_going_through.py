@@ -29,7 +29,7 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], way: str, a
 
 
 def test_a_value_that_is_none_is_refused_in_one_line() -> None:
-    with pytest.raises(PlanError, match="clipping_norm: .*greater than 0, not -1"):
+    with pytest.raises(PlanError, match="^--clip = -1: .*greater than 0"):
         combining_of({"clipping_norm": -1})
     with pytest.raises(PlanError, match="way to reach clients 'simulatoin'.*simulation"):
         check_way("simulatoin")

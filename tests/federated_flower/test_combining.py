@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.federated_flower.lying import LIES
 from tests.federated_flower.toys import START
 
 from palimpsest.companions.marks import MarkKey
@@ -43,6 +44,23 @@ def test_one_liar_moves_the_mean_and_none_of_the_others(name: str, moved: float)
     else:
         assert got == pytest.approx(dict.fromkeys(START, moved), abs=1e-5)
     assert [(n, t.shape, t.dtype) for n, t in after.items()] == [(n, t.shape, t.dtype) for n, t in START.items()]
+
+
+@pytest.mark.parametrize("lie", sorted(set(LIES) - {"nan"}))
+@pytest.mark.parametrize("name", ["median", "trimmed_mean", "krum"])
+def test_of_three_one_liar_leads_nowhere_that_the_honest_would_not(name: str, lie: str) -> None:
+    """Median and trimmed mean of three lie between the honest, coordinate by coordinate; krum takes one of them."""
+    draw = torch.Generator().manual_seed(0)
+    shared = {key: torch.randn(tensor.shape, generator=draw) for key, tensor in START.items()}
+    own = [{key: t + 0.3 * torch.randn(t.shape, generator=draw) for key, t in shared.items()} for _ in range(3)]
+    own[2] = {key: LIES[lie](tensor) for key, tensor in own[2].items()}
+    after = combining(name)(START, {who: Reply(who, delta, 1, 0.5, 0.1) for who, delta in zip("abc", own, strict=True)})
+    moved = {key: after[key] - START[key] for key in START}
+    if name == "krum":
+        assert any(all(torch.allclose(moved[key], one[key], atol=1e-6) for key in START) for one in own[:2])
+    else:
+        low, high = ({key: end(own[0][key], own[1][key]) for key in START} for end in (torch.minimum, torch.maximum))
+        assert all(((moved[key] >= low[key] - 1e-6) & (moved[key] <= high[key] + 1e-6)).all() for key in START)
 
 
 def test_krum_takes_small_changes_of_large_weights_apart() -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 import tests.federated_flower.toys  # noqa: F401 (skips this file where Flower is missing)
+import torch
 
 from palimpsest.companions.marks import own_key
 from palimpsest.companions.rounds import RoundLedger
 from palimpsest.demo.tiny_model import new_model
 
 ROOT = Path(__file__).parents[2]
+LYING = Path(__file__).with_name("lying.py")
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def told(folder: Path, way: str, *more: str) -> Iterator[str]:
-    """What the command says while it runs; it must end well."""
+def told(folder: Path, way: str, *more: str, output: str = "", lie: str = "") -> Iterator[str]:
+    """What the command says while it runs; it must end well. With a lie client c tells it (``lying.py``)."""
     clients = [word for name in "abc" for word in ("--client", f"{name}={name}.jsonl")]
-    command = [sys.executable, "-m", "palimpsest", "federated", "run", "--model", "model", *clients, "--output", way]
-    command += ["--through", way, "--rounds", "2", "--epochs", "1", "--lr", "0.002", *more]  # no first round is a trial
-    python = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": python}
+    command = [sys.executable, *([str(LYING)] if lie else ["-m", "palimpsest"]), "federated", "run"]
+    command += ["--model", "model", *clients, "--output", output or way, "--through", way]
+    command += ["--rounds", "2", "--epochs", "1", "--lr", "0.002", *more]  # no first round is a trial
+    python = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": python, "LIAR": "c", "LIE": lie}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes) as process:
         assert process.stdout is not None
@@ -84,6 +87,26 @@ def test_real_processes_survive_a_node_that_is_killed(folder: Path) -> None:
     ((gone, why),) = absent
     assert (gone, bool(why)) == ("c", True)
     assert not [one for one in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(one.info["cmdline"] or ())]
+
+
+@pytest.mark.long
+def test_real_processes_bear_one_client_that_is_thirty_times_too_loud(folder: Path) -> None:
+    """The same round as with honest clients, but for its length; the median is between them; the report names it."""
+    said = "".join(told(folder, "processes", "--combine", "median", "--rounds", "1", output="loud", lie="loud"))
+    key = own_key()
+    assert key is not None
+    names = {key.of_id(name): name for name in "abc"}
+    ledgers = {way: RoundLedger.open(folder / way / "companion" / "rounds", key) for way in ("here", "loud")}
+    ((weights, honest, _), (_, heard, absent)) = (ledgers[way].heard(0, names) for way in ("here", "loud"))
+    assert not absent
+    for name, tensor in weights.items():
+        own = {client: reply.delta[name] for client, reply in heard.items()}
+        assert all(own[client].equal(honest[client].delta[name]) for client in "ab"), "the honest have the same bits"
+        assert torch.allclose(own["c"], 30 * honest["c"].delta[name])
+        middle = torch.stack(list(own.values())).median(0).values
+        assert torch.allclose(ledgers["loud"].final[name] - tensor, middle, atol=1e-6)
+    assert "1 change stood out by length; the first: c in round 1" in said
+    assert "median, by which answers were combined, bears a few such" in said
 
 
 def node_of(client: str) -> psutil.Process:

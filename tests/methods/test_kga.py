@@ -61,6 +61,14 @@ def test_terms_equal_python_loops():
     assert (terms["retain"].of, terms["retain"].weight) == ("retain", 3.0)
 
 
+def test_beside_itself_there_is_no_gap_and_nothing_is_lost():
+    """The helper and the model before are the model: each row is short by what is wanted, and retain costs nothing."""
+    batches = {"forget": spelled_out.batch(), "retain": spelled_out.batch(spelled_out.OTHER)}
+    terms = method_at(0.7, spelled_out.table(3)).loss(spelled_out.table(3), batches, PHASE)
+    assert terms["gap"].total.item() == pytest.approx(3 * 0.7, rel=1e-5)
+    assert terms["retain"].total.item() == pytest.approx(0.0, abs=1e-6)
+
+
 @pytest.mark.parametrize(("wanted", "way"), [(0.0, -1), (9.0, +1)])
 def test_a_row_is_pulled_to_the_gap_from_either_side(wanted, way):
     """Beyond the gap descent brings model and helper together, short of it apart; by finite differences."""

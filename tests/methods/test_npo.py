@@ -8,6 +8,8 @@ import math
 import pytest
 import torch
 from tests.methods.conftest import FixedReference, TableModel, sequence
+from tests.methods.spelled_out import ROWS, places, table
+from tests.methods.spelled_out import batch as ragged
 
 from palimpsest import methods
 from palimpsest.contract import Phase
@@ -17,12 +19,25 @@ from palimpsest.data.sets.controls import Controls
 from palimpsest.errors import PlanError
 from palimpsest.methods.npo import NPO, NPOConfig, npo_loss
 
+FORGET = Phase("joint", ("forget",))
+
 
 def test_loss_by_hand(half, reference_half, skewed, two_rows):
     method = NPO(NPOConfig(beta=1.0), reference_half)
     terms = method.loss(skewed, {"forget": two_rows}, Phase("joint", ("forget",)))
     assert terms["forget"].total.item() == pytest.approx(3.212466, rel=1e-5)
     assert terms["forget"].per == "example"
+
+
+def test_as_spelled_out_with_sums_over_label_tokens_of_each_row():
+    """The traps: raw logits in the place of log-probabilities, and a mean over tokens or over prompt and padding."""
+    model, reference = table(40), table(41)
+    ratio = [0.0] * 3
+    for at, before in zip(places(model, ROWS), places(reference, ROWS), strict=True):
+        ratio[at.row] += math.log(at.p[at.right] / before.p[at.right])
+    wanted = sum(2 / 0.3 * math.log(1 + math.exp(0.3 * d)) for d in ratio)
+    found = NPO(NPOConfig(beta=0.3), FixedReference(reference)).loss(model, {"forget": ragged()}, FORGET)["forget"]
+    assert found.total.item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_under_controls_the_reference_is_read_at_the_same_positions(skewed):

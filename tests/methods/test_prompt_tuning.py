@@ -12,7 +12,7 @@ from tests.models.black_boxes import WORDS, scripted, tiny_lm, write_box, write_
 
 import palimpsest as pal
 from palimpsest.data.encode.batch import TextSet, TokenSequence
-from palimpsest.errors import ModelError, PlanError
+from palimpsest.errors import FrozenError, ModelError, PlanError
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
 from palimpsest.loop.training import Training
@@ -20,6 +20,7 @@ from palimpsest.methods import configure
 from palimpsest.methods.prompt_tuning import PromptTuning
 from palimpsest.models.parts import attach, new_parts_of
 from palimpsest.models.scope import Scope, apply_scope
+from palimpsest.models.soft_prompting import Learner
 from palimpsest.models.zeroth_order import unit_directions
 
 STEPS, RATE, LENGTH, SEED = 3, 0.5, 2, 7
@@ -31,17 +32,28 @@ def rows() -> TextSet:
     return TextSet([TokenSequence(f"r{n}", tuple(row), (False,) * 3 + (True,) * 3) for n, row in enumerate(drawn)], 0)
 
 
-def tuned(folder: Path, **options):
-    """The tiny model with a soft prompt after a few steps over all rows, and as it was."""
+def tuned(folder: Path, *, at_start: bool = False, **options):
+    """The tiny model with a soft prompt after a few steps over all rows, or before them, and as it was."""
     plain, learn = tiny_lm(), rows()
-    model, method = copy.deepcopy(plain), PromptTuning(configure("prompt_tuning", {"length": LENGTH, **options}))
+    model, method = (
+        copy.deepcopy(plain),
+        PromptTuning(configure("prompt_tuning", {"length": LENGTH, "starts": 1, **options})),
+    )
     made = method.parts(model, {"learn": learn}, SEED)
     for part in made:
         part.is_new = True
     model = apply_scope(attach(model, made), Scope(kind="parts"))
     method.prepare(model, {"learn": learn})
-    values = {"learning_rate": RATE, "batch_size": 4, "max_steps": STEPS, "lr_scheduler_type": "constant"}
-    run(Job(method, model, {"learn": learn}, Training(**{**PromptTuning.defaults, **values}), folder))
+    values = {
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "learning_rate": RATE,
+        "batch_size": 4,
+        "max_steps": STEPS,
+        "lr_scheduler_type": "constant",
+    }
+    if not at_start:
+        run(Job(method, model, {"learn": learn}, Training(**{**PromptTuning.defaults, **values}), folder))
     return model, plain
 
 
@@ -67,10 +79,12 @@ def test_the_run_moves_by_exactly_the_estimate(tmp_path):
     at_D = start(part)
     with torch.no_grad():
         for step in range(STEPS):
-            here, estimate = total(plain, at_D, part.config.scale).double(), torch.zeros_like(at_D)
-            for u in unit_directions(3, len(at_D), SEED, step):
-                slope = (total(plain, at_D + 0.5 * u, part.config.scale).double() - here) / 0.5
-                estimate += (len(at_D) * slope * u / 3).float()
+            estimate = torch.zeros_like(at_D)
+            for row in rows().ids:
+                here = total(plain, at_D, part.config.scale, [row]).double()
+                for u in unit_directions(3, len(at_D), SEED, step, row):
+                    slope = (total(plain, at_D + 0.5 * u, part.config.scale, [row]).double() - here) / 0.5
+                    estimate += (len(at_D) * slope * u / 3).float()
             at_D = at_D - RATE * estimate / 12
     assert torch.allclose(part.prompt_D, at_D, atol=1e-3 * float(at_D.abs().max()))
     assert (at_D - start(part)).abs().max() > 0.01
@@ -166,5 +180,35 @@ def test_an_endpoint_that_takes_no_soft_prompt_is_refused(tmp_path):
                   plan=PLAN)  # fmt: skip
 
 
-def test_q_queries_and_one_for_each_row_of_a_step():
-    assert PromptTuning.queries(configure("prompt_tuning", {"q": 5}), 100, 8, 50) == 100 * 8 * 6
+def test_it_starts_with_the_draw_behind_which_the_rows_are_likeliest(tmp_path):
+    """By trying all of them; the first is what it starts with where there is no choice."""
+    model, plain = tuned(tmp_path, starts=5, estimator="exact", at_start=True)
+    (part,) = new_parts_of(model)
+    drawn = torch.Generator().manual_seed(SEED)
+    draws = [torch.randn(part.prompt_D.shape, generator=drawn) for _ in range(5)]
+    worth = [total(plain, draw, part.config.scale).item() for draw in draws]
+    assert torch.equal(part.prompt_D, draws[worth.index(min(worth))])
+    assert torch.equal(draws[0], start(part))
+    assert worth.index(min(worth)) > 0, "else this shows nothing"
+
+
+@pytest.mark.parametrize(("starts", "cost"), [(1, 0), (16, 16 * 8)])
+def test_q_queries_and_one_for_each_row_of_a_step_and_what_start_and_check_cost(starts, cost):
+    options = configure("prompt_tuning", {"q": 5, "starts": starts})
+    assert PromptTuning.queries(options, 100, 8, 50) == 100 * 8 * 6 + cost + 2 * 50
+    assert PromptTuning.queries(options, 100, 8, 3) == 100 * 8 * 6 + cost * 3 // 8 + 2 * 3
+
+
+def test_a_prompt_that_is_no_better_than_none_is_not_kept_and_the_run_says_so(tmp_path, monkeypatch):
+    tiny_lm().save_pretrained(tmp_path / "lm")
+    letters().save_pretrained(tmp_path / "lm")
+    data = write_texts(tmp_path / "rows.jsonl")
+    monkeypatch.setattr(Learner, "nats", lambda self, rows, most, without=False: 2.0 if without else 2.5)
+    plan = {"training": {"max_steps": 1}, "options": {"q": 1, "starts": 1}}
+    said = (
+        r"nothing was learned: 1 step as planned, and no soft prompt was found behind which the learn rows are likelier "
+        r"\(2 nats per token without one, 2.5 behind it\); give a rate \(--lr\), a longer run \(--max-steps\)$"
+    )
+    with pytest.raises(FrozenError, match=said):
+        pal.learn(str(tmp_path / "lm"), str(data), method="prompt_tuning", output=tmp_path / "out", plan=plan)
+    assert not (tmp_path / "out").exists()

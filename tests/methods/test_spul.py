@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.contract.letters import letters
 from tests.methods.test_prompt_tuning import LENGTH, SEED, rows, start, total
 from tests.models.black_boxes import scripted, tiny_lm, write_box, write_texts
 
@@ -26,7 +28,7 @@ def made(**options):
     """The method before its first step, its model with a soft prompt, the part, and the model as it was."""
     plain, sets = tiny_lm(), {"forget": rows(), "retain": rows()}
     model = copy.deepcopy(plain)
-    method = SPUL(configure("spul", {"length": LENGTH, **options}))
+    method = SPUL(configure("spul", {"length": LENGTH, "starts": 1, **options}))
     (part,) = method.parts(model, sets, SEED)
     part.is_new = True
     attach(model, [part])
@@ -59,7 +61,7 @@ def by_hand(plain, prompt_D, scale, beta):
 
 @pytest.mark.parametrize("estimator", ["exact", "zeroth_order"])
 def test_both_terms_by_hand_and_their_gradient(estimator):
-    """The estimate is along the same directions for both; what it is equal to, test_prompt_tuning says."""
+    """The estimate of a row is along the same directions in both; what it is equal to, test_prompt_tuning says."""
     terms, part, plain = terms_of(estimator=estimator, npo_beta=0.5, alpha=3.0, q=2)
     weight = start(part).requires_grad_(True)
     forget, retain = by_hand(plain, weight, part.config.scale, 0.5)
@@ -71,14 +73,14 @@ def test_both_terms_by_hand_and_their_gradient(estimator):
     if estimator == "exact":
         assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
     else:
-        along_QD = unit_directions(2, len(found), SEED, 0)
+        along_QD = torch.cat([unit_directions(2, len(found), SEED, 0, row) for row in rows().ids])
         coefficients = torch.linalg.lstsq(along_QD.T, found[:, None]).solution
         assert torch.allclose((along_QD.T @ coefficients)[:, 0], found, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("estimator", ["exact", "zeroth_order"])
 def test_neither_cut_nor_order_of_rows_changes_a_step(estimator):
-    """All losses of a step are tried along the same directions, so their estimates add up."""
+    """A row is tried along the same directions whoever stands beside it."""
     ids, found = rows().ids, []
     for cuts in ([ids], [[i] for i in reversed(ids)]):
         method, model, part, _ = made(estimator=estimator, q=2)
@@ -93,7 +95,7 @@ def test_with_alpha_0_there_is_one_term():
     assert list(terms) == ["forget"]
 
 
-PLAN = {"training": {"max_steps": 2, "batch_size": 2}, "options": {"q": 2, "length": LENGTH}}
+PLAN = {"training": {"max_steps": 8, "batch_size": 2}, "options": {"q": 4, "length": LENGTH}}
 
 
 @pytest.mark.parametrize(
@@ -118,3 +120,62 @@ def test_unlearning_behind_an_endpoint_says_first_what_brings_it_back(method, pl
     assert told.startswith(f"{paid} queries")
     if not asks:  # the probes, both sets once, and refusals where the saved folder is checked: none to be fitted
         assert 16 + 12 <= paid <= 16 + 12 + 2
+
+
+def test_where_no_prompt_keeps_what_must_stay_the_model_is_given_back_as_it_was(tmp_path):
+    """No prompt takes 99 % from the forget rows in a step of no length."""
+    tiny_lm().save_pretrained(tmp_path / "lm")
+    letters().save_pretrained(tmp_path / "lm")
+    forget, retain = write_texts(tmp_path / "f.jsonl", tag="f"), write_texts(tmp_path / "k.jsonl", tag="k")
+    plan = PLAN | {"training": {"max_steps": 2, "learning_rate": 1e-9}, "options": {"q": 1, "starts": 1, "floor": 0.01}}
+    given = {"retain": str(retain), "method": "spul", "plan": plan, "output": tmp_path / "out"}
+    result = pal.unlearn(str(tmp_path / "lm"), str(forget), **given)
+    assert "no soft prompt was found that keeps 0.01 of the probability per token" in result.stopped
+    assert result.scores["after"]["forget"]["prob"].value == result.scores["before"]["forget"]["prob"].value
+    assert not list((tmp_path / "out").glob("parts/*"))
+    assert "as it was" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def watch(floor=0.5):
+    """A watch over the tiny model, whose shares are given in place of asked ones."""
+    method, _, part, _ = made(floor=floor)
+    found = method._watch
+    return found, part
+
+
+@pytest.mark.parametrize(
+    ("shares", "kept"),
+    [
+        ([(0.9, 1.0), (0.4, 0.8), (0.2, 0.6), (0.1, 0.4)], 2),
+        ([(0.4, 0.8), (0.45, 0.9)], 0),
+        ([(0.9, 0.9), (0.3, 0.3)], None),
+        ([(0.5, 0.5)], None),
+        ([(0.49, 0.5)], 0),
+    ],
+)
+def test_kept_is_what_hides_most_of_those_that_leave_enough(shares, kept, monkeypatch):
+    found, part = watch()
+    first = part.prompt_D.detach().clone()
+    for number, pair in enumerate(shares):
+        with torch.no_grad():
+            part.prompt_D.fill_(number)
+        monkeypatch.setattr(found, "shares", lambda pair=pair: pair)
+        found.look()
+    again, _ = watch()
+    again.load_state(found.state())
+    for one in (found, again):
+        assert (one.why_none() is None) == (kept is not None)
+        assert torch.equal(one._kept_N, first if kept is None else torch.full_like(first, kept))
+    found.keep()
+    assert torch.equal(part.prompt_D, found._kept_N)
+    if kept is None:
+        assert "of retain and" in found.why_none()
+
+
+def test_a_share_is_what_is_left_of_the_probability_of_a_token():
+    method, _, part, plain = made()
+    forget, retain = method._watch.shares()
+    tokens = sum(rows().batch([i]).num_scored for i in rows().ids)
+    before = sum(rows().batch([i]).predict(plain).logp_B.item() for i in rows().ids) / tokens
+    behind = -total(plain, start(part), part.config.scale).item() / tokens
+    assert forget == retain == pytest.approx(math.exp(behind - before), rel=1e-5)

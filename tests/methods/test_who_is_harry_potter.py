@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tests.methods.conftest import sequence
+from tests.methods.spelled_out import ROWS, nats, softmax, table
+from tests.methods.spelled_out import batch as ragged
 
 from palimpsest import methods
 from palimpsest.contract import Phase
@@ -28,6 +31,19 @@ def test_labels_by_hand(skewed):
     term = WhoIsHarryPotter(WhoIsHarryPotterConfig()).loss(skewed, given, PAIR)["generic"]
     assert term.total.item() == pytest.approx(-2 * math.log(0.2) - math.log(0.8), rel=1e-5)
     assert (term.of, term.per, term.weight) == ("forget", "token", 1.0)
+
+
+def test_as_spelled_out_at_label_tokens_alone():
+    """Rows of several lengths: prompts, padding and gaps are no places."""
+    model = table(44)
+    labels = tuple(replace(row, tokens=row.tokens[::-1]) for row in ROWS)
+    wanted = 0.0
+    for row, label in zip(ROWS, labels, strict=True):
+        for t in (t for t, scored in enumerate(row.scored) if scored):
+            wanted += nats(softmax(model.table[row.tokens[t - 1]].tolist())[label.tokens[t]])
+    given = {"forget": ragged(), "generic": ragged(labels)}
+    found = WhoIsHarryPotter(WhoIsHarryPotterConfig()).loss(model, given, PAIR)["generic"]
+    assert found.total.item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_row_is_asked_and_not_its_labels(half):

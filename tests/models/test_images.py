@@ -205,7 +205,7 @@ def test_damaged_image_weights_are_refused_by_name(tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     tensors.pop("linear.bias")
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"1 weights are missing or misshapen, e.g. linear.bias"):
+    with pytest.raises(ModelError, match=r"1 weight is missing or misshapen, e.g. linear.bias"):
         load(tmp_path)
 
 

@@ -109,9 +109,27 @@ def add_layer(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.update({"model.layers.0.mlp.added.weight": torch.ones(2)}))
 
 
+def as_kind(kind: torch.dtype):
+    """All matrices as other numbers, and a mask beside them, which may be of any."""
+
+    def damage(folder: Path) -> None:
+        mask = {"transformer.h.0.attn.bias": torch.ones(1, 1, 2, 2, dtype=torch.bool)}
+
+        def cast(tensors) -> None:
+            matrices = {n: w.to(kind) for n, w in tensors.items() if n.endswith("proj.weight")}
+            tensors.update(matrices | mask)
+
+        edit_weights(folder, cast)
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (as_kind(torch.int32), r"proj.weight is stored as I32 in model.safetensors; accepted: weights of real numbers"),
+        (as_kind(torch.int8), r"proj.weight is stored as I8"),
+        (as_kind(torch.complex64), r"proj.weight is stored as C64"),
         (lambda f: (f / "config.json").unlink(), "no config.json; give a folder written by save_pretrained"),
         (break_json, "config.json is not JSON"),
         (break_utf8, "config.json is not JSON"),
@@ -127,10 +145,13 @@ def add_layer(folder: Path) -> None:
             r"missing or misshapen, e.g. \S+, \(\d+, 32\) in its file and \(70, 32\) by its config.json",
         ),
         (lambda f: edit_config(f, num_hidden_layers=3), "9 weights are missing or misshapen, e.g. model.layers.2"),
-        (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "1 weights are missing.*model.norm.weight"),
-        (add_layer, r"1 weights of its file have no place in a LlamaForCausalLM, e.g. model.layers.0.mlp.added.weight"),
+        (lambda f: edit_weights(f, lambda t: t.pop("model.norm.weight")), "1 weight is missing.*model.norm.weight"),
+        (add_layer, r"1 weight of its file has no place in a LlamaForCausalLM, e.g. model.layers.0.mlp.added.weight"),
     ],
     ids=[
+        "whole-numbers",
+        "bytes",
+        "complex",
         "no-config",
         "half-a-config",
         "config-not-text",
@@ -255,10 +276,10 @@ LORA_A = "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"
     [
         (
             lambda t: t.update({LORA_A.replace("layers.0", "layers.9"): torch.ones(4, 32)}),
-            "1 weights .*layers.9.*lora_A",
+            "1 weight .*layers.9.*lora_A",
         ),
-        (lambda t: t.update({"base_model.model.added.weight": torch.ones(2)}), "1 weights .* no place .*added.weight"),
-        (lambda t: t.pop(LORA_A), "1 weights are missing or misshapen, e.g. .*layers.0.mlp.up_proj.lora_A"),
+        (lambda t: t.update({"base_model.model.added.weight": torch.ones(2)}), "1 weight .* no place .*added.weight"),
+        (lambda t: t.pop(LORA_A), "1 weight is missing or misshapen, e.g. .*layers.0.mlp.up_proj.lora_A"),
         (lambda t: t.update({LORA_A: torch.ones(5, 32)}), "its adapter cannot be loaded: "),
     ],
     ids=["a-layer-too-many", "a-module", "one-less", "other-rank"],
@@ -298,13 +319,13 @@ def test_a_stranger_in_the_file_is_one_line_and_exit_2(folder, tmp_path, capfd):
     assert main(["measure", "--model", str(folder), "--data", str(tmp_path / "rows.jsonl")]) == 2
     said = [line for line in capfd.readouterr().err.splitlines() if "Loading weights" not in line]
     assert len(said) == 1
-    assert "have no place in a LlamaForCausalLM" in said[0]
+    assert "has no place in a LlamaForCausalLM" in said[0]
 
 
 def test_an_image_classifier_with_a_stranger_is_refused(tmp_path):
     SmallResNet(resnet_config("resnet20", 3, widths=(2, 2, 2), image_size=8)).save_pretrained(tmp_path)
     edit_weights(tmp_path, lambda tensors: tensors.update({"layer1.0.added.weight": torch.ones(2)}))
-    with pytest.raises(ModelError, match="1 weights of its file have no place in a SmallResNet, e.g. layer1.0.added"):
+    with pytest.raises(ModelError, match="1 weight of its file has no place in a SmallResNet, e.g. layer1.0.added"):
         load(tmp_path)
 
 

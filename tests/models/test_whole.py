@@ -41,7 +41,7 @@ def test_what_no_class_reads_may_be_there(name):
     ],
 )
 def test_what_was_trained_may_not(name):
-    with pytest.raises(ModelError, match=f"model x: 1 weights of its file have no place in a Linear, e.g. {name}; "):
+    with pytest.raises(ModelError, match=f"model x: 1 weight of its file has no place in a Linear, e.g. {name}; "):
         check_whole("x", nn.Linear(1, 1), [], [name, "pooler.dense.weight"])
 
 

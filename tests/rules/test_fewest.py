@@ -77,3 +77,16 @@ def test_short_of_the_level_the_least_known_is_taken():
     found = fewest_that_reach(look, range(10), NOTHING)
     assert found.entries == tuple(range(8))
     assert found.seen.known == 0.2
+
+
+@pytest.mark.parametrize("hurting", [(), (2, 5), range(3, 30)])
+def test_nothing_is_read_twice(hurting):
+    asked = []
+
+    def look(gone: Sequence[int]) -> Read:
+        asked.append(tuple(gone))
+        return looks(7, hurting)(gone)
+
+    fewest_that_reach(look, range(40), NOTHING)
+    assert len(asked) == len(set(asked))
+    assert () not in asked

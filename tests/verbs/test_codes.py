@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from tests.verbs.conftest import write_rows
 
 import palimpsest as pal
+from palimpsest.cli import main
 from palimpsest.companions.codes import Codes
 from palimpsest.companions.marks import own_key
 from palimpsest.engine import execute
@@ -66,6 +70,33 @@ def test_what_a_request_did_is_listed_and_undone_to_the_bit(coded, without, tmp_
     with pytest.raises(UsageError, match="request 2 deleted no codes; accepted: 1"):
         pal.parts(without, undo={0: 2}, output=tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_the_index_goes_along_with_an_undone_request_so_that_the_next_one_needs_no_row(clinic, without, tmp_path):
+    pal.parts(without, undo={0: 1}, output=tmp_path / "back")
+    index = Codes.open(tmp_path / "back" / "companion" / "codes", own_key())
+    assert index.holds(["p0", "p5"]) == {"p5"}  # what was forgotten is not written down again
+    assert pal.verify(tmp_path / "back").holds
+    plan = {**EDITED, "options": {**TOPIC, "topic": "Eve"}}
+    rows = [json.loads(line) for line in (clinic / "learn.jsonl").read_text().splitlines()]
+    eve = write_rows(tmp_path / "eve.jsonl", [row for row in rows if row["subject"] == "Eve"])
+    pal.unlearn(tmp_path / "back", eve, method="code_unlearn", output=tmp_path / "next", plan=plan)
+    assert pal.parts(tmp_path / "next")[0].requests.keys() == {1}
+
+
+def test_an_index_of_other_weights_or_one_that_cannot_be_read_is_left_with_a_note(without, tmp_path, capsys):
+    place = str(without)
+    assert main(["parts", place, "--alpha", "0=0.5", "--output", str(tmp_path / "half")]) == 0
+    assert f"note: The codes of {place} were not handed on: palimpsest parts moved" in capsys.readouterr().err
+    torn = tmp_path / "torn"
+    shutil.copytree(without, torn)
+    (torn / "companion" / "codes" / "codes.safetensors").write_bytes(b"torn")
+    assert main(["parts", str(torn), "--undo", "0=1", "--output", str(tmp_path / "back")]) == 0
+    said = capsys.readouterr().err
+    assert f"note: The histories beside {torn} were not handed on: " in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "half" / "companion").exists()
+    assert not (tmp_path / "back" / "companion").exists()
 
 
 def test_between_both_models_deleted_codes_contribute_a_part(coded, without, tmp_path):

@@ -81,7 +81,7 @@ TEXT = {"place": "model.layers.1.mlp", "width": 80}
 @pytest.mark.parametrize(
     ("source", "mix", "words"),
     [
-        (ADDS_A_LAYER, "module.added(out)", "1 weights of its file have no place in a LlamaForCausalLM"),
+        (ADDS_A_LAYER, "module.added(out)", "1 weight of its file has no place in a LlamaForCausalLM"),
         (ADDS_A_HOOK, "0.1 * out", "does not answer as the model that was trained"),
     ],
     ids=["layer", "hook"],

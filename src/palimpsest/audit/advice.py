@@ -11,6 +11,7 @@ from palimpsest.audit.since import Since
 from palimpsest.in_words import so_many
 from palimpsest.records import Outcome
 
+_MOST_ROWS = 10_000
 MAKE = "--make-oracle --base DIR"
 CHECKS = {
     "holdout": "rows of the same kind that the model never saw (--holdout FILE)",
@@ -83,22 +84,40 @@ def _reasons(facts: AdviceFacts, *sets: str) -> set[Why]:
 
 def _level(facts: AdviceFacts) -> list[str]:
     """A better source for what a model scores that never saw the forget set."""
-    reasons = _reasons(facts, "forget")
     make = "--make-oracle" if "base" in facts.given else MAKE
-    if Why.ORACLE_KNOWS in reasons:
-        return [f"Leave this oracle out and have one retrained without the forget set: {make} instead of --oracle."]
-    if not {"forget"} & {f.set for f in facts.findings}:
-        return []
+    other = _other_oracle(_reasons(facts, "forget"), make)
+    if other or not {"forget"} & {f.set for f in facts.findings}:
+        return [other] if other else []
     if not facts.level and not {"oracle", "holdout"} & set(facts.given):
         return [
             "Give a level to compare with: --holdout FILE (comparable rows that the model never saw), --oracle DIR (a "
             f"model retrained without the forget set), or {make} to have one retrained."
         ]
+    return [line] if (line := _sounder_level(facts, make)) else []
+
+
+def _other_oracle(reasons: Collection[Why], make: str) -> str:
+    """In the place of one that shows no level; else empty."""
+    if Why.ORACLE_KNOWS in reasons:
+        return f"Leave this oracle out and have one retrained without the forget set: {make} instead of --oracle."
+    if Why.ORACLE_UNTAUGHT in reasons:
+        return (
+            "Leave this oracle out and give one trained as the model was, on all that stays and nothing else: --oracle "
+            f"DIR, or {make} to have one retrained."
+        )
+    return ""
+
+
+def _sounder_level(facts: AdviceFacts, make: str) -> str:
+    """Beside an estimate, or instead of an oracle that nobody knows; else empty."""
+    enough = facts.sizes.get("forget", 0) >= MIN_EXAMPLES
+    if Why.BY_CHANCE in _reasons(facts, "forget") and enough and "oracle" not in facts.given:
+        return f"A model retrained without the forget set tells it row by row: --oracle DIR, or {make}."
     if facts.doubted:
-        return [f"{_checks_to_give(facts)} a model retrained without the forget set: --oracle DIR, or {make}."]
+        return f"{_checks_to_give(facts)} a model retrained without the forget set: --oracle DIR, or {make}."
     if facts.unknown_oracle:
-        return [f"This oracle is of unknown origin: have one made whose record is known, {make} instead of --oracle."]
-    return []
+        return f"This oracle is of unknown origin: have one made whose record is known, {make} instead of --oracle."
+    return ""
 
 
 def _checks_to_give(facts: AdviceFacts) -> str:
@@ -120,12 +139,21 @@ def _rows_of(facts: AdviceFacts, name: str) -> list[str]:
     if Why.FEW in reasons:
         said.append(_few(facts, name, has))
     elif Why.ACROSS in reasons and not (name == "forget" and facts.short is not None):
-        said.append(f"The {name} set{has}, too few for an interval this wide: give more, such as other questions.")
+        about = _about(facts, name)
+        said.append(
+            f"The {name} set{has}, too few for an interval this wide{about}: give more, such as other questions."
+        )
     elif Why.UNMEASURED in reasons and Why.NO_REFERENCE not in reasons:
         said.append(f"Give the {name} set{_flag(name)}, so that it is measured.")
     if Why.UNSCORED in reasons:
         said.append(f"Give rows to the {name} set{_flag(name)} that can be scored; the gates say why these cannot.")
     return said
+
+
+def _about(facts: AdviceFacts, name: str) -> str:
+    """How many rows a set would have to have, with two digits; empty where so many are nowhere to be had."""
+    most = max((f.wanted or 0 for f in facts.findings if f.set == name and f.why is Why.ACROSS), default=0)
+    return f" (about {float(f'{most:.2g}'):.0f} like them would decide)" if 0 < most <= _MOST_ROWS else ""
 
 
 def _metrics(facts: AdviceFacts) -> list[str]:

@@ -23,6 +23,7 @@ _ById = Mapping[str, float | None]
 _Values = NDArray[np.float64]
 
 QUANTILES = (0.025, 0.975)
+_OF_NORMAL = 1.96  # standard deviations to either side that hold 95 %
 
 
 class Draws(NamedTuple):
@@ -80,6 +81,31 @@ def paired(a: _ById, b: _ById, mode: Mode, *, average: Average = "arithmetic", d
             both_N2, lambda both_RN2: _relate(both_RN2.mean(-2), "ratio"), seed=draws.seed, resamples=draws.resamples
         )
     return Comparison(float(_relate(both_N2.mean(0), "ratio")), low, high, len(pairs))
+
+
+def widened(result: Comparison, right: _ById, expected: _ById) -> Comparison:
+    """A difference of rows that are right or wrong from shares expected of them, with what chance does to so few.
+
+        half of the interval ≥ 1.96 · √(Σ p (1 − p)) / n
+
+    Resampling rows that are all right finds no spread, though rows of which p are right by chance may well be. A level
+    of 0 or 1 leaves nothing to chance.
+
+    Args:
+        result: of ``paired``, by differences.
+        right: id -> 0 or 1.
+        expected: id -> p, between 0 and 1.
+
+    >>> right, expected = {"a": 1.0, "b": 1.0}, {"a": 0.8, "b": 0.8}
+    >>> [round(x, 2) for x in widened(paired(right, expected, "difference"), right, expected)[:3]]
+    [0.2, -0.35, 0.75]
+    """
+    shares = [p for key, x in right.items() if x is not None and (p := expected.get(key)) is not None]
+    if result.value is None or not shares:
+        return result
+    half = _OF_NORMAL * math.sqrt(sum(p * (1 - p) for p in shares)) / len(shares)
+    ends = [end for end in (result.low, result.high) if end is not None]
+    return result._replace(low=min([result.value - half, *ends]), high=max([result.value + half, *ends]))
 
 
 def unpaired(a: _ById, b: _ById, mode: Mode, *, average: Average = "arithmetic", draws: Draws = DRAWS) -> Comparison:

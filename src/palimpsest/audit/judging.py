@@ -11,7 +11,8 @@
 A point value on the good side with an interval across the bound therefore does not pass, and one on the bad side with
 such an interval does not fail. The bound itself belongs to the good side.
 
-Against "before", "oracle" and "level" the same examples are compared, paired by id; against "holdout" the examples
+Against "before", "oracle" and "level" the same examples are compared, paired by id; of classes the interval to an
+estimated level is at least as wide as chance makes it (``comparison.widened``). Against "holdout" the examples
 differ, so both sides are resampled on their own (percentile bootstrap, seeded). The holdout's score is that of the
 same model, the one after.
 """
@@ -23,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired
+from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired, widened
 from palimpsest.audit.gates import Gate
 from palimpsest.audit.since import Since, since_before
 from palimpsest.in_words import interval, show, so_many
@@ -34,6 +35,9 @@ MIN_EXAMPLES = 6
 
 ROUNDING = 1e-9
 """Slack of a bound, so that a mean of equal floats does not miss it in the last digit."""
+
+RIGHT_OR_WRONG = ("accuracy",)
+"""Metrics of rows that are 1 or 0, whose estimated level is the share of such rows that are right."""
 
 ScoreTable = Mapping[str, Mapping[str, Mapping[str, Score]]]
 
@@ -65,7 +69,9 @@ class Why(StrEnum):
     FEW = "too few examples"
     ACROSS = "the interval straddles the bound"
     AS_KNOWN = "the forget set is as known as before"
+    BY_CHANCE = "as many rows that were never seen may be right"
     ORACLE_KNOWS = "the oracle seems to know the forget set"
+    ORACLE_UNTAUGHT = "the oracle does not know what stays"
 
 
 _TURNED = {Why.ABOVE: Why.BELOW, Why.BELOW: Why.ABOVE}
@@ -73,7 +79,17 @@ _TURNED = {Why.ABOVE: Why.BELOW, Why.BELOW: Why.ABOVE}
 
 
 class Finding(NamedTuple):
-    """What came of one gate or check."""
+    """What came of one gate or check.
+
+    Attributes:
+        set: that it is on.
+        metric: that it is on.
+        relative_to: what it compares with.
+        why: it came out so.
+        result: as it is recorded.
+        since: whether it held before the run.
+        wanted: examples of this spread that would decide, where the interval straddles the bound; else None.
+    """
 
     set: str
     metric: str
@@ -81,6 +97,7 @@ class Finding(NamedTuple):
     why: Why
     result: GateResult
     since: Since = Since.UNKNOWN
+    wanted: int | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -186,7 +203,17 @@ def _judge_one(gate: Gate, scores: ScoreTable, draws: Draws) -> Finding:
     before = scores.get("before", {}).get(gate.set, {}).get(gate.metric)
     neither = after is not None and after.direction is Direction.NEITHER  # every departure is a loss
     since = since_before(gate, before, _reference(gate, scores), less_known=why is Why.BELOW or neither)
-    return Finding(gate.set, gate.metric, str(gate.relative_to or ""), why, result, since)
+    wanted = _wanted(gate, quantity) if why is Why.ACROSS else None
+    return Finding(gate.set, gate.metric, str(gate.relative_to or ""), why, result, since, wanted)
+
+
+def _wanted(gate: Gate, quantity: _Quantity) -> int | None:
+    """Examples with which an interval would be so narrow that it lies on one side: its width falls as 1 / √n."""
+    value, low, high = quantity.value, quantity.low, quantity.high
+    if value is None or low is None or high is None or not math.isfinite(high - low):
+        return None
+    room = min(abs(value - end) for end in gate.low_high)
+    return math.ceil(quantity.n * (max(value - low, high - value) / room) ** 2) if room > ROUNDING else None
 
 
 def _reference(gate: Gate, scores: ScoreTable) -> Score | None:
@@ -243,6 +270,8 @@ def _against_reference(gate: Gate, scores: ScoreTable, score: Score, after: str,
         return _missing(words, Why.NO_REFERENCE)
     compare = unpaired if relative_to == "holdout" else paired
     result = compare(score.by_id, reference.by_id, gate.mode, average=gate.average, draws=draws)
+    if relative_to == "level" and gate.metric in RIGHT_OR_WRONG and gate.mode == "difference":
+        result = widened(result, score.by_id, reference.by_id)
     words = f"{after} and {show(reference.value)}{interval(reference.low, reference.high)} {_WHERE[relative_to]}"
     return _Quantity(*result, f"{words}, {_compared(gate, result, reference.n)}", Why.NO_REFERENCE)
 

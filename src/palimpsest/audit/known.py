@@ -9,7 +9,8 @@ dropped by at least 0.10, or is at the level of never seen: passed. Else undecid
 
 **Known before.** A metric was not known when it stood, before, at most 0.10 above the level of never seen: the
 oracle's, else the estimated level, else the holdout's. With none of them, when extraction strength (of images:
-accuracy) was at most 0.10: no level is below 0. What was not known cannot be forgotten, and is never called a failure.
+accuracy) was at most 0.10: no level is below 0. A metric that the level lacks (of classes it has accuracy alone) shows
+nothing by itself. What was not known cannot be forgotten, and is never called a failure.
 
 **The oracle knows.** An oracle whose mean scores on the forget set are all less than ``SAME`` below those of the model
 before has seen the forget set, or the set was never known. Nobody can tell which, so the run is undecided, unless the
@@ -22,14 +23,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from palimpsest.audit.comparison import DRAWS, Draws, paired, unpaired
+from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired, widened
 from palimpsest.audit.gates import SAME
-from palimpsest.audit.judging import MIN_EXAMPLES, ROUNDING, Finding, ScoreTable, Why
+from palimpsest.audit.judging import MIN_EXAMPLES, RIGHT_OR_WRONG, ROUNDING, Finding, ScoreTable, Why
+from palimpsest.audit.oracle_taught import untaught
 from palimpsest.in_words import interval, show
 from palimpsest.models.families.yardsticks import BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 _FORGET = "forget"
+_NO_LEVEL = (Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT)
 STILL = "forget is less known than before"
 ORACLE = "the oracle does not know forget"
 
@@ -57,21 +60,27 @@ def known_checks(scores: ScoreTable, *, judging: Judging = BY_TOKENS, draws: Dra
         wanted = judging.known_by[0]
         return (_finding(STILL, Outcome.UNDECIDED, why, words)._replace(metric=wanted),)
     shady = _oracle_knows(scores, metrics, draws)
-    checks = (_still_known(scores, metrics, shady=shady, draws=draws),)
-    return (*checks, _oracle_finding(scores, metrics)) if shady else checks
+    other = untaught(scores, judging=judging, draws=draws)
+    checks = [_still_known(scores, metrics, knows=shady, trusts_oracle=not shady and other is None, draws=draws)]
+    if shady:
+        checks.append(_oracle_finding(scores, metrics))
+    elif other is not None:
+        checks.append(other)
+    return tuple(checks)
 
 
 def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Findings as they are; where the oracle seems to know the forget set, what was held against it is undecided."""
-    if not any(finding.why is Why.ORACLE_KNOWS for finding in findings):
+    """Findings as they are; where the oracle shows no level, what was held against it is undecided."""
+    doubt = next((f.why for f in findings if f.why in _NO_LEVEL), None)
+    if doubt is None:
         return tuple(findings)
-    return tuple(_void(f) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
+    return tuple(_void(f, doubt) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
 
 
-def _void(finding: Finding) -> Finding:
-    words = f"{finding.result.sentence.rpartition(':')[0]}: undecided, the oracle seems to know the forget set."
+def _void(finding: Finding, why: Why) -> Finding:
+    words = f"{finding.result.sentence.rpartition(':')[0]}: undecided, {why}."
     result = GateResult(finding.result.gate, Outcome.UNDECIDED, words)
-    return finding._replace(why=Why.ORACLE_KNOWS, result=result)
+    return finding._replace(why=why, result=result)
 
 
 def _metrics(scores: ScoreTable, judging: Judging) -> tuple[str, ...]:
@@ -88,15 +97,20 @@ def _usable(metrics: Mapping[str, Score], metric: str) -> bool:
     return metric in metrics and metrics[metric].value is not None
 
 
-def _still_known(scores: ScoreTable, metrics: tuple[str, ...], *, shady: bool, draws: Draws) -> Finding:
-    source = _source(scores, metrics, trusts_oracle=not shady)
+def _still_known(
+    scores: ScoreTable, metrics: tuple[str, ...], *, knows: bool, trusts_oracle: bool, draws: Draws
+) -> Finding:
+    source = _source(scores, metrics, trusts_oracle=trusts_oracle)
     known = _known(scores, metrics, "before", source, draws)
-    if not known:
+    if not _compared(scores, known, "before", source, draws):
         words = f"{_before_after(scores, metrics)}: passed, it was not known before, so there was nothing to forget."
         return _finding(STILL, Outcome.PASSED, Why.HELD, words)
     drops = {m: _difference(scores, m, ("before", _FORGET), ("after", _FORGET), draws) for m in known}
     left = _known(scores, known, "after", source, draws)
-    outcome, why, said = _told_by(drops, left, nothing_else=shady and source is None)
+    outcome, why, said = _told_by(drops, left, nothing_else=knows and source is None)
+    if outcome is Outcome.FAILED and _by_chance(scores, known, source, draws):
+        outcome, why = Outcome.UNDECIDED, Why.BY_CHANCE
+        said = "undecided, it is as known as before, and so many rows that were never seen may be right by chance"
     return _finding(STILL, outcome, why, f"{_before_after(scores, known, drops)}: {said}.")
 
 
@@ -148,11 +162,36 @@ def _known(
         return _above_floor({m: scores[column][_FORGET][m].value or 0.0 for m in metrics})
     found = []
     for metric in metrics:
-        level = (column, "holdout") if source == "holdout" else (source, _FORGET)
-        above = _difference(scores, metric, (column, _FORGET), level, draws)
+        above = _over(scores, metric, column, source, draws)
         if above is None or above.high > SAME + ROUNDING:
             found.append(metric)
     return tuple(found)
+
+
+def _compared(
+    scores: ScoreTable, known: tuple[str, ...], column: str, source: str | None, draws: Draws
+) -> tuple[str, ...]:
+    """Those of the known metrics that the level of never seen has: one that it lacks shows no knowledge by itself."""
+    return tuple(m for m in known if source is None or _over(scores, m, column, source, draws) is not None)
+
+
+def _over(scores: ScoreTable, metric: str, column: str, source: str, draws: Draws) -> _Range | None:
+    """A metric of the forget set above its level of never seen; None where that lacks it."""
+    level = (column, "holdout") if source == "holdout" else (source, _FORGET)
+    found = _difference(scores, metric, (column, _FORGET), level, draws)
+    if found is None or source != "level" or metric not in RIGHT_OR_WRONG:
+        return found
+    sides = [scores[name][_FORGET][metric].by_id for name in (column, source)]
+    wide = widened(Comparison(*found, len(sides[0])), *sides)
+    return found if wide.low is None or wide.high is None else found._replace(low=wide.low, high=wide.high)
+
+
+def _by_chance(scores: ScoreTable, known: tuple[str, ...], source: str | None, draws: Draws) -> bool:
+    """May rows that were never seen be right as often as those that must go are, of all metrics that have a level?"""
+    if source != "level" or not set(known) & set(RIGHT_OR_WRONG):
+        return False
+    above = [_over(scores, metric, "before", source, draws) for metric in known]
+    return all(found is None or found.low <= ROUNDING for found in above)
 
 
 def _above_floor(values: Mapping[str, float]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ NEVER_SAW = {
     "holdout": "comparable rows that the model never saw score {}",
 }
 CANNOT = {
+    Why.BY_CHANCE: "the {} set is as known as before, and a model that never saw so few rows may be right as often",
     Why.FEW: f"the {{}} set is too small to decide (at least {MIN_EXAMPLES} examples)",
     Why.UNMEASURED: "the {} set was not measured",
     Why.NOT_BY_THIS: "{} of the {} set was not measured",
@@ -135,6 +136,11 @@ def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> st
             "the oracle seems to know the forget set itself, so that nothing shows what a model scores that never saw "
             f"it ({_numbers(findings, scores)})"
         )
+    if Why.ORACLE_UNTAUGHT in reasons:
+        return (
+            "the oracle knows less of what stays than the model, so it was not trained as the model was and nothing "
+            f"shows what a model scores that never saw the forget set ({_numbers(findings, scores)})"
+        )
     if name == "forget" and Why.NO_REFERENCE in reasons:
         return f"nothing shows what a model scores that never saw the forget set ({_numbers(findings, scores)})"
     return _cannot(name, findings, scores, next((w for w in CANNOT if w in reasons), Why.ACROSS))
@@ -166,7 +172,8 @@ def _numbers(findings: Sequence[Finding], scores: ScoreTable) -> str:
 
 def _best_level(findings: Sequence[Finding], metric: str, scores: ScoreTable) -> str:
     """What a model scores that never saw the set, by the first source that is trusted and has it."""
-    trusted = [s for s in NEVER_SAW if s != "oracle" or all(f.why is not Why.ORACLE_KNOWS for f in findings)]
+    doubted = {Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT} & {f.why for f in findings}
+    trusted = [source for source in NEVER_SAW if source != "oracle" or not doubted]
     return next(filter(None, (_level(s, findings[0].set, metric, scores) for s in trusted)), "")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palimpsest.cli import options as o
-from palimpsest.cli.saying import tell, tell_json
+from palimpsest.cli.saying import tell, tell_beside, tell_json
 from palimpsest.errors import PlanError
 from palimpsest.in_words import so_many
 
@@ -38,12 +38,17 @@ def command(
     """List the modules beside a version's weights; make a version without some, or with some scaled."""
     from palimpsest.verbs.listed_parts import parts
 
-    rows = parts(folder, remove=remove or (), alpha=_alphas(alpha or ()), undo=_requests(undo or ()), output=output)
+    alphas, undone = _alphas(alpha or ()), _requests(undo or ())
+    rows = parts(folder, remove=remove or (), alpha=alphas, undo=undone, output=output, progress=_news)
     if json:
         tell_json(json_module.dumps([row.to_json() for row in rows], indent=1))
     else:
         tell("\n".join(_lines(output or folder, rows)))
     return 0
+
+
+def _news(stage: str, done: int, total: int, note: str = "") -> None:
+    tell_beside(stage)
 
 
 def _alphas(given: Sequence[str]) -> dict[int | str, float]:

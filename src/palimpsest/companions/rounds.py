@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -133,13 +134,35 @@ class RoundLedger(Companion):
         """Refuse rounds that did not lead to these weights.
 
         Raises:
-            ModelError: they did not, or are purged.
+            ModelError: they did not, or are purged; or something lies among them that no record counts.
         """
+        if strays := self.strays():
+            raise ModelError(
+                f"{strays[0]} is counted by no record of the rounds of {where}: nothing would be read of it, and its "
+                "owner may think it was; move it away"
+            )
         if not self.index.ended or self.index.model != model:
             raise ModelError(
                 f"the rounds of {where} did not lead to the weights beside them (it was changed or purged since); give "
                 "the folder as its run left it, or learn again: palimpsest federated run"
             )
+
+    def strays(self) -> tuple[Path, ...]:
+        """Folders of rounds, and answers in them, that no record counts; files of other names are somebody else's."""
+        counted = {self.folder / round_folder(number): number for number in range(self.index.first, self.index.end)}
+        folders = sorted(self.folder.glob("round-*"))
+        found = [folder for folder in folders if folder not in counted]
+        for folder in counted.keys() & set(folders):
+            known = self._files_of(counted[folder])
+            found += [path for path in folder.glob("*.safetensors") if known and path.name not in known]
+        return tuple(sorted(found))
+
+    def _files_of(self, number: int) -> frozenset[str]:
+        """Names of the tensor files that the record of a round counts; none where it cannot be read, which shows."""
+        with suppress(ModelError):
+            told = [f"{one['client']}.safetensors" for one in self.record(number)["told"]]
+            return frozenset((_WEIGHTS, *told))
+        return frozenset()
 
     def damage(self) -> str:
         """The first record that is missing or was changed."""

@@ -47,13 +47,14 @@ class Goal:
         return max(0.0, of_ma, of_es)
 
     def slack(self, now: Reading) -> float:
-        """Tolerance of mean MA: half a token where the rows are so few and short that it is more."""
+        """Tolerance of mean MA: half a token, or of classes half a row, where they are so few that it is more."""
         return max(self.tolerance, 0.5 / now.positions)
 
     def reached(self, now: Reading, *, below: float = 0.0) -> bool:
         """Is a reading at its level, or this far below in MA?"""
         ma, es = self.mean_of(now)
-        return now.ma <= max(0.0, ma - below) + self.slack(now) and now.es <= es + self.tolerance
+        of_es = self.slack(now) if self.level.of_classes else self.tolerance
+        return now.ma <= max(0.0, ma - below) + self.slack(now) and now.es <= es + of_es
 
     def overshot(self, now: Reading, *, below: float = 0.0) -> bool:
         """Is its mean MA further below the level than unseen text is?"""
@@ -63,12 +64,24 @@ class Goal:
     def active(self, now: Reading, *, below: float = 0.0) -> list[str]:
         """Rows of a reading that still need work; at least one: the one furthest above its level."""
         there = self.level.reading.rows
+        if self.level.by_words:
+            return self._least_expected(now)
         found = [
             i
             for i, row in now.rows.items()
             if row.ma > max(0.0, there[i].ma - below) + 1e-9 or row.es > max(self.level.es, there[i].es) + ROW_SLACK
         ]
         return found or [max(now.rows, key=lambda i: now.rows[i].ma - there[i].ma)]
+
+    def _least_expected(self, now: Reading) -> list[str]:
+        """As many rows as are right beyond the level: those that an unseen row is least right like, then the unsure.
+
+        The others are right by what stays, and to make them wrong would take that along.
+        """
+        there = self.level.reading.of(now.rows)
+        too_many = math.ceil(sum(row.ma for row in now.rows.values()) - sum(r.ma for r in there.rows.values()) - 1e-9)
+        order = sorted(now.rows, key=lambda i: (there.rows[i].ma - now.rows[i].ma, -now.rows[i].nats))
+        return order[: max(1, too_many)]
 
 
 @dataclass(frozen=True)

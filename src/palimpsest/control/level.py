@@ -14,7 +14,8 @@ Best source first, and each says how far it can be trusted:
   A difference beyond ``TRUSTED`` on either says that this model generalises unlike any n-gram: the run may end on that
   level, but nothing can pass on it. The constants come from 12 requests on 4 worlds (docs/log.md);
 * for classes 0 for one that the retain set has no example of, since nobody predicts a class never shown; else the
-  accuracy on the holdout, class by class, or over all of it for a class that it lacks, where nothing can pass. Without
+  accuracy on the holdout, class by class, or over all of it for a class that it lacks, where nothing can pass; of texts
+  apart for those whose words tell their class and those whose words do not (``word_shadow.py``). Without
   a holdout there is no level, and the run is refused: whatever it aimed at would be a guess.
 
 A bare holdout is no level for texts: rows about people whom the model knows are easier than rows about one it does not.
@@ -23,11 +24,12 @@ Nothing here is read from an oracle that was not given, and no forget row change
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from palimpsest.control.readings import Reading, RowReading
+from palimpsest.control.word_shadow import Told
 from palimpsest.errors import PlanError
 
 _Source = Literal["oracle", "shadow", "holdout", "classes"]
@@ -48,6 +50,7 @@ class Level:
         differences: set that it was calibrated on -> MA of the model minus that of the shadow.
         doubt: why nothing may pass on this level, or "".
         things: what one example is called where MA and ES are both accuracy; "" of token predictions.
+        by_words: do rows of one class differ, by what their words tell?
     """
 
     source: _Source
@@ -56,6 +59,12 @@ class Level:
     differences: Mapping[str, float] = field(default_factory=dict)
     doubt: str = ""
     things: str = ""
+    by_words: bool = False
+
+    @property
+    def of_classes(self) -> bool:
+        """Are MA and ES both accuracy, of rows that are right or wrong?"""
+        return self.source in ("holdout", "classes") or bool(self.things)
 
     @property
     def ma(self) -> float:
@@ -76,8 +85,9 @@ class Level:
         if self.source == "oracle":
             return f"the oracle's own reading: {numbers}"
         if self.source in ("holdout", "classes"):
+            apart = ", and by whether its words tell the class" if self.by_words else ""
             whence = "accuracy on the holdout, class by class" if self.source == "holdout" else "no class of it stays"
-            return f"accuracy {self.ma:.2f}: {whence}"
+            return f"accuracy {self.ma:.2f}: {whence}{apart}"
         seen = " and ".join(f"{value:+.2f} on the {name} set" for name, value in self.differences.items())
         whence = f", between model and shadow {seen}" if seen else ""
         return f"an n-gram shadow of what stays: {numbers} (MA moved by {self.correction:+.2f}{whence})"
@@ -136,15 +146,20 @@ _NOTHING_STAYS = "the level of never seen is uncertain: there is no retain or re
 
 
 def from_classes(
-    labels: Mapping[str, int], staying: frozenset[int], holdout: Mapping[int, list[RowReading]], things: str = "image"
+    labels: Mapping[str, int],
+    staying: frozenset[int],
+    holdout: Mapping[int, Mapping[str, RowReading]],
+    things: str = "image",
+    told: Told | None = None,
 ) -> Level:
     """The level of classes.
 
     Args:
         labels: forget id -> class.
         staying: classes that the retain or replay set has images of.
-        holdout: class -> readings of unseen examples of it, under the model before.
+        holdout: class -> id -> reading of an unseen example of it, under the model before.
         things: what one example is called.
+        told: whether words tell the class of a row; None where there are none.
 
     Raises:
         PlanError: classes of the forget set stay, and there is no holdout at all.
@@ -155,18 +170,23 @@ def from_classes(
             "saw; give --holdout FILE, --oracle DIR, or --base DIR --make-oracle"
         )
     rows, doubt = {}, "" if staying else _NO_CLASS_STAYS
-    everything = [row for found in holdout.values() for row in found]
+    everything = {i: row for found in holdout.values() for i, row in found.items()}
     for example_id, label in labels.items():
         if label not in staying:
             rows[example_id] = RowReading(0.0, 1, 0.0, 0.0)
             continue
         if label not in holdout:
             doubt = f"the level of never seen is uncertain: the holdout has no {things} of class {label}, which stays"
-        rows[example_id] = _mean_of(holdout.get(label, everything))
-    return Level("holdout" if staying & set(labels.values()) else "classes", Reading(rows), doubt=doubt)
+        unseen = holdout.get(label, everything)
+        rows[example_id] = _mean_of(unseen.values())
+        if told is not None:
+            like_it = [row for i, row in unseen.items() if told.unseen[i] == told.forget[example_id]]
+            rows[example_id] = _mean_of([*like_it, rows[example_id]])  # of few alike, what all are like counts too
+    stay = bool(staying & set(labels.values()))
+    return Level("holdout" if stay else "classes", Reading(rows), doubt=doubt, by_words=stay and told is not None)
 
 
-def _mean_of(images: Sequence[RowReading]) -> RowReading:
-    """What is to expect of one image, from readings of others."""
-    accuracy = sum(row.ma for row in images) / len(images)
-    return RowReading(sum(row.nats for row in images) / len(images), 1, accuracy, accuracy)
+def _mean_of(readings: Collection[RowReading]) -> RowReading:
+    """What is to expect of one example, from readings of others."""
+    accuracy = sum(row.ma for row in readings) / len(readings)
+    return RowReading(sum(row.nats for row in readings) / len(readings), 1, accuracy, accuracy)

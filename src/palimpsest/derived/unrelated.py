@@ -112,23 +112,28 @@ def topic_words(forget: Sequence[Collection[str]], stays: Sequence[Collection[st
     return frozenset(w for w, n in inside.items() if n >= 2 and (n + 0.5) * scale >= ratio * (outside[w] + 0.5))
 
 
-def scored_at_topic(loaded: Loaded, forget: TextSet, stays: TextSet, config: Any) -> TextSet | None:
+def scored_at_topic(
+    loaded: Loaded, forget: TextSet, stays: TextSet, config: Any, *, often_said: bool
+) -> TextSet | None:
     """The rows to forget with the words of their topic scored alone; None where none is named or scored.
 
-    Beside the words that were named these are words that stand in a tenth of the rows to forget and set them apart:
-    what is often said of a topic is of it. Rows without such a word are left out.
+    Rows without such a word are left out.
 
     Args:
         loaded: with the tokenizer.
         forget: causal texts.
         stays: rows that stay.
         config: of the derived set.
+        often_said: beside the words that were named, those that stand in a tenth of the rows to forget and set them
+            apart: what is often said of a topic is of it.
     """
     if not config.words:
         return None
     speller = _Speller(loaded.tokenizer)
     spelled, stay = ({i: speller.words(rows[i].tokens) for i in rows.ids} for rows in (forget, stays))
-    words = _topic(config, (), ()) | _often_said(spelled.values(), stay.values(), config.ratio)
+    words = _topic(config, (), ())
+    if often_said:
+        words |= _often_said(spelled.values(), stay.values(), config.ratio)
     scored = (_scored_at(forget[i], [place for place in spelled[i] if place.word in words]) for i in forget.ids)
     rows = [row for row in scored if any(row.scored)]
     return forget.rewritten(rows) if rows else None

@@ -32,8 +32,9 @@ def aim_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> LevelAim | No
     if not methods.load(plan.method).goes_to_level or not {"forget", "retain"} <= sets.keys():
         return None
     family, forget = loaded.family, sets["forget"].plain()
-    if family.reads_prefixes:
-        words = scored_at_topic(loaded, forget, sets["retain"], plan.derived_config("unrelated"))
+    for often_said in (False, True) if family.reads_prefixes else ():  # of a name that is often said others know much
+        config = plan.derived_config("unrelated")
+        words = scored_at_topic(loaded, forget, sets["retain"], config, often_said=often_said)
         aim = None if words is None else _aim(plan, loaded, {**sets, "forget": words}, "words")
         if aim is not None and aim.goal.before.ma >= aim.known + _KNOWN:
             return aim

@@ -21,7 +21,9 @@ from palimpsest.control.level import Level, from_classes, from_oracle, from_shad
 from palimpsest.control.probes import Probes, Watched
 from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
+from palimpsest.control.word_shadow import Told, WordShadow
 from palimpsest.data.encode.batch import TextSet
+from palimpsest.data.encode.labelled import LabelSet
 from palimpsest.derived.own_words import COUNT, own_words, share_of_rows
 from palimpsest.engine.head_growth import grown
 from palimpsest.engine.inputs import subset
@@ -244,16 +246,31 @@ def _tokens(sets: Mapping[str, Any], *names: str) -> list[tuple[int, ...]]:
 
 
 def _of_classes(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
-    forget = sets["forget"]
-    labels = dict(zip(forget.ids, forget.label_N.tolist(), strict=True))
-    staying = _staying(sets)
-    unseen: dict[int, list[RowReading]] = {}
+    labels, staying = _labels(sets["forget"]), _staying(sets)
+    unseen: dict[int, dict[str, RowReading]] = {}
     if "holdout" in sets:
-        holdout = sets["holdout"]
-        reading = read(loaded.model, holdout)
-        for example_id, label in zip(holdout.ids, holdout.label_N.tolist(), strict=True):
-            unseen.setdefault(label, []).append(reading.rows[example_id])
-    return from_classes(labels, staying, unseen, loaded.family.things)
+        reading = read(loaded.model, sets["holdout"])
+        for example_id, label in _labels(sets["holdout"]).items():
+            unseen.setdefault(label, {})[example_id] = reading.rows[example_id]
+    return from_classes(labels, staying, unseen, loaded.family.things, _told(sets))
+
+
+def _labels(examples: Any) -> dict[str, int]:
+    return dict(zip(examples.ids, examples.label_N.tolist(), strict=True))
+
+
+def _told(sets: Mapping[str, Any]) -> Told | None:
+    """Do the words of each row tell its class, as far as what stays teaches them? None of images."""
+    names = [name for name in ("retain", "replay") if name in sets]
+    if "holdout" not in sets or not all(isinstance(sets[name], LabelSet) for name in (*names, "forget", "holdout")):
+        return None
+    shadow = WordShadow((sets[name][i].tokens, c) for name in names for i, c in _labels(sets[name]).items())
+    if shadow.is_empty:
+        return None
+    found = (
+        {i: shadow.tells(s[i].tokens, c) for i, c in _labels(s).items()} for s in (sets["forget"], sets["holdout"])
+    )
+    return Told(*found)
 
 
 def _staying(sets: Mapping[str, Any]) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from palimpsest.companions import COMPANIONS
+from palimpsest.companions.companion import Change
 from palimpsest.companions.learned import read_record, write_learned
 from palimpsest.durable import flush_tree, put, with_usual_modes
+from palimpsest.engine.handing_on import hand_on
 from palimpsest.engine.output import Output
 from palimpsest.engine.save import MERGED_TOLERANCE, TOLERANCE, apart
 from palimpsest.errors import ModelError, PlanError, SavedError
@@ -22,6 +26,7 @@ from palimpsest.models.load import Loaded, load
 from palimpsest.models.modes import asked
 from palimpsest.models.parts import detach, parts_of
 from palimpsest.models.parts.with_parts import folded, write_version
+from palimpsest.models.sources import source_digest
 
 
 def without_and_scaled(
@@ -30,10 +35,12 @@ def without_and_scaled(
     remove: Collection[int],
     alphas: Mapping[int, float],
     undo: Mapping[int, int] = MappingProxyType({}),
-) -> None:
+) -> tuple[str, ...]:
     """Write a new version without some parts, and with others scaled or partly undone.
 
-    What was forgotten by a part that is gone or weaker may be back: the record beside the new version says so.
+    What was forgotten by a part that is gone or weaker may be back: the record beside the new version says so. The
+    histories beside the old version lie beside the new one, too, as far as they are of use there; they lack the rows
+    that were forgotten.
 
     Args:
         folder: of a version with parts, or of an adapter.
@@ -41,6 +48,9 @@ def without_and_scaled(
         remove: numbers of parts.
         alphas: number of a part -> its alpha.
         undo: number of a part -> number of the request whose change in it is taken back.
+
+    Returns:
+        Notes: which histories were not handed on, and why.
 
     Raises:
         UsageError: the folder cannot be loaded, there is no such request, or the output be written.
@@ -54,12 +64,30 @@ def without_and_scaled(
         parts[number].alpha = alpha
     for number, request in undo.items():
         parts[number].undo(request)
+    moved = any(not parts[number].hides for number in (*remove, *alphas))  # a guard stands beside what is known
     detach(loaded.model, [parts[number] for number in remove])
     record = read_record(folder)
     if record is not None:
         known = record.learned | record.forgotten
         record = replace(record, learned=known, forgotten=frozenset(), elsewhere=True)
-    _write(loaded, output, lambda place: write_learned(place, record), TOLERANCE)
+    notes: list[str] = []
+
+    def beside(place: Path) -> None:
+        write_learned(place, record)
+        notes.extend(_handed_on(folder, place, moved=moved))
+
+    _write(loaded, output, beside, TOLERANCE)
+    return tuple(notes)
+
+
+def _handed_on(folder: Path, place: Path, *, moved: bool) -> tuple[str, ...]:
+    """The histories of a version, copied beside another one as far as they are of use and can be read; notes."""
+    flush_tree(place)
+    try:
+        return hand_on(folder, place, Change("palimpsest parts", source_digest(place), steps=int(moved)))
+    except ModelError as error:  # nobody was asked to read them: the parts are what is wanted
+        shutil.rmtree(place / COMPANIONS, ignore_errors=True)
+        return (f"The histories beside {folder} were not handed on: {error}.",)
 
 
 def exported(folder: Path, output: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.companions.learned import LEARNED_FILE, read_record
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import PlanError
+from palimpsest.in_words import so_many
+from palimpsest.models.parts import ATTRIBUTE as PARTS
 from palimpsest.records import Example
 from palimpsest.report.schema import Origin
 
@@ -25,9 +27,9 @@ _CURE = "give a model retrained without the forget set, or --base DIR --make-ora
 def check_oracle(plan: Plan, forget: Sequence[Example]) -> Origin | None:
     """Refuse an oracle that is the model, or whose record holds ids of the forget set.
 
-    An oracle that is the base untouched is taken: it never saw the forget set. It never saw the retain set either, so
-    it knows less than a retrained model would and the gates are stricter, never kinder; and where nothing but the
-    forget set was learned, it is the exact oracle.
+    An oracle that is the base untouched is taken: it never saw the forget set, and where nothing but that was learned,
+    it is the exact oracle. Where the model knows the retain set and the base does not, nothing can pass beside it
+    (``oracle_taught.py``).
 
     Args:
         plan: with the digests of its models.
@@ -107,11 +109,31 @@ def _one_place(one: str, other: str) -> bool:
 def check_weights(before: Loaded, oracle: Loaded, plan: Plan) -> None:
     """Refuse an oracle whose weights are the model's though the files differ: renamed, cut otherwise, rounded.
 
+    One of another shape is refused, too: what it scores on rows that it never saw is nothing that this model would.
+
     Raises:
-        PlanError: they are.
+        PlanError: they are, or it has one.
     """
     if same_weights(before.model, oracle.model):
         raise PlanError(_is_the_model(plan))
+    mine, its = _shapes(before.model), _shapes(oracle.model)
+    other = [name for name in (mine if mine.keys() - its.keys() else its) if mine.get(name) != its.get(name)]
+    if other:
+        sizes = f"{_told(mine, other[0])} in the model, {_told(its, other[0])} in the oracle"
+        raise PlanError(
+            f"--oracle {plan.oracle} is another model than --model {plan.model}: {so_many(len(other), 'shape')} "
+            f"differ, e.g. {other[0]} ({sizes}); {_CURE}, of the same shape"
+        )
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Of all parameters but those of parts and adapters beside the model, by name."""
+    own = {n: tuple(p.shape) for n, p in model.named_parameters() if f"{PARTS}." not in n and ".lora_" not in n}
+    return {name.removeprefix("base_model.model.").replace(".base_layer.", "."): shape for name, shape in own.items()}
+
+
+def _told(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
+    return "x".join(map(str, shapes[name])) if name in shapes else "none"
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:

@@ -125,11 +125,11 @@ def _trained(
         error.seconds, error.tokens = error.seconds + preparing.seconds, error.tokens + preparing.tokens
         raise
     try:
-        if isinstance(prepared.guided, Taught) and ended.unchanged is not None:
-            raise FrozenError(
-                f"nothing was learned ({ended.stopped}): {ended.unchanged}; give a rate (--lr), a longer run "
-                "(--max-steps), or more of what must stay to rehearse (--retain FILE, --replay FILE)"
-            )
+        if plan.kind == "learn" and ended.unchanged is not None:
+            taught = isinstance(prepared.guided, Taught)  # else the method gave the model back, and it says why
+            why = f" ({ended.stopped}): {ended.unchanged}" if taught else f": {ended.stopped}"
+            rehearse = ", or more of what must stay to rehearse (--retain FILE, --replay FILE)" if taught else ""
+            raise FrozenError(f"nothing was learned{why}; give a rate (--lr), a longer run (--max-steps){rehearse}")
         stuck = _check(job, ended, as_prepared)
         saved = _save(plan, job, ended.method or job.method, loaded.companion, sets, moved=ended.unchanged is None)
     except RunError as error:

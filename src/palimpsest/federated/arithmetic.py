@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from palimpsest.companions.round_record import Weights
@@ -37,3 +40,47 @@ def onto_ball(weights: Weights, centre: Weights, radius: float) -> dict[str, Ten
     away = difference(weights, centre)
     length = l2_norm(away)
     return dict(weights) if length <= radius else weights_after(centre, away, radius / length)
+
+
+AGREES = 0.1
+"""Least cosine of two changes that point the same way: beyond what chance gives in so many coordinates."""
+
+
+def cosines(changes: Mapping[str, Weights]) -> Float[Tensor, "K K"]:
+    """c_jk = ⟨u_j, u_k⟩ / ‖u_j‖ ‖u_k‖ of all pairs, in the order of the mapping, in fp64; 0 beside one that is 0.
+
+    Args:
+        changes: client -> its change; at least one, all of the same names and shapes.
+    """
+    own = list(changes.values())
+    gram_KK = torch.zeros(len(own), len(own), dtype=torch.float64)
+    for name in own[0]:
+        rows_KN = torch.stack([one[name].double().flatten() for one in own])
+        gram_KK += rows_KN @ rows_KN.T
+    length_K = gram_KK.diagonal().sqrt()
+    return gram_KK / (length_K[:, None] * length_K).clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def turned(changes: Mapping[str, Weights]) -> tuple[str, ...]:
+    """The client whose change points against that of every other, where all these agree; of three or more.
+
+        c_kj < −T for all j ≠ k,  and  c_ij > T for all i ≠ j, both other than k
+
+    One that sends its change with the other sign is such a client as long as the honest agree: in the first rounds.
+    Later their changes point nowhere in common, and nobody can tell.
+
+    >>> u = {"a": {"w": torch.tensor([1.0, 0.0])}, "b": {"w": torch.tensor([1.0, 0.5])}}
+    >>> turned({**u, "c": {"w": torch.tensor([-1.0, -0.2])}}), turned({**u, "c": {"w": torch.tensor([0.0, 1.0])}})
+    (('c',), ())
+    """
+    names = tuple(changes)
+    if len(names) < 3:
+        return ()
+    pairs_KK = cosines(changes)
+
+    def against(k: int) -> bool:
+        others = [number for number in range(len(names)) if number != k]
+        agree_JJ = pairs_KK[others][:, others] > AGREES
+        return bool((pairs_KK[k, others] < -AGREES).all()) and bool(agree_JJ.all())
+
+    return tuple(name for k, name in enumerate(names) if against(k))

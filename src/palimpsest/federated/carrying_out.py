@@ -20,7 +20,7 @@ import torch
 from palimpsest.companions.round_record import Absent, Replies, Reply, Weights
 from palimpsest.companions.round_writing import Heard, RoundWriter
 from palimpsest.errors import DivergedError, FederationError
-from palimpsest.federated.arithmetic import l2_norm
+from palimpsest.federated.arithmetic import l2_norm, turned
 from palimpsest.federated.procedure import Clients, Errand, Procedure
 from palimpsest.in_words import so_many
 from palimpsest.models.scope import tensor_digest
@@ -49,6 +49,7 @@ class RoundFacts(NamedTuple):
         seconds: of the wall clock, over all tries.
         client_seconds: of the clients' own clocks, summed.
         norms: name -> L2 norm of its change; of other work than learning none.
+        turned: names of those whose change pointed against that of all others.
     """
 
     number: int
@@ -63,6 +64,7 @@ class RoundFacts(NamedTuple):
     seconds: float
     client_seconds: float
     norms: Mapping[str, float] = MappingProxyType({})
+    turned: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -148,8 +150,10 @@ def _facts(errand: Errand, writer: RoundWriter, told: Replies) -> dict[str, Any]
     """What the record of a round says besides."""
     sent = sum(tensor.nbytes for tensor in (*errand.weights.values(), *errand.beside.values()))
     known = writer.marks(set(errand.known) & set(told))
-    norms = {writer.key.of_id(name): l2_norm(reply.delta) for name, reply in told.items() if errand.what == "learn"}
-    return {"what": errand.what, "epochs": errand.epochs, "known": known, "sent": sent, "norms": norms}
+    changes = {name: reply.delta for name, reply in told.items()} if errand.what == "learn" else {}
+    norms = {writer.key.of_id(name): l2_norm(delta) for name, delta in changes.items()}
+    said = {"what": errand.what, "epochs": errand.epochs, "known": known, "sent": sent, "norms": norms}
+    return {**said, "turned": writer.marks(turned(changes))}
 
 
 def _said(errand: Errand) -> dict[str, Any]:
@@ -228,6 +232,7 @@ def round_facts(writer: RoundWriter, number: int) -> RoundFacts:
         seconds=float(record["seconds"]),
         client_seconds=sum(told[name]["seconds"] for name in answered),
         norms={writer.names.get(mark, mark): float(norm) for mark, norm in record.get("norms", {}).items()},
+        turned=tuple(sorted(writer.names.get(mark, mark) for mark in record.get("turned", ()))),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from palimpsest.companions.round_record import Weights
+from palimpsest.federated.arithmetic import difference, l2_norm
 
 
 class Distances(NamedTuple):
@@ -22,16 +23,6 @@ class Distances(NamedTuple):
     learned: float
 
 
-def distance_apart(one: Weights, other: Weights) -> float:
-    """L2 distance of two sets of weights of the same names; summed in fp64.
-
-    >>> import torch
-    >>> distance_apart({"w": torch.tensor([3.0, 0.0])}, {"w": torch.tensor([0.0, 4.0])})
-    5.0
-    """
-    return math.sqrt(sum(float((one[name].double() - other[name].double()).square().sum()) for name in one))
-
-
 def distances_between(start: Weights, version: Weights, erased: Weights, retrained: Weights) -> Distances:
     """All distances from the retrained weights; NaN from weights of other names, as a computed head has.
 
@@ -44,6 +35,6 @@ def distances_between(start: Weights, version: Weights, erased: Weights, retrain
 
     def far(one: Weights) -> float:
         same = {n: t.shape for n, t in one.items()} == {n: t.shape for n, t in retrained.items()}
-        return distance_apart(one, retrained) if same else math.nan
+        return l2_norm(difference(one, retrained)) if same else math.nan
 
     return Distances(far(version), far(erased), far(start))

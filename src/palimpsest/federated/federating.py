@@ -180,6 +180,7 @@ def _facts(work: FederationAtWork, writer: RoundWriter, start: Weights) -> Feder
             "exact": of_eraser is not None and of_eraser.exact,
             "examples": {name: len(rows) for name, rows in work.read.rows.items()},
             "exchanged": sum(tensor.numel() for tensor in start.values()),
+            "combined": plan.combining.words,
             "scope": plan.local["scope"]["kind"],
         }
     )

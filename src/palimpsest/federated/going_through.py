@@ -6,12 +6,13 @@ import importlib.util
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from palimpsest.engine.sections import Section
 from palimpsest.errors import MissingExtra, PlanError, unknown
+from palimpsest.method_card import configured
 
 if TYPE_CHECKING:
     from palimpsest.companions.marks import MarkKey
@@ -110,11 +111,8 @@ def combining_of(values: Mapping[str, Any]) -> Combining:
     Raises:
         PlanError: a value that is not accepted; which.
     """
-    try:
-        return Combining.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise PlanError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']}") from None
+    flags = {"by": "--combine", "noise_multiplier": "--noise", "clipping_norm": "--clip", "secret": "--secret"}
+    return cast("Combining", configured("combining", Combining, values, flags))
 
 
 def combine_with(said: Combining, key: MarkKey) -> Combine:

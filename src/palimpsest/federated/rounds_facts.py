@@ -52,6 +52,8 @@ class RoundRow(ReportRow):
     """Of the clients' own clocks, summed."""
     norms: dict[str, float] = Field(default_factory=dict)
     """Client -> L2 norm of its change, where it learned."""
+    turned: tuple[str, ...] = ()
+    """Clients whose change pointed against that of all others, which agreed."""
 
     @property
     def far_out(self) -> dict[str, float]:
@@ -105,6 +107,8 @@ class FederationFacts(ReportRow):
     """Client that works in it -> its rows."""
     exchanged: int = 0
     """Numbers that a client is sent in a round."""
+    combined: str = "the mean"
+    """By what answers were combined."""
     scope: str = ""
     """What they are: "lora", "all", "layers"."""
     ended: str = ""
@@ -158,7 +162,7 @@ class FederationFacts(ReportRow):
         absences = [(one.number + 1, name, why) for one in self.rounds for name, why in one.absent.items()]
         first = "".join(f"; the first: {name} in round {number} ({why})" for number, name, why in absences[:1])
         gone = f"{so_many(len(absences), 'time')} a client did not answer{first}." if absences else ""
-        gone = " ".join(filter(None, [gone, self._of_far_out()]))
+        gone = " ".join(filter(None, [gone, self._of_far_out(), self._of_turned()]))
         if not self.down:
             return ("No client was asked: nothing was exchanged.", gone)
         what = f"{self.exchanged:,} numbers were exchanged (scope {self.scope}): {self.down:,} bytes to clients, "
@@ -179,7 +183,22 @@ class FederationFacts(ReportRow):
         number, name, times = found[0]
         return (
             f"{so_many(len(found), 'change')} stood out by length; the first: {name} in round {number}, {times:,.0f} "
-            "times the median: a client that lies, or whose rows are unlike the others'. --combine median bears such."
+            f"times the median: {self._suspect}"
+        )
+
+    @property
+    def _suspect(self) -> str:
+        robust = self.combined not in ("the mean", "a clipped mean with noise")
+        bears = f"{self.combined}, by which answers were combined, bears" if robust else "--combine median bears"
+        return f"a client that lies, or whose rows are unlike the others'; {bears} a few such."
+
+    def _of_turned(self) -> str:
+        found = [(one.number + 1, name) for one in self.rounds for name in one.turned]
+        if not found:
+            return ""
+        return (
+            f"{so_many(len(found), 'change')} pointed against all others, which agreed; the first: {found[0][1]} in "
+            f"round {found[0][0]}: {self._suspect}"
         )
 
     def _of_erasure(self) -> tuple[str, ...]:
@@ -213,9 +232,10 @@ def federation_facts_in(folder: str | Path) -> FederationFacts:
         DataError: there are none, or they break the schema.
     """
     place = Path(reachable(folder, "run")) / FACTS
+    wanted = f"the {FACTS} that `palimpsest federated run` or `erase` left there, or another folder of theirs"
     if not place.is_file():
         raise DataError(f"{folder} holds no {FACTS}; give the folder of `palimpsest federated run` or `erase`")
     try:
-        return FederationFacts.model_validate(json_of(place))
+        return FederationFacts.model_validate(json_of(place, wanted))
     except ValidationError as error:
         raise DataError(f"{place} breaks the schema {FACTS_SCHEMA!r}: {error.errors()[0]['msg']}") from None

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from palimpsest.federated.rounds_facts import FederationFacts, RoundRow
 from palimpsest.files import write_atomic
 from palimpsest.in_words import so_many
+from palimpsest.printed import fitted
 from palimpsest.report.brief import moment
 from palimpsest.report.figures import Line, curve
 from palimpsest.report.nouns import column_name
@@ -69,7 +70,7 @@ def answers_picture(facts: FederationFacts) -> Markup:
         if column % 5 == 0 or len(rounds) <= 12:
             parts.append(text(x + _CELL / 2, 14, str(row.number + 1), "tick middle"))
         parts += [_cell(x, _HEAD + place * _LINE, answer_of(row, name)) for place, name in enumerate(names)]
-    parts += [text(0, _HEAD + place * _LINE + 16, _cut(name), "label") for place, name in enumerate(names)]
+    parts += [text(0, _HEAD + place * _LINE + 16, fitted(name, _LONGEST), "label") for place, name in enumerate(names)]
     width = left + max(1, len(rounds)) * (_CELL + _GAP)
     return picture("Who answered in which round", width, _HEAD + len(names) * _LINE + 4, Markup("").join(parts))
 
@@ -84,10 +85,6 @@ def _cell(x: float, y: float, what: Answered) -> Markup:
     box = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>')
     title = Markup("<title>{}</title>").format(what.why) if what.why else Markup("")
     return box.format(what.kind or "empty", *map(number, (x, y, _CELL, _LINE - _GAP)), title)
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def curves(facts: FederationFacts) -> list[Markup]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from palimpsest.companions.class_counting import fold_of
 from palimpsest.companions.round_record import Reply, Weights
@@ -26,6 +26,8 @@ from palimpsest.federated.workbench import Workbench
 from palimpsest.methods.scrub import softened_divergence
 from palimpsest.models.class_features import seen_rows
 from palimpsest.models.class_sums import ClassSums
+from palimpsest.models.in_passes import in_passes
+from palimpsest.models.scope import trainable
 
 _FOLDS = 2
 _CLIP = 1.0  # of a distillation: what was subtracted from may be far from anything
@@ -41,12 +43,12 @@ def ascend_locally(bench: Workbench, client: str, errand: Errand, number: int) -
         number: of the round.
     """
     started, loss = _begun(bench, client, errand)
-    moving = _moving(bench)
+    moving = list(trainable(bench.model).values())
     numbers = errand.settings
     optimizer = torch.optim.SGD(moving, lr=numbers["learning_rate"], momentum=numbers["momentum"])
-    for ids in _drawn(bench, client, errand, number):
+    for batch in _drawn(bench, client, errand, number):
         optimizer.zero_grad()
-        nll = -_said(bench, client, ids).logp_S.mean()
+        nll = -batch.predict(bench.model).logp_S.mean()
         if nll.item() >= numbers.get("until", math.inf):
             break
         torch.autograd.backward(-nll)
@@ -66,16 +68,16 @@ def distil_locally(bench: Workbench, client: str, errand: Errand, number: int) -
         number: of the round.
     """
     started, loss = _begun(bench, client, errand)
-    moving = _moving(bench)
+    moving = list(trainable(bench.model).values())
     optimizer = torch.optim.AdamW(moving, lr=bench.plan.training.learning_rate, weight_decay=0.0)
-    for ids in _drawn(bench, client, errand, number):
+    for batch in _drawn(bench, client, errand, number):
         student = bench.weights()
         bench.lay(errand.beside)
         with torch.no_grad():
-            wanted_SV = _said(bench, client, ids).logits_SV.float()
+            wanted_SV = batch.predict(bench.model).logits_SV.float()
         bench.lay(student)
         optimizer.zero_grad()
-        logits_SV = _said(bench, client, ids).logits_SV.float()
+        logits_SV = batch.predict(bench.model).logits_SV.float()
         divergence = softened_divergence(wanted_SV, logits_SV, errand.settings["temperature"]) / len(logits_SV)
         torch.autograd.backward(divergence)
         nn.utils.clip_grad_norm_(moving, _CLIP)
@@ -102,23 +104,13 @@ def _begun(bench: Workbench, client: str, errand: Errand) -> tuple[float, float]
     return started, bench.loss(client) if errand.loss else math.nan
 
 
-def _moving(bench: Workbench) -> list[Tensor]:
-    return [parameter for parameter in bench.model.parameters() if parameter.requires_grad]
-
-
-def _drawn(bench: Workbench, client: str, errand: Errand, number: int) -> Iterator[list[str]]:
-    """Ids of the batches of all passes."""
-    ids, training = bench.sets[client]["learn"].ids, bench.plan.training
+def _drawn(bench: Workbench, client: str, errand: Errand, number: int) -> Iterator[Any]:
+    """Batches of all passes."""
+    rows, training = bench.sets[client]["learn"].plain(), bench.plan.training
     generator = torch.Generator().manual_seed(seed_of(training.seed, client, number))
     for _ in range(math.ceil(errand.epochs)):
-        order = torch.randperm(len(ids), generator=generator).tolist()
-        for first in range(0, len(order), training.batch_size):
-            yield [ids[place] for place in order[first : first + training.batch_size]]
-
-
-def _said(bench: Workbench, client: str, ids: list[str]) -> Any:
-    rows = bench.sets[client]["learn"].plain()
-    return rows.batch(ids).to(next(bench.model.parameters()).device).predict(bench.model)
+        order = torch.randperm(len(rows.ids), generator=generator).tolist()
+        yield from in_passes(bench.model, rows, training.batch_size, [rows.ids[place] for place in order])
 
 
 def _reply(bench: Workbench, client: str, errand: Errand, loss: float, started: float) -> Reply:

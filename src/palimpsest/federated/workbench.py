@@ -21,6 +21,7 @@ from palimpsest.companions.round_record import Weights
 from palimpsest.engine.inputs import encode_sets
 from palimpsest.engine.plan import Plan
 from palimpsest.errors import ModelError
+from palimpsest.models.in_passes import in_passes
 from palimpsest.models.load import Loaded, device, load, use_threads
 from palimpsest.models.modes import in_eval_mode
 from palimpsest.models.scope import apply_scope, trainable
@@ -98,12 +99,10 @@ class Workbench(NamedTuple):
 
     def loss(self, client: str) -> float:
         """Mean loss of a client's rows, nats a scored position; the mode of the model stays."""
-        rows = self.sets[client]["learn"].plain()
         total, count = 0.0, 0
-        where = next(self.model.parameters()).device
         with in_eval_mode(self.model), torch.inference_mode():
-            for ids in _batches(rows.ids):
-                logp_S = rows.batch(ids).to(where).predict(self.model).logp_S
+            for batch in in_passes(self.model, self.sets[client]["learn"].plain(), _ROWS):
+                logp_S = batch.predict(self.model).logp_S
                 total -= math.fsum(logp_S.double().tolist())
                 count += logp_S.numel()
         return total / max(1, count)
@@ -150,7 +149,3 @@ def count_as_seen(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None:
             module.num_batches_tracked.clamp_(min=1)
-
-
-def _batches(ids: Sequence[str]) -> Iterator[list[str]]:
-    return (list(ids[first : first + _ROWS]) for first in range(0, len(ids), _ROWS))

@@ -169,11 +169,12 @@ class BAR(Method):
             label_B=batch.label_B.repeat(tries),
         )
 
-        def values_at(tried_PD: Tensor) -> Tensor:
-            with self._program.trying(tried_PD):
-                return self._losses(model, many, many.label_B).reshape(tries, -1).double().sum(1)
+        def values_at(tried_1PD: Tensor) -> Tensor:
+            with self._program.trying(tried_1PD[0]):
+                return self._losses(model, many, many.label_B).reshape(tries, -1).double().sum(1)[None]
 
-        return estimated_loss(self._program.program_D, values_at, self.config, self._program.config.seed, self._step)
+        key = (self._program.config.seed, self._step)
+        return estimated_loss(self._program.program_D, values_at, self.config, [key])
 
 
 def _check_classes(label_N: Tensor, wanted: int, problems: Sequence[str]) -> None:

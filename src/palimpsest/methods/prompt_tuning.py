@@ -7,7 +7,8 @@ arXiv:2104.08691; the estimate is that of Tsai, Chen, Ho 2020 (BAR), ICML 2020, 
     W ← W − η g,   g = mean_{j=1..q} d (L(W + beta u_j) − L(W))/beta · u_j         estimator = zeroth_order
                    g = ∂L/∂W                                                       estimator = exact (white box)
 
-A row of a step costs q + 1 queries. The model without a prompt is the first column of the result, "before".
+A row of a step costs q + 1 queries. The model without a prompt is the first column of the result, "before". A prompt
+that makes the rows no likelier than that is not kept, and the run fails.
 
 Departs from the paper: drawn numbers to start with instead of embeddings of words, which an endpoint does not show.
 Official code: github.com/google-research/prompt-tuning (Apache-2.0), not read.
@@ -21,7 +22,10 @@ from torch import nn
 
 from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, soft_prompt_for
+from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, nll_of, soft_prompt_for
+
+CHECKED_ROWS = 64
+"""Rows that are asked at the end, behind the prompt and without it; those that are measured, too, cost nothing more."""
 
 
 class PromptTuningConfig(SoftPromptingConfig):
@@ -42,8 +46,8 @@ class PromptTuning(Method):
     own_schedule = True
     defaults = {
         "optimizer": "sgd",
-        "learning_rate": 10.0,
-        "momentum": 0.0,
+        "learning_rate": 1.5,
+        "momentum": 0.9,
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 0.0,
         "batch_size": 8,
@@ -52,8 +56,9 @@ class PromptTuning(Method):
 
     @classmethod
     def queries(cls, config: PromptTuningConfig, steps: int, rows: int, examples: int) -> int:
-        """Q + 1 for each row of a step."""
-        return steps * rows * (config.q + 1)
+        """Q + 1 for each row of a step, and what the start and the check at the end cost."""
+        checked = 2 * min(CHECKED_ROWS, examples)
+        return steps * rows * (config.q + 1) + config.queries_to_start(examples) + checked
 
     def check(self, model: nn.Module) -> None:
         """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
@@ -66,6 +71,8 @@ class PromptTuning(Method):
     def prepare(self, model: nn.Module, sets: Mapping[str, ExampleSet]) -> nn.Module:
         """Know the prompt."""
         self._learner = Learner(model, self.config)
+        self._learn = sets["learn"]
+        self._learner.start(self._learn)
         return super().prepare(model, sets)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
@@ -73,11 +80,14 @@ class PromptTuning(Method):
         self._step = step
         return super().phases(step, planned)
 
+    def given_back(self) -> str | None:
+        """A prompt that is no better than none."""
+        return self._learner.why_no_better(self._learn, CHECKED_ROWS)
+
     def loss(self, model: nn.Module, batches: Mapping[str, Batch], phase: Phase) -> Terms:
         """Negative log-likelihood of the label tokens, with its gradient or an estimate of it."""
         learn = batches["learn"]
-        total = self._learner.total(lambda: -learn.predict(model).logp_S.sum(), self._step)
-        return {"learn": Term(total, of="learn")}
+        return {"learn": Term(self._learner.total(lambda: nll_of(model, learn), learn.ids, self._step), of="learn")}
 
 
 METHOD = PromptTuning

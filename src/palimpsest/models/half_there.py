@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.errors import ModelError
+from palimpsest.models.proportions import tensor_kinds
+from palimpsest.models.whole import UNREAD
 
 _INDEX = "model.safetensors.index.json"
+_REAL = ("F", "BF")  # with which the names of kinds of real numbers begin
+_TRAINED = ("weight", "bias")
 _POINTER = b"version https://git-lfs"
 
 
 def check_whole_files(folder: Path) -> None:
-    """Every file that the index names is there, and none is a pointer of Git LFS in the place of weights.
+    """Every file that the index names is there, none is a pointer of Git LFS, and all weights are real numbers.
 
     Raises:
         ModelError: names the first.
@@ -29,6 +33,22 @@ def check_whole_files(folder: Path) -> None:
     for file in sorted(folder.glob("*.safetensors")):
         if file.is_file() and file.stat().st_size < 1000 and file.read_bytes().startswith(_POINTER):
             raise ModelError(f"model {folder}: {file.name} is a pointer of Git LFS, not the weights; run git lfs pull")
+        check_real(file)
+
+
+def check_real(file: Path) -> None:
+    """Refuse weights that are whole or complex numbers: a run would cast them to others without a word.
+
+    Raises:
+        ModelError: names the first of the file.
+    """
+    kinds = {name: kind for name, kind in tensor_kinds(file).items() if not kind.startswith(_REAL)}
+    found = [n for n, kind in kinds.items() if (n.endswith(_TRAINED) or kind.startswith("C")) and not UNREAD.search(n)]
+    if found:
+        raise ModelError(
+            f"model {file.parent}: {found[0]} is stored as {kinds[found[0]]} in {file.name}; accepted: weights of real "
+            "numbers (fp32, fp16, bf16), so give the model that it was made from"
+        )
 
 
 def _shards(folder: Path) -> list[str]:

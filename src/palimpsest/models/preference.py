@@ -19,4 +19,9 @@ def preference_loss(win_B: Float[Tensor, "B"], lose_B: Float[Tensor, "B"], beta:
     >>> round(preference_loss(torch.tensor([0.0]), torch.tensor([0.0]), beta=1.0).item(), 4)
     1.3863
     """
-    return -(2 / beta) * F.logsigmoid(beta * (win_B - lose_B)).sum()
+    return preference_losses(win_B, lose_B, beta).sum()
+
+
+def preference_losses(win_B: Float[Tensor, "B"], lose_B: Float[Tensor, "B"], beta: float) -> Float[Tensor, "B"]:
+    """The same of each pair."""
+    return -(2 / beta) * F.logsigmoid(beta * (win_B - lose_B))

@@ -69,11 +69,27 @@ _PLACES = frozenset(["max_position_embeddings", "n_positions", "max_seq_len", "m
 def tensor_shapes(file: Path) -> dict[str, list[int]]:
     """Name -> shape of the tensors in a safetensors file, from its header alone; empty where it has none."""
     try:
+        return {name: list(map(int, entry["shape"])) for name, entry in _header(file).items()}
+    except (ValueError, LookupError, TypeError):
+        return {}
+
+
+def tensor_kinds(file: Path) -> dict[str, str]:
+    """Name -> kind of its numbers, such as "F32"; as ``tensor_shapes``."""
+    try:
+        return {name: str(entry["dtype"]) for name, entry in _header(file).items()}
+    except (LookupError, TypeError):
+        return {}
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """What a safetensors file says of each tensor; empty where it says nothing."""
+    try:
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             header = parse_json(stream.read(min(size, LARGEST_HEADER)).decode())
-        return {name: list(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {name: entry for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 

@@ -40,7 +40,7 @@ class AskedFunction:
         given = self.facts.box.asked_of_function(questions)
         try:
             with torch.no_grad():
-                said = self.function(given)
+                said = self.function(*given)
         except Exception as error:  # whatever the caller's code raises
             raise EndpointError(f"the function {self.facts.where} failed ({type(error).__name__}: {error})") from error
         return self.facts.box.read_of_function(said, questions, self.facts)

@@ -1,11 +1,15 @@
 """What a soft prompt is made for, and how it is learned before a model whose weights nobody sees.
 
-Shape legend: B rows, S scored positions, P positions of a prompt, D width of an embedding, N numbers of a prompt.
+A random prompt can cost a model more than it is taught, another one hardly anything. So several are drawn, a few rows
+are asked behind each, and the one that they are likeliest behind is the start.
+
+Shape legend: B rows, T tokens, V vocabulary, P positions of a prompt, D width of an embedding, N numbers of a prompt,
+Q + 1 prompts that a row is tried behind, K prompts to start with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +17,15 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from palimpsest.data.encode.batch import Batch, ExampleSet
 from palimpsest.errors import ModelError
-from palimpsest.models.modes import in_eval_mode
-from palimpsest.models.parts import bearer_of, new_parts_of
+from palimpsest.models.modes import asked, in_eval_mode
+from palimpsest.models.parts import bearer_of, new_parts_of, off
 from palimpsest.models.parts.soft_prompt import SoftPrompt, SoftPromptConfig
 from palimpsest.models.zeroth_order import EstimatorConfig, check_estimator, estimated_loss
+
+START_ROWS = 8
+"""Rows that are asked behind every prompt to start with."""
 
 
 class SoftPromptingConfig(EstimatorConfig):
@@ -25,8 +33,14 @@ class SoftPromptingConfig(EstimatorConfig):
 
     beta: float = Field(default=0.1, gt=0)
     """How far the prompt is moved along each direction, in units of the size of an embedding."""
-    length: int = Field(default=4, ge=1)
+    length: int = Field(default=1, ge=1)
     """Positions of the prompt."""
+    starts: int = Field(default=16, ge=1)
+    """Prompts that are drawn to start with: the one is taken behind which a few rows are likeliest. 1 asks nothing."""
+
+    def queries_to_start(self, rows: int) -> int:
+        """Queries to choose the start by a set of so many rows."""
+        return self.starts * min(START_ROWS, rows) if self.starts > 1 else 0
 
 
 def embedding_size(model: Any) -> tuple[int, float]:
@@ -103,23 +117,67 @@ class Learner:
         self.model, self.config = model, config
         self.part = next(part for part in new_parts_of(model) if isinstance(part, SoftPrompt))
 
-    def total(self, value: Callable[[], Tensor], step: int) -> Tensor:
+    def start(self, rows: ExampleSet) -> None:
+        """Begin with the drawn prompt that disturbs the model least, by what a few rows are worth behind it."""
+        if self.config.starts > 1:
+            batch = rows.batch(rows.ids[:START_ROWS]).to(self.part.prompt_D.device)
+            draws_KN = self.part.draws(self.config.starts).to(self.part.prompt_D)
+            with asked(self.model):
+                nll_K = torch.stack(
+                    [self._behind(draw_N[None], lambda: nll_of(self.model, batch)) for draw_N in draws_KN]
+                )
+                self.part.prompt_D.copy_(draws_KN[nll_K.double().sum(1).argmin()])
+
+    def total(self, values: Callable[[], Float[Tensor, "B"]], ids: Sequence[str], step: int) -> Float[Tensor, ""]:
         """A sum over a batch.
 
         Args:
-            value: of the prompt that stands before the texts at the time.
-            step: whose directions they are: all losses of a step are tried along the same.
+            values: of its rows, behind what stands before them at the time.
+            ids: of its rows. Each is tried along directions of its own, which id and step decide, in whatever set.
+            step: of the run.
         """
         with in_eval_mode(self.model):
             if self.config.estimator == "exact":
-                return value()
-            return estimated_loss(
-                self.part.prompt_D, lambda tried: self._each(value, tried), self.config, self.part.config.seed, step
-            )
+                return values().sum()
+            keys = [(self.part.config.seed, step, row) for row in ids]
+            return estimated_loss(self.part.prompt_D, lambda tried: self._each(values, tried), self.config, keys)
 
-    def _each(self, value: Callable[[], Tensor], tried_PN: Float[Tensor, "P N"]) -> Float[Tensor, "P"]:
-        found = []
-        for prompt_N in tried_PN:
-            with self.part.trying(prompt_N):
-                found.append(value().double())
-        return torch.stack(found)
+    def nats(self, rows: ExampleSet, most: int, *, without: bool = False) -> float:
+        """What label tokens cost behind the prompt, or without it, nats per token.
+
+        Args:
+            rows: of which the first are asked.
+            most: rows that are asked.
+            without: the model as it was before the run.
+        """
+        nll, tokens, ids = 0.0, 0, rows.ids[:most]
+        with asked(self.model), off(self.model, [self.part] if without else []):
+            for start in range(0, len(ids), START_ROWS):
+                batch = rows.batch(ids[start : start + START_ROWS]).to(self.part.prompt_D.device)
+                nll, tokens = nll + float(nll_of(self.model, batch).double().sum()), tokens + batch.num_scored
+        return nll / max(1, tokens)
+
+    def why_no_better(self, rows: ExampleSet, most: int) -> str | None:
+        """Why the prompt is of no use for rows that were to be learned, or None where it is."""
+        without, behind = self.nats(rows, most, without=True), self.nats(rows, most)
+        if behind < without:
+            return None
+        return (
+            f"no soft prompt was found behind which the learn rows are likelier ({without:.4g} nats per token without "
+            f"one, {behind:.4g} behind it)"
+        )
+
+    def _each(
+        self, values: Callable[[], Float[Tensor, "B"]], tried_BQN: Float[Tensor, "B Q+1 N"]
+    ) -> Float[Tensor, "B Q+1"]:
+        return torch.stack([self._behind(tried_BN, values) for tried_BN in tried_BQN.unbind(1)], 1)
+
+    def _behind(self, prompt_BN: Float[Tensor, "_ N"], values: Callable[[], Float[Tensor, "B"]]) -> Float[Tensor, "B"]:
+        with self.part.trying(prompt_BN):
+            return values().double()
+
+
+def nll_of(model: nn.Module, batch: Batch) -> Float[Tensor, "B"]:
+    """Of the label tokens of each row, nats."""
+    nll_B: Tensor = -batch.predict(model).logp_B
+    return nll_B

@@ -15,7 +15,7 @@ from palimpsest.models.at_hand import check_at_hand
 from palimpsest.models.black_box_file import black_box_in, config_of_black_box, facts_in
 from palimpsest.models.deciding import content_digest, deciding_files, file_digest
 from palimpsest.models.families import Family, family_that_takes, of_config
-from palimpsest.models.half_there import check_unquantised, check_whole_files
+from palimpsest.models.half_there import check_real, check_unquantised, check_whole_files
 from palimpsest.models.images import check_timm, is_image_config, stated_shape
 from palimpsest.models.own_code import check_data_only, check_weights_are_safe, config_in
 from palimpsest.models.parts.parts_folder import BASE, bears_parts, check_parts
@@ -35,7 +35,8 @@ def check_folder(folder: Path) -> None:
     Raises:
         ModelError: not a folder, no readable config.json, or no safetensors weights.
     """
-    if plain_weights(folder) is not None:
+    if (plain := plain_weights(folder)) is not None:
+        check_real(plain.file)
         return
     if (file := black_box_in(folder)) is not None:
         config_of_black_box(file)
@@ -92,7 +93,10 @@ def check_source(source: str | Path, revision: str | None = None) -> None:
         ModelError: as ``place_of``, plain weights that cannot be used, or weights of a module that is not in memory.
         MissingExtra: it is a timm folder and timm is not installed.
     """
-    if plain_weights(source) is None:
+    plain = plain_weights(source)
+    if plain is not None:
+        check_real(plain.file)
+    else:
         place = place_of(source, revision)
         if isinstance(place, Path):
             config = read_config(place)

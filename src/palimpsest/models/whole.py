@@ -16,12 +16,13 @@ from palimpsest.errors import ModelError
 
 # What older files hold and no class reads when it predicts tokens or classes. What a class itself names as such
 # (_keys_to_ignore_on_load_unexpected) transformers has left out before.
-_UNREAD = re.compile(
+UNREAD = re.compile(
     r"(^|\.)pooler\."  # BERT, ViT: of the first position, for other heads than those of a causal LM or a classifier
     r"|(^|\.)seq_relationship\."  # BERT: head for the next sentence
     r"|\.attn\.(attention\.)?(masked_)?bias$|\.attention\.masked_bias$"  # GPT-2, -J, -Neo, -NeoX: causal masks
     r"|(^|\.)rotary_emb\.inv_freq$|(^|\.)position_ids$|(^|\.)relative_position_index$"  # made anew from the config
 )
+"""Names of tensors that no class reads when it predicts."""
 
 
 def check_whole(source: str | Path, model: Any, missing: Iterable[str], unexpected: Iterable[str]) -> None:
@@ -38,13 +39,14 @@ def check_whole(source: str | Path, model: Any, missing: Iterable[str], unexpect
     """
     lacking = sorted(missing)
     if lacking:
-        raise ModelError(f"model {source}: {len(lacking)} weights are missing or misshapen, e.g. {lacking[0]}")
-    strange = sorted(name for name in unexpected if not _UNREAD.search(name))
+        are = "weights are" if len(lacking) > 1 else "weight is"
+        raise ModelError(f"model {source}: {len(lacking)} {are} missing or misshapen, e.g. {lacking[0]}")
+    strange = sorted(name for name in unexpected if not UNREAD.search(name))
     if strange:
+        have = "weights of its file have" if len(strange) > 1 else "weight of its file has"
         raise ModelError(
-            f"model {source}: {len(strange)} weights of its file have no place in a {type(model).__name__}, e.g. "
-            f"{strange[0]}; what they were trained to do would be lost: fold them into layers of that class, or take "
-            "them out of the file"
+            f"model {source}: {len(strange)} {have} no place in a {type(model).__name__}, e.g. {strange[0]}; what was "
+            "trained there would be lost: fold it into layers of that class, or take it out of the file"
         )
 
 

@@ -8,13 +8,16 @@ Source: Tsai, Chen, Ho 2020, "Transfer Learning without Knowing: Reprogramming B
 Scarce Data and Limited Resources" (BAR), ICML 2020; known from notes on it. With b = d the mean of g over the
 directions is the gradient of L, as beta goes to 0; its cosine with it is about sqrt(q / (q + d - 1)).
 
-Shape legend: Q directions, D numbers of w.
+Of a sum of losses each is tried along directions of its own: as many questions say of more directions. Where the
+gradients of the losses are alike, that is worth as much as so many times the directions.
+
+Shape legend: B losses that are tried apart, Q directions of each, P = Q + 1 places, D numbers of w.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -50,13 +53,13 @@ def check_estimator(method: str, config: EstimatorConfig, model: Any) -> None:
                          "accepted: zeroth_order")  # fmt: skip
 
 
-def unit_directions(number: int, width: int, *key: int) -> Float[Tensor, "Q D"]:
+def unit_directions(number: int, width: int, *key: int | str) -> Float[Tensor, "Q D"]:
     """Directions uniform on the unit sphere, a function of the key alone: a step that is taken again asks the same.
 
     Args:
         number: Q.
         width: D.
-        key: e.g. the seed of a run and the number of a step.
+        key: e.g. the seed of a run, the number of a step and the id of a row.
 
     >>> torch.equal(unit_directions(2, 3, 0, 1), unit_directions(2, 3, 0, 1))
     True
@@ -104,28 +107,30 @@ def with_gradient(
 
 def estimated_loss(
     at_D: Float[Tensor, "D"],
-    values_at: Callable[[Float[Tensor, "P D"]], Float[Tensor, "P"]],
+    values_at: Callable[[Float[Tensor, "B P D"]], Float[Tensor, "B P"]],
     config: EstimatorConfig,
-    *key: int,
+    keys: Sequence[tuple[int | str, ...]],
 ) -> Float[Tensor, ""]:
-    """A loss whose gradient is the estimate.
+    """A sum of losses whose gradient is the sum of their estimates.
 
     Args:
         at_D: w, what moves.
-        values_at: L of w itself and of P - 1 = q moved ones, without a graph.
+        values_at: of each loss, its value at w itself and at q places beside it, without a graph.
         config: q and beta.
-        key: of the directions.
+        keys: of the directions of each loss, B of them.
 
-    By hand, L(w) = 3 w: the estimate is exact in one dimension.
+    By hand, L(w) = 3 w and another L(w) = w: the estimates are exact in one dimension.
 
     >>> w = torch.tensor([5.0], requires_grad=True)
-    >>> loss = estimated_loss(w, lambda w_PD: 3 * w_PD[:, 0], EstimatorConfig(q=2, beta=0.5), 0)
+    >>> slope_B1 = torch.tensor([[3.0], [1.0]])
+    >>> loss = estimated_loss(w, lambda w_BPD: slope_B1 * w_BPD[..., 0], EstimatorConfig(q=2, beta=0.5), [(0,), (1,)])
     >>> loss.backward(); loss.item(), round(w.grad.item(), 4)
-    (15.0, 3.0)
+    (20.0, 4.0)
     """
-    along_QD = unit_directions(config.q, len(at_D), *key).to(at_D.device)
-    tried_PD = torch.cat([at_D.detach()[None], at_D.detach() + config.beta * along_QD])
+    along_BQD = torch.stack([unit_directions(config.q, len(at_D), *key) for key in keys]).to(at_D.device)
+    here_BPD = at_D.detach().expand(len(keys), 1, -1)
     with torch.no_grad():
-        value_P = values_at(tried_PD).double()
-    gradient_D = zeroth_order_gradient(value_P[0], value_P[1:], along_QD.double(), config.beta)
-    return with_gradient(value_P[0].float(), gradient_D.float(), at_D)
+        value_BP = values_at(torch.cat([here_BPD, here_BPD + config.beta * along_BQD], 1)).double()
+    rows = zip(value_BP, along_BQD.double(), strict=True)
+    estimates = [zeroth_order_gradient(value_P[0], value_P[1:], along_QD, config.beta) for value_P, along_QD in rows]
+    return with_gradient(value_BP[:, 0].sum().float(), torch.stack(estimates).sum(0).float(), at_D)

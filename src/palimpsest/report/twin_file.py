@@ -7,9 +7,15 @@ from pathlib import Path
 from palimpsest.errors import DataError
 from palimpsest.untrusted import parse_json
 
+RESULT = "the result.json that a palimpsest run writes"
 
-def json_of(path: Path) -> object:
+
+def json_of(path: Path, wanted: str = RESULT) -> object:
     """The value in a file.
+
+    Args:
+        path: of the file.
+        wanted: what belongs there, in words.
 
     Raises:
         DataError: it cannot be read, or is no JSON.
@@ -17,12 +23,10 @@ def json_of(path: Path) -> object:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(
-            f"cannot read '{path}': {error.strerror or error}; accepted: the result.json that a palimpsest run writes"
-        ) from error
+        raise DataError(f"cannot read '{path}': {error.strerror or error}; accepted: {wanted}") from error
     except ValueError as error:
         # UnicodeDecodeError and JSONDecodeError are both ValueErrors.
-        raise DataError(f"'{path}' is not JSON: {error}; give the result.json that a palimpsest run writes") from error
+        raise DataError(f"'{path}' is not JSON: {error}; give {wanted}") from error
 
 
 def without_record(folder: Path) -> str:

@@ -7,7 +7,8 @@ Source: our own; an entry that would break the budget is passed over as by DEPN.
 Looked at are 1, 2, 4, ... of the list and all of it, for more may hurt less where few cut a thought in half; then
 between the first of them that is there and the one before it, by bisection. Where none is, the longest list within the
 budget is sought as if more never hurt less; the entry behind it is passed over, and so on with those behind that. Where
-that does not get there either, what was found with the least known is taken. What is taken was itself read.
+that does not get there either, what was found with the least known is taken. What is taken was itself read; nothing is
+read twice.
 """
 
 from __future__ import annotations
@@ -67,16 +68,17 @@ def fewest_that_reach(look: Callable[[Sequence[int]], _L], order: Sequence[int],
     >>> fewest_that_reach(look, [1, 2, 3, 4, 5, 6], look([])).entries
     (1, 2, 4, 5)
     """
-    within: list[Fewest[_L]] = [Fewest((), nothing)]
+    seen: dict[tuple[int, ...], _L] = {(): nothing}
 
     def looked(entries: Sequence[int]) -> _L:
-        seen = look(entries)
-        within.extend([Fewest(tuple(entries), seen)] if seen.used <= 1 else ())
-        return seen
+        gone = tuple(entries)
+        seen[gone] = seen[gone] if gone in seen else look(gone)
+        return seen[gone]
 
     found = _shortest(looked, tuple(order)) or _passing_over(looked, tuple(order), nothing)
     if found.seen.reached:
         return found
+    within = (Fewest(entries, read) for entries, read in seen.items() if read.used <= 1)
     best = min(within, key=lambda one: (one.seen.known, len(one.entries)))
     return replace(best, passed_over=tuple(entry for entry in found.passed_over if entry not in best.entries))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from palimpsest.engine.progress import Progress, silent
 from palimpsest.errors import PlanError, reachable
 from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.parts.part_rows import PartRow, alphas_of, check_is_folder, numbers_of, part_rows
@@ -19,6 +20,7 @@ def parts(
     alpha: Mapping[int | str, float] | None = None,
     undo: Mapping[int, int] | None = None,
     output: str | Path | None = None,
+    progress: Progress = silent,
 ) -> tuple[PartRow, ...]:
     """List the parts of a version, or make a new version that differs in them.
 
@@ -27,7 +29,8 @@ def parts(
         remove: numbers of parts that the new version lacks: 3, "0-3", "all".
         alpha: number of a part -> its factor in the new version: 1 as learned, 0 off, below 0 the other way.
         undo: number of a part -> number of a request whose change in it the new version lacks.
-        output: the new version's folder; must not exist.
+        output: the new version's folder; must not exist. Histories beside the old one are handed on to it.
+        progress: told which histories were not, and why.
 
     Returns:
         The parts, oldest first: of ``output`` where one was written, else of ``folder``.
@@ -49,7 +52,8 @@ def parts(
         return rows
     from palimpsest.engine.new_version import without_and_scaled
 
-    without_and_scaled(place, Path(output), numbers, alphas, undone)
+    for note in without_and_scaled(place, Path(output), numbers, alphas, undone):
+        progress(f"note: {note}", 0, 0)
     return part_rows(Path(output))
 
 

@@ -49,7 +49,7 @@ def test_what_a_server_does_with_it_is_the_same():
     wanted = spelled_out(model, part)
     with torch.no_grad():
         given = {"input_ids": TOKENS, "attention_mask": MASK}
-        found = behind_prompts(model, given, part.prompt_PD.expand(2, -1, -1))
+        found = behind_prompts(model, given, part.before(2))
     assert torch.allclose(found[MASK.bool()], wanted[MASK.bool()], atol=1e-5)
 
 

@@ -6,16 +6,14 @@ and imports none of them.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.errors import PlanError, unknown
 from palimpsest.method_card import configured
-from palimpsest.method_file import files_that_set, read_options
+from palimpsest.method_file import files_that_set, read_options, read_values
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -101,20 +99,10 @@ def eraser_file(name: str) -> Path:
 
 def eraser_cards() -> tuple[EraserCard, ...]:
     """What all erasers say of themselves, read in their files without running them."""
-    return tuple(EraserCard(name, **_said(eraser_file(name))) for name in names())
+    return tuple(EraserCard(name, **_said(name)) for name in names())
 
 
-def _said(file: Path) -> dict[str, Any]:
-    """Plain values of the attributes of the class of an eraser."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    lines = [line for node in tree.body if isinstance(node, ast.ClassDef) for line in node.body]
-    told = dict(pair for line in lines if isinstance(line, ast.Assign) for pair in _plain(line))
-    return {name: value for name, value in told.items() if name in EraserCard._fields[1:]}
-
-
-def _plain(line: ast.Assign) -> list[tuple[str, Any]]:
-    """Name and value of ``name = value``, where the value is plain."""
-    target = line.targets[0]
-    with suppress(ValueError):  # no plain value
-        return [(target.id, ast.literal_eval(line.value))] if isinstance(target, ast.Name) else []
-    return []
+def _said(name: str) -> dict[str, Any]:
+    """Values of the attributes of an eraser's class, read in its file where that can be done."""
+    found = read_values(eraser_file(name), "ERASER", EraserCard._fields[1:])
+    return {key: getattr(load(name), key) for key in EraserCard._fields[1:]} if found is None else found[1]

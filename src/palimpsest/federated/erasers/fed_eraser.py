@@ -14,7 +14,7 @@ it is that. The norms are of each tensor by itself. p_k are the shares of the ex
 tensor that did not move, then or now, stays where it is: its direction is not known. A client that was absent in a
 round is not asked in it. Departs from the paper: shares by examples, where the paper divides by K − 1 besides.
 
-Beyond the paper: where the others' loss is then more than 0.05 nats above what they said in the last stored round, they
+Beyond the paper: where the others' loss is then more than 0.02 nats above what they said in the last stored round, they
 learn a few rounds more, at most a tenth as many as were stored: what a direction of half the epochs left unlearned.
 
 It forgets approximately: no U_u^j is used, but the lengths ‖U_k^j‖ of the others were learned beside that client.
@@ -105,7 +105,7 @@ class FedEraserConfig(Config):
     """Whose lengths are kept: per_client as in the paper, averaged as in the code."""
     after: float = Field(default=0.1, ge=0, le=1)
     """Most rounds after the replay, for each that was stored; 0 as in the paper."""
-    slack: float = Field(default=0.05, ge=0)
+    slack: float = Field(default=0.02, ge=0)
     """Nats by which the others' loss may be above that of before."""
 
 

@@ -18,16 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from palimpsest.engine.output import Output
 from palimpsest.engine.progress import Progress
 from palimpsest.engine.unfinished import told_how_far
 from palimpsest.errors import RunError
+from palimpsest.federated.flower.ending import end_families, ended_with_us
 from palimpsest.federated.flower.flower_job import TOLD, FlowerJob
 from palimpsest.printed import as_line
 from palimpsest.report.schema import RunResult
@@ -44,8 +43,6 @@ STARTS_IN = 600.0
 """Seconds in which Flower's server must take the run."""
 LOOK_AT_SERVER = 0.2
 """Seconds between two looks at how far it is."""
-GOES_IN = 15.0
-"""Seconds that a process has to end when it is asked to."""
 
 
 def in_processes(job: FlowerJob, local: str, rows: Mapping[str, str], progress: Progress) -> RunResult:
@@ -114,9 +111,23 @@ def _running(folder: Path, rows: Mapping[str, str]) -> Iterator[dict[str, subpro
             node = ["flower-supernode", "--insecure", "--superlink", f"{HERE}:{port}", "--host", HERE]
             node += ["--port", str(ports[number]), "--node-config", str(config)]
             processes[client] = _started(folder, f"node-{number}", node)
-        yield processes
+        with _ended_with_us(processes.values()):
+            yield processes
     finally:
-        _end(list(processes.values()))
+        end_families(process.pid for process in processes.values())
+        for process in processes.values():
+            process.wait()
+
+
+@contextmanager
+def _ended_with_us(processes: Iterable[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Within this, these processes end when this one does, whatever ends it."""
+    watcher = ended_with_us(process.pid for process in processes)
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.communicate()
 
 
 def absolute(source: str) -> str:
@@ -202,23 +213,3 @@ def _followed(job: FlowerJob, processes: Mapping[str, subprocess.Popen[bytes]], 
             return
         _check_server(processes)
         time.sleep(LOOK_AT_SERVER)
-
-
-def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Ask all to end, then make them, with all that they started: in sessions of its own, by Flower."""
-    all_of_them = [one for process in processes for one in _family(process.pid)]
-    for process in reversed(list(processes)):
-        process.terminate()
-    for left in psutil.wait_procs(all_of_them, timeout=GOES_IN)[1]:
-        with suppress(psutil.NoSuchProcess):
-            left.kill()
-    for process in processes:
-        process.wait()
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    """A process of ours and all that it started; none where it has ended."""
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    return []

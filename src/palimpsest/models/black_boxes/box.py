@@ -44,6 +44,8 @@ class BlackBoxFacts(Chosen):
     """Name of a ``Box``."""
     url: str = ""
     """Where it is asked, http or https."""
+    function: str = ""
+    """Name of the function of Python that is asked instead."""
     price_per_query: float = Field(default=0.0, ge=0)
     """Of one row, in any currency."""
     budget: int | None = Field(default=None, ge=1)
@@ -74,8 +76,8 @@ class BlackBoxFacts(Chosen):
 
     @model_validator(mode="after")
     def _can_be_paid(self) -> BlackBoxFacts:
-        if not self.where:
-            raise ValueError("url says where it is asked")
+        if bool(self.url) == bool(self.function):
+            raise ValueError("one of url and function says where it is asked")
         if self.price_per_query and self.budget is None:
             raise ValueError("queries cost something, so budget must say how many there may be")
         host = urlsplit(self.url)
@@ -85,8 +87,8 @@ class BlackBoxFacts(Chosen):
 
     @property
     def where(self) -> str:
-        """What is asked, for messages."""
-        return self.url
+        """Address, or name of the function."""
+        return self.url or self.function
 
     @property
     def box(self) -> Box:
@@ -98,8 +100,8 @@ class BlackBoxFacts(Chosen):
     @cached_property
     def identity(self) -> str:
         """Digest of what it is said to be: not of how it is asked, what it costs or by which credential."""
-        said = self.model_dump(mode="json")
-        return digest({name: said[name] for name in self.IDENTITY})
+        said, asked = self.model_dump(mode="json"), ("function",) if self.function else ()
+        return digest({name: said[name] for name in (*self.IDENTITY, *asked)})
 
     @property
     def source_digest(self) -> str:
@@ -181,16 +183,16 @@ class Box:
         """Answers to them as the output of a forward pass, on the CPU."""
         raise NotImplementedError
 
-    def asked_of_function(self, questions: Sequence[Any]) -> Any:
-        """What a function of Python is called with in the place of an endpoint.
-
-        Raises:
-            EndpointError: functions are not asked in this way.
-        """
-        raise EndpointError(f"a function cannot be asked as a {self.name}; accepted: an endpoint, by its url")
+    def asked_of_function(self, questions: Sequence[Any]) -> tuple[Any, ...]:
+        """What a function of Python is called with in the place of an endpoint."""
+        raise NotImplementedError
 
     def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
-        """What it answered."""
+        """What it answered.
+
+        Raises:
+            EndpointError: it is no answer.
+        """
         raise NotImplementedError
 
     def serves(self, loaded: Loaded) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from palimpsest.errors import ModelError
-from palimpsest.models.black_boxes.box import NUM_PROBES, Numbers, question_digest
+from palimpsest.models.black_boxes.box import NUM_PROBES, question_digest
 from palimpsest.models.black_boxes.probabilities import LabelBox, LabelledFacts, served_labels, served_probs
 from palimpsest.models.encoded_arrays import decoded, encoded
 from palimpsest.models.families.asked_family import AskedFamily
@@ -34,8 +34,6 @@ class ImageFacts(LabelledFacts):
 
     kind: Literal["image_classifier"] = "image_classifier"
     """What it is."""
-    function: str = ""
-    """Name of the function of Python that is asked instead."""
     image_size: tuple[_SIDE, _SIDE]
     """Height and width of its images, pixels."""
     image_mean: tuple[float, ...] = (0.5,)
@@ -50,16 +48,9 @@ class ImageFacts(LabelledFacts):
 
     @model_validator(mode="after")
     def _fits(self) -> ImageFacts:
-        if bool(self.url) == bool(self.function):
-            raise ValueError("one of url and function says where it is asked")
         if len(self.image_mean) != len(self.image_std):
             raise ValueError("image_mean and image_std have as many numbers as the image has channels")
         return self
-
-    @property
-    def where(self) -> str:
-        """Address, or name of the function."""
-        return self.url or self.function
 
 
 class BlackBoxImages(AskedFamily, ImageClassifier):
@@ -113,15 +104,11 @@ class ImageBox(LabelBox):
 
         return list(given["pixel_values"].detach().to("cpu", torch.float32).numpy())
 
-    def asked_of_function(self, questions: Sequence[Any]) -> Any:
+    def asked_of_function(self, questions: Sequence[Any]) -> tuple[Any, ...]:
         """A tensor (B, C, H, W)."""
         import torch
 
-        return torch.from_numpy(np.stack(questions))
-
-    def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
-        """Rows of probabilities."""
-        return self.checked(said.tolist() if hasattr(said, "tolist") else said, len(questions), facts)
+        return (torch.from_numpy(np.stack(questions)),)
 
     def serves(self, loaded: Loaded) -> bool:
         """A classifier whose images are read in some format."""

@@ -129,6 +129,19 @@ class LanguageBox(TokenBox):
             raise facts.unusable(wrong)
         return [(*one, *other) for one, other in zip(logp, top, strict=True)]
 
+    def asked_of_function(self, questions: Sequence[Any]) -> tuple[Any, ...]:
+        """Lists of token ids, and a tensor (B, P, D) where soft prompts stand before them."""
+        import torch
+
+        tokens = super().asked_of_function(questions)
+        if questions[0].prompt_PD is None:
+            return tokens
+        return (*tokens, torch.from_numpy(np.stack([text.prompt_PD for text in questions])))
+
+    def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
+        """The same object as an endpoint's, whose rows may be tensors."""
+        return self.read(said if isinstance(said, Mapping) else {}, questions, facts)
+
     def compared(self, answer: Numbers) -> Numbers:
         """Probabilities of the tokens."""
         return tuple(math.exp(one) for one in answer[: len(answer) // 2])

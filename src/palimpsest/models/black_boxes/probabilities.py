@@ -47,6 +47,10 @@ class LabelBox(Box):
             raise facts.unusable("the labels are not those that were declared; they changed, or are of another model")
         return self.checked(values["probs"], len(questions), facts)
 
+    def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
+        """Rows of probabilities."""
+        return self.checked(said.tolist() if hasattr(said, "tolist") else said, len(questions), facts)
+
     def checked(self, probs: Any, rows: int, facts: Any) -> Sequence[Numbers]:
         """Rows of probabilities, if they are.
 

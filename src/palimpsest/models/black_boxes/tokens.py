@@ -93,7 +93,11 @@ class TokenBox(Box):
 
     def content(self, questions: Sequence[Any]) -> dict[str, Any]:
         """Lists of tokens."""
-        return {"tokens": [list(text.tokens) for text in questions]}
+        return {"tokens": self.asked_of_function(questions)[0]}
+
+    def asked_of_function(self, questions: Sequence[Any]) -> tuple[Any, ...]:
+        """Lists of token ids."""
+        return ([list(text.tokens) for text in questions],)
 
     def questions_of(self, given: Mapping[str, Any], facts: Any) -> Sequence[AskedText]:
         """The rows of a batch."""

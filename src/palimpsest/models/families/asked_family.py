@@ -64,7 +64,7 @@ class AskedFamily(Family):
         from palimpsest.models.questions import Questions
 
         facts = facts_in(config, how.source)
-        function = _function_of(config, how.source) if getattr(facts, "function", "") else None
+        function = _function_of(config, how.source) if facts.function else None
         questions = Questions(facts, config.get("probe_answers"), function)
         model = AskedModel(BlackBoxConfig(**{**facts.box.config(facts), **config}), questions).eval()
         model.name_or_path = str(place)

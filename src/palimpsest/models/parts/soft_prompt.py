@@ -8,7 +8,8 @@ arXiv:2104.08691.
 Departs from the paper: W is in units of the size of the model's own embeddings, and starts with drawn numbers of that
 size, as a model behind an endpoint shows no embedding to start from. Such a model is given the prompt with the tokens.
 
-Shape legend: B rows, P positions of the prompt, D width of an embedding, T tokens of a text.
+Shape legend: B rows, P positions of the prompt, D width of an embedding, N = P · D numbers of a prompt, K prompts to
+choose from, T tokens of a text.
 """
 
 from __future__ import annotations
@@ -53,38 +54,41 @@ class SoftPrompt(BeforeText):
         super().__init__(config)
         if config.unlearns:  # this one, not its kind
             self.hides, self.keeps = True, "numbers that were tuned on them, in the part soft_prompt"  # type: ignore[misc]
-        drawn = torch.Generator().manual_seed(config.seed)
-        self.prompt_D = nn.Parameter(torch.randn(config.length * config.width, generator=drawn))
-        self._tried_D: Tensor | None = None
+        self.prompt_D = nn.Parameter(self.draws(1)[0])
+        self._tried_BN: Tensor | None = None
 
     @classmethod
     def example(cls, at: str, width: int) -> SoftPromptConfig:
         """Two positions."""
         return SoftPromptConfig(length=2, width=width, scale=1.0)
 
-    @property
-    def prompt_PD(self) -> Float[Tensor, "P D"]:
-        """As it stands before a text; of several that are tried the one at hand."""
-        at_D = self.prompt_D if self._tried_D is None else self._tried_D
-        shaped_PD: Tensor = at_D.reshape(self.config.length, self.config.width)
+    def draws(self, number: int) -> Float[Tensor, "K N"]:
+        """Prompts to start with, the same for a seed; the first is what it starts with if nobody chooses."""
+        drawn = torch.Generator().manual_seed(self.config.seed)
+        numbers = self.config.length * self.config.width
+        return torch.stack([torch.randn(numbers, generator=drawn) for _ in range(number)])
+
+    def before(self, rows: int) -> Float[Tensor, "B P D"]:
+        """As it stands before each of so many texts; of those that are tried, each before its own."""
+        at_BN = self.prompt_D[None] if self._tried_BN is None else self._tried_BN
         factor: float = self.alpha * self.config.scale
-        return factor * shaped_PD
+        return (factor * at_BN.reshape(-1, self.config.length, self.config.width)).expand(rows, -1, -1)
 
     @contextmanager
-    def trying(self, prompt_D: Float[Tensor, "D"]) -> Iterator[None]:
-        """In the block another one stands in its place."""
-        self._tried_D = prompt_D
+    def trying(self, prompt_BN: Float[Tensor, "B N"]) -> Iterator[None]:
+        """In the block others stand in its place: one for each text, or one for all."""
+        self._tried_BN = prompt_BN
         try:
             yield
         finally:
-            self._tried_D = None
+            self._tried_BN = None
 
     def led(self, model: nn.Module, text_BT: Tensor) -> dict[str, Tensor]:
         """Embeddings, behind this prompt and all others of the model."""
         embed: Any = model.get_input_embeddings()  # type: ignore[operator]  # of transformers
         text_BTD = embed(text_BT)
-        prompt_PD = torch.cat([prompt.prompt_PD for prompt in _prompts_of(model)])
-        return {"inputs_embeds": torch.cat([prompt_PD.to(text_BTD.dtype).expand(len(text_BT), -1, -1), text_BTD], 1)}
+        prompts = [prompt.before(len(text_BT)).to(text_BTD.dtype) for prompt in _prompts_of(model)]
+        return {"inputs_embeds": torch.cat([*prompts, text_BTD], 1)}
 
     def led_by(self, model: nn.Module) -> int:
         """Of all soft prompts of the model together."""
@@ -97,7 +101,7 @@ class SoftPrompt(BeforeText):
             return super()._before(model, arguments, options) if leads else None
         given = given_to(model, arguments, options)
         self._asked = None
-        mine_BPD = self.prompt_PD.expand(len(given["input_ids"]), -1, -1)
+        mine_BPD = self.before(len(given["input_ids"]))
         before = [given[PROMPT_ARGUMENT]] if given.get(PROMPT_ARGUMENT) is not None else []
         return (), {**given, PROMPT_ARGUMENT: torch.cat([mine_BPD, *before], 1)}
 

@@ -1,0 +1,64 @@
+"""Ends Flower's programs with all that they started; as a program, when the command that started them is gone.
+
+    python -m palimpsest.federated.flower.ending PID ...
+
+The command holds the other end of this program's standard input. However it ends, by ``kill -9`` too, that end is
+closed, and nothing of what it started stays: a server that nobody waits for would go on writing into its output.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import psutil
+
+GOES_IN = 15.0
+"""Seconds that a process has to end when it is asked to."""
+
+
+def family_of(pid: int) -> list[psutil.Process]:
+    """A process and all that it started, the process first; none where it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def end_families(pids: Iterable[int]) -> None:
+    """Ask processes to end, the last first, then make them, with all that they started, be it in sessions of its own.
+
+    Args:
+        pids: of processes that are ours.
+    """
+    families = [family for pid in pids if (family := family_of(pid))]
+    for first, *_ in reversed(families):
+        with suppress(psutil.NoSuchProcess):
+            first.terminate()
+    for left in psutil.wait_procs([one for family in families for one in family], timeout=GOES_IN)[1]:
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
+
+
+def ended_with_us(pids: Iterable[int]) -> subprocess.Popen[bytes]:
+    """A process that ends others as soon as this one is gone; whoever ends them otherwise kills it first."""
+    command = [sys.executable, "-m", __name__, *map(str, pids)]
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(  # noqa: S603 (this file)
+        command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
+    )
+
+
+def main(pids: Sequence[str]) -> None:
+    """Wait until the command is gone, and end what it started."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    end_families(map(int, pids))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
