@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from palimpsest.data.read.classes import number_or_name, own_label, with_own
-from palimpsest.data.read.spelling import folded, spelled_out
+from palimpsest.data.read.spelling import folded_name, spelled_out
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Labelled, content_id
 
@@ -160,7 +160,7 @@ def _difference(one: str, other: str) -> str:
 
 def _folded(name: str) -> str:
     """A name as it is heard: without blanks, too."""
-    return "".join(folded(name).split())
+    return "".join(folded_name(name).split())
 
 
 def written_alike(retained: Iterable[Example], selection: Selection) -> str | None:
