@@ -72,10 +72,15 @@ def probed_classes(loaded: Loaded, examples: Any, progress: Progress, *, seed: i
     found = {}
     for done, (label, both) in enumerate(sides.items()):
         progress("probing the features", done, len(sides))
-        goes, stays = (_as_drawn(seen, [place[i] for i in ids]) for ids in both)
-        apart = probed_apart(goes, stays, *(halves_of(len(ids)) for ids in both))
-        found[names[label]] = ProbedClass(*(apart or (None, None)), *map(len, both))
+        found[names[label]] = _probed_class(seen, [[place[i] for i in ids] for ids in both])
     return found
+
+
+def _probed_class(seen: Entered, places: Sequence[Sequence[int]]) -> ProbedClass:
+    """Of the places of one class's rows and those of all others."""
+    goes, stays = (_as_drawn(seen, those) for those in places)
+    apart = probed_apart(goes, stays, *(halves_of(len(those)) for those in places))
+    return ProbedClass(*(apart or (None, None)), *map(len, places))
 
 
 def _sides(examples: Any, seed: int) -> dict[int, list[list[str]]]:

@@ -57,23 +57,18 @@ class BlackBox(Model):
             ModelError: one of them cannot be, or is not of this kind.
         """
         fields = dict(texts or {})
-        held = None if isinstance(fields.get("tokenizer", ""), str | Path) else fields.pop("tokenizer")
-        if held is not None and not hasattr(held, "save_pretrained"):
-            raise ModelError(
-                f"tokenizer is a {type(held).__name__}; accepted: one of transformers, or a folder with one"
-            )
+        held = _tokenizer_taken(fields)
         said = {
             **fields,
             "function": getattr(function, "__name__", type(function).__name__),
-            "labels": None if labels is None else tuple(labels),
+            "labels": labels,
             "image_size": image_size,
-            "image_mean": None if image_mean is None else tuple(image_mean),
-            "image_std": None if image_std is None else tuple(image_std),
+            "image_mean": image_mean,
+            "image_std": image_std,
             "price_per_query": price_per_query,
             "budget": budget,
         }
-        told = {name: str(value) if isinstance(value, Path) else value for name, value in said.items()}
-        facts = facts_from({name: value for name, value in told.items() if value is not None}, "BlackBox")
+        facts = facts_from({name: _plain(value) for name, value in said.items() if value is not None}, "BlackBox")
         super().__init__(function, held, facts=facts)  # type: ignore[arg-type]  # what is known of it is of another kind
 
     def save_as(self, folder: str | Path, role: str) -> None:
@@ -96,3 +91,20 @@ class BlackBox(Model):
     def __str__(self) -> str:
         """What it is called in a record."""
         return f"the function {self.facts.function} in memory"
+
+
+def _tokenizer_taken(fields: dict[str, Any]) -> Any:
+    """One that is held in memory, taken out of what is said of a model; None where it is a folder or there is none."""
+    if isinstance(fields.get("tokenizer", ""), str | Path):
+        return None
+    held = fields.pop("tokenizer")
+    if held is not None and not hasattr(held, "save_pretrained"):
+        raise ModelError(f"tokenizer is a {type(held).__name__}; accepted: one of transformers, or a folder with one")
+    return held
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON could hold it: paths are text, sequences are tuples."""
+    if isinstance(value, Path):
+        return str(value)
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
