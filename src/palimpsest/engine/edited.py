@@ -14,7 +14,7 @@ from palimpsest.audit.linear_probe import Probed
 from palimpsest.companions.learned import read_record
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import Output
-from palimpsest.engine.probing import halves_of, rows_to_probe, probed_apart
+from palimpsest.engine.probing import halves_of, probed_apart, rows_to_probe
 from palimpsest.loop.editing import EDIT_FILE
 from palimpsest.models.class_samples import Entered, entered, of_positions, thinned
 from palimpsest.models.load import Loaded
