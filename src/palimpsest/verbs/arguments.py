@@ -18,6 +18,7 @@ from palimpsest.engine.measured_set import ToMeasure
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
 from palimpsest.errors import PlanError, UsageError, encodable, unknown
+from palimpsest.verbs.asked_day import day_of
 
 MODELS = ("base", "oracle", "revision")
 _KINDS: Mapping[str, tuple[type, str]] = {
@@ -189,7 +190,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         selection,
         layout_of(arguments),
         asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
-        asked_on=_day(arguments.get("asked_on")),
+        asked_on=day_of(arguments.get("asked_on")),
         allow_forgotten=bool(arguments.get("allow_forgotten")),
     )
 
@@ -300,15 +301,6 @@ def _check_pool(data: object, selection: Selection, named: Mapping[str, object])
         )
     if data is None and selection:
         raise PlanError("--forget-subject, --forget-id and --forget-class take rows of a pool; give it with --data")
-
-
-def _day(value: object) -> str:
-    if value is None or value == "":
-        return ""
-    try:
-        return date.fromisoformat(value.isoformat()[:10] if isinstance(value, date) else str(value)).isoformat()
-    except ValueError:
-        raise PlanError(f"asked_on is {value!r}; accepted: a date as YYYY-MM-DD") from None
 
 
 def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:

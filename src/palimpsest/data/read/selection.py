@@ -13,6 +13,7 @@ from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Labelled, content_id
 
 _SHOWN_NAMES = 12
+_SHOWN_PROBLEMS = 4
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def select(
     names = with_own(_own_names(examples), class_names or {})
     problems = list(_problems(examples, selection, names))
     if problems:
-        raise DataError(f"{source}: {'; '.join(problems)}")
+        more = f"; and {len(problems) - _SHOWN_PROBLEMS} more like these" if len(problems) > _SHOWN_PROBLEMS else ""
+        raise DataError(f"{source}: {'; '.join(problems[:_SHOWN_PROBLEMS])}{more}")
     meant = _meant_by(selection, names)
     forget: list[Example] = []
     retain: list[Example] = []
