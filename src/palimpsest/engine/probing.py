@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,21 +67,16 @@ def probed_classes(loaded: Loaded, examples: Any, progress: Progress, *, seed: i
     if head is None:
         raise PlanError(f"model {loaded.source} has no linear head, so that nothing enters it; leave --probe out")
     sides = _sides(examples, seed)
-    asked = list(dict.fromkeys(i for both in sides.values() for ids in both for i in ids))
-    place, seen = {i: n for n, i in enumerate(asked)}, entered(loaded.model, head, examples, asked)
+    asked = tuple(dict.fromkeys(chain.from_iterable(chain.from_iterable(sides.values()))))
+    seen = entered(loaded.model, head, examples, asked)
     names = names_in_order(Head(loaded.num_outputs, loaded.class_names))
     found = {}
     for done, (label, both) in enumerate(sides.items()):
         progress("probing the features", done, len(sides))
-        found[names[label]] = _probed_class(seen, [[place[i] for i in ids] for ids in both])
+        goes, stays = (_as_drawn(seen, asked, ids) for ids in both)
+        apart = probed_apart(goes, stays, *map(halves_of, map(len, both)))
+        found[names[label]] = ProbedClass(*(apart or (None, None)), *map(len, both))
     return found
-
-
-def _probed_class(seen: Entered, places: Sequence[Sequence[int]]) -> ProbedClass:
-    """Of the places of one class's rows and those of all others."""
-    goes, stays = (_as_drawn(seen, those) for those in places)
-    apart = probed_apart(goes, stays, *(halves_of(len(those)) for those in places))
-    return ProbedClass(*(apart or (None, None)), *map(len, places))
 
 
 def _sides(examples: Any, seed: int) -> dict[int, list[list[str]]]:
@@ -93,6 +89,8 @@ def _sides(examples: Any, seed: int) -> dict[int, list[list[str]]]:
     return sides
 
 
-def _as_drawn(seen: Entered, places: Sequence[int]) -> Entered:
-    """Some rows of one position each, counted anew."""
-    return of_positions(seen, torch.tensor(places, dtype=torch.long))._replace(owner_S=torch.arange(len(places)))
+def _as_drawn(seen: Entered, asked: Sequence[str], ids: Sequence[str]) -> Entered:
+    """Some of the rows that were asked, of one position each, counted anew."""
+    place = {example_id: number for number, example_id in enumerate(asked)}
+    chosen = of_positions(seen, torch.tensor([place[i] for i in ids], dtype=torch.long))
+    return chosen._replace(owner_S=torch.arange(len(ids)))
