@@ -13,11 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +20,7 @@ from typing import Any
 
 import palimpsest as pal
 from bar_tasks import TASKS
+from killing import killed
 from palimpsest.engine.serving import ServedModel, description_of, serving, write_description
 from palimpsest.models.load import load
 from palimpsest.models.parts import parts_of
@@ -68,24 +64,13 @@ def reprogram(box: str, data: tuple[str, str], output: Path, served: ServedModel
     return result, served.queries, time.perf_counter() - started
 
 
-def killed(box: str, data: tuple[str, str], place: Path, served: ServedModel, times: int) -> dict[str, Any]:
+def killed_run(box: str, data: tuple[str, str], place: Path, served: ServedModel, times: int) -> dict[str, Any]:
     """The run with q = 5 once more in processes of its own, killed at random moments and gone on with."""
     served.forget()
-    output, done = place / "killed", 0
+    output = place / "killed"
     given = {"holdout": data[1], "method": "bar", "output": str(output), "plan": {"options": {"q": 5}}}
     code = f"import palimpsest as pal; pal.learn({box!r}, {data[0]!r}, **{given!r})"
-    drawn = random.Random(0)
-    while not output.exists():
-        child = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ), start_new_session=True)
-        ledger = output.with_name("killed.partial") / "queries.jsonl"
-        grown = (ledger.stat().st_size if ledger.exists() else 0) + drawn.randrange(10_000, 300_000)
-        while child.poll() is None and done < times:
-            if ledger.exists() and ledger.stat().st_size > grown:
-                child.send_signal(signal.SIGKILL)
-                done += 1
-                break
-            time.sleep(0.002)
-        child.wait()
+    done = killed(code, output, times, (10_000, 300_000))
     program = (output / "parts" / "0000-program" / "part.safetensors").read_bytes()
     whole = (place / "q5" / "parts" / "0000-program" / "part.safetensors").read_bytes()
     return {"killed": done, "queries": served.queries, "same bits": program == whole}
@@ -129,7 +114,7 @@ def main() -> None:
             rows.insert(0, {"name": "mapping alone", "queries": len(pal_examples(data[0])), "seconds": 0.0, **alone})
             rows[0]["price"] = rows[0]["queries"] * PRICE
             if asked.kill:
-                found = killed(box, data, place, served, asked.kill)
+                found = killed_run(box, data, place, served, asked.kill)
         result, _, seconds = reprogram(model, framed, place / "white", served, estimator="exact")
         rows.append(row("white box, exact gradient", result, 0, seconds))
     print(table(rows))

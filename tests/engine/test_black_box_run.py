@@ -26,9 +26,13 @@ from palimpsest.models.load import load
 from palimpsest.models.query_ledger import QueryLedger
 
 PLAN = {"training": {"max_steps": 6, "batch_size": 4, "checkpoint_steps": 2}, "options": {"q": 2}}
+SGD = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0}
 PLANS = {  # by which a prompt is found that is kept
     "prompt_tuning": {"training": PLAN["training"] | {"learning_rate": 1.0}, "options": {"q": 4}},
-    "spul": {"training": {"max_steps": 8, "batch_size": 2, "checkpoint_steps": 2}, "options": {"q": 4, "length": 2}},
+    "spul": {
+        "training": {"max_steps": 8, "batch_size": 2, "checkpoint_steps": 2, **SGD},
+        "options": {"q": 4, "length": 2},
+    },
     "guard": {},
 }
 SECRET = "t0p-s3cret-value"

@@ -206,8 +206,8 @@ def test_a_prompt_that_is_no_better_than_none_is_not_kept_and_the_run_says_so(tm
     monkeypatch.setattr(Learner, "nats", lambda self, rows, most, without=False: 2.0 if without else 2.5)
     plan = {"training": {"max_steps": 1}, "options": {"q": 1, "starts": 1}}
     said = (
-        r"nothing was learned: 1 step as planned, and no soft prompt was found behind which the learn rows are likelier "
-        r"\(2 nats per token without one, 2.5 behind it\); give a rate \(--lr\), a longer run \(--max-steps\)$"
+        r"nothing was learned: 1 step as planned, and no soft prompt was found behind which the learn rows are "
+        r"likelier \(2 nats per token without one, 2.5 behind it\); give a rate \(--lr\), a longer run \(--max-steps\)$"
     )
     with pytest.raises(FrozenError, match=said):
         pal.learn(str(tmp_path / "lm"), str(data), method="prompt_tuning", output=tmp_path / "out", plan=plan)

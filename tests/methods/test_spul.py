@@ -67,7 +67,7 @@ def test_both_terms_by_hand_and_their_gradient(estimator):
     forget, retain = by_hand(plain, weight, part.config.scale, 0.5)
     assert terms["forget"].total.item() == pytest.approx(forget.item(), rel=1e-5)
     assert terms["retain"].total.item() == pytest.approx(retain.item(), rel=1e-5)
-    assert (terms["forget"].per, terms["retain"].weight) == ("example", 3.0)
+    assert (terms["forget"].per, terms["retain"].per, terms["retain"].weight) == ("example", "example", 3.0)
     (wanted,) = torch.autograd.grad(forget + retain, weight)
     (found,) = torch.autograd.grad(terms["forget"].total + terms["retain"].total, part.prompt_D)
     if estimator == "exact":
@@ -95,7 +95,8 @@ def test_with_alpha_0_there_is_one_term():
     assert list(terms) == ["forget"]
 
 
-PLAN = {"training": {"max_steps": 8, "batch_size": 2}, "options": {"q": 4, "length": LENGTH}}
+SGD = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0}
+PLAN = {"training": {"max_steps": 8, "batch_size": 2, **SGD}, "options": {"q": 4, "length": LENGTH}}
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 
 import pytest
-from tests.models.black_boxes import ROWS, STANDS, description, scripted, stand
+import torch
+from tests.models.black_boxes import ROWS, STANDS, WORDS, description, scripted, stand
 
 from palimpsest.errors import EndpointError, ModelError
 from palimpsest.models.black_box_file import facts_from
-from palimpsest.models.black_boxes import all_boxes
+from palimpsest.models.black_boxes import all_boxes, box_named
 from palimpsest.models.questions import Questions
 
 CUT = (200, {"Content-Length": "1000"}, b'{"logprobs": [[-0.5')
@@ -202,3 +204,32 @@ def test_a_credential_that_is_not_there_is_asked_for(monkeypatch):
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(ModelError, match="environment variable NOT_SET is not set"):
         facts_from(description("http://127.0.0.1:1/", auth_env="NOT_SET"), "box").credential()
+
+
+@pytest.mark.parametrize(("base", "noticed"), [(math.e, False), (10, True), (2, False)])
+def test_log_probabilities_of_base_10_are_noticed_by_the_probes(base, noticed):
+    """Of base 2 they are not: a model may find any token as unlikely as that."""
+    found, box = stand("causal_lm"), box_named("causal_lm")
+    facts = box.Facts(**description("http://127.0.0.1:1/", "causal_lm"))
+    probes = box.probes(facts)
+    right = found.answer(found.model(), box.content(probes))
+    said = [[p / math.log(base) for p in row] for row in right["logprobs"]]
+    answers = [(*row, *top) for row, top in zip(said, right["top"], strict=True)]
+    if noticed:
+        with pytest.raises(EndpointError, match="logprobs in nats"):
+            box.check_probes(answers, facts)
+    else:
+        box.check_probes(answers, facts)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_no_model_is_taken_for_one_of_base_10(scale):
+    """Flat ones and ones that are sure of what they say."""
+    box = box_named("causal_lm")
+    facts = box.Facts(**description("http://127.0.0.1:1/", "causal_lm"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        logp = (scale * torch.randn(16, 7, WORDS, generator=generator)).log_softmax(-1)
+        drawn = torch.tensor([text.tokens[1:] for text in box.probes(facts)])[..., None]
+        said = logp.gather(-1, drawn)[..., 0].tolist()
+        box.check_probes([(*row, *[0.0] * 8) for row in said], facts)

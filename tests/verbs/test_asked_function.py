@@ -45,9 +45,12 @@ def function_of(kind, model, calls=None):
 def function_box(kind, model=None, calls=None, **more):
     """The stand as a ``pal.BlackBox``."""
     found = stand(kind)
-    tokenizer = {} if kind == "image_classifier" else {"tokenizer": letters()}
     function = function_of(kind, model or found.model(), calls)
-    return pal.BlackBox(function, kind=kind, **found.fields, **tokenizer, **more)
+    if kind == "image_classifier":
+        return pal.BlackBox(function, **found.fields, **more)
+    said = {"kind": kind, "tokenizer": letters(), **found.fields}
+    labels = said.pop("labels", None)
+    return pal.BlackBox(function, labels=labels, texts=said, **more)
 
 
 def rows_for(kind, folder):
@@ -114,7 +117,7 @@ def test_a_budget_and_a_failure_are_one_line(tmp_path):
     def broken(tokens):
         raise KeyError("no")
 
-    box = pal.BlackBox(broken, kind="causal_lm", vocabulary=WORDS, tokenizer=letters())
+    box = pal.BlackBox(broken, texts={"kind": "causal_lm", "vocabulary": WORDS, "tokenizer": letters()})
     with pytest.raises(EndpointError, match=r"the function broken failed \(KeyError: 'no'\)"):
         pal.measure(box, data)
 
@@ -133,14 +136,14 @@ def test_a_budget_and_a_failure_are_one_line(tmp_path):
 def test_what_is_not_of_a_kind_is_refused(kind, more, said):
     fields = stand(kind).fields if kind in METRIC else {}
     with pytest.raises(ModelError, match=said):
-        pal.BlackBox(len, kind=kind, **{**fields, **more})
+        pal.BlackBox(len, texts={"kind": kind, **fields, **more})
 
 
 def test_a_tokenizer_in_a_folder_is_read_there(tmp_path):
     letters().save_pretrained(tmp_path / "letters")
     model, data = tiny_lm(), rows_for("causal_lm", tmp_path)
     function = function_of("causal_lm", model)
-    box = pal.BlackBox(function, kind="causal_lm", vocabulary=WORDS, tokenizer=tmp_path / "letters")
+    box = pal.BlackBox(function, texts={"kind": "causal_lm", "vocabulary": WORDS, "tokenizer": tmp_path / "letters"})
     found = pal.measure(box, data, metrics=["nll"]).scores["nll"].value
     wanted = pal.measure(function_box("causal_lm", model), data, metrics=["nll"]).scores["nll"].value
     assert found == pytest.approx(wanted)

@@ -35,7 +35,7 @@ def halves_of(count: int) -> Int[Tensor, "N"]:
     return torch.arange(count) % 2
 
 
-def told_apart(
+def probed_apart(
     goes: Entered, stays: Entered, half_goes: Int[Tensor, "P"], half_stays: Int[Tensor, "M"]
 ) -> Probed | None:
     """Recall and false alarms; None where a half has no row of one of the two.
@@ -65,11 +65,7 @@ def probed_classes(loaded: Loaded, examples: Any, progress: Progress, *, seed: i
     head = loaded.family.head(loaded.model)
     if head is None:
         raise PlanError(f"model {loaded.source} has no linear head, so that nothing enters it; leave --probe out")
-    label_of = dict(zip(examples.ids, labels_of(examples).tolist(), strict=True))
-    sides = {}
-    for label in sorted(set(label_of.values())):
-        groups = ([i for i in examples.ids if (label_of[i] == label) is own] for own in (True, False))
-        sides[label] = [rows_to_probe(ids, seed) for ids in groups]
+    sides = _sides(examples, seed)
     asked = list(dict.fromkeys(i for both in sides.values() for ids in both for i in ids))
     place, seen = {i: n for n, i in enumerate(asked)}, entered(loaded.model, head, examples, asked)
     names = names_in_order(Head(loaded.num_outputs, loaded.class_names))
@@ -77,9 +73,19 @@ def probed_classes(loaded: Loaded, examples: Any, progress: Progress, *, seed: i
     for done, (label, both) in enumerate(sides.items()):
         progress("probing the features", done, len(sides))
         goes, stays = (_as_drawn(seen, [place[i] for i in ids]) for ids in both)
-        apart = told_apart(goes, stays, *(halves_of(len(ids)) for ids in both))
+        apart = probed_apart(goes, stays, *(halves_of(len(ids)) for ids in both))
         found[names[label]] = ProbedClass(*(apart or (None, None)), *map(len, both))
     return found
+
+
+def _sides(examples: Any, seed: int) -> dict[int, list[list[str]]]:
+    """Class -> its rows and all others, as they are drawn."""
+    label_of = dict(zip(examples.ids, labels_of(examples).tolist(), strict=True))
+    sides = {}
+    for label in sorted(set(label_of.values())):
+        groups = ([i for i in examples.ids if (label_of[i] == label) is own] for own in (True, False))
+        sides[label] = [rows_to_probe(ids, seed) for ids in groups]
+    return sides
 
 
 def _as_drawn(seen: Entered, places: Sequence[int]) -> Entered:

@@ -22,7 +22,14 @@ from torch import nn
 
 from palimpsest.contract import ExampleSet, Method, Part, Phase, Term, Terms
 from palimpsest.data.encode.batch import Batch
-from palimpsest.models.soft_prompting import Learner, SoftPromptingConfig, check_prompting, nll_of, soft_prompt_for
+from palimpsest.models.soft_prompting import (
+    Learner,
+    SoftPromptingConfig,
+    check_prompting,
+    nll_of,
+    queries_to_start,
+    soft_prompt_for,
+)
 
 CHECKED_ROWS = 64
 """Rows that are asked at the end, behind the prompt and without it; those that are measured, too, cost nothing more."""
@@ -58,7 +65,7 @@ class PromptTuning(Method):
     def queries(cls, config: PromptTuningConfig, steps: int, rows: int, examples: int) -> int:
         """Q + 1 for each row of a step, and what the start and the check at the end cost."""
         checked = 2 * min(CHECKED_ROWS, examples)
-        return steps * rows * (config.q + 1) + config.queries_to_start(examples) + checked
+        return steps * rows * (config.q + 1) + queries_to_start(config, examples) + checked
 
     def check(self, model: nn.Module) -> None:
         """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""

@@ -3,7 +3,7 @@
 Source: Bhaila, Van, Wu 2024, "Soft Prompting for Unlearning in Large Language Models", arXiv:2406.12038, known from its
 abstract; the objective is that of NPO+RT (Zhang et al. 2024, arXiv:2404.05868, Eq. 3).
 
-    L = (2/npo_beta) · mean_x log(1 + (p(x | prompt)/p(x))^npo_beta) − alpha · mean log p(retain tokens | prompt)
+    L = (2/npo_beta) · mean_x log(1 + (p(x | prompt)/p(x))^npo_beta) − alpha · mean_z log p(z | prompt)
 
 The prompt is learned as in ``prompt_tuning``, by an estimate of the gradient from values alone, so that the model may
 be one that can only be asked: a row of a step costs q + 1 queries, and what it said of the forget rows before one.
@@ -12,6 +12,9 @@ leave the retain rows their ``floor``; where none does, the model is given back 
 
 No weight changes: whoever leaves the prompt off has all of it again, and the report says so first. What the part keeps
 of the forgotten rows are numbers that were tuned on them.
+
+x a forget row, z a retain row, both summed over their label tokens: per token, the retain term would weigh as much less
+as a row is long, and what must stay was lost.
 
 Departs from the paper: NPO's objective for its own, which gives the forget rows of a classification task another label.
 Official code: none used.
@@ -34,6 +37,7 @@ from palimpsest.models.soft_prompting import (
     SoftPromptingConfig,
     check_prompting,
     nll_of,
+    queries_to_start,
     soft_prompt_for,
 )
 
@@ -41,6 +45,8 @@ from palimpsest.models.soft_prompting import (
 class SPULConfig(SoftPromptingConfig):
     """Options of SPUL."""
 
+    length: int = Field(default=4, ge=1)
+    """Positions of the prompt."""
     npo_beta: float = Field(default=0.1, gt=0)
     """Inverse temperature of the forget term, as in NPO."""
     alpha: float = Field(default=1.0, ge=0)
@@ -55,7 +61,7 @@ class SPUL(Method):
     Config = SPULConfig
     use_when = (
         "a language model is behind an API that takes soft prompts. "
-        "Not where anybody else can ask it, nor of a small model: what must stay went along."
+        "Not where anybody else can ask it, nor of a small model: no prompt hid much and kept what must stay."
     )
     approach = "guard"
     modalities = ("text",)
@@ -66,9 +72,8 @@ class SPUL(Method):
     adds_parts = True
     own_schedule = True
     defaults = {
-        "optimizer": "sgd",
-        "learning_rate": 1.0,
-        "momentum": 0.0,
+        "optimizer": "adamw",
+        "learning_rate": 0.1,
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 0.0,
         "batch_size": 8,
@@ -79,7 +84,7 @@ class SPUL(Method):
     def queries(cls, config: SPULConfig, steps: int, rows: int, examples: int) -> int:
         """Q + 1 for each row of both sets in a step, once every forget row as it was, and what the start costs."""
         watched = 2 * (LOOKS + 1) * WATCHED_ROWS
-        return 2 * steps * rows * (config.q + 1) + examples + config.queries_to_start(START_ROWS) + watched
+        return 2 * steps * rows * (config.q + 1) + examples + queries_to_start(config, START_ROWS) + watched
 
     def check(self, model: nn.Module) -> None:
         """Refuse the exact gradient of what can only be asked, and an endpoint that takes no soft prompt."""
@@ -93,8 +98,8 @@ class SPUL(Method):
         """Know the prompt."""
         self._learner = Learner(model, self.config)
         self._learner.start(sets.get("retain", sets["forget"]))
-        watched = "retain" in sets and [sets["forget"], sets["retain"]]
-        self._watch = PromptWatch(self._learner, *watched, self.config.floor) if watched else None
+        retain, floor = sets.get("retain"), self.config.floor
+        self._watch = None if retain is None else PromptWatch(self._learner, sets["forget"], retain, floor)
         return super().prepare(model, sets)
 
     def phases(self, step: int, planned: int) -> Sequence[Phase]:
@@ -115,7 +120,7 @@ class SPUL(Method):
         if "retain" in batches and self.config.alpha:
             retain = batches["retain"]
             total = self._learner.total(lambda: nll_of(model, retain), retain.ids, self._step)
-            terms["retain"] = Term(total, of="retain", weight=self.config.alpha)
+            terms["retain"] = Term(total, of="retain", per="example", weight=self.config.alpha)
         return terms
 
     def update(self, model: nn.Module, phase: Phase, step: Step) -> None:

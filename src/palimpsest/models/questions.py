@@ -103,7 +103,9 @@ class Questions:
             return ()
         probes = self.facts.box.probes(self.facts)
         if self._known_alike is not ledger:
-            self._check_alike(self._told(probes))
+            told = self._told(probes)
+            self.facts.box.check_probes(told, self.facts)
+            self._check_alike(told)
             self._known_alike = ledger
         return [ledger.answers[key] for key in map(self.facts.box.digest, probes)]
 

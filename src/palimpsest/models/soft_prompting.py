@@ -38,9 +38,10 @@ class SoftPromptingConfig(EstimatorConfig):
     starts: int = Field(default=16, ge=1)
     """Prompts that are drawn to start with: the one is taken behind which a few rows are likeliest. 1 asks nothing."""
 
-    def queries_to_start(self, rows: int) -> int:
-        """Queries to choose the start by a set of so many rows."""
-        return self.starts * min(START_ROWS, rows) if self.starts > 1 else 0
+
+def queries_to_start(config: SoftPromptingConfig, rows: int) -> int:
+    """Queries to choose the start by a set of so many rows."""
+    return config.starts * min(START_ROWS, rows) if config.starts > 1 else 0
 
 
 def embedding_size(model: Any) -> tuple[int, float]:

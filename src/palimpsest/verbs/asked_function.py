@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from palimpsest.errors import ModelError
 from palimpsest.files import write_atomic
@@ -32,61 +32,48 @@ class BlackBox(Model):
         self,
         function: Callable[..., Any],
         *,
-        kind: Literal["image_classifier", "text_classifier", "causal_lm"] = "image_classifier",
         labels: Sequence[str] | None = None,
         image_size: int | tuple[int, int] | None = None,
         image_mean: Sequence[float] | None = None,
         image_std: Sequence[float] | None = None,
-        vocabulary: int | None = None,
-        longest: int | None = None,
-        tokenizer: Any = None,
-        prompt_width: int | None = None,
-        prompt_scale: float | None = None,
+        texts: Mapping[str, Any] | None = None,
         price_per_query: float = 0.0,
         budget: int | None = None,
     ) -> None:
-        """Describe it; it is not called yet. What is left out is as in a ``blackbox.json``.
+        """Describe it; it is not called yet.
 
         Args:
             function: is asked.
-            kind: what it stands for.
             labels: of a classifier's classes, in the order of its probabilities.
             image_size: height and width, or one number for both.
             image_mean: subtracted from each channel of an image in [0, 1]; as many numbers as it has channels.
             image_std: what the difference is divided by.
-            vocabulary: number of token ids that it knows.
-            longest: tokens of a text at most.
-            tokenizer: of transformers, or a folder with one; None for rows that are token ids.
-            prompt_width: numbers of an embedding of a causal_lm that takes soft prompts.
-            prompt_scale: root mean square of one of them.
+            texts: of a model of texts its ``kind`` and what else a ``blackbox.json`` says of one (``vocabulary``,
+                ``longest``, ``tokenizer``, ``prompt_width``, ``prompt_scale``); its tokenizer may be of transformers.
             price_per_query: of one row.
             budget: queries of one run at most.
 
         Raises:
             ModelError: one of them cannot be, or is not of this kind.
         """
-        in_folder = isinstance(tokenizer, str | Path)
-        if not in_folder and tokenizer is not None and not hasattr(tokenizer, "save_pretrained"):
+        fields = dict(texts or {})
+        held = None if isinstance(fields.get("tokenizer", ""), str | Path) else fields.pop("tokenizer")
+        if held is not None and not hasattr(held, "save_pretrained"):
             raise ModelError(
-                f"tokenizer is a {type(tokenizer).__name__}; accepted: one of transformers, or a folder with one"
+                f"tokenizer is a {type(held).__name__}; accepted: one of transformers, or a folder with one"
             )
         said = {
+            **fields,
             "function": getattr(function, "__name__", type(function).__name__),
-            "kind": kind,
             "labels": None if labels is None else tuple(labels),
             "image_size": image_size,
             "image_mean": None if image_mean is None else tuple(image_mean),
             "image_std": None if image_std is None else tuple(image_std),
-            "vocabulary": vocabulary,
-            "longest": longest,
-            "tokenizer": str(tokenizer) if in_folder else None,
-            "prompt_width": prompt_width,
-            "prompt_scale": prompt_scale,
             "price_per_query": price_per_query,
             "budget": budget,
         }
-        facts = facts_from({name: value for name, value in said.items() if value is not None}, "BlackBox")
-        held = None if in_folder else tokenizer
+        told = {name: str(value) if isinstance(value, Path) else value for name, value in said.items()}
+        facts = facts_from({name: value for name, value in told.items() if value is not None}, "BlackBox")
         super().__init__(function, held, facts=facts)  # type: ignore[arg-type]  # what is known of it is of another kind
 
     def save_as(self, folder: str | Path, role: str) -> None:

@@ -155,6 +155,13 @@ class Box:
         """``NUM_PROBES`` questions, the same for every model of the same facts."""
         raise NotImplementedError
 
+    def check_probes(self, answers: Sequence[Numbers], facts: Any) -> None:
+        """Refuse answers to the probes that no model gives; default: one may give any.
+
+        Raises:
+            EndpointError: by ``facts.unusable``.
+        """
+
     def digest(self, question: Any) -> str:
         """SHA-256 over a question."""
         raise NotImplementedError

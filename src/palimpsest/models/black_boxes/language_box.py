@@ -53,6 +53,10 @@ _HALF = math.log(0.5) + _ROUNDING
 """No token with more than half of the probability can fail to be the most likely one."""
 
 
+_SURE = math.log(1e9)
+"""Drawn tokens can be so much likelier than even ones, nats, once in 10^9 times."""
+
+
 class LanguageFacts(TokenFacts):
     """What is known of a language model."""
 
@@ -141,6 +145,19 @@ class LanguageBox(TokenBox):
     def read_of_function(self, said: Any, questions: Sequence[Any], facts: Any) -> Sequence[Numbers]:
         """The same object as an endpoint's, whose rows may be tensors."""
         return self.read(said if isinstance(said, Mapping) else {}, questions, facts)
+
+    def check_probes(self, answers: Sequence[Numbers], facts: Any) -> None:
+        """Refuse numbers that are too close to 0 to be natural logarithms, such as those of base 10.
+
+        The tokens of the probes are drawn evenly, so that the product of V · p(token) over all of them has mean 1 for
+        any model; by Markov's inequality its logarithm is above a with probability at most exp(−a).
+        """
+        excess = sum(one + math.log(facts.vocabulary) for answer in answers for one in answer[: len(answer) // 2])
+        if excess > _SURE:
+            raise facts.unusable(
+                "tokens that were drawn at random are likelier by it than any model can have them; accepted: "
+                "logprobs in nats (natural logarithms, not of base 10), of the tokens that were sent"
+            )
 
     def compared(self, answer: Numbers) -> Numbers:
         """Probabilities of the tokens."""
