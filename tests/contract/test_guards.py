@@ -18,6 +18,7 @@ from palimpsest.models.load import load
 from palimpsest.models.parts.with_parts import folded, write_version
 from palimpsest.models.reference import PartsOff
 from palimpsest.models.scope import Scope, apply_scope, parameter_digests
+from palimpsest.rules.own_step import OptimizerStep
 
 GUARDS = [name for name in methods.names() if methods.card(name).approach == "guard"]
 EXACT = {
@@ -103,7 +104,7 @@ def train(method, model, drawn) -> None:
         (phase,) = method.phases(step, 80)
         terms = method.loss(model, batches, phase)
         sum(term.weight * term.total / batches[term.of].num_scored for term in terms.values()).backward()
-        method.update(model, phase, optimizer.step)
+        method.update(model, phase, OptimizerStep(optimizer))
 
 
 @pytest.fixture(scope="module", params=GUARDS)
