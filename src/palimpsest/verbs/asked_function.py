@@ -49,7 +49,7 @@ class BlackBox(Model):
             image_mean: subtracted from each channel of an image in [0, 1]; as many numbers as it has channels.
             image_std: what the difference is divided by.
             texts: of a model of texts its ``kind`` and what else a ``blackbox.json`` says of one (``vocabulary``,
-                ``longest``, ``tokenizer``, ``prompt_width``, ``prompt_scale``); its tokenizer may be of transformers.
+                ``longest``, ``tokenizer``, ``prompt_width``, ``prompt_scale``); as tokenizer also one of transformers.
             price_per_query: of one row.
             budget: queries of one run at most.
 
