@@ -57,9 +57,8 @@ class BlackBox(Model):
             ModelError: one of them cannot be, or is not of this kind.
         """
         fields = dict(texts or {})
-        held = _tokenizer_taken(fields)
+        held = _taken_tokenizer(fields)
         said = {
-            **fields,
             "function": getattr(function, "__name__", type(function).__name__),
             "labels": labels,
             "image_size": image_size,
@@ -67,7 +66,7 @@ class BlackBox(Model):
             "image_std": image_std,
             "price_per_query": price_per_query,
             "budget": budget,
-        }
+        } | fields
         facts = facts_from({name: _plain(value) for name, value in said.items() if value is not None}, "BlackBox")
         super().__init__(function, held, facts=facts)  # type: ignore[arg-type]  # what is known of it is of another kind
 
@@ -93,14 +92,18 @@ class BlackBox(Model):
         return f"the function {self.facts.function} in memory"
 
 
-def _tokenizer_taken(fields: dict[str, Any]) -> Any:
-    """One that is held in memory, taken out of what is said of a model; None where it is a folder or there is none."""
-    if isinstance(fields.get("tokenizer", ""), str | Path):
+def _taken_tokenizer(fields: dict[str, Any]) -> Any:
+    """The tokenizer itself, taken out of the fields; None where a folder is named, or nothing.
+
+    Raises:
+        ModelError: it is none.
+    """
+    given = fields.get("tokenizer")
+    if given is None or isinstance(given, str | Path):
         return None
-    held = fields.pop("tokenizer")
-    if held is not None and not hasattr(held, "save_pretrained"):
-        raise ModelError(f"tokenizer is a {type(held).__name__}; accepted: one of transformers, or a folder with one")
-    return held
+    if not hasattr(given, "save_pretrained"):
+        raise ModelError(f"tokenizer is a {type(given).__name__}; accepted: one of transformers, or a folder with one")
+    return fields.pop("tokenizer")
 
 
 def _plain(value: Any) -> Any:
