@@ -57,13 +57,8 @@ class BlackBox(Model):
             ModelError: one of them cannot be, or is not of this kind.
         """
         fields = dict(texts or {})
-        held = None if isinstance(fields.get("tokenizer", ""), str | Path) else fields.pop("tokenizer")
-        if held is not None and not hasattr(held, "save_pretrained"):
-            raise ModelError(
-                f"tokenizer is a {type(held).__name__}; accepted: one of transformers, or a folder with one"
-            )
+        held = _taken_tokenizer(fields)
         said = {
-            **fields,
             "function": getattr(function, "__name__", type(function).__name__),
             "labels": None if labels is None else tuple(labels),
             "image_size": image_size,
@@ -71,7 +66,7 @@ class BlackBox(Model):
             "image_std": None if image_std is None else tuple(image_std),
             "price_per_query": price_per_query,
             "budget": budget,
-        }
+        } | fields
         told = {name: str(value) if isinstance(value, Path) else value for name, value in said.items()}
         facts = facts_from({name: value for name, value in told.items() if value is not None}, "BlackBox")
         super().__init__(function, held, facts=facts)  # type: ignore[arg-type]  # what is known of it is of another kind
@@ -96,3 +91,17 @@ class BlackBox(Model):
     def __str__(self) -> str:
         """What it is called in a record."""
         return f"the function {self.facts.function} in memory"
+
+
+def _taken_tokenizer(fields: dict[str, Any]) -> Any:
+    """The tokenizer itself, taken out of the fields; None where a folder is named, or nothing.
+
+    Raises:
+        ModelError: it is none.
+    """
+    given = fields.get("tokenizer")
+    if given is None or isinstance(given, str | Path):
+        return None
+    if not hasattr(given, "save_pretrained"):
+        raise ModelError(f"tokenizer is a {type(given).__name__}; accepted: one of transformers, or a folder with one")
+    return fields.pop("tokenizer")
