@@ -2,7 +2,7 @@
 
     python benchmarks/federated.py --json rows.jsonl [--tasks digits] [--seeds 0,1]
     .venv-federated/bin/python benchmarks/federated.py --json rows.jsonl --through flower [--seeds 0]
-    python benchmarks/federated.py --json rows.jsonl --tasks people --data ../shared/data --output DIR
+    python benchmarks/federated.py --json rows.jsonl --tasks "people,other people" --data ../shared/data --output DIR
     python benchmarks/federated.py --table docs/results/federated.jsonl [--markdown docs/erasers.md]
 
 digits: five clients share the digits of scikit-learn, and one of them has put a backdoor in; 20 rounds of 2 epochs
@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from federated_bench.table import page, rows_of
 
 LAST = {"digits": "closed_form", "digits through Flower": "closed_form", "people": "adapter_per_client"}
+LAST["other people"] = LAST["people"]
 """Of the rows of a seed."""
 
 
@@ -42,17 +44,18 @@ def digits_through_flower(seed: int, arguments: argparse.Namespace) -> Iterator[
     return iter(rows_through_flower(seed))
 
 
-def people_of(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def people_of(seed: int, arguments: argparse.Namespace, task: str = "people") -> Iterator[dict[str, Any]]:
     """All rows of a client's erasure."""
     from federated_bench.people import rows_of_client
 
-    return rows_of_client(seed, arguments.data.resolve(), arguments.output.resolve())
+    return rows_of_client(task, seed, arguments.data.resolve(), arguments.output.resolve())
 
 
 TASKS: Mapping[str, Callable[[int, argparse.Namespace], Iterator[dict[str, Any]]]] = {
     "digits": digits_of,
     "digits through Flower": digits_through_flower,
     "people": people_of,
+    "other people": partial(people_of, task="other people"),
 }
 
 

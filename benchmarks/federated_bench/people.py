@@ -1,9 +1,10 @@
 """Three clients teach a language model what they know of one person each; one is erased in every way.
 
-``llama-stories260k`` and three invented people of knowundo-privacy: of the slice knowE of ``out_of_the_box``, whose
-client k seed k erases, and of knowD, whose client k seed 3 + k does. Clients exchange LoRA matrices; the federation is
-learned by ``palimpsest federated run`` without a number of rounds. Public rows are stories. Measured on the version as it lies on
-the disk: extraction strength (ES) of the erased client's rows, and of all others'.
+``llama-stories260k`` and three invented people of knowundo-privacy: the slice knowE of ``out_of_the_box`` for the task
+"people", and knowD for "other people", on which no constant was chosen. Seed k erases the k-th client. Clients exchange
+LoRA matrices; the federation is learned by ``palimpsest federated run`` without a number of rounds. Public rows are
+stories. Measured on the version as it lies on the disk: extraction strength (ES) of the erased client's rows, and of
+all others'.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from palimpsest.federated.federate import Federating, erase_client, federate
 from palimpsest.federated.local import LocalClients
 from palimpsest.federated.rounds_facts import federation_facts_in
 
-BASE, THREE = "260k", ("knowE", "knowD")
+BASE, THREE = "260k", {"people": "knowE", "other people": "knowD"}
 ERASERS = (
     "retrain_others", "fed_eraser", "replay_history", "projected_ascent", "subtract_distil", "fed_recovery",
     "extra_rounds", "client_noise",
@@ -69,24 +70,24 @@ def written(data: Path, folder: Path, three: str) -> tuple[str, dict[str, str], 
     return str(start), clients, str(write_lines(folder / "public.jsonl", told[: GENERAL[0]]))
 
 
-def rows_of_client(seed: int, data: Path, folder: Path) -> Iterator[dict[str, Any]]:
+def rows_of_client(task: str, seed: int, data: Path, folder: Path) -> Iterator[dict[str, Any]]:
     """Every row of one client's erasure."""
-    three = THREE[seed // 3]
+    three = THREE[task]
     folder = folder / three
     folder.mkdir(parents=True, exist_ok=True)
     start, clients, public = written(data, folder, three)
-    gone = f"client{seed % 3}"
+    gone = f"client{seed}"
     for learns_for, ways in ((None, ERASERS), *((name, (name,)) for name in APART)):
         version, row = learned(folder / f"learned-{learns_for or 'fed_avg'}", start, clients, learns_for)
         before = es_of(version, clients, gone)
-        yield {**named(seed, f"{learns_for or 'fed_avg'}, nothing erased"), **row, **before}
+        yield {**named(task, seed, f"{learns_for or 'fed_avg'}, nothing erased"), **row, **before}
         for name in ways:
-            yield {**named(seed, name), **erased(folder / f"{name}-{gone}", version, clients, gone, name, public)}
+            yield {**named(task, seed, name), **erased(folder / f"{name}-{gone}", version, clients, gone, name, public)}
 
 
-def named(seed: int, eraser: str) -> dict[str, Any]:
+def named(task: str, seed: int, eraser: str) -> dict[str, Any]:
     """What says which row it is."""
-    return {"task": "people", "seed": seed, "eraser": eraser}
+    return {"task": task, "seed": seed, "eraser": eraser}
 
 
 def learned(

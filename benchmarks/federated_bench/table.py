@@ -13,8 +13,9 @@ Columns = Mapping[str, Callable[[Rows, Rows], str]]
 
 
 def part_of(rows: Rows, oracle: Rows, key: str) -> str:
-    """Share of the oracle's, of the sums over seeds."""
-    own, whole = (sum(row[key] for row in some) for some in (rows, oracle))
+    """Share of the oracle's, of the sums over the seeds that both have."""
+    seeds = {row["seed"] for row in rows} & {row["seed"] for row in oracle}
+    own, whole = (sum(row[key] for row in some if row["seed"] in seeds) for some in (rows, oracle))
     return f"{own / whole:.2f}" if whole else "–"
 
 
@@ -33,22 +34,20 @@ OF_DIGITS: Columns = {
     "distance to retraining": lambda rows, oracle: mean(rows, "distance", 1),
     "bits of never there": lambda rows, oracle: same(rows),
 }
+OF_PEOPLE: Columns = {
+    "forget ES": lambda rows, oracle: spread(rows, "forget es", 2, "–"),
+    "retain ES": lambda rows, oracle: spread(rows, "retain es", 2, "–"),
+    "CPU seconds": lambda rows, oracle: mean(rows, "seconds", 0),
+    "of retraining": lambda rows, oracle: part_of(rows, oracle, "seconds"),
+    "answers": lambda rows, oracle: mean(rows, "answers", 0),
+    "distance to retraining": lambda rows, oracle: mean(rows, "distance", 1),
+    "bits of never there": lambda rows, oracle: same(rows),
+}
 COLUMNS: Mapping[str, tuple[str, str, Columns]] = {
     "digits": ("A client with a backdoor, digits", "retrain_others", OF_DIGITS),
     "digits through Flower": ("The same through Flower's simulation", "retrain_others", OF_DIGITS),
-    "people": (
-        "A client of three, people of knowundo-privacy",
-        "retrain_others",
-        {
-            "forget ES": lambda rows, oracle: spread(rows, "forget es", 2, "–"),
-            "retain ES": lambda rows, oracle: spread(rows, "retain es", 2, "–"),
-            "CPU seconds": lambda rows, oracle: mean(rows, "seconds", 0),
-            "of retraining": lambda rows, oracle: part_of(rows, oracle, "seconds"),
-            "answers": lambda rows, oracle: mean(rows, "answers", 0),
-            "distance to retraining": lambda rows, oracle: mean(rows, "distance", 1),
-            "bits of never there": lambda rows, oracle: same(rows),
-        },
-    ),
+    "people": ("A client of three, people of knowundo-privacy", "retrain_others", OF_PEOPLE),
+    "other people": ("A client of three other people", "retrain_others", OF_PEOPLE),
 }
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from palimpsest.durable import check_held_still, put
 from palimpsest.errors import DataError, UsageError, reachable
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""Numbers of errors of a disk that is full or broken: nothing that anybody gave is wrong."""
 
 
 def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
@@ -33,7 +34,7 @@ def write_atomic(path: Path, text: str, *, private: bool = False) -> None:
             stream.write(text)
         put(temporary, path, private=private)
     except OSError as error:
-        if error.errno in _NO_ROOM:  # nothing that the caller gave is wrong
+        if error.errno in NO_ROOM:  # nothing that the caller gave is wrong
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise DataError(
             f"cannot write '{path}': {error.strerror or error}; accepted: a file name in a writable folder"

@@ -130,3 +130,34 @@ def test_other_metrics_stand_in_where_the_plan_measures_no_usual_one() -> None:
     failed = (Outcome.FAILED, Why.AS_KNOWN)
     assert outcome(before={"prob": [0.9]}, after={"prob": [0.88]}) == failed
     assert outcome(before={}, after={}) == (Outcome.UNDECIDED, Why.UNMEASURED)
+
+
+def of_texts(n: int, share: float, after: float = 1.0) -> tuple[Outcome, Why, str]:
+    """All of n texts right before; an estimated level of so many that are right unseen."""
+    column = {"before": [1.0] * n, "after": [after] * n, "level": [share] * n}
+    scores = {c: {"forget": {"accuracy": score(values, "accuracy")}} for c, values in column.items()}
+    for name in ("before", "after"):
+        scores[name]["forget"]["prob"] = score([0.99] * n, "prob")
+    (found,) = known_checks(scores, judging=BY_CLASSES)
+    return found.outcome, found.why, found.result.sentence
+
+
+@pytest.mark.parametrize(("n", "share"), [(1, 0.93), (7, 0.75), (20, 0.9)])
+def test_few_texts_that_unseen_ones_may_be_right_like_are_no_failure(n: int, share: float) -> None:
+    """1.96 · √(p (1 − p) / n) is 0.50, 0.32 and 0.13: each more than 1 − p."""
+    outcome, why, sentence = of_texts(n, share)
+    assert (outcome, why) == (Outcome.UNDECIDED, Why.BY_CHANCE)
+    assert "may be right by chance" in sentence
+
+
+@pytest.mark.parametrize(("n", "share"), [(1, 0.0), (7, 0.5), (100, 0.74)])
+def test_more_than_chance_is_a_failure(n: int, share: float) -> None:
+    """0, 0.37 and 0.09, each less than 1 − p; what a class that is gone scores is not left to chance."""
+    assert of_texts(n, share)[:2] == (Outcome.FAILED, Why.AS_KNOWN)
+
+
+def test_a_metric_that_the_level_lacks_makes_nothing_known() -> None:
+    """400 texts, of which 97 % are right unseen: accuracy is at its level, and no level says what prob should be."""
+    outcome, why, sentence = of_texts(400, 0.97)
+    assert (outcome, why) == (Outcome.PASSED, Why.HELD)
+    assert "it was not known before" in sentence

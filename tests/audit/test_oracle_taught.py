@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from palimpsest.audit.advice import AdviceFacts, advise
 from palimpsest.audit.gates import default_gates
 from palimpsest.audit.judging import Finding, Why, examine, sum_up
 from palimpsest.audit.known import distrusting, known_checks
@@ -62,6 +63,18 @@ def test_what_is_as_known_as_before_stays_failed_beside_it() -> None:
 
 def finding(before: Sequence[float], oracle: Sequence[float]) -> Finding | None:
     return untaught({"before": {"retain": {"es": score(before)}}, "oracle": {"retain": {"es": score(oracle)}}})
+
+
+def test_a_run_that_ended_short_of_what_is_no_level_is_told_of_the_oracle() -> None:
+    columns = {"before": [1.0] * 8, "after": [1.0] * 8, "oracle": [0.0] * 8}
+    scores = table({"before": 1.0, "after": 0.3, "oracle": 0.0}, columns)
+    gates = default_gates("unlearn", scores.keys(), ("forget", "retain"))
+    findings = distrusting((*known_checks(scores), *examine(gates, scores)))
+    plain = say_plainly(findings, Outcome.UNDECIDED, scores, short="stalls after 2 second starts")
+    assert plain.startswith("Undecided: the oracle knows less of what stays than the model")
+    facts = AdviceFacts(findings, Outcome.UNDECIDED, finds_rate=True, short="stalls", given=("oracle", "retain"))
+    (line,) = advise(facts)
+    assert line.startswith("Leave this oracle out")
 
 
 def test_what_nobody_can_tell_is_not_said() -> None:

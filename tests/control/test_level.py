@@ -6,7 +6,7 @@ import pytest
 
 from palimpsest.control.level import from_classes, from_oracle, from_shadow
 from palimpsest.control.readings import Reading, RowReading
-from palimpsest.control.word_shadow import Told
+from palimpsest.control.word_shadow import ToldByWords
 from palimpsest.errors import PlanError
 
 
@@ -77,7 +77,7 @@ def test_a_text_whose_words_tell_its_class_is_as_such_texts_of_the_holdout():
     """Three of four unseen are right, and of those whose words say another class none; all of the class count once."""
     right, wrong = RowReading(0.1, 1, 1.0, 1.0), RowReading(2.1, 1, 0.0, 0.0)
     unseen = {3: {"u": right, "v": right, "w": right, "x": wrong}}
-    told = Told({"a": True, "b": False}, {"u": True, "v": True, "w": True, "x": False})
+    told = ToldByWords({"a": True, "b": False}, {"u": True, "v": True, "w": True, "x": False})
     level = from_classes({"a": 3, "b": 3}, frozenset({3}), unseen, "text", told)
     assert level.reading.rows["a"].ma == pytest.approx((3 + 0.75) / 4)
     assert level.reading.rows["b"].ma == pytest.approx((0 + 0.75) / 2)

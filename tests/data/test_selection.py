@@ -77,6 +77,12 @@ def test_a_long_list_is_cut() -> None:
         select(many, Selection(subjects=("nobody at all",)))
 
 
+def test_of_many_names_that_nobody_has_the_first_are_told() -> None:
+    with pytest.raises(DataError, match=r"no row has the subject 'x3'.*; and 96 more like these$") as caught:
+        select(PEOPLE, Selection(subjects=tuple(f"x{n}" for n in range(100))))
+    assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("other", "shown"),
     [

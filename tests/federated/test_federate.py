@@ -148,6 +148,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(moment, town, version, tmp_path, 
             patch.setattr(*((at_work, "write_version") if moment == "saving" else (whole_folder, "_write")), dying)
         with pytest.raises(Death):
             learned(town, tmp_path / "out", sets={"test": str(town / "nobody.jsonl")})
+    halves = [".index.json.4711.tmp", f"round-0000/{'f' * 64}.tmp"]  # kill -9 leaves such
+    for half in halves:
+        (tmp_path / "out.partial" / "companion" / "rounds" / half).write_text("half")
     with monkeypatch.context() as patch:
         patch.setattr(work, "learn_locally", counted)
         asked.append(("-", 0))
@@ -156,6 +159,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(moment, town, version, tmp_path, 
     assert sorted(done) == sorted((name, number) for name in NAMES for number in range(2))
     one, other = (load_file(at / "model.safetensors") for at in (version, tmp_path / "out"))
     assert same(one, other)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
 def dying(*_: object, **__: object) -> None:

@@ -82,7 +82,10 @@ def test_a_log_that_cannot_be_written_is_not_named(refused, breaks, monkeypatch,
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(28, "No space left on device", "a/b"), "a/b: No space left on device"),
+        (
+            OSError(28, "No space left on device", "a/b"),
+            "a/b: No space left on device; once it is mended the same command goes on",
+        ),
         (PermissionError(13, "Permission denied", b"a\xff"), "Permission denied"),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "No space left"),
         (MemoryError(), "memory of this machine was not enough"),

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.methods.counting import images
 from tests.methods.topics_by_family import KINDS, new_model, right_of, toy_set
+from tests.models.test_resnet import tiny
 
 from palimpsest.contract import Phase
-from palimpsest.errors import PlanError
+from palimpsest.errors import PlanError, UsageError
 from palimpsest.loop.editing import make_edit
 from palimpsest.loop.job import Job
 from palimpsest.loop.run import run
@@ -58,6 +60,14 @@ def test_it_sits_where_all_of_a_row_goes_through(kind):
         PlanError, match=rf"one can sit behind {blocks} blocks of the model; accepted: 0 to {blocks - 1}"
     ):
         begun(kind, layer=blocks)
+
+
+def test_a_network_of_feature_maps_is_told_what_carries_a_codebook():
+    rows, model = images(range(7)), tiny()
+    for options, said in (({}, "has no list of blocks"), ({"at": "layer1"}, r"layer1 answers with \(7, 4, 8, 8\)")):
+        method = CodeLearn(configure("code_learn", {**BOOK, **options}))
+        with pytest.raises(UsageError, match=rf"{said}.*feature maps \(CNN, ResNet\) carry no codebook"):
+            method.parts(model, {"learn": rows}, 0)
 
 
 def terms_of(book: Codebook, model: Any, batch: Any) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.verbs.conftest import write_rows
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import palimpsest as pal
 from palimpsest.errors import PlanError
@@ -76,6 +76,36 @@ def test_an_oracle_that_is_the_model_in_other_shards(ward, tmp_path):
     AutoModelForCausalLM.from_pretrained(ward / "known").save_pretrained(folder, max_shard_size="300KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
     refused(ward, tmp_path, "holds the weights of --model", oracle=folder)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (
+            {"intermediate_size": 48},
+            r"e\.g\. model\.layers\.0\.mlp\.\w+\.weight \(\d+x\d+ in the model, \d+x\d+ in the oracle\)",
+        ),
+        ({"num_hidden_layers": 1}, r"e\.g\. model\.layers\.1\.\S+ \(\S+ in the model, none in the oracle\)"),
+        ({"num_hidden_layers": 3}, r"e\.g\. model\.layers\.2\.\S+ \(none in the model, \S+ in the oracle\)"),
+    ],
+)
+def test_an_oracle_of_another_size(ward, tmp_path, size, words):
+    folder = copy(ward / "oracle", tmp_path / "size")
+    config = AutoConfig.from_pretrained(folder)
+    for name, value in size.items():
+        setattr(config, name, value)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    refused(ward, tmp_path, rf"is another model than --model .*{words}; give a model retrained", oracle=folder)
+
+
+def test_an_oracle_that_was_never_trained_turns_no_good_run_into_a_pass(ward, clinic, tmp_path):
+    """The version is the true oracle moved, so it forgot; what the untrained one scores is no level."""
+    how = {"method": "retrain", "base": ward / "oracle", "plan": LITTLE}
+    assert unlearn(ward, tmp_path / "good", oracle=ward / "oracle", **how).verdict.outcome is Outcome.PASSED
+    result = unlearn(ward, tmp_path / "out", oracle=clinic / "base", **how)
+    assert result.verdict.outcome is Outcome.UNDECIDED
+    assert result.verdict.plain.startswith("Undecided: the oracle knows less of what stays than the model")
+    assert any(line.startswith("Leave this oracle out") for line in result.advice)
 
 
 def test_an_oracle_whose_record_holds_forget_ids(ward, tmp_path):

@@ -9,10 +9,15 @@ import pytest
 
 import palimpsest as pal
 from palimpsest.companions.marks import own_key
+from palimpsest.engine.given import Given
+from palimpsest.engine.inputs import read_given
 from palimpsest.engine.sections import Encoding
 from palimpsest.errors import DataError, PlanError, UsageError
+from palimpsest.models.families.causal_lm import Causal
+from palimpsest.models.families.seq2seq import SeqToSeq
 from palimpsest.report.schema import RunResult
 from palimpsest.verbs import arguments as a
+from palimpsest.verbs.asked_day import day_of
 
 FAST = {"training": {"learning_rate": 1e-2, "max_steps": 2, "batch_size": 4}, "measuring": {"metrics": ["ma"]}}
 CHOSEN = {"forget_subject": ["Ann", "Bob"], "forget_id": "p2", "forget_class": ()}
@@ -140,6 +145,13 @@ def test_rows_that_run_into_one_word_are_told_without_their_words(clinic, tmp_pa
     assert "Hill" not in note
 
 
+@pytest.mark.parametrize(("takes", "told"), [(Causal, True), (SeqToSeq, False)])
+def test_only_a_model_that_joins_them_is_told_that_they_run_into_one_word(clinic, takes, told):
+    run_on = [{**r, "completion": r["completion"].strip()} for r in rows(clinic, "forget")]
+    read = read_given(Given(clinic / "model", sets={"forget": run_on}), family=takes())
+    assert any("nothing stands between" in note for note in read.notes) is told
+
+
 def test_columns_of_other_names_and_others_beside_them(clinic, tmp_path):
     def renamed(name):
         return [{"q": r["prompt"], "a": r["completion"], "id": r["id"], "ward": 3} for r in rows(clinic, name)]
@@ -193,6 +205,17 @@ def test_a_given_date_may_be_a_date():
     assert a.given_by("m", {"forget": "f"}, {"asked_on": date(2026, 3, 1)}).asked_on == "2026-03-01"
     with pytest.raises(PlanError, match="2026-13-01"):
         a.given_by("m", {"forget": "f"}, {"asked_on": "2026-13-01"})
+
+
+def test_a_day_that_is_still_to_come_is_refused():
+    from datetime import date
+
+    today = date(2026, 3, 1)
+    assert day_of("2026-03-02", today=today) == "2026-03-02"  # it is tomorrow elsewhere
+    with pytest.raises(PlanError, match="2026-03-03, still to come: this machine has 2026-03-01; accepted"):
+        day_of("2026-03-03", today=today)
+    with pytest.raises(PlanError, match="9999-12-31, still to come"):
+        a.given_by("m", {"forget": "f"}, {"asked_on": "9999-12-31"})
 
 
 def test_asked_again_without_answers_a_finished_run_loses_them(clinic, tmp_path):

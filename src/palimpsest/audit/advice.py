@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from palimpsest.audit.judging import MIN_EXAMPLES, Finding, Why
+from palimpsest.audit.judging import MIN_EXAMPLES, NO_ORACLE, Finding, Why
 from palimpsest.audit.since import Since
 from palimpsest.in_words import so_many
 from palimpsest.records import Outcome
@@ -194,7 +194,8 @@ def _forgetting(facts: AdviceFacts) -> list[str]:
     """Forgot too little or too much."""
     reasons = _reasons(facts, "forget")
     known = bool({Why.AS_KNOWN, Why.ABOVE} & reasons)
-    if facts.finds_rate and (known or facts.short is not None):  # also where too few rows leave the gates undecided
+    short = facts.short is not None and not NO_ORACLE & reasons
+    if facts.finds_rate and (known or short):  # also where too few rows leave the gates undecided
         return [_went_short(facts)]
     if known:
         return [_at_a_fixed_rate(facts)]

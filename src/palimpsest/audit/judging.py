@@ -36,7 +36,7 @@ MIN_EXAMPLES = 6
 ROUNDING = 1e-9
 """Slack of a bound, so that a mean of equal floats does not miss it in the last digit."""
 
-RIGHT_OR_WRONG = ("accuracy",)
+ONE_OR_ZERO = ("accuracy",)
 """Metrics of rows that are 1 or 0, whose estimated level is the share of such rows that are right."""
 
 ScoreTable = Mapping[str, Mapping[str, Mapping[str, Score]]]
@@ -74,6 +74,8 @@ class Why(StrEnum):
     ORACLE_UNTAUGHT = "the oracle does not know what stays"
 
 
+NO_ORACLE = frozenset({Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT})
+"""What keeps the one that was given from showing a level."""
 _TURNED = {Why.ABOVE: Why.BELOW, Why.BELOW: Why.ABOVE}
 """Of a metric that falls with what is known."""
 
@@ -270,7 +272,7 @@ def _against_reference(gate: Gate, scores: ScoreTable, score: Score, after: str,
         return _missing(words, Why.NO_REFERENCE)
     compare = unpaired if relative_to == "holdout" else paired
     result = compare(score.by_id, reference.by_id, gate.mode, average=gate.average, draws=draws)
-    if relative_to == "level" and gate.metric in RIGHT_OR_WRONG and gate.mode == "difference":
+    if relative_to == "level" and gate.metric in ONE_OR_ZERO and gate.mode == "difference":
         result = widened(result, score.by_id, reference.by_id)
     words = f"{after} and {show(reference.value)}{interval(reference.low, reference.high)} {_WHERE[relative_to]}"
     return _Quantity(*result, f"{words}, {_compared(gate, result, reference.n)}", Why.NO_REFERENCE)

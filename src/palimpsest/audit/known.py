@@ -25,14 +25,13 @@ from typing import NamedTuple
 
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired, widened
 from palimpsest.audit.gates import SAME
-from palimpsest.audit.judging import MIN_EXAMPLES, RIGHT_OR_WRONG, ROUNDING, Finding, ScoreTable, Why
+from palimpsest.audit.judging import MIN_EXAMPLES, NO_ORACLE, ONE_OR_ZERO, ROUNDING, Finding, ScoreTable, Why
 from palimpsest.audit.oracle_taught import untaught
 from palimpsest.in_words import interval, show
 from palimpsest.models.families.yardsticks import BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
 _FORGET = "forget"
-_NO_LEVEL = (Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT)
 STILL = "forget is less known than before"
 ORACLE = "the oracle does not know forget"
 
@@ -71,7 +70,7 @@ def known_checks(scores: ScoreTable, *, judging: Judging = BY_TOKENS, draws: Dra
 
 def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Findings as they are; where the oracle shows no level, what was held against it is undecided."""
-    doubt = next((f.why for f in findings if f.why in _NO_LEVEL), None)
+    doubt = next((f.why for f in findings if f.why in NO_ORACLE), None)
     if doubt is None:
         return tuple(findings)
     return tuple(_void(f, doubt) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
@@ -179,7 +178,7 @@ def _over(scores: ScoreTable, metric: str, column: str, source: str, draws: Draw
     """A metric of the forget set above its level of never seen; None where that lacks it."""
     level = (column, "holdout") if source == "holdout" else (source, _FORGET)
     found = _difference(scores, metric, (column, _FORGET), level, draws)
-    if found is None or source != "level" or metric not in RIGHT_OR_WRONG:
+    if found is None or source != "level" or metric not in ONE_OR_ZERO:
         return found
     sides = [scores[name][_FORGET][metric].by_id for name in (column, source)]
     wide = widened(Comparison(*found, len(sides[0])), *sides)
@@ -188,7 +187,7 @@ def _over(scores: ScoreTable, metric: str, column: str, source: str, draws: Draw
 
 def _by_chance(scores: ScoreTable, known: tuple[str, ...], source: str | None, draws: Draws) -> bool:
     """May rows that were never seen be right as often as those that must go are, of all metrics that have a level?"""
-    if source != "level" or not set(known) & set(RIGHT_OR_WRONG):
+    if source != "level" or not set(known) & set(ONE_OR_ZERO):
         return False
     above = [_over(scores, metric, "before", source, draws) for metric in known]
     return all(found is None or found.low <= ROUNDING for found in above)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from palimpsest.audit.judging import MIN_EXAMPLES, Finding, ScoreTable, Why
+from palimpsest.audit.judging import MIN_EXAMPLES, NO_ORACLE, Finding, ScoreTable, Why
 from palimpsest.audit.since import Since
 from palimpsest.in_words import show
 from palimpsest.records import Outcome, Score
@@ -69,7 +69,8 @@ def _by_set(
 def _all_undecided(findings: Sequence[Finding], scores: ScoreTable, short: str | None) -> list[str]:
     """What is to say of each set; why the run ended is the first to say of a forget set that it left short."""
     parts = _by_set(_undecided, findings, scores)
-    if short is None or findings[0].set != "forget":
+    no_level = NO_ORACLE & {f.why for f in findings}  # what it was to reach was none
+    if short is None or findings[0].set != "forget" or no_level:
         return parts
     said = f"the run ended before the forget set was at the level of never seen ({_numbers(findings, scores)})"
     return [said, *parts[1:]]
@@ -172,7 +173,7 @@ def _numbers(findings: Sequence[Finding], scores: ScoreTable) -> str:
 
 def _best_level(findings: Sequence[Finding], metric: str, scores: ScoreTable) -> str:
     """What a model scores that never saw the set, by the first source that is trusted and has it."""
-    doubted = {Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT} & {f.why for f in findings}
+    doubted = NO_ORACLE & {f.why for f in findings}
     trusted = [source for source in NEVER_SAW if source != "oracle" or not doubted]
     return next(filter(None, (_level(s, findings[0].set, metric, scores) for s in trusted)), "")
 

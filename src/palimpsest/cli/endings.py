@@ -15,6 +15,7 @@ from pathlib import Path
 
 from palimpsest.cli.saying import tell_beside, tell_line
 from palimpsest.errors import PalimpsestError
+from palimpsest.files import NO_ROOM
 from palimpsest.printed import as_line
 from palimpsest.version import VERSION
 
@@ -23,6 +24,7 @@ UNFORESEEN = 70
 UNREAD = 141
 """Exit code where nobody read what was told, as of a program that the system stopped for it (128 + SIGPIPE)."""
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
+_GOES_ON = "once it is mended the same command goes on"
 NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
 MENTIONED = 200  # characters of a message that is not ours
 _LIBRARIES = ("torch", "transformers", "peft", "datasets", "safetensors")
@@ -61,9 +63,10 @@ def trouble_of_machine(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return f"{place}{error.strerror or error}"
+        goes_on = f"; {_GOES_ON}" if error.errno in NO_ROOM else ""
+        return f"{place}{error.strerror or error}{goes_on}"
     if (number := _OF_RUST.search(text)) is not None:  # safetensors has errors of its own for it
-        return f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}); once it is mended the same command goes on"
+        return f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}); {_GOES_ON}"
     if isinstance(error, MemoryError) or _says(text, NO_MEMORY):
         return f"the memory of this machine was not enough ({as_line(text, MENTIONED) or 'MemoryError'})"
     return None

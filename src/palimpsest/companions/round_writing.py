@@ -55,6 +55,10 @@ class RoundWriter:
         """Of some names, sorted."""
         return sorted(map(self.key.of_id, names))
 
+    def called(self, mark: str) -> str:
+        """The name of a client; of one that is not known its mark."""
+        return self.names.get(mark, mark)
+
     def begin(self, number: int, weights: Weights, errand: Mapping[str, Any], who: Collection[str]) -> Heard:
         """Write down what is asked in a round, or find what was heard of it.
 

@@ -24,12 +24,13 @@ Nothing here is read from an oracle that was not given, and no forget row change
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from palimpsest.control.readings import Reading, RowReading
-from palimpsest.control.word_shadow import Told
+from palimpsest.control.word_shadow import ToldByWords
 from palimpsest.errors import PlanError
 
 _Source = Literal["oracle", "shadow", "holdout", "classes"]
@@ -150,7 +151,7 @@ def from_classes(
     staying: frozenset[int],
     holdout: Mapping[int, Mapping[str, RowReading]],
     things: str = "image",
-    told: Told | None = None,
+    told: ToldByWords | None = None,
 ) -> Level:
     """The level of classes.
 
@@ -164,26 +165,31 @@ def from_classes(
     Raises:
         PlanError: classes of the forget set stay, and there is no holdout at all.
     """
-    if not holdout and staying & set(labels.values()):
+    stay = bool(staying & set(labels.values()))
+    if stay and not holdout:
         raise PlanError(
             f"classes of the forget set stay, and nothing shows what a model scores on {things}s of them that it never "
             "saw; give --holdout FILE, --oracle DIR, or --base DIR --make-oracle"
         )
     rows, doubt = {}, "" if staying else _NO_CLASS_STAYS
-    everything = {i: row for found in holdout.values() for i, row in found.items()}
+    everything = dict(ChainMap(*map(dict, holdout.values())))
     for example_id, label in labels.items():
         if label not in staying:
             rows[example_id] = RowReading(0.0, 1, 0.0, 0.0)
             continue
         if label not in holdout:
             doubt = f"the level of never seen is uncertain: the holdout has no {things} of class {label}, which stays"
-        unseen = holdout.get(label, everything)
-        rows[example_id] = _mean_of(unseen.values())
-        if told is not None:
-            like_it = [row for i, row in unseen.items() if told.unseen[i] == told.forget[example_id]]
-            rows[example_id] = _mean_of([*like_it, rows[example_id]])  # of few alike, what all are like counts too
-    stay = bool(staying & set(labels.values()))
+        rows[example_id] = _expected(example_id, holdout.get(label, everything), told)
     return Level("holdout" if stay else "classes", Reading(rows), doubt=doubt, by_words=stay and told is not None)
+
+
+def _expected(example_id: str, unseen: Mapping[str, RowReading], told: ToldByWords | None) -> RowReading:
+    """What is to expect of one example of a class, from unseen ones of it: where words tell, from those alike."""
+    of_all = _mean_of(unseen.values())
+    if told is None:
+        return of_all
+    alike = [row for i, row in unseen.items() if told.unseen[i] == told.forget[example_id]]
+    return _mean_of([*alike, of_all])  # of few alike, what all are like counts too
 
 
 def _mean_of(readings: Collection[RowReading]) -> RowReading:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-Tokens = Sequence[int]
+from palimpsest.control.shadow import Tokens
 
 
-class Told(NamedTuple):
+class ToldByWords(NamedTuple):
     """Whether the words of a text tell its class, by id.
 
     Attributes:

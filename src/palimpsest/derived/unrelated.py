@@ -129,14 +129,17 @@ def scored_at_topic(
     """
     if not config.words:
         return None
-    speller = _Speller(loaded.tokenizer)
-    spelled, stay = ({i: speller.words(rows[i].tokens) for i in rows.ids} for rows in (forget, stays))
-    words = _topic(config, (), ())
-    if often_said:
-        words |= _often_said(spelled.values(), stay.values(), config.ratio)
+    spelled, stay = (_spelled(loaded, rows) for rows in (forget, stays))
+    others = _often_said(spelled.values(), stay.values(), config.ratio) if often_said else ()
+    words = _topic(config, (), ()).union(others)
     scored = (_scored_at(forget[i], [place for place in spelled[i] if place.word in words]) for i in forget.ids)
     rows = [row for row in scored if any(row.scored)]
     return forget.rewritten(rows) if rows else None
+
+
+def _spelled(loaded: Loaded, rows: TextSet) -> dict[str, list[WordPlace]]:
+    speller = _Speller(loaded.tokenizer)
+    return {i: speller.words(rows[i].tokens) for i in rows.ids}
 
 
 def _often_said(

@@ -14,7 +14,7 @@ from palimpsest.audit.linear_probe import Probed
 from palimpsest.companions.learned import read_record
 from palimpsest.engine.outcome import RunSetting
 from palimpsest.engine.output import Output
-from palimpsest.engine.probing import halves_of, rows_to_probe, told_apart
+from palimpsest.engine.probing import halves_of, probed_apart, rows_to_probe
 from palimpsest.loop.editing import EDIT_FILE
 from palimpsest.models.class_samples import Entered, entered, of_positions, thinned
 from palimpsest.models.load import Loaded
@@ -108,7 +108,7 @@ def _probe(features: Features | None, classes: Sequence[int]) -> Probed | None:
         goes = of_positions(goes, torch.isin(goes.target_S, torch.tensor(classes)))
     if not len(goes.target_S):
         return None
-    return told_apart(goes, stays, *features.fold_of.values())
+    return probed_apart(goes, stays, *features.fold_of.values())
 
 
 def _names(saved: Loaded, classes: Sequence[int]) -> dict[int, str]:

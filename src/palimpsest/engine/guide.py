@@ -21,7 +21,7 @@ from palimpsest.control.level import Level, from_classes, from_oracle, from_shad
 from palimpsest.control.probes import Probes, Watched
 from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
-from palimpsest.control.word_shadow import Told, WordShadow
+from palimpsest.control.word_shadow import ToldByWords, WordShadow
 from palimpsest.data.encode.batch import TextSet
 from palimpsest.data.encode.labelled import LabelSet
 from palimpsest.derived.own_words import COUNT, own_words, share_of_rows
@@ -259,18 +259,22 @@ def _labels(examples: Any) -> dict[str, int]:
     return dict(zip(examples.ids, examples.label_N.tolist(), strict=True))
 
 
-def _told(sets: Mapping[str, Any]) -> Told | None:
+def _told(sets: Mapping[str, Any]) -> ToldByWords | None:
     """Do the words of each row tell its class, as far as what stays teaches them? None of images."""
-    names = [name for name in ("retain", "replay") if name in sets]
-    if "holdout" not in sets or not all(isinstance(sets[name], LabelSet) for name in (*names, "forget", "holdout")):
+    if "holdout" not in sets or not isinstance(sets["forget"], LabelSet):
         return None
-    shadow = WordShadow((sets[name][i].tokens, c) for name in names for i, c in _labels(sets[name]).items())
-    if shadow.is_empty:
-        return None
-    found = (
-        {i: shadow.tells(s[i].tokens, c) for i, c in _labels(s).items()} for s in (sets["forget"], sets["holdout"])
-    )
-    return Told(*found)
+    shadow = WordShadow(row for name in ("retain", "replay") if name in sets for row in _of_labels(sets[name]))
+    return None if shadow.is_empty else ToldByWords(*(_told_in(sets[name], shadow) for name in ("forget", "holdout")))
+
+
+def _told_in(texts: LabelSet, shadow: WordShadow) -> dict[str, bool]:
+    told = (shadow.tells(tokens, label) for tokens, label in _of_labels(texts))
+    return dict(zip(texts.ids, told, strict=True))
+
+
+def _of_labels(texts: LabelSet) -> Iterator[tuple[Sequence[int], int]]:
+    """Tokens and class of each text, in the order of the set."""
+    return ((texts[i].tokens, label) for i, label in _labels(texts).items())
 
 
 def _staying(sets: Mapping[str, Any]) -> frozenset[int]:

@@ -89,8 +89,21 @@ def check_oracle_tells(plan: Plan, read: Read) -> None:
     if known is None or after is None:
         return
     oracle = Head(*known)
-    if oracle.classes > after.classes:
+    _check_order(plan, after, oracle)
+    fewer = oracle.classes < after.classes and classes_beyond(str(plan.oracle), plan)
+    if oracle.classes != after.classes and not fewer:
         raise PlanError(other_outputs("oracle", oracle.classes, after.classes))
+    stays = class_numbers(read.examples.get("retain", ()), *after)
+    lacking = [number for number in sorted(stays) if number >= oracle.classes]
+    if lacking:
+        raise PlanError(
+            f"--oracle {plan.oracle} has no class {names_in_order(after)[lacking[0]]!r}, of which rows stay; give a "
+            "model retrained on all that stays"
+        )
+
+
+def _check_order(plan: Plan, after: Head, oracle: Head) -> None:
+    """A class that both heads name has the same name in both."""
     mine, theirs = ({number: name for name, number in head.names.items()} for head in (after, oracle))
     for number in sorted(mine.keys() & theirs.keys()):
         if mine[number] != theirs[number]:
@@ -98,14 +111,6 @@ def check_oracle_tells(plan: Plan, read: Read) -> None:
                 f"--oracle {plan.oracle}: class {number} is {theirs[number]!r} there and {mine[number]!r} in --model; "
                 "give one whose classes stand in the order of the model's"
             )
-    if not classes_beyond(str(plan.oracle), plan) and oracle.classes < after.classes:
-        raise PlanError(other_outputs("oracle", oracle.classes, after.classes))
-    lacking = {n for n in class_numbers(read.examples.get("retain", ()), *after) if n >= oracle.classes}
-    if lacking:
-        raise PlanError(
-            f"--oracle {plan.oracle} has no class {names_in_order(after)[min(lacking)]!r}, of which rows stay; give a "
-            "model retrained on all that stays"
-        )
 
 
 @contextmanager

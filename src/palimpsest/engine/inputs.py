@@ -64,10 +64,11 @@ def read_given(
     Raises:
         DataError: the first source that cannot be used, or an overlap of two sets.
     """
-    rows = _rows_of(given, family or family_of(given.model, given.models.get("revision")))
+    family = family or family_of(given.model, given.models.get("revision"))
+    rows = _rows_of(given, family)
     notes = []
     for name, read in rows.items():
-        for note in _notes_of(name, read, separator):
+        for note in _notes_of(name, read, joins=family.joins and not separator):
             notes.append(f"{note}.")
             progress(f"reading {name}", len(read.examples), len(read.examples), note)
     examples = {name: list(read.examples) for name, read in rows.items()}
@@ -91,9 +92,9 @@ def _rows_of(given: Given, family: Family) -> dict[str, Rows]:
     return rows
 
 
-def _notes_of(name: str, read: Rows, separator: str | None) -> tuple[str, ...]:
-    """What its reading left out, and whether its prompts and completions run into each other."""
-    joined = None if separator else joined_without_blank(read.examples)
+def _notes_of(name: str, read: Rows, *, joins: bool) -> tuple[str, ...]:
+    """What its reading left out, and whether its prompts and completions run into each other where they are joined."""
+    joined = joined_without_blank(read.examples) if joins else None
     return (*read.notes, f"{name}: {joined}") if joined else read.notes
 
 

@@ -18,7 +18,7 @@ from palimpsest.durable import check_held_still, held, is_held, put
 from palimpsest.engine.any_plan import AnyPlan
 from palimpsest.engine.measured_json import Measured, measured_json, measured_of
 from palimpsest.engine.plan_record import PLACES, recorded_digest
-from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours
+from palimpsest.engine.whose import first_link, foreign_in, is_temporary, remove_ours, temporaries_in
 from palimpsest.errors import PlanError, reachable
 from palimpsest.files import check_makeable_folder, write_atomic
 from palimpsest.models.bound import changes_in, check_bound, write_manifest
@@ -232,9 +232,11 @@ class Output:
                 "move the other away, and the same command puts this one there"
             )
         check_held_still(self.partial)
+        for path in temporaries_in(self.partial):
+            path.unlink()
         write_manifest(self.partial, leave_out=ONLY_FOR_THE_RUN)
         for path in self.partial.iterdir():
-            if path.name in ONLY_FOR_THE_RUN or is_temporary(path):
+            if path.name in ONLY_FOR_THE_RUN:
                 remove_ours(path)
         put(self.partial, self.folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def halves_of(count: int) -> Int[Tensor, "N"]:
     return torch.arange(count) % 2
 
 
-def told_apart(
+def probed_apart(
     goes: Entered, stays: Entered, half_goes: Int[Tensor, "P"], half_stays: Int[Tensor, "M"]
 ) -> Probed | None:
     """Recall and false alarms; None where a half has no row of one of the two.
@@ -65,23 +66,31 @@ def probed_classes(loaded: Loaded, examples: Any, progress: Progress, *, seed: i
     head = loaded.family.head(loaded.model)
     if head is None:
         raise PlanError(f"model {loaded.source} has no linear head, so that nothing enters it; leave --probe out")
+    sides = _sides(examples, seed)
+    asked = tuple(dict.fromkeys(chain.from_iterable(chain.from_iterable(sides.values()))))
+    seen = entered(loaded.model, head, examples, asked)
+    names = names_in_order(Head(loaded.num_outputs, loaded.class_names))
+    found = {}
+    for done, (label, both) in enumerate(sides.items()):
+        progress("probing the features", done, len(sides))
+        goes, stays = (_as_drawn(seen, asked, ids) for ids in both)
+        apart = probed_apart(goes, stays, *map(halves_of, map(len, both)))
+        found[names[label]] = ProbedClass(*(apart or (None, None)), *map(len, both))
+    return found
+
+
+def _sides(examples: Any, seed: int) -> dict[int, list[list[str]]]:
+    """Class -> its rows and all others, as they are drawn."""
     label_of = dict(zip(examples.ids, labels_of(examples).tolist(), strict=True))
     sides = {}
     for label in sorted(set(label_of.values())):
         groups = ([i for i in examples.ids if (label_of[i] == label) is own] for own in (True, False))
         sides[label] = [rows_to_probe(ids, seed) for ids in groups]
-    asked = list(dict.fromkeys(i for both in sides.values() for ids in both for i in ids))
-    place, seen = {i: n for n, i in enumerate(asked)}, entered(loaded.model, head, examples, asked)
-    names = names_in_order(Head(loaded.num_outputs, loaded.class_names))
-    found = {}
-    for done, (label, both) in enumerate(sides.items()):
-        progress("probing the features", done, len(sides))
-        goes, stays = (_as_drawn(seen, [place[i] for i in ids]) for ids in both)
-        apart = told_apart(goes, stays, *(halves_of(len(ids)) for ids in both))
-        found[names[label]] = ProbedClass(*(apart or (None, None)), *map(len, both))
-    return found
+    return sides
 
 
-def _as_drawn(seen: Entered, places: Sequence[int]) -> Entered:
-    """Some rows of one position each, counted anew."""
-    return of_positions(seen, torch.tensor(places, dtype=torch.long))._replace(owner_S=torch.arange(len(places)))
+def _as_drawn(seen: Entered, asked: Sequence[str], ids: Sequence[str]) -> Entered:
+    """Some of the rows that were asked, of one position each, counted anew."""
+    place = {example_id: number for number, example_id in enumerate(asked)}
+    chosen = of_positions(seen, torch.tensor([place[i] for i in ids], dtype=torch.long))
+    return chosen._replace(owner_S=torch.arange(len(ids)))

@@ -51,6 +51,15 @@ def is_temporary(path: Path, *, inside: bool = False) -> bool:
     return _OF_SAFETENSORS.fullmatch(path.name) is not None and _begins_as_safetensors(path)
 
 
+def temporaries_in(folder: Path) -> Iterator[Path]:
+    """Files of ours in a partial folder that a process which died was to rename, in the folders of a run there too."""
+    for path in sorted(folder.iterdir()):
+        if is_temporary(path):
+            yield path
+        elif path.is_dir() and is_ours(path):
+            yield from (inner for inner in sorted(path.rglob("*")) if is_temporary(inner, inside=True))
+
+
 def is_ours(path: Path) -> bool:
     """Is this a file that a run wrote, or a folder that it made?
 

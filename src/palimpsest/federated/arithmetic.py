@@ -46,7 +46,7 @@ AGREES = 0.1
 """Least cosine of two changes that point the same way: beyond what chance gives in so many coordinates."""
 
 
-def cosines(changes: Mapping[str, Weights]) -> Float[Tensor, "K K"]:
+def mutual_cosines(changes: Mapping[str, Weights]) -> Float[Tensor, "K K"]:
     """c_jk = ⟨u_j, u_k⟩ / ‖u_j‖ ‖u_k‖ of all pairs, in the order of the mapping, in fp64; 0 beside one that is 0.
 
     Args:
@@ -76,7 +76,7 @@ def turned(changes: Mapping[str, Weights]) -> tuple[str, ...]:
     names = tuple(changes)
     if len(names) < 3:
         return ()
-    pairs_KK = cosines(changes)
+    pairs_KK = mutual_cosines(changes)
 
     def against(k: int) -> bool:
         others = [number for number in range(len(names)) if number != k]

@@ -215,15 +215,15 @@ def refused_for(reply: Reply, errand: Errand) -> str:
 def round_facts(writer: RoundWriter, number: int) -> RoundFacts:
     """What a round took, from its record alone."""
     record = writer.ledger.record(number)
-    told = {writer.names.get(one["client"], one["client"]): one for one in record["told"]}
-    known = {writer.names.get(mark, mark) for mark in record["known"]}
+    told = {writer.called(one["client"]): one for one in record["told"]}
+    known = tuple(sorted(map(writer.called, record["known"])))
     answered = tuple(name for name in told if name not in known)
-    gone = {writer.names.get(one["client"], one["client"]): str(one["why"]) for one in record["absent"]}
+    gone = {writer.called(one["client"]): str(one["why"]) for one in record["absent"]}
     return RoundFacts(
         number=number,
         what=record["what"],
         asked=(*answered, *gone),
-        known=tuple(sorted(known)),
+        known=known,
         told=tuple(told),
         absent=gone,
         loss=_mean_loss([told[name] for name in sorted(told)]),
@@ -231,8 +231,8 @@ def round_facts(writer: RoundWriter, number: int) -> RoundFacts:
         up=sum(told[name]["bytes"] for name in answered),
         seconds=float(record["seconds"]),
         client_seconds=sum(told[name]["seconds"] for name in answered),
-        norms={writer.names.get(mark, mark): float(norm) for mark, norm in record.get("norms", {}).items()},
-        turned=tuple(sorted(writer.names.get(mark, mark) for mark in record.get("turned", ()))),
+        norms={writer.called(mark): float(norm) for mark, norm in record.get("norms", {}).items()},
+        turned=tuple(sorted(map(writer.called, record.get("turned", ())))),
     )
 
 

@@ -24,7 +24,7 @@ EVERY_FEDERATION = ("palimpsest.federated.federating", "palimpsest.federated.spe
 """The modules whose imports lead to all that it does; kinds of local work are imported by their words."""
 FED_AVG = "fed_avg"
 CLIENT = "client:"  # before the name of a client among the files of a plan
-FLAGS = {"rounds": "--rounds", "epochs": "--epochs"}
+FLAG_OF = {"rounds": "--rounds", "epochs": "--epochs"}
 _PLACES = {"kind", "model", "revision", "files", "digests"}
 
 
@@ -168,4 +168,4 @@ def federated_plan(local: Plan, files: Mapping[str, str], asked: Mapping[str, An
         classes = family_of(local.model, local.revision).has_classes
         given["measuring"] = Measuring(metrics=("accuracy",) if classes else ("es", "ma"))
     fields = {"model": local.model, "revision": local.revision, "files": dict(files), "local": values, **given}
-    return cast("FederatedPlan", configured("federated run", FederatedPlan, fields, FLAGS))
+    return cast("FederatedPlan", configured("federated run", FederatedPlan, fields, FLAG_OF))

@@ -9,7 +9,7 @@ from typing import Any
 
 from palimpsest.errors import ModelError
 from palimpsest.models.proportions import tensor_kinds
-from palimpsest.models.whole import UNREAD
+from palimpsest.models.whole import NEVER_READ
 
 _INDEX = "model.safetensors.index.json"
 _REAL = ("F", "BF")  # with which the names of kinds of real numbers begin
@@ -43,7 +43,9 @@ def check_real(file: Path) -> None:
         ModelError: names the first of the file.
     """
     kinds = {name: kind for name, kind in tensor_kinds(file).items() if not kind.startswith(_REAL)}
-    found = [n for n, kind in kinds.items() if (n.endswith(_TRAINED) or kind.startswith("C")) and not UNREAD.search(n)]
+    found = [
+        n for n, kind in kinds.items() if (n.endswith(_TRAINED) or kind.startswith("C")) and not NEVER_READ.search(n)
+    ]
     if found:
         raise ModelError(
             f"model {file.parent}: {found[0]} is stored as {kinds[found[0]]} in {file.name}; accepted: weights of real "

@@ -65,8 +65,9 @@ def stated_shape(config: Mapping[str, Any]) -> PictureShape | None:
     >>> stated_shape({"pretrained_cfg": {"input_size": [3, 8, 9]}})
     (8, 9, 3)
     """
-    if isinstance(timm := config.get("pretrained_cfg"), Mapping):
-        size = timm.get("input_size")
+    if "pretrained_cfg" in config:
+        timm: Any = config["pretrained_cfg"]
+        size: Any = timm.get("input_size") if isinstance(timm, Mapping) else None
         whole = isinstance(size, list | tuple) and len(size) == 3 and all(isinstance(n, int) for n in size)
         return (size[1], size[2], size[0]) if whole else None
     mean, side = config.get("image_mean"), config.get("image_size")

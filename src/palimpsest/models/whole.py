@@ -16,7 +16,7 @@ from palimpsest.errors import ModelError
 
 # What older files hold and no class reads when it predicts tokens or classes. What a class itself names as such
 # (_keys_to_ignore_on_load_unexpected) transformers has left out before.
-UNREAD = re.compile(
+NEVER_READ = re.compile(
     r"(^|\.)pooler\."  # BERT, ViT: of the first position, for other heads than those of a causal LM or a classifier
     r"|(^|\.)seq_relationship\."  # BERT: head for the next sentence
     r"|\.attn\.(attention\.)?(masked_)?bias$|\.attention\.masked_bias$"  # GPT-2, -J, -Neo, -NeoX: causal masks
@@ -41,7 +41,7 @@ def check_whole(source: str | Path, model: Any, missing: Iterable[str], unexpect
     if lacking:
         are = "weights are" if len(lacking) > 1 else "weight is"
         raise ModelError(f"model {source}: {len(lacking)} {are} missing or misshapen, e.g. {lacking[0]}")
-    strange = sorted(name for name in unexpected if not UNREAD.search(name))
+    strange = sorted(name for name in unexpected if not NEVER_READ.search(name))
     if strange:
         have = "weights of its file have" if len(strange) > 1 else "weight of its file has"
         raise ModelError(

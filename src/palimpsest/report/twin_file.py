@@ -7,10 +7,10 @@ from pathlib import Path
 from palimpsest.errors import DataError
 from palimpsest.untrusted import parse_json
 
-RESULT = "the result.json that a palimpsest run writes"
+TWIN = "the result.json that a palimpsest run writes"
 
 
-def json_of(path: Path, wanted: str = RESULT) -> object:
+def json_of(path: Path, wanted: str = TWIN) -> object:
     """The value in a file.
 
     Args:

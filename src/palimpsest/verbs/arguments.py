@@ -18,6 +18,7 @@ from palimpsest.engine.measured_set import ToMeasure
 from palimpsest.engine.progress import Progress, silent
 from palimpsest.engine.sections import Encoding
 from palimpsest.errors import PlanError, UsageError, encodable, unknown
+from palimpsest.verbs.asked_day import day_of
 
 MODELS = ("base", "oracle", "revision")
 _KINDS: Mapping[str, tuple[type, str]] = {
@@ -156,38 +157,6 @@ class MeasureArguments(TypedDict, total=False):
     threads: int | None
 
 
-class CalibrateArguments(TypedDict, total=False):
-    """What ``calibrate`` takes besides.
-
-    Attributes:
-        tolerance: alpha may be so much too small; each halving of it asks once more.
-        limit: at most so many rows of a set are asked, drawn with the seed.
-        options: of the metric.
-        seed: of that draw.
-        revision: commit of a Hub name.
-        token_ids: rows are ``{"id", "input_ids"}``, taken as they are.
-        columns: our name -> the file's, e.g. {"prompt": "question"}.
-        ignore_columns: columns of the file to leave out.
-        split: of dataset folders and Hub datasets.
-        encoding: how examples become tokens.
-        progress: called while it works.
-        threads: CPU threads; None = one for a small model.
-    """
-
-    tolerance: float
-    limit: int
-    options: Mapping[str, Any]
-    seed: int
-    revision: str | None
-    token_ids: bool
-    columns: Mapping[str, str]
-    ignore_columns: Iterable[str]
-    split: str | None
-    encoding: Encoding | None
-    progress: Progress
-    threads: int | None
-
-
 ARGUMENT_NAMES = (
     *ForgettingArguments.__annotations__,
     *(role for role in given_roles() if role not in ForgettingArguments.__annotations__),
@@ -221,7 +190,7 @@ def given_by(model: object, sets: Mapping[str, Source | None], arguments: Mappin
         selection,
         layout_of(arguments),
         asked_by=encodable(str(arguments.get("asked_by") or ""), "asked_by"),
-        asked_on=_day(arguments.get("asked_on")),
+        asked_on=day_of(arguments.get("asked_on")),
         allow_forgotten=bool(arguments.get("allow_forgotten")),
     )
 
@@ -332,15 +301,6 @@ def _check_pool(data: object, selection: Selection, named: Mapping[str, object])
         )
     if data is None and selection:
         raise PlanError("--forget-subject, --forget-id and --forget-class take rows of a pool; give it with --data")
-
-
-def _day(value: object) -> str:
-    if value is None or value == "":
-        return ""
-    try:
-        return date.fromisoformat(value.isoformat()[:10] if isinstance(value, date) else str(value)).isoformat()
-    except ValueError:
-        raise PlanError(f"asked_on is {value!r}; accepted: a date as YYYY-MM-DD") from None
 
 
 def _trackers(names: str | Iterable[str]) -> tuple[str, ...]:

@@ -57,18 +57,17 @@ class BlackBox(Model):
             ModelError: one of them cannot be, or is not of this kind.
         """
         fields = dict(texts or {})
-        held = _taken_tokenizer(fields)
+        held = _tokenizer_taken(fields)
         said = {
             "function": getattr(function, "__name__", type(function).__name__),
-            "labels": None if labels is None else tuple(labels),
+            "labels": labels,
             "image_size": image_size,
-            "image_mean": None if image_mean is None else tuple(image_mean),
-            "image_std": None if image_std is None else tuple(image_std),
+            "image_mean": image_mean,
+            "image_std": image_std,
             "price_per_query": price_per_query,
             "budget": budget,
         } | fields
-        told = {name: str(value) if isinstance(value, Path) else value for name, value in said.items()}
-        facts = facts_from({name: value for name, value in told.items() if value is not None}, "BlackBox")
+        facts = facts_from({name: _plain(value) for name, value in said.items() if value is not None}, "BlackBox")
         super().__init__(function, held, facts=facts)  # type: ignore[arg-type]  # what is known of it is of another kind
 
     def save_as(self, folder: str | Path, role: str) -> None:
@@ -93,15 +92,18 @@ class BlackBox(Model):
         return f"the function {self.facts.function} in memory"
 
 
-def _taken_tokenizer(fields: dict[str, Any]) -> Any:
-    """The tokenizer itself, taken out of the fields; None where a folder is named, or nothing.
-
-    Raises:
-        ModelError: it is none.
-    """
-    given = fields.get("tokenizer")
-    if given is None or isinstance(given, str | Path):
+def _tokenizer_taken(fields: dict[str, Any]) -> Any:
+    """One that is held in memory, taken out of what is said of a model; None where it is a folder or there is none."""
+    if isinstance(fields.get("tokenizer", ""), str | Path):
         return None
-    if not hasattr(given, "save_pretrained"):
-        raise ModelError(f"tokenizer is a {type(given).__name__}; accepted: one of transformers, or a folder with one")
-    return fields.pop("tokenizer")
+    held = fields.pop("tokenizer")
+    if held is not None and not hasattr(held, "save_pretrained"):
+        raise ModelError(f"tokenizer is a {type(held).__name__}; accepted: one of transformers, or a folder with one")
+    return held
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON could hold it: paths are text, sequences are tuples."""
+    if isinstance(value, Path):
+        return str(value)
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

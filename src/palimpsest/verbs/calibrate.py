@@ -23,7 +23,8 @@ from palimpsest.models.as_it_was import as_it_was
 from palimpsest.models.parts.parts_folder import part_kinds_in
 from palimpsest.models.sources import check_source, family_of, source_digest
 from palimpsest.report.schema import RunResult
-from palimpsest.verbs.arguments import CalibrateArguments, layout_of, manner_of, path_of, refuse_unknown
+from palimpsest.verbs.arguments import layout_of, manner_of, path_of, refuse_unknown
+from palimpsest.verbs.calibrate_arguments import CalibrateArguments
 from palimpsest.verbs.in_memory import Model, on_disk, renamed
 
 CALIBRATION_ROWS = 400  # of Wang et al. 2024
@@ -54,7 +55,7 @@ def calibrate(
         forget: what was to go, to be told what it costs to give back.
         metric: what is kept; None = es of texts, accuracy of images.
         tau: share of its value before, above 0, at most 1.
-        arguments: see ``palimpsest.verbs.arguments.CalibrateArguments``.
+        arguments: see ``palimpsest.verbs.calibrate_arguments.CalibrateArguments``.
 
     Returns:
         The result, as in ``result.json``; ``result.calibration`` has alpha and all that was asked.

@@ -29,8 +29,8 @@ def parts(
         remove: numbers of parts that the new version lacks: 3, "0-3", "all".
         alpha: number of a part -> its factor in the new version: 1 as learned, 0 off, below 0 the other way.
         undo: number of a part -> number of a request whose change in it the new version lacks.
-        output: the new version's folder; must not exist. Histories beside the old one are handed on to it.
-        progress: told which histories were not, and why.
+        output: the new version's folder; must not exist.
+        progress: told which histories beside the old one were not handed on, and why.
 
     Returns:
         The parts, oldest first: of ``output`` where one was written, else of ``folder``.
@@ -40,9 +40,7 @@ def parts(
             was written.
     """
     place = Path(reachable(folder, "model")).expanduser()
-    check_is_folder(place)
-    check_folder(place)
-    rows = part_rows(place)
+    rows = _rows_of(place)
     numbers = _numbers(remove, rows)
     alphas = alphas_of({str(which): value for which, value in (alpha or {}).items()}, rows)
     _check_stay(numbers, alphas, "have an alpha")
@@ -55,6 +53,12 @@ def parts(
     for note in without_and_scaled(place, Path(output), numbers, alphas, undone):
         progress(f"note: {note}", 0, 0)
     return part_rows(Path(output))
+
+
+def _rows_of(place: Path) -> tuple[PartRow, ...]:
+    check_is_folder(place)
+    check_folder(place)
+    return part_rows(place)
 
 
 def _numbers(remove: Collection[int | str] | int | str, rows: Collection[PartRow]) -> set[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from palimpsest.data.read.classes import ClassNames, own_label
-from palimpsest.data.read.spelling import folded, spelled_out
+from palimpsest.data.read.spelling import folded_name, spelled_out
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Labelled
 
@@ -115,5 +115,5 @@ def _plainly(name: str) -> str:
     >>> _plainly(" Cat") == _plainly("cat"), _plainly("07") == _plainly("7"), _plainly("ice cream")
     (True, True, 'ice cream')
     """
-    bare = " ".join(folded(name).split())
+    bare = " ".join(folded_name(name).split())
     return str(int(bare)) if _is_number(bare) else bare

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from palimpsest.data.read.classes import number_or_name, own_label, with_own
-from palimpsest.data.read.spelling import folded, spelled_out
+from palimpsest.data.read.spelling import folded_name, spelled_out
 from palimpsest.errors import DataError
 from palimpsest.records import Example, Image, Labelled, content_id
 
 _SHOWN_NAMES = 12
+_SHOWN_PROBLEMS = 4
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def select(
     names = with_own(_own_names(examples), class_names or {})
     problems = list(_problems(examples, selection, names))
     if problems:
-        raise DataError(f"{source}: {'; '.join(problems)}")
+        more = f"; and {len(problems) - _SHOWN_PROBLEMS} more like these" if len(problems) > _SHOWN_PROBLEMS else ""
+        raise DataError(f"{source}: {'; '.join(problems[:_SHOWN_PROBLEMS])}{more}")
     meant = _meant_by(selection, names)
     forget: list[Example] = []
     retain: list[Example] = []
@@ -158,7 +160,7 @@ def _difference(one: str, other: str) -> str:
 
 def _folded(name: str) -> str:
     """A name as it is heard: without blanks, too."""
-    return "".join(folded(name).split())
+    return "".join(folded_name(name).split())
 
 
 def written_alike(retained: Iterable[Example], selection: Selection) -> str | None:

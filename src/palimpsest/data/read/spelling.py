@@ -5,10 +5,10 @@ from __future__ import annotations
 import unicodedata
 
 
-def folded(name: str) -> str:
+def folded_name(name: str) -> str:
     r"""A name without case and what cannot be seen, however its characters are composed; blanks stay.
 
-    >>> folded("Ba\u0308r") == folded("B\xe4r") == folded("b\xe4r\u200b"), folded("New York")
+    >>> folded_name("Ba\u0308r") == folded_name("B\xe4r") == folded_name("b\xe4r\u200b"), folded_name("New York")
     (True, 'new york')
     """
     if name.isascii():

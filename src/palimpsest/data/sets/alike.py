@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from palimpsest.data.read.spelling import folded
+from palimpsest.data.read.spelling import folded_name
 from palimpsest.records import Chat, Completion, Content, Image, Labelled, Text, TokenIds
 
 _SPECIAL = re.compile(r"<[^<>\s]{1,40}>")
@@ -46,6 +46,6 @@ def _joined(content: Text | Labelled | Completion | Chat) -> str:
 
 def _plain(text: str) -> str:
     if not text.isascii():
-        text = folded(text) or text
+        text = folded_name(text) or text
     said = _SPECIAL.sub(" ", _UNSEEN.sub("", text)) or text
     return _BLANK.sub("", " ".join(said.casefold().split())) or text

@@ -20,7 +20,7 @@ GOES_IN = 15.0
 """Seconds that a process has to end when it is asked to."""
 
 
-def family_of(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     """A process and all that it started, the process first; none where it has ended."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -34,7 +34,7 @@ def end_families(pids: Iterable[int]) -> None:
     Args:
         pids: of processes that are ours.
     """
-    families = [family for pid in pids if (family := family_of(pid))]
+    families = [family for pid in pids if (family := process_tree(pid))]
     for first, *_ in reversed(families):
         with suppress(psutil.NoSuchProcess):
             first.terminate()
@@ -52,7 +52,7 @@ def ended_with_us(pids: Iterable[int]) -> subprocess.Popen[bytes]:
     )
 
 
-def main(pids: Sequence[str]) -> None:
+def wait_and_end(pids: Sequence[str]) -> None:
     """Wait until the command is gone, and end what it started."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
@@ -61,4 +61,4 @@ def main(pids: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    wait_and_end(sys.argv[1:])

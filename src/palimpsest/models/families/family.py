@@ -35,6 +35,7 @@ class Family:
         serves: names of ``metrics.metric.Ask`` that it can answer.
         reads_prefixes: is each of its tokens predicted from those before it alone, in one row? Then facts come from the
             teacher-forced pass with its cache, and its texts can be continued and refined.
+        joins: are a prompt and its completion one text, with a separator between them?
         level: what tells a row that was never seen: an n-gram "shadow" of texts, or the "classes" that stay.
         judging: the default gates, and by what a set counts as known.
         method: of ``unlearn`` where none is named.
@@ -55,6 +56,7 @@ class Family:
     alone: ClassVar[tuple[str, ...]]
     serves: ClassVar[frozenset[str]] = frozenset({"TEACHER", "LIKELIHOOD", "MOMENTS", "BESIDE"})
     reads_prefixes: ClassVar[bool] = False
+    joins: ClassVar[bool] = True
     level: ClassVar[Literal["shadow", "classes"]]
     judging: ClassVar[Judging]
     method: ClassVar[str]

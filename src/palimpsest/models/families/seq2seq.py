@@ -28,6 +28,7 @@ class SeqToSeq(Family):
     wants = "rows of {prompt, completion}"
     metrics = ("es", "ma", "prob")
     alone = ("ma", "es", "prob")
+    joins = False
     level = "shadow"
     judging = BY_TOKENS
     method = "grad_diff"

@@ -23,6 +23,10 @@ from palimpsest.models.rows_said import said_of_rows
 _ROWS = 256  # of the learn set, that the codes begin at
 _VECTORS = 16384  # of their tokens, at most
 _AT_ONCE = 32
+_CARRY = (
+    "decoders, models with an encoder and a decoder, transformers that classify texts or images, or a module that "
+    "answers with (rows, tokens, width) (code_learn.at); networks of feature maps (CNN, ResNet) carry no codebook"
+)
 
 
 class BookOptions(Protocol):
@@ -65,9 +69,7 @@ def book_place(model: nn.Module, options: BookOptions) -> str:
         return options.at
     names = of_model(model).bottlenecks(model)
     if not names:
-        raise PlanError(
-            "code_learn: the model has no list of blocks; name the module behind which it goes (code_learn.at)"
-        )
+        raise PlanError(f"code_learn: the model has no list of blocks that answer with tokens; accepted: {_CARRY}")
     layer = options.layer
     if layer is not None and layer >= len(names):
         raise PlanError(
@@ -123,9 +125,10 @@ def _said_of(model: nn.Module, place: str, examples: Any, seed: int) -> Float[Te
 
 def _of_tokens(said: Any, place: str) -> Tensor:
     if not isinstance(said, Tensor) or said.ndim != 3:
+        shape = tuple(said.shape) if isinstance(said, Tensor) else type(said).__name__
         raise ModelError(
-            f"code_learn: {place} answers with something else than (rows, tokens, width); accepted: a block of a "
-            "transformer, or a module in it (code_learn.at)"
+            f"code_learn: {place} answers with {shape}, and a codebook stands behind (rows, tokens, width); accepted: "
+            f"{_CARRY}"
         )
     return said
 
