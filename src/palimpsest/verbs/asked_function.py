@@ -60,7 +60,7 @@ class BlackBox(Model):
         held = _taken_tokenizer(fields)
         said = {
             "function": getattr(function, "__name__", type(function).__name__),
-            "labels": labels,
+            "labels": None if labels is None else tuple(labels),
             "image_size": image_size,
             "image_mean": image_mean,
             "image_std": image_std,
