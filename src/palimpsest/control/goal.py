@@ -74,7 +74,7 @@ class Goal:
         return found or [max(now.rows, key=lambda i: now.rows[i].ma - there[i].ma)]
 
     def _least_expected(self, now: Reading) -> list[str]:
-        """As many rows as are right beyond the sum of their levels, those with the lowest first, of equals the least sure.
+        """As many rows as are right beyond the sum of their levels: the lowest level first, of equals the least sure.
 
         More of them are right by what stays, as far as the level sees; to make those wrong would take that along.
         """
