@@ -17,6 +17,7 @@ from tests.models.black_boxes import ROWS, STANDS, WORDS, description, scripted,
 from palimpsest.errors import EndpointError, ModelError
 from palimpsest.models.black_box_file import facts_from
 from palimpsest.models.black_boxes import all_boxes, box_named
+from palimpsest.models.black_boxes.language_box import logits_saying
 from palimpsest.models.questions import Questions
 
 CUT = (200, {"Content-Length": "1000"}, b'{"logprobs": [[-0.5')
@@ -259,3 +260,11 @@ def test_no_model_is_taken_for_one_of_base_10(scale):
         drawn = torch.tensor([text.tokens[1:] for text in box.probes(facts)])[..., None]
         said = logp.gather(-1, drawn)[..., 0].tolist()
         box.check_probes([(*row, *[0.0] * 8) for row in said], facts)
+
+
+def test_what_has_no_probability_has_a_number():
+    """A probability of 0 is told as some very low number; an infinite one would be in no mean."""
+    lowest = (torch.tensor([-1e308]), torch.tensor([0]), torch.tensor([2, 1]))
+    wanted = logits_saying(torch.tensor([-1e4]), *lowest[1:], 3)
+    assert torch.equal(logits_saying(*lowest, 3), wanted)
+    assert bool(wanted.isfinite().all())
