@@ -56,6 +56,8 @@ class BlackBox(Model):
         Raises:
             ModelError: one of them cannot be, or is not of this kind.
         """
+        if not callable(function):
+            raise ModelError(f"BlackBox was given a {type(function).__name__}; accepted: a function that can be called")
         fields = dict(texts or {})
         held = _taken_tokenizer(fields)
         said = {
