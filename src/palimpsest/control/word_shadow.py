@@ -13,22 +13,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from palimpsest.control.shadow import Tokens
-
-
-class ToldByWords(NamedTuple):
-    """Whether the words of a text tell its class, by id.
-
-    Attributes:
-        forget: of the texts to forget.
-        unseen: of the holdout.
-    """
-
-    forget: Mapping[str, bool]
-    unseen: Mapping[str, bool]
 
 
 class WordShadow:
@@ -42,9 +29,9 @@ class WordShadow:
             self._with.setdefault(label, Counter()).update(set(tokens))
 
     @property
-    def is_empty(self) -> bool:
-        """Has it nothing to know from?"""
-        return not self._texts
+    def classes(self) -> frozenset[int]:
+        """That it knows."""
+        return frozenset(self._texts)
 
     def tells(self, tokens: Tokens, label: int) -> bool:
         """Is a text's class the one that its words say?
