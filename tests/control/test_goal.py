@@ -56,7 +56,7 @@ def test_few_rows_of_a_class_are_judged_in_half_rows():
 def test_where_words_tell_the_class_as_many_rows_work_as_are_too_many():
     """Level 0.2 + 0.8 + 0.8 + 0.8 = 2.6 of 4: two are too many, first the one that is least to be expected."""
     goal = Goal(
-        Level("holdout", classes((2, 0.2), (1, 0.8), (1, 0.8), (1, 0.8)), by_words=True),
+        Level("holdout", classes((2, 0.2), (1, 0.8), (1, 0.8), (1, 0.8)), told_by="its words"),
         classes(*[(0.1, 1.0)] * 4),
         0.03,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from palimpsest.control.level import from_classes, from_oracle, from_shadow
 from palimpsest.control.readings import Reading, RowReading
-from palimpsest.control.word_shadow import ToldByWords
+from palimpsest.control.told import Told
 from palimpsest.errors import PlanError
 
 
@@ -77,12 +77,30 @@ def test_a_text_whose_words_tell_its_class_is_as_such_texts_of_the_holdout():
     """Three of four unseen are right, and of those whose words say another class none; all of the class count once."""
     right, wrong = RowReading(0.1, 1, 1.0, 1.0), RowReading(2.1, 1, 0.0, 0.0)
     unseen = {3: {"u": right, "v": right, "w": right, "x": wrong}}
-    told = ToldByWords({"a": True, "b": False}, {"u": True, "v": True, "w": True, "x": False})
+    told = Told(
+        {"a": True, "b": False}, {**dict.fromkeys("uvw", True), "x": False}, dict.fromkeys("abuvwx", 3), "its words"
+    )
     level = from_classes({"a": 3, "b": 3}, frozenset({3}), unseen, "text", told)
     assert level.reading.rows["a"].ma == pytest.approx((3 + 0.75) / 4)
     assert level.reading.rows["b"].ma == pytest.approx((0 + 0.75) / 2)
     assert level.reading.rows["b"].nats == pytest.approx((2.1 + 0.6) / 2)
     assert level.sentence.endswith("class by class, and by whether its words tell the class")
+
+
+def test_more_rows_of_another_class_than_chance_explains_were_known_by_heart_and_nothing_passes():
+    """p = (10 + 1) / 102 for all and (10 + p) / 101 of the one class; six such rows: e = 6 p_i, so e / 6 are as unseen ones."""
+    right, wrong = RowReading(0.1, 1, 1.0, 1.0), RowReading(2.1, 1, 0.0, 0.0)
+    unseen = {f"u{i}": wrong if i < 5 else right for i in range(100)}
+    forget = {f"f{i}": False for i in range(6)}
+    told = Told(
+        forget, {i: int(i[1:]) >= 10 for i in unseen}, dict.fromkeys([*unseen, *forget], 3), "what looks like it"
+    )
+    level = from_classes(dict.fromkeys(forget, 3), frozenset({3}), {3: unseen}, "image", told)
+    of_such = (5 + 0.95) / 11  # ten unseen ones, half of them right, and all of the class once
+    assert level.ma == pytest.approx((10 + 11 / 102) / 101 * of_such)
+    assert level.reading.es == pytest.approx(level.ma)
+    assert "6 of 6 images to forget are of another class" in level.doubt
+    assert "0.6" in level.doubt
 
 
 def test_a_class_that_the_holdout_lacks_is_as_the_whole_holdout_and_nothing_passes():

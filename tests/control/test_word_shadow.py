@@ -33,5 +33,5 @@ def test_how_often_and_where_a_word_stands_is_nothing_to_it():
 
 
 def test_of_nothing():
-    assert WordShadow([]).is_empty
-    assert not WordShadow(STAYING).is_empty
+    assert not WordShadow([]).classes
+    assert WordShadow(STAYING).classes == {0, 1}

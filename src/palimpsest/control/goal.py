@@ -64,7 +64,7 @@ class Goal:
     def active(self, now: Reading, *, below: float = 0.0) -> list[str]:
         """Rows of a reading that still need work; at least one: the one furthest above its level."""
         there = self.level.reading.rows
-        if self.level.by_words:
+        if self.level.told_by:
             return self._least_expected(now)
         found = [
             i

@@ -15,8 +15,9 @@ Best source first, and each says how far it can be trusted:
   level, but nothing can pass on it. The constants come from 12 requests on 4 worlds (docs/log.md);
 * for classes 0 for one that the retain set has no example of, since nobody predicts a class never shown; else the
   accuracy on the holdout, class by class, or over all of it for a class that it lacks, where nothing can pass; of texts
-  apart for those whose words tell their class and those whose words do not (``word_shadow.py``). Without
-  a holdout there is no level, and the run is refused: whatever it aimed at would be a guess.
+  apart for those whose words tell their class and those whose words do not (``word_shadow.py``), and of images where
+  more look like another class than chance explains (``look_shadow.py``, ``told.py``); nothing passes there. Without a
+  holdout there is no level, and the run is refused: whatever it aimed at would be a guess.
 
 A bare holdout is no level for texts: rows about people whom the model knows are easier than rows about one it does not.
 Nothing here is read from an oracle that was not given, and no forget row changes the shadow.
@@ -30,8 +31,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palimpsest.control.readings import Reading, RowReading
-from palimpsest.control.word_shadow import ToldByWords
+from palimpsest.control.told import Told
 from palimpsest.errors import PlanError
+from palimpsest.in_words import so_many
 
 _Source = Literal["oracle", "shadow", "holdout", "classes"]
 ALONE = 0.06  # MA: mean of oracle minus shadow where nothing calibrates it
@@ -51,7 +53,7 @@ class Level:
         differences: set that it was calibrated on -> MA of the model minus that of the shadow.
         doubt: why nothing may pass on this level, or "".
         things: what one example is called where MA and ES are both accuracy; "" of token predictions.
-        by_words: do rows of one class differ, by what their words tell?
+        told_by: what tells apart rows of one class, or "".
     """
 
     source: _Source
@@ -60,7 +62,7 @@ class Level:
     differences: Mapping[str, float] = field(default_factory=dict)
     doubt: str = ""
     things: str = ""
-    by_words: bool = False
+    told_by: str = ""
 
     @property
     def of_classes(self) -> bool:
@@ -86,7 +88,7 @@ class Level:
         if self.source == "oracle":
             return f"the oracle's own reading: {numbers}"
         if self.source in ("holdout", "classes"):
-            apart = ", and by whether its words tell the class" if self.by_words else ""
+            apart = f", and by whether {self.told_by} tell the class" if self.told_by else ""
             whence = "accuracy on the holdout, class by class" if self.source == "holdout" else "no class of it stays"
             return f"accuracy {self.ma:.2f}: {whence}{apart}"
         seen = " and ".join(f"{value:+.2f} on the {name} set" for name, value in self.differences.items())
@@ -151,7 +153,7 @@ def from_classes(
     staying: frozenset[int],
     holdout: Mapping[int, Mapping[str, RowReading]],
     things: str = "image",
-    told: ToldByWords | None = None,
+    told: Told | None = None,
 ) -> Level:
     """The level of classes.
 
@@ -160,7 +162,7 @@ def from_classes(
         staying: classes that the retain or replay set has images of.
         holdout: class -> id -> reading of an unseen example of it, under the model before.
         things: what one example is called.
-        told: whether words tell the class of a row; None where there are none.
+        told: whether what stays tells the class of a row; None where nothing does.
 
     Raises:
         PlanError: classes of the forget set stay, and there is no holdout at all.
@@ -180,20 +182,33 @@ def from_classes(
         if label not in holdout:
             doubt = f"the level of never seen is uncertain: the holdout has no {things} of class {label}, which stays"
         rows[example_id] = _expected(example_id, holdout.get(label, everything), told)
+    if told is not None and told.is_unlike:
+        doubt = _unlike(told, things)
+    by = told.by if stay and told is not None else ""
     source: _Source = "holdout" if stay else "classes"
-    return Level(source, Reading(rows), doubt=doubt, things=things, by_words=stay and told is not None)
+    return Level(source, Reading(rows), doubt=doubt, things=things, told_by=by)
 
 
-def _expected(example_id: str, unseen: Mapping[str, RowReading], told: ToldByWords | None) -> RowReading:
+def _unlike(told: Told, things: str) -> str:
+    return (
+        f"the level of never seen is uncertain: {told.strange} of {so_many(len(told.forget), things)} to forget are of "
+        f"another class than what stays says, by the holdout it would be {sum(told.expected):.1f}; wrong labels are like that"
+    )
+
+
+def _expected(example_id: str, unseen: Mapping[str, RowReading], told: Told | None) -> RowReading:
     """What is to expect of one example of a class, from unseen ones of it.
 
-    Where words tell, (Σ of those alike + mean of all) / (number of those alike + 1): of few alike, all count too.
+    Where what stays tells, (Σ of those alike + mean of all) / (number of those alike + 1): of few alike, all count too.
     """
     of_all = _mean_of(unseen.values())
     if told is None:
         return of_all
-    alike = [row for i, row in unseen.items() if told.unseen[i] == told.forget[example_id]]
-    return _mean_of([*alike, of_all])
+    mine = told.forget.get(example_id)
+    alike = [row for i, row in unseen.items() if mine is not None and told.unseen.get(i) == mine]
+    expected = _mean_of([*alike, of_all])
+    right = expected.ma * (told.ordinary if mine is False else 1.0)
+    return expected._replace(ma=right, es=right)
 
 
 def _mean_of(readings: Collection[RowReading]) -> RowReading:

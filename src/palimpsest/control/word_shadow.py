@@ -14,22 +14,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from palimpsest.control.shadow import Tokens
-
-
-class ToldByWords(NamedTuple):
-    """Whether the words of a text tell its class: id -> does naive Bayes over what stays say it?
-
-    Attributes:
-        forget: of the texts to forget.
-        unseen: of the holdout.
-    """
-
-    forget: Mapping[str, bool]
-    unseen: Mapping[str, bool]
 
 
 class WordShadow:
@@ -48,9 +35,9 @@ class WordShadow:
             self._with.setdefault(label, Counter()).update(set(tokens))
 
     @property
-    def is_empty(self) -> bool:
-        """Has it nothing to know from?"""
-        return not self._texts
+    def classes(self) -> frozenset[int]:
+        """That it knows."""
+        return frozenset(self._texts)
 
     def tells(self, tokens: Tokens, label: int) -> bool:
         """Is a text's class the one that its words say? Of texts that are known by it alone, so not while it is empty.

@@ -21,13 +21,12 @@ from palimpsest.control.level import Level, from_classes, from_oracle, from_shad
 from palimpsest.control.probes import Probes, Watched
 from palimpsest.control.readings import Reading, RowReading, read
 from palimpsest.control.shadow import Shadow
-from palimpsest.control.word_shadow import ToldByWords, WordShadow
 from palimpsest.data.encode.batch import TextSet
-from palimpsest.data.encode.labelled import LabelSet
 from palimpsest.derived.own_words import COUNT, own_words, share_of_rows
 from palimpsest.engine.head_growth import grown
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
+from palimpsest.engine.telling import labels_of, told_of
 from palimpsest.loop.job import Repair
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.modes import asked
@@ -246,35 +245,13 @@ def _tokens(sets: Mapping[str, Any], *names: str) -> list[tuple[int, ...]]:
 
 
 def _of_classes(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
-    labels, staying = _labels(sets["forget"]), _staying(sets)
+    labels, staying = labels_of(sets["forget"]), _staying(sets)
     unseen: dict[int, dict[str, RowReading]] = {}
     if "holdout" in sets:
         reading = read(loaded.model, sets["holdout"])
-        for example_id, label in _labels(sets["holdout"]).items():
+        for example_id, label in labels_of(sets["holdout"]).items():
             unseen.setdefault(label, {})[example_id] = reading.rows[example_id]
-    return from_classes(labels, staying, unseen, loaded.family.things, _told(sets))
-
-
-def _labels(examples: Any) -> dict[str, int]:
-    return dict(zip(examples.ids, examples.label_N.tolist(), strict=True))
-
-
-def _told(sets: Mapping[str, Any]) -> ToldByWords | None:
-    """Do the words of each row tell its class, as far as what stays teaches them? None of images."""
-    if "holdout" not in sets or not isinstance(sets["forget"], LabelSet):
-        return None
-    shadow = WordShadow(row for name in ("retain", "replay") if name in sets for row in _of_labels(sets[name]))
-    return None if shadow.is_empty else ToldByWords(*(_told_in(sets[name], shadow) for name in ("forget", "holdout")))
-
-
-def _told_in(texts: LabelSet, shadow: WordShadow) -> dict[str, bool]:
-    told = (shadow.tells(tokens, label) for tokens, label in _of_labels(texts))
-    return dict(zip(texts.ids, told, strict=True))
-
-
-def _of_labels(texts: LabelSet) -> Iterator[tuple[Sequence[int], int]]:
-    """Tokens and class of each text, in the order of the set."""
-    return ((texts[i].tokens, label) for i, label in _labels(texts).items())
+    return from_classes(labels, staying, unseen, loaded.family.things, told_of(sets))
 
 
 def _staying(sets: Mapping[str, Any]) -> frozenset[int]:
