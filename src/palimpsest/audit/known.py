@@ -79,6 +79,14 @@ def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(_void(f, doubt) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
 
 
+def counted_no_more(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Findings of rows that were taken off a head's counts: that they are as known as before is no failure then.
+
+    What is left has the bits of a head that never saw them, and such a head names many of them from what stays.
+    """
+    return tuple(_void(f, Why.TAKEN_OFF) if f.why is Why.AS_KNOWN else f for f in findings)
+
+
 def _void(finding: Finding, why: Why) -> Finding:
     words = f"{finding.result.sentence.rpartition(':')[0]}: undecided, {why}."
     result = GateResult(finding.result.gate, Outcome.UNDECIDED, words)

@@ -48,6 +48,7 @@ class PromptTuning(Method):
     kinds = ("learn",)
     needs = ("learn",)
     modalities = ("text",)
+    reads_prefixes = True
     only_asks = True
     adds_parts = True
     own_schedule = True

@@ -65,6 +65,7 @@ class SPUL(Method):
     )
     approach = "guard"
     modalities = ("text",)
+    reads_prefixes = True
     needs = ("forget",)
     uses = ("retain",)
     reference_sets = frozenset({"forget"})
