@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from palimpsest.audit.comparison import Draws
 from palimpsest.audit.gates import Gate, default_gates, parse_gates
-from palimpsest.audit.judging import MIN_EXAMPLES, judged_by
+from palimpsest.audit.judging import MIN_EXAMPLES, Finding, examine, judged_by
 from palimpsest.errors import PlanError
 from palimpsest.models.families.yardsticks import BY_CLASSES
 from palimpsest.records import Direction, GateResult, Outcome, Score
@@ -154,6 +154,31 @@ def test_against_the_level_of_never_seen() -> None:
     assert "0.19 [0.10, 0.30] at the level of never seen, difference +0.02 [" in result.sentence
     assert one(gate, after=shifted([0.2, 0.4] * 4), level=score(ORACLE)).outcome is Outcome.FAILED
     assert "but no level of never seen was found" in one(gate, after=score(ORACLE)).sentence
+
+
+@pytest.mark.parametrize(
+    ("metric", "n", "outcome"),
+    [("accuracy", 20, Outcome.UNDECIDED), ("accuracy", 400, Outcome.PASSED), ("es", 20, Outcome.PASSED)],
+)
+def test_what_chance_does_to_few_rows_that_are_right_or_wrong(metric: str, n: int, outcome: Outcome) -> None:
+    """All right for 0.98: 1.96 · √(p (1 − p) / n) is 0.06 and 0.01; 0.02 and either beside the bound of 0.05."""
+    gate = Gate(set="forget", metric=metric, at_most=0.05, relative_to="level")
+    assert one(gate, after=score([1.0] * n, metric=metric), level=score([0.98] * n, metric=metric)).outcome is outcome
+
+
+def test_as_many_rows_as_are_wanted_decide_and_one_less_does_not() -> None:
+    """20 · (0.0614 / 0.03)² = 83.7, where 0.03 is from 0.02 to the bound."""
+    gate = Gate(set="forget", metric="accuracy", at_most=0.05, relative_to="level")
+
+    def found(n: int) -> Finding:
+        columns = {"after": 1.0, "level": 0.98}
+        (finding,) = examine(
+            [gate], {c: {"forget": {"accuracy": score([v] * n, metric="accuracy")}} for c, v in columns.items()}
+        )
+        return finding
+
+    assert found(20).wanted == found(83).wanted == 84
+    assert (found(84).outcome, found(84).wanted) == (Outcome.PASSED, None)
 
 
 def test_doubts_turn_passed_into_undecided_and_nothing_else() -> None:

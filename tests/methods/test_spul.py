@@ -173,6 +173,17 @@ def test_kept_is_what_hides_most_of_those_that_leave_enough(shares, kept, monkey
         assert "of retain and" in found.why_none()
 
 
+def test_the_best_prompt_stands_at_the_end_and_not_the_last(monkeypatch):
+    method, model, part, _ = made(floor=0.5)
+    monkeypatch.setattr(method._watch, "shares", lambda: (0.2, 0.9))
+    with torch.no_grad():
+        part.prompt_D.fill_(3.0)
+        method._watch.look()
+        part.prompt_D.fill_(7.0)
+    method.finish(model)
+    assert torch.equal(part.prompt_D, torch.full_like(part.prompt_D, 3.0))
+
+
 def test_a_share_is_what_is_left_of_the_probability_of_a_token():
     method, _, part, plain = made()
     forget, retain = method._watch.shares()

@@ -32,7 +32,11 @@ def rows_to_probe(ids: Sequence[str], seed: int) -> list[str]:
 
 
 def halves_of(count: int) -> Int[Tensor, "N"]:
-    """The half, 0 or 1, that each of so many drawn rows is in: each is scored by a probe fitted to the other one."""
+    """The half, 0 or 1, that each of so many drawn rows is in: each is scored by a probe fitted to the other one.
+
+    >>> halves_of(3).tolist()
+    [0, 1, 0]
+    """
     return torch.arange(count) % 2
 
 
