@@ -33,7 +33,7 @@ from typing import Literal
 from palimpsest.control.readings import Reading, RowReading
 from palimpsest.control.told import ToldClasses
 from palimpsest.errors import PlanError
-from palimpsest.in_words import so_many
+from palimpsest.in_words import show, so_many
 
 _Source = Literal["oracle", "shadow", "holdout", "classes"]
 ALONE = 0.06  # MA: mean of oracle minus shadow where nothing calibrates it
@@ -192,7 +192,7 @@ def _doubt_of(told: ToldClasses | None, things: str) -> str:
         return ""
     return (
         f"the level of never seen is uncertain: {told.strange} of {so_many(len(told.forget), things)} to forget are of "
-        f"another class than what stays says, as wrong labels are, and of the holdout only {sum(told.expected):.1f} of "
+        f"another class than what stays says, as wrong labels are, and of the holdout only {show(sum(told.expected))} of "
         "so many"
     )
 
