@@ -67,7 +67,7 @@ class Level:
     @property
     def of_classes(self) -> bool:
         """Are MA and ES both accuracy, of rows that are right or wrong?"""
-        return self.source in ("holdout", "classes") or bool(self.things)
+        return bool(self.things)
 
     @property
     def ma(self) -> float:
@@ -183,7 +183,8 @@ def from_classes(
             doubt = f"the level of never seen is uncertain: the holdout has no {things} of class {label}, which stays"
         rows[example_id] = _expected(example_id, holdout.get(label, everything), told)
     by = told.by if stay and told is not None else ""
-    return Level("holdout" if stay else "classes", Reading(rows), doubt=doubt, told_by=by)
+    source: _Source = "holdout" if stay else "classes"
+    return Level(source, Reading(rows), doubt=doubt, things=things, told_by=by)
 
 
 def _doubt_of(told: ToldClasses | None, things: str) -> str:
@@ -192,19 +193,22 @@ def _doubt_of(told: ToldClasses | None, things: str) -> str:
         return ""
     return (
         f"the level of never seen is uncertain: {told.strange} of {so_many(len(told.forget), things)} to forget are of "
-        f"another class than what stays says, as wrong labels are, and of the holdout only {show(sum(told.expected))} of "
-        "so many"
+        "another class than what stays says, as wrong labels are, and of the holdout only "
+        f"{show(sum(told.expected))} of so many"
     )
 
 
 def _expected(example_id: str, unseen: Mapping[str, RowReading], told: ToldClasses | None) -> RowReading:
-    """What is to expect of one example of a class, from unseen ones of it: where what stays tells, from those alike."""
+    """What is to expect of one example of a class, from unseen ones of it.
+
+    Where what stays tells, (Σ of those alike + mean of all) / (number of those alike + 1): of few alike, all count too.
+    """
     of_all = _mean_of(unseen.values())
     if told is None:
         return of_all
     mine = told.forget.get(example_id)
     alike = [row for i, row in unseen.items() if mine is not None and told.unseen.get(i) == mine]
-    expected = _mean_of([*alike, of_all])  # of few alike, what all are like counts too
+    expected = _mean_of([*alike, of_all])
     right = expected.ma * (told.ordinary if mine is False else 1.0)
     return expected._replace(ma=right, es=right)
 
