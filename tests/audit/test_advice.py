@@ -152,6 +152,12 @@ def test_an_estimate_that_nothing_checks() -> None:
     assert line == "Give a model retrained without the forget set: --oracle DIR, or --make-oracle --base DIR."
 
 
+def test_general_text_checks_no_estimate_of_classes() -> None:
+    of_images = finding(Why.HELD)._replace(metric="accuracy")
+    (line,) = advice(of_images, outcome=Outcome.UNDECIDED, level=True, doubted=True, given=("forget", "holdout"))
+    assert line == "Give a model retrained without the forget set: --oracle DIR, or --make-oracle --base DIR."
+
+
 def test_a_run_that_ended_short_is_not_told_that_its_rows_are_too_few() -> None:
     across = finding(Why.ACROSS)
     lines = advice(across, outcome=Outcome.UNDECIDED, finds_rate=True, short="stalls", sizes={"forget": 10}, **ORACLE)

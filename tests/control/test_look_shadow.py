@@ -19,7 +19,7 @@ def images(grey: list[int], labels: list[int], side: int = 4) -> ImageSet:
 
 @pytest.mark.parametrize("side", [4, 40])
 def test_a_class_is_that_of_most_that_look_like_it(side):
-    """The five nearest of a dark one are four of class 0 and a wrong one; of a light one four of class 1 and one of 2."""
+    """The five nearest of a dark one are four of class 0 and one of 1; of a light one four of class 1 and one of 2."""
     shadow = LookShadow([images([0, 2, 4, 6, 8, 240, 242, 244, 246, 248], [0] * 4 + [1] + [1] * 4 + [2], side)])
     assert shadow.tells(images([3, 3, 245, 245, 3], [0, 1, 1, 2, 7], side)) == {
         "i0": True,

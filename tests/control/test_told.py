@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from palimpsest.control.told import Told, at_least
+from palimpsest.control.told import ToldClasses, at_least
 
 
 @pytest.mark.parametrize("chances", [(0.3,), (0.1, 0.5, 0.9), (0.05, 0.2, 0.2, 0.7, 1.0)])
@@ -22,13 +22,13 @@ def test_the_tail_is_the_sum_over_all_cases(chances):
         assert at_least(count, chances) == pytest.approx(math.fsum(likely))
 
 
-def told(strange: int, rows: int, *, unseen: dict[int, tuple[int, int]], label: int = 0) -> Told:
+def told(strange: int, rows: int, *, unseen: dict[int, tuple[int, int]], label: int = 0) -> ToldClasses:
     """A forget set of one class; of the holdout class -> (strange, rows)."""
     forget = {f"f{i}": i >= strange for i in range(rows)}
     others = {(c, i): i >= m for c, (m, n) in unseen.items() for i in range(n)}
     seen = {f"u{c}-{i}": value for (c, i), value in others.items()}
     classes = {f"u{c}-{i}": c for c, i in others} | dict.fromkeys(forget, label)
-    return Told(forget, seen, classes, "its words")
+    return ToldClasses(forget, seen, classes, "its words")
 
 
 def test_what_is_expected_is_of_the_class_of_the_row():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from palimpsest.audit.judging import MIN_EXAMPLES, NO_ORACLE, Finding, Why
+from palimpsest.audit.judging import MIN_EXAMPLES, NO_ORACLE, ONE_OR_ZERO, Finding, Why
 from palimpsest.audit.since import Since
 from palimpsest.in_words import so_many
 from palimpsest.records import Outcome
@@ -121,7 +121,9 @@ def _sounder_level(facts: AdviceFacts, make: str) -> str:
 
 
 def _checks_to_give(facts: AdviceFacts) -> str:
-    missing = [words for name, words in CHECKS.items() if name not in facts.given]
+    of_classes = any(f.set == "forget" and f.metric in ONE_OR_ZERO for f in facts.findings)
+    checks = ("holdout",) if of_classes else tuple(CHECKS)  # general text says nothing of classes
+    missing = [CHECKS[name] for name in checks if name not in facts.given]
     return f"Give {' or '.join(missing)}, which check the estimate, or" if missing else "Give"
 
 

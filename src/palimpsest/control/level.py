@@ -31,9 +31,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from palimpsest.control.readings import Reading, RowReading
-from palimpsest.control.told import Told
+from palimpsest.control.told import ToldClasses
 from palimpsest.errors import PlanError
-from palimpsest.in_words import so_many
+from palimpsest.in_words import show, so_many
 
 _Source = Literal["oracle", "shadow", "holdout", "classes"]
 ALONE = 0.06  # MA: mean of oracle minus shadow where nothing calibrates it
@@ -153,7 +153,7 @@ def from_classes(
     staying: frozenset[int],
     holdout: Mapping[int, Mapping[str, RowReading]],
     things: str = "image",
-    told: Told | None = None,
+    told: ToldClasses | None = None,
 ) -> Level:
     """The level of classes.
 
@@ -173,7 +173,7 @@ def from_classes(
             f"classes of the forget set stay, and nothing shows what a model scores on {things}s of them that it never "
             "saw; give --holdout FILE, --oracle DIR, or --base DIR --make-oracle"
         )
-    rows, doubt = {}, "" if staying else _NO_CLASS_STAYS
+    rows, doubt = {}, _doubt_of(told, things) if staying else _NO_CLASS_STAYS
     everything = dict(ChainMap(*map(dict, holdout.values())))
     for example_id, label in labels.items():
         if label not in staying:
@@ -182,21 +182,23 @@ def from_classes(
         if label not in holdout:
             doubt = f"the level of never seen is uncertain: the holdout has no {things} of class {label}, which stays"
         rows[example_id] = _expected(example_id, holdout.get(label, everything), told)
-    if told is not None and told.is_unlike:
-        doubt = _unlike(told, things)
     by = told.by if stay and told is not None else ""
     source: _Source = "holdout" if stay else "classes"
     return Level(source, Reading(rows), doubt=doubt, things=things, told_by=by)
 
 
-def _unlike(told: Told, things: str) -> str:
+def _doubt_of(told: ToldClasses | None, things: str) -> str:
+    """Where the holdout is of another kind than the forget set."""
+    if told is None or not told.is_unlike:
+        return ""
     return (
         f"the level of never seen is uncertain: {told.strange} of {so_many(len(told.forget), things)} to forget are of "
-        f"another class than what stays says, by the holdout it would be {sum(told.expected):.1f}; wrong labels are like that"
+        "another class than what stays says, as wrong labels are, and of the holdout only "
+        f"{show(sum(told.expected))} of so many"
     )
 
 
-def _expected(example_id: str, unseen: Mapping[str, RowReading], told: Told | None) -> RowReading:
+def _expected(example_id: str, unseen: Mapping[str, RowReading], told: ToldClasses | None) -> RowReading:
     """What is to expect of one example of a class, from unseen ones of it.
 
     Where what stays tells, (Σ of those alike + mean of all) / (number of those alike + 1): of few alike, all count too.

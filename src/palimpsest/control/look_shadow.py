@@ -5,7 +5,8 @@
 It knows little, and that little only of what stays: enough to see that a class is not what such images have.
 
 Source: nearest neighbours, Cover & Hart 1967, "Nearest Neighbor Pattern Classification".
-Shape legend: N images, M of those that stay, H height, W width, C channels, D numbers of an image from afar, K neighbours.
+Shape legend: N images, M of those that stay, H height, W width, C channels, D numbers of an image from afar,
+K neighbours.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 NEIGHBOURS = 5
 SIDE = 16  # pixels, of an image from afar
-MOST = 4096  # images that stay; the search costs this many distances an image
+MOST_THAT_STAY = 4096  # images that stay; the search costs this many distances an image
 _AT_ONCE = 512
 
 
@@ -47,7 +48,7 @@ class LookShadow:
 
     def _votes(self, far_ND: Float[Tensor, "N D"], classes: int) -> Float[Tensor, "N C"]:
         found = []
-        for part in far_ND.split(_AT_ONCE):
+        for part in torch.split(far_ND, _AT_ONCE):
             near_NK = torch.cdist(part, self._far_MD).topk(min(NEIGHBOURS, len(self._far_MD)), largest=False).indices
             found.append(torch.nn.functional.one_hot(self._label_M[near_NK], classes).sum(1))
         return torch.cat(found).float()
@@ -58,6 +59,6 @@ def _from_afar(images_NHWC: UInt8[Tensor, "N H W C"]) -> Float[Tensor, "N D"]:
     side = (min(SIDE, images_NHWC.shape[1]), min(SIDE, images_NHWC.shape[2]))
     parts = [
         torch.nn.functional.adaptive_avg_pool2d(part.permute(0, 3, 1, 2).float() / 255, side).flatten(1)
-        for part in images_NHWC.cpu().split(_AT_ONCE)
+        for part in torch.split(images_NHWC.cpu(), _AT_ONCE)
     ]
     return torch.cat(parts)

@@ -6,8 +6,8 @@ Of n rows to forget, k are of another class than what stays says; by the holdout
 
 M, m: rows of the holdout, and those that are of another class than what stays says; M_c, m_c: the same of the class of
 row i. Where P(X ≥ k) < ``CHANCE`` for a sum X of draws with these p_i, the forget set is **unlike** the holdout: it has
-wrong labels or other rows of which only those who saw them know the class. Then e / k of the k rows are as such rows of the
-holdout, and the others are taken for rows that no model gets right which never saw them.
+wrong labels, or other rows of which only those who saw them know the class. Then e / k of the k rows are as such rows
+of the holdout, and the others are taken for rows that no model gets right which never saw them.
 
 Source: our own. A holdout of right labels says of wrong ones that 0.96 would be right unseen; 0.05 are (docs/log.md).
 """
@@ -24,7 +24,7 @@ CHANCE = 0.001  # so seldom that an ordinary request never meets it
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldClasses:
     """Whether what stays tells the class of a row, by id; rows of a class that does not stay are in neither.
 
     Attributes:
@@ -59,10 +59,10 @@ class Told:
         """Has the forget set more such rows than chance explains?
 
         >>> others = {f"u{i}": True for i in range(98)}
-        >>> Told({"a": False}, others, dict.fromkeys([*others, "a"], 0), "its words").is_unlike
+        >>> ToldClasses({"a": False}, others, dict.fromkeys([*others, "a"], 0), "its words").is_unlike
         False
         >>> six = {f"f{i}": False for i in range(6)}
-        >>> Told(six, others, dict.fromkeys([*others, *six], 0), "its words").is_unlike
+        >>> ToldClasses(six, others, dict.fromkeys([*others, *six], 0), "its words").is_unlike
         True
         """
         return bool(self.unseen) and at_least(self.strange, self.expected) < CHANCE

@@ -26,7 +26,7 @@ from palimpsest.derived.own_words import COUNT, own_words, share_of_rows
 from palimpsest.engine.head_growth import grown
 from palimpsest.engine.inputs import subset
 from palimpsest.engine.plan import Plan
-from palimpsest.engine.telling import labels_of, told_of
+from palimpsest.engine.telling import class_by_id, told_of
 from palimpsest.loop.job import Repair
 from palimpsest.models.load import Loaded, device, load
 from palimpsest.models.modes import asked
@@ -245,11 +245,11 @@ def _tokens(sets: Mapping[str, Any], *names: str) -> list[tuple[int, ...]]:
 
 
 def _of_classes(loaded: Loaded, sets: Mapping[str, Any]) -> Level:
-    labels, staying = labels_of(sets["forget"]), _staying(sets)
+    labels, staying = class_by_id(sets["forget"]), _staying(sets)
     unseen: dict[int, dict[str, RowReading]] = {}
     if "holdout" in sets:
         reading = read(loaded.model, sets["holdout"])
-        for example_id, label in labels_of(sets["holdout"]).items():
+        for example_id, label in class_by_id(sets["holdout"]).items():
             unseen.setdefault(label, {})[example_id] = reading.rows[example_id]
     return from_classes(labels, staying, unseen, loaded.family.things, told_of(sets))
 
