@@ -97,7 +97,7 @@ def told(requests: int) -> str:
         f"A run *got there* where forget ES ends at most {NEAR:.2f} above the oracle's, retain ES at {KEPT:.2f} of "
         f"before or more, and general perplexity at {GENERAL:.2f} times before or less. Sorted by how often, then by "
         "positions, guards last: whoever takes their part off has all of it again. *Back* is forget ES of one half "
-        "after the other half was taught again.\n"
+        "after the other half was taught again; – where a run could not be taught, because its weights know it all.\n"
     )
 
 
@@ -130,7 +130,8 @@ def _choice(order: Sequence[str], judged: Mapping[str, Sequence[tuple[Row, bool]
     for name in order:
         own = [row for row, _ in judged[name]]
         cells = [f"`{name}`", f"{sum(holds for _, holds in judged[name])}/{len(own)}"]
-        cells += [_mean(own, key, 2) for key in ("forget es", "retain es", "relearned es")]
+        cells += [_mean(own, key, 2) for key in ("forget es", "retain es")]
+        cells.append(_mean(own, "relearned es", 2) if all("relearned es" in row for row in own) else "–")
         cells += [_mean(own, key, 0) for key in ("positions", "seconds")]
         yield _line([*cells, methods.card(name).approach])
 

@@ -50,3 +50,15 @@ def test_the_choice_is_ordered_by_how_often_then_by_positions():
     text = families().chosen([*beside, *rows])
     assert [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")] == ["icu", "npo", "kl"]
     assert "| `kl` | 0/1 | 0.90 |" in text
+
+
+def test_what_could_not_be_taught_again_has_no_number_for_what_comes_back():
+    beside = {"world": "people", "seed": 0, "forget es": 0.1, "retain es": 1.0, "general ppl": 5.0, "positions": 1}
+    other = {**beside, "seed": 1}
+    rows = [{**row, "method": name} for row in (beside, other) for name in ("oracle", "nothing")]
+    taught = {"seconds": 1.0, "relearned es": 0.3}
+    rows += [{**beside, "method": "npo", **taught}, {**other, "method": "npo", **taught}]
+    rows += [{**beside, "method": "guard", "seconds": 1.0}, {**other, "method": "guard", **taught}]
+    text = families().chosen(rows)
+    assert "| `npo` | 2/2 | 0.10 | 1.00 | 0.30 |" in text
+    assert "| `guard` | 2/2 | 0.10 | 1.00 | – |" in text

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 from palimpsest.errors import RunError
+
+
+class _WithoutMain(SpawnProcess):
+    """A process that does not run the user's script again, as spawned ones do: one without a guard would do it all."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _Context(SpawnContext):
+    Process = _WithoutMain
 
 
 @contextmanager
 def worker_processes(
     count: int, begin: Callable[..., None], *arguments: Any, died: str
 ) -> Iterator[ProcessPoolExecutor]:
-    """Processes that are there in the block.
+    """Processes that are there in the block; what they are given is of modules, none of the user's script.
 
     Args:
         count: at the same time.
@@ -31,7 +52,7 @@ def worker_processes(
         KeyboardInterrupt: Ctrl-C; what they were at is ended.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=begin, initargs=arguments)
+    pool = ProcessPoolExecutor(count, _Context(), initializer=begin, initargs=arguments)
     try:
         yield pool
     except BrokenProcessPool as error:
