@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.contract.letters import letters
+from tests.models import small_texts
 from tests.models.black_boxes import WORDS, scripted, tiny_lm, write_box, write_texts
 
 import palimpsest as pal
@@ -212,3 +213,9 @@ def test_a_prompt_that_is_no_better_than_none_is_not_kept_and_the_run_says_so(tm
     with pytest.raises(FrozenError, match=said):
         pal.learn(str(tmp_path / "lm"), str(data), method="prompt_tuning", output=tmp_path / "out", plan=plan)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_with_a_decoder_is_refused_by_what_it_is(tmp_path):
+    model, data = small_texts.saved("t5", tmp_path / "t5"), write_texts(tmp_path / "rows.jsonl")
+    with pytest.raises(PlanError, match="'prompt_tuning' takes prompt and answer for one text"):
+        pal.learn(str(model), str(data), method="prompt_tuning", plan=PLAN)

@@ -115,6 +115,8 @@ _LABELS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda right: {"probs": [[1.5, -0.5, 0.0, 0.0]] * ROWS}, "or one is negative"),
     (lambda right: {"probs": _HALF, "labels": ["a", "b", "c", "x"]}, "labels are not those that were declared"),
     (lambda right: {"probs": "no"}, "no list of lists"),
+    (lambda right: {"probs": ["1000", "0100", "0010"]}, "no list of lists"),
+    (lambda right: {"probs": [{"0": 0.2, "1": 0.8, "0.0": 0, "0e0": 0}] * ROWS}, "no list of lists"),
     (lambda right: {"probs": [[10**400, 0, 0, 0]] * ROWS}, "no list of lists of numbers"),
     (lambda right: {}, 'no object with "probs"'),
 ]
@@ -129,6 +131,7 @@ _LANGUAGE: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
                             "logprobs": [[-0.01] * 7] * ROWS}, "not the most likely one"),
     (lambda right: right | {"vocabulary": WORDS + 1}, "vocabulary is not the one that was declared"),
     (lambda right: right | {"top": "no"}, "no list of lists"),
+    (lambda right: right | {"top": [{str(n): 0.5 for n in range(8)}] * ROWS}, "no list of lists"),
     (lambda right: right | {"top": [[10**400] * 8] * ROWS}, "no list of lists of numbers"),
     (lambda right: {"top": right["top"]}, 'no object with "logprobs" and "top"'),
 ]  # fmt: skip

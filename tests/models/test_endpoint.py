@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import socket
 import subprocess
+from contextlib import suppress
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from tests.models.black_boxes import ROWS, STANDS, WORDS, description, scripted,
 from palimpsest.errors import EndpointError, ModelError
 from palimpsest.models.black_box_file import facts_from
 from palimpsest.models.black_boxes import all_boxes, box_named
+from palimpsest.models.black_boxes.language_box import logits_saying
 from palimpsest.models.questions import Questions
 
 CUT = (200, {"Content-Length": "1000"}, b'{"logprobs": [[-0.5')
@@ -33,7 +37,9 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def net(kind):
-    return stand(kind).model()
+    made = stand(kind).model()
+    right(made, kind)  # its first answer can take longer than the time-outs below, on a busy machine
+    return made
 
 
 def right(net, kind, rows=ROWS):
@@ -60,6 +66,27 @@ def test_what_may_pass_is_tried_again(failure, lost, net, kind):
     assert waits == [7.0 if failure != 1.0 and failure[0] == 429 else 0.5]
     assert questions.ledger.lost == lost, "whether a server that was silent or died billed nobody knows"
     assert len({headers["Idempotency-Key"] for headers, _ in seen}) == 1
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_late(kind):
+    """Each packet comes in time, and the answer never."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip():
+            line, _ = server.accept()
+            with line, suppress(OSError):
+                line.recv(1 << 16)
+                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(40):
+                    line.sendall(b" ")
+                    gone.wait(0.05)
+
+        gone, thread = Event(), Thread(target=drip, daemon=True)
+        thread.start()
+        with pytest.raises(EndpointError, match="no answer in time"):
+            asked(f"http://127.0.0.1:{server.getsockname()[1]}/", kind, retries=0, timeout=0.2)
+        gone.set()
+        thread.join()
 
 
 def test_waits_grow_and_end_in_one_line(net, kind):
@@ -233,3 +260,11 @@ def test_no_model_is_taken_for_one_of_base_10(scale):
         drawn = torch.tensor([text.tokens[1:] for text in box.probes(facts)])[..., None]
         said = logp.gather(-1, drawn)[..., 0].tolist()
         box.check_probes([(*row, *[0.0] * 8) for row in said], facts)
+
+
+def test_what_has_no_probability_has_a_number():
+    """A probability of 0 is told as some very low number; an infinite one would be in no mean."""
+    lowest = (torch.tensor([-1e308]), torch.tensor([0]), torch.tensor([2, 1]))
+    wanted = logits_saying(torch.tensor([-1e4]), *lowest[1:], 3)
+    assert torch.equal(logits_saying(*lowest, 3), wanted)
+    assert bool(wanted.isfinite().all())

@@ -115,10 +115,10 @@ def test_a_budget_and_a_failure_are_one_line(tmp_path):
     assert not calls
 
     def broken(tokens):
-        raise KeyError("no")
+        raise RuntimeError("no\nand more")
 
     box = pal.BlackBox(broken, texts={"kind": "causal_lm", "vocabulary": WORDS, "tokenizer": letters()})
-    with pytest.raises(EndpointError, match=r"the function broken failed \(KeyError: 'no'\)"):
+    with pytest.raises(EndpointError, match=r"the function broken failed \(RuntimeError: no and more\)$"):
         pal.measure(box, data)
 
 
@@ -137,6 +137,12 @@ def test_what_is_not_of_a_kind_is_refused(kind, more, said):
     fields = stand(kind).fields if kind in METRIC else {}
     with pytest.raises(ModelError, match=said):
         pal.BlackBox(len, texts={"kind": kind, **fields, **more})
+
+
+@pytest.mark.parametrize("given", [None, "len", 5])
+def test_what_cannot_be_called_is_no_black_box(given):
+    with pytest.raises(ModelError, match=f"given a {type(given).__name__}; accepted: a function"):
+        pal.BlackBox(given, **stand("image_classifier").fields)
 
 
 def test_a_tokenizer_in_a_folder_is_read_there(tmp_path):

@@ -172,9 +172,13 @@ def _known_checks(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def _doubts(evidence: Evidence) -> list[str]:
-    """Those of the level, and of an edit that goes by it why it ended above it."""
-    short, edits = evidence.ending.short, methods.card(evidence.plan.method).edits
-    return [*evidence.doubts, *([f"the edit ended above the level of never seen: {short}"] if short and edits else [])]
+    """Those of the level, why an edit that goes by it ended above it, and why a run gave the weights back."""
+    ending, doubts = evidence.ending, list(evidence.doubts)
+    if ending.short and methods.card(evidence.plan.method).edits:
+        doubts.append(f"the edit ended above the level of never seen: {ending.short}")
+    elif ending.unchanged:
+        doubts.append(f"this run changed nothing ({ending.short}), and the model scored so before it")
+    return doubts
 
 
 def gates_of(evidence: Evidence) -> tuple[Gate, ...]:

@@ -25,6 +25,7 @@ _AGAIN = frozenset({429, 500, 502, 503, 504})
 _LONGEST_WAIT = 120.0  # seconds; whoever is told to wait longer stops, and can come back
 _IDLE = 2.0  # seconds after which a connection is opened anew
 _LARGEST = 1 << 30  # bytes of an answer
+_PART = 1 << 20  # of which so many are read at a time
 
 
 class NotPaid(Exception):
@@ -77,8 +78,8 @@ class Endpoint:
         try:
             connection.request("POST", target, body=content, headers=headers)
             answer = connection.getresponse()
-            body, self._last = answer.read(_LARGEST), time.monotonic()
-            if answer.length and len(body) < _LARGEST and answer.status == 200:  # read() with a size says nothing
+            body, self._last = self._body(answer), time.monotonic()
+            if answer.length and len(body) < _LARGEST and answer.status == 200:  # read1() says nothing
                 raise http.client.IncompleteRead(body, answer.length)
             return answer.status, dict(answer.headers), body
         except (TimeoutError, OSError, http.client.HTTPException) as error:
@@ -91,6 +92,22 @@ class Endpoint:
             raise EndpointError(
                 f"the request to {self.facts.url} cannot be written; is {self.facts.auth_env} one line of plain text?"
             ) from None
+
+    def _body(self, answer: http.client.HTTPResponse) -> bytes:
+        """What was answered, if all of it is there in time. The time-out of a socket is of one packet: a server that sends
+        a byte now and then would be waited for without an end.
+
+        Raises:
+            TimeoutError: it is not.
+        """
+        end, parts, left = time.monotonic() + self.facts.timeout, [], _LARGEST
+        while part := answer.read1(min(_PART, left)):
+            parts.append(part)
+            left -= len(part)
+            if time.monotonic() > end and answer.length != 0:
+                raise TimeoutError
+        answer.close()  # read1 leaves it open where its length was told, and no further request would be taken
+        return b"".join(parts)
 
     def _connected(self) -> http.client.HTTPConnection:
         """The connection, opened where there is none.

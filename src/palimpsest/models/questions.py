@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 
+from palimpsest.data.read.table import one_line
 from palimpsest.durable import innermost_held
 from palimpsest.errors import EndpointError
 from palimpsest.models.black_boxes.box import NUM_PROBES, BlackBoxFacts, Numbers
@@ -42,7 +43,8 @@ class AskedFunction:
             with torch.no_grad():
                 said = self.function(*given)
         except Exception as error:  # whatever the caller's code raises
-            raise EndpointError(f"the function {self.facts.where} failed ({type(error).__name__}: {error})") from error
+            said = one_line(error)
+            raise EndpointError(f"the function {self.facts.where} failed ({type(error).__name__}: {said})") from error
         return self.facts.box.read_of_function(said, questions, self.facts)
 
 

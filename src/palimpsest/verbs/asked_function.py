@@ -56,11 +56,13 @@ class BlackBox(Model):
         Raises:
             ModelError: one of them cannot be, or is not of this kind.
         """
+        if not callable(function):
+            raise ModelError(f"BlackBox was given a {type(function).__name__}; accepted: a function that can be called")
         fields = dict(texts or {})
         held = _taken_tokenizer(fields)
         said = {
             "function": getattr(function, "__name__", type(function).__name__),
-            "labels": labels,
+            "labels": None if labels is None else tuple(labels),
             "image_size": image_size,
             "image_mean": image_mean,
             "image_std": image_std,

@@ -232,12 +232,19 @@ def rows_of_numbers(values: Any, facts: BlackBoxFacts, name: str) -> list[Number
         EndpointError: it is none, or one of them is not a number.
     """
     try:
-        found = [tuple(map(float, row)) for row in values]
+        found = [tuple(map(float, _listed(row))) for row in _listed(values)]
     except (TypeError, ValueError, OverflowError):  # JSON has integers of any size
         raise facts.unusable(f"{name} is no list of lists of numbers") from None
     if not all(np.isfinite(row).all() for row in map(np.asarray, found)):
         raise facts.unusable(f"one of {name} is not a number")
     return found
+
+
+def _listed(values: Any) -> Any:
+    """Values that are in an order: the keys of an object {"0": p, ...} or the digits of a text would be numbers, too."""
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes) or hasattr(values, "tolist"):
+        return values
+    raise TypeError(type(values).__name__)
 
 
 def device_of(model: nn.Module) -> Any:

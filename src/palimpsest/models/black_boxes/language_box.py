@@ -269,7 +269,7 @@ def logits_saying(
     import torch
 
     size = len(logp_T)
-    logp_T = logp_T.float().clamp_max(0)
+    logp_T = logp_T.float().clamp(_NOWHERE, 0)
     rest_T = torch.log1p(-logp_T.double().exp()).clamp_min(_NOWHERE).float()
     is_top_T = token_T == top_T[:size]
     found_TV = torch.full((size + 1, vocabulary), _NOWHERE)
