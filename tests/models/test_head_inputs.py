@@ -73,3 +73,13 @@ def test_the_loss_sees_the_classes_at_hand_alone():
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
     loss.backward()
     assert (logits_SV.grad != 0).tolist() == [[False, True, False, True]]
+
+
+def test_one_class_alone_is_held_against_what_is_said_of_all_others():
+    logits_SV = torch.tensor([[1.0, 3.0, 2.0]], requires_grad=True)
+    loss = current_loss(logits_SV, torch.tensor([1]), (1,))
+    loss.backward()
+    said = math.exp(3) / (math.exp(1) + math.exp(3) + math.exp(2))
+    assert loss.item() == pytest.approx(-math.log(said))
+    assert logits_SV.grad is not None
+    assert torch.allclose(logits_SV.grad, torch.tensor([[0.0, said - 1, 0.0]]))

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from palimpsest.errors import PlanError
+from palimpsest.models.current_classes import task_loss
 from palimpsest.models.families import of_model
 from palimpsest.models.families.heads import entering
 from palimpsest.models.in_passes import in_passes
@@ -85,6 +86,8 @@ def current_loss(
 ) -> Float[Tensor, ""]:
     """−Σ log p where only some classes can be said, nats, fp32; head rows of the others get no gradient.
 
+    One class alone would have nothing to learn; it is held against all others, as ``task_loss`` does.
+
     Args:
         logits_SV: of all classes.
         target_S: rows of the head, all among ``classes``.
@@ -94,4 +97,6 @@ def current_loss(
     0.6931
     """
     at_K = torch.tensor(classes, device=logits_SV.device)
+    if len(classes) == 1:
+        return task_loss(logits_SV, target_S, torch.arange(logits_SV.shape[1], device=logits_SV.device) == at_K)
     return F.cross_entropy(logits_SV[:, at_K].float(), torch.searchsorted(at_K, target_S), reduction="sum")
