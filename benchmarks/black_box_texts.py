@@ -124,7 +124,7 @@ def done(result: Any, queries: int, started: float, name: str) -> dict[str, Any]
     return row
 
 
-def row_of(verb: str, files: Files, source: str, given: Mapping[str, Any]) -> Any:
+def run_of(verb: str, files: Files, source: str, given: Mapping[str, Any]) -> Any:
     """One run."""
     if verb == "learn":
         return pal.learn(source, files["learn"], holdout=files["holdout"], **given)
@@ -146,7 +146,7 @@ def rows_of(table: str, model: str, files: Files, place: Path) -> list[dict[str,
             given = {"output": output, "method": method, "plan": plan, "threads": 1, "answers": False}
             source = model if options is WHITE else box
             try:
-                rows.append(done(row_of(verb, files, source, given), served.queries, started, name))
+                rows.append(done(run_of(verb, files, source, given), served.queries, started, name))
             except pal.FrozenError as error:
                 rows.append({"name": name, "queries": served.queries, "ended": str(error)})
                 print(json.dumps(rows[-1]), flush=True)
@@ -198,7 +198,7 @@ def main() -> None:
         if table == "kill":
             rows.append(kill_rows(model, files, folder, asked.kill))
             continue
-        if "holdout" in files and table != "unlearn":
+        if table != "unlearn":
             rows.append({"name": f"{table} at the start", "nll": at_start(model, files)})
             print(json.dumps(rows[-1]), flush=True)
         rows += rows_of(table, model, files, folder)

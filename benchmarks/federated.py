@@ -25,8 +25,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from federated_bench.table import page, rows_of
 
-LAST = {"digits": "closed_form", "digits through Flower": "closed_form", "people": "adapter_per_client"}
-LAST["other people"] = LAST["people"]
+LAST = {
+    **dict.fromkeys(("digits", "digits through Flower"), "closed_form"),
+    **dict.fromkeys(("people", "other people"), "adapter_per_client"),
+}
 """Of the rows of a seed."""
 
 

@@ -311,10 +311,10 @@ class Method:
     def settle(self, model: nn.Module) -> None:
         """Bring the weights to what would be saved now, before a check and at the end; default: they are."""
 
-    def given_back(self) -> str | None:
-        """Why the model is to be as it was before the run, or None; default: None. Asked once, after the last step.
+    def why_not_kept(self) -> str | None:
+        """Why what the steps made is not worth keeping, or None; default: None. Asked once, after the last step.
 
-        What the method added goes again, and the reason is told.
+        Given a reason, the run ends with the model as it was before, without the method's parts, and tells the reason.
         """
         return None
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from palimpsest.audit.judging import Finding, Why
-from palimpsest.audit.known import distrusting, known_checks
+from palimpsest.audit.known import counted_no_more, distrusting, known_checks
 from palimpsest.models.families.yardsticks import BY_CLASSES, BY_TOKENS, Judging
 from palimpsest.records import Direction, GateResult, Outcome, Score
 
@@ -161,3 +161,14 @@ def test_a_metric_that_the_level_lacks_makes_nothing_known() -> None:
     outcome, why, sentence = of_texts(400, 0.97)
     assert (outcome, why) == (Outcome.PASSED, Why.HELD)
     assert "it was not known before" in sentence
+
+
+def test_rows_that_were_taken_off_a_head_fail_nothing_by_being_known() -> None:
+    """A head that never saw them may name them; what fell all the same is passed as ever."""
+    (found,) = counted_no_more(check(before=KNOWN, after=KNOWN))
+    assert (found.outcome, found.why) == (Outcome.UNDECIDED, Why.TAKEN_OFF)
+    assert found.result.sentence.endswith(
+        "n 8: undecided, it was taken off what the head counts, and a head that never saw it may know it as well."
+    )
+    fell = tuple(check(before=KNOWN, after=NEVER_SEEN))
+    assert counted_no_more(fell) == fell

@@ -80,5 +80,6 @@ def test_what_the_system_refuses_later_is_one_line_too(monkeypatch, capsys):
     monkeypatch.setattr("palimpsest.report.schema.RunResult.load", full)
     assert main(["report", "somewhere"]) == 1
     assert capsys.readouterr().err == (
-        "palimpsest: error: out.partial/checkpoint: No space left on device; --debug shows where\n"
+        "palimpsest: error: out.partial/checkpoint: No space left on device; make room and give the same command again, "
+        "a run goes on where it stood; --debug shows where\n"
     )

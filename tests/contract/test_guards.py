@@ -21,9 +21,8 @@ from palimpsest.models.scope import Scope, apply_scope, parameter_digests
 from palimpsest.rules.own_step import OptimizerStep
 
 GUARDS = [name for name in methods.names() if methods.card(name).approach == "guard"]
-EXACT = {
-    "spul": {"estimator": "exact", "floor": 0.5}
-}  # what must stay costs this tiny model more than its default allows
+EXACT = {"spul": {"estimator": "exact", "floor": 0.5}}
+"""The floor: on this tiny model every prompt that hides costs what must stay more than the default allows."""
 UNFOLLOWED = {"in_context"}  # a tiny model follows no examples: it loses what must stay as well
 ABOUT = 40
 """Token that the rows to forget have in their question."""

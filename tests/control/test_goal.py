@@ -49,8 +49,8 @@ def classes(*rows: tuple[float, float]) -> Reading:
 def test_few_rows_of_a_class_are_judged_in_half_rows():
     """One row that nine unseen ones of ten are right like is not known for being right; one of ten is."""
     before = classes((0.1, 1.0))
-    assert Goal(Level("holdout", classes((0.5, 0.9))), before, 0.03).reached(before)
-    assert not Goal(Level("holdout", classes((2.0, 0.1))), before, 0.03).reached(before)
+    assert Goal(Level("holdout", classes((0.5, 0.9)), things="text"), before, 0.03).reached(before)
+    assert not Goal(Level("holdout", classes((2.0, 0.1)), things="text"), before, 0.03).reached(before)
 
 
 def test_where_words_tell_the_class_as_many_rows_work_as_are_too_many():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from palimpsest.federated.arithmetic import cosines, turned
+from palimpsest.federated.arithmetic import mutual_cosines, turned
 
 
 def changes(**rows: tuple[float, ...]) -> dict[str, dict[str, torch.Tensor]]:
@@ -26,7 +26,7 @@ def test_cosines_are_those_of_whole_changes() -> None:
     told = {name: {"w": torch.randn(3, 4, generator=draw), "v": torch.randn(5, generator=draw)} for name in "abcd"}
     whole = [torch.cat([tensor.flatten() for tensor in one.values()]).double() for one in told.values()]
     wanted = torch.stack([torch.stack([cosine_similarity(one, other, dim=0) for other in whole]) for one in whole])
-    assert torch.allclose(cosines(told), wanted, atol=1e-12)
+    assert torch.allclose(mutual_cosines(told), wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize(

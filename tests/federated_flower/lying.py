@@ -10,22 +10,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from flwr.app import Context
-from torch import Tensor, full_like
+from tests.federated_flower.lies import LIES
+from torch import Tensor
 
-import palimpsest.federated.flower  # noqa: F401 (Flower's telemetry is off before it is imported)
 from palimpsest.companions.round_record import Absent, Reply
 from palimpsest.federated.flower.apps import node_here, server
 from palimpsest.federated.flower.client_app import Node, client_app
 from palimpsest.federated.procedure import Clients, Errand
 
-LIES: dict[str, Callable[[Tensor], Tensor]] = {
-    "loud": lambda delta: 30.0 * delta,
-    "flipped": lambda delta: -delta,
-    "nan": lambda delta: full_like(delta, float("nan")),
-}
+if TYPE_CHECKING:
+    from flwr.app import Context  # not at run time: Flower's telemetry is off once palimpsest has been imported
+
 APPS = '''"""Apps with a liar."""
 
 from tests.federated_flower import lying

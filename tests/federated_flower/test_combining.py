@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.federated_flower.lying import LIES
+from tests.federated_flower.lies import LIES
 from tests.federated_flower.toys import START
 
 from palimpsest.companions.marks import MarkKey

@@ -19,9 +19,9 @@ COMMAND = f"""
 import subprocess, sys, time
 from palimpsest.federated.flower.ending import ended_with_us
 child = subprocess.Popen([sys.executable, "-c", {STARTS!r}])
-watcher = ended_with_us([child.pid])
-print(child.pid, flush=True)
-time.sleep(600)
+with ended_with_us([child.pid]):
+    print(child.pid, flush=True)
+    time.sleep(600)
 """
 
 

@@ -118,7 +118,10 @@ def test_no_room_for_the_answer_is_one_line():
     with open("/dev/full", "w") as full:
         done = command("methods", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 1
-    assert done.stderr == "palimpsest: error: No space left on device; --debug shows where\n"
+    assert (
+        done.stderr
+        == "palimpsest: error: No space left on device; make room and give the same command again, a run goes on where it stood; --debug shows where\n"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")

@@ -84,7 +84,7 @@ def test_a_log_that_cannot_be_written_is_not_named(refused, breaks, monkeypatch,
     [
         (
             OSError(28, "No space left on device", "a/b"),
-            "a/b: No space left on device; once it is mended the same command goes on",
+            "a/b: No space left on device; make room and give the same command again, a run goes on where it stood",
         ),
         (PermissionError(13, "Permission denied", b"a\xff"), "Permission denied"),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "No space left"),

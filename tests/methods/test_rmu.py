@@ -69,6 +69,7 @@ def test_its_terms_equal_a_loop_over_ragged_rows(tiny_llama, sets, tmp_path):
                 target = 3.0 * target_direction(32, 0) if name == "forget" else found[1][t - 1]
                 expected[term] += ((found[0][t - 1] - target) ** 2).mean().item()
     assert {name: term.total.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
+    assert {term.per for term in terms.values()} == {"token"}
 
 
 def block_output(model, tokens):

@@ -89,3 +89,21 @@ def test_a_death_in_the_edit_changes_no_bit(kept, tmp_path, monkeypatch, kind):
     pal.unlearn(start, rows, output=tmp_path / "cut", method=name)
     pal.unlearn(start, rows, output=tmp_path / "whole", method=name)
     assert bits(tmp_path / "cut") == bits(tmp_path / "whole") != bits(start)
+
+
+def test_rows_that_the_head_still_names_are_no_failed_deletion(kept, tmp_path):
+    """What never counted them may name them, too; the advice asks for a level, and not for a stronger edit."""
+    alike = np.repeat(np.load(kept / "a.npz")["x"][:3], 5, axis=0)  # but for one channel of one place
+    alike[:, 0, 0, 0] = np.arange(15)
+    rows = {"x": alike, "y": np.repeat([0, 1, 2], 5), "name": np.array([f"like-{n}" for n in range(15)])}
+    np.savez(tmp_path / "all.npz", **rows)
+    np.savez(tmp_path / "one.npz", **{field: value[:1] for field, value in rows.items()})
+    pal.learn(kept / "start", tmp_path / "all.npz", output=tmp_path / "means", method="simple_cil")
+    result = pal.unlearn(tmp_path / "means", tmp_path / "one.npz", output=tmp_path / "gone", method="simple_cil")
+    assert (
+        result.scores["before"]["forget"]["accuracy"].value == result.scores["after"]["forget"]["accuracy"].value == 1
+    )
+    assert result.verdict.outcome == "undecided"
+    assert "a head that never saw it may know it as well" in result.verdict.gates[0].sentence
+    assert any("--holdout FILE" in line for line in result.advice)
+    assert not any("Edit more strongly" in line for line in result.advice)

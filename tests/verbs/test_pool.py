@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 
 import numpy as np
 import pytest
@@ -200,16 +201,12 @@ def test_every_argument_is_named_in_its_docstring():
 
 
 def test_a_given_date_may_be_a_date():
-    from datetime import date
-
     assert a.given_by("m", {"forget": "f"}, {"asked_on": date(2026, 3, 1)}).asked_on == "2026-03-01"
     with pytest.raises(PlanError, match="2026-13-01"):
         a.given_by("m", {"forget": "f"}, {"asked_on": "2026-13-01"})
 
 
 def test_a_day_that_is_still_to_come_is_refused():
-    from datetime import date
-
     today = date(2026, 3, 1)
     assert day_of("2026-03-02", today=today) == "2026-03-02"  # it is tomorrow elsewhere
     with pytest.raises(PlanError, match="2026-03-03, still to come: this machine has 2026-03-01; accepted"):

@@ -89,7 +89,7 @@ def widened(result: Comparison, right: _ById, expected: _ById) -> Comparison:
         half of the interval ≥ 1.96 · √(Σ p (1 − p)) / n
 
     Resampling rows that are all right finds no spread, though rows of which p are right by chance may well be. A level
-    of 0 or 1 leaves nothing to chance.
+    of 0 or 1 leaves nothing to chance. Source: the normal approximation to a sum of independent draws of chances p.
 
     Args:
         result: of ``paired``, by differences.

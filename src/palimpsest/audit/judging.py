@@ -70,6 +70,7 @@ class Why(StrEnum):
     ACROSS = "the interval straddles the bound"
     AS_KNOWN = "the forget set is as known as before"
     BY_CHANCE = "as many rows that were never seen may be right"
+    TAKEN_OFF = "it was taken off what the head counts, and a head that never saw it may know it as well"
     ORACLE_KNOWS = "the oracle seems to know the forget set"
     ORACLE_UNTAUGHT = "the oracle does not know what stays"
 

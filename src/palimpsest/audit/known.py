@@ -1,4 +1,4 @@
-"""Is the forget set still as known as before? Does the oracle know it? Two checks that no plan can leave out.
+"""Is the forget set still as known as before? Does the oracle know it? Checks that no plan can leave out.
 
 **As known as before.** Forgetting that changed nothing is told from the scores before and after alone, so it needs no
 oracle. A metric that was known before is *as known as before* when the 95 % interval of its paired drop
@@ -6,6 +6,9 @@ oracle. A metric that was known before is *as known as before* when the 95 % int
 the same: an equivalence test. Below ``MIN_EXAMPLES`` examples no interval is believed; the range over the rows stands
 in for it, so *every* row must have dropped by less. All metrics that were known as known as before: failed. One has
 dropped by at least 0.10, or is at the level of never seen: passed. Else undecided.
+
+**By chance.** Of rows that are right or wrong an estimated level is a share p that is right unseen. Where all are right
+and chance alone may make so few of them all right (``comparison.widened``), failed becomes undecided.
 
 **Known before.** A metric was not known when it stood, before, at most 0.10 above the level of never seen: the
 oracle's, else the estimated level, else the holdout's. With none of them, when extraction strength (of images:
@@ -15,7 +18,7 @@ nothing by itself. What was not known cannot be forgotten, and is never called a
 **The oracle knows.** An oracle whose mean scores on the forget set are all less than ``SAME`` below those of the model
 before has seen the forget set, or the set was never known. Nobody can tell which, so the run is undecided, unless the
 estimated level, the holdout or an extraction strength at most 0.10 shows that it was never known. (Here the means
-decide, not an interval: an oracle must earn its trust.)
+decide, not an interval: an oracle must earn its trust.) What it must know is asked in ``oracle_taught.py``.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ class _Range(NamedTuple):
 
 
 def known_checks(scores: ScoreTable, *, judging: Judging = BY_TOKENS, draws: Draws = DRAWS) -> tuple[Finding, ...]:
-    """The check that the forget set is less known than before, and, where it fires, that on the oracle.
+    """The check that the forget set is less known than before, and, where one fires, one of those on the oracle.
 
     Args:
         scores: column ("before", "after", "oracle", "level") -> set -> metric key -> score.
@@ -74,6 +77,14 @@ def distrusting(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     if doubt is None:
         return tuple(findings)
     return tuple(_void(f, doubt) if f.relative_to == "oracle" and f.set == _FORGET else f for f in findings)
+
+
+def counted_no_more(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Findings of rows that were taken off a head's counts: that they are as known as before is no failure then.
+
+    What is left has the bits of a head that never saw them, and such a head names many of them from what stays.
+    """
+    return tuple(_void(f, Why.TAKEN_OFF) if f.why is Why.AS_KNOWN else f for f in findings)
 
 
 def _void(finding: Finding, why: Why) -> Finding:

@@ -17,6 +17,7 @@ NEVER_SAW = {
 }
 CANNOT = {
     Why.BY_CHANCE: "the {} set is as known as before, and a model that never saw so few rows may be right as often",
+    Why.TAKEN_OFF: "the {} set was taken off what the head counts, and one that never saw it may know it as well",
     Why.FEW: f"the {{}} set is too small to decide (at least {MIN_EXAMPLES} examples)",
     Why.UNMEASURED: "the {} set was not measured",
     Why.NOT_BY_THIS: "{} of the {} set was not measured",

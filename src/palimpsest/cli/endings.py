@@ -24,7 +24,7 @@ UNFORESEEN = 70
 UNREAD = 141
 """Exit code where nobody read what was told, as of a program that the system stopped for it (128 + SIGPIPE)."""
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
-_GOES_ON = "once it is mended the same command goes on"
+_AGAIN = "make room and give the same command again, a run goes on where it stood"
 NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "not enough memory")
 MENTIONED = 200  # characters of a message that is not ours
 _LIBRARIES = ("torch", "transformers", "peft", "datasets", "safetensors")
@@ -63,13 +63,17 @@ def trouble_of_machine(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        goes_on = f"; {_GOES_ON}" if error.errno in NO_ROOM else ""
-        return f"{place}{error.strerror or error}{goes_on}"
+        return f"{place}{error.strerror or error}{_what_helps(error.errno)}"
     if (number := _OF_RUST.search(text)) is not None:  # safetensors has errors of its own for it
-        return f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}); {_GOES_ON}"
+        return f"{os.strerror(int(number[1]))} ({as_line(text, MENTIONED)}){_what_helps(int(number[1]))}"
     if isinstance(error, MemoryError) or _says(text, NO_MEMORY):
         return f"the memory of this machine was not enough ({as_line(text, MENTIONED) or 'MemoryError'})"
     return None
+
+
+def _what_helps(number: int) -> str:
+    """Against an error of the system, as the end of a line; empty where only who knows the machine can tell."""
+    return f"; {_AGAIN}" if number in NO_ROOM else ""
 
 
 def _says(text: str, any_of: Iterable[str]) -> bool:

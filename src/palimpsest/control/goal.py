@@ -74,9 +74,9 @@ class Goal:
         return found or [max(now.rows, key=lambda i: now.rows[i].ma - there[i].ma)]
 
     def _least_expected(self, now: Reading) -> list[str]:
-        """As many rows as are right beyond the level: those that an unseen row is least right like, then the unsure.
+        """As many rows as are right beyond the sum of their levels: the lowest level first, of equals the least sure.
 
-        The others are right by what stays, and to make them wrong would take that along.
+        More of them are right by what stays, as far as the level sees; to make those wrong would take that along.
         """
         there = self.level.reading.of(now.rows)
         too_many = math.ceil(sum(row.ma for row in now.rows.values()) - sum(r.ma for r in there.rows.values()) - 1e-9)

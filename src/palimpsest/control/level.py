@@ -65,7 +65,7 @@ class Level:
     @property
     def of_classes(self) -> bool:
         """Are MA and ES both accuracy, of rows that are right or wrong?"""
-        return self.source in ("holdout", "classes") or bool(self.things)
+        return bool(self.things)
 
     @property
     def ma(self) -> float:
@@ -180,16 +180,20 @@ def from_classes(
         if label not in holdout:
             doubt = f"the level of never seen is uncertain: the holdout has no {things} of class {label}, which stays"
         rows[example_id] = _expected(example_id, holdout.get(label, everything), told)
-    return Level("holdout" if stay else "classes", Reading(rows), doubt=doubt, by_words=stay and told is not None)
+    source: _Source = "holdout" if stay else "classes"
+    return Level(source, Reading(rows), doubt=doubt, things=things, by_words=stay and told is not None)
 
 
 def _expected(example_id: str, unseen: Mapping[str, RowReading], told: ToldByWords | None) -> RowReading:
-    """What is to expect of one example of a class, from unseen ones of it: where words tell, from those alike."""
+    """What is to expect of one example of a class, from unseen ones of it.
+
+    Where words tell, (Σ of those alike + mean of all) / (number of those alike + 1): of few alike, all count too.
+    """
     of_all = _mean_of(unseen.values())
     if told is None:
         return of_all
     alike = [row for i, row in unseen.items() if told.unseen[i] == told.forget[example_id]]
-    return _mean_of([*alike, of_all])  # of few alike, what all are like counts too
+    return _mean_of([*alike, of_all])
 
 
 def _mean_of(readings: Collection[RowReading]) -> RowReading:

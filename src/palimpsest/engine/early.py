@@ -12,7 +12,7 @@ from palimpsest.data.read.classes import ClassNames, class_number, class_numbers
 from palimpsest.engine.counted_rows import check_counted
 from palimpsest.engine.given import Manner
 from palimpsest.engine.handing_on import check_read
-from palimpsest.engine.head_growth import check_growing, check_oracle_tells, head_after, naming_growth
+from palimpsest.engine.head_growth import check_growing, check_oracle_head, head_after, naming_growth
 from palimpsest.engine.held_back import check_restoring
 from palimpsest.engine.inputs import Read, check_needs
 from palimpsest.engine.measuring import measured_by
@@ -148,7 +148,7 @@ def check_rows(plan: Plan, read: Read, *, makes_oracle: bool) -> None:
     check_read(plan, forget)
     check_counted(plan, read.examples)
     check_sharded_rows(plan, read)
-    check_oracle_tells(plan, read)
+    check_oracle_head(plan, read)
     _check_level_of_classes(plan, read, makes_oracle=makes_oracle)
 
 

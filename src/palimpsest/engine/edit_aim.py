@@ -32,8 +32,10 @@ def aim_of(plan: Plan, loaded: Loaded, sets: Mapping[str, Any]) -> LevelAim | No
     if not methods.load(plan.method).goes_to_level or not {"forget", "retain"} <= sets.keys():
         return None
     family, forget = loaded.family, sets["forget"].plain()
-    for often_said in (False, True) if family.reads_prefixes else ():  # of a name that is often said others know much
-        config = plan.derived_config("unrelated")
+    config = plan.derived_config("unrelated")
+    # Words that were named first: those that are often said beside them, such as names, a model that never saw the
+    # topic may copy from the row, and no edit brings them to a level below that (docs/code_unlearn.md).
+    for often_said in (False, True) if family.reads_prefixes else ():
         words = scored_at_topic(loaded, forget, sets["retain"], config, often_said=often_said)
         aim = None if words is None else _aim(plan, loaded, {**sets, "forget": words}, "words")
         if aim is not None and aim.goal.before.ma >= aim.known + _KNOWN:

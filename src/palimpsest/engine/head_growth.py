@@ -76,7 +76,7 @@ def other_outputs(role: str, theirs: int, mine: int) -> str:
     return f"--{role} knows {theirs} tokens or classes and --model {mine}; give one with the outputs of the model"
 
 
-def check_oracle_tells(plan: Plan, read: Read) -> None:
+def check_oracle_head(plan: Plan, read: Read) -> None:
     """Refuse an oracle whose head is not the model's, as far as that shows without loading it.
 
     One that lacks the last classes was perhaps retrained without them, if no row of them stays.

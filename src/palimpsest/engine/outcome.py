@@ -83,7 +83,12 @@ def result_of(
         scores["level"] = level_scores(level, scores["before"]["forget"])
     curve = tuple(_curve(folder))
     sizes = {name: len(examples) for name, examples in sets.items()}
-    ending = Ending(steps=ended.steps, budget=ended.budget, short=ended.short)
+    ending = Ending(
+        steps=ended.steps,
+        budget=ended.budget,
+        short=ended.short,
+        unchanged=ended.short is not None and ended.unchanged is not None,
+    )
     evidence = Evidence(plan, scores, sizes, ending, run.family, run.origin, doubts_of(plan, level))
     verdict, advice = reach_verdict(evidence)
     return RunResult(

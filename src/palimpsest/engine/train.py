@@ -126,16 +126,22 @@ def _trained(
         raise
     try:
         if plan.kind == "learn" and ended.unchanged is not None:
-            taught = isinstance(prepared.guided, Taught)  # else the method gave the model back, and it says why
-            why = f" ({ended.stopped}): {ended.unchanged}" if taught else f": {ended.stopped}"
-            rehearse = ", or more of what must stay to rehearse (--retain FILE, --replay FILE)" if taught else ""
-            raise FrozenError(f"nothing was learned{why}; give a rate (--lr), a longer run (--max-steps){rehearse}")
+            raise _nothing_learned(ended, finds_rate=isinstance(prepared.guided, Taught))
         stuck = _check(job, ended, as_prepared)
         saved = _save(plan, job, ended.method or job.method, loaded.companion, sets, moved=ended.unchanged is None)
     except RunError as error:
         error.seconds, error.tokens = ended.seconds + preparing.seconds, ended.tokens + preparing.tokens
         raise
     return ended, stuck, saved
+
+
+def _nothing_learned(ended: Ended, *, finds_rate: bool) -> FrozenError:
+    """A run that learns left the model as it was: it found no rate, or its method kept nothing and has said why."""
+    cure = "give a rate (--lr), a longer run (--max-steps)"
+    if not finds_rate:
+        return FrozenError(f"nothing was learned: {ended.stopped}; {cure}")
+    rehearse = "or more of what must stay to rehearse (--retain FILE, --replay FILE)"
+    return FrozenError(f"nothing was learned ({ended.stopped}): {ended.unchanged}; {cure}, {rehearse}")
 
 
 def _parts(ended: Ended, guiding: Count) -> dict[str, Cost]:

@@ -13,7 +13,7 @@ from palimpsest.audit.advice import AdviceFacts, advise
 from palimpsest.audit.gate_text import gate_fields
 from palimpsest.audit.gates import Gate, default_gates, forget_gates, parse_gates, refuse_unmeasured
 from palimpsest.audit.judging import Finding, ScoreTable, examine, sum_up
-from palimpsest.audit.known import distrusting, known_checks
+from palimpsest.audit.known import counted_no_more, distrusting, known_checks
 from palimpsest.audit.plain_verdict import say_plainly
 from palimpsest.audit.removal import as_served, removal_of
 from palimpsest.engine.moved import verdict_moved
@@ -144,7 +144,7 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
         The verdict, None where nothing is asked of the run (learning without gates); and what to do next.
     """
     scores, ending, doubts = evidence.scores, evidence.ending, _doubts(evidence)
-    checks = known_checks(scores, judging=evidence.family.judging) if "forget" in evidence.sizes else ()
+    checks = _known_checks(evidence) if "forget" in evidence.sizes else ()
     findings = distrusting((*checks, *examine(gates_of(evidence), scores)))
     if not findings:
         return None, ()
@@ -164,10 +164,21 @@ def reach_verdict(evidence: Evidence) -> tuple[Verdict | None, tuple[str, ...]]:
     return told, advise(_facts(evidence, findings, verdict)) if advice is None else advice
 
 
+def _known_checks(evidence: Evidence) -> tuple[Finding, ...]:
+    """Those on the forget set that no plan can leave out, by how the method deletes."""
+    checks, card = known_checks(evidence.scores, judging=evidence.family.judging), methods.card(evidence.plan.method)
+    only_counts = card.edits and card.makes_head and not (card.moves_all or card.tunes_alone)
+    return counted_no_more(checks) if only_counts else checks
+
+
 def _doubts(evidence: Evidence) -> list[str]:
-    """Those of the level, and of an edit that goes by it why it ended above it."""
-    short, edits = evidence.ending.short, methods.card(evidence.plan.method).edits
-    return [*evidence.doubts, *([f"the edit ended above the level of never seen: {short}"] if short and edits else [])]
+    """Those of the level, why an edit that goes by it ended above it, and why a run gave the weights back."""
+    ending, doubts = evidence.ending, list(evidence.doubts)
+    if ending.short and methods.card(evidence.plan.method).edits:
+        doubts.append(f"the edit ended above the level of never seen: {ending.short}")
+    elif ending.unchanged:
+        doubts.append(f"this run changed nothing ({ending.short}), and the model scored so before it")
+    return doubts
 
 
 def gates_of(evidence: Evidence) -> tuple[Gate, ...]:

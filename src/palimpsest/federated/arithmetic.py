@@ -12,6 +12,10 @@ from torch import Tensor
 from palimpsest.companions.round_record import Weights
 from palimpsest.federated.averaging import weights_after
 
+AGREES = 0.1
+"""Least cosine of two changes that count as pointing the same way: three honest people's adapters had 0.15 to 0.29 in
+the first two rounds, and −0.04 to 0.06 from the tenth on (docs/federated_flower.md)."""
+
 
 def difference(after: Weights, before: Weights) -> dict[str, Tensor]:
     """θ₁ − θ₀."""
@@ -42,10 +46,6 @@ def onto_ball(weights: Weights, centre: Weights, radius: float) -> dict[str, Ten
     return dict(weights) if length <= radius else weights_after(centre, away, radius / length)
 
 
-AGREES = 0.1
-"""Least cosine of two changes that point the same way: beyond what chance gives in so many coordinates."""
-
-
 def mutual_cosines(changes: Mapping[str, Weights]) -> Float[Tensor, "K K"]:
     """c_jk = ⟨u_j, u_k⟩ / ‖u_j‖ ‖u_k‖ of all pairs, in the order of the mapping, in fp64; 0 beside one that is 0.
 
@@ -64,10 +64,13 @@ def mutual_cosines(changes: Mapping[str, Weights]) -> Float[Tensor, "K K"]:
 def turned(changes: Mapping[str, Weights]) -> tuple[str, ...]:
     """The client whose change points against that of every other, where all these agree; of three or more.
 
-        c_kj < −T for all j ≠ k,  and  c_ij > T for all i ≠ j, both other than k
+        c_kj < −T for all j ≠ k,  and  c_ij > T for all i ≠ j, both other than k;  T = ``AGREES``
 
     One that sends its change with the other sign is such a client as long as the honest agree: in the first rounds.
     Later their changes point nowhere in common, and nobody can tell.
+
+    Args:
+        changes: client -> its change, all of the same names and shapes.
 
     >>> u = {"a": {"w": torch.tensor([1.0, 0.0])}, "b": {"w": torch.tensor([1.0, 0.5])}}
     >>> turned({**u, "c": {"w": torch.tensor([-1.0, -0.2])}}), turned({**u, "c": {"w": torch.tensor([0.0, 1.0])}})

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WAYS = ("here", "simulation", "processes")
 """In this process one after the other; through Flower's simulation; through Flower's server and a node for each."""
 COMBININGS = ("mean", "median", "trimmed_mean", "krum")
+_MEAN, _NOISY_MEAN = "the mean", "a clipped mean with noise"
+MEANS = (_MEAN, _NOISY_MEAN)
+"""``Combining.words`` of those that a liar moves."""
 
 
 class Combining(Section):
@@ -48,11 +51,9 @@ class Combining(Section):
         >>> Combining().words, Combining(by="krum").words, Combining(noise_multiplier=1.0).words
         ('the mean', 'krum', 'a clipped mean with noise')
         """
-        return (
-            "a clipped mean with noise"
-            if self.noise_multiplier is not None
-            else {"mean": "the mean"}.get(self.by, self.by)
-        )
+        if self.noise_multiplier is not None:
+            return _NOISY_MEAN
+        return _MEAN if self.by == "mean" else self.by
 
     def problems(self, way: str | None, learns_apart: bool) -> list[str]:
         """What cannot go together, in words.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationError
 
 from palimpsest.errors import DataError, reachable
+from palimpsest.federated.going_through import MEANS
 from palimpsest.in_words import so_many
 from palimpsest.report.row import ReportRow
 from palimpsest.report.twin_file import json_of
@@ -188,7 +189,7 @@ class FederationFacts(ReportRow):
 
     @property
     def _suspect(self) -> str:
-        robust = self.combined not in ("the mean", "a clipped mean with noise")
+        robust = self.combined not in MEANS
         bears = f"{self.combined}, by which answers were combined, bears" if robust else "--combine median bears"
         return f"a client that lies, or whose rows are unlike the others'; {bears} a few such."
 

@@ -78,16 +78,16 @@ class _Loop:
             self._step(started)
         self.machine.settle()
         self.machine.accelerator.end_training()
-        given_back = None if state.unchanged else self.job.method.given_back()
+        unkept = None if state.unchanged else self.job.method.why_not_kept()
         return Ended(
-            f"{state.stopped}, and {given_back}" if given_back else state.stopped,
+            f"{state.stopped}, and {unkept}" if unkept else state.stopped,
             state.budget,
             state.step,
             state.seconds,
             state.check_seconds,
             state.tokens,
-            short=given_back or short,
-            unchanged=state.unchanged or given_back,
+            short=unkept or short,
+            unchanged=state.unchanged or unkept,
         )
 
     def _step(self, started: float) -> None:

@@ -45,7 +45,7 @@ class GradDiff(Method):
 
     Config = GradDiffConfig
     use_when = (
-        "texts must go and cost matters: it asks least of those that pass. "
+        "texts must go and cost matters: one of the cheap ones that pass. "
         "Not at a fixed rate without repair, where it loses the retain set; for a class of images salun is "
         "nearer."
     )

@@ -88,7 +88,7 @@ class PromptTuning(Method):
         self._step = step
         return super().phases(step, planned)
 
-    def given_back(self) -> str | None:
+    def why_not_kept(self) -> str | None:
         """A prompt that is no better than none."""
         return self._learner.why_no_better(self._learn, CHECKED_ROWS)
 

@@ -139,7 +139,7 @@ class SPUL(Method):
         if self._watch is not None:
             self._watch.load_state(state)
 
-    def given_back(self) -> str | None:
+    def why_not_kept(self) -> str | None:
         """No prompt that keeps the retain rows."""
         return None if self._watch is None else self._watch.why_none()
 

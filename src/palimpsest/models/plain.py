@@ -39,6 +39,11 @@ class PlainWeights:
     file: Path
     config: Mapping[str, Any]
 
+    @property
+    def image_size(self) -> Any:
+        """Height and width in pixels, as the config.json says it; nobody has checked it yet."""
+        return self.config.get("image_size", 32)
+
 
 def plain_weights(source: str | Path) -> PlainWeights | None:
     """What a source names as plain weights; None when it is something else.
@@ -127,7 +132,7 @@ def load_plain(plain: PlainWeights) -> Any:
         plain.architecture,
         len(tensors["linear.weight"]),
         widths=tuple(len(tensors[name]) for name in asked[2:]),
-        image_size=int(plain.config.get("image_size", 32)),
+        image_size=int(plain.image_size),
         image_mean=mean,
         image_std=std,
     )

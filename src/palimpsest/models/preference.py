@@ -23,5 +23,5 @@ def preference_loss(win_B: Float[Tensor, "B"], lose_B: Float[Tensor, "B"], beta:
 
 
 def preference_losses(win_B: Float[Tensor, "B"], lose_B: Float[Tensor, "B"], beta: float) -> Float[Tensor, "B"]:
-    """The same of each pair."""
+    """Preference loss as above of each pair by itself, for who asks of each row alone (an estimate of its gradient)."""
     return -(2 / beta) * F.logsigmoid(beta * (win_B - lose_B))

@@ -153,9 +153,7 @@ def picture_shape_of(source: str | Path) -> PictureShape | None:
     """Height, width and channels of the pictures of a local classifier that resizes none, by its config; else None."""
     plain = plain_weights(source)
     if plain is not None:
-        return stated_shape(
-            {"image_mean": plain.config.get("normalize_mean"), "image_size": plain.config.get("image_size", 32)}
-        )
+        return stated_shape({"image_mean": plain.config.get("normalize_mean"), "image_size": plain.image_size})
     config = read_config(Path(source).expanduser())
     return stated_shape(config) if is_image_config(config) else None
 

@@ -149,6 +149,12 @@ class Ending(ReportRow):
     """The budget that ended it before the stopping was satisfied."""
     short: str | None = None
     """Why a controlled run ended before the forget set was at its level."""
+    unchanged: bool = False
+    """Are the weights those from before, since nothing better was found? Left out of the file where they moved."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_empty(handler(self), "unchanged")
 
 
 class LevelInfo(ReportRow):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -43,13 +43,23 @@ def end_families(pids: Iterable[int]) -> None:
             left.kill()
 
 
-def ended_with_us(pids: Iterable[int]) -> subprocess.Popen[bytes]:
-    """A process that ends others as soon as this one is gone; whoever ends them otherwise kills it first."""
+@contextmanager
+def ended_with_us(pids: Iterable[int]) -> Iterator[None]:
+    """Within the block processes end when this one does, whatever ends it; behind it they are the caller's again.
+
+    Args:
+        pids: of processes that are ours.
+    """
     command = [sys.executable, "-m", __name__, *map(str, pids)]
     nowhere = subprocess.DEVNULL
-    return subprocess.Popen(  # noqa: S603 (this file)
+    watcher = subprocess.Popen(  # noqa: S603 (this file)
         command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
     )
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.communicate()
 
 
 def wait_and_end(pids: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,23 +111,12 @@ def _running(folder: Path, rows: Mapping[str, str]) -> Iterator[dict[str, subpro
             node = ["flower-supernode", "--insecure", "--superlink", f"{HERE}:{port}", "--host", HERE]
             node += ["--port", str(ports[number]), "--node-config", str(config)]
             processes[client] = _started(folder, f"node-{number}", node)
-        with _ended_with_us(processes.values()):
+        with ended_with_us(process.pid for process in processes.values()):
             yield processes
     finally:
         end_families(process.pid for process in processes.values())
         for process in processes.values():
             process.wait()
-
-
-@contextmanager
-def _ended_with_us(processes: Iterable[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Within this, these processes end when this one does, whatever ends it."""
-    watcher = ended_with_us(process.pid for process in processes)
-    try:
-        yield
-    finally:
-        watcher.kill()
-        watcher.communicate()
 
 
 def absolute(source: str) -> str:
