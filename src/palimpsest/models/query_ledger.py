@@ -136,7 +136,9 @@ class QueryLedger:
         self._open.pop(number)
         answers = record.get("answers", {})
         if "sum" in record and record["sum"] != digest(answers):
-            raise ModelError(f"answers in {self.path} were changed after they were written, or are damaged; bring it back "
-                             "as it was, or give another output")  # fmt: skip
+            raise ModelError(
+                f"answers in {self.path} were changed after they were written, or are damaged; "
+                "bring it back as it was, or give another output"
+            )
         for key, value in answers.items():
             self.answers[key] = tuple(value)
