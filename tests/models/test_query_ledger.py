@@ -60,6 +60,16 @@ def test_a_line_that_was_torn_is_as_if_it_had_not_been_begun(cut, tmp_path):
     assert QueryLedger(path, "e").spent == again.spent
 
 
+@pytest.mark.parametrize(("said", "edited"), [("0.25, 0.75", "0.75, 0.25"), ("0.25, 0.75", "0.25"), ("0.75", "NaN")])
+def test_answers_that_were_changed_are_refused(said, edited, tmp_path):
+    path = tmp_path / "queries.jsonl"
+    ledger = QueryLedger(path, "e")
+    ledger.answer(ledger.intend(["a"]), {"a": (0.25, 0.75)})
+    path.write_text(path.read_text().replace(said, edited))
+    with pytest.raises(ModelError, match=r"queries\.jsonl (were changed|is no ledger)"):
+        QueryLedger(path, "e")
+
+
 def test_the_ledger_of_another_endpoint_or_another_file_is_refused(tmp_path):
     path = tmp_path / "queries.jsonl"
     QueryLedger(path, "e").intend(["a"])

@@ -94,8 +94,9 @@ class Endpoint:
             ) from None
 
     def _body(self, answer: http.client.HTTPResponse) -> bytes:
-        """What was answered, if all of it is there in time. The time-out of a socket is of one packet: a server that sends
-        a byte now and then would be waited for without an end.
+        """What was answered, if all of it is there in time.
+
+        The time-out of a socket is of one packet: a server that sends a byte now and then would never be late by it.
 
         Raises:
             TimeoutError: it is not.

@@ -2,7 +2,8 @@
 
     {"ledger": "palimpsest.queries/1", "endpoint": identity}
     {"asked": [digest, ...], "number": 7}                      durable before the request leaves
-    {"answers": {digest: [p, ...], ...}, "number": 7}          or {"refused": "why", "number": 7}: nothing was paid
+    {"answers": {digest: [p, ...], ...}, "number": 7, "sum": digest}      their own; or, as nothing was paid,
+    {"refused": "why", "number": 7}
 
 An answer is kept under the digest of what was asked, so that nothing is paid for twice. A process that dies after it
 asked and before it wrote the answer leaves questions that count as spent: whether they were billed nobody knows.
@@ -19,6 +20,7 @@ from typing import Any
 from palimpsest.durable import check_held_still
 from palimpsest.errors import EndpointError, ModelError
 from palimpsest.models.black_boxes.box import Numbers
+from palimpsest.records import digest
 
 QUERIES = "queries.jsonl"
 """Its name in the folder of a run."""
@@ -86,7 +88,8 @@ class QueryLedger:
 
     def answer(self, number: int, answers: Mapping[str, Numbers]) -> None:
         """Write down the answers of a request; on return they are on the disk."""
-        self._append({"answers": {key: list(value) for key, value in answers.items()}, "number": number})
+        kept = {key: list(value) for key, value in answers.items()}
+        self._append({"answers": kept, "number": number, "sum": digest(kept)})
         self._open.pop(number)
         self.answers.update(answers)
 
@@ -131,5 +134,11 @@ class QueryLedger:
             self._open[number] = tuple(record["asked"])
             return
         self._open.pop(number)
-        for key, value in record.get("answers", {}).items():
+        answers = record.get("answers", {})
+        if "sum" in record and record["sum"] != digest(answers):
+            raise ModelError(
+                f"answers in {self.path} were changed after they were written, or are damaged; "
+                "bring it back as it was, or give another output"
+            )
+        for key, value in answers.items():
             self.answers[key] = tuple(value)

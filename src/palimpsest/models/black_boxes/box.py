@@ -241,8 +241,8 @@ def rows_of_numbers(values: Any, facts: BlackBoxFacts, name: str) -> list[Number
 
 
 def _listed(values: Any) -> Any:
-    """Values that are in an order: the keys of an object {"0": p, ...} or the digits of a text would be numbers, too."""
-    if (isinstance(values, Sequence) and not isinstance(values, str | bytes)) or hasattr(values, "tolist"):
+    """Values in an order: the keys of an object {"0": p, ...} or the digits of a text would be numbers, too."""
+    if hasattr(values, "tolist") or (isinstance(values, Sequence) and not isinstance(values, str | bytes)):
         return values
     raise TypeError(type(values).__name__)
 
