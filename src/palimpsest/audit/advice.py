@@ -98,7 +98,7 @@ def _level(facts: AdviceFacts) -> list[str]:
 
 def _other_oracle(reasons: Collection[Why], make: str) -> str:
     """In the place of one that shows no level; else empty."""
-    if Why.ORACLE_KNOWS in reasons:
+    if {Why.ORACLE_KNOWS, Why.ORACLE_SAW} & set(reasons):
         return f"Leave this oracle out and have one retrained without the forget set: {make} instead of --oracle."
     if Why.ORACLE_UNTAUGHT in reasons:
         return (

@@ -72,10 +72,11 @@ class Why(StrEnum):
     BY_CHANCE = "as many rows that were never seen may be right"
     TAKEN_OFF = "it was taken off what the head counts, and a head that never saw it may know it as well"
     ORACLE_KNOWS = "the oracle seems to know the forget set"
+    ORACLE_SAW = "the oracle seems to have seen rows of the forget set"
     ORACLE_UNTAUGHT = "the oracle does not know what stays"
 
 
-NO_ORACLE = frozenset({Why.ORACLE_KNOWS, Why.ORACLE_UNTAUGHT})
+NO_ORACLE = frozenset({Why.ORACLE_KNOWS, Why.ORACLE_SAW, Why.ORACLE_UNTAUGHT})
 """What keeps the one that was given from showing a level."""
 _TURNED = {Why.ABOVE: Why.BELOW, Why.BELOW: Why.ABOVE}
 """Of a metric that falls with what is known."""

@@ -18,7 +18,8 @@ nothing by itself. What was not known cannot be forgotten, and is never called a
 **The oracle knows.** An oracle whose mean scores on the forget set are all less than ``SAME`` below those of the model
 before has seen the forget set, or the set was never known. Nobody can tell which, so the run is undecided, unless the
 estimated level, the holdout or an extraction strength at most 0.10 shows that it was never known. (Here the means
-decide, not an interval: an oracle must earn its trust.) What it must know is asked in ``oracle_taught.py``.
+decide, not an interval: an oracle must earn its trust.) Single rows that it saw are looked for in ``oracle_saw.py``,
+and what it must know in ``oracle_taught.py``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import NamedTuple
 from palimpsest.audit.comparison import DRAWS, Comparison, Draws, paired, unpaired, widened
 from palimpsest.audit.gates import SAME
 from palimpsest.audit.judging import MIN_EXAMPLES, NO_ORACLE, ONE_OR_ZERO, ROUNDING, Finding, ScoreTable, Why
+from palimpsest.audit.oracle_saw import rows_seen
 from palimpsest.audit.oracle_taught import untaught
 from palimpsest.in_words import interval, show
 from palimpsest.models.families.yardsticks import BY_TOKENS, Judging
@@ -62,7 +64,7 @@ def known_checks(scores: ScoreTable, *, judging: Judging = BY_TOKENS, draws: Dra
         wanted = judging.known_by[0]
         return (_finding(STILL, Outcome.UNDECIDED, why, words)._replace(metric=wanted),)
     shady = _oracle_knows(scores, metrics, draws)
-    other = untaught(scores, judging=judging, draws=draws)
+    other = _seen_finding(scores, judging) or untaught(scores, judging=judging, draws=draws)
     checks = [_still_known(scores, metrics, knows=shady, trusts_oracle=not shady and other is None, draws=draws)]
     if shady:
         checks.append(_oracle_finding(scores, metrics))
@@ -262,6 +264,17 @@ def _oracle_finding(scores: ScoreTable, metrics: tuple[str, ...]) -> Finding:
         "forget set, or the set was never known."
     )
     return _finding(ORACLE, Outcome.UNDECIDED, Why.ORACLE_KNOWS, words)
+
+
+def _seen_finding(scores: ScoreTable, judging: Judging) -> Finding | None:
+    seen = rows_seen(scores, judging=judging)
+    if seen is None:
+        return None
+    words = (
+        f"the oracle knows {seen[0]} of {seen[1]} forget rows as well as the model before, and better than any row that "
+        "nobody saw: undecided, it seems to have seen them."
+    )
+    return _finding(ORACLE, Outcome.UNDECIDED, Why.ORACLE_SAW, words)
 
 
 def _finding(gate: str, outcome: Outcome, why: Why, words: str) -> Finding:

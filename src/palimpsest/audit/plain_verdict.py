@@ -138,6 +138,11 @@ def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> st
             "the oracle seems to know the forget set itself, so that nothing shows what a model scores that never saw "
             f"it ({_numbers(findings, scores)})"
         )
+    if Why.ORACLE_SAW in reasons:
+        return (
+            "the oracle seems to have seen rows of the forget set, so that nothing shows what a model scores that never "
+            f"saw them ({_numbers(findings, scores)})"
+        )
     if Why.ORACLE_UNTAUGHT in reasons:
         return (
             "the oracle knows less of what stays than the model, so it was not trained as the model was and nothing "
