@@ -271,8 +271,8 @@ def _seen_finding(scores: ScoreTable, judging: Judging) -> Finding | None:
     if seen is None:
         return None
     words = (
-        f"the oracle knows {seen[0]} of {seen[1]} forget rows as well as the model before, and better than any row that "
-        "nobody saw: undecided, it seems to have seen them."
+        f"the oracle knows {seen[0]} of {seen[1]} forget rows as well as the model before, and better than any row "
+        "that nobody saw: undecided, it seems to have seen them."
     )
     return _finding(ORACLE, Outcome.UNDECIDED, Why.ORACLE_SAW, words)
 

@@ -7,8 +7,8 @@ k it knows best are all forget rows with probability
 
 **Seen.** k counts rows that the oracle scores above every row of the holdout, and less than ``SAME`` = 0.10 below the
 model before: rows that it knows as the model does that learned them. That is no more than those above the holdout, so
-p(k) is an upper bound. Below ``SELDOM`` the oracle seems to have seen them. A row that repeats what stays looks like that,
-too: of six rows two are enough beside a holdout of 50, one only beside 595.
+p(k) is an upper bound. Below ``SELDOM`` the oracle seems to have seen them. A row that repeats what stays looks like
+that, too: of six rows two are enough beside a holdout of 50, one only beside 595.
 
 Source: our own; p(k) is the exact permutation test of the k largest (Fisher 1935, "The Design of Experiments").
 """

@@ -140,8 +140,8 @@ def _undecided(name: str, findings: Sequence[Finding], scores: ScoreTable) -> st
         )
     if Why.ORACLE_SAW in reasons:
         return (
-            "the oracle seems to have seen rows of the forget set, so that nothing shows what a model scores that never "
-            f"saw them ({_numbers(findings, scores)})"
+            "the oracle seems to have seen rows of the forget set, so that nothing shows what a model scores that "
+            f"never saw them ({_numbers(findings, scores)})"
         )
     if Why.ORACLE_UNTAUGHT in reasons:
         return (
