@@ -60,11 +60,15 @@ def test_rows_that_the_oracle_knows_by_heart_are_counted(oracle, seen):
     assert rows_seen(table(oracle)) == seen
 
 
+def test_rows_that_it_knows_better_than_the_model_before_count_as_well():
+    assert rows_seen(table([1.0, 1.0, *[0.1] * 4], before=0.2)) == (2, 6)
+
+
 def test_nothing_is_said_without_rows_to_compare_with_or_where_such_rows_are_known_as_well():
     known = [1.0, 1.0, *[0.1] * 4]
     assert rows_seen(table(known, unseen=[*UNSEEN, 1.0])) is None
     assert rows_seen(table(known, unseen=[0.1] * 20)) is None  # 6 · 5 / (26 · 25) = 0.046
-    assert rows_seen(table([0.35, 0.35, *[0.1] * 4], before=0.35)) is None  # never known much better than unseen rows
+    assert rows_seen(table([0.35, 0.35, *[0.1] * 4], before=0.35)) is None  # not known much better than unseen rows
     without = {column: {k: v for k, v in sets.items() if k != "holdout"} for column, sets in table(known).items()}
     assert rows_seen(without) is None
 

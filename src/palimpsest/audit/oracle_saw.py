@@ -5,10 +5,10 @@ k it knows best are all forget rows with probability
 
     p(k) = C(n, k) / C(n + h, k) = Π_{i<k} (n − i) / (n + h − i)
 
-**Seen.** k counts rows that the oracle scores above every row of the holdout, and less than ``SAME`` = 0.10 below the
-model before: rows that it knows as the model does that learned them. That is no more than those above the holdout, so
-p(k) is an upper bound. Below ``SELDOM`` the oracle seems to have seen them. A row that repeats what stays looks like
-that, too: of six rows two are enough beside a holdout of 50, one only beside 595.
+**Seen.** k counts rows that the oracle scores by more than ``SAME`` = 0.10 above every row of the holdout, and by less
+than that below the model before: rows that it knows as the model does that learned them. They are no more than those
+above the holdout, so p(k) is an upper bound. Below ``SELDOM`` the oracle seems to have seen them. A row that repeats
+what stays looks like that, too: of six rows two are enough beside a holdout of 50, one only beside 595.
 
 Source: our own; p(k) is the exact permutation test of the k largest (Fisher 1935, "The Design of Experiments").
 """
@@ -53,7 +53,7 @@ def rows_seen(scores: ScoreTable, *, judging: Judging = BY_TOKENS) -> tuple[int,
     if not rows or not unseen:
         return None
     best = max(unseen.values())
-    seen = sum(oracle[i] > best and before[i] > best + SAME and oracle[i] > before[i] - SAME for i in rows)
+    seen = sum(oracle[i] > best + SAME and oracle[i] > before[i] - SAME for i in rows)
     return (seen, len(rows)) if chance_of_best(seen, len(rows), len(unseen)) < SELDOM else None
 
 
