@@ -16,19 +16,28 @@ import pytest
 from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
 from palimpsest.errors import DataError, Interrupted
 
-WAITS_FOREVER = """
-import sys, time
+WORK = """
+import os, time
 from pathlib import Path
-from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
 
 def work(folder):
-    import os
     (Path(folder) / str(os.getpid())).touch()
     time.sleep(60)
-
-if __name__ == "__main__":
-    run_tasks({"a": WaitingTask(work, (sys.argv[1],))}, jobs=2, threads=None, done=print)
 """
+WAITS_FOREVER = """
+import sys
+from palimpsest.bench.perform.parallel import WaitingTask, run_tasks
+from waiting_work import work
+
+run_tasks({"a": WaitingTask(work, (sys.argv[1],))}, jobs=2, threads=None, done=print)
+"""
+
+
+def waiting_script(folder: Path) -> Path:
+    """A script whose one task waits; what it works by is a module, as workers do not run the script again."""
+    (folder / "waiting_work.py").write_text(WORK)
+    (folder / "waits.py").write_text(WAITS_FOREVER)
+    return folder / "waits.py"
 
 
 def add(*numbers: int) -> int:
@@ -66,8 +75,7 @@ def test_ctrl_c_says_how_many_are_done():
 @pytest.mark.slow
 @pytest.mark.parametrize("to_the_group", [True, False], ids=["Ctrl-C", "to the bench alone"])
 def test_workers_end_with_an_interrupted_bench_and_without_a_word(tmp_path, to_the_group):
-    script, pids = tmp_path / "waits.py", tmp_path / "pids"
-    script.write_text(WAITS_FOREVER)
+    script, pids = waiting_script(tmp_path), tmp_path / "pids"
     pids.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     command = [sys.executable, script, pids]
@@ -103,9 +111,7 @@ def test_a_failing_task_ends_everything_with_its_own_error():
 
 @pytest.mark.slow
 def test_workers_die_when_the_bench_is_killed(tmp_path):
-    script = tmp_path / "waits.py"
-    script.write_text(WAITS_FOREVER)
-    pids = tmp_path / "pids"
+    script, pids = waiting_script(tmp_path), tmp_path / "pids"
     pids.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     with subprocess.Popen([sys.executable, script, pids], env=environment, stderr=subprocess.DEVNULL) as bench:

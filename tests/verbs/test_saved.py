@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import palimpsest as pal
@@ -192,6 +192,7 @@ def test_other_shapes_are_apart():
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=5), st.floats(1e-3, 1e3))
 def test_the_share_does_not_depend_on_the_scale(values, factor):
+    assume(not any(values) or max(map(abs, values)) > 1e-30)  # smaller ones are held against the smallest float32
     one = torch.tensor([values], dtype=torch.float64)
     other = one.flip(-1)
     assert apart(one * factor, other * factor) == pytest.approx(apart(one, other), rel=1e-6, abs=1e-30)
