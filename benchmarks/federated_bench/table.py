@@ -25,23 +25,23 @@ def same(rows: Rows) -> str:
     return "–" if not said else "yes" if all(said) else "no"
 
 
-OF_DIGITS: Columns = {
-    "clean accuracy": lambda rows, oracle: spread(rows, "clean", 3, "–"),
-    "backdoor": lambda rows, oracle: spread(rows, "backdoor", 3, "–"),
-    "CPU seconds": lambda rows, oracle: mean(rows, "seconds", 2),
+BESIDE_RETRAINING: Columns = {
     "of retraining": lambda rows, oracle: part_of(rows, oracle, "seconds"),
     "answers": lambda rows, oracle: mean(rows, "answers", 0),
     "distance to retraining": lambda rows, oracle: mean(rows, "distance", 1),
     "bits of never there": lambda rows, oracle: same(rows),
 }
+OF_DIGITS: Columns = {
+    "clean accuracy": lambda rows, oracle: spread(rows, "clean", 3, "–"),
+    "backdoor": lambda rows, oracle: spread(rows, "backdoor", 3, "–"),
+    "CPU seconds": lambda rows, oracle: mean(rows, "seconds", 2),
+    **BESIDE_RETRAINING,
+}
 OF_PEOPLE: Columns = {
     "forget ES": lambda rows, oracle: spread(rows, "forget es", 2, "–"),
     "retain ES": lambda rows, oracle: spread(rows, "retain es", 2, "–"),
     "CPU seconds": lambda rows, oracle: mean(rows, "seconds", 0),
-    "of retraining": lambda rows, oracle: part_of(rows, oracle, "seconds"),
-    "answers": lambda rows, oracle: mean(rows, "answers", 0),
-    "distance to retraining": lambda rows, oracle: mean(rows, "distance", 1),
-    "bits of never there": lambda rows, oracle: same(rows),
+    **BESIDE_RETRAINING,
 }
 COLUMNS: Mapping[str, tuple[str, str, Columns]] = {
     "digits": ("A client with a backdoor, digits", "retrain_others", OF_DIGITS),
